@@ -1,0 +1,11 @@
+//! Typed column builders, and the Native block they become.
+//!
+//! `decode` appends one value per column and row; `batch` owns the columns until they are sealed; `sink` writes
+//! them with [`block::encode`]. What a column holds is already what the wire carries: encoding is copying.
+
+pub mod block;
+mod column;
+mod types;
+
+pub use column::Column;
+pub use types::{ColumnType, EnumNames, Kind, Zone};

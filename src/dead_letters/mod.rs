@@ -1,0 +1,96 @@
+//! Messages that cannot become rows: why, and where they go.
+//!
+//! Connections (what cannot be decoded) and sinks (what ClickHouse refuses) send [`Letters`] to the one [`writer`]
+//! of the pipeline, which stores them, acknowledges them and tells JavaScript.
+
+pub mod writer;
+
+use std::time::SystemTime;
+
+use crate::ledger::Group;
+use crate::mqtt::Owed;
+
+/// The stable codes of dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Code {
+    JsonInvalid,
+    NotAnObject,
+    FieldMissing,
+    TypeMismatch,
+    OutOfRange,
+    UnknownField,
+    NoRoute,
+    RejectedByClickHouse,
+    PacketTooLarge,
+}
+
+impl Code {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::JsonInvalid => "JSON_INVALID",
+            Code::NotAnObject => "NOT_AN_OBJECT",
+            Code::FieldMissing => "FIELD_MISSING",
+            Code::TypeMismatch => "TYPE_MISMATCH",
+            Code::OutOfRange => "OUT_OF_RANGE",
+            Code::UnknownField => "UNKNOWN_FIELD",
+            Code::NoRoute => "NO_ROUTE",
+            Code::RejectedByClickHouse => "REJECTED_BY_CLICKHOUSE",
+            Code::PacketTooLarge => "PACKET_TOO_LARGE",
+        }
+    }
+}
+
+/// Why a message cannot become a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    pub code: Code,
+    pub message: String,
+}
+
+impl Reason {
+    #[cold]
+    pub fn new(code: Code, message: String) -> Reason {
+        Reason { code, message }
+    }
+
+    /// Names the column it is about.
+    #[cold]
+    pub fn about(self, column: &str) -> Reason {
+        Reason { message: format!("column {column}: {}", self.message), ..self }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    pub received_at: SystemTime,
+    /// The place in `routes`; `None` where no route takes the topic.
+    pub route: Option<usize>,
+    /// As bytes: a topic that is not UTF-8 is itself a reason.
+    pub topic: Vec<u8>,
+    pub payload: Vec<u8>,
+    pub reason: Reason,
+}
+
+/// Dead letters that are settled together.
+#[derive(Debug)]
+pub struct Letters {
+    pub group: Group,
+    /// The connection to which acknowledgements are owed.
+    pub connection: usize,
+    pub letters: Vec<DeadLetter>,
+    pub owed: Owed,
+    /// What the memory ceiling knows of.
+    pub bytes: usize,
+}
+
+impl Letters {
+    pub fn new(group: Group, connection: usize) -> Letters {
+        Letters { group, connection, letters: Vec::new(), owed: Owed::default(), bytes: 0 }
+    }
+
+    pub fn push(&mut self, letter: DeadLetter) {
+        self.bytes += size_of::<DeadLetter>() + letter.topic.len() + letter.payload.len();
+        self.letters.push(letter);
+    }
+}

@@ -1,0 +1,271 @@
+//! Keeps dead letters: in a table, in a directory, or only as an event.
+//!
+//! Letters are acknowledged and booked once they are kept; what cannot be kept now is tried again for ever, like rows.
+//!
+//! In a directory there is one file a day, `<pipeline>-<date>.jsonl`, with one JSON object a line: `receivedAt`
+//! (RFC 3339), `route`, `topic`, `payload`, `code`, `message`. A payload that is not UTF-8 is base64, and the line says
+//! `"encoding":"base64"`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+use serde::Serialize;
+
+use super::{DeadLetter, Letters};
+use crate::backoff::Backoff;
+use crate::columns::{Column, ColumnType, block};
+use crate::decode::Instant;
+use crate::events::Event;
+use crate::metrics::add;
+use crate::shared::Shared;
+use crate::sink::request::Insert;
+use crate::sink::tables::quote;
+use crate::sink::worker::{Outcome, Servers, deliver};
+
+pub enum Store {
+    /// Nowhere: the event is all there is.
+    Event,
+    Table {
+        name: String,
+        servers: Servers,
+    },
+    Directory(PathBuf),
+}
+
+pub struct Writer {
+    pub shared: Arc<Shared>,
+    pub store: Store,
+    pub letters: Receiver<Letters>,
+    pub token_prefix: String,
+}
+
+impl Writer {
+    /// Until connections and workers are gone and their letters are kept, or all is cancelled.
+    pub async fn run(mut self) {
+        let mut warned = false;
+        while let Ok(letters) = self.letters.recv() {
+            if matches!(self.store, Store::Event) && !std::mem::replace(&mut warned, true) {
+                self.shared.warn(
+                    "DEAD_LETTERS_UNSTORED",
+                    "dead letters are only told by the 'deadLetters' event: deadLetters.table or deadLetters.dir keeps them",
+                );
+            }
+            if self.shared.is_cancelled() || !self.keep(&letters).await {
+                return;
+            }
+            self.settle(letters);
+        }
+    }
+
+    fn settle(&self, letters: Letters) {
+        let Letters { group, connection, letters, owed, bytes } = letters;
+        let count = letters.len() as u64;
+        for letter in &letters {
+            let route = letter.route.and_then(|route| self.shared.config.routes.get(route));
+            if let Some(table) = route.and_then(|route| self.shared.metrics.table(&route.table)) {
+                add(&table.dead_lettered, 1);
+            }
+        }
+        self.shared.memory.subtract(bytes);
+        self.shared.settle(connection, owed);
+        self.shared.emit(Event::DeadLetters(letters));
+        self.shared.ledger.close(group, 0, count);
+    }
+
+    /// `false`: cancelled before they were kept.
+    async fn keep(&mut self, letters: &Letters) -> bool {
+        match &mut self.store {
+            Store::Event => true,
+            Store::Table { name, servers } => {
+                let token = format!("{}-letters-{}", self.token_prefix, letters.group);
+                let sql = insert_sql(name);
+                let insert = Insert { sql: &sql, block: encode(&letters.letters), token: &token };
+                match deliver(&self.shared, servers, &insert, name).await {
+                    Outcome::Confirmed => true,
+                    Outcome::Cancelled => false,
+                    Outcome::Refused(reason) => {
+                        // The one place where a letter can end as an event alone: nothing else is left to try.
+                        self.shared.warn(
+                            "DEAD_LETTERS_REFUSED",
+                            format!("{name} does not take dead letters: {reason}"),
+                        );
+                        true
+                    }
+                }
+            }
+            Store::Directory(dir) => {
+                let mut backoff = Backoff::new(self.shared.config.clickhouse.retry);
+                while let Err(error) = append(dir, &self.shared.config.name, &letters.letters) {
+                    let wait = backoff.failed();
+                    let dir = dir.display();
+                    self.shared.warn(
+                        "DEAD_LETTERS_RETRYING",
+                        format!("{dir}: {error}; trying again in {} ms", wait.as_millis()),
+                    );
+                    tokio::select! {
+                        () = self.shared.cancelled() => return false,
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+                true
+            }
+        }
+    }
+}
+
+/// The table as it is created if it is not there.
+pub fn create_sql(name: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} (received_at DateTime64(3, 'UTC'), route Int32, topic String, payload String, \
+         error_code LowCardinality(String), error String) ENGINE = MergeTree ORDER BY received_at \
+         SETTINGS non_replicated_deduplication_window = 1000",
+        qualified(name)
+    )
+}
+
+fn insert_sql(name: &str) -> String {
+    let columns = COLUMNS.map(|(name, _)| name).join(", ");
+    format!("INSERT INTO {} ({columns}) FORMAT Native", qualified(name))
+}
+
+fn qualified(name: &str) -> String {
+    match name.split_once('.') {
+        Some((database, name)) => format!("{}.{}", quote(database), quote(name)),
+        None => quote(name),
+    }
+}
+
+const COLUMNS: [(&str, &str); 6] = [
+    ("received_at", "DateTime64(3, 'UTC')"),
+    ("route", "Int32"),
+    ("topic", "String"),
+    ("payload", "String"),
+    ("error_code", "String"),
+    ("error", "String"),
+];
+
+fn encode(letters: &[DeadLetter]) -> Bytes {
+    let heads = COLUMNS.map(|(name, column_type)| (name.to_string(), column_type.to_string()));
+    let mut columns = COLUMNS.map(|(_, column_type)| {
+        // These six are types that are always known.
+        Column::new(&ColumnType::parse(column_type, "UTC").expect("a known type"), false)
+    });
+    for letter in letters {
+        let [received_at, route, topic, payload, code, error] = &mut columns;
+        received_at.push_fixed(Instant::from_system(letter.received_at).ticks(3).unwrap_or(0).to_le_bytes());
+        route.push_fixed(route_number(letter).to_le_bytes());
+        topic.push_string(&letter.topic);
+        payload.push_string(&letter.payload);
+        code.push_string(letter.reason.code.as_str().as_bytes());
+        error.push_string(letter.reason.message.as_bytes());
+    }
+    let mut out = Vec::new();
+    block::encode(&mut out, &heads, &columns, letters.len());
+    Bytes::from(out)
+}
+
+/// -1 where no route takes the topic.
+pub fn route_number(letter: &DeadLetter) -> i32 {
+    letter.route.map_or(-1, |route| route as i32)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    received_at: String,
+    route: i32,
+    topic: &'a str,
+    payload: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding: Option<&'static str>,
+    code: &'static str,
+    message: &'a str,
+}
+
+/// Appends letters to the file of the day and syncs it: what is acknowledged afterwards is on the disk.
+fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> {
+    let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+    let path = dir.join(format!("{pipeline}-{}.jsonl", now.strftime("%Y-%m-%d")));
+    let is_new = !path.exists();
+    let mut text = Vec::new();
+    for letter in letters {
+        let encoded;
+        let (payload, encoding) = match std::str::from_utf8(&letter.payload) {
+            Ok(payload) => (payload, None),
+            Err(_) => {
+                encoded = STANDARD.encode(&letter.payload);
+                (encoded.as_str(), Some("base64"))
+            }
+        };
+        let received_at = jiff::Timestamp::try_from(letter.received_at).unwrap_or_default();
+        let line = Line {
+            received_at: received_at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+            route: route_number(letter),
+            topic: &String::from_utf8_lossy(&letter.topic),
+            payload,
+            encoding,
+            code: letter.reason.code.as_str(),
+            message: &letter.reason.message,
+        };
+        serde_json::to_writer(&mut text, &line)?;
+        text.push(b'\n');
+    }
+    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+    let before = file.metadata()?.len();
+    if let Err(error) = file.write_all(&text) {
+        // A half line would be glued to the next one.
+        let _ = file.set_len(before);
+        return Err(error);
+    }
+    file.sync_data()?;
+    if is_new {
+        sync_directory(dir)?;
+    }
+    Ok(())
+}
+
+/// A new file is only there after a crash if its directory was synced too.
+fn sync_directory(dir: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Code, Reason};
+    use super::*;
+
+    fn letter(payload: &[u8]) -> DeadLetter {
+        DeadLetter {
+            received_at: SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_730_000_000_123),
+            route: None,
+            topic: b"a/b".to_vec(),
+            payload: payload.to_vec(),
+            reason: Reason::new(Code::NoRoute, "no route takes this topic".into()),
+        }
+    }
+
+    #[test]
+    fn a_line_says_everything_and_keeps_the_payload() {
+        let dir = std::env::temp_dir().join(format!("millrace-letters-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        append(&dir, "test", &[letter(b"{\n}"), letter(b"\xff\x00")]).unwrap();
+        append(&dir, "test", &[letter(b"")]).unwrap();
+        let file = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0]["receivedAt"], "2024-10-27T03:33:20.123Z");
+        assert_eq!((&lines[0]["payload"], &lines[0]["route"]), (&"{\n}".into(), &(-1).into()));
+        assert_eq!((&lines[1]["payload"], &lines[1]["encoding"]), (&"/wA=".into(), &"base64".into()));
+        assert_eq!(lines[2]["code"], "NO_ROUTE");
+    }
+}

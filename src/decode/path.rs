@@ -1,0 +1,80 @@
+//! Paths into a JSON document: `lat`, `position.lat`, `axes[0]`, `['a.b'].c`.
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path(pub Vec<Segment>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    Field(String),
+    Item(usize),
+}
+
+impl Path {
+    /// The path of one field, whatever its name holds.
+    pub fn field(name: &str) -> Path {
+        Path(vec![Segment::Field(name.into())])
+    }
+
+    pub fn parse(text: &str) -> Result<Path, String> {
+        let mut segments = Vec::new();
+        let mut rest = text;
+        // A name follows the beginning or a dot; a bracket follows the beginning or a segment.
+        let mut wants_name = true;
+        loop {
+            if let Some(after) = rest.strip_prefix("['") {
+                let (name, after) = after.split_once("']").ok_or("a ['name'] is not closed")?;
+                segments.push(Segment::Field(name.into()));
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix('[') {
+                let (index, after) = after.split_once(']').ok_or("an [index] is not closed")?;
+                let index =
+                    index.parse().map_err(|_| format!("[{index}] is neither an index nor a quoted name"))?;
+                segments.push(Segment::Item(index));
+                rest = after;
+            } else if wants_name {
+                let end = rest.find(['.', '[', ']']).unwrap_or(rest.len());
+                if end == 0 {
+                    return Err("a name is empty".into());
+                }
+                segments.push(Segment::Field(rest[..end].into()));
+                rest = &rest[end..];
+            } else {
+                return Err(format!("{rest:?} does not belong there"));
+            }
+            match rest.strip_prefix('.') {
+                Some(after) => {
+                    rest = after;
+                    wants_name = true;
+                    if rest.starts_with('[') {
+                        return Err("a name is empty".into());
+                    }
+                }
+                None if rest.is_empty() => return Ok(Path(segments)),
+                None => wants_name = false,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_names_and_indices() {
+        let field = |name: &str| Segment::Field(name.into());
+        for (text, expected) in [
+            ("lat", vec![field("lat")]),
+            ("position.lat", vec![field("position"), field("lat")]),
+            ("axes[0]", vec![field("axes"), Segment::Item(0)]),
+            ("a[1][2].b", vec![field("a"), Segment::Item(1), Segment::Item(2), field("b")]),
+            ("['a.b'].c", vec![field("a.b"), field("c")]),
+            ("x['y']['z.z']", vec![field("x"), field("y"), field("z.z")]),
+        ] {
+            assert_eq!(Path::parse(text), Ok(Path(expected)), "{text}");
+        }
+        for text in ["", ".", "a.", ".a", "a..b", "a[", "a[x]", "['a", "a]b", "a.[0]", "a[0]b"] {
+            assert!(Path::parse(text).is_err(), "{text}");
+        }
+    }
+}

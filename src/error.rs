@@ -1,0 +1,147 @@
+//! What can go wrong, as one enum.
+//!
+//! Every error a user can meet has a stable `code()` to match on and, where an option caused it, the `path()`
+//! of that option. What happens to a single message is no `Error` but a dead letter: see `dead_letters`.
+
+use std::fmt;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option is unknown, of the wrong kind or out of range.
+    ConfigInvalid {
+        path: String,
+        message: String,
+    },
+    /// No ClickHouse answered.
+    ClickHouseUnreachable {
+        url: String,
+        message: String,
+    },
+    /// ClickHouse answered with an exception. `exception` is its own code, such as 516.
+    ClickHouseRejected {
+        exception: Option<u32>,
+        message: String,
+    },
+    TableNotFound {
+        path: String,
+        table: String,
+    },
+    ColumnNotFound {
+        path: String,
+        column: String,
+        table: String,
+    },
+    ColumnUnsupported {
+        path: String,
+        column: String,
+        column_type: String,
+        advice: String,
+    },
+    /// No broker answered, or the connection broke.
+    MqttUnreachable {
+        url: String,
+        message: String,
+    },
+    /// The broker answered CONNECT with a refusal.
+    MqttRefused {
+        url: String,
+        reason: String,
+    },
+    SubscriptionRefused {
+        filter: String,
+        reason: String,
+    },
+    /// Draining took longer than it was allowed to.
+    StopTimeout {
+        pending: u64,
+    },
+    InvalidState {
+        operation: &'static str,
+        state: &'static str,
+    },
+    /// A thread of ours panicked: a fault in millrace, told instead of hidden.
+    Internal {
+        thread: String,
+        message: String,
+    },
+}
+
+impl Error {
+    pub fn config(path: impl Into<String>, message: impl Into<String>) -> Error {
+        Error::ConfigInvalid { path: path.into(), message: message.into() }
+    }
+
+    /// The stable code that users match on.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::ConfigInvalid { .. } => "CONFIG_INVALID",
+            Error::ClickHouseUnreachable { .. } => "CLICKHOUSE_UNREACHABLE",
+            Error::ClickHouseRejected { .. } => "CLICKHOUSE_REJECTED",
+            Error::TableNotFound { .. } => "TABLE_NOT_FOUND",
+            Error::ColumnNotFound { .. } => "COLUMN_NOT_FOUND",
+            Error::ColumnUnsupported { .. } => "COLUMN_UNSUPPORTED",
+            Error::MqttUnreachable { .. } => "MQTT_UNREACHABLE",
+            Error::MqttRefused { .. } => "MQTT_REFUSED",
+            Error::SubscriptionRefused { .. } => "SUBSCRIPTION_REFUSED",
+            Error::StopTimeout { .. } => "STOP_TIMEOUT",
+            Error::InvalidState { .. } => "INVALID_STATE",
+            Error::Internal { .. } => "INTERNAL",
+        }
+    }
+
+    /// The option that caused it, such as `routes[0].columns.lat`.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Error::ConfigInvalid { path, .. }
+            | Error::TableNotFound { path, .. }
+            | Error::ColumnNotFound { path, .. }
+            | Error::ColumnUnsupported { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::ConfigInvalid { path, message } if path.is_empty() => f.write_str(message),
+            Error::ConfigInvalid { path, message } => write!(f, "{path}: {message}"),
+            Error::ClickHouseUnreachable { url, message } => {
+                write!(f, "ClickHouse at {url} cannot be reached: {message}")
+            }
+            Error::ClickHouseRejected { message, .. } => write!(f, "ClickHouse refused: {message}"),
+            Error::TableNotFound { path, table } => write!(f, "{path}: there is no table {table}"),
+            Error::ColumnNotFound { path, column, table } => {
+                write!(f, "{path}: table {table} has no column {column} that can be inserted into")
+            }
+            Error::ColumnUnsupported { path, column, column_type, advice } => {
+                write!(f, "{path}: column {column} has the type {column_type}, {advice}")
+            }
+            Error::MqttUnreachable { url, message } => {
+                write!(f, "the broker at {url} cannot be reached: {message}")
+            }
+            Error::MqttRefused { url, reason } => {
+                write!(f, "the broker at {url} refused the connection: {reason}")
+            }
+            Error::SubscriptionRefused { filter, reason } => {
+                write!(f, "the broker refused the subscription to {filter}: {reason}")
+            }
+            Error::StopTimeout { pending } => write!(
+                f,
+                "stopped before everything was inserted: {pending} messages were left, none of them \
+                 acknowledged unless the configuration asked for it"
+            ),
+            Error::InvalidState { operation, state } => {
+                write!(f, "{operation}() is not possible while the pipeline is {state}")
+            }
+            Error::Internal { thread, message } => {
+                write!(f, "a fault in millrace, thread {thread}: {message}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

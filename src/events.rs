@@ -1,0 +1,24 @@
+//! What a pipeline tells its owner. The binding turns these into JavaScript events.
+
+use crate::dead_letters::DeadLetter;
+use crate::error::Error;
+use crate::metrics::Metrics;
+
+#[derive(Debug)]
+pub enum Event {
+    Metrics(Box<Metrics>),
+    DeadLetters(Vec<DeadLetter>),
+    State {
+        state: &'static str,
+        previous: &'static str,
+    },
+    Warning {
+        code: &'static str,
+        message: String,
+    },
+    /// It cannot go on by itself.
+    Error(Error),
+}
+
+/// Called from any thread; must not block.
+pub type Listener = Box<dyn Fn(Event) + Send + Sync>;

@@ -1,0 +1,324 @@
+//! From a message to a row of a batch: the part of the way that each connection walks by itself.
+//!
+//! ```text
+//! accept ── route ── decode ── batch ──▶ sealed, to the sinks
+//!    │         └────────┴──▶ dead letters
+//!    └──▶ skipped
+//! ```
+//!
+//! Each route has a lane: its decoder and the batch that is open. What one read brought is booked once, by
+//! [`Intake::book`].
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crossbeam_channel::{Sender, TrySendError};
+
+use crate::batch::{Batch, Messages};
+use crate::columns::Column;
+use crate::config::{AckAfter, Route};
+use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
+use crate::decode::{self, Decoder};
+use crate::metrics::add;
+use crate::mqtt::topic::Captures;
+use crate::mqtt::{Owed, Publish};
+use crate::shared::Shared;
+
+/// When a read was made, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    pub instant: Instant,
+    pub system: SystemTime,
+}
+
+impl Now {
+    pub fn read() -> Now {
+        Now { instant: Instant::now(), system: SystemTime::now() }
+    }
+}
+
+pub struct Intake {
+    shared: Arc<Shared>,
+    connection: usize,
+    lanes: Vec<Lane>,
+    captures: Captures,
+    batches: Sender<Batch>,
+    letters: Sender<Letters>,
+    open_letters: Option<Letters>,
+    /// Messages that need no confirmation before they are acknowledged.
+    paid: Owed,
+    tally: Tally,
+}
+
+struct Lane {
+    route: Route,
+    decoder: Decoder,
+    batch: Option<Batch>,
+    /// What the next batch is made like.
+    columns: Vec<Column>,
+    /// To be sealed whatever its size and age.
+    due: bool,
+}
+
+/// What a read brought.
+#[derive(Default)]
+struct Tally {
+    received: u64,
+    skipped: u64,
+    bytes: u64,
+    rows: u64,
+}
+
+/// ClickHouse squashes the blocks of one INSERT up to so many rows: beyond it an INSERT is not atomic.
+const MOST_ROWS: usize = 1_048_449;
+
+impl Intake {
+    pub fn new(
+        shared: Arc<Shared>,
+        connection: usize,
+        decoders: Vec<Decoder>,
+        batches: Sender<Batch>,
+        letters: Sender<Letters>,
+    ) -> Intake {
+        let lanes = shared
+            .config
+            .routes
+            .iter()
+            .zip(decoders)
+            .map(|(route, decoder)| Lane {
+                route: route.clone(),
+                columns: decoder.columns(),
+                decoder,
+                batch: None,
+                due: false,
+            })
+            .collect();
+        Intake {
+            shared,
+            connection,
+            lanes,
+            captures: Captures::default(),
+            batches,
+            letters,
+            open_letters: None,
+            paid: Owed::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Takes one message: into the batch of the first route that matches its topic, or to the dead letters.
+    pub fn accept(&mut self, publish: &Publish<'_>, sequence: Option<u64>, now: Now, client_id: &str) {
+        self.tally.received += 1;
+        self.tally.bytes += publish.payload.len() as u64;
+        if publish.retain && self.shared.config.mqtt.skip_retained {
+            self.tally.skipped += 1;
+            self.pay(sequence);
+            return;
+        }
+        let Ok(topic) = std::str::from_utf8(publish.topic) else {
+            let reason = Reason::new(Code::NoRoute, "the topic is not UTF-8".into());
+            return self.refuse(None, publish.topic, publish.payload, reason, sequence, now);
+        };
+        let Intake { lanes, captures, .. } = self;
+        let Some(at) = lanes.iter().position(|lane| lane.route.topic.matches(topic, captures)) else {
+            let reason = Reason::new(Code::NoRoute, "no route takes this topic".into());
+            return self.refuse(None, publish.topic, publish.payload, reason, sequence, now);
+        };
+
+        let lane = &mut self.lanes[at];
+        let batch = lane.batch.get_or_insert_with(|| Batch {
+            group: self.shared.ledger.open(),
+            route: at,
+            connection: self.connection,
+            columns: lane.columns.clone(),
+            messages: Messages::default(),
+            owed: Owed::default(),
+            opened_at: now.instant,
+            counted_bytes: 0,
+        });
+        let message = decode::Message {
+            topic,
+            captures: &self.captures,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            received_at: decode::Instant::from_system(now.system),
+            client_id,
+            user_properties: publish.user_properties,
+        };
+        match lane.decoder.append(&message, &mut batch.columns) {
+            Ok(()) => {
+                self.tally.rows += 1;
+                batch.messages.push(now.instant, publish.topic, publish.payload);
+                if let Some(sequence) = sequence {
+                    match self.shared.config.mqtt.ack_after {
+                        AckAfter::Receive => self.paid.add(sequence),
+                        AckAfter::Insert => batch.owed.add(sequence),
+                    }
+                }
+                if is_large(batch, &self.shared.config.batch) {
+                    self.seal(at);
+                }
+            }
+            Err(reason) => self.refuse(Some(at), publish.topic, publish.payload, reason, sequence, now),
+        }
+    }
+
+    /// A message that came on an earlier connection and is in a batch already.
+    pub fn accept_again(&mut self) {
+        self.tally.received += 1;
+        self.tally.skipped += 1;
+    }
+
+    /// A message whose payload was passed over.
+    pub fn accept_too_large(&mut self, topic: &[u8], packet_bytes: usize, sequence: Option<u64>, now: Now) {
+        self.tally.received += 1;
+        let limit = self.shared.config.mqtt.max_packet_bytes;
+        let reason = Reason::new(
+            Code::PacketTooLarge,
+            format!("a packet of {packet_bytes} bytes is over maxPacketBytes, {limit}"),
+        );
+        let route = std::str::from_utf8(topic)
+            .ok()
+            .and_then(|t| self.lanes.iter().position(|lane| lane.route.topic.matches(t, &mut self.captures)));
+        self.refuse(route, topic, &[], reason, sequence, now);
+    }
+
+    #[cold]
+    fn refuse(
+        &mut self,
+        route: Option<usize>,
+        topic: &[u8],
+        payload: &[u8],
+        reason: Reason,
+        sequence: Option<u64>,
+        now: Now,
+    ) {
+        let letters =
+            self.open_letters.get_or_insert_with(|| Letters::new(self.shared.ledger.open(), self.connection));
+        letters.push(DeadLetter {
+            received_at: now.system,
+            route,
+            topic: topic.into(),
+            payload: payload.into(),
+            reason,
+        });
+        if let Some(sequence) = sequence {
+            match self.shared.config.mqtt.ack_after {
+                AckAfter::Receive => self.paid.add(sequence),
+                AckAfter::Insert => letters.owed.add(sequence),
+            }
+        }
+    }
+
+    fn pay(&mut self, sequence: Option<u64>) {
+        if let Some(sequence) = sequence {
+            self.paid.add(sequence);
+        }
+    }
+
+    /// Books what was accepted since the last call and sends dead letters on. To be called after each read.
+    pub fn book(&mut self) {
+        let tally = std::mem::take(&mut self.tally);
+        let Shared { ledger, metrics, memory, .. } = &*self.shared;
+        if tally.received > 0 {
+            ledger.receive(tally.received, tally.skipped);
+            add(&metrics.bytes_received, tally.bytes);
+            add(&metrics.rows_decoded, tally.rows);
+        }
+        for batch in self.lanes.iter_mut().filter_map(|lane| lane.batch.as_mut()) {
+            let bytes = batch.bytes();
+            memory.add(bytes - batch.counted_bytes);
+            batch.counted_bytes = bytes;
+        }
+        if let Some(letters) = self.open_letters.take() {
+            memory.add(letters.bytes);
+            // The receiver lives as long as the pipeline: it ends after all connections.
+            let _ = self.letters.send(letters);
+        }
+    }
+
+    /// What may be acknowledged without waiting.
+    pub fn take_paid(&mut self) -> Owed {
+        std::mem::take(&mut self.paid)
+    }
+
+    /// Seals what has reached its age, and what could not be handed over before.
+    pub fn seal_due(&mut self, now: Instant) {
+        let limits = self.shared.config.batch;
+        for at in 0..self.lanes.len() {
+            let lane = &self.lanes[at];
+            let Some(batch) = &lane.batch else { continue };
+            if lane.due || now >= batch.opened_at + limits.delay || is_large(batch, &limits) {
+                self.seal(at);
+            }
+        }
+    }
+
+    /// Seals everything, as soon as the sinks take it.
+    pub fn seal_all(&mut self) {
+        for at in 0..self.lanes.len() {
+            if self.lanes[at].batch.is_some() {
+                self.lanes[at].due = true;
+                self.seal(at);
+            }
+        }
+    }
+
+    /// Hands a batch to the sinks. While they are all busy and their queue is full it stays open and grows on:
+    /// fewer and larger INSERTs are what a busy ClickHouse needs.
+    fn seal(&mut self, at: usize) {
+        self.book();
+        let lane = &mut self.lanes[at];
+        let Some(batch) = lane.batch.take() else { return };
+        if batch.messages.is_empty() {
+            // Opened for a message that became a dead letter.
+            self.shared.ledger.hand_over(batch.group);
+            lane.due = false;
+            return;
+        }
+        let successors: Vec<Column> = batch.columns.iter().map(Column::successor).collect();
+        match self.batches.try_send(batch) {
+            Ok(()) => {
+                lane.columns = successors;
+                lane.due = false;
+            }
+            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => lane.batch = Some(batch),
+        }
+    }
+
+    /// Whether a batch has grown as large as one may: then nothing more must be read.
+    pub fn is_stuck(&self) -> bool {
+        self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).any(|batch| batch.rows() >= MOST_ROWS)
+    }
+
+    /// When [`Intake::seal_due`] has something to do. What waits for the sinks is not of time but of their word.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let delay = self.shared.config.batch.delay;
+        let due =
+            self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(|batch| batch.opened_at + delay);
+        due.filter(|at| *at > now).min()
+    }
+
+    pub fn has_open_batch(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.batch.is_some())
+    }
+
+    /// Whether a batch that is due waits for the sinks to have room.
+    pub fn is_sealing(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.due)
+    }
+}
+
+impl Drop for Intake {
+    /// What is still open when a connection ends for good is given up: the broker has not been told otherwise.
+    fn drop(&mut self) {
+        for batch in self.lanes.iter_mut().filter_map(|lane| lane.batch.take()) {
+            self.shared.memory.subtract(batch.counted_bytes);
+        }
+    }
+}
+
+fn is_large(batch: &Batch, limits: &crate::config::Limits) -> bool {
+    batch.rows() >= limits.rows || batch.column_bytes() >= limits.bytes
+}

@@ -1,0 +1,158 @@
+//! The books: where every message is that was ever received.
+//!
+//! In every snapshot `received = inserted + dead_lettered + dropped + skipped + pending`. The counts change together
+//! under one lock, once per read and once per batch, never per message. The ledger also knows which groups of
+//! messages (batches, dead letters) are still open, so that a flush or a stop can wait for them.
+
+use std::collections::BTreeSet;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    pub received: u64,
+    pub inserted: u64,
+    pub dead_lettered: u64,
+    /// Only what the configuration asked to drop.
+    pub dropped: u64,
+    /// Retained messages that were not wanted, and messages that a broker sent again while they were in hand.
+    pub skipped: u64,
+    pub pending: u64,
+}
+
+/// A group of messages that is still open.
+pub type Group = u64;
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    books: Mutex<Books>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    counts: Counts,
+    open: BTreeSet<Group>,
+    next: Group,
+    abandoned: bool,
+}
+
+impl Ledger {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // The books are changed by additions alone: a panic elsewhere cannot leave them half written.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.books().counts
+    }
+
+    /// Opens a group: its messages will all be settled by one [`Ledger::close`].
+    pub fn open(&self) -> Group {
+        let mut books = self.books();
+        let group = books.next;
+        books.next += 1;
+        books.open.insert(group);
+        group
+    }
+
+    /// `received` messages came in; `skipped` of them go nowhere.
+    pub fn receive(&self, received: u64, skipped: u64) {
+        let counts = &mut self.books().counts;
+        counts.received += received;
+        counts.skipped += skipped;
+        counts.pending += received - skipped;
+    }
+
+    /// A group is settled: its messages are inserted or dead letters.
+    pub fn close(&self, group: Group, inserted: u64, dead_lettered: u64) {
+        let mut books = self.books();
+        books.counts.inserted += inserted;
+        books.counts.dead_lettered += dead_lettered;
+        books.counts.pending = books.counts.pending.saturating_sub(inserted + dead_lettered);
+        books.open.remove(&group);
+        self.changed.notify_all();
+    }
+
+    /// The messages of a group move on in other groups.
+    pub fn hand_over(&self, group: Group) {
+        self.close(group, 0, 0);
+    }
+
+    /// The number that the next group will have: all that is open now is below it.
+    pub fn watermark(&self) -> Group {
+        self.books().next
+    }
+
+    /// Waits until no group below `watermark` is open. `false`: the deadline passed first, or all was abandoned.
+    pub fn wait_below(&self, watermark: Group, deadline: Option<Instant>) -> bool {
+        let mut books = self.books();
+        loop {
+            if books.open.first().is_none_or(|group| *group >= watermark) {
+                return true;
+            }
+            if books.abandoned {
+                return false;
+            }
+            books = match deadline {
+                None => self.changed.wait(books).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return false;
+                    }
+                    self.changed.wait_timeout(books, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Nothing that is open will be closed any more: whoever waits is let go.
+    pub fn abandon(&self) {
+        self.books().abandoned = true;
+        self.changed.notify_all();
+    }
+
+    /// After a start that failed: there is a new one.
+    pub fn revive(&self) {
+        self.books().abandoned = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn balanced(counts: Counts) -> bool {
+        counts.received
+            == counts.inserted + counts.dead_lettered + counts.dropped + counts.skipped + counts.pending
+    }
+
+    #[test]
+    fn the_books_balance() {
+        let ledger = Ledger::default();
+        let (a, b) = (ledger.open(), ledger.open());
+        ledger.receive(10, 2);
+        assert!(balanced(ledger.counts()));
+        ledger.close(a, 5, 0);
+        ledger.close(b, 0, 3);
+        assert!(balanced(ledger.counts()));
+        assert_eq!(ledger.counts().pending, 0);
+    }
+
+    #[test]
+    fn waiting_ends_when_the_groups_below_are_closed() {
+        let ledger = Ledger::default();
+        let a = ledger.open();
+        let mark = ledger.watermark();
+        let later = ledger.open();
+        assert!(!ledger.wait_below(mark, Some(Instant::now())));
+        ledger.hand_over(a);
+        assert!(ledger.wait_below(mark, None));
+        ledger.abandon();
+        assert!(!ledger.wait_below(later + 1, None));
+    }
+}

@@ -1,0 +1,35 @@
+//! The engine of millrace: MQTT messages into ClickHouse.
+//!
+//! The life of one message:
+//!
+//! 1. `mqtt::connection` reads it from the socket, together with all that the socket has, and `mqtt::session` frames
+//!    it; topic and payload stay in the read buffer.
+//! 2. `intake` finds the first route whose filter matches its topic.
+//! 3. `decode` walks its JSON and appends each value to a column of that route's open `batch`. A message that does not
+//!    fit becomes a dead letter (`dead_letters`) with the reason.
+//! 4. The batch is sealed by rows, bytes or age and goes to a worker of `sink`.
+//! 5. `sink::worker` encodes it as a Native block (`columns::block`), and `sink::request` sends it, again and again with
+//!    the same token until ClickHouse has answered.
+//! 6. Then the connection acknowledges it to the broker (`mqtt::receipts`), and the `ledger` books it.
+//!
+//! `pipeline` owns the threads and channels between these; `shared` is what they all see. `config` checks the options
+//! before anything opens. `node` is the only module that knows JavaScript.
+
+pub mod backoff;
+pub mod batch;
+pub mod columns;
+pub mod config;
+pub mod dead_letters;
+pub mod decode;
+pub mod error;
+pub mod events;
+pub mod histogram;
+pub mod intake;
+pub mod ledger;
+pub mod memory;
+pub mod metrics;
+pub mod mqtt;
+mod node;
+pub mod pipeline;
+pub mod shared;
+pub mod sink;

@@ -1,0 +1,453 @@
+//! The I/O and the time around a [`Session`]: one thread, one socket, one loop.
+//!
+//! - One read takes what the socket has, up to 256 KiB; all its messages are decoded and batched before the next.
+//! - After a read that brought more than a message or two it rests for `coalesceMs`, so that the next read again
+//!   carries many: a broker writes each message by itself, and waking up for each is what costs most at real rates.
+//! - Acknowledgements of a whole batch leave in one write.
+//! - Under back-pressure it stops reading and goes on pinging.
+//! - A lost connection is replaced, with back-off; the session decides what that means for what is in hand.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::mpsc;
+
+use super::Owed;
+use super::inbox::Inbox;
+use super::session::{Event, Session, SessionError};
+use super::transport::{self, CONNECT_TIMEOUT};
+use super::window::Window;
+use crate::backoff::Backoff;
+use crate::config::BrokerUrl;
+use crate::error::{Error, Result};
+use crate::intake::{Intake, Now};
+use crate::metrics::add;
+use crate::shared::Shared;
+
+/// What other threads ask of a connection.
+#[derive(Debug)]
+pub enum Command {
+    /// These messages may be acknowledged.
+    Settled(Owed),
+    /// Hand everything to the sinks; answered once no message is left here unbatched.
+    Flush(Sender<()>),
+    Pause,
+    Resume,
+    /// Take no further messages and hand everything to the sinks; answered when that is done.
+    Drain(Sender<()>),
+    /// Acknowledge what may be, disconnect and end.
+    Close,
+}
+
+pub struct Connection {
+    shared: Arc<Shared>,
+    session: Session,
+    intake: Intake,
+    commands: mpsc::UnboundedReceiver<Command>,
+    inbox: Inbox,
+    window: Window,
+    paused: bool,
+    drain: Option<Drain>,
+    closing: bool,
+    /// Told once: the first subscription is granted, or cannot be.
+    ready: Option<Sender<Result<()>>>,
+}
+
+/// A drain under way. With a session that outlives us the broker keeps what is not delivered yet, and its
+/// subscription must stay so that it goes on collecting. Otherwise we unsubscribe and take what is still to come.
+struct Drain {
+    done: Option<Sender<()>>,
+    quiet_at: Instant,
+}
+
+/// How long nothing must come after UNSUBACK before we believe that nothing more will.
+const QUIET: Duration = Duration::from_millis(100);
+/// How long we wait for the broker to have read our last words.
+const LINGER: Duration = Duration::from_secs(1);
+/// A connection that lived so long was a good one: the next back-off begins anew.
+const GOOD: Duration = Duration::from_secs(5);
+
+enum End {
+    /// We were told to.
+    Closed,
+    Lost(Error),
+}
+
+impl Connection {
+    pub fn new(
+        shared: Arc<Shared>,
+        session: Session,
+        intake: Intake,
+        commands: mpsc::UnboundedReceiver<Command>,
+        ready: Sender<Result<()>>,
+    ) -> Connection {
+        Connection {
+            shared,
+            session,
+            intake,
+            commands,
+            inbox: Inbox::default(),
+            window: Window::default(),
+            paused: false,
+            drain: None,
+            closing: false,
+            ready: Some(ready),
+        }
+    }
+
+    /// Connects again and again until it is told to close. Before the first subscription, though, a round of all
+    /// URLs that fails is the answer to `start()`.
+    pub async fn run(mut self) {
+        let urls = self.shared.config.mqtt.urls.clone();
+        let mut backoff = Backoff::new(self.shared.config.mqtt.reconnect);
+        let mut at = 0;
+        loop {
+            let began = Instant::now();
+            let End::Lost(error) = self.connect(&urls[at]).await else { return };
+            let was_up = self.put_away();
+            if let Some(ready) = &self.ready {
+                if at + 1 == urls.len() {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+                at += 1;
+                continue;
+            }
+            if was_up && began.elapsed() >= GOOD {
+                backoff.succeeded();
+            }
+            at = (at + 1) % urls.len();
+            // After a loss the URLs are tried from the first again; between rounds we wait.
+            let wait = if was_up {
+                at = 0;
+                backoff.failed()
+            } else if at == 0 {
+                backoff.failed()
+            } else {
+                Duration::ZERO
+            };
+            self.shared
+                .warn("MQTT_RECONNECTING", format!("{error}; connecting again in {} ms", wait.as_millis()));
+            if self.meanwhile(tokio::time::sleep(wait)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Puts away what a lost connection left; says whether it had been up.
+    fn put_away(&mut self) -> bool {
+        self.inbox.clear();
+        self.shared.metrics.connected.swap(0, Ordering::Relaxed) > 0
+    }
+
+    async fn connect(&mut self, url: &BrokerUrl) -> End {
+        let unreachable =
+            |message: String| End::Lost(Error::MqttUnreachable { url: url.to_string(), message });
+        let stream = match self.meanwhile(transport::connect(url)).await {
+            Err(closed) => return closed,
+            Ok(Err(error)) => return unreachable(error.to_string()),
+            Ok(Ok(stream)) => stream,
+        };
+        match self.converse(stream).await {
+            Ok(()) => End::Closed,
+            Err(SessionError::Refused(reason)) => {
+                End::Lost(Error::MqttRefused { url: url.to_string(), reason })
+            }
+            Err(SessionError::SubscriptionRefused { filter, reason }) => {
+                End::Lost(Error::SubscriptionRefused { filter, reason })
+            }
+            Err(other) => unreachable(other.to_string()),
+        }
+    }
+
+    /// Goes on with commands and batches while there is no connection. An error means to end.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+        let mut work = std::pin::pin!(work);
+        let shared = self.shared.clone();
+        loop {
+            let now = Instant::now();
+            match &mut self.drain {
+                None => self.intake.seal_due(now),
+                // Without a connection nothing more can come.
+                Some(drain) => {
+                    self.intake.seal_all();
+                    if !self.intake.has_open_batch()
+                        && let Some(done) = drain.done.take()
+                    {
+                        let _ = done.send(());
+                    }
+                }
+            }
+            if self.closing {
+                return Err(End::Closed);
+            }
+            tokio::select! {
+                biased;
+                () = shared.cancelled() => return Err(End::Closed),
+                command = self.commands.recv() => self.command(command),
+                result = &mut work, if self.drain.is_none() => return Ok(result),
+                () = sleep_until(self.intake.deadline(now)) => {}
+            }
+        }
+    }
+
+    /// Serves one connection until it ends: `Ok` if we ended it.
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        mut stream: S,
+    ) -> Result<(), SessionError> {
+        let shared = self.shared.clone();
+        let began = Instant::now();
+        self.session.connect(began);
+        loop {
+            let now = Instant::now();
+            let reading = self.is_reading();
+            self.session.tick(now, reading)?;
+            self.seal(now);
+            if self.session.acknowledge() > 0 {
+                self.window.acknowledged();
+            }
+            shared.metrics.unacknowledged.store(self.session.unacknowledged() as u64, Ordering::Relaxed);
+            self.drained(now);
+            if self.closing {
+                return self.close(stream).await;
+            }
+            let is_up = self.ready.is_none() && shared.metrics.connected.load(Ordering::Relaxed) > 0;
+            if !is_up && now >= began + CONNECT_TIMEOUT {
+                return Err(SessionError::Refused("no answer to CONNECT or SUBSCRIBE within 5 s".into()));
+            }
+            let deadline = [
+                self.session.deadline(),
+                self.intake.deadline(now),
+                self.still_at(),
+                self.drain.as_ref().filter(|drain| drain.done.is_some()).map(|drain| drain.quiet_at),
+                Some(began + CONNECT_TIMEOUT).filter(|_| !is_up),
+            ]
+            .into_iter()
+            .flatten()
+            .min();
+
+            let transfer = tokio::select! {
+                biased;
+                () = shared.cancelled() => return Ok(()),
+                command = self.commands.recv() => {
+                    self.command(command);
+                    continue;
+                }
+                transfer = transfer(&mut stream, self.session.outgoing(), &mut self.inbox, reading) => transfer,
+                () = shared.memory.room(), if !reading && !self.paused && shared.memory.is_full() => continue,
+                () = sleep_until(deadline) => continue,
+            };
+            match transfer {
+                Err(error) => return Err(SessionError::Disconnected(error.to_string())),
+                Ok(Transfer::Written(bytes)) => self.session.sent(bytes, now),
+                Ok(Transfer::Read { bytes: 0, .. }) => {
+                    return Err(SessionError::Disconnected("the connection was closed".into()));
+                }
+                Ok(Transfer::Read { bytes, drained }) => {
+                    self.inbox.filled(bytes);
+                    let messages = self.take_messages()?;
+                    let coalesce = shared.config.mqtt.coalesce;
+                    if drained && messages > 2 && !coalesce.is_zero() && self.session.outgoing().is_empty() {
+                        // This thread has nothing else to do, and a timer of the runtime would be woken by each
+                        // segment that arrives: the very wake-ups that the rest is there to save.
+                        std::thread::sleep(coalesce);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_reading(&self) -> bool {
+        // CONNACK and SUBACK are always read.
+        let wanted = match &self.drain {
+            Some(_) => !self.shared.config.mqtt.is_persistent(),
+            None => !self.paused,
+        };
+        self.session.is_opening() || (wanted && !self.intake.is_stuck() && !self.shared.memory.is_full())
+    }
+
+    /// Takes all complete packets off the read buffer; how many messages there were.
+    fn take_messages(&mut self) -> Result<usize, SessionError> {
+        let now = Now::read();
+        let mut messages = 0;
+        let mut taken = Ok(());
+        loop {
+            let (bytes, event) = match self.session.receive(self.inbox.unread(), now.instant) {
+                Ok(Some(packet)) => packet,
+                Ok(None) => break,
+                Err(error) => {
+                    taken = Err(error);
+                    break;
+                }
+            };
+            match event {
+                Event::Message { publish, sequence } => {
+                    messages += 1;
+                    self.intake.accept(&publish, sequence, now, self.session.client_id());
+                }
+                Event::Again => self.intake.accept_again(),
+                Event::TooLarge { topic, packet_bytes, sequence, .. } => {
+                    self.intake.accept_too_large(topic, packet_bytes, sequence, now);
+                }
+                Event::Subscribed { lowered } => self.subscribed(&lowered),
+                Event::Unsubscribed | Event::Nothing => {}
+            }
+            self.inbox.consume(bytes);
+        }
+        self.window.arrived(messages, now.instant);
+        if messages > 0
+            && let Some(drain) = &mut self.drain
+        {
+            drain.quiet_at = now.instant + QUIET;
+        }
+        self.intake.book();
+        self.session.settle(&self.intake.take_paid());
+        taken.map(|()| messages)
+    }
+
+    fn subscribed(&mut self, lowered: &[String]) {
+        let metrics = &self.shared.metrics;
+        metrics.connected.store(1, Ordering::Relaxed);
+        match self.ready.take() {
+            Some(ready) => drop(ready.send(Ok(()))),
+            None => add(&metrics.reconnects, 1),
+        }
+        if !lowered.is_empty() {
+            let message = format!("the broker granted a lower QoS than asked for: {}", lowered.join(", "));
+            self.shared.warn("QOS_LOWERED", message);
+        }
+    }
+
+    /// Seals what is due: by age, because the broker waits for us, or because we are draining.
+    fn seal(&mut self, now: Instant) {
+        if self.drain.is_some() || self.still_at().is_some_and(|at| now >= at) {
+            self.intake.seal_all();
+        } else {
+            self.intake.seal_due(now);
+        }
+    }
+
+    /// When silence means that the broker waits for acknowledgements, if it does for any.
+    fn still_at(&self) -> Option<Instant> {
+        let owes =
+            self.session.unacknowledged() > 0 && self.intake.has_open_batch() && !self.intake.is_sealing();
+        if owes && self.is_reading() { self.window.still_at() } else { None }
+    }
+
+    /// Answers a drain once nothing more will come and everything is with the sinks.
+    fn drained(&mut self, now: Instant) {
+        let is_persistent = self.shared.config.mqtt.is_persistent();
+        let Some(drain) = &mut self.drain else { return };
+        let quiet = is_persistent
+            || self.session.is_opening()
+            || (self.session.is_unsubscribed()
+                && now >= drain.quiet_at
+                && self.session.unacknowledged() == 0);
+        if quiet
+            && !self.intake.has_open_batch()
+            && let Some(done) = drain.done.take()
+        {
+            let _ = done.send(());
+        }
+    }
+
+    fn command(&mut self, command: Option<Command>) {
+        match command {
+            Some(Command::Settled(owed)) => self.session.settle(&owed),
+            Some(Command::Flush(done)) => {
+                self.intake.seal_all();
+                let _ = done.send(());
+            }
+            Some(Command::Pause) => self.paused = true,
+            Some(Command::Resume) => self.paused = false,
+            Some(Command::Drain(done)) => {
+                if self.session.is_subscribed() && !self.shared.config.mqtt.is_persistent() {
+                    self.session.unsubscribe();
+                }
+                self.drain = Some(Drain { done: Some(done), quiet_at: Instant::now() + QUIET });
+            }
+            // The pipeline is gone: as good as being told.
+            Some(Command::Close) | None => self.closing = true,
+        }
+    }
+
+    /// Writes what is left and DISCONNECT, and waits until the broker has closed its side: closing a socket on which
+    /// messages are still arriving would destroy the acknowledgements that are on their way.
+    async fn close<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut stream: S) -> Result<(), SessionError> {
+        self.session.acknowledge();
+        self.session.disconnect();
+        let farewell = async {
+            if stream.write_all(self.session.outgoing()).await.is_ok() && stream.shutdown().await.is_ok() {
+                let mut sink = vec![0; 64 << 10];
+                while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await {}
+            }
+        };
+        let shared = self.shared.clone();
+        tokio::select! {
+            () = farewell => {}
+            () = shared.cancelled() => {}
+            () = tokio::time::sleep(LINGER) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.metrics.connected.store(0, Ordering::Relaxed);
+    }
+}
+
+enum Transfer {
+    Written(usize),
+    /// `drained`: the read did not fill its space, so the socket had no more.
+    Read {
+        bytes: usize,
+        drained: bool,
+    },
+}
+
+/// Writes some of `outgoing` or reads into `inbox`, whichever can be done first. Dropping it loses nothing.
+async fn transfer<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    outgoing: &[u8],
+    inbox: &mut Inbox,
+    reading: bool,
+) -> std::io::Result<Transfer> {
+    poll_fn(|cx| {
+        if !outgoing.is_empty()
+            && let Poll::Ready(written) = Pin::new(&mut *stream).poll_write(cx, outgoing)
+        {
+            return Poll::Ready(match written {
+                Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
+                other => other.map(Transfer::Written),
+            });
+        }
+        if reading {
+            let space = inbox.space();
+            let room = space.len();
+            let mut buffer = ReadBuf::new(space);
+            if let Poll::Ready(read) = Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+                let bytes = buffer.filled().len();
+                return Poll::Ready(read.map(|()| Transfer::Read { bytes, drained: bytes < room }));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Without a deadline: never.
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,221 @@
+//! Which messages still owe the broker an acknowledgement.
+//!
+//! - Acknowledgements leave in the order of receipt (MQTT 5, 4.6), so a settled message waits for those before it.
+//! - They never cross a reconnect: an entry of an earlier connection is only acknowledged after the broker has sent
+//!   its message again.
+//! - A broker that kept the session sends again what was not acknowledged, under the same packet id and with DUP
+//!   (MQTT 5, 4.4). Such a message is already in a batch of ours: it is recognised, not taken twice.
+
+use std::collections::{HashMap, VecDeque};
+
+/// The messages of one batch, by sequence number, as runs of consecutive ones.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Owed {
+    runs: Vec<(u64, u64)>,
+}
+
+impl Owed {
+    #[inline]
+    pub fn add(&mut self, sequence: u64) {
+        match self.runs.last_mut() {
+            Some((first, count)) if *first + *count == sequence => *count += 1,
+            _ => self.runs.push((sequence, 1)),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Receipts {
+    /// In the order of receipt on this connection; the first has the sequence number `first`.
+    entries: VecDeque<Entry>,
+    first: u64,
+    /// Entries of earlier connections that the broker has not sent again yet, by packet id.
+    carried: HashMap<u16, Carried>,
+    /// Where an entry of an earlier connection is now, by its first sequence number.
+    moved: HashMap<u64, Place>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    packet_id: u16,
+    fingerprint: u32,
+    settled: bool,
+    /// The sequence number under which a batch knows the message: its own, unless it was sent again.
+    origin: u64,
+}
+
+#[derive(Debug)]
+struct Carried {
+    fingerprint: u32,
+    settled: bool,
+    origin: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Carried(u16),
+    Again(u64),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// To be settled under this sequence number.
+    New(u64),
+    /// Known from an earlier connection: it is in a batch already.
+    Again,
+}
+
+impl Receipts {
+    /// Messages received on this connection and not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Records a message. The fingerprint tells a message that is sent again from another one that was given the
+    /// same packet id by a broker that lost its memory in between.
+    pub fn receive(&mut self, packet_id: u16, duplicate: bool, fingerprint: u32) -> Receipt {
+        let sequence = self.first + self.entries.len() as u64;
+        let mut entry = Entry { packet_id, fingerprint, settled: false, origin: sequence };
+        let mut receipt = Receipt::New(sequence);
+        if !self.carried.is_empty()
+            && let Some(carried) = self.carried.remove(&packet_id)
+        {
+            if duplicate && carried.fingerprint == fingerprint {
+                entry.settled = carried.settled;
+                entry.origin = carried.origin;
+                receipt = Receipt::Again;
+                self.moved.insert(carried.origin, Place::Again(sequence));
+            } else {
+                self.moved.remove(&carried.origin);
+            }
+        }
+        self.entries.push_back(entry);
+        receipt
+    }
+
+    /// What was owed for these messages may now be paid.
+    pub fn settle(&mut self, owed: &Owed) {
+        for (first, count) in &owed.runs {
+            for sequence in *first..first + count {
+                let sequence = match self.moved.get(&sequence) {
+                    Some(Place::Carried(packet_id)) => {
+                        if let Some(carried) = self.carried.get_mut(packet_id) {
+                            carried.settled = true;
+                        }
+                        continue;
+                    }
+                    Some(Place::Again(now)) => *now,
+                    None => sequence,
+                };
+                if let Some(entry) =
+                    sequence.checked_sub(self.first).and_then(|at| self.entries.get_mut(at as usize))
+                {
+                    entry.settled = true;
+                }
+            }
+        }
+    }
+
+    /// Takes the next acknowledgement that may leave.
+    pub fn pop(&mut self) -> Option<u16> {
+        let entry = self.entries.front().filter(|entry| entry.settled)?;
+        let packet_id = entry.packet_id;
+        if entry.origin != self.first {
+            self.moved.remove(&entry.origin);
+        }
+        self.entries.pop_front();
+        self.first += 1;
+        Some(packet_id)
+    }
+
+    /// A new connection begins. Only a broker that kept the session will send again what is not acknowledged.
+    pub fn reconnect(&mut self, session_present: bool) {
+        if session_present {
+            for entry in self.entries.drain(..) {
+                self.first += 1;
+                self.moved.insert(entry.origin, Place::Carried(entry.packet_id));
+                let Entry { packet_id, fingerprint, settled, origin } = entry;
+                self.carried.insert(packet_id, Carried { fingerprint, settled, origin });
+            }
+        } else {
+            self.first += self.entries.len() as u64;
+            self.entries.clear();
+            self.carried.clear();
+            self.moved.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owed(sequences: &[u64]) -> Owed {
+        let mut owed = Owed::default();
+        sequences.iter().for_each(|s| owed.add(*s));
+        owed
+    }
+
+    fn popped(receipts: &mut Receipts) -> Vec<u16> {
+        std::iter::from_fn(|| receipts.pop()).collect()
+    }
+
+    #[test]
+    fn acknowledgements_leave_in_order_of_receipt() {
+        let mut receipts = Receipts::default();
+        for id in [11, 12, 13] {
+            receipts.receive(id, false, 0);
+        }
+        receipts.settle(&owed(&[1, 2]));
+        assert_eq!(popped(&mut receipts), [0u16; 0]);
+        receipts.settle(&owed(&[0]));
+        assert_eq!(popped(&mut receipts), [11, 12, 13]);
+        assert_eq!(receipts.receive(14, false, 0), Receipt::New(3));
+        receipts.settle(&owed(&[0, 3]));
+        assert_eq!(popped(&mut receipts), [14]);
+    }
+
+    #[test]
+    fn what_is_sent_again_is_recognised_and_acknowledged_once_settled() {
+        let mut receipts = Receipts::default();
+        receipts.receive(1, false, 10);
+        receipts.receive(2, false, 20);
+        receipts.reconnect(true);
+        assert_eq!(popped(&mut receipts), [0u16; 0], "nothing is acknowledged across a reconnect");
+        receipts.settle(&owed(&[0]));
+        assert_eq!(receipts.receive(1, true, 10), Receipt::Again);
+        assert_eq!(receipts.receive(2, true, 20), Receipt::Again);
+        assert_eq!(popped(&mut receipts), [1]);
+        receipts.reconnect(true);
+        assert_eq!(receipts.receive(2, true, 20), Receipt::Again);
+        receipts.settle(&owed(&[1]));
+        assert_eq!(popped(&mut receipts), [2]);
+        assert_eq!((receipts.carried.len(), receipts.moved.len()), (0, 0));
+    }
+
+    #[test]
+    fn another_message_under_a_known_packet_id_is_new() {
+        let mut receipts = Receipts::default();
+        receipts.receive(1, false, 10);
+        receipts.reconnect(true);
+        assert_eq!(receipts.receive(1, true, 99), Receipt::New(1));
+        receipts.settle(&owed(&[0]));
+        assert_eq!(popped(&mut receipts), [0u16; 0], "the old batch does not pay for the new message");
+        receipts.settle(&owed(&[1]));
+        assert_eq!(popped(&mut receipts), [1]);
+    }
+
+    #[test]
+    fn a_broker_without_the_session_is_owed_nothing() {
+        let mut receipts = Receipts::default();
+        receipts.receive(1, false, 10);
+        receipts.reconnect(false);
+        assert_eq!(receipts.receive(1, true, 10), Receipt::New(1));
+        receipts.settle(&owed(&[0]));
+        assert_eq!(popped(&mut receipts), [0u16; 0]);
+    }
+}

@@ -1,0 +1,219 @@
+//! Topic filters with named levels, and matching them against topics.
+//!
+//! `drivers/{driver_id}/position` is the MQTT filter `drivers/+/position` whose `+` is kept under a name, and
+//! `logs/{path#}` is `logs/#` whose rest is kept. Rules: MQTT 5, section 4.7.
+
+#[derive(Debug, Clone)]
+pub struct TopicFilter {
+    filter: String,
+    levels: Vec<Level>,
+    names: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Level {
+    Literal(String),
+    /// `+`, kept at this place of the captures if it is named.
+    One(Option<usize>),
+    /// `#`, likewise.
+    Rest(Option<usize>),
+}
+
+/// What the named levels of a filter matched, as ranges of the topic; reused from message to message.
+#[derive(Debug, Default)]
+pub struct Captures(Vec<(usize, usize)>);
+
+impl Captures {
+    pub fn get<'t>(&self, index: usize, topic: &'t str) -> &'t str {
+        let (start, end) = self.0[index];
+        &topic[start..end]
+    }
+}
+
+impl TopicFilter {
+    /// The error completes "routes[0].topic: ".
+    pub fn parse(text: &str) -> Result<TopicFilter, String> {
+        if text.is_empty() || text.len() > 65535 {
+            return Err("must have 1 to 65535 bytes".into());
+        }
+        if text.starts_with("$share/") {
+            return Err("must be the filter alone: sharedGroup makes the shared subscription".into());
+        }
+        let mut levels: Vec<Level> = Vec::new();
+        let mut names: Vec<String> = Vec::new();
+        let parts: Vec<&str> = text.split('/').collect();
+        for (i, part) in parts.iter().enumerate() {
+            let level = match *part {
+                "+" => Level::One(None),
+                "#" => Level::Rest(None),
+                _ => match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
+                    Some(name) => {
+                        let (name, rest) = match name.strip_suffix('#') {
+                            Some(name) => (name, true),
+                            None => (name, false),
+                        };
+                        if name.is_empty() || name.contains(['{', '}', '#', '+']) {
+                            return Err(format!("has a level {part:?} without a proper name"));
+                        }
+                        if names.iter().any(|n| n == name) {
+                            return Err(format!("uses the name {name:?} twice"));
+                        }
+                        names.push(name.into());
+                        let index = Some(names.len() - 1);
+                        if rest { Level::Rest(index) } else { Level::One(index) }
+                    }
+                    None if part.contains(['{', '}']) => {
+                        return Err(format!(
+                            "has a level {part:?}: a name takes a whole level, as in a/{{name}}/b"
+                        ));
+                    }
+                    None if part.contains(['+', '#']) => {
+                        return Err(format!("has a level {part:?}: + and # take a whole level"));
+                    }
+                    None => Level::Literal((*part).into()),
+                },
+            };
+            if matches!(level, Level::Rest(_)) && i + 1 < parts.len() {
+                return Err("has a # before its end".into());
+            }
+            levels.push(level);
+        }
+        let filter = levels
+            .iter()
+            .map(|level| match level {
+                Level::Literal(text) => text.as_str(),
+                Level::One(_) => "+",
+                Level::Rest(_) => "#",
+            })
+            .collect::<Vec<_>>()
+            .join("/");
+        Ok(TopicFilter { filter, levels, names })
+    }
+
+    /// The filter as MQTT knows it.
+    pub fn as_str(&self) -> &str {
+        &self.filter
+    }
+
+    /// The names, in the order of the captures.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// Whether a topic matches; fills `captures` if so.
+    pub fn matches(&self, topic: &str, captures: &mut Captures) -> bool {
+        captures.0.clear();
+        // Wildcards do not reach into $SYS and its kind: [MQTT-4.7.2-1].
+        if topic.starts_with('$') && !matches!(self.levels[0], Level::Literal(_)) {
+            return false;
+        }
+        // `at` is where the next level begins; past the end once the last one was taken.
+        let mut at = 0;
+        for level in &self.levels {
+            if let Level::Rest(index) = level {
+                // # also matches the level above it: [MQTT 4.7.1.2].
+                if index.is_some() {
+                    captures.0.push((at.min(topic.len()), topic.len()));
+                }
+                return true;
+            }
+            if at > topic.len() {
+                return false;
+            }
+            let end = topic.as_bytes()[at..].iter().position(|b| *b == b'/').map_or(topic.len(), |n| at + n);
+            match level {
+                Level::Literal(text) if topic[at..end] != **text => return false,
+                Level::One(Some(_)) => captures.0.push((at, end)),
+                _ => {}
+            }
+            at = end + 1;
+        }
+        at > topic.len()
+    }
+
+    /// Whether every topic that `other` matches is matched by this filter too.
+    pub fn covers(&self, other: &TopicFilter) -> bool {
+        let dollar = matches!(&other.levels[0], Level::Literal(text) if text.starts_with('$'));
+        if dollar && !matches!(self.levels[0], Level::Literal(_)) {
+            return false;
+        }
+        let mut theirs = other.levels.iter();
+        for ours in &self.levels {
+            match (ours, theirs.next()) {
+                (Level::Rest(_), _) => return true,
+                (Level::One(_), Some(Level::Literal(_) | Level::One(_))) => {}
+                (Level::Literal(a), Some(Level::Literal(b))) if a == b => {}
+                _ => return false,
+            }
+        }
+        theirs.next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn captured(filter: &str, topic: &str) -> Option<Vec<String>> {
+        let filter = TopicFilter::parse(filter).unwrap();
+        let mut captures = Captures::default();
+        filter
+            .matches(topic, &mut captures)
+            .then(|| (0..filter.names.len()).map(|i| captures.get(i, topic).to_string()).collect())
+    }
+
+    #[test]
+    fn named_levels_are_kept() {
+        assert_eq!(captured("drivers/{id}/position", "drivers/42/position"), Some(vec!["42".into()]));
+        assert_eq!(captured("a/{x}/+/{rest#}", "a/1/2/3/4"), Some(vec!["1".into(), "3/4".into()]));
+        assert_eq!(captured("a/{rest#}", "a"), Some(vec![String::new()]));
+        assert_eq!(captured("{a}/{b}", "/"), Some(vec![String::new(), String::new()]));
+    }
+
+    // The examples of MQTT 5, sections 4.7.1.2 and 4.7.1.3.
+    #[test]
+    fn wildcards_match_as_the_specification_says() {
+        for (filter, topic, expected) in [
+            ("sport/tennis/player1/#", "sport/tennis/player1", true),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true),
+            ("sport/#", "sport", true),
+            ("#", "anything/at/all", true),
+            ("#", "$SYS/uptime", false),
+            ("+/monitor/Clients", "$SYS/monitor/Clients", false),
+            ("$SYS/#", "$SYS/uptime", true),
+            ("sport/tennis/+", "sport/tennis/player1/ranking", false),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "/finance", false),
+        ] {
+            assert_eq!(captured(filter, topic).is_some(), expected, "{filter} {topic}");
+        }
+    }
+
+    #[test]
+    fn wrong_filters_are_refused() {
+        for text in ["", "a/#/b", "a+/b", "a/{x}/{x}", "a/{}", "a/{x", "a/x{y}", "$share/g/a"] {
+            assert!(TopicFilter::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_filter_knows_what_it_covers() {
+        for (a, b, expected) in [
+            ("#", "a/b", true),
+            ("a/#", "a/+/c", true),
+            ("a/#", "a", true),
+            ("a/+", "a/b", true),
+            ("a/+", "a/#", false),
+            ("+/b", "a/+", false),
+            ("a/b", "a/b", true),
+            ("#", "$SYS/a", false),
+            ("a/+/c", "a/#", false),
+        ] {
+            let parse = |t| TopicFilter::parse(t).unwrap();
+            assert_eq!(parse(a).covers(&parse(b)), expected, "{a} {b}");
+        }
+    }
+}

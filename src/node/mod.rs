@@ -1,0 +1,197 @@
+//! The binding: it converts and calls, nothing else.
+//!
+//! Configuration and metrics cross as JSON texts, dead letters with their payloads as Buffers. What takes time runs on a
+//! thread of its own and answers by a promise, which always resolves: to `{"ok": …}` or `{"error": …}`. The façade in
+//! `index.js` turns the latter into a `MillraceError`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use napi::bindgen_prelude::{Buffer, FnArgs, Function, Object};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::{Env, Status};
+use napi_derive::napi;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::config::Config;
+use crate::dead_letters::writer::route_number;
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::pipeline::Pipeline;
+
+/// Events that may wait for the JavaScript thread. A thread that is blocked for longer misses some; it is told how
+/// many.
+const QUEUE: usize = 1024;
+
+/// The kind of an event, its content as JSON, and the payloads of dead letters.
+type Arguments = FnArgs<(String, String, Vec<Buffer>)>;
+/// Weak: events alone do not keep the process alive. Whether a pipeline does is up to the façade.
+type Callback = ThreadsafeFunction<Event, (), Arguments, Status, false, true, QUEUE>;
+
+#[napi]
+pub struct NativePipeline {
+    pipeline: Arc<Pipeline>,
+}
+
+#[napi]
+impl NativePipeline {
+    /// Throws an error whose message is JSON: `{ code, message, path }`.
+    #[napi(constructor)]
+    pub fn new(
+        env: &Env,
+        config: String,
+        on_event: Function<'_, FnArgs<(String, String, Vec<Buffer>)>, ()>,
+    ) -> napi::Result<NativePipeline> {
+        let config = Config::parse(&config).map_err(|error| throw(&error))?;
+        let callback: Callback = on_event
+            .build_threadsafe_function::<Event>()
+            .weak::<true>()
+            .callee_handled::<false>()
+            .max_queue_size::<QUEUE>()
+            .build_callback(|context| Ok(arguments(context.value)))?;
+        let refused = AtomicU64::new(0);
+        let listener = move |event| deliver(&callback, &refused, event);
+        let pipeline = Arc::new(Pipeline::new(config, Box::new(listener)));
+        // A worker thread that is terminated takes its environment with it; ours must be gone before.
+        let weak: Weak<Pipeline> = Arc::downgrade(&pipeline);
+        env.add_env_cleanup_hook(weak, |weak| {
+            if let Some(pipeline) = weak.upgrade() {
+                pipeline.abort();
+            }
+        })?;
+        Ok(NativePipeline { pipeline })
+    }
+
+    #[napi(getter)]
+    pub fn state(&self) -> &'static str {
+        self.pipeline.state().as_str()
+    }
+
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn start<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        self.run(env, |pipeline| pipeline.start())
+    }
+
+    #[napi]
+    pub fn cancel_start(&self) {
+        self.pipeline.cancel_start();
+    }
+
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn flush<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        self.run(env, |pipeline| pipeline.flush())
+    }
+
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn stop<'env>(&self, env: &'env Env, timeout_ms: f64) -> napi::Result<Object<'env>> {
+        // The façade has checked that it is a number of milliseconds.
+        let timeout = Duration::from_millis(timeout_ms as u64);
+        self.run(env, move |pipeline| pipeline.stop(timeout))
+    }
+
+    #[napi]
+    pub fn pause(&self) -> String {
+        answer(self.pipeline.pause())
+    }
+
+    #[napi]
+    pub fn resume(&self) -> String {
+        answer(self.pipeline.resume())
+    }
+
+    #[napi]
+    pub fn metrics(&self) -> String {
+        text(&self.pipeline.metrics())
+    }
+
+    #[napi]
+    pub fn prometheus(&self) -> String {
+        self.pipeline.prometheus()
+    }
+
+    /// Runs `work` on a thread of its own; the promise resolves to its answer.
+    fn run<'env, T: Serialize>(
+        &self,
+        env: &'env Env,
+        work: impl FnOnce(&Arc<Pipeline>) -> Result<T> + Send + 'static,
+    ) -> napi::Result<Object<'env>> {
+        let (deferred, promise) = env.create_deferred()?;
+        let pipeline = self.pipeline.clone();
+        std::thread::Builder::new()
+            .name("mill-call".into())
+            .spawn(move || {
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&pipeline)));
+                let text = answer(result.unwrap_or_else(|_| {
+                    Err(Error::Internal { thread: "call".into(), message: "it panicked".into() })
+                }));
+                deferred.resolve(move |_| Ok(text));
+            })
+            .map_err(|error| napi::Error::from_reason(error.to_string()))?;
+        Ok(promise)
+    }
+}
+
+/// Hands an event to JavaScript without waiting for it.
+fn deliver(callback: &Callback, refused: &AtomicU64, event: Event) {
+    let missed = refused.swap(0, Ordering::Relaxed);
+    if missed > 0 {
+        let message = format!("{missed} events were dropped: the JavaScript thread was blocked");
+        let warning = Event::Warning { code: "EVENTS_DROPPED", message };
+        if callback.call(warning, ThreadsafeFunctionCallMode::NonBlocking) != Status::Ok {
+            refused.fetch_add(missed, Ordering::Relaxed);
+        }
+    }
+    if callback.call(event, ThreadsafeFunctionCallMode::NonBlocking) == Status::QueueFull {
+        refused.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn arguments(event: Event) -> Arguments {
+    let mut payloads = Vec::new();
+    let (kind, content) = match event {
+        Event::Metrics(metrics) => ("metrics", text(&metrics)),
+        Event::State { state, previous } => ("state", text(&[state, previous])),
+        Event::Warning { code, message } => {
+            ("warning", json!({ "code": code, "message": message }).to_string())
+        }
+        Event::Error(error) => ("error", describe(&error).to_string()),
+        Event::DeadLetters(letters) => {
+            let content = letters.into_iter().map(|letter| {
+                let route = route_number(&letter);
+                payloads.push(letter.payload.into());
+                let since = letter.received_at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                json!({
+                    "receivedAt": since.as_millis() as u64,
+                    "route": route,
+                    "topic": String::from_utf8_lossy(&letter.topic),
+                    "code": letter.reason.code.as_str(),
+                    "message": letter.reason.message,
+                })
+            });
+            ("deadLetters", serde_json::Value::from_iter(content).to_string())
+        }
+    };
+    (kind.into(), content, payloads).into()
+}
+
+fn answer<T: Serialize>(result: Result<T>) -> String {
+    match result {
+        Ok(value) => format!("{{\"ok\":{}}}", text(&value)),
+        Err(error) => json!({ "error": describe(&error) }).to_string(),
+    }
+}
+
+/// Our own types of numbers and strings always have a JSON text.
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn throw(error: &Error) -> napi::Error {
+    napi::Error::from_reason(describe(error).to_string())
+}
+
+fn describe(error: &Error) -> serde_json::Value {
+    json!({ "code": error.code(), "message": error.to_string(), "path": error.path() })
+}

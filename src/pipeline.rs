@@ -1,0 +1,467 @@
+//! A pipeline: its threads and channels, from start to stop.
+//!
+//! ```text
+//!  connection threads          worker threads
+//!  mqtt → intake ──batches──▶  sink ──settled──▶ acknowledge, books
+//!            └──letters──▶ writer ◀──letters──┘
+//! ```
+//!
+//! All methods may be called from any thread and block until they are done; the binding calls the slow ones on
+//! threads of their own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use tokio::sync::mpsc;
+
+use crate::backoff::random_bits;
+use crate::config::{Config, Route};
+use crate::dead_letters::Letters;
+use crate::dead_letters::writer::{self, Store, Writer};
+use crate::decode::Decoder;
+use crate::error::{Error, Result};
+use crate::events::{Event, Listener};
+use crate::intake::Intake;
+use crate::metrics::{Metrics, Rates};
+use crate::mqtt::connection::{Command, Connection};
+use crate::mqtt::session::Session;
+use crate::shared::Shared;
+use crate::sink::client::clients;
+use crate::sink::tables::{Inspector, Table};
+use crate::sink::worker::{Servers, Target, Worker};
+
+/// Sealed batches that may wait for a worker. The memory ceiling is what bounds them; this only keeps tiny batches
+/// from piling up without end.
+const QUEUE: usize = 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Idle,
+    Starting,
+    Running,
+    Paused,
+    Stopping,
+    Stopped,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Idle => "idle",
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Paused => "paused",
+            State::Stopping => "stopping",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
+pub struct Pipeline {
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+    threads: Mutex<Option<Threads>>,
+    rates: Arc<Mutex<Rates>>,
+}
+
+struct Threads {
+    connections: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    writer: JoinHandle<()>,
+    reporter: JoinHandle<()>,
+    /// Dropped to end the reporter.
+    reporting: Sender<()>,
+}
+
+impl Pipeline {
+    pub fn new(config: Config, listener: Listener) -> Pipeline {
+        Pipeline {
+            shared: Arc::new(Shared::new(config, listener)),
+            state: Mutex::new(State::Idle),
+            threads: Mutex::new(None),
+            rates: Arc::default(),
+        }
+    }
+
+    pub fn state(&self) -> State {
+        *lock(&self.state)
+    }
+
+    /// Changes the state if it is one of `from`, and tells so.
+    fn turn(&self, operation: &'static str, from: &[State], to: State) -> Result<()> {
+        let mut state = lock(&self.state);
+        let previous = *state;
+        if !from.contains(&previous) {
+            return Err(Error::InvalidState { operation, state: previous.as_str() });
+        }
+        *state = to;
+        if previous != to {
+            // Told under the lock, so that the events keep the order of the changes.
+            self.shared.emit(Event::State { state: to.as_str(), previous: previous.as_str() });
+        }
+        Ok(())
+    }
+
+    /// Looks at the tables, connects, and returns when every subscription is granted. After an error nothing is left
+    /// running, and it may be tried again.
+    pub fn start(self: &Arc<Self>) -> Result<()> {
+        self.turn("start", &[State::Idle], State::Starting)?;
+        match self.launch() {
+            Ok(threads) => {
+                *lock(&self.threads) = Some(threads);
+                self.turn("start", &[State::Starting], State::Running)
+            }
+            Err(error) => {
+                self.shared.revive();
+                self.turn("start", &[State::Starting], State::Idle)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a `start()` that is under way: it fails.
+    pub fn cancel_start(&self) {
+        if self.state() == State::Starting {
+            self.shared.cancel();
+        }
+    }
+
+    fn launch(self: &Arc<Self>) -> Result<Threads> {
+        let shared = &self.shared;
+        let Config { clickhouse, routes, mqtt, .. } = &shared.config;
+        check_reachable(routes)?;
+        let (tables, store) = runtime()?.block_on(async {
+            tokio::select! {
+                biased;
+                () = shared.cancelled() => Err(aborted()),
+                prepared = self.prepare() => prepared,
+            }
+        })?;
+
+        let mut decoders = Vec::new();
+        let mut targets = Vec::new();
+        for (i, (route, table)) in routes.iter().zip(&tables).enumerate() {
+            let path = format!("routes[{i}]");
+            let decoder = Decoder::new(&path, route, &table.columns)?;
+            targets.push(Target {
+                table: route.table.clone(),
+                sql: table.insert_sql(decoder.heads()),
+                heads: decoder.heads().to_vec(),
+            });
+            decoders.push(decoder);
+        }
+        let targets = Arc::new(targets);
+        let token_prefix = format!("{}-{:016x}", shared.config.name, random_bits());
+
+        let (batch_sender, batches) = crossbeam_channel::bounded(QUEUE);
+        let (letter_sender, letters) = crossbeam_channel::unbounded::<Letters>();
+        let (ready_sender, ready) = crossbeam_channel::bounded(1);
+        let (command_sender, commands) = mpsc::unbounded_channel();
+        shared.set_connections(vec![command_sender]);
+
+        let client_id =
+            mqtt.client_id.clone().unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4));
+        let session = Session::new(mqtt, client_id, filters(&shared.config), Instant::now());
+        let intake = Intake::new(shared.clone(), 0, decoders, batch_sender, letter_sender.clone());
+        let connection = Connection::new(shared.clone(), session, intake, commands, ready_sender);
+        let connections = vec![self.spawn("mqtt", async move || connection.run().await)?];
+
+        let mut workers = Vec::new();
+        for i in 0..clickhouse.max_in_flight {
+            let (shared, targets, batches) = (shared.clone(), targets.clone(), batches.clone());
+            let (letters, token_prefix) = (letter_sender.clone(), token_prefix.clone());
+            workers.push(self.spawn("insert", async move || {
+                let config = &shared.config.clickhouse;
+                let servers = Servers::new(clients(config), &config.urls, i);
+                Worker { shared, targets, servers, batches, letters, token_prefix }.run().await;
+            })?);
+        }
+        drop(letter_sender);
+
+        let writer = Writer { shared: shared.clone(), store, letters, token_prefix };
+        let writer = self.spawn("letters", async move || writer.run().await)?;
+
+        let (reporting, until) = crossbeam_channel::bounded(0);
+        let reporter = self.spawn_reporter(until)?;
+        let threads = Threads { connections, workers, writer, reporter, reporting };
+
+        // The connection's thread holds the sender: that it is gone means that the thread has ended.
+        match ready.recv().unwrap_or_else(|_| Err(aborted())) {
+            Ok(()) => Ok(threads),
+            Err(error) => {
+                self.shared.cancel();
+                threads.join();
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks ClickHouse what it must be asked before anything flows.
+    async fn prepare(&self) -> Result<(Vec<Table>, Store)> {
+        let Config { clickhouse, routes, dead_letters, .. } = &self.shared.config;
+        let all = clients(clickhouse);
+        let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;
+        let inspector =
+            tokio::time::timeout(within, Inspector::connect(&all, &clickhouse.urls, &clickhouse.database))
+                .await
+                .unwrap_or_else(|_| Err(no_answer(clickhouse)))?;
+        tokio::time::timeout(clickhouse.request_timeout, async {
+            let mut tables = Vec::new();
+            for (i, route) in routes.iter().enumerate() {
+                let table = inspector.table(&format!("routes[{i}]"), route).await?;
+                if !table.deduplicates {
+                    self.shared.warn(
+                        "DEDUPLICATION_OFF",
+                        format!(
+                            "{} does not recognise an INSERT that is made again, so a lost answer can double rows: \
+                             ALTER TABLE {} MODIFY SETTING non_replicated_deduplication_window = 1000",
+                            route.table, route.table
+                        ),
+                    );
+                }
+                tables.push(table);
+            }
+            let store = match (&dead_letters.table, &dead_letters.dir) {
+                (Some(table), _) => {
+                    inspector.execute(&writer::create_sql(table)).await?;
+                    Store::Table { name: table.clone(), servers: Servers::new(clients(clickhouse), &clickhouse.urls, 0) }
+                }
+                (None, Some(dir)) => {
+                    let dir = PathBuf::from(dir);
+                    std::fs::create_dir_all(&dir)
+                        .map_err(|error| Error::config("deadLetters.dir", format!("cannot be created: {error}")))?;
+                    Store::Directory(dir)
+                }
+                (None, None) => Store::Event,
+            };
+            Ok((tables, store))
+        })
+        .await
+        .unwrap_or_else(|_| Err(no_answer(clickhouse)))
+    }
+
+    /// Starts a thread with a runtime of its own. A panic in it is told, and ends the pipeline without
+    /// acknowledging anything more.
+    fn spawn<F: Future<Output = ()>>(
+        self: &Arc<Self>,
+        name: &'static str,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<JoinHandle<()>> {
+        let shared = self.shared.clone();
+        thread(name, move || {
+            let run = AssertUnwindSafe(|| runtime().map(|runtime| runtime.block_on(work())));
+            let error = match catch_unwind(run) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                Err(panic) => Error::Internal { thread: name.into(), message: panic_message(panic.as_ref()) },
+            };
+            shared.cancel();
+            shared.emit(Event::Error(error));
+        })
+    }
+
+    fn spawn_reporter(self: &Arc<Self>, until: Receiver<()>) -> Result<JoinHandle<()>> {
+        let (shared, rates) = (self.shared.clone(), self.rates.clone());
+        // Weak: a pipeline that is dropped ends its threads, this one among them.
+        let pipeline = Arc::downgrade(self);
+        thread("metrics", move || {
+            let interval = shared.config.metrics_interval.unwrap_or(Duration::from_secs(1));
+            let mut last = (Instant::now(), shared.ledger.counts().received, 0);
+            while let Err(RecvTimeoutError::Timeout) = until.recv_timeout(interval) {
+                let Some(pipeline) = pipeline.upgrade() else { return };
+                let now = Instant::now();
+                let metrics = pipeline.metrics();
+                let seconds = (now - last.0).as_secs_f64();
+                let rate = |now: u64, before: u64| (now - before) as f64 / seconds;
+                *lock(&rates) = Rates {
+                    messages_per_second: rate(metrics.messages.received, last.1),
+                    rows_per_second: rate(metrics.rows.inserted, last.2),
+                };
+                last = (now, metrics.messages.received, metrics.rows.inserted);
+                if shared.config.metrics_interval.is_some() {
+                    shared.emit(Event::Metrics(Box::new(Metrics { rates: *lock(&rates), ..metrics })));
+                }
+            }
+        })
+    }
+
+    /// Returns when all that was received before the call is in ClickHouse or in the dead letters.
+    pub fn flush(&self) -> Result<()> {
+        let state = self.state();
+        if !matches!(state, State::Running | State::Paused) {
+            return Err(Error::InvalidState { operation: "flush", state: state.as_str() });
+        }
+        let (done, flushed) = crossbeam_channel::unbounded();
+        self.shared.command(|| Command::Flush(done.clone()));
+        drop(done);
+        while flushed.recv().is_ok() {}
+        if self.shared.ledger.wait_below(self.shared.ledger.watermark(), None) {
+            Ok(())
+        } else {
+            Err(Error::InvalidState { operation: "flush", state: self.state().as_str() })
+        }
+    }
+
+    /// Stops taking messages; the broker keeps them.
+    pub fn pause(&self) -> Result<()> {
+        self.turn("pause", &[State::Running, State::Paused], State::Paused)?;
+        self.shared.command(|| Command::Pause);
+        Ok(())
+    }
+
+    pub fn resume(&self) -> Result<()> {
+        self.turn("resume", &[State::Paused, State::Running], State::Running)?;
+        self.shared.command(|| Command::Resume);
+        Ok(())
+    }
+
+    /// Takes no further messages, inserts and acknowledges what is in hand, disconnects, and ends all threads.
+    /// `STOP_TIMEOUT`: it took longer; what was left was not acknowledged. Stopped it is in either case.
+    pub fn stop(&self, timeout: Duration) -> Result<Metrics> {
+        if self.state() == State::Stopped {
+            return Ok(self.metrics());
+        }
+        self.turn("stop", &[State::Idle, State::Running, State::Paused], State::Stopping)?;
+        let deadline = Instant::now() + timeout;
+        let threads = lock(&self.threads).take();
+        let mut drained = true;
+        if let Some(threads) = threads {
+            let (done, ready) = crossbeam_channel::unbounded();
+            self.shared.command(|| Command::Drain(done.clone()));
+            drop(done);
+            loop {
+                match ready.recv_deadline(deadline) {
+                    Ok(()) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                    Err(RecvTimeoutError::Timeout) => {
+                        drained = false;
+                        break;
+                    }
+                }
+            }
+            drained = drained && self.shared.ledger.wait_below(u64::MAX, Some(deadline));
+            self.shared.command(|| Command::Close);
+            threads.finish(|| {
+                if !drained {
+                    self.shared.cancel();
+                }
+            });
+        }
+        let metrics = Metrics { state: State::Stopped.as_str(), ..self.metrics() };
+        self.turn("stop", &[State::Stopping], State::Stopped)?;
+        if metrics.messages.pending > 0 {
+            return Err(Error::StopTimeout { pending: metrics.messages.pending });
+        }
+        Ok(metrics)
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        let Shared { metrics, ledger, memory, .. } = &*self.shared;
+        metrics.snapshot(self.state().as_str(), ledger.counts(), *lock(&self.rates), memory.used())
+    }
+
+    pub fn prometheus(&self) -> String {
+        self.metrics().prometheus(&self.shared.config.name)
+    }
+
+    /// Ends everything at once; nothing more is acknowledged. For a runtime that goes away under us.
+    pub fn abort(&self) {
+        self.shared.cancel();
+        self.shared.command(|| Command::Close);
+        if let Some(threads) = lock(&self.threads).take() {
+            threads.join();
+        }
+        *lock(&self.state) = State::Stopped;
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+impl Threads {
+    /// Waits for all of them, in the order in which the stages end; `between` is called when the connections have
+    /// said goodbye.
+    fn finish(self, between: impl FnOnce()) {
+        // A panic was caught and told by the thread itself.
+        for thread in self.connections {
+            let _ = thread.join();
+        }
+        between();
+        for thread in self.workers {
+            let _ = thread.join();
+        }
+        let _ = self.writer.join();
+        drop(self.reporting);
+        // The reporter may be the one that drops the pipeline: it cannot wait for itself.
+        if self.reporter.thread().id() != std::thread::current().id() {
+            let _ = self.reporter.join();
+        }
+    }
+
+    fn join(self) {
+        self.finish(|| {});
+    }
+}
+
+/// A route below one that takes all its topics would never see a message.
+fn check_reachable(routes: &[Route]) -> Result<()> {
+    for (i, route) in routes.iter().enumerate() {
+        if let Some(earlier) = routes[..i].iter().position(|earlier| earlier.topic.covers(&route.topic)) {
+            let message = format!("can never match: routes[{earlier}] takes all its topics first");
+            return Err(Error::config(format!("routes[{i}].topic"), message));
+        }
+    }
+    Ok(())
+}
+
+/// What to subscribe to: no filter that another one covers, since a broker may deliver a message once for each
+/// subscription that matches it.
+fn filters(config: &Config) -> Vec<String> {
+    let routes = &config.routes;
+    let covered = |i: usize| (0..routes.len()).any(|j| j != i && routes[j].topic.covers(&routes[i].topic));
+    let needed = (0..routes.len()).filter(|i| !covered(*i)).map(|i| routes[i].topic.as_str());
+    match &config.mqtt.shared_group {
+        Some(group) => needed.map(|filter| format!("$share/{group}/{filter}")).collect(),
+        None => needed.map(String::from).collect(),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Internal { thread: "runtime".into(), message: error.to_string() })
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    // Linux shows 15 bytes of it.
+    std::thread::Builder::new()
+        .name(format!("mill-{name}"))
+        .spawn(work)
+        .map_err(|error| Error::Internal { thread: name.into(), message: error.to_string() })
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".into())
+}
+
+fn aborted() -> Error {
+    Error::InvalidState { operation: "start", state: "aborted" }
+}
+
+fn no_answer(config: &crate::config::ClickHouse) -> Error {
+    Error::ClickHouseUnreachable { url: config.urls.join(", "), message: "no answer in time".into() }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,92 @@
+//! What all threads of one pipeline share: the configuration, the books, and the way to tell the owner something.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::events::{Event, Listener};
+use crate::ledger::Ledger;
+use crate::memory::Memory;
+use crate::metrics::Recorder;
+use crate::mqtt::Owed;
+use crate::mqtt::connection::Command;
+
+pub struct Shared {
+    pub config: Config,
+    pub ledger: Ledger,
+    pub memory: Memory,
+    pub metrics: Recorder,
+    listener: Listener,
+    cancelled: watch::Sender<bool>,
+    connections: Mutex<Vec<mpsc::UnboundedSender<Command>>>,
+}
+
+impl Shared {
+    pub fn new(config: Config, listener: Listener) -> Shared {
+        let tables = config.routes.iter().map(|route| route.table.clone());
+        Shared {
+            metrics: Recorder::new(tables, 1),
+            memory: Memory::new(config.memory_max_bytes),
+            ledger: Ledger::default(),
+            cancelled: watch::Sender::new(false),
+            connections: Mutex::default(),
+            config,
+            listener,
+        }
+    }
+
+    pub fn emit(&self, event: Event) {
+        (self.listener)(event);
+    }
+
+    pub fn warn(&self, code: &'static str, message: impl Into<String>) {
+        self.emit(Event::Warning { code, message: message.into() });
+    }
+
+    /// Where connections take commands, by their number. Set before any batch can be settled.
+    pub fn set_connections(&self, senders: Vec<mpsc::UnboundedSender<Command>>) {
+        *self.connections.lock().unwrap_or_else(PoisonError::into_inner) = senders;
+    }
+
+    /// Tells all connections the same.
+    pub fn command(&self, command: impl Fn() -> Command) {
+        for commands in self.connections.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // One that has ended has nothing to do any more.
+            let _ = commands.send(command());
+        }
+    }
+
+    /// Tells a connection that what it is owed for may be acknowledged. Sent for every batch, also when nothing is
+    /// owed: the connection may be waiting for room.
+    pub fn settle(&self, connection: usize, owed: Owed) {
+        if let Some(commands) =
+            self.connections.lock().unwrap_or_else(PoisonError::into_inner).get(connection)
+        {
+            let _ = commands.send(Command::Settled(owed));
+        }
+    }
+
+    /// Makes every thread end as soon as it can, whatever is left.
+    pub fn cancel(&self) {
+        self.cancelled.send_replace(true);
+        self.ledger.abandon();
+    }
+
+    /// After a start that failed and was cleared away.
+    pub fn revive(&self) {
+        self.cancelled.send_replace(false);
+        self.ledger.revive();
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        *self.cancelled.borrow()
+    }
+
+    /// Ends when the pipeline is cancelled.
+    pub async fn cancelled(&self) {
+        let mut cancelled = self.cancelled.subscribe();
+        // The sender lives in `self`: it cannot be gone.
+        let _ = cancelled.wait_for(|cancelled| *cancelled).await;
+    }
+}

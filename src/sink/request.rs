@@ -1,0 +1,84 @@
+//! One attempt to insert one block.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clickhouse::Client;
+use clickhouse::insert_formatted::CompressedData;
+
+use super::answer::{Failure, classify};
+use crate::config;
+
+/// What an INSERT carries, fixed before its first attempt and the same in each of them.
+pub struct Insert<'a> {
+    pub sql: &'a str,
+    /// A Native block.
+    pub block: Bytes,
+    /// Tells ClickHouse that two attempts are the same INSERT.
+    pub token: &'a str,
+}
+
+impl Insert<'_> {
+    pub async fn attempt(
+        &self,
+        client: &Client,
+        url: &str,
+        config: &config::ClickHouse,
+    ) -> Result<(), Failure> {
+        self.send(client, config).await.map_err(|error| classify(url, error))
+    }
+
+    async fn send(&self, client: &Client, config: &config::ClickHouse) -> clickhouse::error::Result<()> {
+        let mut insert = client
+            .insert_formatted_with(self.sql)
+            .with_timeouts(Some(config.request_timeout), Some(config.request_timeout));
+        for (name, value) in SETTINGS {
+            insert = insert.with_setting(name, value);
+        }
+        insert = insert.with_setting("database", &config.database);
+        for (name, value) in &config.settings {
+            insert = insert.with_setting(name, value);
+        }
+        insert = insert.with_setting("insert_deduplication_token", self.token);
+
+        let sent = match config.compression {
+            config::Compression::None => insert.send(self.block.clone()).await,
+            // Deterministic: compressed again, a block is the same bytes again.
+            config::Compression::Lz4 => {
+                insert.send_compressed(CompressedData::new(&self.block, clickhouse::Compression::Lz4)?).await
+            }
+            config::Compression::Zstd => {
+                let compression = clickhouse::Compression::Zstd(super::client::ZSTD_LEVEL);
+                insert.send_compressed(CompressedData::new(&self.block, compression)?).await
+            }
+        };
+        // A server that refuses early closes the request under our hands: only the answer says why.
+        let ended = tokio::time::timeout(config.request_timeout + GRACE, insert.end()).await;
+        match (sent, ended) {
+            (Ok(()), Ok(ended)) => ended,
+            (Err(_), Ok(Err(answer @ clickhouse::error::Error::BadResponse(_)))) => Err(answer),
+            (Err(error), _) => Err(error),
+            (Ok(()), Err(_)) => Err(clickhouse::error::Error::TimedOut),
+        }
+    }
+}
+
+/// The crate's own timeout should come first.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What our promises depend on, whatever the profile of the user says. The user's own `settings` come after these.
+const SETTINGS: [(&str, &str); 7] = [
+    // On by default since ClickHouse 26.3; an asynchronous INSERT is confirmed before it is in.
+    ("async_insert", "0"),
+    ("insert_deduplicate", "1"),
+    // A retry whose first attempt failed in a materialized view must reach the view.
+    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
+    // NULL in a column with a DEFAULT means "compute it for this row": the one is for blocks, the other where
+    // `tables` fills through a SELECT.
+    ("input_format_null_as_default", "1"),
+    ("insert_null_as_default", "1"),
+    // A String block into a LowCardinality(String) column.
+    ("input_format_native_allow_types_conversion", "1"),
+    // A block is one INSERT and one part: nothing may cut it.
+    ("max_insert_block_size", "1048449"),
+];
