@@ -1,0 +1,330 @@
+import { EventEmitter } from 'node:events'
+
+/** Any value that JSON can hold. */
+export type JsonValue = null | boolean | number | string | JsonValue[] | { [name: string]: JsonValue }
+
+/** What a pipeline does. Everything is checked by the constructor; an unknown or wrong option is `CONFIG_INVALID`. */
+export interface PipelineConfig {
+  /** Stands in metrics and deduplication tokens: letters, digits, `.`, `_`, `-`. @default 'millrace' */
+  name?: string
+  /** Where messages come from. */
+  mqtt: MqttConfig
+  /** Where rows go. */
+  clickhouse: ClickHouseConfig
+  /** At least one; the first whose topic matches takes the message. */
+  routes: Route[]
+  /** When rows are inserted. */
+  batch?: BatchConfig
+  /** A durable log on disk between the broker and ClickHouse. Not available yet: `CONFIG_INVALID`. @default off */
+  spool?: SpoolConfig
+  /** Where messages go that cannot become rows. @default only the 'deadLetters' event, the counter and one warning */
+  deadLetters?: DeadLetterConfig
+  memory?: {
+    /** All buffers together, in bytes; reaching it applies back-pressure to the broker. One read (256 KiB) may overshoot it. @default 268435456 (256 MiB) */
+    maxBytes?: number
+  }
+  /** Milliseconds between two 'metrics' events; 0 turns the event off. @default 1000 */
+  metricsIntervalMs?: number
+}
+
+export interface MqttConfig {
+  /** `mqtt://host:1883`; several are tried in order. (`mqtts://`, `ws://` and `wss://` are not available yet.) */
+  url: string | string[]
+  /** The name of the session. Absent: random, and the session ends with the connection. */
+  clientId?: string
+  username?: string
+  /** Needs a `username`. */
+  password?: string
+  /** 4 is MQTT 3.1.1, 5 is MQTT 5. @default 5 */
+  protocolVersion?: 4 | 5
+  /** The quality of service asked for. (2 is not available yet.) @default 1 */
+  qos?: 0 | 1 | 2
+  /** Subscribe as `$share/<group>/<filter>`: the broker spreads the messages over the members of the group. */
+  sharedGroup?: string
+  /** Parallel connections, each its own thread; more than 1 needs `sharedGroup`. (Only 1 is available yet.) @default 1 */
+  connections?: number
+  /** How long the broker keeps the session without a connection, in seconds. @default 86400 with a `clientId`, else 0 */
+  sessionExpirySeconds?: number
+  /** Seconds. A broker that is silent for one and a half of them is given up. @default 30 */
+  keepAliveSeconds?: number
+  /** Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower (mosquitto 20, EMQX 32). @default 65535 */
+  receiveMaximum?: number
+  /** Bytes. A larger message is passed over and becomes a dead letter, `PACKET_TOO_LARGE`. @default 1048576 (1 MiB) */
+  maxPacketBytes?: number
+  /** Milliseconds to rest after a read that brought several messages, so that the next one carries many; 0 is off. @default 1 */
+  coalesceMs?: number
+  /** When a message of QoS 1 or 2 is acknowledged: at once, or when its rows are confirmed by ClickHouse. ('spool' is not available yet.) @default 'insert' */
+  ackAfter?: 'receive' | 'spool' | 'insert'
+  /** Whether retained messages, which a broker sends on subscribing, become rows. @default 'accept' */
+  retained?: 'accept' | 'skip'
+  /** Waits between attempts to connect, in milliseconds: exponential, with jitter. */
+  reconnect?: {
+    /** @default 100 */
+    minMs?: number
+    /** @default 30000 */
+    maxMs?: number
+  }
+  /** Not available yet: `CONFIG_INVALID`. */
+  tls?: {
+    ca?: string | Buffer
+    cert?: string | Buffer
+    key?: string | Buffer
+    serverName?: string
+    insecure?: boolean
+  }
+}
+
+export interface ClickHouseConfig {
+  /** `http://host:8123`; several share the load, one that cannot be reached is passed over. (`https://` is not available yet.) */
+  url: string | string[]
+  /** @default 'default' */
+  database?: string
+  /** @default 'default' */
+  username?: string
+  password?: string
+  /** Of what is sent. @default 'lz4' */
+  compression?: 'lz4' | 'zstd' | 'none'
+  /** ClickHouse settings for every INSERT. Those that the promises depend on (such as `async_insert`) cannot be set. */
+  settings?: Record<string, string | number | boolean>
+  /** INSERTs under way at once, each on a thread of its own. @default 2 */
+  maxInFlight?: number
+  /** Milliseconds. @default 5000 */
+  connectTimeoutMs?: number
+  /** Milliseconds for sending, and for waiting for the answer. @default 30000 */
+  requestTimeoutMs?: number
+  /** Waits between attempts, in milliseconds: exponential, with jitter. What can succeed later is retried for ever. */
+  retry?: {
+    /** @default 100 */
+    minMs?: number
+    /** @default 30000 */
+    maxMs?: number
+  }
+  /** Not available yet: `CONFIG_INVALID`. */
+  tls?: { ca?: string | Buffer; cert?: string | Buffer; key?: string | Buffer }
+}
+
+export interface Route {
+  /** An MQTT filter; `{name}` is a `+` that is kept, `{name#}` a `#` that is kept. */
+  topic: string
+  /** `table` or `database.table`. */
+  table: string
+  /** By column, only what differs from "the JSON field of the same name" or "the `{name}` of the topic". */
+  columns?: Record<string, ColumnSource>
+  /** The path of an array in the payload: one row per element. Not available yet: `CONFIG_INVALID`. */
+  rows?: string
+  /** What a field means that no column takes: nothing, or a dead letter (`UNKNOWN_FIELD`). @default 'ignore' */
+  unknownFields?: 'ignore' | 'reject'
+  /** What a missing field means for a column that is neither Nullable nor has a DEFAULT: a dead letter (`FIELD_MISSING`), or the type's zero. @default 'reject' */
+  missingFields?: 'reject' | 'zero'
+}
+
+/**
+ * Where a column's value comes from. A string is a path into the payload: `lat`, `position.lat`, `axes[0]`,
+ * `['a.b'].c`.
+ *
+ * A missing field, or `null`, takes in this order: the source's `default`; the column's own DEFAULT, computed by
+ * ClickHouse for that row; `NULL` where the column is Nullable. A column with none of these is required.
+ */
+export type ColumnSource =
+  | string
+  | {
+      path: string
+      default?: JsonValue
+      /** What a number means in a column of a time type: since 1970, in this unit. 'auto' reads the magnitude: below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds. @default 'auto' */
+      unit?: 's' | 'ms' | 'us' | 'ns' | 'auto'
+    }
+  /** A `{name}` of the topic. */
+  | { topic: string }
+  /** Of the message itself. `receivedAt` fits time columns, and 64-bit integers as milliseconds. */
+  | { meta: 'topic' | 'receivedAt' | 'payload' | 'qos' | 'retain' | 'clientId' }
+  /** A user property of MQTT 5; missing where the message has none of that name. */
+  | { userProperty: string }
+  /** A constant. */
+  | { value: JsonValue }
+
+/** A batch, which is one INSERT, is sealed by whichever limit comes first. While ClickHouse is busy it grows beyond them. */
+export interface BatchConfig {
+  /** Rows. @default 5000 */
+  maxRows?: number
+  /** Bytes of the columns. @default 8388608 (8 MiB) */
+  maxBytes?: number
+  /** Age of the oldest row, in milliseconds. @default 1000 */
+  maxDelayMs?: number
+}
+
+export interface SpoolConfig {
+  /** One pipeline at a time: locked. */
+  dir: string
+  /** Bytes; when full, back-pressure to the broker, never loss. @default 4294967296 (4 GiB) */
+  maxBytes?: number
+  /** At most so many milliseconds between a message and its fsync. @default 5 */
+  commitMs?: number
+  /** Bytes. @default 67108864 (64 MiB) */
+  segmentBytes?: number
+}
+
+/** One of the two. */
+export interface DeadLetterConfig {
+  /** Created if absent: `received_at`, `route`, `topic`, `payload`, `error_code`, `error`. */
+  table?: string
+  /** JSON Lines, one file a day: `<name>-<YYYY-MM-DD>.jsonl`. */
+  dir?: string
+}
+
+export type State = 'idle' | 'starting' | 'running' | 'paused' | 'stopping' | 'stopped'
+
+export class Pipeline extends EventEmitter {
+  /** Checks the configuration and opens nothing. @throws {MillraceError} `CONFIG_INVALID` with the option's `path` */
+  constructor(config: PipelineConfig)
+
+  readonly state: State
+
+  /**
+   * Resolves when the tables are checked, the broker is connected and every subscription is granted. After a rejection
+   * nothing is left running, and it may be called again.
+   *
+   * While it runs, a pipeline keeps the process alive if it has a listener for any event, as a `MessagePort` does;
+   * `ref()` and `unref()` override that. A program that ends without `stop()` has what is in hand brought in first.
+   */
+  start(options?: { signal?: AbortSignal }): Promise<void>
+
+  /** Resolves when all that was received before the call is in ClickHouse or in the dead letters. */
+  flush(): Promise<void>
+
+  /** Stops taking messages; the broker keeps them as far as it keeps anything. What is in hand is still inserted. */
+  pause(): void
+
+  resume(): void
+
+  /**
+   * Takes no further messages, inserts and acknowledges what is in hand, and disconnects. A session with a `clientId`
+   * keeps its subscriptions, so that the broker collects what comes until the next start; without one it unsubscribes.
+   *
+   * Idempotent: later calls get the same promise. Rejects with `STOP_TIMEOUT` if `timeoutMs` (30000 by default) was not
+   * enough: stopped it is then too, and what was left was never acknowledged.
+   */
+  stop(options?: { timeoutMs?: number }): Promise<Metrics>
+
+  /** A snapshot, cheap. */
+  metrics(): Metrics
+
+  /** The same in the Prometheus text format. */
+  prometheus(): string
+
+  /** While it runs, the pipeline keeps the process alive whether somebody listens or not. */
+  ref(): this
+
+  /** The pipeline does not keep the process alive, whether somebody listens or not. */
+  unref(): this
+
+  /** `stop()`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+
+  on(event: 'metrics', listener: (metrics: Metrics) => void): this
+  on(event: 'deadLetters', listener: (letters: DeadLetter[]) => void): this
+  on(event: 'state', listener: (state: State, previous: State) => void): this
+  /** Something that mends itself or should be mended: reconnects, retries, a table without deduplication, … */
+  on(event: 'warning', listener: (warning: Warning) => void): this
+  /** It cannot go on by itself. */
+  on(event: 'error', listener: (error: MillraceError) => void): this
+  once(event: 'metrics', listener: (metrics: Metrics) => void): this
+  once(event: 'deadLetters', listener: (letters: DeadLetter[]) => void): this
+  once(event: 'state', listener: (state: State, previous: State) => void): this
+  once(event: 'warning', listener: (warning: Warning) => void): this
+  once(event: 'error', listener: (error: MillraceError) => void): this
+}
+
+export interface Warning {
+  code: string
+  message: string
+}
+
+/** In every snapshot `received = inserted + deadLettered + dropped + skipped + pending`. */
+export interface Metrics {
+  state: string
+  /** Since the pipeline was constructed. */
+  uptimeMs: number
+  messages: {
+    received: number
+    /** All their rows are confirmed by ClickHouse. */
+    inserted: number
+    deadLettered: number
+    /** Only what the configuration asked to drop. */
+    dropped: number
+    /** Retained messages that were not wanted, and messages that a broker sent again while they were in hand. */
+    skipped: number
+    pending: number
+  }
+  rows: { decoded: number; inserted: number }
+  /** MQTT payload bytes; uncompressed block bytes. */
+  bytes: { received: number; inserted: number }
+  /** Over the last interval. */
+  rates: { messagesPerSecond: number; rowsPerSecond: number }
+  /** `retried` counts attempts beyond the first, `failed` what ClickHouse refused for good. */
+  inserts: { succeeded: number; retried: number; failed: number; inFlight: number }
+  /** Since the start. `insert`: one confirmed INSERT; `endToEnd`: received by us to confirmed by ClickHouse, per message. */
+  latencyMs: { insert: Quantiles; endToEnd: Quantiles }
+  mqtt: { connected: number; connections: number; reconnects: number; unacknowledged: number }
+  spool: { bytes: number; segments: number; oldestMs: number } | null
+  /** What the buffers hold now. */
+  memoryBytes: number
+  /** By table, as the routes name them. */
+  tables: Record<string, { rows: number; inserts: number; deadLettered: number }>
+}
+
+/** Milliseconds, at most 3 % above the true ones. */
+export interface Quantiles {
+  count: number
+  p50: number
+  p90: number
+  p99: number
+  max: number
+}
+
+/** A message that cannot become a row. */
+export interface DeadLetter {
+  receivedAt: Date
+  /** The place in `routes`, or -1 where none takes the topic. */
+  route: number
+  topic: string
+  payload: Buffer
+  code: DeadLetterCode
+  /** Names the column and the value at fault. */
+  message: string
+}
+
+export type DeadLetterCode =
+  | 'JSON_INVALID'
+  | 'NOT_AN_OBJECT'
+  | 'FIELD_MISSING'
+  | 'TYPE_MISMATCH'
+  | 'OUT_OF_RANGE'
+  | 'UNKNOWN_FIELD'
+  | 'NO_ROUTE'
+  | 'REJECTED_BY_CLICKHOUSE'
+  | 'PACKET_TOO_LARGE'
+
+export type ErrorCode =
+  | 'CONFIG_INVALID'
+  | 'CLICKHOUSE_UNREACHABLE'
+  | 'CLICKHOUSE_REJECTED'
+  | 'TABLE_NOT_FOUND'
+  | 'COLUMN_NOT_FOUND'
+  | 'COLUMN_UNSUPPORTED'
+  | 'MQTT_UNREACHABLE'
+  | 'MQTT_REFUSED'
+  | 'SUBSCRIPTION_REFUSED'
+  | 'SPOOL_LOCKED'
+  | 'SPOOL_CORRUPT'
+  | 'SPOOL_IO'
+  | 'STOP_TIMEOUT'
+  | 'INVALID_STATE'
+  /** A fault in millrace itself. */
+  | 'INTERNAL'
+
+export class MillraceError extends Error {
+  readonly code: ErrorCode
+  /** The option that caused it, such as `routes[0].columns.lat`. */
+  readonly path?: string
+  cause?: unknown
+}

@@ -1,0 +1,223 @@
+'use strict'
+
+// What users import. The engine is native (src/, loaded by binding.js); this file gives it the manners of a
+// JavaScript object: an EventEmitter, errors with codes, promises, and a say in whether the process stays alive.
+
+const { EventEmitter } = require('node:events')
+const { NativePipeline } = require('./binding.js')
+
+/** An error of millrace: `code` is stable, `path` names the option that caused it. */
+class MillraceError extends Error {
+  constructor({ code, message, path }, options) {
+    super(message, options)
+    this.name = 'MillraceError'
+    this.code = code
+    if (path != null) this.path = path
+  }
+}
+
+/** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
+const running = new Set()
+
+const STOP_TIMEOUT_MS = 30_000
+/** The longest delay a timer takes. */
+const FOREVER_MS = 2 ** 31 - 1
+
+class Pipeline extends EventEmitter {
+  #native
+  /** Keeps the process alive while it is referenced. */
+  #hold
+  /** What `ref()` or `unref()` asked for; undefined: whether somebody listens decides. */
+  #held
+  #stopping
+  #onBeforeExit = () => this.#programEnded()
+
+  constructor(config) {
+    super()
+    const text = toJson(config)
+    try {
+      this.#native = new NativePipeline(text, (kind, content, payloads) => this.#emit(kind, content, payloads))
+    } catch (error) {
+      throw fromNative(error)
+    }
+  }
+
+  get state() {
+    return this.#native.state
+  }
+
+  async start({ signal } = {}) {
+    signal?.throwIfAborted()
+    const onAbort = () => this.#native.cancelStart()
+    signal?.addEventListener('abort', onAbort, { once: true })
+    try {
+      unwrap(await this.#native.start())
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', onAbort)
+    }
+    if (signal?.aborted) {
+      await this.stop()
+      signal.throwIfAborted()
+    }
+    running.add(this)
+    process.on('beforeExit', this.#onBeforeExit)
+    this.#hold = setInterval(() => {}, FOREVER_MS)
+    this.#updateHold()
+  }
+
+  async flush() {
+    unwrap(await this.#native.flush())
+  }
+
+  pause() {
+    unwrap(this.#native.pause())
+  }
+
+  resume() {
+    unwrap(this.#native.resume())
+  }
+
+  stop({ timeoutMs = STOP_TIMEOUT_MS } = {}) {
+    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0) || timeoutMs > FOREVER_MS) {
+      const message = `timeoutMs: must be a number of milliseconds from 0 to ${FOREVER_MS}`
+      return Promise.reject(new MillraceError({ code: 'CONFIG_INVALID', message, path: 'timeoutMs' }))
+    }
+    this.#stopping ??= this.#stop(timeoutMs)
+    return this.#stopping
+  }
+
+  async #stop(timeoutMs) {
+    try {
+      return unwrap(await this.#native.stop(timeoutMs))
+    } catch (error) {
+      // Not stopped after all, so a later call may succeed: start() was under way.
+      if (error.code === 'INVALID_STATE') this.#stopping = undefined
+      throw error
+    } finally {
+      if (this.state === 'stopped') this.#release()
+    }
+  }
+
+  metrics() {
+    return JSON.parse(this.#native.metrics())
+  }
+
+  prometheus() {
+    return this.#native.prometheus()
+  }
+
+  ref() {
+    this.#held = true
+    this.#updateHold()
+    return this
+  }
+
+  unref() {
+    this.#held = false
+    this.#updateHold()
+    return this
+  }
+
+  async [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() {
+    await this.stop()
+  }
+
+  on(name, listener) {
+    super.on(name, listener)
+    this.#updateHold()
+    return this
+  }
+
+  once(name, listener) {
+    super.once(name, listener)
+    this.#updateHold()
+    return this
+  }
+
+  #emit(kind, content, payloads) {
+    let value = JSON.parse(content)
+    if (kind === 'state') {
+      this.emit('state', value[0], value[1])
+      return
+    }
+    if (kind === 'deadLetters') {
+      value = value.map((letter, i) => ({ ...letter, receivedAt: new Date(letter.receivedAt), payload: payloads[i] }))
+    } else if (kind === 'error') {
+      value = new MillraceError(value)
+    }
+    this.emit(kind, value)
+  }
+
+  /** Like a MessagePort, a pipeline that somebody listens to keeps the process alive. */
+  #updateHold() {
+    if (!this.#hold) return
+    const wanted = this.#held ?? this.eventNames().length > 0
+    if (wanted) this.#hold.ref()
+    else this.#hold.unref()
+  }
+
+  /** Nothing else keeps the program alive: it has ended without stop(). What is in hand is brought in first. */
+  #programEnded() {
+    this.stop().catch(() => {})
+  }
+
+  #release() {
+    running.delete(this)
+    process.off('beforeExit', this.#onBeforeExit)
+    clearInterval(this.#hold)
+    this.#hold = undefined
+  }
+}
+
+/** Buffers become the text they hold; what JSON would lose in silence is refused with its path. */
+function toJson(config) {
+  const refuse = (path, message) => {
+    throw new MillraceError({ code: 'CONFIG_INVALID', message: path ? `${path}: ${message}` : message, path })
+  }
+  const plain = (value, path) => {
+    switch (typeof value) {
+      case 'function':
+      case 'symbol':
+      case 'bigint':
+        return refuse(path, `must not be a ${typeof value}`)
+      case 'number':
+        return Number.isFinite(value) ? value : refuse(path, `must not be ${value}`)
+      case 'object':
+        break
+      default:
+        return value
+    }
+    if (value === null) return null
+    if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8')
+    if (Array.isArray(value)) return value.map((item, i) => plain(item, `${path}[${i}]`))
+    const object = {}
+    for (const [name, item] of Object.entries(value)) {
+      if (item !== undefined) object[name] = plain(item, path ? `${path}.${name}` : name)
+    }
+    return object
+  }
+  if (typeof config !== 'object' || config === null) refuse('', 'the configuration must be an object')
+  return JSON.stringify(plain(config, ''))
+}
+
+/** The engine answers `{"ok": …}` or `{"error": …}`. */
+function unwrap(text) {
+  const { ok, error } = JSON.parse(text)
+  if (error) throw new MillraceError(error)
+  return ok
+}
+
+/** The engine throws errors whose message is JSON. */
+function fromNative(error) {
+  try {
+    return new MillraceError(JSON.parse(error.message))
+  } catch {
+    return error
+  }
+}
+
+module.exports.Pipeline = Pipeline
+module.exports.MillraceError = MillraceError
