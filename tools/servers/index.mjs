@@ -1,0 +1,14 @@
+// Real servers for the tests, the benchmarks and the demo, under Node.js and Bun:
+//
+//   const clickHouse = await startClickHouse()
+//   const broker = await startBroker()
+//
+// Each is a process of its own on a free port of 127.0.0.1, with a temporary directory, and ends with the process
+// that started it, whatever that one dies of. `stop()`, `kill()` and `start()` play the failures.
+
+export { externalBroker, startAedes, startBroker } from './broker.mjs'
+export { findBun } from './bun.mjs'
+export { externalClickHouse, startClickHouse } from './clickhouse.mjs'
+export { freePort } from './free-port.mjs'
+export { findMosquitto } from './mosquitto.mjs'
+export { waitFor } from './wait-for.mjs'
