@@ -288,42 +288,22 @@ export interface DeadLetter {
   route: number
   topic: string
   payload: Buffer
-  code: DeadLetterCode
+  /**
+   * `JSON_INVALID`, `NOT_AN_OBJECT`, `FIELD_MISSING`, `TYPE_MISMATCH`, `OUT_OF_RANGE`, `UNKNOWN_FIELD`, `NO_ROUTE`,
+   * `REJECTED_BY_CLICKHOUSE` or `PACKET_TOO_LARGE`.
+   */
+  code: string
   /** Names the column and the value at fault. */
   message: string
 }
 
-export type DeadLetterCode =
-  | 'JSON_INVALID'
-  | 'NOT_AN_OBJECT'
-  | 'FIELD_MISSING'
-  | 'TYPE_MISMATCH'
-  | 'OUT_OF_RANGE'
-  | 'UNKNOWN_FIELD'
-  | 'NO_ROUTE'
-  | 'REJECTED_BY_CLICKHOUSE'
-  | 'PACKET_TOO_LARGE'
-
-export type ErrorCode =
-  | 'CONFIG_INVALID'
-  | 'CLICKHOUSE_UNREACHABLE'
-  | 'CLICKHOUSE_REJECTED'
-  | 'TABLE_NOT_FOUND'
-  | 'COLUMN_NOT_FOUND'
-  | 'COLUMN_UNSUPPORTED'
-  | 'MQTT_UNREACHABLE'
-  | 'MQTT_REFUSED'
-  | 'SUBSCRIPTION_REFUSED'
-  | 'SPOOL_LOCKED'
-  | 'SPOOL_CORRUPT'
-  | 'SPOOL_IO'
-  | 'STOP_TIMEOUT'
-  | 'INVALID_STATE'
-  /** A fault in millrace itself. */
-  | 'INTERNAL'
-
 export class MillraceError extends Error {
-  readonly code: ErrorCode
+  /**
+   * Stable: `CONFIG_INVALID`, `CLICKHOUSE_UNREACHABLE`, `CLICKHOUSE_REJECTED`, `TABLE_NOT_FOUND`, `COLUMN_NOT_FOUND`,
+   * `COLUMN_UNSUPPORTED`, `MQTT_UNREACHABLE`, `MQTT_REFUSED`, `SUBSCRIPTION_REFUSED`, `STOP_TIMEOUT`, `INVALID_STATE`;
+   * `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO` once there is a spool; `INTERNAL` is a fault in millrace itself.
+   */
+  readonly code: string
   /** The option that caused it, such as `routes[0].columns.lat`. */
   readonly path?: string
   cause?: unknown

@@ -125,18 +125,6 @@ class Pipeline extends EventEmitter {
     await this.stop()
   }
 
-  on(name, listener) {
-    super.on(name, listener)
-    this.#updateHold()
-    return this
-  }
-
-  once(name, listener) {
-    super.once(name, listener)
-    this.#updateHold()
-    return this
-  }
-
   #emit(kind, content, payloads) {
     let value = JSON.parse(content)
     if (kind === 'state') {
@@ -169,6 +157,26 @@ class Pipeline extends EventEmitter {
     process.off('beforeExit', this.#onBeforeExit)
     clearInterval(this.#hold)
     this.#hold = undefined
+  }
+
+  static {
+    for (const name of [
+      'on',
+      'addListener',
+      'prependListener',
+      'once',
+      'prependOnceListener',
+      'off',
+      'removeListener',
+      'removeAllListeners',
+    ]) {
+      const method = EventEmitter.prototype[name]
+      Pipeline.prototype[name] = function (...args) {
+        method.apply(this, args)
+        this.#updateHold()
+        return this
+      }
+    }
   }
 }
 

@@ -11,7 +11,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,7 @@ impl State {
 pub struct Pipeline {
     shared: Arc<Shared>,
     state: Mutex<State>,
+    turned: Condvar,
     threads: Mutex<Option<Threads>>,
     rates: Arc<Mutex<Rates>>,
 }
@@ -82,6 +83,7 @@ impl Pipeline {
         Pipeline {
             shared: Arc::new(Shared::new(config, listener)),
             state: Mutex::new(State::Idle),
+            turned: Condvar::new(),
             threads: Mutex::new(None),
             rates: Arc::default(),
         }
@@ -102,14 +104,19 @@ impl Pipeline {
         if previous != to {
             // Told under the lock, so that the events keep the order of the changes.
             self.shared.emit(Event::State { state: to.as_str(), previous: previous.as_str() });
+            self.turned.notify_all();
         }
         Ok(())
     }
 
+    /// The part of [`Pipeline::start`] that takes no time: from here on it is starting.
+    pub fn begin_start(&self) -> Result<()> {
+        self.turn("start", &[State::Idle], State::Starting)
+    }
+
     /// Looks at the tables, connects, and returns when every subscription is granted. After an error nothing is left
-    /// running, and it may be tried again.
+    /// running, and it may be begun again.
     pub fn start(self: &Arc<Self>) -> Result<()> {
-        self.turn("start", &[State::Idle], State::Starting)?;
         match self.launch() {
             Ok(threads) => {
                 *lock(&self.threads) = Some(threads);
@@ -295,11 +302,13 @@ impl Pipeline {
         if !matches!(state, State::Running | State::Paused) {
             return Err(Error::InvalidState { operation: "flush", state: state.as_str() });
         }
+        // What was received until now is in groups that are open now: later ones are not waited for.
+        let watermark = self.shared.ledger.watermark();
         let (done, flushed) = crossbeam_channel::unbounded();
         self.shared.command(|| Command::Flush(done.clone()));
         drop(done);
         while flushed.recv().is_ok() {}
-        if self.shared.ledger.wait_below(self.shared.ledger.watermark(), None) {
+        if self.shared.ledger.wait_below(watermark, None) {
             Ok(())
         } else {
             Err(Error::InvalidState { operation: "flush", state: self.state().as_str() })
@@ -322,10 +331,12 @@ impl Pipeline {
     /// Takes no further messages, inserts and acknowledges what is in hand, disconnects, and ends all threads.
     /// `STOP_TIMEOUT`: it took longer; what was left was not acknowledged. Stopped it is in either case.
     pub fn stop(&self, timeout: Duration) -> Result<Metrics> {
-        if self.state() == State::Stopped {
-            return Ok(self.metrics());
+        self.end_start();
+        match self.begin_stop() {
+            Ok(()) => {}
+            Err(_) if self.state() == State::Stopped => return Ok(self.metrics()),
+            Err(error) => return Err(error),
         }
-        self.turn("stop", &[State::Idle, State::Running, State::Paused], State::Stopping)?;
         let deadline = Instant::now() + timeout;
         let threads = lock(&self.threads).take();
         let mut drained = true;
@@ -357,6 +368,20 @@ impl Pipeline {
             return Err(Error::StopTimeout { pending: metrics.messages.pending });
         }
         Ok(metrics)
+    }
+
+    /// The part of [`Pipeline::stop`] that takes no time, where no start is under way: from here on it is stopping.
+    pub fn begin_stop(&self) -> Result<()> {
+        self.turn("stop", &[State::Idle, State::Running, State::Paused, State::Stopping], State::Stopping)
+    }
+
+    /// Makes a start that is under way fail, and waits until it has.
+    fn end_start(&self) {
+        self.cancel_start();
+        let mut state = lock(&self.state);
+        while *state == State::Starting {
+            state = self.turned.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     pub fn metrics(&self) -> Metrics {
@@ -455,7 +480,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn aborted() -> Error {
-    Error::InvalidState { operation: "start", state: "aborted" }
+    Error::InvalidState { operation: "start", state: State::Stopping.as_str() }
 }
 
 fn no_answer(config: &crate::config::ClickHouse) -> Error {

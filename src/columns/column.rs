@@ -14,6 +14,7 @@ pub struct Column {
     /// Whether the block declares it `Nullable`.
     nullable: bool,
     width: Option<usize>,
+    zero: Vec<u8>,
     data: Vec<u8>,
     nulls: Vec<u8>,
     rows: usize,
@@ -26,6 +27,7 @@ impl Column {
         Column {
             nullable,
             width: column_type.kind.width(),
+            zero: column_type.kind.zero(),
             data: Vec::new(),
             nulls: Vec::new(),
             rows: 0,
@@ -38,6 +40,7 @@ impl Column {
         Column {
             nullable: self.nullable,
             width: self.width,
+            zero: self.zero.clone(),
             data: Vec::with_capacity(self.data.len()),
             nulls: Vec::with_capacity(self.nulls.len()),
             rows: 0,
@@ -98,9 +101,7 @@ impl Column {
     /// The type's zero: 0, the empty string, 1970.
     pub fn push_zero(&mut self) {
         self.begin();
-        // An empty string is a length of zero: one byte.
-        let len = self.data.len() + self.width.unwrap_or(1);
-        self.data.resize(len, 0);
+        self.data.extend_from_slice(&self.zero);
     }
 
     /// Takes the newest row back if there are more than `rows`.

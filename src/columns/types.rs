@@ -44,6 +44,16 @@ impl Kind {
             Kind::String => None,
         }
     }
+
+    /// The type's zero as the wire carries it: 0, the empty string, 1970, the smallest value of an enum.
+    pub fn zero(&self) -> Vec<u8> {
+        match self {
+            Kind::Enum8(names) => vec![names.first() as u8],
+            Kind::Enum16(names) => names.first().to_le_bytes().to_vec(),
+            // An empty string is a length of zero: one byte.
+            other => vec![0; other.width().unwrap_or(1)],
+        }
+    }
 }
 
 /// The time zone in which a column's texts without an offset are meant.
@@ -73,6 +83,11 @@ pub struct EnumNames {
 impl EnumNames {
     pub fn number(&self, name: &str) -> Option<i16> {
         self.by_name.get(name).copied()
+    }
+
+    /// The smallest: what ClickHouse takes for the type's zero.
+    fn first(&self) -> i16 {
+        self.by_name.values().copied().min().unwrap_or(0)
     }
 
     pub fn has_number(&self, number: i16) -> bool {

@@ -299,6 +299,8 @@ impl<'de> Visitor<'de> for Branch<'_, '_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         if self.is_root {
+            // A list that is broken off is invalid JSON first of all.
+            while list.next_element::<IgnoredAny>()?.is_some() {}
             return self.scalar("a list");
         }
         let Branch { node, row, .. } = self;

@@ -35,7 +35,7 @@ use crate::shared::Shared;
 pub enum Command {
     /// These messages may be acknowledged.
     Settled(Owed),
-    /// Hand everything to the sinks; answered once no message is left here unbatched.
+    /// Seal what is open, as soon as the sinks take it; answered once that is under way.
     Flush(Sender<()>),
     Pause,
     Resume,

@@ -265,13 +265,16 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Closed => None,
-            _ if self.ping_sent => Some(self.last_received + self.keep_alive * 3 / 2),
-            _ => Some(self.last_sent.min(self.last_received) + self.keep_alive),
+            _ if self.ping_sent => {
+                Some((self.last_received + self.keep_alive * 3 / 2).min(self.last_sent + self.keep_alive / 2))
+            }
+            _ => Some(self.last_sent.min(self.last_received) + self.keep_alive / 2),
         }
     }
 
-    /// Pings when nothing was sent or nothing came for a keep-alive interval, and gives up on a broker that was
-    /// silent for one and a half. While we do not read (`reading` is false) its silence is our own doing.
+    /// Pings when nothing was sent or nothing came for half a keep-alive interval (brokers count in whole seconds, so
+    /// that with a whole interval a short one would end before our ping), and gives up on a broker that was silent for
+    /// one and a half. While we do not read (`reading` is false) its silence is our own doing.
     pub fn tick(&mut self, now: Instant, reading: bool) -> Result<(), SessionError> {
         if !reading {
             self.last_received = now;
@@ -282,7 +285,7 @@ impl Session {
         if self.ping_sent && now >= self.last_received + self.keep_alive * 3 / 2 {
             return Err(SessionError::Silent);
         }
-        if !self.ping_sent || now >= self.last_sent + self.keep_alive {
+        if !self.ping_sent || now >= self.last_sent + self.keep_alive / 2 {
             self.out.extend_from_slice(&[0xc0, 0]); // PINGREQ
             self.ping_sent = true;
             self.last_sent = now;

@@ -71,7 +71,8 @@ impl NativePipeline {
 
     #[napi(ts_return_type = "Promise<string>")]
     pub fn start<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        self.run(env, |pipeline| pipeline.start())
+        let begun = self.pipeline.begin_start();
+        self.run(env, move |pipeline| begun.and_then(|()| pipeline.start()))
     }
 
     #[napi]
@@ -88,6 +89,8 @@ impl NativePipeline {
     pub fn stop<'env>(&self, env: &'env Env, timeout_ms: f64) -> napi::Result<Object<'env>> {
         // The façade has checked that it is a number of milliseconds.
         let timeout = Duration::from_millis(timeout_ms as u64);
+        // While it is starting this is not possible yet; `stop` sees to that.
+        let _ = self.pipeline.begin_stop();
         self.run(env, move |pipeline| pipeline.stop(timeout))
     }
 
