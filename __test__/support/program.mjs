@@ -1,0 +1,37 @@
+// A program as a user would start it: a child process of the same runtime, its lines as they come, and its end.
+
+import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { waitFor } from '../../tools/servers/index.mjs'
+
+/** Starts `programs/<name>` with `config` as its argument. It is killed when the test ends, if it has not ended. */
+export function startProgram(t, name, config) {
+  const file = fileURLToPath(new URL(`programs/${name}`, import.meta.url))
+  const child = spawn(process.execPath, [file, JSON.stringify(config)], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const lines = []
+  const errors = []
+  createInterface({ input: child.stdout }).on('line', (line) => lines.push(line))
+  createInterface({ input: child.stderr }).on('line', (line) => errors.push(line))
+  let end
+  child.on('close', (code, signal) => (end = { code, signal }))
+  t.after(() => {
+    if (!end) child.kill('SIGKILL')
+  })
+  const told = () => `${name} said ${JSON.stringify(lines)}, and on stderr ${errors.join('\n')}`
+  return {
+    lines,
+    errors,
+    running: () => end === undefined,
+    kill: () => child.kill('SIGKILL'),
+    say: (line) => child.stdin.write(`${line}\n`),
+    line: async (text) => {
+      await waitFor(() => lines.includes(text) || end, { timeoutMs: 30_000, message: () => `'${text}': ${told()}` })
+      if (!lines.includes(text)) throw new Error(`ended before '${text}': ${JSON.stringify(end)}; ${told()}`)
+    },
+    end: async ({ timeoutMs = 30_000 } = {}) => {
+      await waitFor(() => end, { timeoutMs, message: () => `the end of ${told()}` })
+      return { ...end, stderr: errors.join('\n') }
+    },
+  }
+}

@@ -1,0 +1,11 @@
+// Ends with process.exit() in the middle of its work.
+
+import { Pipeline } from '../../../index.js'
+
+const { config, messages } = JSON.parse(process.argv[2])
+const pipeline = new Pipeline(config)
+pipeline.on('metrics', (metrics) => {
+  if (metrics.messages.received >= messages) process.exit(7)
+})
+await pipeline.start()
+console.log('running')

@@ -1,0 +1,12 @@
+// Starts pipelines that cannot be started, one after another, and reaches its end without stopping any.
+
+import { Pipeline } from '../../../index.js'
+
+for (const config of JSON.parse(process.argv[2])) {
+  try {
+    await new Pipeline(config).start()
+    console.log('started')
+  } catch (error) {
+    console.log(error.code)
+  }
+}

@@ -1,0 +1,19 @@
+// A program that does nothing but keep a pipeline, in the ways there are to keep one, until it is told to let go.
+
+import { createInterface } from 'node:readline'
+import { Pipeline } from '../../../index.js'
+
+const { config, how } = JSON.parse(process.argv[2])
+const pipeline = new Pipeline(config)
+if (how.startsWith('listens')) pipeline.on('metrics', () => {})
+await pipeline.start()
+console.log('running')
+if (how === 'listens, then unref()') pipeline.unref()
+if (how === 'ref()') pipeline.ref()
+
+// Standard input alone must not hold the program open.
+createInterface({ input: process.stdin }).on('line', (line) => {
+  if (line === 'remove the listeners') pipeline.removeAllListeners('metrics')
+  if (line === 'unref') pipeline.unref()
+})
+process.stdin.unref()

@@ -1,0 +1,21 @@
+// A program whose listener throws; it may be one that catches such exceptions and goes on.
+
+import { createInterface } from 'node:readline'
+import { Pipeline } from '../../../index.js'
+
+const { config, catches } = JSON.parse(process.argv[2])
+if (catches) process.once('uncaughtException', (error) => console.log(`caught: ${error.message}`))
+
+const pipeline = new Pipeline(config)
+let thrown = false
+pipeline.on('metrics', () => {
+  if (thrown) return
+  thrown = true
+  throw new Error('thrown on purpose')
+})
+await pipeline.start()
+
+createInterface({ input: process.stdin }).once('line', async () => {
+  await pipeline.stop()
+  process.exit()
+})

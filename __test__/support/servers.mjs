@@ -1,0 +1,152 @@
+// A broker and a ClickHouse for one test file, and what its tests make in them. Everything that a test makes is named
+// for it alone and ends with it, so that tests neither meet nor leave anything behind.
+
+import { after, before } from 'node:test'
+import { Pipeline } from '../../index.js'
+import { externalClickHouse, startBroker, startClickHouse, waitFor } from '../../tools/servers/index.mjs'
+import { Publisher } from './publisher.mjs'
+
+/** A broker that queues whatever it is given and keeps as much of it in flight as the client allows. */
+export const OPEN_BROKER = ['max_inflight_messages 0', 'max_queued_messages 0']
+
+const STARTING_MS = 60_000
+let serial = 0
+
+/** A name that nothing else has: a table, a client id, the first level of a topic. */
+export function unique(word) {
+  return `${word}_${process.pid}_${++serial}`
+}
+
+/** Starts both servers before the tests of this file and ends them afterwards. */
+export function useServers() {
+  const servers = new Servers()
+  before(() => servers.start(), { timeout: STARTING_MS })
+  after(() => servers.stop(), { timeout: STARTING_MS })
+  return servers
+}
+
+class Servers {
+  clickhouse
+  broker
+  database = unique('test')
+
+  async start() {
+    this.clickhouse = await startClickHouse()
+    await this.clickhouse.command(`CREATE DATABASE ${this.database}`)
+    this.broker = await startBroker({ config: OPEN_BROKER })
+  }
+
+  async stop() {
+    await this.broker?.remove()
+    if (externalClickHouse) await this.clickhouse?.command(`DROP DATABASE ${this.database}`)
+    await this.clickhouse?.remove()
+  }
+
+  /** Creates a table of this file's database and returns its name. */
+  async table(columns, { order = 'tuple()' } = {}) {
+    const table = unique('table')
+    await this.command(`CREATE TABLE ${table} (${columns}) ENGINE = MergeTree ORDER BY ${order}
+      SETTINGS non_replicated_deduplication_window = 10000`)
+    return table
+  }
+
+  /** Rows of a SELECT; 64-bit integers are strings. Tables without a database are this file's. */
+  rows(sql, settings = {}) {
+    return this.clickhouse.query(sql, {
+      database: this.database,
+      output_format_json_quote_64bit_integers: 1,
+      ...settings,
+    })
+  }
+
+  async count(table) {
+    return Number((await this.rows(`SELECT count() AS rows FROM ${table}`))[0].rows)
+  }
+
+  command(sql, settings = {}) {
+    return this.clickhouse.command(sql, { database: this.database, ...settings })
+  }
+
+  /**
+   * What a pipeline needs to reach these servers, with short limits so that tests don't wait.
+   *
+   * @param {any} config what is to be different, or to be added
+   * @returns {any}
+   */
+  config({ mqtt, clickhouse, batch, ...rest }) {
+    return {
+      name: unique('pipeline'),
+      mqtt: { url: this.broker.url, ...mqtt },
+      clickhouse: { ...this.#access(), database: this.database, ...clickhouse },
+      batch: { maxDelayMs: 50, ...batch },
+      metricsIntervalMs: 50,
+      ...rest,
+    }
+  }
+
+  #access() {
+    const { url, username, password } = this.clickhouse
+    return { url, username, ...(password && { password }) }
+  }
+
+  /** A pipeline on these servers, stopped when the test ends. */
+  pipeline(t, config) {
+    const pipeline = new Pipeline(this.config(config))
+    t.after(() => endPipeline(pipeline))
+    return pipeline
+  }
+
+  /** The same, started. */
+  async started(t, config) {
+    const pipeline = this.pipeline(t, config)
+    await pipeline.start()
+    return pipeline
+  }
+
+  /**
+   * mqtt.js clients, closed when the test ends.
+   *
+   * @param {any} options those of `Publisher.open`
+   */
+  async publisher(t, options = {}) {
+    const publisher = await Publisher.open({ url: this.broker.url, ...options })
+    t.after(() => publisher.close())
+    return publisher
+  }
+}
+
+/** Ends a pipeline whatever its state; for tests that assert on `stop()` themselves this is a second call. */
+export async function endPipeline(pipeline) {
+  try {
+    await pipeline.stop({ timeoutMs: 2_000 })
+  } catch (error) {
+    if (error.code !== 'STOP_TIMEOUT' && error.code !== 'INVALID_STATE') throw error
+  }
+}
+
+/** Waits until the pipeline has received `count` messages and all of them are settled. */
+export async function settled(pipeline, count, { timeoutMs = 30_000 } = {}) {
+  await received(pipeline, count, { timeoutMs })
+  await pipeline.flush()
+}
+
+export async function received(pipeline, count, { timeoutMs = 30_000 } = {}) {
+  await waitFor(() => pipeline.metrics().messages.received >= count, {
+    timeoutMs,
+    message: () => `${count} messages received: ${JSON.stringify(pipeline.metrics().messages)}`,
+  })
+}
+
+/** Waits until a listener that collects 'deadLetters' into `letters` has heard of all that were counted. */
+export async function heard(pipeline, letters) {
+  await waitFor(() => letters.length >= pipeline.metrics().messages.deadLettered, {
+    message: () => `${letters.length} dead letters heard of ${pipeline.metrics().messages.deadLettered}`,
+  })
+}
+
+/** Everything that one event of a pipeline brought so far, and from now on. */
+export function collect(pipeline, event) {
+  const collected = []
+  pipeline.on(event, (item) => collected.push(...(Array.isArray(item) ? item : [item])))
+  return collected
+}

@@ -1,0 +1,226 @@
+// Every public name, used as a TypeScript program uses it. Nothing here runs: that it compiles is the test.
+
+import type { EventEmitter } from 'node:events'
+import {
+  type BatchConfig,
+  type ClickHouseConfig,
+  type ColumnSource,
+  type DeadLetter,
+  type DeadLetterConfig,
+  type Metrics,
+  MillraceError,
+  type MqttConfig,
+  Pipeline,
+  type PipelineConfig,
+  type Quantiles,
+  type Route,
+  type SpoolConfig,
+} from '../index.js'
+import * as millrace from '../index.js'
+
+/** Compiles only where both types are the same. */
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
+const same = <A, B>(_: Same<A, B>) => {}
+
+// The configuration: the least, and everything.
+
+const least: PipelineConfig = {
+  mqtt: { url: 'mqtt://localhost:1883' },
+  clickhouse: { url: 'http://localhost:8123' },
+  routes: [{ topic: 'drivers/{driver_id}/position', table: 'positions' }],
+}
+
+const mqtt: MqttConfig = {
+  url: ['mqtt://one', 'mqtts://two', 'ws://three', 'wss://four'],
+  clientId: 'fleet-1',
+  username: 'miller',
+  password: 'grist',
+  protocolVersion: 4,
+  qos: 2,
+  sharedGroup: 'fleet',
+  connections: 2,
+  sessionExpirySeconds: 60,
+  keepAliveSeconds: 30,
+  receiveMaximum: 65_535,
+  maxPacketBytes: 1024 * 1024,
+  coalesceMs: 1,
+  ackAfter: 'insert',
+  retained: 'skip',
+  reconnect: { minMs: 100, maxMs: 30_000 },
+  tls: { ca: 'PEM', cert: Buffer.from('PEM'), key: 'PEM', serverName: 'broker', insecure: false },
+}
+
+const clickhouse: ClickHouseConfig = {
+  url: ['http://one:8123', 'https://two:8443'],
+  database: 'fleet',
+  username: 'miller',
+  password: 'grist',
+  compression: 'zstd',
+  settings: { max_threads: 1, log_comment: 'x', optimize_on_insert: false },
+  maxInFlight: 2,
+  connectTimeoutMs: 5_000,
+  requestTimeoutMs: 30_000,
+  retry: { minMs: 100, maxMs: 30_000 },
+  tls: { ca: Buffer.from('PEM'), cert: 'PEM', key: Buffer.from('PEM') },
+}
+
+const sources: ColumnSource[] = [
+  'position.lat',
+  { path: 'axes[0]' },
+  { path: 'ts', default: null, unit: 'ms' },
+  { path: 'tags', default: { nested: [1, 'two', true, null] }, unit: 'auto' },
+  { topic: 'driver_id' },
+  { meta: 'topic' },
+  { meta: 'receivedAt' },
+  { meta: 'payload' },
+  { meta: 'qos' },
+  { meta: 'retain' },
+  { meta: 'clientId' },
+  { userProperty: 'site' },
+  { value: 5 },
+]
+
+const route: Route = {
+  topic: 'a/{b}/{c#}',
+  table: 'db.t',
+  columns: { lat: 'position.lat', site: { value: 'x' } },
+  rows: 'points',
+  unknownFields: 'reject',
+  missingFields: 'zero',
+}
+
+const batch: BatchConfig = { maxRows: 5_000, maxBytes: 8 * 1024 * 1024, maxDelayMs: 1_000 }
+const spool: SpoolConfig = { dir: 'spool', maxBytes: 4 * 1024 ** 3, commitMs: 5, segmentBytes: 64 * 1024 * 1024 }
+const deadLetters: DeadLetterConfig[] = [{ table: 'dead' }, { dir: 'dead' }, {}]
+
+const most: PipelineConfig = {
+  name: 'fleet',
+  mqtt,
+  clickhouse,
+  routes: [route],
+  batch,
+  spool,
+  deadLetters: deadLetters[0],
+  memory: { maxBytes: 256 * 1024 * 1024 },
+  metricsIntervalMs: 1_000,
+}
+
+// What the compiler refuses.
+
+// @ts-expect-error: routes are missing
+const noRoutes: PipelineConfig = { mqtt, clickhouse }
+// @ts-expect-error: there is no such option
+const unknownOption: PipelineConfig = { ...least, batch: { maxRow: 5 } }
+// @ts-expect-error: there is no such version
+const wrongVersion: MqttConfig = { url: 'mqtt://localhost', protocolVersion: 3 }
+// @ts-expect-error: there is no such compression
+const wrongCompression: ClickHouseConfig = { url: 'http://localhost', compression: 'gzip' }
+// @ts-expect-error: there is no such meta
+const wrongMeta: ColumnSource = { meta: 'sender' }
+// @ts-expect-error: there is no such unit
+const wrongUnit: ColumnSource = { path: 'ts', unit: 'minutes' }
+
+// The pipeline.
+
+async function use(): Promise<void> {
+  const pipeline: Pipeline = new Pipeline(least)
+  const emitter: EventEmitter = pipeline
+  emitter.listenerCount('metrics')
+  same<Pipeline['state'], 'idle' | 'starting' | 'running' | 'paused' | 'stopping' | 'stopped'>(true)
+  // @ts-expect-error: it is only read
+  pipeline.state = 'running'
+
+  pipeline
+    .on('metrics', (metrics) => same<typeof metrics, Metrics>(true))
+    .on('deadLetters', (letters) => same<typeof letters, DeadLetter[]>(true))
+    .on('state', (state, previous) => {
+      same<typeof state, Pipeline['state']>(true)
+      same<typeof previous, Pipeline['state']>(true)
+    })
+    .on('warning', ({ code, message }) => {
+      same<typeof code, string>(true)
+      same<typeof message, string>(true)
+    })
+    .on('error', (error) => same<typeof error, MillraceError>(true))
+  pipeline.once('metrics', (metrics) => metrics.uptimeMs)
+  const listener = (metrics: Metrics) => metrics.uptimeMs
+  pipeline.on('metrics', listener).off('metrics', listener)
+  same<ReturnType<typeof pipeline.ref>, Pipeline>(true)
+  pipeline.ref().unref()
+
+  same<Awaited<ReturnType<typeof pipeline.start>>, void>(true)
+  await pipeline.start()
+  await pipeline.start({ signal: new AbortController().signal })
+  await pipeline.flush()
+  pipeline.pause()
+  pipeline.resume()
+  const text: string = pipeline.prometheus()
+  read(pipeline.metrics())
+  const last: Metrics = await pipeline.stop()
+  const lastInTime: Metrics = await pipeline.stop({ timeoutMs: 5_000 })
+  const disposed: Promise<void> = pipeline[Symbol.asyncDispose]()
+  await Promise.all([text, last, lastInTime, disposed])
+  await using scoped = new Pipeline(most)
+  await scoped.start()
+}
+
+function read(metrics: Metrics): void {
+  same<keyof Metrics['messages'], 'received' | 'inserted' | 'deadLettered' | 'dropped' | 'skipped' | 'pending'>(true)
+  const { received, inserted, deadLettered, dropped, skipped, pending } = metrics.messages
+  const numbers: number[] = [
+    metrics.uptimeMs,
+    received,
+    inserted,
+    deadLettered,
+    dropped,
+    skipped,
+    pending,
+    metrics.rows.decoded,
+    metrics.rows.inserted,
+    metrics.bytes.received,
+    metrics.bytes.inserted,
+    metrics.rates.messagesPerSecond,
+    metrics.rates.rowsPerSecond,
+    metrics.inserts.succeeded,
+    metrics.inserts.retried,
+    metrics.inserts.failed,
+    metrics.inserts.inFlight,
+    metrics.mqtt.connected,
+    metrics.mqtt.connections,
+    metrics.mqtt.reconnects,
+    metrics.mqtt.unacknowledged,
+    metrics.memoryBytes,
+  ]
+  const state: string = metrics.state
+  const latencies: Quantiles[] = [metrics.latencyMs.insert, metrics.latencyMs.endToEnd]
+  for (const { count, p50, p90, p99, max } of latencies) numbers.push(count, p50, p90, p99, max)
+  // @ts-expect-error: without a spool there is none
+  numbers.push(metrics.spool.bytes)
+  if (metrics.spool) numbers.push(metrics.spool.bytes, metrics.spool.segments, metrics.spool.oldestMs)
+  for (const [name, { rows, inserts, deadLettered }] of Object.entries(metrics.tables)) {
+    numbers.push(name.length, rows, inserts, deadLettered)
+  }
+  numbers.push(state.length)
+}
+
+function see(letter: DeadLetter): void {
+  same<typeof letter.receivedAt, Date>(true)
+  same<typeof letter.route, number>(true)
+  same<typeof letter.topic, string>(true)
+  const payload: Buffer = letter.payload
+  same<typeof letter.code, string>(true)
+  same<typeof letter.message, string>(true)
+  payload.toString()
+}
+
+function explain(error: unknown): string {
+  if (!(error instanceof MillraceError)) return String(error)
+  const asError: Error = error
+  same<typeof error.code, string>(true)
+  same<typeof error.path, string | undefined>(true)
+  return `${error.code} ${error.path ?? ''} ${asError.message} ${String(error.cause)}`
+}
+
+const everything: [typeof Pipeline, typeof MillraceError] = [millrace.Pipeline, millrace.MillraceError]
+export { everything, explain, least, most, noRoutes, see, sources, unknownOption, use }
+export { wrongCompression, wrongMeta, wrongUnit, wrongVersion }
