@@ -1,0 +1,75 @@
+// Building what a run needs, quietly: a step shows one line, and what it wrote only when it failed.
+
+import { spawn } from 'node:child_process'
+import { performance } from 'node:perf_hooks'
+import { fileURLToPath } from 'node:url'
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+
+/** Of a failed step's output; the cause stands at the end. */
+const SHOWN_LINES = 40
+
+/**
+ * Runs a command of the repository as one step.
+ *
+ * @param {import('./scope.mjs').Scope} scope
+ * @param {string} title
+ * @param {string} command
+ * @param {string[]} args
+ * @returns {Promise<string>} its standard output
+ */
+export async function step(scope, title, command, args) {
+  const started = performance.now()
+  process.stdout.write(`${title} … `)
+  // npm is a batch file on Windows, which only a shell can start.
+  const child = spawn(command, args, { cwd: ROOT, shell: process.platform === 'win32' })
+  scope.defer(() => child.kill())
+  let output = ''
+  let everything = ''
+  child.stdout.on('data', (text) => {
+    output += text
+    everything += text
+  })
+  child.stderr.on('data', (text) => (everything += text))
+  const failure = await new Promise((resolve) => {
+    child.once('error', () => resolve(`${command} is not installed`))
+    child.once('close', (code) => resolve(code === 0 ? undefined : `${command} ${args.join(' ')} failed`))
+  })
+  console.log(failure ? 'failed' : `${((performance.now() - started) / 1000).toFixed(1)} s`)
+  if (failure) {
+    const words = everything.split('\n').filter((line) => line.trim() && !line.startsWith('{'))
+    console.error(words.slice(-SHOWN_LINES).join('\n'))
+    throw new Error(failure)
+  }
+  return output
+}
+
+/** @param {import('./scope.mjs').Scope} scope */
+export async function buildAddon(scope) {
+  await step(scope, 'Building the addon (at first this takes minutes)', 'npm', ['run', 'build'])
+}
+
+/**
+ * @param {import('./scope.mjs').Scope} scope
+ * @returns {Promise<string>} the path of the program
+ */
+export async function buildLoad(scope) {
+  return cargo(scope, 'Building the load generator', ['--profile', 'quick', '--package', 'load'])
+}
+
+/** @param {import('./scope.mjs').Scope} scope */
+export async function buildClickHouseServer(scope) {
+  if (process.env.CLICKHOUSE_URL) return
+  await cargo(scope, 'Building the ClickHouse server', ['--package', 'clickhouse-server'])
+}
+
+/**
+ * @param {import('./scope.mjs').Scope} scope
+ * @param {string} title
+ * @param {string[]} args
+ */
+async function cargo(scope, title, args) {
+  const output = await step(scope, title, 'cargo', ['build', '--message-format', 'json-render-diagnostics', ...args])
+  const messages = output.split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
+  return messages.filter((message) => message.executable).at(-1).executable
+}
