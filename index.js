@@ -62,6 +62,10 @@ class Pipeline extends EventEmitter {
       await this.stop()
       signal.throwIfAborted()
     }
+    if (this.#stopping) {
+      const message = 'start() is not possible while the pipeline is stopping'
+      throw new MillraceError({ code: 'INVALID_STATE', message })
+    }
     running.add(this)
     process.on('beforeExit', this.#onBeforeExit)
     this.#hold = setInterval(() => {}, FOREVER_MS)
@@ -149,7 +153,7 @@ class Pipeline extends EventEmitter {
 
   /** Nothing else keeps the program alive: it has ended without stop(). What is in hand is brought in first. */
   #programEnded() {
-    this.stop().catch(() => {})
+    this.stop().catch(({ code, message }) => this.emit('warning', { code, message }))
   }
 
   #release() {

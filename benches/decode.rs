@@ -10,7 +10,7 @@ use std::time::{Duration, Instant as Clock};
 use millrace::columns::ColumnType;
 use millrace::config::Config;
 use millrace::decode::{Decoder, Instant, Message, TableColumn};
-use millrace::mqtt::UserProperties;
+use millrace::mqtt::Properties;
 use millrace::mqtt::topic::Captures;
 use serde::Deserialize;
 
@@ -94,7 +94,7 @@ fn decode(messages: &[String]) {
             retain: false,
             received_at: Instant { seconds: 0, nanos: 0 },
             client_id: "",
-            user_properties: UserProperties::NONE,
+            properties: Properties::NONE,
         };
         decoder.append(&message, &mut columns).unwrap();
     }

@@ -357,9 +357,7 @@ fn clickhouse(mut o: Options<'_>) -> Result<ClickHouse> {
     if let Some(mut given) = o.section("settings")? {
         for (name, value) in given.rest() {
             let path = given.path_of(&name);
-            if ["insert_deduplication_token", "query_id", "query", "decompress", "async_insert"]
-                .contains(&name.as_str())
-            {
+            if OURS.contains(&name.as_str()) {
                 return Err(Error::config(path, "is set by millrace itself: its promises depend on it"));
             }
             settings.push((
@@ -394,6 +392,23 @@ fn clickhouse(mut o: Options<'_>) -> Result<ClickHouse> {
         retry,
     })
 }
+
+/// Settings that the promises depend on, or that name the request itself.
+const OURS: [&str; 13] = [
+    "async_insert",
+    "database",
+    "decompress",
+    "deduplicate_blocks_in_dependent_materialized_views",
+    "distributed_foreground_insert",
+    "input_format_null_as_default",
+    "insert_deduplicate",
+    "insert_deduplication_token",
+    "insert_distributed_sync",
+    "insert_null_as_default",
+    "max_insert_block_size",
+    "query",
+    "query_id",
+];
 
 fn backoff(options: Option<Options<'_>>) -> Result<Backoff> {
     let (mut min, mut max) = (None, None);

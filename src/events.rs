@@ -2,12 +2,14 @@
 
 use crate::dead_letters::DeadLetter;
 use crate::error::Error;
+use crate::memory::Held;
 use crate::metrics::Metrics;
 
 #[derive(Debug)]
 pub enum Event {
     Metrics(Box<Metrics>),
-    DeadLetters(Vec<DeadLetter>),
+    /// They count as memory until they are handed over.
+    DeadLetters(Vec<DeadLetter>, Held),
     State {
         state: &'static str,
         previous: &'static str,

@@ -21,7 +21,7 @@ use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::decode::{self, Decoder};
 use crate::metrics::add;
 use crate::mqtt::topic::Captures;
-use crate::mqtt::{Owed, Publish};
+use crate::mqtt::{Owed, Publish, Subscription, is_chosen, subscriptions};
 use crate::shared::Shared;
 
 /// When a read was made, on both clocks.
@@ -41,6 +41,8 @@ pub struct Intake {
     shared: Arc<Shared>,
     connection: usize,
     lanes: Vec<Lane>,
+    /// To tell the copies of a message apart; empty where there can be none.
+    subscriptions: Vec<Subscription>,
     captures: Captures,
     batches: Sender<Batch>,
     letters: Sender<Letters>,
@@ -93,10 +95,15 @@ impl Intake {
                 due: false,
             })
             .collect();
+        let mut subscriptions = subscriptions(&shared.config);
+        if subscriptions.len() == 1 {
+            subscriptions.clear();
+        }
         Intake {
             shared,
             connection,
             lanes,
+            subscriptions,
             captures: Captures::default(),
             batches,
             letters,
@@ -116,12 +123,20 @@ impl Intake {
             return;
         }
         let Ok(topic) = std::str::from_utf8(publish.topic) else {
-            let reason = Reason::new(Code::NoRoute, "the topic is not UTF-8".into());
+            let reason = Reason::new(Code::NoRoute, "the topic is not UTF-8");
             return self.refuse(None, publish.topic, publish.payload, reason, sequence, now);
         };
+        let Intake { captures, subscriptions, .. } = self;
+        if !subscriptions.is_empty()
+            && !is_chosen(subscriptions, topic, publish.properties.subscription_ids(), captures)
+        {
+            self.tally.skipped += 1;
+            self.pay(sequence);
+            return;
+        }
         let Intake { lanes, captures, .. } = self;
         let Some(at) = lanes.iter().position(|lane| lane.route.topic.matches(topic, captures)) else {
-            let reason = Reason::new(Code::NoRoute, "no route takes this topic".into());
+            let reason = Reason::new(Code::NoRoute, "no route takes this topic");
             return self.refuse(None, publish.topic, publish.payload, reason, sequence, now);
         };
 
@@ -144,7 +159,7 @@ impl Intake {
             retain: publish.retain,
             received_at: decode::Instant::from_system(now.system),
             client_id,
-            user_properties: publish.user_properties,
+            properties: publish.properties,
         };
         match lane.decoder.append(&message, &mut batch.columns) {
             Ok(()) => {
@@ -156,7 +171,7 @@ impl Intake {
                         AckAfter::Insert => batch.owed.add(sequence),
                     }
                 }
-                if is_large(batch, &self.shared.config.batch) {
+                if !lane.due && is_large(batch, &self.shared.config.batch) {
                     self.seal(at);
                 }
             }
@@ -268,6 +283,11 @@ impl Intake {
     /// Hands a batch to the sinks. While they are all busy and their queue is full it stays open and grows on:
     /// fewer and larger INSERTs are what a busy ClickHouse needs.
     fn seal(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        if self.batches.is_full() {
+            lane.due = true;
+            return;
+        }
         self.book();
         let lane = &mut self.lanes[at];
         let Some(batch) = lane.batch.take() else { return };

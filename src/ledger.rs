@@ -116,9 +116,13 @@ impl Ledger {
         self.changed.notify_all();
     }
 
-    /// After a start that failed: there is a new one.
+    /// Before a start: what an earlier one that failed had begun was never acknowledged, and is forgotten.
     pub fn revive(&self) {
-        self.books().abandoned = false;
+        let mut books = self.books();
+        books.abandoned = false;
+        books.open.clear();
+        books.counts.received -= books.counts.pending;
+        books.counts.pending = 0;
     }
 }
 

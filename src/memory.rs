@@ -3,6 +3,7 @@
 //! Connections add what their batches grew by after each read, and whoever frees a batch subtracts it. At the
 //! ceiling connections stop reading, which is back-pressure to the broker; one read may overshoot it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
@@ -39,6 +40,11 @@ impl Memory {
         }
     }
 
+    /// Nothing is held any more.
+    pub fn clear(&self) {
+        self.used.store(0, Ordering::Relaxed);
+    }
+
     /// Ends when there is room. A wake-up between the check and the wait is not lost: `notified` counts from the
     /// moment it is enabled.
     pub async fn room(&self) {
@@ -50,5 +56,25 @@ impl Memory {
             }
             freed.await;
         }
+    }
+}
+
+/// Bytes that count until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    memory: Arc<Memory>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Takes over bytes that were added before.
+    pub fn take_over(memory: &Arc<Memory>, bytes: usize) -> Held {
+        Held { memory: memory.clone(), bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.subtract(self.bytes);
     }
 }

@@ -29,6 +29,7 @@ use crate::intake::Intake;
 use crate::metrics::{Metrics, Rates};
 use crate::mqtt::connection::{Command, Connection};
 use crate::mqtt::session::Session;
+use crate::mqtt::{is_ambiguous, subscriptions};
 use crate::shared::Shared;
 use crate::sink::client::clients;
 use crate::sink::tables::{Inspector, Table};
@@ -111,7 +112,9 @@ impl Pipeline {
 
     /// The part of [`Pipeline::start`] that takes no time: from here on it is starting.
     pub fn begin_start(&self) -> Result<()> {
-        self.turn("start", &[State::Idle], State::Starting)
+        self.turn("start", &[State::Idle], State::Starting)?;
+        self.shared.revive();
+        Ok(())
     }
 
     /// Looks at the tables, connects, and returns when every subscription is granted. After an error nothing is left
@@ -119,11 +122,15 @@ impl Pipeline {
     pub fn start(self: &Arc<Self>) -> Result<()> {
         match self.launch() {
             Ok(threads) => {
+                if self.shared.is_cancelled() {
+                    threads.join();
+                    self.turn("start", &[State::Starting], State::Idle)?;
+                    return Err(aborted());
+                }
                 *lock(&self.threads) = Some(threads);
                 self.turn("start", &[State::Starting], State::Running)
             }
             Err(error) => {
-                self.shared.revive();
                 self.turn("start", &[State::Starting], State::Idle)?;
                 Err(error)
             }
@@ -141,7 +148,14 @@ impl Pipeline {
         let shared = &self.shared;
         let Config { clickhouse, routes, mqtt, .. } = &shared.config;
         check_reachable(routes)?;
-        let (tables, store) = runtime()?.block_on(async {
+        if is_ambiguous(&shared.config) {
+            shared.warn(
+                "FILTERS_OVERLAP",
+                "topics of the routes overlap in part: with MQTT 3.1.1 a broker may deliver a message for each of them, \
+                 which doubles its rows; with MQTT 5 the copies are recognised",
+            );
+        }
+        let (tables, store) = run_on(runtime()?, async {
             tokio::select! {
                 biased;
                 () = shared.cancelled() => Err(aborted()),
@@ -172,7 +186,9 @@ impl Pipeline {
 
         let client_id =
             mqtt.client_id.clone().unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4));
-        let session = Session::new(mqtt, client_id, filters(&shared.config), Instant::now());
+        let filters =
+            subscriptions(&shared.config).into_iter().map(|subscription| subscription.filter).collect();
+        let session = Session::new(mqtt, client_id, filters, Instant::now());
         let intake = Intake::new(shared.clone(), 0, decoders, batch_sender, letter_sender.clone());
         let connection = Connection::new(shared.clone(), session, intake, commands, ready_sender);
         let connections = vec![self.spawn("mqtt", async move || connection.run().await)?];
@@ -260,7 +276,7 @@ impl Pipeline {
     ) -> Result<JoinHandle<()>> {
         let shared = self.shared.clone();
         thread(name, move || {
-            let run = AssertUnwindSafe(|| runtime().map(|runtime| runtime.block_on(work())));
+            let run = AssertUnwindSafe(|| runtime().map(|runtime| run_on(runtime, work())));
             let error = match catch_unwind(run) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error,
@@ -401,6 +417,7 @@ impl Pipeline {
             threads.join();
         }
         *lock(&self.state) = State::Stopped;
+        self.turned.notify_all();
     }
 }
 
@@ -446,23 +463,18 @@ fn check_reachable(routes: &[Route]) -> Result<()> {
     Ok(())
 }
 
-/// What to subscribe to: no filter that another one covers, since a broker may deliver a message once for each
-/// subscription that matches it.
-fn filters(config: &Config) -> Vec<String> {
-    let routes = &config.routes;
-    let covered = |i: usize| (0..routes.len()).any(|j| j != i && routes[j].topic.covers(&routes[i].topic));
-    let needed = (0..routes.len()).filter(|i| !covered(*i)).map(|i| routes[i].topic.as_str());
-    match &config.mqtt.shared_group {
-        Some(group) => needed.map(|filter| format!("$share/{group}/{filter}")).collect(),
-        None => needed.map(String::from).collect(),
-    }
-}
-
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::Internal { thread: "runtime".into(), message: error.to_string() })
+}
+
+/// Runs `work` to its end, and nothing beyond: a name that is still being looked up must not hold up a stop.
+fn run_on<T>(runtime: tokio::runtime::Runtime, work: impl Future<Output = T>) -> T {
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {

@@ -1,6 +1,6 @@
 //! What all threads of one pipeline share: the configuration, the books, and the way to tell the owner something.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
@@ -15,7 +15,7 @@ use crate::mqtt::connection::Command;
 pub struct Shared {
     pub config: Config,
     pub ledger: Ledger,
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
     pub metrics: Recorder,
     listener: Listener,
     cancelled: watch::Sender<bool>,
@@ -27,7 +27,7 @@ impl Shared {
         let tables = config.routes.iter().map(|route| route.table.clone());
         Shared {
             metrics: Recorder::new(tables, 1),
-            memory: Memory::new(config.memory_max_bytes),
+            memory: Arc::new(Memory::new(config.memory_max_bytes)),
             ledger: Ledger::default(),
             cancelled: watch::Sender::new(false),
             connections: Mutex::default(),
@@ -73,10 +73,11 @@ impl Shared {
         self.ledger.abandon();
     }
 
-    /// After a start that failed and was cleared away.
+    /// Before a start: forgets what an earlier one that failed left behind. All its threads have ended.
     pub fn revive(&self) {
         self.cancelled.send_replace(false);
         self.ledger.revive();
+        self.memory.clear();
     }
 
     pub fn is_cancelled(&self) -> bool {

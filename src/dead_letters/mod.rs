@@ -5,6 +5,7 @@
 
 pub mod writer;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::ledger::Group;
@@ -45,19 +46,20 @@ impl Code {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
     pub code: Code,
-    pub message: String,
+    /// Shared by all messages of a batch that ClickHouse refused.
+    pub message: Arc<str>,
 }
 
 impl Reason {
     #[cold]
-    pub fn new(code: Code, message: String) -> Reason {
-        Reason { code, message }
+    pub fn new(code: Code, message: impl Into<Arc<str>>) -> Reason {
+        Reason { code, message: message.into() }
     }
 
     /// Names the column it is about.
     #[cold]
     pub fn about(self, column: &str) -> Reason {
-        Reason { message: format!("column {column}: {}", self.message), ..self }
+        Reason { message: format!("column {column}: {}", self.message).into(), ..self }
     }
 }
 
@@ -91,6 +93,9 @@ impl Letters {
 
     pub fn push(&mut self, letter: DeadLetter) {
         self.bytes += size_of::<DeadLetter>() + letter.topic.len() + letter.payload.len();
+        if Arc::strong_count(&letter.reason.message) == 1 {
+            self.bytes += letter.reason.message.len();
+        }
         self.letters.push(letter);
     }
 }

@@ -23,6 +23,7 @@ use crate::backoff::Backoff;
 use crate::columns::{Column, ColumnType, block};
 use crate::decode::Instant;
 use crate::events::Event;
+use crate::memory::Held;
 use crate::metrics::add;
 use crate::shared::Shared;
 use crate::sink::request::Insert;
@@ -73,9 +74,8 @@ impl Writer {
                 add(&table.dead_lettered, 1);
             }
         }
-        self.shared.memory.subtract(bytes);
         self.shared.settle(connection, owed);
-        self.shared.emit(Event::DeadLetters(letters));
+        self.shared.emit(Event::DeadLetters(letters, Held::take_over(&self.shared.memory, bytes)));
         self.shared.ledger.close(group, 0, count);
     }
 
@@ -247,7 +247,7 @@ mod tests {
             route: None,
             topic: b"a/b".to_vec(),
             payload: payload.to_vec(),
-            reason: Reason::new(Code::NoRoute, "no route takes this topic".into()),
+            reason: Reason::new(Code::NoRoute, "no route takes this topic"),
         }
     }
 

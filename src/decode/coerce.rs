@@ -148,8 +148,8 @@ fn integer(value: Scalar<'_>) -> Result<i128, Reason> {
             if n.fract() != 0.0 {
                 return Err(mismatch(value, "an integer"));
             }
-            // Beyond 2^53 a float no longer says which integer was written.
-            if n.abs() > 9_007_199_254_740_992.0 {
+            // From 2^53 on a float no longer says which integer was written.
+            if n.abs() >= 9_007_199_254_740_992.0 {
                 return Err(out_of_range(value, "an integer that is not written in plain digits"));
             }
             Ok(n as i128)

@@ -112,7 +112,7 @@ pub fn read(root: &mut Node, payload: &[u8], row: &mut Row<'_>) -> Result<(), Re
         .and_then(|()| input.end());
     result.map_err(|error| {
         row.reason.take().unwrap_or_else(|| match payload.is_empty() {
-            true => Reason::new(Code::JsonInvalid, "the payload is empty".into()),
+            true => Reason::new(Code::JsonInvalid, "the payload is empty"),
             false => Reason::new(Code::JsonInvalid, error.to_string()),
         })
     })

@@ -15,6 +15,7 @@ use crate::columns::{Column, ColumnType, Kind};
 use crate::config::{ColumnSource, Meta, Route, Unit};
 use crate::dead_letters::{Code, Reason};
 use crate::error::{Error, Result};
+use crate::mqtt::Properties;
 use crate::mqtt::topic::Captures;
 use coerce::Scalar;
 
@@ -37,7 +38,7 @@ pub struct Message<'a> {
     pub retain: bool,
     pub received_at: Instant,
     pub client_id: &'a str,
-    pub user_properties: crate::mqtt::UserProperties<'a>,
+    pub properties: Properties<'a>,
 }
 
 /// A column as the decoder fills it.
@@ -232,8 +233,9 @@ impl Decoder {
                     Missing::Null => column.push_null(),
                     Missing::Zero => column.push_zero(),
                     Missing::Refused => {
-                        return Err(Reason::new(Code::FieldMissing, "is required and missing".into())
-                            .about(&slot.name));
+                        return Err(
+                            Reason::new(Code::FieldMissing, "is required and missing").about(&slot.name)
+                        );
                     }
                 }
             }
@@ -256,7 +258,7 @@ fn put_given(column: &mut Column, slot: &Slot, given: &Given, message: &Message<
                     coerce::put(column, &slot.kind, slot.unit, Scalar::Unsigned(millis.max(0) as u64))
                 }
                 kind => coerce::put_instant(column, kind, message.received_at)
-                    .ok_or_else(|| Reason::new(Code::OutOfRange, "the clock is out of its range".into())),
+                    .ok_or_else(|| Reason::new(Code::OutOfRange, "the clock is out of its range")),
             }
             .map(|()| true)
             .map_err(|reason| reason.about(&slot.name));
@@ -271,7 +273,7 @@ fn put_given(column: &mut Column, slot: &Slot, given: &Given, message: &Message<
         Given::Meta(Meta::ClientId) => Scalar::Text(message.client_id),
         Given::Meta(Meta::Qos) => Scalar::Unsigned(message.qos as u64),
         Given::Meta(Meta::Retain) => Scalar::Bool(message.retain),
-        Given::UserProperty(key) => match message.user_properties.get(key) {
+        Given::UserProperty(key) => match message.properties.user(key) {
             Some(value) => Scalar::Text(value),
             None => return Ok(false),
         },
@@ -301,6 +303,6 @@ fn check_meta(path: &str, meta: Meta, column_type: &ColumnType) -> Result<()> {
 fn encode(path: &str, column_type: &ColumnType, slot: &Slot, value: &serde_json::Value) -> Result<Vec<u8>> {
     let mut column = Column::new(column_type, false);
     json::read_into(&mut column, slot, &value.to_string())
-        .map_err(|reason| Error::config(path, reason.message))?;
+        .map_err(|reason| Error::config(path, &*reason.message))?;
     Ok(column.data().to_vec())
 }

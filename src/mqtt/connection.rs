@@ -55,6 +55,8 @@ pub struct Connection {
     paused: bool,
     drain: Option<Drain>,
     closing: bool,
+    /// The broker of the last connection.
+    broker: Option<BrokerUrl>,
     /// Told once: the first subscription is granted, or cannot be.
     ready: Option<Sender<Result<()>>>,
 }
@@ -97,6 +99,7 @@ impl Connection {
             paused: false,
             drain: None,
             closing: false,
+            broker: None,
             ready: Some(ready),
         }
     }
@@ -154,6 +157,9 @@ impl Connection {
             Ok(Err(error)) => return unreachable(error.to_string()),
             Ok(Ok(stream)) => stream,
         };
+        if self.broker.replace(url.clone()).is_some_and(|last| last != *url) {
+            self.session.change_broker();
+        }
         match self.converse(stream).await {
             Ok(()) => End::Closed,
             Err(SessionError::Refused(reason)) => {
@@ -207,6 +213,7 @@ impl Connection {
         self.session.connect(began);
         loop {
             let now = Instant::now();
+            let is_full = shared.memory.is_full();
             let reading = self.is_reading();
             self.session.tick(now, reading)?;
             self.seal(now);
@@ -220,13 +227,13 @@ impl Connection {
             }
             let is_up = self.ready.is_none() && shared.metrics.connected.load(Ordering::Relaxed) > 0;
             if !is_up && now >= began + CONNECT_TIMEOUT {
-                return Err(SessionError::Refused("no answer to CONNECT or SUBSCRIBE within 5 s".into()));
+                return Err(SessionError::Silent);
             }
             let deadline = [
                 self.session.deadline(),
                 self.intake.deadline(now),
                 self.still_at(),
-                self.drain.as_ref().filter(|drain| drain.done.is_some()).map(|drain| drain.quiet_at),
+                self.drain.as_ref().map(|drain| drain.quiet_at).filter(|at| *at > now),
                 Some(began + CONNECT_TIMEOUT).filter(|_| !is_up),
             ]
             .into_iter()
@@ -241,7 +248,7 @@ impl Connection {
                     continue;
                 }
                 transfer = transfer(&mut stream, self.session.outgoing(), &mut self.inbox, reading) => transfer,
-                () = shared.memory.room(), if !reading && !self.paused && shared.memory.is_full() => continue,
+                () = shared.memory.room(), if is_full && !self.paused => continue,
                 () = sleep_until(deadline) => continue,
             };
             match transfer {
@@ -325,9 +332,11 @@ impl Connection {
         }
     }
 
-    /// Seals what is due: by age, because the broker waits for us, or because we are draining.
+    /// Seals what is due: by age, because the broker waits for us, for want of memory, or because we are draining.
     fn seal(&mut self, now: Instant) {
-        if self.drain.is_some() || self.still_at().is_some_and(|at| now >= at) {
+        // At the memory ceiling nothing more can come until something has left.
+        let must_leave = self.drain.is_some() || self.shared.memory.is_full();
+        if must_leave || self.still_at().is_some_and(|at| now >= at) {
             self.intake.seal_all();
         } else {
             self.intake.seal_due(now);

@@ -2,17 +2,20 @@
 //!
 //! [`session`] is the protocol's state machine: bytes and the time in, events and bytes out, no sockets and no clock.
 //! [`connection`] is the I/O and the time around it, one thread each. [`publish`] reads the packet that matters,
-//! [`receipts`] remembers what must be acknowledged, [`window`] notices a broker that waits for that.
+//! [`subscriptions`] says what to
+//! subscribe to, [`receipts`] remembers what must be acknowledged, [`window`] notices a broker that waits for that.
 
 pub mod connection;
 mod inbox;
 mod publish;
 mod receipts;
 pub mod session;
+mod subscriptions;
 pub mod topic;
 pub mod transport;
 mod window;
 
-pub use publish::{Publish, UserProperties};
+pub use publish::{Properties, Publish};
 pub use receipts::Owed;
 pub use session::SessionError;
+pub use subscriptions::{Subscription, is_ambiguous, is_chosen, subscription_id, subscriptions};

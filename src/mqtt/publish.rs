@@ -14,7 +14,7 @@ pub struct Publish<'a> {
     pub duplicate: bool,
     /// 0 at QoS 0.
     pub packet_id: u16,
-    pub user_properties: UserProperties<'a>,
+    pub properties: Properties<'a>,
 }
 
 /// What comes before the payload.
@@ -61,13 +61,13 @@ impl<'a> Publish<'a> {
         let head =
             Head::parse(flags, body)?.ok_or(SessionError::Malformed("a PUBLISH that ends in its head"))?;
         let mut payload = &body[head.len..];
-        let mut user_properties = UserProperties(&[]);
+        let mut properties = Properties::NONE;
         if has_properties {
-            let properties = varint(&mut payload)
+            let split = varint(&mut payload)
                 .and_then(|len| payload.split_at_checked(len))
                 .ok_or(SessionError::Malformed("a PUBLISH that ends in its properties"))?;
-            payload = properties.1;
-            user_properties = UserProperties::check(properties.0)?;
+            payload = split.1;
+            properties = Properties::check(split.0)?;
         }
         if head.topic.is_empty() {
             // We announce no topic alias maximum, so there is no alias that could stand in: [MQTT-3.3.2-8].
@@ -80,17 +80,23 @@ impl<'a> Publish<'a> {
             retain: head.retain,
             duplicate: head.duplicate,
             packet_id: head.packet_id,
-            user_properties,
+            properties,
         })
     }
 }
 
-/// The properties of a PUBLISH, of which only the user's own are looked at.
+/// The properties of a PUBLISH, of which the user's own and the subscription identifiers are looked at.
 #[derive(Debug, Clone, Copy)]
-pub struct UserProperties<'a>(&'a [u8]);
+pub struct Properties<'a>(&'a [u8]);
 
-impl<'a> UserProperties<'a> {
-    pub const NONE: UserProperties<'static> = UserProperties(&[]);
+enum Property<'a> {
+    User(&'a [u8], &'a [u8]),
+    SubscriptionId(usize),
+    Other,
+}
+
+impl<'a> Properties<'a> {
+    pub const NONE: Properties<'static> = Properties(&[]);
 
     /// Walks all properties once, so that what is malformed is found before the message is taken.
     fn check(bytes: &'a [u8]) -> Result<Self, SessionError> {
@@ -99,27 +105,34 @@ impl<'a> UserProperties<'a> {
             next_property(&mut rest)
                 .ok_or(SessionError::Malformed("a PUBLISH with malformed properties"))??;
         }
-        Ok(UserProperties(bytes))
+        Ok(Properties(bytes))
     }
 
-    /// The first property of that name whose value is UTF-8.
-    pub fn get(self, key: &str) -> Option<&'a str> {
+    /// The first user property of that name, if its value is UTF-8.
+    pub fn user(self, key: &str) -> Option<&'a str> {
+        let value = self.iter().find_map(|property| match property {
+            Property::User(name, value) if name == key.as_bytes() => Some(value),
+            _ => None,
+        });
+        std::str::from_utf8(value?).ok()
+    }
+
+    /// The identifiers of the subscriptions that brought the message.
+    pub fn subscription_ids(self) -> impl Iterator<Item = usize> + Clone {
+        self.iter().filter_map(|property| match property {
+            Property::SubscriptionId(id) => Some(id),
+            _ => None,
+        })
+    }
+
+    fn iter(self) -> impl Iterator<Item = Property<'a>> + Clone {
         let mut rest = self.0;
-        while let Some(Ok(property)) = next_property(&mut rest) {
-            if let Some((name, value)) = property
-                && name == key.as_bytes()
-            {
-                return std::str::from_utf8(value).ok();
-            }
-        }
-        None
+        std::iter::from_fn(move || next_property(&mut rest)?.ok())
     }
 }
 
-type Pair<'a> = (&'a [u8], &'a [u8]);
-
-/// Takes one property off; `Some(Ok(Some(..)))` is a user property. `None`: the bytes end inside it.
-fn next_property<'a>(rest: &mut &'a [u8]) -> Option<Result<Option<Pair<'a>>, SessionError>> {
+/// Takes one property off. `None`: there is none, or the bytes end inside it.
+fn next_property<'a>(rest: &mut &'a [u8]) -> Option<Result<Property<'a>, SessionError>> {
     let (id, tail) = rest.split_first()?;
     *rest = tail;
     // MQTT 5, table 2-4: the properties a PUBLISH may have.
@@ -127,16 +140,16 @@ fn next_property<'a>(rest: &mut &'a [u8]) -> Option<Result<Option<Pair<'a>>, Ses
         0x01 => drop(number::<1>(rest)?),
         0x02 => drop(number::<4>(rest)?),
         0x03 | 0x08 | 0x09 => drop(binary(rest)?),
-        0x0b => drop(varint(rest)?),
+        0x0b => return Some(Ok(Property::SubscriptionId(varint(rest)?))),
         0x23 => return Some(Err(SessionError::Malformed("a topic alias, though none was allowed"))), // [MQTT-3.3.2-9]
-        0x26 => return Some(Ok(Some((binary(rest)?, binary(rest)?)))),
+        0x26 => return Some(Ok(Property::User(binary(rest)?, binary(rest)?))),
         _ => {
             return Some(Err(SessionError::Malformed(
                 "a PUBLISH with a property that does not belong there",
             )));
         }
     }
-    Some(Ok(None))
+    Some(Ok(Property::Other))
 }
 
 /// Big-endian.
@@ -191,8 +204,9 @@ mod tests {
         body.extend_from_slice(b"{}");
         let publish = Publish::parse(0, &body, true).unwrap();
         assert_eq!(publish.payload, b"{}");
-        assert_eq!(publish.user_properties.get("k"), Some("v"));
-        assert_eq!(publish.user_properties.get("x"), None);
+        assert_eq!(publish.properties.user("k"), Some("v"));
+        assert_eq!(publish.properties.user("x"), None);
+        assert_eq!(publish.properties.subscription_ids().collect::<Vec<_>>(), [128]);
     }
 
     #[test]

@@ -28,11 +28,15 @@ impl Owed {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Receipts {
     /// In the order of receipt on this connection; the first has the sequence number `first`.
     entries: VecDeque<Entry>,
     first: u64,
+    /// How many of the first entries have their acknowledgement written into the buffer, but perhaps not sent.
+    leaving: usize,
+    /// The packet ids of `entries`, a bit for each.
+    in_use: Box<[u64; 1024]>,
     /// Entries of earlier connections that the broker has not sent again yet, by packet id.
     carried: HashMap<u16, Carried>,
     /// Where an entry of an earlier connection is now, by its first sequence number.
@@ -65,19 +69,44 @@ enum Place {
 pub enum Receipt {
     /// To be settled under this sequence number.
     New(u64),
-    /// Known from an earlier connection: it is in a batch already.
+    /// Sent again, on this connection or after an earlier one: it is in a batch already.
     Again,
+    /// Another message under a packet id that is still in use.
+    InUse,
+}
+
+impl Default for Receipts {
+    fn default() -> Self {
+        Receipts {
+            entries: VecDeque::new(),
+            first: 0,
+            leaving: 0,
+            in_use: Box::new([0; 1024]),
+            carried: HashMap::new(),
+            moved: HashMap::new(),
+        }
+    }
 }
 
 impl Receipts {
     /// Messages received on this connection and not acknowledged.
     pub fn unacknowledged(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - self.leaving
     }
 
     /// Records a message. The fingerprint tells a message that is sent again from another one that was given the
     /// same packet id by a broker that lost its memory in between.
     pub fn receive(&mut self, packet_id: u16, duplicate: bool, fingerprint: u32) -> Receipt {
+        if self.is_in_use(packet_id) {
+            // A broker that uses an id again has had our acknowledgement for it.
+            self.left();
+            if self.is_in_use(packet_id) {
+                let known = self.entries.iter().find(|entry| entry.packet_id == packet_id);
+                let same = duplicate && known.is_some_and(|entry| entry.fingerprint == fingerprint);
+                return if same { Receipt::Again } else { Receipt::InUse };
+            }
+        }
+        self.in_use[packet_id as usize / 64] |= 1 << (packet_id % 64);
         let sequence = self.first + self.entries.len() as u64;
         let mut entry = Entry { packet_id, fingerprint, settled: false, origin: sequence };
         let mut receipt = Receipt::New(sequence);
@@ -120,20 +149,34 @@ impl Receipts {
         }
     }
 
-    /// Takes the next acknowledgement that may leave.
-    pub fn pop(&mut self) -> Option<u16> {
-        let entry = self.entries.front().filter(|entry| entry.settled)?;
-        let packet_id = entry.packet_id;
-        if entry.origin != self.first {
-            self.moved.remove(&entry.origin);
+    fn is_in_use(&self, packet_id: u16) -> bool {
+        self.in_use[packet_id as usize / 64] >> (packet_id % 64) & 1 == 1
+    }
+
+    /// The next acknowledgement that may be written. It counts as unsent until [`Receipts::left`]: should the
+    /// connection end before, the message is known when it comes again.
+    pub fn next_acknowledgement(&mut self) -> Option<u16> {
+        let entry = self.entries.get(self.leaving).filter(|entry| entry.settled)?;
+        self.leaving += 1;
+        Some(entry.packet_id)
+    }
+
+    /// All acknowledgements that were written have left.
+    pub fn left(&mut self) {
+        for entry in self.entries.drain(..self.leaving) {
+            self.in_use[entry.packet_id as usize / 64] &= !(1 << (entry.packet_id % 64));
+            if entry.origin != self.first {
+                self.moved.remove(&entry.origin);
+            }
+            self.first += 1;
         }
-        self.entries.pop_front();
-        self.first += 1;
-        Some(packet_id)
+        self.leaving = 0;
     }
 
     /// A new connection begins. Only a broker that kept the session will send again what is not acknowledged.
     pub fn reconnect(&mut self, session_present: bool) {
+        self.leaving = 0;
+        self.in_use.fill(0);
         if session_present {
             for entry in self.entries.drain(..) {
                 self.first += 1;
@@ -161,7 +204,9 @@ mod tests {
     }
 
     fn popped(receipts: &mut Receipts) -> Vec<u16> {
-        std::iter::from_fn(|| receipts.pop()).collect()
+        let popped = std::iter::from_fn(|| receipts.next_acknowledgement()).collect();
+        receipts.left();
+        popped
     }
 
     #[test]
@@ -195,6 +240,34 @@ mod tests {
         receipts.settle(&owed(&[1]));
         assert_eq!(popped(&mut receipts), [2]);
         assert_eq!((receipts.carried.len(), receipts.moved.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_sent_again_on_the_same_connection_is_recognised() {
+        let mut receipts = Receipts::default();
+        receipts.receive(1, false, 10);
+        assert_eq!(receipts.receive(1, true, 10), Receipt::Again);
+        assert_eq!(receipts.receive(1, false, 10), Receipt::InUse);
+        assert_eq!(receipts.receive(1, true, 99), Receipt::InUse);
+        receipts.settle(&owed(&[0]));
+        assert_eq!(popped(&mut receipts), [1]);
+        assert_eq!(receipts.receive(1, false, 10), Receipt::New(1));
+    }
+
+    #[test]
+    fn an_acknowledgement_that_did_not_leave_is_made_again() {
+        let mut receipts = Receipts::default();
+        receipts.receive(1, false, 10);
+        receipts.settle(&owed(&[0]));
+        assert_eq!(receipts.next_acknowledgement(), Some(1));
+        receipts.reconnect(true);
+        assert_eq!(receipts.receive(1, true, 10), Receipt::Again);
+        assert_eq!(popped(&mut receipts), [1]);
+        // One that has left in part may have arrived: then its packet id is used for something else.
+        receipts.receive(2, false, 20);
+        receipts.settle(&owed(&[2]));
+        assert_eq!(receipts.next_acknowledgement(), Some(2));
+        assert_eq!(receipts.receive(2, false, 21), Receipt::New(3));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! from one connection to the next.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -16,6 +17,7 @@ use rumqttc::v5::mqttbytes::v5;
 
 use super::publish::{Head, Publish};
 use super::receipts::{Owed, Receipt, Receipts};
+use super::subscriptions::subscription_id;
 use crate::config::{Mqtt, ProtocolVersion};
 
 /// Why a connection cannot go on. All of them end it; the session may be taken up again by the next.
@@ -33,7 +35,7 @@ pub enum SessionError {
     },
     /// The broker sent DISCONNECT.
     Disconnected(String),
-    /// Nothing came for one and a half keep-alive intervals.
+    /// Nothing came for one and a half keep-alive intervals, or no answer to CONNECT or SUBSCRIBE in time.
     Silent,
 }
 
@@ -47,7 +49,7 @@ impl fmt::Display for SessionError {
                 write!(f, "the subscription to {filter} was refused: {reason}")
             }
             SessionError::Disconnected(reason) => write!(f, "the broker disconnected: {reason}"),
-            SessionError::Silent => write!(f, "the broker is silent"),
+            SessionError::Silent => write!(f, "the broker does not answer"),
         }
     }
 }
@@ -60,7 +62,7 @@ pub enum Event<'a> {
         publish: Publish<'a>,
         sequence: Option<u64>,
     },
-    /// A message that came on an earlier connection and is still being worked on.
+    /// A message that came before, on this connection or an earlier one, and is still being worked on.
     Again,
     /// A PUBLISH over the limit, of which only the head was kept.
     TooLarge {
@@ -83,8 +85,8 @@ enum Phase {
     Closed,
     /// CONNECT is sent, CONNACK awaited.
     Connecting,
-    /// SUBSCRIBE is sent under this packet id, SUBACK awaited.
-    Subscribing(u16),
+    /// Each SUBSCRIBE is sent, and a SUBACK for each awaited.
+    Subscribing,
     Subscribed,
     Unsubscribing(u16),
     Unsubscribed,
@@ -105,6 +107,10 @@ pub struct Session {
     filters: Vec<String>,
 
     phase: Phase,
+    /// What was asked for and not granted yet: the packet id and the filters of each SUBSCRIBE.
+    asked: Vec<(u16, Range<usize>)>,
+    /// Filters that got a lower QoS than asked for.
+    lowered: Vec<String>,
     /// What we ask for; a broker of MQTT 5 may decide otherwise for a connection.
     asked_keep_alive: Duration,
     keep_alive: Duration,
@@ -134,6 +140,8 @@ impl Session {
             skip_retained: config.skip_retained,
             filters,
             phase: Phase::Closed,
+            asked: Vec::new(),
+            lowered: Vec::new(),
             asked_keep_alive: config.keep_alive,
             keep_alive: config.keep_alive,
             subscribed_before: false,
@@ -184,13 +192,18 @@ impl Session {
         }
     }
 
+    /// The next connection goes to another broker: what it knows of us is not what the last one knew.
+    pub fn change_broker(&mut self) {
+        self.subscribed_before = false;
+    }
+
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
     /// Whether the broker's answers to CONNECT and SUBSCRIBE are still to come.
     pub fn is_opening(&self) -> bool {
-        matches!(self.phase, Phase::Connecting | Phase::Subscribing(_))
+        matches!(self.phase, Phase::Connecting | Phase::Subscribing)
     }
 
     pub fn is_subscribed(&self) -> bool {
@@ -214,6 +227,9 @@ impl Session {
     /// So many bytes of [`Session::outgoing`] were written.
     pub fn sent(&mut self, bytes: usize, now: Instant) {
         bytes::Buf::advance(&mut self.out, bytes);
+        if self.out.is_empty() {
+            self.receipts.left();
+        }
         self.last_sent = now;
     }
 
@@ -228,7 +244,7 @@ impl Session {
             return 0;
         }
         let mut count = 0;
-        while let Some(packet_id) = self.receipts.pop() {
+        while let Some(packet_id) = self.receipts.next_acknowledgement() {
             let [high, low] = packet_id.to_be_bytes();
             // PUBACK; without a reason code it means success in MQTT 5 too: 3.4.2.1.
             self.out.extend_from_slice(&[0x40, 2, high, low]);
@@ -329,24 +345,13 @@ impl Session {
     }
 
     fn publish<'a>(&mut self, flags: u8, body: &'a [u8]) -> Result<Event<'a>, SessionError> {
-        // A broker may deliver before it grants: [MQTT-3.8.4-2]. But not before CONNACK.
-        if matches!(self.phase, Phase::Connecting | Phase::Closed) {
-            return Err(SessionError::Malformed("a PUBLISH before CONNACK"));
-        }
         let publish = Publish::parse(flags, body, self.version == ProtocolVersion::V5)?;
-        let mut sequence = None;
-        if publish.qos == 2 {
-            return Err(SessionError::Malformed("a PUBLISH with a QoS that was not granted"));
-        }
-        if publish.qos == 1 {
-            // Topic and payload alone: a broker may send properties such as the message expiry changed.
-            let fingerprint = crc32c::crc32c_append(crc32c::crc32c(publish.topic), publish.payload);
-            match self.receipts.receive(publish.packet_id, publish.duplicate, fingerprint) {
-                Receipt::New(new) => sequence = Some(new),
-                Receipt::Again => return Ok(Event::Again),
-            }
-        }
-        Ok(Event::Message { publish, sequence })
+        // Topic and payload alone: a broker may send properties such as the message expiry changed.
+        let fingerprint = || crc32c::crc32c_append(crc32c::crc32c(publish.topic), publish.payload);
+        Ok(match self.record(publish.qos, publish.packet_id, publish.duplicate, fingerprint)? {
+            Some(sequence) => Event::Message { publish, sequence },
+            None => Event::Again,
+        })
     }
 
     /// Keeps the head of a message over the limit and passes over the rest without holding it.
@@ -356,20 +361,40 @@ impl Session {
         header: usize,
         packet_bytes: usize,
     ) -> Result<Option<(usize, Event<'a>)>, SessionError> {
-        let body = &input[header..input.len().min(packet_bytes)];
-        let Some(head) = Head::parse(input[0] & 15, body)? else {
+        let taken = input.len().min(packet_bytes);
+        let Some(head) = Head::parse(input[0] & 15, &input[header..taken])? else {
             return Ok(None);
         };
-        let mut sequence = None;
-        if head.qos > 0 {
-            match self.receipts.receive(head.packet_id, head.duplicate, crc32c::crc32c(head.topic)) {
-                Receipt::New(new) => sequence = Some(new),
-                Receipt::Again => {}
-            }
-        }
-        let taken = input.len().min(packet_bytes);
+        let fingerprint = || crc32c::crc32c_append(packet_bytes as u32, head.topic);
+        let event = match self.record(head.qos, head.packet_id, head.duplicate, fingerprint)? {
+            Some(sequence) => Event::TooLarge { topic: head.topic, qos: head.qos, packet_bytes, sequence },
+            None => Event::Again,
+        };
         self.skip = packet_bytes - taken;
-        Ok(Some((taken, Event::TooLarge { topic: head.topic, qos: head.qos, packet_bytes, sequence })))
+        Ok(Some((taken, event)))
+    }
+
+    /// Records what must be acknowledged: `Some(sequence)`, with none at QoS 0, or `None` if the message is known.
+    fn record(
+        &mut self,
+        qos: u8,
+        packet_id: u16,
+        duplicate: bool,
+        fingerprint: impl Fn() -> u32,
+    ) -> Result<Option<Option<u64>>, SessionError> {
+        // A broker may deliver before it grants: [MQTT-3.8.4-2]. But not before CONNACK.
+        if matches!(self.phase, Phase::Connecting | Phase::Closed) {
+            return Err(SessionError::Malformed("a PUBLISH before CONNACK"));
+        }
+        match qos {
+            0 => Ok(Some(None)),
+            1 => match self.receipts.receive(packet_id, duplicate, fingerprint()) {
+                Receipt::New(sequence) => Ok(Some(Some(sequence))),
+                Receipt::Again => Ok(None),
+                Receipt::InUse => Err(SessionError::Malformed("a packet id that is in use")), // [MQTT-2.2.1-4]
+            },
+            _ => Err(SessionError::Malformed("a PUBLISH with a QoS that was not granted")),
+        }
     }
 
     fn control<'a>(&mut self, packet: &[u8]) -> Result<Event<'a>, SessionError> {
@@ -383,7 +408,7 @@ impl Session {
             (2, _) => Err(SessionError::Malformed("a second CONNACK")),
             (14, _) if self.version == ProtocolVersion::V5 => Err(disconnected(packet)),
             (_, Phase::Connecting) => Err(SessionError::Malformed("a packet before CONNACK")),
-            (9, Phase::Subscribing(packet_id)) => self.suback(packet, packet_id),
+            (9, Phase::Subscribing) => self.suback(packet),
             (11, Phase::Unsubscribing(packet_id)) => {
                 // Whatever it says: that no subscription existed is as good.
                 if packet.get(2..4) != Some(&packet_id.to_be_bytes()) {
@@ -401,6 +426,7 @@ impl Session {
     }
 
     fn connack<'a>(&mut self, packet: &[u8]) -> Result<Event<'a>, SessionError> {
+        let mut has_subscription_ids = false;
         let session_present = match self.version {
             ProtocolVersion::V4 => {
                 let v4::Packet::ConnAck(ack) = read_v4(packet)? else { return Err(NOT_WHAT_IT_SAYS) };
@@ -422,6 +448,9 @@ impl Session {
                 if let Some(id) = properties.and_then(|p| p.assigned_client_identifier.as_ref()) {
                     self.client_id.clone_from(id);
                 }
+                // Absent means available: MQTT 5, 3.2.2.3.12.
+                has_subscription_ids =
+                    properties.and_then(|p| p.subscription_identifiers_available) != Some(0);
                 ack.session_present
             }
         };
@@ -433,41 +462,56 @@ impl Session {
             self.phase = Phase::Subscribed;
             return Ok(Event::Subscribed { lowered: Vec::new() });
         }
-        self.subscribe();
+        self.phase = Phase::Subscribing;
+        self.asked.clear();
+        self.lowered.clear();
+        let filters = 0..self.filters.len();
+        if has_subscription_ids && filters.len() > 1 {
+            // An identifier belongs to a whole SUBSCRIBE.
+            for i in filters {
+                self.subscribe(i..i + 1, Some(subscription_id(&self.filters[i])));
+            }
+        } else {
+            self.subscribe(filters, None);
+        }
         Ok(Event::Nothing)
     }
 
-    fn subscribe(&mut self) {
+    fn subscribe(&mut self, range: Range<usize>, id: Option<usize>) {
         let packet_id = self.next_packet_id();
         match self.version {
             ProtocolVersion::V4 => {
                 let qos = v4codec::qos(self.qos).unwrap_or(v4codec::QoS::AtMostOnce);
-                let filters = self.filters.iter().map(|path| v4::SubscribeFilter { path: path.clone(), qos });
+                let filters = self.filters[range.clone()]
+                    .iter()
+                    .map(|path| v4::SubscribeFilter { path: path.clone(), qos });
                 let mut subscribe = v4::Subscribe::new_many(filters);
                 subscribe.pkid = packet_id;
                 self.write_v4(v4::Packet::Subscribe(subscribe));
             }
             ProtocolVersion::V5 => {
                 let qos = v5codec::qos(self.qos).unwrap_or_default();
+                let properties =
+                    id.map(|id| v5::SubscribeProperties { id: Some(id), user_properties: Vec::new() });
                 let rule = match self.skip_retained {
                     true => v5::RetainForwardRule::Never,
                     // Not again to a subscription that a session of ours brought along.
                     false => v5::RetainForwardRule::OnNewSubscribe,
                 };
-                let filters = self.filters.iter().map(|path| {
+                let filters = self.filters[range.clone()].iter().map(|path| {
                     let mut filter = v5::Filter::new(path, qos);
                     filter.retain_forward_rule = rule.clone();
                     filter
                 });
-                let mut subscribe = v5::Subscribe::new_many(filters, None);
+                let mut subscribe = v5::Subscribe::new_many(filters, properties);
                 subscribe.pkid = packet_id;
                 self.write_v5(v5::Packet::Subscribe(subscribe));
             }
         }
-        self.phase = Phase::Subscribing(packet_id);
+        self.asked.push((packet_id, range));
     }
 
-    fn suback<'a>(&mut self, packet: &[u8], packet_id: u16) -> Result<Event<'a>, SessionError> {
+    fn suback<'a>(&mut self, packet: &[u8]) -> Result<Event<'a>, SessionError> {
         /// What the broker granted: a QoS, or the reason why not.
         type Grant = Result<u8, String>;
         let (id, grants, reason): (u16, Vec<Grant>, Option<String>) = match self.version {
@@ -488,16 +532,16 @@ impl Session {
                 (ack.pkid, grants.collect(), ack.properties.and_then(|p| p.reason_string))
             }
         };
-        if id != packet_id {
+        let Some(at) = self.asked.iter().position(|(packet_id, _)| *packet_id == id) else {
             return Err(SessionError::Malformed("a SUBACK with an unknown packet id"));
-        }
-        if grants.len() != self.filters.len() {
+        };
+        let (_, range) = self.asked.swap_remove(at);
+        if grants.len() != range.len() {
             return Err(SessionError::Malformed("a SUBACK with a wrong number of grants")); // [MQTT-3.8.4-6]
         }
-        let mut lowered = Vec::new();
-        for (filter, grant) in self.filters.iter().zip(grants) {
+        for (filter, grant) in self.filters[range].iter().zip(grants) {
             match grant {
-                Ok(qos) if qos < self.qos => lowered.push(filter.clone()),
+                Ok(qos) if qos < self.qos => self.lowered.push(filter.clone()),
                 Ok(_) => {}
                 Err(code) => {
                     let reason = with_reason(code, reason.as_deref());
@@ -505,9 +549,12 @@ impl Session {
                 }
             }
         }
+        if !self.asked.is_empty() {
+            return Ok(Event::Nothing);
+        }
         self.phase = Phase::Subscribed;
         self.subscribed_before = true;
-        Ok(Event::Subscribed { lowered })
+        Ok(Event::Subscribed { lowered: std::mem::take(&mut self.lowered) })
     }
 
     /// Ours are only for SUBSCRIBE and UNSUBSCRIBE, of which one at a time is under way.

@@ -150,6 +150,21 @@ impl TopicFilter {
     }
 }
 
+impl TopicFilter {
+    /// Whether there is a topic that both match.
+    pub fn overlaps(&self, other: &TopicFilter) -> bool {
+        let (mut ours, mut theirs) = (self.levels.iter(), other.levels.iter());
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some(Level::Rest(_)), _) | (_, Some(Level::Rest(_))) | (None, None) => return true,
+                (Some(Level::Literal(a)), Some(Level::Literal(b))) if a != b => return false,
+                (Some(_), Some(_)) => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -160,7 +160,7 @@ fn arguments(event: Event) -> Arguments {
             ("warning", json!({ "code": code, "message": message }).to_string())
         }
         Event::Error(error) => ("error", describe(&error).to_string()),
-        Event::DeadLetters(letters) => {
+        Event::DeadLetters(letters, _held) => {
             let content = letters.into_iter().map(|letter| {
                 let route = route_number(&letter);
                 payloads.push(letter.payload.into());
@@ -170,7 +170,7 @@ fn arguments(event: Event) -> Arguments {
                     "route": route,
                     "topic": String::from_utf8_lossy(&letter.topic),
                     "code": letter.reason.code.as_str(),
-                    "message": letter.reason.message,
+                    "message": &*letter.reason.message,
                 })
             });
             ("deadLetters", serde_json::Value::from_iter(content).to_string())

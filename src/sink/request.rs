@@ -67,7 +67,7 @@ impl Insert<'_> {
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What our promises depend on, whatever the profile of the user says. The user's own `settings` come after these.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 8] = [
     // On by default since ClickHouse 26.3; an asynchronous INSERT is confirmed before it is in.
     ("async_insert", "0"),
     ("insert_deduplicate", "1"),
@@ -79,6 +79,9 @@ const SETTINGS: [(&str, &str); 7] = [
     ("insert_null_as_default", "1"),
     // A String block into a LowCardinality(String) column.
     ("input_format_native_allow_types_conversion", "1"),
+    // A Distributed table confirms what is on its shards, not what it means to send there. This is the name that
+    // older servers know too.
+    ("insert_distributed_sync", "1"),
     // A block is one INSERT and one part: nothing may cut it.
     ("max_insert_block_size", "1048449"),
 ];

@@ -162,13 +162,15 @@ impl Worker {
         self.shared.warn("CLICKHOUSE_REFUSED", message);
         let (now, system) = (Instant::now(), SystemTime::now());
         let mut letters = Letters::new(batch.group, batch.connection);
+        let reason: Arc<str> = reason.into();
+        letters.bytes += reason.len();
         for message in batch.messages.iter() {
             letters.push(DeadLetter {
                 received_at: system - now.saturating_duration_since(message.received_at),
                 route: Some(batch.route),
                 topic: message.topic.into(),
                 payload: message.payload.into(),
-                reason: Reason::new(Code::RejectedByClickHouse, reason.into()),
+                reason: Reason::new(Code::RejectedByClickHouse, reason.clone()),
             });
         }
         letters.owed = batch.owed;
@@ -190,6 +192,8 @@ pub async fn deliver(shared: &Shared, servers: &mut Servers, insert: &Insert<'_>
     let config = &shared.config.clickhouse;
     let mut backoff = Backoff::new(config.retry);
     let mut patience = PATIENCE;
+    // Once an attempt may have succeeded, another server is not asked lightly: it may not know of the token.
+    let mut ambiguous = false;
     loop {
         let began = Instant::now();
         let (client, url) = servers.current();
@@ -212,9 +216,13 @@ pub async fn deliver(shared: &Shared, servers: &mut Servers, insert: &Insert<'_>
         match verdict {
             Verdict::Refused => return Outcome::Refused(error.to_string()),
             // Nothing was sent, so no harm is in asking another server at once.
-            Verdict::NotSent if servers.lose(Instant::now()) => wait = Duration::ZERO,
-            Verdict::NotSent => {}
-            Verdict::Retry => {
+            Verdict::NotSent if !ambiguous => {
+                if servers.lose(Instant::now()) {
+                    wait = Duration::ZERO;
+                }
+            }
+            Verdict::NotSent | Verdict::Retry => {
+                ambiguous = true;
                 patience -= 1;
                 if patience == 0 {
                     patience = PATIENCE;
