@@ -228,9 +228,18 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
         return Err(o.wrong("clientId", "must not be empty: leave it out for a random one"));
     }
     let username = o.string("username")?;
+    if username.as_deref() == Some("") {
+        return Err(o.wrong("username", "must not be empty: leave it out for none"));
+    }
     let password = o.string("password")?;
     if password.is_some() && username.is_none() {
         return Err(o.wrong("password", "needs a username"));
+    }
+    // MQTT 5, 1.5.4: a string has at most 65,535 bytes.
+    for (name, text) in [("clientId", &client_id), ("username", &username), ("password", &password)] {
+        if text.as_ref().is_some_and(|text| text.len() > 65535) {
+            return Err(o.wrong(name, "must not have more than 65535 bytes"));
+        }
     }
     let version = match o.integer("protocolVersion", 4, 5)? {
         Some(4) => ProtocolVersion::V4,
@@ -241,8 +250,8 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
         return Err(o.wrong("qos", "2 is not available yet: use 1"));
     }
     let shared_group = o.string("sharedGroup")?;
-    if shared_group.as_ref().is_some_and(|g| g.is_empty() || g.contains(['/', '+', '#'])) {
-        return Err(o.wrong("sharedGroup", "must be a name without '/', '+' and '#'"));
+    if shared_group.as_ref().is_some_and(|g| g.is_empty() || g.len() > 1024 || g.contains(['/', '+', '#'])) {
+        return Err(o.wrong("sharedGroup", "must be a name of at most 1024 bytes without '/', '+' and '#'"));
     }
     if o.integer("connections", 1, 1024)?.unwrap_or(1) > 1 {
         return Err(o.wrong("connections", "more than 1 is not available yet"));

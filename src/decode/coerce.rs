@@ -202,8 +202,8 @@ fn point_in_time(kind: &Kind, unit: Unit, value: Scalar<'_>) -> Option<Instant> 
 
 fn instant(value: Scalar<'_>, unit: Unit) -> Option<Instant> {
     match value {
-        Scalar::Unsigned(n) => i64::try_from(n).ok().map(|n| time::from_integer(n, unit)),
-        Scalar::Negative(n) => Some(time::from_integer(n, unit)),
+        Scalar::Unsigned(n) => i64::try_from(n).ok().and_then(|n| time::from_integer(n, unit)),
+        Scalar::Negative(n) => time::from_integer(n, unit),
         Scalar::Float(n) => time::from_float(n, unit),
         Scalar::Bool(_) | Scalar::Text(_) => None,
     }

@@ -19,8 +19,9 @@ pub struct Instant {
 const BILLION: i128 = 1_000_000_000;
 
 impl Instant {
-    fn from_nanos(nanos: i128) -> Instant {
-        Instant { seconds: nanos.div_euclid(BILLION) as i64, nanos: nanos.rem_euclid(BILLION) as u32 }
+    fn from_nanos(nanos: i128) -> Option<Instant> {
+        let seconds = i64::try_from(nanos.div_euclid(BILLION)).ok()?;
+        Some(Instant { seconds, nanos: nanos.rem_euclid(BILLION) as u32 })
     }
 
     pub fn from_system(at: std::time::SystemTime) -> Instant {
@@ -42,7 +43,7 @@ impl Instant {
 }
 
 /// A whole number since 1970.
-pub fn from_integer(value: i64, unit: Unit) -> Instant {
+pub fn from_integer(value: i64, unit: Unit) -> Option<Instant> {
     Instant::from_nanos(value as i128 * nanos_per(unit, value.unsigned_abs() as f64))
 }
 
@@ -62,7 +63,7 @@ pub fn from_float(value: f64, unit: Unit) -> Option<Instant> {
     let denominator = 10i128.pow(digits.len() as u32);
     let numerator = whole.checked_mul(per)?.checked_mul(denominator)?.checked_add(parts * per)?;
     let nanos = if value < 0.0 { (-numerator).div_euclid(denominator) } else { numerator / denominator };
-    Some(Instant::from_nanos(nanos))
+    Instant::from_nanos(nanos)
 }
 
 fn nanos_per(unit: Unit, magnitude: f64) -> i128 {
@@ -270,7 +271,7 @@ mod tests {
             (5, Unit::Milliseconds, (0, 5_000_000)),
             (-1, Unit::Milliseconds, (-1, 999_000_000)),
         ] {
-            let at = from_integer(value, unit);
+            let at = from_integer(value, unit).unwrap();
             assert_eq!((at.seconds, at.nanos), expected, "{value}");
         }
         let at = from_float(1_730_000_000.123, Unit::Auto).unwrap();

@@ -1,0 +1,386 @@
+//! The options: whatever is wrong is told with its path, and nothing panics.
+
+use millrace::config::Config;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// Every option with a value that is right.
+fn full() -> Value {
+    json!({
+        "name": "fleet",
+        "mqtt": {
+            "url": ["mqtt://one", "mqtt://[::1]:1884/"],
+            "clientId": "fleet-1",
+            "username": "user",
+            "password": "secret",
+            "protocolVersion": 4,
+            "qos": 0,
+            "sharedGroup": "group",
+            "connections": 1,
+            "sessionExpirySeconds": 60,
+            "keepAliveSeconds": 10,
+            "receiveMaximum": 20,
+            "maxPacketBytes": 4096,
+            "coalesceMs": 0,
+            "ackAfter": "receive",
+            "retained": "skip",
+            "reconnect": { "minMs": 10, "maxMs": 20 },
+        },
+        "clickhouse": {
+            "url": "http://one:8123",
+            "database": "fleet",
+            "username": "user",
+            "password": "secret",
+            "compression": "zstd",
+            "settings": { "max_threads": 2 },
+            "maxInFlight": 4,
+            "connectTimeoutMs": 100,
+            "requestTimeoutMs": 200,
+            "retry": { "minMs": 10, "maxMs": 20 },
+        },
+        "routes": [{
+            "topic": "drivers/{driver_id}/position",
+            "table": "fleet.positions",
+            "columns": {
+                "lat": "position.lat",
+                "at": { "path": "ts", "unit": "ms", "default": 0 },
+                "driver": { "topic": "driver_id" },
+                "got": { "meta": "receivedAt" },
+                "colour": { "userProperty": "colour" },
+                "site": { "value": "north" },
+            },
+            "unknownFields": "reject",
+            "missingFields": "zero",
+        }],
+        "batch": { "maxRows": 10, "maxBytes": 1000, "maxDelayMs": 100 },
+        "deadLetters": { "table": "dead" },
+        "memory": { "maxBytes": 1048576 },
+        "metricsIntervalMs": 0,
+    })
+}
+
+/// `full` with one option set, named as a JSON pointer.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut config = full();
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let parent = config.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}"));
+    match parent {
+        Value::Array(items) => items[name.parse::<usize>().unwrap()] = value,
+        _ => parent[name] = value,
+    }
+    config
+}
+
+/// `/routes/0/columns/at/unit` as `routes[0].columns.at.unit`.
+fn path(pointer: &str) -> String {
+    let mut path = String::new();
+    for part in pointer[1..].split('/') {
+        match part.parse::<usize>() {
+            Ok(index) => path.push_str(&format!("[{index}]")),
+            Err(_) if path.is_empty() => path.push_str(part),
+            Err(_) => path.push_str(&format!(".{part}")),
+        }
+    }
+    path
+}
+
+fn check_wrong(config: &Value, expected: &str) {
+    match Config::parse(&config.to_string()) {
+        Ok(_) => panic!("{expected} is taken"),
+        Err(error) => {
+            assert_eq!((error.code(), error.path()), ("CONFIG_INVALID", Some(expected)), "{error}");
+            assert!(error.to_string().starts_with(&format!("{expected}: ")), "{error}");
+        }
+    }
+}
+
+/// What an option takes, and so what it does not.
+#[derive(Debug, Clone, Copy)]
+enum Takes {
+    Text,
+    /// One of a few words.
+    Choice,
+    /// A text or a list of texts.
+    Texts,
+    Integer(u64, u64),
+    Section,
+    List,
+}
+use Takes::*;
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+const OPTIONS: [(&str, Takes); 51] = [
+    ("/name", Text),
+    ("/mqtt", Section),
+    ("/mqtt/url", Texts),
+    ("/mqtt/clientId", Text),
+    ("/mqtt/username", Text),
+    ("/mqtt/password", Text),
+    ("/mqtt/protocolVersion", Integer(4, 5)),
+    ("/mqtt/qos", Integer(0, 1)),
+    ("/mqtt/sharedGroup", Text),
+    ("/mqtt/connections", Integer(1, 1)),
+    ("/mqtt/sessionExpirySeconds", Integer(0, u32::MAX as u64)),
+    ("/mqtt/keepAliveSeconds", Integer(1, 65535)),
+    ("/mqtt/receiveMaximum", Integer(1, 65535)),
+    ("/mqtt/maxPacketBytes", Integer(1024, 268_435_455)),
+    ("/mqtt/coalesceMs", Integer(0, 1000)),
+    ("/mqtt/ackAfter", Choice),
+    ("/mqtt/retained", Choice),
+    ("/mqtt/reconnect", Section),
+    ("/mqtt/reconnect/minMs", Integer(1, 20)),
+    ("/mqtt/reconnect/maxMs", Integer(10, DAY_MS)),
+    ("/clickhouse", Section),
+    ("/clickhouse/url", Texts),
+    ("/clickhouse/database", Text),
+    ("/clickhouse/username", Text),
+    ("/clickhouse/password", Text),
+    ("/clickhouse/compression", Choice),
+    ("/clickhouse/settings", Section),
+    ("/clickhouse/maxInFlight", Integer(1, 64)),
+    ("/clickhouse/connectTimeoutMs", Integer(1, DAY_MS)),
+    ("/clickhouse/requestTimeoutMs", Integer(1, DAY_MS)),
+    ("/clickhouse/retry", Section),
+    ("/clickhouse/retry/minMs", Integer(1, 20)),
+    ("/clickhouse/retry/maxMs", Integer(10, DAY_MS)),
+    ("/routes", List),
+    ("/routes/0", Section),
+    ("/routes/0/topic", Text),
+    ("/routes/0/table", Text),
+    ("/routes/0/columns", Section),
+    ("/routes/0/columns/at/path", Text),
+    ("/routes/0/columns/at/unit", Choice),
+    ("/routes/0/columns/driver/topic", Text),
+    ("/routes/0/columns/got/meta", Choice),
+    ("/routes/0/columns/colour/userProperty", Text),
+    ("/routes/0/unknownFields", Choice),
+    ("/routes/0/missingFields", Choice),
+    ("/batch", Section),
+    ("/batch/maxRows", Integer(1, 1_048_449)),
+    ("/batch/maxBytes", Integer(1, 1 << 30)),
+    ("/batch/maxDelayMs", Integer(1, DAY_MS)),
+    ("/memory/maxBytes", Integer(1 << 20, 1 << 50)),
+    ("/metricsIntervalMs", Integer(0, DAY_MS)),
+];
+
+#[test]
+fn every_option_can_be_given() {
+    Config::parse(&full().to_string()).unwrap();
+}
+
+#[test]
+fn an_option_of_the_wrong_kind_is_told() {
+    let kinds = [json!(null), json!(true), json!(1.5), json!("soon"), json!([1]), json!({ "a": 1 })];
+    for (pointer, takes) in OPTIONS {
+        for value in &kinds {
+            let fits = match takes {
+                Text => value.is_string(),
+                Section => value.is_object(),
+                Texts | List => value.is_string() || value.is_array(),
+                Choice | Integer(..) => false,
+            };
+            if !fits {
+                check_wrong(&with(pointer, value.clone()), &path(pointer));
+            }
+        }
+    }
+    for pointer in ["/routes/0/columns/lat", "/clickhouse/settings/max_threads"] {
+        check_wrong(&with(pointer, json!(null)), &path(pointer));
+        check_wrong(&with(pointer, json!([])), &path(pointer));
+    }
+    for pointer in ["/deadLetters/table", "/deadLetters/dir"] {
+        check_wrong(&with(pointer, json!(1)), &path(pointer));
+    }
+    for (list, first) in [("/mqtt/url", "mqtt://a"), ("/clickhouse/url", "http://a")] {
+        check_wrong(&with(list, json!([])), &path(list));
+        check_wrong(&with(list, json!([first, 1])), &format!("{}[1]", path(list)));
+    }
+}
+
+#[test]
+fn an_integer_beyond_its_limits_is_told() {
+    for (pointer, takes) in OPTIONS {
+        let Integer(min, max) = takes else { continue };
+        for fits in [min, max] {
+            let mut config = with(pointer, json!(fits));
+            if pointer.ends_with("sessionExpirySeconds") {
+                config["mqtt"]["clientId"] = json!("c");
+            }
+            assert!(Config::parse(&config.to_string()).is_ok(), "{pointer}: {fits}");
+        }
+        check_wrong(&with(pointer, json!(-1)), &path(pointer));
+        check_wrong(&with(pointer, json!(min as f64 + 0.5)), &path(pointer));
+        check_wrong(&with(pointer, json!(u64::MAX)), &path(pointer));
+        check_wrong(&with(pointer, json!(1e300)), &path(pointer));
+        // minMs beyond maxMs is told at maxMs.
+        if !pointer.ends_with("minMs") {
+            check_wrong(&with(pointer, json!(max + 1)), &path(pointer));
+        }
+        if min > 0 {
+            check_wrong(&with(pointer, json!(min - 1)), &path(pointer));
+        }
+    }
+}
+
+#[test]
+fn a_text_that_cannot_be_is_told() {
+    for (pointer, value) in [
+        ("/name", json!("")),
+        ("/name", json!("a b")),
+        ("/mqtt/url", json!("broker")),
+        ("/mqtt/url", json!("http://broker")),
+        ("/mqtt/url", json!("mqtt://")),
+        ("/mqtt/url", json!("mqtt://broker:0")),
+        ("/mqtt/url", json!("mqtt://broker:65536")),
+        ("/mqtt/url", json!("mqtt://broker/path")),
+        ("/mqtt/url", json!("mqtt://user:secret@broker")),
+        ("/mqtt/url/1", json!("mqtt://[::1")),
+        ("/mqtt/clientId", json!("")),
+        ("/mqtt/clientId", json!("a\0b")),
+        // A password needs a user name: [MQTT-3.1.2-22] of MQTT 3.1.1. An empty one is not sent.
+        ("/mqtt/username", json!("")),
+        ("/mqtt/sharedGroup", json!("")),
+        ("/mqtt/sharedGroup", json!("a/b")),
+        ("/clickhouse/url", json!("clickhouse:8123")),
+        ("/clickhouse/url", json!("http://")),
+        ("/clickhouse/url", json!("http://user:secret@host")),
+        ("/clickhouse/url", json!("http://host/?database=x")),
+        ("/clickhouse/settings/async_insert", json!(1)),
+        ("/routes", json!([])),
+        ("/routes/0/topic", json!("")),
+        ("/routes/0/topic", json!("a/#/b")),
+        ("/routes/0/topic", json!("{a}/{a}")),
+        ("/routes/0/table", json!("")),
+        ("/routes/0/columns/lat", json!("a..b")),
+        ("/routes/0/columns/lat", json!({})),
+        ("/routes/0/columns/at/path", json!("a[")),
+        ("/routes/0/columns/driver/topic", json!("nobody")),
+    ] {
+        check_wrong(&with(pointer, value), &path(pointer));
+    }
+}
+
+/// What goes to the broker stands behind a length of two bytes: MQTT 5, 1.5.4.
+#[test]
+fn a_text_too_long_for_mqtt_is_told() {
+    let long = "x".repeat(65536);
+    for pointer in
+        ["/mqtt/clientId", "/mqtt/username", "/mqtt/password", "/mqtt/sharedGroup", "/routes/0/topic"]
+    {
+        check_wrong(&with(pointer, json!(long)), &path(pointer));
+    }
+}
+
+#[test]
+fn options_that_contradict_each_other_are_told() {
+    let without = |pointer: &str, mut config: Value| {
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        config.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name);
+        config
+    };
+    check_wrong(&without("/mqtt/username", full()), "mqtt.password");
+    check_wrong(&without("/mqtt/clientId", full()), "mqtt.sessionExpirySeconds");
+    check_wrong(&with("/deadLetters/dir", json!("letters")), "deadLetters.dir");
+    check_wrong(&with("/mqtt/reconnect/minMs", json!(21)), "mqtt.reconnect.maxMs");
+    for required in [
+        "/mqtt",
+        "/mqtt/url",
+        "/clickhouse",
+        "/clickhouse/url",
+        "/routes",
+        "/routes/0/topic",
+        "/routes/0/table",
+    ] {
+        check_wrong(&without(required, full()), &path(required));
+    }
+}
+
+#[test]
+fn an_unknown_option_is_told() {
+    for section in [
+        "",
+        "/mqtt",
+        "/mqtt/reconnect",
+        "/clickhouse",
+        "/clickhouse/retry",
+        "/routes/0",
+        "/routes/0/columns/at",
+        "/routes/0/columns/driver",
+        "/routes/0/columns/got",
+        "/routes/0/columns/colour",
+        "/routes/0/columns/site",
+        "/batch",
+        "/deadLetters",
+        "/memory",
+    ] {
+        let pointer = format!("{section}/nonsense");
+        check_wrong(&with(&pointer, json!(1)), &path(&pointer));
+    }
+    let error = Config::parse(&with("/mqtt/clientID", json!("c")).to_string()).unwrap_err();
+    assert!(error.to_string().ends_with("did you mean clientId?"), "{error}");
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let scalar = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        "(mqtt|http|ws)://[a-z@:/\\[\\]0-9?#]{0,12}".prop_map(Value::from),
+        "[a-z{}+#/$.\\[\\]']{0,16}".prop_map(Value::from),
+    ];
+    scalar.prop_recursive(3, 16, 4, |inner| {
+        let name = prop_oneof![
+            prop::sample::select(vec!["url", "path", "topic", "meta", "value", "table", "columns", "minMs"])
+                .prop_map(str::to_string),
+            any::<String>(),
+        ];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((name, inner), 0..4).prop_map(|fields| fields.into_iter().collect()),
+        ]
+    })
+}
+
+/// It is taken, or told with its code: anything but a panic.
+fn check_anything(text: &str) {
+    if let Err(error) = Config::parse(text) {
+        assert_eq!(error.code(), "CONFIG_INVALID");
+        assert!(error.path().is_some());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_taken_or_refused(text: String) {
+        check_anything(&text);
+    }
+
+    #[test]
+    fn any_json_is_taken_or_refused(value in any_value()) {
+        check_anything(&value.to_string());
+    }
+
+    #[test]
+    fn any_value_of_any_option_is_taken_or_refused(
+        changes in prop::collection::vec((prop::sample::select(&OPTIONS[..]), any_value()), 1..4),
+    ) {
+        let mut config = full();
+        for ((pointer, _), value) in changes {
+            if let Some(place) = config.pointer_mut(pointer) {
+                *place = value;
+            }
+        }
+        check_anything(&config.to_string());
+    }
+}
+
+#[test]
+fn what_is_nested_without_end_is_refused() {
+    check_anything(&"[".repeat(100_000));
+    check_anything(&format!(r#"{{"mqtt":{}1{}}}"#, "[".repeat(1000), "]".repeat(1000)));
+}

@@ -1,0 +1,491 @@
+//! Payloads into columns: whatever comes, a row is appended whole or not at all, and the way a document is
+//! written makes no difference to what it says.
+
+use millrace::columns::{Column, ColumnType};
+use millrace::config::Config;
+use millrace::dead_letters::{Code, Reason};
+use millrace::decode::{Decoder, Instant, Message, TableColumn};
+use millrace::mqtt::Properties;
+use millrace::mqtt::topic::{Captures, TopicFilter};
+use proptest::prelude::*;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+/// One column of every kind of type.
+const COLUMNS: [(&str, &str); 24] = [
+    ("u8", "UInt8"),
+    ("u16", "UInt16"),
+    ("u32", "UInt32"),
+    ("u64", "UInt64"),
+    ("i8", "Int8"),
+    ("i16", "Int16"),
+    ("i32", "Int32"),
+    ("i64", "Int64"),
+    ("f32", "Float32"),
+    ("f64", "Float64"),
+    ("flag", "Bool"),
+    ("text", "String"),
+    ("word", "LowCardinality(String)"),
+    ("maybe", "Nullable(Int32)"),
+    ("maybe_word", "LowCardinality(Nullable(String))"),
+    ("at", "DateTime"),
+    ("local", "DateTime('America/New_York')"),
+    ("exact", "DateTime64(6)"),
+    ("exactest", "Nullable(DateTime64(9, 'Europe/Berlin'))"),
+    ("day", "Date"),
+    ("id", "UUID"),
+    ("state", "Enum8('off' = 0, 'on' = 1, 'broken' = -1)"),
+    ("kind", "Enum16('car' = 1, 'truck' = 1000)"),
+    ("computed", "UInt32"),
+];
+
+const TOPIC: &str = "drivers/driver-42/position";
+
+/// Every column takes the field of its name.
+fn plain() -> Value {
+    json!({ "topic": "drivers/+/position", "table": "t", "missingFields": "zero" })
+}
+
+/// Columns are filled from everywhere, several from one place and some from a place within it.
+fn mapped() -> Value {
+    json!({
+        "topic": "drivers/{driver}/position",
+        "table": "t",
+        "missingFields": "zero",
+        "columns": {
+            "u8": { "path": "position.floor", "default": 7 },
+            "f64": "position.lat",
+            "f32": "position.lat",
+            "text": "position",
+            "i8": "axes[0]",
+            "i16": "axes[2]",
+            "maybe": "axes[1].deep['a.b']",
+            "word": { "topic": "driver" },
+            "exact": { "meta": "receivedAt" },
+            "u16": { "meta": "qos" },
+            "maybe_word": { "userProperty": "colour" },
+            "at": { "path": "ts", "unit": "ms" },
+            "day": "ts",
+            "kind": { "value": "truck" },
+        },
+    })
+}
+
+fn table() -> Vec<TableColumn> {
+    let column = |(name, type_name): (&str, &str)| TableColumn {
+        name: name.into(),
+        column_type: ColumnType::parse(type_name, "UTC").unwrap(),
+        default: (name == "computed").then(|| "u8 + 1".into()),
+    };
+    COLUMNS.map(column).into()
+}
+
+fn decoder(route: &Value, table: &[TableColumn]) -> Decoder {
+    let config = json!({
+        "mqtt": { "url": "mqtt://broker" },
+        "clickhouse": { "url": "http://clickhouse" },
+        "routes": [route],
+    });
+    let config = Config::parse(&config.to_string()).unwrap();
+    Decoder::new("routes[0]", &config.routes[0], table).unwrap()
+}
+
+/// A decoder with the columns it fills; checks after each message what must always hold.
+struct Rows {
+    table: Vec<TableColumn>,
+    decoder: Decoder,
+    columns: Vec<Column>,
+    captures: Captures,
+}
+
+impl Rows {
+    fn new(route: &Value) -> Rows {
+        Rows::of(route, table())
+    }
+
+    fn of(route: &Value, table: Vec<TableColumn>) -> Rows {
+        let decoder = decoder(route, &table);
+        let mut captures = Captures::default();
+        let topic = TopicFilter::parse(route["topic"].as_str().unwrap()).unwrap();
+        assert!(topic.matches(TOPIC, &mut captures));
+        Rows { table, columns: decoder.columns(), decoder, captures }
+    }
+
+    fn append(&mut self, payload: &[u8]) -> Result<(), Reason> {
+        let before = self.bytes();
+        let rows = self.columns[0].rows();
+        let message = Message {
+            topic: TOPIC,
+            captures: &self.captures,
+            payload,
+            qos: 1,
+            retain: false,
+            received_at: Instant { seconds: 1_730_000_000, nanos: 123_456_789 },
+            client_id: "fleet-1",
+            properties: Properties::NONE,
+        };
+        let appended = self.decoder.append(&message, &mut self.columns);
+        if appended.is_err() {
+            assert_eq!(self.bytes(), before, "a refused message leaves nothing behind");
+            return appended;
+        }
+        for ((column, described), (data, nulls)) in self.columns.iter().zip(&self.table).zip(&before) {
+            let name = &described.name;
+            assert_eq!(column.rows(), rows + 1, "{name}");
+            assert_eq!(values(column, described), Some(rows + 1), "{name}");
+            assert_eq!(column.nulls().len(), if column.is_nullable() { rows + 1 } else { 0 }, "{name}");
+            assert!(column.data().starts_with(data) && column.nulls().starts_with(nulls), "{name}");
+        }
+        appended
+    }
+
+    /// Data and nulls of each column.
+    fn bytes(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.columns.iter().map(|column| (column.data().to_vec(), column.nulls().to_vec())).collect()
+    }
+}
+
+/// How many values the bytes of a column hold, if they hold whole ones.
+fn values(column: &Column, described: &TableColumn) -> Option<usize> {
+    let mut data = column.data();
+    if let Some(width) = described.column_type.kind.width() {
+        return data.len().is_multiple_of(width).then_some(data.len() / width);
+    }
+    let mut values = 0;
+    while !data.is_empty() {
+        let end = data.iter().position(|byte| byte & 0x80 == 0)?;
+        let len = data[..=end].iter().rev().fold(0, |len, byte| len << 7 | (byte & 0x7f) as usize);
+        data = data.get(end + 1 + len..)?;
+        values += 1;
+    }
+    Some(values)
+}
+
+/// The fields of an object, each with its JSON text.
+type Fields = Vec<(String, String)>;
+
+fn object(fields: &[(String, String)]) -> String {
+    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+fn quoted(text: impl AsRef<str>) -> String {
+    json!(text.as_ref()).to_string()
+}
+
+/// A value that fits a column of this type, or its absence.
+fn fitting(type_name: &'static str) -> BoxedStrategy<String> {
+    fn number<T: Arbitrary + ToString + 'static>() -> BoxedStrategy<String> {
+        let plain = || any::<T>().prop_map(|n| n.to_string());
+        prop_oneof![3 => plain(), 1 => plain().prop_map(quoted)].boxed()
+    }
+    let texts = |texts: &'static [&'static str]| prop::sample::select(texts).prop_map(str::to_string).boxed();
+    let value = match type_name {
+        "UInt8" => number::<u8>(),
+        "UInt16" => number::<u16>(),
+        "UInt32" => number::<u32>(),
+        "UInt64" => number::<u64>(),
+        "Int8" => number::<i8>(),
+        "Int16" => number::<i16>(),
+        "Int32" | "Nullable(Int32)" => number::<i32>(),
+        "Int64" => number::<i64>(),
+        "Float32" => any::<f32>().prop_map(|n| json!(n).to_string()).boxed(),
+        "Float64" => any::<f64>().prop_map(|n| json!(n).to_string()).boxed(),
+        "Bool" => texts(&["true", "false", "0", "1", r#""true""#]),
+        "Date" => texts(&["0", "1730000000", r#""1970-01-01""#, r#""2024-10-27T03:33:20Z""#]),
+        "UUID" => any::<u128>().prop_map(|n| quoted(format!("{n:032x}"))).boxed(),
+        _ if type_name.contains("String") => any::<String>().prop_map(quoted).boxed(),
+        _ if type_name.contains("DateTime") => texts(&[
+            "1730000000",
+            "1730000000123",
+            "1730000000.5",
+            r#""2024-10-27 03:33:20.25""#,
+            r#""1970-01-02""#,
+        ]),
+        _ if type_name.starts_with("Enum8") => texts(&[r#""off""#, r#""broken""#, "1"]),
+        _ if type_name.starts_with("Enum16") => texts(&[r#""car""#, "1000"]),
+        other => panic!("no values for {other}"),
+    };
+    prop_oneof![9 => value, 1 => Just("null".to_string())].boxed()
+}
+
+/// One field for each column, in the usual order.
+fn fitting_fields() -> impl Strategy<Value = Fields> {
+    COLUMNS.map(|(name, type_name)| (Just(name.to_string()), fitting(type_name))).to_vec()
+}
+
+/// Any JSON, as text; some of it beyond what any number or character holds.
+fn any_json() -> BoxedStrategy<String> {
+    const ODD: [&str; 14] = [
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "-0.0",
+        "1e3",
+        "1e400",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "1e-400",
+        r#""\ud800""#,
+        r#""\u0000""#,
+        r#""""#,
+    ];
+    let scalar = prop_oneof![
+        3 => prop::sample::select(&ODD[..]).prop_map(str::to_string),
+        1 => any::<i64>().prop_map(|n| n.to_string()),
+        1 => any::<f64>().prop_map(|n| json!(n).to_string()),
+        1 => any::<String>().prop_map(quoted),
+        1 => "[0-9T:.+Z -]{0,30}".prop_map(quoted),
+    ];
+    scalar
+        .prop_recursive(4, 32, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5)
+                    .prop_map(|items| format!("[{}]", items.join(", "))),
+                prop::collection::vec((any_name(), inner), 0..5).prop_map(|fields| object(&fields)),
+            ]
+        })
+        .boxed()
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    let names = COLUMNS.iter().map(|(name, _)| *name);
+    let names: Vec<&str> = names.chain(["position", "lat", "axes", "deep", "a.b", "ts", ""]).collect();
+    prop_oneof![4 => prop::sample::select(names).prop_map(str::to_string), 1 => any::<String>()]
+}
+
+/// From random bytes to documents that are nearly right.
+fn any_payload() -> impl Strategy<Value = Vec<u8>> {
+    let document = prop_oneof![
+        2 => fitting_fields().prop_map(|fields| object(&fields)),
+        2 => (fitting_fields(), any::<prop::sample::Index>(), any_json()).prop_map(|(mut fields, at, value)| {
+            at.get_mut(&mut fields).1 = value;
+            object(&fields)
+        }),
+        2 => prop::collection::vec((any_name(), any_json()), 0..8).prop_map(|fields| object(&fields)),
+        1 => (any_json(), any_json(), any_json()).prop_map(|(position, axes, ts)| {
+            format!(r#"{{"position":{{"lat":{position}}},"axes":[1,{{"deep":{{"a.b":{axes}}}}},3],"ts":{ts}}}"#)
+        }),
+        1 => any_json(),
+    ];
+    let damaged =
+        (document.clone(), any::<prop::sample::Index>(), any::<u8>()).prop_map(|(document, at, byte)| {
+            let mut bytes = document.into_bytes();
+            let at = at.index(bytes.len());
+            match byte % 2 {
+                0 => bytes.truncate(at),
+                _ => bytes[at] = byte,
+            }
+            bytes
+        });
+    prop_oneof![
+        4 => document.prop_map(String::into_bytes),
+        2 => damaged,
+        1 => prop::collection::vec(any::<u8>(), 0..40),
+    ]
+}
+
+fn no_files(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// Both documents, after a first one has set the order in which keys are expected, give the same columns.
+fn check_same(route: &Value, first: &str, one: &str, other: &str) {
+    let [mut left, mut right] = [Rows::new(route), Rows::new(route)];
+    left.append(first.as_bytes()).unwrap();
+    right.append(first.as_bytes()).unwrap();
+    assert_eq!(left.append(one.as_bytes()), Ok(()), "{one}");
+    assert_eq!(right.append(other.as_bytes()), Ok(()), "{other}");
+    assert_eq!(left.bytes(), right.bytes());
+}
+
+proptest! {
+    #![proptest_config(no_files(512))]
+
+    #[test]
+    fn any_payload_becomes_a_whole_row_or_nothing(payloads in prop::collection::vec(any_payload(), 1..8)) {
+        for route in [plain(), mapped()] {
+            let mut rows = Rows::new(&route);
+            for payload in &payloads {
+                let appended = rows.append(payload);
+                if serde_json::from_slice::<IgnoredAny>(payload).is_err() {
+                    prop_assert!(appended.is_err(), "what is no JSON becomes no row");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn documents_that_fit_become_rows(documents in prop::collection::vec(fitting_fields(), 1..8)) {
+        let mut rows = Rows::new(&plain());
+        for fields in &documents {
+            prop_assert_eq!(rows.append(object(fields).as_bytes()), Ok(()));
+        }
+    }
+
+    #[test]
+    fn keys_may_come_in_any_order(
+        (fields, shuffled) in fitting_fields()
+            .prop_flat_map(|fields| (Just(fields.clone()), Just(fields).prop_shuffle())),
+        usual: bool,
+    ) {
+        let [one, other] = [object(&fields), object(&shuffled)];
+        check_same(&plain(), if usual { &one } else { &other }, &one, &other);
+    }
+
+    #[test]
+    fn the_last_of_duplicate_keys_wins(
+        before in fitting_fields(),
+        fields in fitting_fields(),
+        chosen in prop::sample::subsequence((0..COLUMNS.len()).collect::<Vec<_>>(), 1..COLUMNS.len()),
+        interleaved: bool,
+    ) {
+        let mut doubled = Fields::new();
+        if interleaved {
+            for (at, field) in fields.iter().enumerate() {
+                doubled.extend(chosen.contains(&at).then(|| before[at].clone()));
+                doubled.push(field.clone());
+            }
+        } else {
+            doubled.extend(chosen.iter().map(|at| before[*at].clone()));
+            doubled.extend(fields.clone());
+        }
+        check_same(&plain(), &object(&fields), &object(&fields), &object(&doubled));
+    }
+
+    #[test]
+    fn unknown_fields_make_no_difference(
+        fields in fitting_fields(),
+        unknown in prop::collection::vec((any::<prop::sample::Index>(), any::<String>(), any_json()), 1..6),
+        usual: bool,
+    ) {
+        let mut more = fields.clone();
+        for (at, name, value) in unknown {
+            more.insert(at.index(more.len() + 1), (format!("unknown {name}"), value));
+        }
+        let [one, other] = [object(&fields), object(&more)];
+        check_same(&plain(), if usual { &one } else { &other }, &one, &other);
+
+        let mut route = plain();
+        route["unknownFields"] = json!("reject");
+        let mut strict = Rows::new(&route);
+        prop_assert_eq!(strict.append(one.as_bytes()), Ok(()));
+        let refused = strict.append(other.as_bytes()).map_err(|reason| reason.code);
+        prop_assert_eq!(refused, Err(Code::UnknownField));
+    }
+
+    #[test]
+    fn an_integer_fits_or_is_refused(
+        value in prop_oneof![any::<i128>(), (-70000..70000i128), any::<i64>().prop_map(i128::from)],
+    ) {
+        for (name, type_name) in &COLUMNS[..8] {
+            let bits: u32 = name[1..].parse().unwrap();
+            let (min, max) = match &name[..1] {
+                "u" => (0, (1i128 << bits) - 1),
+                _ => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
+            };
+            let (fits, data) = alone(type_name, json!({}), &format!(r#"{{"c":{value}}}"#));
+            let expected = value.to_le_bytes()[..bits as usize / 8].to_vec();
+            let expected = if (min..=max).contains(&value) { (true, expected) } else { (false, vec![]) };
+            prop_assert_eq!((fits.is_ok(), data), expected);
+        }
+    }
+
+    #[test]
+    fn a_time_that_is_taken_is_the_one_that_was_meant(
+        value in prop_oneof![
+            any::<f64>().prop_map(|n| json!(n).to_string()),
+            any::<i64>().prop_map(|n| n.to_string()),
+            (1.0..10.0f64, 0..32i32).prop_map(|(n, power)| format!("{:.0}", n * 10f64.powi(power))),
+            (0..1u64 << 36, 60..70u32).prop_map(|(n, power)| (n as u128 + (1 << power)).to_string()),
+        ],
+        (unit, per_second) in prop::sample::select(vec![("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)]),
+    ) {
+        for (type_name, ticks) in [("DateTime", 1.0), ("DateTime64(3)", 1e3), ("Date", 1.0 / 86400.0)] {
+            let (taken, data) = alone(type_name, json!({ "unit": unit }), &format!(r#"{{"c":{value}}}"#));
+            if taken.is_ok() {
+                let mut bytes = [0; 8];
+                bytes[..data.len()].copy_from_slice(&data);
+                let meant = value.parse::<f64>().unwrap() / per_second * ticks;
+                let got = i64::from_le_bytes(bytes) as f64;
+                let is_near = (meant - got).abs() <= 1.0 + meant.abs() * 1e-9;
+                prop_assert!(is_near, "{} {} gave {}", value, unit, got);
+            }
+        }
+    }
+}
+
+/// One document into a table of one column `c`.
+fn alone(type_name: &str, source: Value, document: &str) -> (Result<(), Reason>, Vec<u8>) {
+    let mut source = source;
+    source["path"] = json!("c");
+    let route = json!({ "topic": "#", "table": "t", "columns": { "c": source } });
+    let column_type = ColumnType::parse(type_name, "UTC").unwrap();
+    let mut rows = Rows::of(&route, vec![TableColumn { name: "c".into(), column_type, default: None }]);
+    let taken = rows.append(document.as_bytes());
+    (taken, rows.columns[0].data().to_vec())
+}
+
+#[test]
+fn a_number_beyond_all_time_is_out_of_range() {
+    // 2^64 seconds, and as many in nanoseconds: neither is 1970.
+    for (unit, value) in [("s", "18446744073709551616"), ("auto", "18446744073709551616000000000")] {
+        for type_name in ["DateTime", "DateTime64(3)", "Date"] {
+            let (taken, _) = alone(type_name, json!({ "unit": unit }), &format!(r#"{{"c":{value}}}"#));
+            assert!(taken.is_err(), "{type_name}, {unit}: {value}");
+        }
+    }
+}
+
+#[test]
+fn a_mapping_takes_each_value_from_its_place() {
+    let mut rows = Rows::new(&mapped());
+    let document =
+        r#"{"ts":1730000000123,"axes":[-1,{"deep":{"a.b":5}},3],"position":{"lat":25.5, "x":[1]}}"#;
+    rows.append(document.as_bytes()).unwrap();
+    let data = |name: &str| rows.columns[COLUMNS.iter().position(|(n, _)| *n == name).unwrap()].data();
+    assert_eq!(data("u8"), [7]);
+    assert_eq!(data("f64"), 25.5f64.to_le_bytes());
+    assert_eq!(data("f32"), 25.5f32.to_le_bytes());
+    assert_eq!(data("text"), b"\x15{\"lat\":25.5, \"x\":[1]}");
+    assert_eq!(data("i8"), [255]);
+    assert_eq!(data("i16"), [3, 0]);
+    assert_eq!(data("maybe"), [5, 0, 0, 0]);
+    assert_eq!(data("word"), b"\x09driver-42");
+    assert_eq!(data("exact"), 1_730_000_000_123_456i64.to_le_bytes());
+    assert_eq!(data("u16"), [1, 0]);
+    assert_eq!(data("maybe_word"), [0]);
+    assert_eq!(data("at"), 1_730_000_000u32.to_le_bytes());
+    assert_eq!(data("day"), 20023u16.to_le_bytes());
+    assert_eq!(data("kind"), 1000u16.to_le_bytes());
+}
+
+#[test]
+fn each_kind_of_fault_has_its_code() {
+    let mut route = plain();
+    route.as_object_mut().unwrap().remove("missingFields");
+    let mut rows =
+        Rows::of(&route, table().into_iter().filter(|c| ["u8", "id", "text"].contains(&&*c.name)).collect());
+    let id = r#""id":"00000000000000000000000000000000","text":"""#;
+    for (payload, code) in [
+        (String::new(), Code::JsonInvalid),
+        (format!(r#"{{"u8":1,{id}"#), Code::JsonInvalid),
+        (format!(r#"{{"u8":1,{id}}} x"#), Code::JsonInvalid),
+        ("[1,".into(), Code::JsonInvalid),
+        ("[]".into(), Code::NotAnObject),
+        ("null".into(), Code::NotAnObject),
+        ("{}".into(), Code::FieldMissing),
+        (format!(r#"{{"u8":null,{id}}}"#), Code::FieldMissing),
+        (format!(r#"{{"u8":1,"u8":null,{id}}}"#), Code::FieldMissing),
+        (format!(r#"{{"u8":256,{id}}}"#), Code::OutOfRange),
+        (format!(r#"{{"u8":1.5,{id}}}"#), Code::TypeMismatch),
+        (format!(r#"{{"u8":{{}},{id}}}"#), Code::TypeMismatch),
+        (format!(r#"{{"u8":[1],{id}}}"#), Code::TypeMismatch),
+        (r#"{"u8":1,"id":"1234","text":""}"#.into(), Code::TypeMismatch),
+    ] {
+        assert_eq!(rows.append(payload.as_bytes()).map_err(|reason| reason.code), Err(code), "{payload}");
+    }
+    assert_eq!(rows.append(format!(r#"{{"u8":1,{id}}}"#).as_bytes()), Ok(()));
+}
