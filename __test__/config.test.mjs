@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { createRequire } from 'node:module'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import * as millrace from '../index.js'
 import { externalBroker, freePort, startBroker, waitFor } from '../tools/servers/index.mjs'
 import { startProgram } from './support/program.mjs'
@@ -32,9 +33,19 @@ const WRONG = {
   mqtt: [{ clickhouse, routes }, but({ mqtt: null }), but({ mqtt: 'mqtt://localhost' }), but({ mqtt: [] })],
   'mqtt.url': [
     but({ mqtt: {} }),
-    ...[undefined, null, 1883, '', 'localhost', 'localhost:1883', 'http://localhost', 'tcp://localhost', 'mqtt://', [], {}].map(
-      (url) => mqttBut({ url }),
-    ),
+    ...[
+      undefined,
+      null,
+      1883,
+      '',
+      'localhost',
+      'localhost:1883',
+      'http://localhost',
+      'tcp://localhost',
+      'mqtt://',
+      [],
+      {},
+    ].map((url) => mqttBut({ url })),
     ...['mqtt://localhost:0', 'mqtt://localhost:65536', 'mqtt://localhost:x', 'mqtt://localhost/path'].map((url) =>
       mqttBut({ url }),
     ),
@@ -52,7 +63,9 @@ const WRONG = {
     ...[-1, 1.5, 2 ** 32, '60'].map((sessionExpirySeconds) => mqttBut({ clientId: 'c', sessionExpirySeconds })),
     mqttBut({ sessionExpirySeconds: 60 }),
   ],
-  'mqtt.keepAliveSeconds': [0, -1, 1.5, 65_536, Infinity, '30'].map((keepAliveSeconds) => mqttBut({ keepAliveSeconds })),
+  'mqtt.keepAliveSeconds': [0, -1, 1.5, 65_536, Infinity, '30'].map((keepAliveSeconds) =>
+    mqttBut({ keepAliveSeconds }),
+  ),
   'mqtt.receiveMaximum': [0, 65_536, -5, 1.5].map((receiveMaximum) => mqttBut({ receiveMaximum })),
   'mqtt.maxPacketBytes': [0, 10, -1, 2 ** 28, 1e6 + 0.5].map((maxPacketBytes) => mqttBut({ maxPacketBytes })),
   'mqtt.coalesceMs': [-1, 0.5, NaN, '1'].map((coalesceMs) => mqttBut({ coalesceMs })),
@@ -89,9 +102,22 @@ const WRONG = {
   'routes[0]': [but({ routes: [null] }), but({ routes: ['drivers/#'] })],
   'routes[0].topic': [
     but({ routes: [{ table: 't' }] }),
-    ...['', 5, 'a/#/b', 'a+/b', 'a/b#', 'a/{', 'a/{x', 'a/x}', 'a/{}', 'a/{x}{y}', 'a{x}', 'a/{x}/{x}', 'a/{x#}/b', '$share/g/a'].map(
-      (topic) => routeBut({ topic }),
-    ),
+    ...[
+      '',
+      5,
+      'a/#/b',
+      'a+/b',
+      'a/b#',
+      'a/{',
+      'a/{x',
+      'a/x}',
+      'a/{}',
+      'a/{x}{y}',
+      'a{x}',
+      'a/{x}/{x}',
+      'a/{x#}/b',
+      '$share/g/a',
+    ].map((topic) => routeBut({ topic })),
     routeBut({ topic: 'x'.repeat(65_536) }),
   ],
   'routes[0].table': [but({ routes: [{ topic: 'a' }] }), routeBut({ table: '' }), routeBut({ table: 5 })],
@@ -167,10 +193,22 @@ test('right configurations open nothing by themselves', () => {
     mqttBut({ url: ['mqtt://localhost', 'mqtt://[::1]:1884', 'mqtt://127.0.0.1/'], clientId: undefined }),
     mqttBut({ qos: 0, protocolVersion: 4, keepAliveSeconds: 1, coalesceMs: 0, receiveMaximum: 1, retained: 'skip' }),
     mqttBut({ clientId: 'c', sessionExpirySeconds: 0, username: 'u', password: '', reconnect: { minMs: 1, maxMs: 1 } }),
-    clickhouseBut({ url: ['http://localhost:8123/', 'http://[::1]:8123'], settings: { max_threads: 1, a: 'b', c: true } }),
+    clickhouseBut({
+      url: ['http://localhost:8123/', 'http://[::1]:8123'],
+      settings: { max_threads: 1, a: 'b', c: true },
+    }),
     clickhouseBut({ compression: 'none', maxInFlight: 1, retry: { minMs: 1 }, password: '' }),
-    routeBut({ topic: '{a}/+/{b#}', table: 'db.t', columns: { lat: { path: "['a.b'][0].c", default: [1], unit: 'ms' } } }),
-    columnsBut({ lat: { topic: 'driver_id' }, lng: { meta: 'qos' }, 'odd name': { value: null }, x: { userProperty: 'p' } }),
+    routeBut({
+      topic: '{a}/+/{b#}',
+      table: 'db.t',
+      columns: { lat: { path: "['a.b'][0].c", default: [1], unit: 'ms' } },
+    }),
+    columnsBut({
+      lat: { topic: 'driver_id' },
+      lng: { meta: 'qos' },
+      'odd name': { value: null },
+      x: { userProperty: 'p' },
+    }),
     but({ batch: { maxRows: 1, maxBytes: 1, maxDelayMs: 1 }, deadLetters: { table: 'db.dead' } }),
   ]
   for (const config of right) assert.equal(new Pipeline(config).state, 'idle')
@@ -234,16 +272,32 @@ async function refused(t, config, { code, path = undefined, message = /./ }) {
 test('TABLE_NOT_FOUND', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const there = { topic: 'a', table }
-  await refused(t, { routes: [{ topic: 'a', table: 'nowhere' }] }, { code: 'TABLE_NOT_FOUND', path: 'routes[0].table', message: /nowhere/ })
-  await refused(t, { routes: [there, { topic: 'b', table: `nobody.${table}` }] }, { code: 'TABLE_NOT_FOUND', path: 'routes[1].table' })
-  await refused(t, { routes: [{ topic: 'a', table: "it's \\ `odd`" }] }, { code: 'TABLE_NOT_FOUND', path: 'routes[0].table' })
+  await refused(
+    t,
+    { routes: [{ topic: 'a', table: 'nowhere' }] },
+    { code: 'TABLE_NOT_FOUND', path: 'routes[0].table', message: /nowhere/ },
+  )
+  await refused(
+    t,
+    { routes: [there, { topic: 'b', table: `nobody.${table}` }] },
+    { code: 'TABLE_NOT_FOUND', path: 'routes[1].table' },
+  )
+  await refused(
+    t,
+    { routes: [{ topic: 'a', table: "it's \\ `odd`" }] },
+    { code: 'TABLE_NOT_FOUND', path: 'routes[0].table' },
+  )
 })
 
 test('COLUMN_NOT_FOUND', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32, made UInt32 MATERIALIZED seq, other UInt32 ALIAS seq')
   const columns = { seq: 'a.b', latitude: 'lat' }
   const path = 'routes[0].columns.latitude'
-  await refused(t, { routes: [{ topic: 'a', table, columns }] }, { code: 'COLUMN_NOT_FOUND', path, message: /latitude/ })
+  await refused(
+    t,
+    { routes: [{ topic: 'a', table, columns }] },
+    { code: 'COLUMN_NOT_FOUND', path, message: /latitude/ },
+  )
   for (const own of ['made', 'other']) {
     const route = { topic: 'a', table, columns: { [own]: 'x' } }
     await refused(t, { routes: [route] }, { code: 'COLUMN_NOT_FOUND', path: `routes[0].columns.${own}` })
@@ -256,6 +310,16 @@ test('COLUMN_UNSUPPORTED', { timeout }, async (t) => {
     const expected = { code: 'COLUMN_UNSUPPORTED', path: 'routes[0].columns.odd', message: /odd/ }
     await refused(t, { routes: [{ topic: 'a', table }] }, expected)
   }
+})
+
+test('a directory for dead letters that cannot be made', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt32')
+  const deadLetters = { dir: fileURLToPath(import.meta.url) }
+  await refused(
+    t,
+    { routes: [{ topic: 'a', table }], deadLetters },
+    { code: 'CONFIG_INVALID', path: 'deadLetters.dir' },
+  )
 })
 
 test('values of the configuration that do not fit their columns', { timeout }, async (t) => {
@@ -309,7 +373,11 @@ test('MQTT_REFUSED', { timeout, skip: externalBroker }, async (t) => {
   for (const protocolVersion of [4, 5]) {
     const mqtt = { url: broker.url, protocolVersion }
     await refused(t, { mqtt, routes }, { code: 'MQTT_REFUSED', message: /authori/i })
-    await refused(t, { mqtt: { ...mqtt, username: 'miller', password: 'chaff' }, routes }, { code: 'MQTT_REFUSED', message: /authori/i })
+    await refused(
+      t,
+      { mqtt: { ...mqtt, username: 'miller', password: 'chaff' }, routes },
+      { code: 'MQTT_REFUSED', message: /authori/i },
+    )
   }
 })
 

@@ -82,21 +82,25 @@ test('acknowledged on receipt, if so configured', { timeout }, async (t) => {
   await assertPositions(servers, table, 2_000)
 })
 
-test('a broker with its default window of 20 messages still brings thousands', { timeout, skip: externalBroker }, async (t) => {
-  const broker = await startBroker()
-  t.after(() => broker.remove())
-  const table = await servers.table(COLUMNS)
-  const prefix = unique('topic')
-  const pipeline = await servers.started(t, {
-    mqtt: { url: broker.url },
-    routes: [route(prefix, table)],
-    batch: { maxDelayMs: 1000 },
-  })
-  const publisher = await servers.publisher(t, { url: broker.url })
-  await publisher.flood(3_000, (i) => position(prefix, i))
-  await settled(pipeline, 3_000)
-  await assertPositions(servers, table, 3_000)
-})
+test(
+  'a broker with its default window of 20 messages still brings thousands',
+  { timeout, skip: externalBroker },
+  async (t) => {
+    const broker = await startBroker()
+    t.after(() => broker.remove())
+    const table = await servers.table(COLUMNS)
+    const prefix = unique('topic')
+    const pipeline = await servers.started(t, {
+      mqtt: { url: broker.url },
+      routes: [route(prefix, table)],
+      batch: { maxDelayMs: 1000 },
+    })
+    const publisher = await servers.publisher(t, { url: broker.url })
+    await publisher.flood(3_000, (i) => position(prefix, i))
+    await settled(pipeline, 3_000)
+    await assertPositions(servers, table, 3_000)
+  },
+)
 
 test('a persistent session picks up what was published while nobody was there', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
@@ -168,11 +172,50 @@ test('user name and password', { timeout, skip: externalBroker }, async (t) => {
   const prefix = unique('topic')
   const credentials = { username: 'miller', password: 'grist' }
   for (const protocolVersion of [4, 5]) {
-    await servers.started(t, { mqtt: { url: broker.url, protocolVersion, ...credentials }, routes: [route(prefix, table)] })
+    await servers.started(t, {
+      mqtt: { url: broker.url, protocolVersion, ...credentials },
+      routes: [route(prefix, table)],
+    })
   }
   const publisher = await servers.publisher(t, { url: broker.url, ...credentials })
   await publisher.flood(10, (i) => position(prefix, i))
   await waitFor(async () => (await servers.count(table)) === 20, { message: 'both pipelines have inserted' })
+})
+
+for (const protocolVersion of [4, 5]) {
+  const version = protocolVersion === 4 ? '3.1.1' : '5'
+  test(`a shared subscription is split between pipelines (MQTT ${version})`, { timeout }, async (t) => {
+    const table = await servers.table(COLUMNS)
+    const prefix = unique('topic')
+    const mqtt = { protocolVersion, sharedGroup: unique('group') }
+    const pipelines = []
+    for (let i = 0; i < 3; i++) pipelines.push(await servers.started(t, { mqtt, routes: [route(prefix, table)] }))
+    const publisher = await servers.publisher(t)
+    await publisher.flood(3_000, (i) => position(prefix, i))
+    const received = () => pipelines.map((pipeline) => pipeline.metrics().messages.received)
+    await waitFor(() => received().reduce((sum, n) => sum + n) === 3_000, { message: () => `3,000 of ${received()}` })
+    for (const pipeline of pipelines) await pipeline.flush()
+    await assertPositions(servers, table, 3_000)
+    for (const count of received()) assert.ok(count > 0, `${received()}`)
+  })
+}
+
+test('two hundred routes', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt32, route UInt32')
+  const prefix = unique('topic')
+  const routes = Array.from({ length: 200 }, (_, i) => ({
+    topic: `${prefix}/${i}`,
+    table,
+    columns: { route: { value: i } },
+  }))
+  const pipeline = await servers.started(t, { routes })
+  const publisher = await servers.publisher(t)
+  await publisher.flood(1_000, (seq) => ({ topic: `${prefix}/${seq % 200}`, payload: JSON.stringify({ seq }) }))
+  await settled(pipeline, 1_000)
+  const rows = await servers.rows(
+    `SELECT toUInt32(count()) AS rows, toUInt32(countIf(route = seq % 200)) AS right FROM ${table}`,
+  )
+  assert.deepEqual(rows, [{ rows: 1_000, right: 1_000 }])
 })
 
 test('of several MQTT urls the first that answers is used', { timeout }, async (t) => {

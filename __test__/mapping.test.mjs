@@ -17,7 +17,10 @@ async function arrive(t, options) {
   const { table: ddl, messages, topic = '#', publish = {}, pipeline: config, ...route } = options
   const name = await servers.table(ddl)
   const prefix = unique('topic')
-  const pipeline = await servers.started(t, { routes: [{ topic: `${prefix}/${topic}`, table: name, ...route }], ...config })
+  const pipeline = await servers.started(t, {
+    routes: [{ topic: `${prefix}/${topic}`, table: name, ...route }],
+    ...config,
+  })
   const letters = collect(pipeline, 'deadLetters')
   const publisher = await servers.publisher(t, { clients: 1, protocolVersion: 5 })
   for (const message of messages) {
@@ -95,11 +98,7 @@ test('paths: nested names, indexes, names with dots', { timeout }, async (t) => 
 test('two columns from one field, and from a field and what lies below it', { timeout }, async (t) => {
   const { rows } = await arrive(t, {
     table: 'seq UInt32, again UInt64, text Nullable(String), below Nullable(Int8)',
-    messages: [
-      { seq: 1, v: { w: 5 } },
-      { seq: 2, v: { w: null } },
-      { seq: 3 },
-    ],
+    messages: [{ seq: 1, v: { w: 5 } }, { seq: 2, v: { w: null } }, { seq: 3 }],
     columns: { again: 'seq', text: 'v.t', below: 'v.w' },
   })
   assert.deepEqual(rows, [
@@ -234,7 +233,8 @@ test('user properties of MQTT 5', { timeout }, async (t) => {
 
 test('value: a constant, of any kind', { timeout }, async (t) => {
   const { rows } = await arrive(t, {
-    table: "seq UInt32, source LowCardinality(String), version UInt8, ratio Float64, live Bool, since DateTime('UTC'), nothing Nullable(Int8)",
+    table:
+      "seq UInt32, source LowCardinality(String), version UInt8, ratio Float64, live Bool, since DateTime('UTC'), nothing Nullable(Int8)",
     messages: [{ seq: 1, source: 'ignored' }, { seq: 2 }],
     columns: {
       source: { value: 'mill' },
@@ -325,7 +325,17 @@ test('defaults are computed by ClickHouse, for each row that needs them', { time
       id UUID DEFAULT generateUUIDv4()`,
     messages: [
       { seq: 1 },
-      { seq: 2, name: 'given', twice: 0, maybe: 7, kind: 'given', sure: false, colour: 'red', at: '2020-01-01 00:00:00', id: '00000000-0000-0000-0000-000000000001' },
+      {
+        seq: 2,
+        name: 'given',
+        twice: 0,
+        maybe: 7,
+        kind: 'given',
+        sure: false,
+        colour: 'red',
+        at: '2020-01-01 00:00:00',
+        id: '00000000-0000-0000-0000-000000000001',
+      },
       { seq: 3, name: null, twice: null, maybe: null, kind: null, sure: null, colour: null, at: null, id: null },
     ],
   })
@@ -437,9 +447,12 @@ test("unknownFields: 'reject'", { timeout }, async (t) => {
     unknownFields: 'reject',
     columns: { lat: 'position.lat', constant: { value: 'x' } },
   })
-  assert.deepEqual(seqs(rows).slice(0, 2), [1, 2])
-  assert.equal(letters[0].code, 'UNKNOWN_FIELD')
-  assert.match(letters[0].message, /typo/)
+  assert.deepEqual(seqs(rows), [1, 2])
+  assert.equal(letters.length, 2)
+  for (const { code, message } of letters) {
+    assert.equal(code, 'UNKNOWN_FIELD')
+    assert.match(message, /typo/)
+  }
 })
 
 test('two routes to two tables, and the first that matches takes the message', { timeout }, async (t) => {
@@ -492,7 +505,10 @@ test('two routes to one table', { timeout }, async (t) => {
     { seq: 1, source: 'a' },
     { seq: 2, source: 'b' },
   ])
-  assert.equal(Object.values(pipeline.metrics().tables).reduce((sum, each) => sum + each.rows, 0), 2)
+  assert.equal(
+    Object.values(pipeline.metrics().tables).reduce((sum, each) => sum + each.rows, 0),
+    2,
+  )
 })
 
 test('a materialized view behind the table is filled as by any INSERT', { timeout }, async (t) => {

@@ -51,14 +51,19 @@ for (const [how, protocolVersion] of [
 
     await servers.clickhouse[how]()
     const before = pipeline.metrics().messages
-    await waitFor(() => pipeline.metrics().messages.received > before.received + 2_000, { message: 'the stream goes on' })
+    await waitFor(() => pipeline.metrics().messages.received > before.received + 2_000, {
+      message: 'the stream goes on',
+    })
     if (how === 'stop') await lasting(5_000)
     const during = pipeline.metrics()
     assert.equal(pipeline.state, 'running')
     assert.equal(during.mqtt.connected, 1)
     assert.ok(during.messages.pending > 0)
     await servers.clickhouse.start()
-    await waitFor(() => pipeline.metrics().messages.inserted > during.messages.inserted, { timeoutMs: 30_000, message: 'rows again' })
+    await waitFor(() => pipeline.metrics().messages.inserted > during.messages.inserted, {
+      timeoutMs: 30_000,
+      message: 'rows again',
+    })
     go = false
     await stream
 
@@ -114,8 +119,7 @@ test('an answer that is lost does not double its batch', { timeout, skip: extern
   assert.equal(proxy.lost, 7)
   assert.ok(pipeline.metrics().inserts.retried >= 7)
   await assertPositions(servers, table, 5_000)
-  const rows = await servers.rows(`SELECT toUInt32(count()) AS rows, toUInt32(uniqExact(seq)) AS different FROM ${behind}`)
-  assert.deepEqual(rows, [{ rows: 5_000, different: 5_000 }])
+  assert.deepEqual(await servers.counted(behind), { rows: 5_000, different: 5_000 })
   assertLedger(pipeline.metrics())
 })
 
@@ -144,7 +148,12 @@ for (const protocolVersion of [4, 5]) {
     })
     const ledger = watchLedger(pipeline)
     // A session of its own lets the publisher bring, after the outage, what was not acknowledged before it.
-    const publisher = await servers.publisher(t, { url: broker.url, clients: 1, clientId: unique('publisher'), clean: false })
+    const publisher = await servers.publisher(t, {
+      url: broker.url,
+      clients: 1,
+      clientId: unique('publisher'),
+      clean: false,
+    })
     const acknowledged = new Set()
     const total = 20_000
     const flood = publisher.flood(total, (i) => position(prefix, i), { acknowledged: (i) => acknowledged.add(i) })
@@ -159,7 +168,7 @@ for (const protocolVersion of [4, 5]) {
     await waitFor(
       async () => {
         await pipeline.flush()
-        const [{ different }] = await servers.rows(`SELECT toUInt32(uniqExact(seq)) AS different FROM ${table}`)
+        const { different } = await servers.counted(table)
         return different === total
       },
       { timeoutMs: 30_000, message: () => `${total} different rows: ${JSON.stringify(pipeline.metrics().messages)}` },
@@ -202,7 +211,12 @@ test('both away at once, and back in either order', { timeout, skip }, async (t)
     routes: [route(prefix, table)],
   })
   const ledger = watchLedger(pipeline)
-  const publisher = await servers.publisher(t, { url: broker.url, clients: 1, clientId: unique('publisher'), clean: false })
+  const publisher = await servers.publisher(t, {
+    url: broker.url,
+    clients: 1,
+    clientId: unique('publisher'),
+    clean: false,
+  })
   for (const order of [
     [broker, servers.clickhouse],
     [servers.clickhouse, broker],
@@ -216,7 +230,7 @@ test('both away at once, and back in either order', { timeout, skip }, async (t)
     await waitFor(() => pipeline.metrics().mqtt.connected === 1, { message: 'the connection back' })
     await waitFor(
       async () => {
-        const [{ different }] = await servers.rows(`SELECT toUInt32(uniqExact(seq)) AS different FROM ${table}`)
+        const { different } = await servers.counted(table)
         return different === from + 1_000
       },
       { timeoutMs: 20_000, message: () => `all rows: ${JSON.stringify(pipeline.metrics())}` },
@@ -225,47 +239,51 @@ test('both away at once, and back in either order', { timeout, skip }, async (t)
   ledger.close()
 })
 
-test('a memory ceiling while ClickHouse is away: the connection lives, nothing is lost', { timeout, skip }, async (t) => {
-  const table = await servers.table('seq UInt32, text String')
-  const topic = unique('topic')
-  const maxBytes = 2 * 1024 * 1024
-  const pipeline = await servers.started(t, {
-    mqtt: { clientId: unique('client'), keepAliveSeconds: 2 },
-    clickhouse: { retry },
-    memory: { maxBytes },
-    batch: { maxRows: 1_000 },
-    routes: [{ topic, table }],
-  })
-  const ledger = watchLedger(pipeline)
-  const publisher = await servers.publisher(t, { inFlight: 50 })
-  await servers.clickhouse.stop()
-  const total = 10_000
-  const message = (seq) => ({ topic, payload: JSON.stringify({ seq, text: `${seq} `.repeat(500).slice(0, 1_000) }) })
-  let most = 0
-  const timer = setInterval(() => (most = Math.max(most, pipeline.metrics().memoryBytes)), 5)
-  t.after(() => clearInterval(timer))
-  await publisher.flood(total, message)
+test(
+  'a memory ceiling while ClickHouse is away: the connection lives, nothing is lost',
+  { timeout, skip },
+  async (t) => {
+    const table = await servers.table('seq UInt32, text String')
+    const topic = unique('topic')
+    const maxBytes = 2 * 1024 * 1024
+    const pipeline = await servers.started(t, {
+      mqtt: { clientId: unique('client'), keepAliveSeconds: 2 },
+      clickhouse: { retry },
+      memory: { maxBytes },
+      batch: { maxRows: 1_000 },
+      routes: [{ topic, table }],
+    })
+    const ledger = watchLedger(pipeline)
+    const publisher = await servers.publisher(t, { inFlight: 50 })
+    await servers.clickhouse.stop()
+    const total = 10_000
+    const message = (seq) => ({ topic, payload: JSON.stringify({ seq, text: `${seq} `.repeat(500).slice(0, 1_000) }) })
+    let most = 0
+    const timer = setInterval(() => (most = Math.max(most, pipeline.metrics().memoryBytes)), 5)
+    t.after(() => clearInterval(timer))
+    await publisher.flood(total, message)
 
-  // The broker gives a client up after one and a half times its keep-alive.
-  await lasting(4_000)
-  const full = pipeline.metrics()
-  assert.equal(full.mqtt.connected, 1)
-  assert.equal(full.mqtt.reconnects, 0)
-  assert.ok(full.messages.received < total, `${full.messages.received} messages were taken`)
-  assert.ok(full.messages.received > 100, `only ${full.messages.received} messages were taken`)
+    // The broker gives a client up after one and a half times its keep-alive.
+    await lasting(4_000)
+    const full = pipeline.metrics()
+    assert.equal(full.mqtt.connected, 1)
+    assert.equal(full.mqtt.reconnects, 0)
+    assert.ok(full.messages.received < total, `${full.messages.received} messages were taken`)
+    assert.ok(full.messages.received > 100, `only ${full.messages.received} messages were taken`)
 
-  await servers.clickhouse.start()
-  await settled(pipeline, total)
-  clearInterval(timer)
-  // One read of the socket may end beyond the ceiling.
-  assert.ok(most <= maxBytes + 512 * 1024, `${most} bytes were held`)
-  assert.ok(most > maxBytes / 4, `only ${most} bytes were held`)
-  assert.equal(pipeline.metrics().mqtt.reconnects, 0)
-  const rows = await servers.rows(`SELECT toUInt32(count()) AS rows, toUInt32(uniqExact(seq)) AS different,
+    await servers.clickhouse.start()
+    await settled(pipeline, total)
+    clearInterval(timer)
+    // One read of the socket may end beyond the ceiling.
+    assert.ok(most <= maxBytes + 512 * 1024, `${most} bytes were held`)
+    assert.ok(most > maxBytes / 4, `only ${most} bytes were held`)
+    assert.equal(pipeline.metrics().mqtt.reconnects, 0)
+    const rows = await servers.rows(`SELECT toUInt32(count()) AS rows, toUInt32(uniqExact(seq)) AS different,
     toUInt32(countIf(length(text) = 1000)) AS whole FROM ${table}`)
-  assert.deepEqual(rows, [{ rows: total, different: total, whole: total }])
-  ledger.close()
-})
+    assert.deepEqual(rows, [{ rows: total, different: total, whole: total }])
+    ledger.close()
+  },
+)
 
 test('a table that is dropped and made again: its data waits', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
@@ -288,9 +306,34 @@ test('a table that is dropped and made again: its data waits', { timeout }, asyn
   await servers.command(`CREATE TABLE ${table} (seq UInt32) ENGINE = MergeTree ORDER BY seq
     SETTINGS non_replicated_deduplication_window = 1000`)
   await settled(pipeline, 600)
-  const rows = await servers.rows(`SELECT toUInt32(count()) AS rows, toUInt32(uniqExact(seq)) AS different FROM ${table}`)
-  assert.deepEqual(rows, [{ rows: 500, different: 500 }])
+  assert.deepEqual(await servers.counted(table), { rows: 500, different: 500 })
   assertLedger(pipeline.metrics())
+})
+
+test('too many parts: the rows wait until they are merged', { timeout }, async (t) => {
+  const table = await servers.table(COLUMNS)
+  await servers.command(`SYSTEM STOP MERGES ${table}`)
+  await servers.command(`ALTER TABLE ${table} MODIFY SETTING parts_to_throw_insert = 2, parts_to_delay_insert = 2`)
+  const prefix = unique('topic')
+  const pipeline = await servers.started(t, {
+    clickhouse: { retry },
+    routes: [route(prefix, table)],
+    batch: { maxRows: 100 },
+  })
+  const warnings = collect(pipeline, 'warning')
+  const publisher = await servers.publisher(t)
+  await publisher.flood(1_000, (i) => position(prefix, i))
+  await waitFor(() => pipeline.metrics().inserts.retried > 0, { message: 'a retry' })
+  await waitFor(() => warnings.some(({ message }) => message.includes('252')), {
+    message: () => JSON.stringify(warnings),
+  })
+  await servers.command(
+    `ALTER TABLE ${table} MODIFY SETTING parts_to_throw_insert = 3000, parts_to_delay_insert = 1000`,
+  )
+  await servers.command(`SYSTEM START MERGES ${table}`)
+  await settled(pipeline, 1_000)
+  await assertPositions(servers, table, 1_000)
+  assert.equal(pipeline.metrics().messages.deadLettered, 0)
 })
 
 test('dead letters wait for their table as rows do', { timeout, skip }, async (t) => {
@@ -310,35 +353,39 @@ test('dead letters wait for their table as rows do', { timeout, skip }, async (t
   ledger.close()
 })
 
-test('acknowledgements wait for the rows, and leave in the order of receipt', { timeout, skip: externalClickHouse }, async (t) => {
-  const table = await servers.table('seq UInt32')
-  const other = await servers.table('seq UInt32')
-  const broker = await startScriptedBroker(t)
-  const pipeline = await servers.started(t, {
-    mqtt: { url: broker.url, protocolVersion: 4 },
-    clickhouse: { retry },
-    routes: [
-      { topic: 'a', table },
-      { topic: 'b', table: other },
-    ],
-  })
-  await servers.clickhouse.stop()
-  const ids = Array.from({ length: 300 }, (_, i) => i + 1)
-  for (const id of ids) {
-    const payload = id % 10 === 0 ? 'bad' : JSON.stringify({ seq: id })
-    broker.send(publishPacket(id % 3 ? 'a' : 'b', payload, { id }))
-  }
-  await received(pipeline, 300)
-  await waitFor(() => pipeline.metrics().inserts.retried > 1, { message: 'attempts that failed' })
-  // Only what was bad may be settled by now, and nothing of it stands before the first row that waits.
-  assert.deepEqual(broker.acknowledged, [])
-  assert.equal(pipeline.metrics().mqtt.unacknowledged, 300)
-  await servers.clickhouse.start()
-  await waitFor(() => broker.acknowledged.length === 300, { timeoutMs: 20_000, message: 'all acknowledgements' })
-  assert.deepEqual(broker.acknowledged, ids)
-  assert.equal(pipeline.metrics().mqtt.unacknowledged, 0)
-  assert.equal((await servers.count(table)) + (await servers.count(other)), 270)
-})
+test(
+  'acknowledgements wait for the rows, and leave in the order of receipt',
+  { timeout, skip: externalClickHouse },
+  async (t) => {
+    const table = await servers.table('seq UInt32')
+    const other = await servers.table('seq UInt32')
+    const broker = await startScriptedBroker(t)
+    const pipeline = await servers.started(t, {
+      mqtt: { url: broker.url, protocolVersion: 4 },
+      clickhouse: { retry },
+      routes: [
+        { topic: 'a', table },
+        { topic: 'b', table: other },
+      ],
+    })
+    await servers.clickhouse.stop()
+    const ids = Array.from({ length: 300 }, (_, i) => i + 1)
+    for (const id of ids) {
+      const payload = id % 10 === 0 ? 'bad' : JSON.stringify({ seq: id })
+      broker.send(publishPacket(id % 3 ? 'a' : 'b', payload, { id }))
+    }
+    await received(pipeline, 300)
+    await waitFor(() => pipeline.metrics().inserts.retried > 1, { message: 'attempts that failed' })
+    // Only what was bad may be settled by now, and nothing of it stands before the first row that waits.
+    assert.deepEqual(broker.acknowledged, [])
+    assert.equal(pipeline.metrics().mqtt.unacknowledged, 300)
+    await servers.clickhouse.start()
+    await waitFor(() => broker.acknowledged.length === 300, { timeoutMs: 20_000, message: 'all acknowledgements' })
+    assert.deepEqual(broker.acknowledged, ids)
+    assert.equal(pipeline.metrics().mqtt.unacknowledged, 0)
+    assert.equal((await servers.count(table)) + (await servers.count(other)), 270)
+  },
+)
 
 test('a message that carries the DUP flag is not thrown away', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
@@ -364,7 +411,9 @@ test('no acknowledgement crosses a reconnect', { timeout, skip: externalClickHou
   for (const id of [1, 2, 3]) broker.send(publishPacket('a', `{"seq":${id}}`, { id }))
   await received(pipeline, 3)
   broker.hangUp()
-  await waitFor(() => broker.connections === 2 && pipeline.metrics().mqtt.connected === 1, { message: 'connected again' })
+  await waitFor(() => broker.connections === 2 && pipeline.metrics().mqtt.connected === 1, {
+    message: 'connected again',
+  })
   await servers.clickhouse.start()
   await settled(pipeline, 3)
   // On the new connection the ids belong to other messages.

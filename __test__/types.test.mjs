@@ -144,9 +144,7 @@ const REASONS = {
     ['Bool', '"true"', 'true', REFUSED],
     ['Bool', '"0"', 'false', REFUSED],
   ],
-  'the name or the number of an enum': [
-    ["Enum8('a' = 1, 'b' = 2)", '2', 'b', SAME],
-  ],
+  'the name or the number of an enum': [["Enum8('a' = 1, 'b' = 2)", '2', 'b', SAME]],
   'a text is always the name of an enum: a number in it could be both': [
     ["Enum8('a' = 1, 'b' = 2)", '"2"', { code: 'TYPE_MISMATCH' }, 'b'],
   ],

@@ -7,7 +7,15 @@ import { createServer } from 'node:net'
 const CONNECT = 1
 const SUBSCRIBE = 8
 const PINGREQ = 12
-const TYPES = { 1: 'CONNECT', 3: 'PUBLISH', 4: 'PUBACK', 8: 'SUBSCRIBE', 10: 'UNSUBSCRIBE', 12: 'PINGREQ', 14: 'DISCONNECT' }
+const TYPES = {
+  1: 'CONNECT',
+  3: 'PUBLISH',
+  4: 'PUBACK',
+  8: 'SUBSCRIBE',
+  10: 'UNSUBSCRIBE',
+  12: 'PINGREQ',
+  14: 'DISCONNECT',
+}
 
 /**
  * `connect` and `subscribe` are what it answers: a return code, or nothing with `null`. Its MQTT is 3.1.1.

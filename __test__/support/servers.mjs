@@ -63,6 +63,14 @@ class Servers {
     return Number((await this.rows(`SELECT count() AS rows FROM ${table}`))[0].rows)
   }
 
+  /** How many rows a table has, and how many different values of `column` are in them. */
+  async counted(table, column = 'seq') {
+    const [{ rows, different }] = await this.rows(
+      `SELECT count() AS rows, uniqExact(${column}) AS different FROM ${table}`,
+    )
+    return { rows: Number(rows), different: Number(different) }
+  }
+
   command(sql, settings = {}) {
     return this.clickhouse.command(sql, { database: this.database, ...settings })
   }
