@@ -200,6 +200,29 @@ for (const protocolVersion of [4, 5]) {
   })
 }
 
+test('filters that overlap in part: each message once, by the first route', { timeout }, async (t) => {
+  const [one, two] = [await servers.table('seq UInt32'), await servers.table('seq UInt32')]
+  const prefix = unique('topic')
+  const pipeline = await servers.started(t, {
+    routes: [
+      { topic: `${prefix}/+/a`, table: one },
+      { topic: `${prefix}/x/+`, table: two },
+    ],
+  })
+  const publisher = await servers.publisher(t)
+  for (let seq = 0; seq < 10; seq++) {
+    await publisher.publish(`${prefix}/x/a`, { seq })
+    await publisher.publish(`${prefix}/x/b`, { seq })
+    await publisher.publish(`${prefix}/y/a`, { seq })
+  }
+  await waitFor(() => pipeline.metrics().messages.received >= 30, { message: 'all messages' })
+  await pipeline.flush()
+  const { messages } = await pipeline.stop()
+  assert.deepEqual([messages.inserted, messages.deadLettered], [30, 0])
+  assert.equal(await servers.count(one), 20)
+  assert.equal(await servers.count(two), 10)
+})
+
 test('two hundred routes', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32, route UInt32')
   const prefix = unique('topic')
