@@ -5,6 +5,7 @@
 //! when [`Session::deadline`] has passed. The state that MQTT calls the session (what is not acknowledged) survives
 //! from one connection to the next.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -92,6 +93,18 @@ enum Phase {
     Unsubscribed,
 }
 
+/// A run of acknowledgements side by side.
+#[derive(Debug)]
+struct Leaving {
+    /// Its place in the bytes of this connection.
+    begin: u64,
+    /// The sequence number of the first.
+    first: u64,
+    count: u64,
+}
+
+const PUBACK_BYTES: u64 = 4;
+
 #[derive(Debug)]
 pub struct Session {
     version: ProtocolVersion,
@@ -118,6 +131,10 @@ pub struct Session {
     subscribed_before: bool,
     receipts: Receipts,
     out: BytesMut,
+    /// Bytes sent on this connection.
+    sent_bytes: u64,
+    /// Where in the bytes of this connection the acknowledgements are that have not left.
+    leaving: VecDeque<Leaving>,
     /// Bytes of a packet over the limit that are still to be passed over.
     skip: usize,
     last_packet_id: u16,
@@ -147,6 +164,8 @@ impl Session {
             subscribed_before: false,
             receipts: Receipts::default(),
             out: BytesMut::new(),
+            sent_bytes: 0,
+            leaving: VecDeque::new(),
             skip: 0,
             last_packet_id: 0,
             last_sent: now,
@@ -159,6 +178,8 @@ impl Session {
     pub fn connect(&mut self, now: Instant) {
         self.phase = Phase::Connecting;
         self.out.clear();
+        self.sent_bytes = 0;
+        self.leaving.clear();
         self.skip = 0;
         self.keep_alive = self.asked_keep_alive;
         self.last_sent = now;
@@ -227,8 +248,14 @@ impl Session {
     /// So many bytes of [`Session::outgoing`] were written.
     pub fn sent(&mut self, bytes: usize, now: Instant) {
         bytes::Buf::advance(&mut self.out, bytes);
-        if self.out.is_empty() {
-            self.receipts.left();
+        self.sent_bytes += bytes as u64;
+        while let Some(acks) = self.leaving.front_mut() {
+            let left = (self.sent_bytes.saturating_sub(acks.begin) / PUBACK_BYTES).min(acks.count);
+            self.receipts.left(acks.first + left);
+            if left < acks.count {
+                break;
+            }
+            self.leaving.pop_front();
         }
         self.last_sent = now;
     }
@@ -243,14 +270,20 @@ impl Session {
         if !matches!(self.phase, Phase::Subscribed | Phase::Unsubscribing(_) | Phase::Unsubscribed) {
             return 0;
         }
+        let begin = self.sent_bytes + self.out.len() as u64;
+        let mut first = None;
         let mut count = 0;
-        while let Some(packet_id) = self.receipts.next_acknowledgement() {
+        while let Some((sequence, packet_id)) = self.receipts.next_acknowledgement() {
+            first.get_or_insert(sequence);
             let [high, low] = packet_id.to_be_bytes();
             // PUBACK; without a reason code it means success in MQTT 5 too: 3.4.2.1.
             self.out.extend_from_slice(&[0x40, 2, high, low]);
             count += 1;
         }
-        count
+        if let Some(first) = first {
+            self.leaving.push_back(Leaving { begin, first, count });
+        }
+        count as usize
     }
 
     pub fn unsubscribe(&mut self) {
@@ -363,8 +396,14 @@ impl Session {
     ) -> Result<Option<(usize, Event<'a>)>, SessionError> {
         let taken = input.len().min(packet_bytes);
         let Some(head) = Head::parse(input[0] & 15, &input[header..taken])? else {
-            return Ok(None);
+            return match taken == packet_bytes {
+                true => Err(SessionError::Malformed("a PUBLISH that ends in its head")),
+                false => Ok(None),
+            };
         };
+        if head.topic.is_empty() {
+            return Err(SessionError::Malformed("a PUBLISH with an empty topic"));
+        }
         let fingerprint = || crc32c::crc32c_append(packet_bytes as u32, head.topic);
         let event = match self.record(head.qos, head.packet_id, head.duplicate, fingerprint)? {
             Some(sequence) => Event::TooLarge { topic: head.topic, qos: head.qos, packet_bytes, sequence },
@@ -411,7 +450,8 @@ impl Session {
             (9, Phase::Subscribing) => self.suback(packet),
             (11, Phase::Unsubscribing(packet_id)) => {
                 // Whatever it says: that no subscription existed is as good.
-                if packet.get(2..4) != Some(&packet_id.to_be_bytes()) {
+                let header = fixed_header(packet)?.map_or(0, |(header, _)| header);
+                if packet.get(header..header + 2) != Some(&packet_id.to_be_bytes()) {
                     return Err(SessionError::Malformed("an UNSUBACK with an unknown packet id"));
                 }
                 self.phase = Phase::Unsubscribed;
@@ -603,7 +643,9 @@ fn disconnected(packet: &[u8]) -> SessionError {
     if packet.len() == 2 {
         return SessionError::Disconnected("normally".into());
     }
-    match read_v5(packet) {
+    // The codec wants the length of the properties, which may be left out too: 3.14.2.2.1.
+    let with_properties = [packet[0], 2, packet[2], 0];
+    match read_v5(if packet.len() == 3 { &with_properties } else { packet }) {
         Ok(v5::Packet::Disconnect(packet)) => {
             let reason = packet.properties.as_ref().and_then(|p| p.reason_string.as_deref());
             SessionError::Disconnected(with_reason(words(&packet.reason_code), reason))
@@ -616,7 +658,7 @@ fn disconnected(packet: &[u8]) -> SessionError {
 /// `BadUserNamePassword` as "bad user name password".
 fn words(code: &impl fmt::Debug) -> String {
     let mut words = String::new();
-    for c in format!("{code:?}").chars() {
+    for c in format!("{code:?}").replace("QoS", "Qos").chars() {
         if c.is_uppercase() && !words.is_empty() {
             words.push(' ');
         }

@@ -1,0 +1,20 @@
+//! The MQTT session without sockets: the bytes a broker sends go in, and what came of them is compared.
+//!
+//! What the broker says is mostly encoded by rumqttc's codec, and what we say is decoded by it: neither is checked
+//! against our own reading of the specification alone.
+
+mod acknowledgements;
+mod answers;
+mod broker;
+mod client;
+mod malformed;
+mod requests;
+mod streams;
+mod time;
+
+use proptest::prelude::ProptestConfig;
+
+/// Failures are shown and not kept in files.
+fn no_files(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
