@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events'
 /** Any value that JSON can hold. */
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [name: string]: JsonValue }
 
-/** What a pipeline does. Everything is checked by the constructor; an unknown or wrong option is `CONFIG_INVALID`. */
+/** What a pipeline does. The constructor checks all of it, and `start()` what depends on the tables and on the routes together; an unknown or wrong option is `CONFIG_INVALID`. */
 export interface PipelineConfig {
   /** Stands in metrics and deduplication tokens: letters, digits, `.`, `_`, `-`. @default 'millrace' */
   name?: string
@@ -49,7 +49,7 @@ export interface MqttConfig {
   keepAliveSeconds?: number
   /** Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower (mosquitto 20, EMQX 32). @default 65535 */
   receiveMaximum?: number
-  /** Bytes. A larger message is passed over and becomes a dead letter, `PACKET_TOO_LARGE`. @default 1048576 (1 MiB) */
+  /** Bytes. A larger message is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with MQTT 5 a broker is told the limit and does not send it. @default 1048576 (1 MiB) */
   maxPacketBytes?: number
   /** Milliseconds to rest after a read that brought several messages, so that the next one carries many; 0 is off. @default 1 */
   coalesceMs?: number

@@ -322,6 +322,15 @@ test('a directory for dead letters that cannot be made', { timeout }, async (t) 
   )
 })
 
+test('a table for dead letters that has other columns', { timeout }, async (t) => {
+  const [table, other] = [await servers.table('seq UInt32'), await servers.table('payload String')]
+  await refused(
+    t,
+    { routes: [{ topic: 'a', table }], deadLetters: { table: other } },
+    { code: 'COLUMN_NOT_FOUND', path: 'deadLetters.table' },
+  )
+})
+
 test('values of the configuration that do not fit their columns', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32, small UInt8, text String, at DateTime')
   for (const [columns, path] of [

@@ -251,6 +251,7 @@ impl Pipeline {
             let store = match (&dead_letters.table, &dead_letters.dir) {
                 (Some(table), _) => {
                     inspector.execute(&writer::create_sql(table)).await?;
+                    inspector.check("deadLetters.table", table, writer::column_names()).await?;
                     Store::Table { name: table.clone(), servers: Servers::new(clients(clickhouse), &clickhouse.urls, 0) }
                 }
                 (None, Some(dir)) => {

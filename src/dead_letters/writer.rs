@@ -135,6 +135,11 @@ fn insert_sql(name: &str) -> String {
     format!("INSERT INTO {} ({columns}) FORMAT Native", qualified(name))
 }
 
+/// What the table must have.
+pub fn column_names() -> impl Iterator<Item = &'static str> {
+    COLUMNS.iter().map(|(name, _)| *name)
+}
+
 fn qualified(name: &str) -> String {
     match name.split_once('.') {
         Some((database, name)) => format!("{}.{}", quote(database), quote(name)),

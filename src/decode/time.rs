@@ -105,7 +105,7 @@ pub fn from_text(text: &str, zone: &Zone) -> Option<Instant> {
                 (second % 60) as i8,
                 0,
             );
-            let at = zone.to_ambiguous_timestamp(text.date.to_datetime(time)).compatible().ok()?;
+            let at = zone.to_ambiguous_timestamp(text.date.to_datetime(time)).earlier().ok()?;
             at.as_second() + (text.second - second)
         }
     };

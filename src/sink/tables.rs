@@ -71,10 +71,7 @@ impl Inspector {
 
     /// Reads the columns that a route can fill. `path` is the route's, such as `routes[0]`.
     pub async fn table(&self, path: &str, route: &Route) -> Result<Table> {
-        let (database, name) = match route.table.split_once('.') {
-            Some((database, name)) => (database, name),
-            None => (self.database.as_str(), route.table.as_str()),
-        };
+        let (database, name) = self.split(&route.table);
         let columns: Vec<ColumnRow> = self
             .rows(
                 "SELECT name, type, default_kind, default_expression FROM system.columns WHERE database = ? AND table = ? ORDER BY position",
@@ -129,6 +126,28 @@ impl Inspector {
             columns: known,
             deduplicates: engines.first().is_none_or(deduplicates),
         })
+    }
+
+    /// Checks that a table has these columns. `path` is that of the option which names the table.
+    pub async fn check(&self, path: &str, table: &str, columns: impl Iterator<Item = &str>) -> Result<()> {
+        let (database, name) = self.split(table);
+        let sql = "SELECT name, type, default_kind, default_expression FROM system.columns WHERE database = ? AND table = ?";
+        let there: Vec<ColumnRow> = self.rows(sql, &[database, name]).await?;
+        for column in columns {
+            if !there.iter().any(|c| c.name == column) {
+                return Err(Error::ColumnNotFound {
+                    path: path.into(),
+                    column: column.into(),
+                    table: format!("{database}.{name}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The database and the name of `table` or `database.table`.
+    fn split<'t>(&'t self, table: &'t str) -> (&'t str, &'t str) {
+        table.split_once('.').unwrap_or((&self.database, table))
     }
 
     /// Runs a statement that gives no rows.
