@@ -11,11 +11,8 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rumqttc::mqttbytes as v4codec;
-use rumqttc::mqttbytes::v4;
-use rumqttc::v5::mqttbytes as v5codec;
-use rumqttc::v5::mqttbytes::v5;
 
+use super::codec::{self, ConnAck, SubAck};
 use super::publish::{Head, Publish};
 use super::receipts::{Owed, Receipt, Receipts};
 use super::subscriptions::subscription_id;
@@ -107,13 +104,8 @@ const PUBACK_BYTES: u64 = 4;
 
 #[derive(Debug)]
 pub struct Session {
-    version: ProtocolVersion,
-    client_id: String,
-    login: Option<(String, String)>,
-    persistent: bool,
-    expiry_seconds: u32,
-    receive_maximum: u16,
-    max_packet_bytes: usize,
+    /// What we say of ourselves.
+    ours: codec::Connect,
     qos: u8,
     skip_retained: bool,
     /// As MQTT knows them, `$share/…` included.
@@ -124,8 +116,7 @@ pub struct Session {
     asked: Vec<(u16, Range<usize>)>,
     /// Filters that got a lower QoS than asked for.
     lowered: Vec<String>,
-    /// What we ask for; a broker of MQTT 5 may decide otherwise for a connection.
-    asked_keep_alive: Duration,
+    /// What we ask for, or what a broker of MQTT 5 decides for a connection.
     keep_alive: Duration,
     /// Whether SUBSCRIBE was granted since this process began: then a session that is present has it.
     subscribed_before: bool,
@@ -146,20 +137,25 @@ pub struct Session {
 impl Session {
     pub fn new(config: &Mqtt, client_id: String, filters: Vec<String>, now: Instant) -> Session {
         Session {
-            version: config.version,
-            client_id,
-            login: config.username.clone().map(|name| (name, config.password.clone().unwrap_or_default())),
-            persistent: config.is_persistent(),
-            expiry_seconds: config.session_expiry_seconds,
-            receive_maximum: config.receive_maximum,
-            max_packet_bytes: config.max_packet_bytes,
+            ours: codec::Connect {
+                version: config.version,
+                client_id,
+                login: config
+                    .username
+                    .clone()
+                    .map(|name| (name, config.password.clone().unwrap_or_default())),
+                keep_alive_seconds: config.keep_alive.as_secs() as u16,
+                persistent: config.is_persistent(),
+                expiry_seconds: config.session_expiry_seconds,
+                receive_maximum: config.receive_maximum,
+                max_packet_bytes: config.max_packet_bytes as u32,
+            },
             qos: config.qos,
             skip_retained: config.skip_retained,
             filters,
             phase: Phase::Closed,
             asked: Vec::new(),
             lowered: Vec::new(),
-            asked_keep_alive: config.keep_alive,
             keep_alive: config.keep_alive,
             subscribed_before: false,
             receipts: Receipts::default(),
@@ -181,36 +177,11 @@ impl Session {
         self.sent_bytes = 0;
         self.leaving.clear();
         self.skip = 0;
-        self.keep_alive = self.asked_keep_alive;
+        self.keep_alive = Duration::from_secs(self.ours.keep_alive_seconds as u64);
         self.last_sent = now;
         self.last_received = now;
         self.ping_sent = false;
-        let keep_alive = self.asked_keep_alive.as_secs() as u16;
-        match self.version {
-            ProtocolVersion::V4 => {
-                let mut connect = v4::Connect::new(&self.client_id);
-                connect.keep_alive = keep_alive;
-                connect.clean_session = !self.persistent;
-                if let Some((name, password)) = &self.login {
-                    connect.set_login(name, password);
-                }
-                self.write_v4(v4::Packet::Connect(connect));
-            }
-            ProtocolVersion::V5 => {
-                let mut properties = v5::ConnectProperties::new();
-                properties.session_expiry_interval = Some(self.expiry_seconds).filter(|_| self.persistent);
-                properties.receive_maximum = Some(self.receive_maximum);
-                properties.max_packet_size = Some(self.max_packet_bytes as u32);
-                let connect = v5::Connect {
-                    keep_alive,
-                    client_id: self.client_id.clone(),
-                    clean_start: !self.persistent,
-                    properties: Some(properties),
-                };
-                let login = self.login.clone().map(|(name, password)| v5::Login::new(name, password));
-                self.write_v5(v5::Packet::Connect(connect, None, login));
-            }
-        }
+        self.ours.write(&mut self.out);
     }
 
     /// The next connection goes to another broker: what it knows of us is not what the last one knew.
@@ -219,7 +190,7 @@ impl Session {
     }
 
     pub fn client_id(&self) -> &str {
-        &self.client_id
+        &self.ours.client_id
     }
 
     /// Whether the broker's answers to CONNECT and SUBSCRIBE are still to come.
@@ -288,19 +259,7 @@ impl Session {
 
     pub fn unsubscribe(&mut self) {
         let packet_id = self.next_packet_id();
-        match self.version {
-            ProtocolVersion::V4 => {
-                self.write_v4(v4::Packet::Unsubscribe(v4::Unsubscribe {
-                    pkid: packet_id,
-                    topics: self.filters.clone(),
-                }));
-            }
-            ProtocolVersion::V5 => {
-                let packet =
-                    v5::Unsubscribe { pkid: packet_id, filters: self.filters.clone(), properties: None };
-                self.write_v5(v5::Packet::Unsubscribe(packet));
-            }
-        }
+        codec::write_unsubscribe(&mut self.out, self.ours.version, packet_id, &self.filters);
         self.phase = Phase::Unsubscribing(packet_id);
     }
 
@@ -360,7 +319,7 @@ impl Session {
         let Some((header, body_bytes)) = fixed_header(input)? else { return Ok(None) };
         let packet_bytes = header + body_bytes;
         let is_publish = input[0] >> 4 == 3;
-        if packet_bytes > self.max_packet_bytes {
+        if packet_bytes > self.ours.max_packet_bytes as usize {
             if !is_publish {
                 return Err(SessionError::Malformed("a packet over maxPacketBytes"));
             }
@@ -378,7 +337,7 @@ impl Session {
     }
 
     fn publish<'a>(&mut self, flags: u8, body: &'a [u8]) -> Result<Event<'a>, SessionError> {
-        let publish = Publish::parse(flags, body, self.version == ProtocolVersion::V5)?;
+        let publish = Publish::parse(flags, body, self.ours.version == ProtocolVersion::V5)?;
         // Topic and payload alone: a broker may send properties such as the message expiry changed.
         let fingerprint = || crc32c::crc32c_append(crc32c::crc32c(publish.topic), publish.payload);
         Ok(match self.record(publish.qos, publish.packet_id, publish.duplicate, fingerprint)? {
@@ -445,7 +404,7 @@ impl Session {
         match (kind, self.phase) {
             (2, Phase::Connecting) => self.connack(packet),
             (2, _) => Err(SessionError::Malformed("a second CONNACK")),
-            (14, _) if self.version == ProtocolVersion::V5 => Err(disconnected(packet)),
+            (14, _) if self.ours.version == ProtocolVersion::V5 => Err(codec::read_disconnect(packet)),
             (_, Phase::Connecting) => Err(SessionError::Malformed("a packet before CONNACK")),
             (9, Phase::Subscribing) => self.suback(packet),
             (11, Phase::Unsubscribing(packet_id)) => {
@@ -466,35 +425,15 @@ impl Session {
     }
 
     fn connack<'a>(&mut self, packet: &[u8]) -> Result<Event<'a>, SessionError> {
-        let mut has_subscription_ids = false;
-        let session_present = match self.version {
-            ProtocolVersion::V4 => {
-                let v4::Packet::ConnAck(ack) = read_v4(packet)? else { return Err(NOT_WHAT_IT_SAYS) };
-                if ack.code != v4::ConnectReturnCode::Success {
-                    return Err(SessionError::Refused(words(&ack.code)));
-                }
-                ack.session_present
-            }
-            ProtocolVersion::V5 => {
-                let v5::Packet::ConnAck(ack) = read_v5(packet)? else { return Err(NOT_WHAT_IT_SAYS) };
-                let properties = ack.properties.as_ref();
-                if ack.code != v5::ConnectReturnCode::Success {
-                    let reason = properties.and_then(|p| p.reason_string.as_deref());
-                    return Err(SessionError::Refused(with_reason(words(&ack.code), reason)));
-                }
-                if let Some(seconds) = properties.and_then(|p| p.server_keep_alive).filter(|s| *s > 0) {
-                    self.keep_alive = Duration::from_secs(seconds as u64); // [MQTT-3.2.2-21]
-                }
-                if let Some(id) = properties.and_then(|p| p.assigned_client_identifier.as_ref()) {
-                    self.client_id.clone_from(id);
-                }
-                // Absent means available: MQTT 5, 3.2.2.3.12.
-                has_subscription_ids =
-                    properties.and_then(|p| p.subscription_identifiers_available) != Some(0);
-                ack.session_present
-            }
-        };
-        if session_present && !self.persistent {
+        let ConnAck { session_present, keep_alive_seconds, client_id, has_subscription_ids } =
+            codec::read_connack(self.ours.version, packet)?;
+        if let Some(seconds) = keep_alive_seconds {
+            self.keep_alive = Duration::from_secs(seconds as u64); // [MQTT-3.2.2-21]
+        }
+        if let Some(client_id) = client_id {
+            self.ours.client_id = client_id;
+        }
+        if session_present && !self.ours.persistent {
             return Err(SessionError::Malformed("a session after a clean start")); // [MQTT-3.2.2-4]
         }
         self.receipts.reconnect(session_present);
@@ -517,61 +456,22 @@ impl Session {
         Ok(Event::Nothing)
     }
 
-    fn subscribe(&mut self, range: Range<usize>, id: Option<usize>) {
+    fn subscribe(&mut self, range: Range<usize>, subscription_id: Option<usize>) {
         let packet_id = self.next_packet_id();
-        match self.version {
-            ProtocolVersion::V4 => {
-                let qos = v4codec::qos(self.qos).unwrap_or(v4codec::QoS::AtMostOnce);
-                let filters = self.filters[range.clone()]
-                    .iter()
-                    .map(|path| v4::SubscribeFilter { path: path.clone(), qos });
-                let mut subscribe = v4::Subscribe::new_many(filters);
-                subscribe.pkid = packet_id;
-                self.write_v4(v4::Packet::Subscribe(subscribe));
-            }
-            ProtocolVersion::V5 => {
-                let qos = v5codec::qos(self.qos).unwrap_or_default();
-                let properties =
-                    id.map(|id| v5::SubscribeProperties { id: Some(id), user_properties: Vec::new() });
-                let rule = match self.skip_retained {
-                    true => v5::RetainForwardRule::Never,
-                    // Not again to a subscription that a session of ours brought along.
-                    false => v5::RetainForwardRule::OnNewSubscribe,
-                };
-                let filters = self.filters[range.clone()].iter().map(|path| {
-                    let mut filter = v5::Filter::new(path, qos);
-                    filter.retain_forward_rule = rule.clone();
-                    filter
-                });
-                let mut subscribe = v5::Subscribe::new_many(filters, properties);
-                subscribe.pkid = packet_id;
-                self.write_v5(v5::Packet::Subscribe(subscribe));
-            }
+        codec::Subscribe {
+            version: self.ours.version,
+            packet_id,
+            filters: &self.filters[range.clone()],
+            qos: self.qos,
+            skip_retained: self.skip_retained,
+            subscription_id,
         }
+        .write(&mut self.out);
         self.asked.push((packet_id, range));
     }
 
     fn suback<'a>(&mut self, packet: &[u8]) -> Result<Event<'a>, SessionError> {
-        /// What the broker granted: a QoS, or the reason why not.
-        type Grant = Result<u8, String>;
-        let (id, grants, reason): (u16, Vec<Grant>, Option<String>) = match self.version {
-            ProtocolVersion::V4 => {
-                let v4::Packet::SubAck(ack) = read_v4(packet)? else { return Err(NOT_WHAT_IT_SAYS) };
-                let grants = ack.return_codes.iter().map(|code| match code {
-                    v4::SubscribeReasonCode::Success(qos) => Ok(*qos as u8),
-                    v4::SubscribeReasonCode::Failure => Err("no reason given".to_string()),
-                });
-                (ack.pkid, grants.collect(), None)
-            }
-            ProtocolVersion::V5 => {
-                let v5::Packet::SubAck(ack) = read_v5(packet)? else { return Err(NOT_WHAT_IT_SAYS) };
-                let grants = ack.return_codes.iter().map(|code| match code {
-                    v5::SubscribeReasonCode::Success(qos) => Ok(*qos as u8),
-                    other => Err(words(other)),
-                });
-                (ack.pkid, grants.collect(), ack.properties.and_then(|p| p.reason_string))
-            }
-        };
+        let SubAck { packet_id: id, grants } = codec::read_suback(self.ours.version, packet)?;
         let Some(at) = self.asked.iter().position(|(packet_id, _)| *packet_id == id) else {
             return Err(SessionError::Malformed("a SUBACK with an unknown packet id"));
         };
@@ -583,8 +483,7 @@ impl Session {
             match grant {
                 Ok(qos) if qos < self.qos => self.lowered.push(filter.clone()),
                 Ok(_) => {}
-                Err(code) => {
-                    let reason = with_reason(code, reason.as_deref());
+                Err(reason) => {
                     return Err(SessionError::SubscriptionRefused { filter: filter.clone(), reason });
                 }
             }
@@ -602,20 +501,7 @@ impl Session {
         self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
         self.last_packet_id
     }
-
-    fn write_v4(&mut self, packet: v4::Packet) {
-        let written = packet.write(&mut self.out, usize::MAX);
-        debug_assert!(written.is_ok(), "what we build is within MQTT's limits: config.rs saw to that");
-    }
-
-    fn write_v5(&mut self, packet: v5::Packet) {
-        let written = packet.write(&mut self.out, None);
-        debug_assert!(written.is_ok(), "what we build is within MQTT's limits: config.rs saw to that");
-    }
 }
-
-const NOT_WHAT_IT_SAYS: SessionError =
-    SessionError::Malformed("a packet that is not what its first byte says");
 
 /// The bytes of the fixed header and of what follows it: MQTT 5, 2.1.1.
 fn fixed_header(input: &[u8]) -> Result<Option<(usize, usize)>, SessionError> {
@@ -628,48 +514,4 @@ fn fixed_header(input: &[u8]) -> Result<Option<(usize, usize)>, SessionError> {
         }
     }
     Err(SessionError::Malformed("a length of more than four bytes"))
-}
-
-fn read_v4(packet: &[u8]) -> Result<v4::Packet, SessionError> {
-    v4::Packet::read(&mut BytesMut::from(packet), usize::MAX).map_err(|e| SessionError::Codec(e.to_string()))
-}
-
-fn read_v5(packet: &[u8]) -> Result<v5::Packet, SessionError> {
-    v5::Packet::read(&mut BytesMut::from(packet), None).map_err(|e| SessionError::Codec(e.to_string()))
-}
-
-/// The reason of a DISCONNECT, which may be left out when it is a normal one: MQTT 5, 3.14.2.1.
-fn disconnected(packet: &[u8]) -> SessionError {
-    if packet.len() == 2 {
-        return SessionError::Disconnected("normally".into());
-    }
-    // The codec wants the length of the properties, which may be left out too: 3.14.2.2.1.
-    let with_properties = [packet[0], 2, packet[2], 0];
-    match read_v5(if packet.len() == 3 { &with_properties } else { packet }) {
-        Ok(v5::Packet::Disconnect(packet)) => {
-            let reason = packet.properties.as_ref().and_then(|p| p.reason_string.as_deref());
-            SessionError::Disconnected(with_reason(words(&packet.reason_code), reason))
-        }
-        Ok(_) => NOT_WHAT_IT_SAYS,
-        Err(error) => error,
-    }
-}
-
-/// `BadUserNamePassword` as "bad user name password".
-fn words(code: &impl fmt::Debug) -> String {
-    let mut words = String::new();
-    for c in format!("{code:?}").replace("QoS", "Qos").chars() {
-        if c.is_uppercase() && !words.is_empty() {
-            words.push(' ');
-        }
-        words.extend(c.to_lowercase());
-    }
-    words
-}
-
-fn with_reason(code: String, reason: Option<&str>) -> String {
-    match reason {
-        Some(reason) => format!("{code} ({reason})"),
-        None => code,
-    }
 }
