@@ -56,8 +56,9 @@ struct Lane {
     route: Route,
     decoder: Decoder,
     batch: Option<Batch>,
-    /// What the next batch is made like.
+    /// Empty, with room for about as much as the last batch had: the next one is made of these.
     columns: Vec<Column>,
+    messages: Messages,
     /// To be sealed whatever its size and age.
     due: bool,
 }
@@ -91,6 +92,7 @@ impl Intake {
                 route: route.clone(),
                 columns: decoder.columns(),
                 decoder,
+                messages: Messages::default(),
                 batch: None,
                 due: false,
             })
@@ -145,8 +147,8 @@ impl Intake {
             group: self.shared.ledger.open(),
             route: at,
             connection: self.connection,
-            columns: lane.columns.clone(),
-            messages: Messages::default(),
+            columns: std::mem::take(&mut lane.columns),
+            messages: std::mem::take(&mut lane.messages),
             owed: Owed::default(),
             opened_at: now.instant,
             counted_bytes: 0,
@@ -294,13 +296,15 @@ impl Intake {
         if batch.messages.is_empty() {
             // Opened for a message that became a dead letter.
             self.shared.ledger.hand_over(batch.group);
+            lane.columns = batch.columns;
             lane.due = false;
             return;
         }
-        let successors: Vec<Column> = batch.columns.iter().map(Column::successor).collect();
+        let columns = batch.columns.iter().map(Column::successor).collect();
+        let messages = Messages::like(&batch.messages);
         match self.batches.try_send(batch) {
             Ok(()) => {
-                lane.columns = successors;
+                (lane.columns, lane.messages) = (columns, messages);
                 lane.due = false;
             }
             Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => lane.batch = Some(batch),

@@ -146,6 +146,7 @@ impl Connection {
     /// Puts away what a lost connection left; says whether it had been up.
     fn put_away(&mut self) -> bool {
         self.inbox.clear();
+        self.shared.metrics.unacknowledged.store(0, Ordering::Relaxed);
         self.shared.metrics.connected.swap(0, Ordering::Relaxed) > 0
     }
 
