@@ -337,7 +337,19 @@ impl Connection {
     fn seal(&mut self, now: Instant) {
         // At the memory ceiling nothing more can come until something has left.
         let must_leave = self.drain.is_some() || self.shared.memory.is_full();
-        if must_leave || self.still_at().is_some_and(|at| now >= at) {
+        let is_still = self.still_at().is_some_and(|at| now >= at);
+        if is_still && let Some(narrow) = self.window.stalled(self.session.unacknowledged(), now) {
+            self.shared.warn(
+                "WINDOW_NARROW",
+                format!(
+                    "the broker keeps at most {} unacknowledged messages in flight, which allows about {:.0} messages a \
+                     second in batches as small: raise max_inflight_messages (mosquitto), mqtt.max_inflight (EMQX) or \
+                     what your broker calls it",
+                    narrow.messages, narrow.messages_per_second
+                ),
+            );
+        }
+        if must_leave || is_still {
             self.intake.seal_all();
         } else {
             self.intake.seal_due(now);

@@ -5,11 +5,26 @@
 //! second. So, while acknowledgements are owed, arrivals that have stopped for longer than their usual distance
 //! are a reason to seal: at least [`STILL`], and at least four times the distance, so that a fleet which sends 30
 //! messages a second is not inserted one by one.
+//!
+//! Where the same number of messages stalls again and again, and our acknowledgements set it going each time, that number
+//! is the broker's window: worth telling once, since a setting of the broker raises it.
 
 use std::time::{Duration, Instant};
 
 /// The shortest silence that counts.
 const STILL: Duration = Duration::from_millis(20);
+
+/// Stalls that are further apart are the stream's own pauses.
+const APART: Duration = Duration::from_millis(500);
+/// So many stalls at the same number are proof.
+const PROOF: u32 = 5;
+
+/// A window that limits the stream.
+#[derive(Debug, PartialEq)]
+pub struct Narrow {
+    pub messages: usize,
+    pub messages_per_second: f64,
+}
 
 #[derive(Debug, Default)]
 pub struct Window {
@@ -18,6 +33,11 @@ pub struct Window {
     distance: Option<Duration>,
     /// Whether we acknowledged since `last`: then the silence before the next message was ours to end.
     acknowledged: bool,
+    /// The last stall: how many messages were unacknowledged, and when.
+    stall: Option<(usize, Instant)>,
+    /// Stalls in a row at that number, each ended by our acknowledgements.
+    alike: u32,
+    told: bool,
 }
 
 impl Window {
@@ -41,6 +61,26 @@ impl Window {
         }
         self.last = Some(now);
         self.acknowledged = false;
+    }
+
+    /// Arrivals have stopped while so many messages are unacknowledged. Tells once that this is the broker's window.
+    pub fn stalled(&mut self, unacknowledged: usize, now: Instant) -> Option<Narrow> {
+        let before = self.stall.replace((unacknowledged, now));
+        match before {
+            Some((messages, at)) if messages == unacknowledged && now < at + APART => {
+                self.alike += 1;
+                if self.alike < PROOF || self.told {
+                    return None;
+                }
+                self.told = true;
+                let messages_per_second = messages as f64 / (now - at).as_secs_f64();
+                Some(Narrow { messages, messages_per_second })
+            }
+            _ => {
+                self.alike = 0;
+                None
+            }
+        }
     }
 
     pub fn acknowledged(&mut self) {
@@ -68,6 +108,21 @@ mod tests {
         window.acknowledged();
         window.arrived(1, start + 30 * MS);
         assert_eq!(window.still_at(), Some(start + 30 * MS + STILL), "our own silence is not the sender's");
+    }
+
+    #[test]
+    fn a_window_is_told_once_when_it_is_proved() {
+        let start = Instant::now();
+        let mut window = Window::default();
+        let told: Vec<_> = (0..20).filter_map(|i| window.stalled(20, start + i * 50 * MS)).collect();
+        assert_eq!(told, [Narrow { messages: 20, messages_per_second: 400.0 }]);
+        let mut window = Window::default();
+        assert!((0..20).all(|i| window.stalled(i as usize, start + i * 50 * MS).is_none()), "never the same");
+        let mut window = Window::default();
+        assert!(
+            (0..20).all(|i| window.stalled(3, start + i * 1000 * MS).is_none()),
+            "a fleet that reports each second"
+        );
     }
 
     #[test]
