@@ -46,7 +46,7 @@ impl<'a> Head<'a> {
         if qos > 0 {
             let Some(id) = number::<2>(&mut rest) else { return Ok(None) };
             if id == 0 {
-                return Err(SessionError::Malformed("a PUBLISH with packet id 0")); // [MQTT-2.2.1-3]
+                return Err(SessionError::Malformed("a PUBLISH with packet id 0")); // [MQTT-2.2.1-4]
             }
             packet_id = id as u16;
         }
@@ -141,7 +141,7 @@ fn next_property<'a>(rest: &mut &'a [u8]) -> Option<Result<Property<'a>, Session
         0x02 => drop(number::<4>(rest)?),
         0x03 | 0x08 | 0x09 => drop(binary(rest)?),
         0x0b => return Some(Ok(Property::SubscriptionId(varint(rest)?))),
-        0x23 => return Some(Err(SessionError::Malformed("a topic alias, though none was allowed"))), // [MQTT-3.3.2-9]
+        0x23 => return Some(Err(SessionError::Malformed("a topic alias, though none was allowed"))), // [MQTT-3.3.2-11]
         0x26 => return Some(Ok(Property::User(binary(rest)?, binary(rest)?))),
         _ => {
             return Some(Err(SessionError::Malformed(

@@ -380,7 +380,7 @@ impl Session {
         duplicate: bool,
         fingerprint: impl Fn() -> u32,
     ) -> Result<Option<Option<u64>>, SessionError> {
-        // A broker may deliver before it grants: [MQTT-3.8.4-2]. But not before CONNACK.
+        // A broker may deliver before it grants (3.8.4), but not before CONNACK.
         if matches!(self.phase, Phase::Connecting | Phase::Closed) {
             return Err(SessionError::Malformed("a PUBLISH before CONNACK"));
         }
