@@ -110,7 +110,7 @@ export interface Route {
   table: string
   /** By column, only what differs from "the JSON field of the same name" or "the `{name}` of the topic". */
   columns?: Record<string, ColumnSource>
-  /** The path of an array in the payload: one row per element. Not available yet: `CONFIG_INVALID`. */
+  /** The path of a list in the payload: one row per item. A column's path is looked for in the item first, then in the document. @default one row per object */
   rows?: string
   /** What a field means that no column takes: nothing, or a dead letter (`UNKNOWN_FIELD`). @default 'ignore' */
   unknownFields?: 'ignore' | 'reject'
@@ -120,7 +120,7 @@ export interface Route {
 
 /**
  * Where a column's value comes from. A string is a path into the payload: `lat`, `position.lat`, `axes[0]`,
- * `['a.b'].c`.
+ * `['a.b'].c`. `$` is the whole document and `@` the item that a row is made of: `$.ts`, `@[0]`.
  *
  * A missing field, or `null`, takes in this order: the source's `default`; the column's own DEFAULT, computed by
  * ClickHouse for that row; `NULL` where the column is Nullable. A column with none of these is required.
@@ -132,6 +132,8 @@ export type ColumnSource =
       default?: JsonValue
       /** What a number means in a column of a time type: since 1970, in this unit. 'auto' reads the magnitude: below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds. @default 'auto' */
       unit?: 's' | 'ms' | 'us' | 'ns' | 'auto'
+      /** The names of an object's fields that fill the elements of a Tuple, or of a Point: `['lng', 'lat']`. @default the names that the Tuple has */
+      fields?: string[]
     }
   /** A `{name}` of the topic. */
   | { topic: string }

@@ -66,7 +66,7 @@ const JSON_INVALID = [
 /** @type {any[]} the code, what the message says, the payload */
 const BAD = [
   ...JSON_INVALID.map((payload) => ['JSON_INVALID', /./, payload]),
-  ...['[]', `[${withField('seq', 1)}]`, 'null', 'true', '12', '-1.5', '"text"'].map((p) => [
+  ...['[1]', `[${withField('seq', 1)},[]]`, 'null', 'true', '12', '-1.5', '"text"'].map((p) => [
     'NOT_AN_OBJECT',
     /object/,
     p,

@@ -7,7 +7,7 @@ mod options;
 
 use std::time::Duration;
 
-use crate::decode::Path;
+use crate::decode::{Path, Root};
 use crate::error::{Error, Result};
 use crate::mqtt::topic::TopicFilter;
 use options::Options;
@@ -116,12 +116,15 @@ pub struct Route {
     /// As the user wrote it: `table` or `database.table`.
     pub table: String,
     pub columns: Vec<(String, ColumnSource)>,
+    /// Where the list is of which each item becomes a row.
+    pub rows: Option<Path>,
     pub reject_unknown_fields: bool,
     pub zero_missing_fields: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
+    #[default]
     Auto,
     Seconds,
     Milliseconds,
@@ -141,7 +144,13 @@ pub enum Meta {
 
 #[derive(Debug, Clone)]
 pub enum ColumnSource {
-    Path { path: Path, default: Option<serde_json::Value>, unit: Unit },
+    Path {
+        path: Path,
+        default: Option<serde_json::Value>,
+        unit: Unit,
+        /// The names under which an object has the elements of a Tuple or a Point.
+        fields: Vec<String>,
+    },
     Topic(String),
     Meta(Meta),
     UserProperty(String),
@@ -449,25 +458,28 @@ fn route(mut o: Options<'_>) -> Result<Route> {
             columns.push((name, source));
         }
     }
-    if o.string("rows")?.is_some() {
-        return Err(o.wrong("rows", "is not available yet"));
+    let rows = match o.string("rows")? {
+        Some(text) => Some(json_path(&text, o.path_of("rows"))?),
+        None => None,
+    };
+    if rows.as_ref().is_some_and(|rows| rows.root == Root::Element) {
+        return Err(o.wrong("rows", "must begin at the document: @ is the item that it leads to"));
     }
     let reject_unknown_fields = o.choice("unknownFields", &["ignore", "reject"])? == Some("reject");
     let zero_missing_fields = o.choice("missingFields", &["reject", "zero"])? == Some("zero");
     o.finish()?;
-    Ok(Route { topic, table, columns, reject_unknown_fields, zero_missing_fields })
+    Ok(Route { topic, table, columns, rows, reject_unknown_fields, zero_missing_fields })
+}
+
+/// `at` is the option that has the path.
+fn json_path(text: &str, at: String) -> Result<Path> {
+    Path::parse(text).map_err(|message| Error::config(at, format!("{message}, in the path {text:?}")))
 }
 
 fn column_source(path: &str, value: &serde_json::Value, topic: &TopicFilter) -> Result<ColumnSource> {
-    let json_path = |text: &str, at: String| {
-        Path::parse(text).map_err(|message| Error::config(at, format!("{message}, in the path {text:?}")))
-    };
     if let Some(text) = value.as_str() {
-        return Ok(ColumnSource::Path {
-            path: json_path(text, path.into())?,
-            default: None,
-            unit: Unit::Auto,
-        });
+        let path = json_path(text, path.into())?;
+        return Ok(ColumnSource::Path { path, default: None, unit: Unit::Auto, fields: Vec::new() });
     }
     let mut o = Options::at(path, value)?;
     let source = if o.has("path") {
@@ -480,7 +492,9 @@ fn column_source(path: &str, value: &serde_json::Value, topic: &TopicFilter) -> 
             _ => Unit::Auto,
         };
         let default = o.value("default").cloned();
-        ColumnSource::Path { path: json_path(&text, o.path_of("path"))?, default, unit }
+        let fields = if o.has("fields") { o.strings("fields")? } else { Vec::new() };
+        let fields = fields.into_iter().map(|(_, name)| name).collect();
+        ColumnSource::Path { path: json_path(&text, o.path_of("path"))?, default, unit, fields }
     } else if o.has("topic") {
         let name = o.string("topic")?.unwrap_or_default();
         if !topic.names().any(|n| n == name) {

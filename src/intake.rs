@@ -72,8 +72,9 @@ struct Tally {
     rows: u64,
 }
 
-/// ClickHouse squashes the blocks of one INSERT up to so many rows: beyond it an INSERT is not atomic.
-const MOST_ROWS: usize = 1_048_449;
+/// ClickHouse squashes the blocks of one INSERT up to 1,048,449 rows: beyond it an INSERT is not atomic. A batch that may
+/// not take one message more, whatever it brings, is full.
+const MOST_ROWS: usize = 1_048_449 - decode::MOST_ROWS;
 
 impl Intake {
     pub fn new(
@@ -164,8 +165,11 @@ impl Intake {
             properties: publish.properties,
         };
         match lane.decoder.append(&message, &mut batch.columns) {
-            Ok(()) => {
-                self.tally.rows += 1;
+            Ok(rows) => {
+                self.tally.rows += rows as u64;
+                if lane.decoder.has_cut() {
+                    warn_of_cut(&self.shared, &lane.route.table, lane.decoder.take_cut());
+                }
                 batch.messages.push(now.instant, publish.topic, publish.payload);
                 if let Some(sequence) = sequence {
                     match self.shared.config.mqtt.ack_after {
@@ -300,6 +304,15 @@ impl Intake {
             lane.due = false;
             return;
         }
+        if batch.rows() == 0 {
+            // Messages that hold an empty list: nothing has to be inserted for them.
+            lane.columns = batch.columns;
+            lane.due = false;
+            self.shared.memory.subtract(batch.counted_bytes);
+            self.shared.settle(batch.connection, batch.owed);
+            self.shared.ledger.close(batch.group, batch.messages.len() as u64, 0);
+            return;
+        }
         let columns = batch.columns.iter().map(Column::successor).collect();
         let messages = Messages::like(&batch.messages);
         match self.batches.try_send(batch) {
@@ -343,6 +356,16 @@ impl Drop for Intake {
     }
 }
 
+#[cold]
+fn warn_of_cut(shared: &Shared, table: &str, columns: Vec<&str>) {
+    for column in columns {
+        let message = format!(
+            "{table}: times for the column {column} have more digits than it keeps; they are cut towards the past"
+        );
+        shared.warn("TIME_PRECISION_CUT", message);
+    }
+}
+
 fn is_large(batch: &Batch, limits: &crate::config::Limits) -> bool {
-    batch.rows() >= limits.rows || batch.column_bytes() >= limits.bytes
+    batch.rows() >= limits.rows.min(MOST_ROWS) || batch.column_bytes() >= limits.bytes
 }

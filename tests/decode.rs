@@ -1,7 +1,7 @@
 //! Payloads into columns: whatever comes, a row is appended whole or not at all, and the way a document is
 //! written makes no difference to what it says.
 
-use millrace::columns::{Column, ColumnType};
+use millrace::columns::{Column, ColumnType, Kind};
 use millrace::config::Config;
 use millrace::dead_letters::{Code, Reason};
 use millrace::decode::{Decoder, Instant, Message, TableColumn};
@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 /// One column of every kind of type.
-const COLUMNS: [(&str, &str); 24] = [
+const COLUMNS: [(&str, &str); 38] = [
     ("u8", "UInt8"),
     ("u16", "UInt16"),
     ("u32", "UInt32"),
@@ -37,6 +37,20 @@ const COLUMNS: [(&str, &str); 24] = [
     ("state", "Enum8('off' = 0, 'on' = 1, 'broken' = -1)"),
     ("kind", "Enum16('car' = 1, 'truck' = 1000)"),
     ("computed", "UInt32"),
+    ("huge", "Int256"),
+    ("money", "Decimal(18, 4)"),
+    ("half", "BFloat16"),
+    ("fixed", "FixedString(8)"),
+    ("ip", "Nullable(IPv4)"),
+    ("clock", "Time64(3)"),
+    ("far", "Date32"),
+    ("list", "Array(Nullable(Int32))"),
+    ("pairs", "Map(LowCardinality(String), Array(Float64))"),
+    ("pair", "Tuple(a UInt8, b Nullable(String))"),
+    ("point", "Point"),
+    ("any", "Variant(Array(Float64), String, UInt64)"),
+    ("doc", "JSON"),
+    ("computed_list", "Array(String)"),
 ];
 
 const TOPIC: &str = "drivers/driver-42/position";
@@ -75,7 +89,7 @@ fn table() -> Vec<TableColumn> {
     let column = |(name, type_name): (&str, &str)| TableColumn {
         name: name.into(),
         column_type: ColumnType::parse(type_name, "UTC").unwrap(),
-        default: (name == "computed").then(|| "u8 + 1".into()),
+        default: name.starts_with("computed").then(|| "u8 + 1".into()),
     };
     COLUMNS.map(column).into()
 }
@@ -111,7 +125,7 @@ impl Rows {
         Rows { table, columns: decoder.columns(), decoder, captures }
     }
 
-    fn append(&mut self, payload: &[u8]) -> Result<(), Reason> {
+    fn append(&mut self, payload: &[u8]) -> Result<usize, Reason> {
         let before = self.bytes();
         let rows = self.columns[0].rows();
         let message = Message {
@@ -125,40 +139,92 @@ impl Rows {
             properties: Properties::NONE,
         };
         let appended = self.decoder.append(&message, &mut self.columns);
-        if appended.is_err() {
+        let Ok(count) = appended else {
             assert_eq!(self.bytes(), before, "a refused message leaves nothing behind");
             return appended;
-        }
-        for ((column, described), (data, nulls)) in self.columns.iter().zip(&self.table).zip(&before) {
-            let name = &described.name;
-            assert_eq!(column.rows(), rows + 1, "{name}");
-            assert_eq!(values(column, described), Some(rows + 1), "{name}");
-            assert_eq!(column.nulls().len(), if column.is_nullable() { rows + 1 } else { 0 }, "{name}");
-            assert!(column.data().starts_with(data) && column.nulls().starts_with(nulls), "{name}");
+        };
+        for (column, described) in self.columns.iter().zip(&self.table) {
+            let TableColumn { name, column_type, default } = described;
+            assert_eq!(column.rows(), rows + count, "{name}");
+            let nullable = column_type.nullable || (default.is_some() && column_type.kind.can_be_null());
+            let encoded = encoded(column);
+            let mut rest = encoded.as_slice();
+            take_prefix(column_type, &mut rest);
+            take_values(column_type, nullable, rows + count, &mut rest);
+            assert!(rest.is_empty(), "{name} has {} bytes too many", rest.len());
         }
         appended
     }
 
-    /// Data and nulls of each column.
-    fn bytes(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.columns.iter().map(|column| (column.data().to_vec(), column.nulls().to_vec())).collect()
+    fn bytes(&self) -> Vec<Vec<u8>> {
+        self.columns.iter().map(encoded).collect()
     }
 }
 
-/// How many values the bytes of a column hold, if they hold whole ones.
-fn values(column: &Column, described: &TableColumn) -> Option<usize> {
-    let mut data = column.data();
-    if let Some(width) = described.column_type.kind.width() {
-        return data.len().is_multiple_of(width).then_some(data.len() / width);
+fn encoded(column: &Column) -> Vec<u8> {
+    let mut out = Vec::new();
+    column.encode(&mut out);
+    out
+}
+
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> &'a [u8] {
+    let (head, tail) = rest.split_at(count);
+    *rest = tail;
+    head
+}
+
+/// Reads what precedes the values of a column, as ClickHouse reads it.
+fn take_prefix(column_type: &ColumnType, rest: &mut &[u8]) {
+    match &column_type.kind {
+        Kind::Json => assert_eq!(take(rest, 8), 1u64.to_le_bytes()),
+        Kind::Array(items) => take_prefix(items, rest),
+        Kind::Map(sides) => sides.iter().for_each(|side| take_prefix(side, rest)),
+        Kind::Tuple(elements) => elements.iter().for_each(|e| take_prefix(&e.column_type, rest)),
+        Kind::Variant(types) => {
+            assert_eq!(take(rest, 8), 0u64.to_le_bytes());
+            types.iter().for_each(|t| take_prefix(t, rest));
+        }
+        _ => {}
     }
-    let mut values = 0;
-    while !data.is_empty() {
-        let end = data.iter().position(|byte| byte & 0x80 == 0)?;
-        let len = data[..=end].iter().rev().fold(0, |len, byte| len << 7 | (byte & 0x7f) as usize);
-        data = data.get(end + 1 + len..)?;
-        values += 1;
+}
+
+/// Reads so many values of a column, as ClickHouse reads them.
+fn take_values(column_type: &ColumnType, nullable: bool, rows: usize, rest: &mut &[u8]) {
+    if nullable {
+        assert!(take(rest, rows).iter().all(|null| *null <= 1));
     }
-    Some(values)
+    let part = |t: &ColumnType, rows, rest: &mut &[u8]| take_values(t, t.nullable, rows, rest);
+    let ends = |rest: &mut &[u8]| {
+        let ends = take(rest, rows * 8).chunks(8).map(|end| u64::from_le_bytes(end.try_into().unwrap()));
+        let ends: Vec<u64> = ends.collect();
+        assert!(ends.is_sorted());
+        ends.last().copied().unwrap_or(0) as usize
+    };
+    match &column_type.kind {
+        Kind::String | Kind::Json => {
+            for _ in 0..rows {
+                let end = rest.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+                let len = take(rest, end).iter().rev().fold(0, |len, byte| len << 7 | (byte & 0x7f) as usize);
+                take(rest, len);
+            }
+        }
+        Kind::Array(items) => {
+            let count = ends(rest);
+            part(items, count, rest);
+        }
+        Kind::Map(sides) => {
+            let count = ends(rest);
+            sides.iter().for_each(|side| part(side, count, rest));
+        }
+        Kind::Tuple(elements) => elements.iter().for_each(|e| part(&e.column_type, rows, rest)),
+        Kind::Variant(types) => {
+            let which = take(rest, rows);
+            for (at, t) in types.iter().enumerate() {
+                part(t, which.iter().filter(|w| **w as usize == at).count(), rest);
+            }
+        }
+        fixed => drop(take(rest, rows * fixed.width().unwrap())),
+    }
 }
 
 /// The fields of an object, each with its JSON text.
@@ -194,6 +260,22 @@ fn fitting(type_name: &'static str) -> BoxedStrategy<String> {
         "Bool" => texts(&["true", "false", "0", "1", r#""true""#]),
         "Date" => texts(&["0", "1730000000", r#""1970-01-01""#, r#""2024-10-27T03:33:20Z""#]),
         "UUID" => any::<u128>().prop_map(|n| quoted(format!("{n:032x}"))).boxed(),
+        "BFloat16" => any::<f32>().prop_map(|n| json!(n).to_string()).boxed(),
+        "Int256" => any::<i128>().prop_map(|n| format!("{n}0000")).boxed(),
+        "Decimal(18, 4)" => any::<i32>().prop_map(|n| format!("{n}e-4")).boxed(),
+        "FixedString(8)" => "[a-z]{0,8}".prop_map(quoted).boxed(),
+        "Nullable(IPv4)" => {
+            any::<u32>().prop_map(|n| quoted(std::net::Ipv4Addr::from(n).to_string())).boxed()
+        }
+        "Time64(3)" => texts(&["0", "1.5", r#""12:34:56.789""#, r#""-00:00:01""#]),
+        "Date32" => texts(&["0", r#""1900-01-01""#, r#""2299-12-31""#]),
+        "Array(Nullable(Int32))" => texts(&["[]", "[1]", "[ 1 , null , -3 ]"]),
+        "Array(String)" => texts(&["[]", r#"["a",1,{"b":2}]"#]),
+        "Map(LowCardinality(String), Array(Float64))" => texts(&["{}", r#"{"a":[1,2.5],"":[]}"#]),
+        "Tuple(a UInt8, b Nullable(String))" => texts(&[r#"{"b":"x","a":1}"#, "[1,null]", r#"{"a":2}"#]),
+        "Point" => texts(&["[1.5,-2]"]),
+        "Variant(Array(Float64), String, UInt64)" => texts(&["1", "1.5", "[1]", r#""x""#, r#"["x"]"#, "{}"]),
+        "JSON" => texts(&["{}", r#"{"a":{"b":[1,null]},"c":"\u00e9"}"#]),
         _ if type_name.contains("String") => any::<String>().prop_map(quoted).boxed(),
         _ if type_name.contains("DateTime") => texts(&[
             "1730000000",
@@ -296,8 +378,8 @@ fn check_same(route: &Value, first: &str, one: &str, other: &str) {
     let [mut left, mut right] = [Rows::new(route), Rows::new(route)];
     left.append(first.as_bytes()).unwrap();
     right.append(first.as_bytes()).unwrap();
-    assert_eq!(left.append(one.as_bytes()), Ok(()), "{one}");
-    assert_eq!(right.append(other.as_bytes()), Ok(()), "{other}");
+    assert_eq!(left.append(one.as_bytes()), Ok(1), "{one}");
+    assert_eq!(right.append(other.as_bytes()), Ok(1), "{other}");
     assert_eq!(left.bytes(), right.bytes());
 }
 
@@ -321,7 +403,7 @@ proptest! {
     fn documents_that_fit_become_rows(documents in prop::collection::vec(fitting_fields(), 1..8)) {
         let mut rows = Rows::new(&plain());
         for fields in &documents {
-            prop_assert_eq!(rows.append(object(fields).as_bytes()), Ok(()));
+            prop_assert_eq!(rows.append(object(fields).as_bytes()), Ok(1));
         }
     }
 
@@ -371,7 +453,7 @@ proptest! {
         let mut route = plain();
         route["unknownFields"] = json!("reject");
         let mut strict = Rows::new(&route);
-        prop_assert_eq!(strict.append(one.as_bytes()), Ok(()));
+        prop_assert_eq!(strict.append(one.as_bytes()), Ok(1));
         let refused = strict.append(other.as_bytes()).map_err(|reason| reason.code);
         prop_assert_eq!(refused, Err(Code::UnknownField));
     }
@@ -418,14 +500,14 @@ proptest! {
 }
 
 /// One document into a table of one column `c`.
-fn alone(type_name: &str, source: Value, document: &str) -> (Result<(), Reason>, Vec<u8>) {
+fn alone(type_name: &str, source: Value, document: &str) -> (Result<usize, Reason>, Vec<u8>) {
     let mut source = source;
     source["path"] = json!("c");
     let route = json!({ "topic": "#", "table": "t", "columns": { "c": source } });
     let column_type = ColumnType::parse(type_name, "UTC").unwrap();
     let mut rows = Rows::of(&route, vec![TableColumn { name: "c".into(), column_type, default: None }]);
     let taken = rows.append(document.as_bytes());
-    (taken, rows.columns[0].data().to_vec())
+    (taken, encoded(&rows.columns[0]))
 }
 
 #[test]
@@ -445,18 +527,18 @@ fn a_mapping_takes_each_value_from_its_place() {
     let document =
         r#"{"ts":1730000000123,"axes":[-1,{"deep":{"a.b":5}},3],"position":{"lat":25.5, "x":[1]}}"#;
     rows.append(document.as_bytes()).unwrap();
-    let data = |name: &str| rows.columns[COLUMNS.iter().position(|(n, _)| *n == name).unwrap()].data();
+    let data = |name: &str| encoded(&rows.columns[COLUMNS.iter().position(|(n, _)| *n == name).unwrap()]);
     assert_eq!(data("u8"), [7]);
     assert_eq!(data("f64"), 25.5f64.to_le_bytes());
     assert_eq!(data("f32"), 25.5f32.to_le_bytes());
     assert_eq!(data("text"), b"\x15{\"lat\":25.5, \"x\":[1]}");
     assert_eq!(data("i8"), [255]);
     assert_eq!(data("i16"), [3, 0]);
-    assert_eq!(data("maybe"), [5, 0, 0, 0]);
+    assert_eq!(data("maybe"), [0, 5, 0, 0, 0]);
     assert_eq!(data("word"), b"\x09driver-42");
     assert_eq!(data("exact"), 1_730_000_000_123_456i64.to_le_bytes());
     assert_eq!(data("u16"), [1, 0]);
-    assert_eq!(data("maybe_word"), [0]);
+    assert_eq!(data("maybe_word"), [1, 0]);
     assert_eq!(data("at"), 1_730_000_000u32.to_le_bytes());
     assert_eq!(data("day"), 20023u16.to_le_bytes());
     assert_eq!(data("kind"), 1000u16.to_le_bytes());
@@ -473,8 +555,9 @@ fn each_kind_of_fault_has_its_code() {
         (String::new(), Code::JsonInvalid),
         (format!(r#"{{"u8":1,{id}"#), Code::JsonInvalid),
         (format!(r#"{{"u8":1,{id}}} x"#), Code::JsonInvalid),
-        ("[1,".into(), Code::JsonInvalid),
-        ("[]".into(), Code::NotAnObject),
+        ("[".into(), Code::JsonInvalid),
+        ("[1]".into(), Code::NotAnObject),
+        ("7".into(), Code::NotAnObject),
         ("null".into(), Code::NotAnObject),
         ("{}".into(), Code::FieldMissing),
         (format!(r#"{{"u8":null,{id}}}"#), Code::FieldMissing),
@@ -487,5 +570,6 @@ fn each_kind_of_fault_has_its_code() {
     ] {
         assert_eq!(rows.append(payload.as_bytes()).map_err(|reason| reason.code), Err(code), "{payload}");
     }
-    assert_eq!(rows.append(format!(r#"{{"u8":1,{id}}}"#).as_bytes()), Ok(()));
+    assert_eq!(rows.append(format!(r#"{{"u8":1,{id}}}"#).as_bytes()), Ok(1));
+    assert_eq!(rows.append(b"[]"), Ok(0), "a list of no rows");
 }

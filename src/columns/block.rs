@@ -9,7 +9,10 @@
 //! per column:
 //!   varint + bytes  name
 //!   varint + bytes  type
-//!   [rows bytes     1 where NULL]     only Nullable
+//!   [64 bits        how it is written]    JSON and Variant, also within other types
+//!   [rows bytes     1 where NULL]         Nullable
+//!   [rows * 64 bits where each ends]      Array and Map
+//!   [rows bytes     which part has it]    Variant
 //!   values          numbers little-endian side by side; strings as varint length + bytes
 //! ```
 
@@ -17,7 +20,7 @@ use super::Column;
 
 /// Appends one block to `out`. `heads` gives each column's name and type as the block declares them.
 pub fn encode(out: &mut Vec<u8>, heads: &[(String, String)], columns: &[Column], rows: usize) {
-    let heads_bytes: usize = heads.iter().map(|(name, ty)| name.len() + ty.len() + 20).sum();
+    let heads_bytes: usize = heads.iter().map(|(name, ty)| name.len() + ty.len() + 40).sum();
     out.reserve(20 + heads_bytes + columns.iter().map(Column::bytes).sum::<usize>());
     put_varint(out, columns.len() as u64);
     put_varint(out, rows as u64);
@@ -25,8 +28,7 @@ pub fn encode(out: &mut Vec<u8>, heads: &[(String, String)], columns: &[Column],
         debug_assert_eq!(column.rows(), rows);
         put_string(out, name);
         put_string(out, column_type);
-        out.extend_from_slice(column.nulls());
-        out.extend_from_slice(column.data());
+        column.encode(out);
     }
 }
 

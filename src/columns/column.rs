@@ -1,127 +1,365 @@
 //! One column of a batch under construction.
 //!
-//! - `data` holds the values exactly as the Native format carries them: little-endian numbers side by side, or
-//!   strings each behind its length as a varint.
-//! - `nulls` holds one byte per row, 1 for NULL; it stays empty where the column cannot be NULL.
-//! - Only the newest row can be taken back, by [`Column::truncate`]: that is what makes a row appear whole or
-//!   not at all.
+//! - What it holds is what the Native format carries: little-endian numbers side by side, strings each behind its
+//!   length as a varint, the ends of arrays ahead of their items.
+//! - [`Column::mark`] notes how far it is and [`Column::rewind`] goes back there: that is what makes a row appear
+//!   whole or not at all.
 
 use super::block::put_varint;
-use super::types::ColumnType;
+use super::types::{ColumnType, Kind};
 
 #[derive(Debug, Clone)]
-pub struct Column {
-    /// Whether the block declares it `Nullable`.
-    nullable: bool,
-    width: Option<usize>,
-    zero: Vec<u8>,
-    data: Vec<u8>,
-    nulls: Vec<u8>,
-    rows: usize,
-    /// Where the newest value begins in `data`.
-    newest: usize,
+pub enum Column {
+    /// Values of one width.
+    Fixed {
+        width: usize,
+        zero: Box<[u8]>,
+        data: Vec<u8>,
+    },
+    Strings {
+        data: Vec<u8>,
+        rows: usize,
+    },
+    /// JSON documents, as texts.
+    Json {
+        data: Vec<u8>,
+        rows: usize,
+    },
+    /// One byte per row, 1 for NULL, ahead of all values.
+    Nullable {
+        nulls: Vec<u8>,
+        values: Box<Column>,
+    },
+    /// Arrays and maps: where each one ends among the items, as 64 bits.
+    Array {
+        ends: Vec<u8>,
+        items: Box<Column>,
+    },
+    Tuple {
+        parts: Vec<Column>,
+        rows: usize,
+    },
+    /// One byte per row says which part has the value; 255 is NULL.
+    Variant {
+        which: Vec<u8>,
+        parts: Vec<Column>,
+    },
 }
+
+/// NULL in a Variant.
+const NOTHING: u8 = 255;
+/// How a JSON column is written: 1 is documents as strings.
+/// Source: ClickHouse, `SerializationObject::SerializationVersion`.
+const JSON_AS_STRINGS: u64 = 1;
+/// How the discriminators of a Variant are written: 0 is one byte for each row.
+/// Source: ClickHouse, `SerializationVariant::DiscriminatorsSerializationMode`.
+const BASIC_DISCRIMINATORS: u64 = 0;
 
 impl Column {
     pub fn new(column_type: &ColumnType, nullable: bool) -> Column {
-        Column {
-            nullable,
-            width: column_type.kind.width(),
-            zero: column_type.kind.zero(),
-            data: Vec::new(),
-            nulls: Vec::new(),
-            rows: 0,
-            newest: 0,
+        let column = Column::of(&column_type.kind);
+        if nullable { Column::Nullable { nulls: Vec::new(), values: Box::new(column) } } else { column }
+    }
+
+    fn of(kind: &Kind) -> Column {
+        let part = |column_type: &ColumnType| Column::new(column_type, column_type.nullable);
+        match kind {
+            Kind::String => Column::Strings { data: Vec::new(), rows: 0 },
+            Kind::Json => Column::Json { data: Vec::new(), rows: 0 },
+            Kind::Array(items) => Column::Array { ends: Vec::new(), items: Box::new(part(items)) },
+            Kind::Tuple(elements) => Column::Tuple {
+                parts: elements.iter().map(|element| part(&element.column_type)).collect(),
+                rows: 0,
+            },
+            Kind::Map(sides) => {
+                let entries = Column::Tuple { parts: sides.iter().map(part).collect(), rows: 0 };
+                Column::Array { ends: Vec::new(), items: Box::new(entries) }
+            }
+            Kind::Variant(types) => {
+                Column::Variant { which: Vec::new(), parts: types.iter().map(part).collect() }
+            }
+            fixed => {
+                let zero = fixed.zero().into_boxed_slice();
+                Column::Fixed { width: zero.len(), zero, data: Vec::new() }
+            }
         }
+    }
+
+    /// A column of Bool.
+    pub fn flags() -> Column {
+        Column::of(&Kind::Bool)
     }
 
     /// An empty column of the same type, with room for what this one needed.
     pub fn successor(&self) -> Column {
-        Column {
-            nullable: self.nullable,
-            width: self.width,
-            zero: self.zero.clone(),
-            data: Vec::with_capacity(self.data.len()),
-            nulls: Vec::with_capacity(self.nulls.len()),
-            rows: 0,
-            newest: 0,
+        let room = |data: &Vec<u8>| Vec::with_capacity(data.len());
+        let all = |parts: &[Column]| parts.iter().map(Column::successor).collect();
+        match self {
+            Column::Fixed { width, zero, data } => {
+                Column::Fixed { width: *width, zero: zero.clone(), data: room(data) }
+            }
+            Column::Strings { data, .. } => Column::Strings { data: room(data), rows: 0 },
+            Column::Json { data, .. } => Column::Json { data: room(data), rows: 0 },
+            Column::Nullable { nulls, values } => {
+                Column::Nullable { nulls: room(nulls), values: Box::new(values.successor()) }
+            }
+            Column::Array { ends, items } => {
+                Column::Array { ends: room(ends), items: Box::new(items.successor()) }
+            }
+            Column::Tuple { parts, .. } => Column::Tuple { parts: all(parts), rows: 0 },
+            Column::Variant { which, parts } => Column::Variant { which: room(which), parts: all(parts) },
         }
     }
 
     pub fn rows(&self) -> usize {
-        self.rows
+        match self {
+            Column::Fixed { width, data, .. } => data.len() / width,
+            Column::Strings { rows, .. } | Column::Json { rows, .. } | Column::Tuple { rows, .. } => *rows,
+            Column::Nullable { nulls, .. } => nulls.len(),
+            Column::Array { ends, .. } => ends.len() / 8,
+            Column::Variant { which, .. } => which.len(),
+        }
     }
 
+    /// The bytes of the values, as [`Column::encode`] writes them.
     pub fn bytes(&self) -> usize {
-        self.data.len() + self.nulls.len()
+        match self {
+            Column::Fixed { data, .. } | Column::Strings { data, .. } | Column::Json { data, .. } => {
+                data.len()
+            }
+            Column::Nullable { nulls, values } => nulls.len() + values.bytes(),
+            Column::Array { ends, items } => ends.len() + items.bytes(),
+            Column::Tuple { parts, .. } => parts.iter().map(Column::bytes).sum(),
+            Column::Variant { which, parts } => which.len() + parts.iter().map(Column::bytes).sum::<usize>(),
+        }
     }
 
-    pub fn is_nullable(&self) -> bool {
-        self.nullable
-    }
-
-    pub fn data(&self) -> &[u8] {
-        &self.data
-    }
-
-    pub fn nulls(&self) -> &[u8] {
-        &self.nulls
+    /// The number of items in the newest row of an Array.
+    pub fn last_length(&self) -> u64 {
+        let Column::Array { ends, .. } = self else { return 0 };
+        let end = |back: usize| {
+            ends.as_chunks::<8>().0.iter().rev().nth(back).map_or(0, |end| u64::from_le_bytes(*end))
+        };
+        end(0) - end(1)
     }
 
     /// Appends a value whose bytes are those of the wire; its length is the column's width.
     #[inline]
     pub fn push_fixed<const N: usize>(&mut self, bytes: [u8; N]) {
-        debug_assert_eq!(self.width, Some(N));
-        self.begin();
-        self.data.extend_from_slice(&bytes);
+        match self.values_of_next() {
+            Column::Fixed { width, data, .. } => {
+                debug_assert_eq!(*width, N);
+                data.extend_from_slice(&bytes);
+            }
+            other => debug_assert!(false, "{other:?} has no width"),
+        }
+    }
+
+    /// The same for a width that is not known here.
+    pub fn push_wide(&mut self, bytes: &[u8]) {
+        match self.values_of_next() {
+            Column::Fixed { width, data, .. } => {
+                debug_assert_eq!(*width, bytes.len());
+                data.extend_from_slice(bytes);
+            }
+            other => debug_assert!(false, "{other:?} has no width"),
+        }
+    }
+
+    /// The column that takes the next value, which is not NULL.
+    #[inline]
+    fn values_of_next(&mut self) -> &mut Column {
+        match self {
+            Column::Nullable { nulls, values } => {
+                nulls.push(0);
+                values
+            }
+            other => other,
+        }
     }
 
     #[inline]
     pub fn push_string(&mut self, bytes: &[u8]) {
-        debug_assert_eq!(self.width, None);
-        self.begin();
-        put_varint(&mut self.data, bytes.len() as u64);
-        self.data.extend_from_slice(bytes);
-    }
-
-    /// Appends a value that another column of the same type encoded before.
-    pub fn push_encoded(&mut self, bytes: &[u8]) {
-        self.begin();
-        self.data.extend_from_slice(bytes);
-    }
-
-    pub fn push_null(&mut self) {
-        debug_assert!(self.nullable);
-        self.push_zero();
-        if let Some(last) = self.nulls.last_mut() {
-            *last = 1;
+        match self.values_of_next() {
+            Column::Strings { data, rows } | Column::Json { data, rows } => {
+                *rows += 1;
+                put_varint(data, bytes.len() as u64);
+                data.extend_from_slice(bytes);
+            }
+            other => debug_assert!(false, "{other:?} holds no strings"),
         }
     }
 
-    /// The type's zero: 0, the empty string, 1970.
-    pub fn push_zero(&mut self) {
-        self.begin();
-        self.data.extend_from_slice(&self.zero);
+    /// NULL, where the column can hold it.
+    pub fn push_null(&mut self) {
+        match self {
+            Column::Nullable { nulls, values } => {
+                nulls.push(1);
+                values.push_zero();
+            }
+            Column::Variant { which, .. } => which.push(NOTHING),
+            other => debug_assert!(false, "{other:?} holds no NULL"),
+        }
     }
 
-    /// Takes the newest row back if there are more than `rows`.
-    pub fn truncate(&mut self, rows: usize) {
-        debug_assert!(self.rows <= rows + 1);
-        if self.rows > rows {
-            self.rows -= 1;
-            self.data.truncate(self.newest);
-            if self.nullable {
-                self.nulls.pop();
+    /// The type's zero: 0, the empty string, 1970, the empty array; NULL of a Variant.
+    pub fn push_zero(&mut self) {
+        match self {
+            Column::Fixed { zero, data, .. } => data.extend_from_slice(zero),
+            Column::Strings { .. } => self.push_string(b""),
+            Column::Json { .. } => self.push_string(b"{}"),
+            Column::Nullable { nulls, values } => {
+                nulls.push(0);
+                values.push_zero();
+            }
+            Column::Array { .. } => self.push_end(),
+            Column::Tuple { parts, rows } => {
+                *rows += 1;
+                parts.iter_mut().for_each(Column::push_zero);
+            }
+            Column::Variant { .. } => self.push_null(),
+        }
+    }
+
+    /// Ends an array: its items are those that were appended since the last end.
+    pub fn push_end(&mut self) {
+        if let Column::Array { ends, items } = self {
+            ends.extend_from_slice(&(items.rows() as u64).to_le_bytes());
+        }
+    }
+
+    /// Appends all rows of another column of the same type.
+    pub fn append(&mut self, other: &Column) {
+        match (self, other) {
+            (Column::Fixed { data, .. }, Column::Fixed { data: more, .. }) => data.extend_from_slice(more),
+            (Column::Strings { data, rows }, Column::Strings { data: more, rows: count })
+            | (Column::Json { data, rows }, Column::Json { data: more, rows: count }) => {
+                data.extend_from_slice(more);
+                *rows += count;
+            }
+            (Column::Nullable { nulls, values }, Column::Nullable { nulls: more, values: others }) => {
+                nulls.extend_from_slice(more);
+                values.append(others);
+            }
+            (Column::Array { ends, items }, Column::Array { ends: more, items: others }) => {
+                let base = items.rows() as u64;
+                for end in more.as_chunks::<8>().0 {
+                    ends.extend_from_slice(&(base + u64::from_le_bytes(*end)).to_le_bytes());
+                }
+                items.append(others);
+            }
+            (Column::Tuple { parts, rows }, Column::Tuple { parts: others, rows: count }) => {
+                *rows += count;
+                parts.iter_mut().zip(others).for_each(|(part, other)| part.append(other));
+            }
+            (Column::Variant { which, parts }, Column::Variant { which: more, parts: others }) => {
+                which.extend_from_slice(more);
+                parts.iter_mut().zip(others).for_each(|(part, other)| part.append(other));
+            }
+            (this, other) => debug_assert!(false, "{this:?} and {other:?} differ in type"),
+        }
+    }
+
+    /// Notes how far the column is: appends a few numbers to `marks`, always as many for the same column.
+    #[inline]
+    pub fn mark(&self, marks: &mut Vec<usize>) {
+        match self {
+            Column::Fixed { data, .. } => marks.push(data.len()),
+            Column::Strings { data, rows } => marks.extend_from_slice(&[data.len(), *rows]),
+            other => other.mark_parts(marks),
+        }
+    }
+
+    fn mark_parts(&self, marks: &mut Vec<usize>) {
+        match self {
+            Column::Fixed { .. } | Column::Strings { .. } => self.mark(marks),
+            Column::Json { data, rows } => marks.extend_from_slice(&[data.len(), *rows]),
+            Column::Nullable { nulls, values } => {
+                marks.push(nulls.len());
+                values.mark(marks);
+            }
+            Column::Array { ends, items } => {
+                marks.push(ends.len());
+                items.mark(marks);
+            }
+            Column::Tuple { parts, rows } => {
+                marks.push(*rows);
+                parts.iter().for_each(|part| part.mark(marks));
+            }
+            Column::Variant { which, parts } => {
+                marks.push(which.len());
+                parts.iter().for_each(|part| part.mark(marks));
             }
         }
     }
 
-    #[inline]
-    fn begin(&mut self) {
-        self.newest = self.data.len();
-        self.rows += 1;
-        if self.nullable {
-            self.nulls.push(0);
+    /// Goes back to where it was marked; takes its numbers off the front of `marks`.
+    pub fn rewind(&mut self, marks: &mut &[usize]) {
+        let Some((first, rest)) = marks.split_first() else { return };
+        *marks = rest;
+        match self {
+            Column::Fixed { data, .. } => data.truncate(*first),
+            Column::Strings { data, rows } | Column::Json { data, rows } => {
+                data.truncate(*first);
+                if let Some((second, rest)) = marks.split_first() {
+                    *rows = *second;
+                    *marks = rest;
+                }
+            }
+            Column::Nullable { nulls, values } => {
+                nulls.truncate(*first);
+                values.rewind(marks);
+            }
+            Column::Array { ends, items } => {
+                ends.truncate(*first);
+                items.rewind(marks);
+            }
+            Column::Tuple { parts, rows } => {
+                *rows = *first;
+                parts.iter_mut().for_each(|part| part.rewind(marks));
+            }
+            Column::Variant { which, parts } => {
+                which.truncate(*first);
+                parts.iter_mut().for_each(|part| part.rewind(marks));
+            }
+        }
+    }
+
+    /// Writes the column as a block carries it: first what precedes all values, then the values.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_prefix(out);
+        self.encode_values(out);
+    }
+
+    fn encode_prefix(&self, out: &mut Vec<u8>) {
+        match self {
+            Column::Fixed { .. } | Column::Strings { .. } => {}
+            Column::Json { .. } => out.extend_from_slice(&JSON_AS_STRINGS.to_le_bytes()),
+            Column::Nullable { values: inner, .. } | Column::Array { items: inner, .. } => {
+                inner.encode_prefix(out);
+            }
+            Column::Tuple { parts, .. } => parts.iter().for_each(|part| part.encode_prefix(out)),
+            Column::Variant { parts, .. } => {
+                out.extend_from_slice(&BASIC_DISCRIMINATORS.to_le_bytes());
+                parts.iter().for_each(|part| part.encode_prefix(out));
+            }
+        }
+    }
+
+    fn encode_values(&self, out: &mut Vec<u8>) {
+        match self {
+            Column::Fixed { data, .. } | Column::Strings { data, .. } | Column::Json { data, .. } => {
+                out.extend_from_slice(data);
+            }
+            Column::Nullable { nulls: own, values: inner } | Column::Array { ends: own, items: inner } => {
+                out.extend_from_slice(own);
+                inner.encode_values(out);
+            }
+            Column::Tuple { parts, .. } => parts.iter().for_each(|part| part.encode_values(out)),
+            Column::Variant { which, parts } => {
+                out.extend_from_slice(which);
+                parts.iter().for_each(|part| part.encode_values(out));
+            }
         }
     }
 }
@@ -130,26 +368,75 @@ impl Column {
 mod tests {
     use super::*;
 
+    fn column(name: &str) -> Column {
+        let column_type = ColumnType::parse(name, "UTC").unwrap();
+        Column::new(&column_type, column_type.nullable)
+    }
+
+    fn encoded(column: &Column) -> Vec<u8> {
+        let mut out = Vec::new();
+        column.encode(&mut out);
+        out
+    }
+
     #[test]
-    fn the_newest_row_can_be_taken_back() {
-        let strings = ColumnType::parse("String", "UTC").unwrap();
-        let mut column = Column::new(&strings, true);
-        column.push_string(b"kept");
-        column.push_null();
-        column.truncate(1);
-        assert_eq!((column.rows(), column.data(), column.nulls()), (1, &b"\x04kept"[..], &[0][..]));
-        column.truncate(1);
-        assert_eq!(column.rows(), 1);
+    fn rows_can_be_taken_back() {
+        for name in [
+            "UInt32",
+            "Nullable(String)",
+            "Array(Array(String))",
+            "Tuple(UInt8, Array(Nullable(Int64)))",
+            "Map(String, Tuple(a UInt8, b String))",
+            "Variant(Array(String), UInt8)",
+            "JSON",
+        ] {
+            let mut column = column(name);
+            column.push_zero();
+            let before = encoded(&column);
+            let mut marks = Vec::new();
+            column.mark(&mut marks);
+            column.push_zero();
+            let other = column.clone();
+            column.append(&other);
+            assert_eq!(column.rows(), 4, "{name}");
+            let mut rest = marks.as_slice();
+            column.rewind(&mut rest);
+            assert_eq!((column.rows(), encoded(&column), rest.len()), (1, before, 0), "{name}");
+        }
     }
 
     #[test]
     fn zero_and_null_have_the_width_of_a_value() {
-        let numbers = ColumnType::parse("UInt32", "UTC").unwrap();
-        let mut column = Column::new(&numbers, true);
+        let mut column = column("Nullable(UInt32)");
         column.push_fixed(7u32.to_le_bytes());
         column.push_null();
         column.push_zero();
-        assert_eq!(column.data(), &[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(column.nulls(), &[0, 1, 0]);
+        assert_eq!(encoded(&column), [0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn arrays_end_where_their_items_do_also_when_appended() {
+        let mut one = column("Array(String)");
+        if let Column::Array { items, .. } = &mut one {
+            items.push_string(b"a");
+            items.push_string(b"bc");
+        }
+        one.push_end();
+        one.push_zero();
+        let other = one.clone();
+        one.append(&other);
+        let ends: Vec<u8> = [2u64, 2, 4, 4].iter().flat_map(|end| end.to_le_bytes()).collect();
+        assert_eq!(encoded(&one), [ends.as_slice(), b"\x01a\x02bc\x01a\x02bc"].concat());
+    }
+
+    #[test]
+    fn a_variant_says_which_part_has_the_value() {
+        let mut column = column("Variant(String, UInt8)");
+        if let Column::Variant { which, parts } = &mut column {
+            which.push(1);
+            parts[1].push_fixed([9]);
+        }
+        column.push_null();
+        assert_eq!(encoded(&column), [0, 0, 0, 0, 0, 0, 0, 0, 1, 255, 9]);
     }
 }

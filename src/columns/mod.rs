@@ -5,7 +5,8 @@
 
 pub mod block;
 mod column;
+mod type_name;
 mod types;
 
 pub use column::Column;
-pub use types::{ColumnType, EnumNames, Kind, Zone};
+pub use types::{ColumnType, Element, EnumNames, Kind, Zone, quote};

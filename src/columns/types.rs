@@ -1,24 +1,37 @@
-//! ClickHouse type names, as `system.columns` gives them, and what of them can be filled from JSON.
+//! What the types of ClickHouse are to whoever fills them: which values, how wide, and under which name a block carries
+//! them.
 
 use std::collections::HashMap;
 
-use clickhouse::native::DataTypeNode;
 use jiff::tz::TimeZone;
 
-/// What one value of a column is, without the wrappers around it.
+use super::type_name::{TypeName, element, quoted};
+
+/// What one value is, without the wrappers around it.
 #[derive(Debug, Clone)]
 pub enum Kind {
     Bool,
-    /// `bytes` is 1, 2, 4 or 8.
+    /// `bytes` is 1, 2, 4, 8, 16 or 32.
     Int {
         bytes: usize,
         signed: bool,
     },
     Float32,
     Float64,
+    BFloat16,
+    /// An integer of `bytes` that counts 10^-`scale`.
+    Decimal {
+        bytes: usize,
+        precision: u32,
+        scale: u32,
+    },
     String,
+    FixedString(usize),
     Uuid,
+    Ipv4,
+    Ipv6,
     Date,
+    Date32,
     DateTime {
         zone: Zone,
     },
@@ -27,8 +40,25 @@ pub enum Kind {
         scale: u32,
         zone: Zone,
     },
+    /// A time of day, or longer; with `scale` digits of a second if it is a Time64.
+    Time {
+        scale: Option<u32>,
+    },
     Enum8(EnumNames),
     Enum16(EnumNames),
+    Json,
+    Array(Box<ColumnType>),
+    Tuple(Vec<Element>),
+    Map(Box<[ColumnType; 2]>),
+    /// In ClickHouse's order, which numbers them.
+    Variant(Vec<ColumnType>),
+}
+
+/// An element of a Tuple. From a list it takes the value at its place, from an object the one of its name.
+#[derive(Debug, Clone)]
+pub struct Element {
+    pub name: Option<String>,
+    pub column_type: ColumnType,
 }
 
 impl Kind {
@@ -36,23 +66,29 @@ impl Kind {
     pub fn width(&self) -> Option<usize> {
         match self {
             Kind::Bool | Kind::Enum8(_) => Some(1),
-            Kind::Int { bytes, .. } => Some(*bytes),
-            Kind::Date | Kind::Enum16(_) => Some(2),
-            Kind::Float32 | Kind::DateTime { .. } => Some(4),
-            Kind::Float64 | Kind::DateTime64 { .. } => Some(8),
-            Kind::Uuid => Some(16),
-            Kind::String => None,
+            Kind::Int { bytes, .. } | Kind::Decimal { bytes, .. } | Kind::FixedString(bytes) => Some(*bytes),
+            Kind::BFloat16 | Kind::Date | Kind::Enum16(_) => Some(2),
+            Kind::Float32 | Kind::DateTime { .. } | Kind::Date32 | Kind::Ipv4 => Some(4),
+            Kind::Time { scale: None } => Some(4),
+            Kind::Float64 | Kind::DateTime64 { .. } | Kind::Time { scale: Some(_) } => Some(8),
+            Kind::Uuid | Kind::Ipv6 => Some(16),
+            Kind::String | Kind::Json => None,
+            Kind::Array(_) | Kind::Tuple(_) | Kind::Map(_) | Kind::Variant(_) => None,
         }
     }
 
-    /// The type's zero as the wire carries it: 0, the empty string, 1970, the smallest value of an enum.
+    /// The type's zero as the wire carries it: 0, 1970, the smallest value of an enum. Only for what has a width.
     pub fn zero(&self) -> Vec<u8> {
         match self {
             Kind::Enum8(names) => vec![names.first() as u8],
             Kind::Enum16(names) => names.first().to_le_bytes().to_vec(),
-            // An empty string is a length of zero: one byte.
-            other => vec![0; other.width().unwrap_or(1)],
+            other => vec![0; other.width().unwrap_or(0)],
         }
+    }
+
+    /// Whether ClickHouse knows `Nullable` of it: what has parts of its own cannot be NULL as a whole.
+    pub fn can_be_null(&self) -> bool {
+        !matches!(self, Kind::Array(_) | Kind::Tuple(_) | Kind::Map(_) | Kind::Variant(_))
     }
 }
 
@@ -95,84 +131,187 @@ impl EnumNames {
     }
 }
 
-/// A column's type as far as filling it goes.
+/// A type as far as filling it goes.
 #[derive(Debug, Clone)]
 pub struct ColumnType {
     pub kind: Kind,
     pub nullable: bool,
-    /// The name of the type without `Nullable` and `LowCardinality`: what the block says it carries. ClickHouse
-    /// casts a plain column into the LowCardinality one of the table by itself.
+    /// The name under which a block carries it, without `Nullable`. ClickHouse converts what is not quite the type
+    /// of the table (a String into a LowCardinality(String)) by itself.
     pub inner_name: String,
 }
 
 impl ColumnType {
     /// Parses a type name. `server_zone` is where times without a zone live. The error is advice that completes
     /// "column c has the type T, …".
-    pub fn parse(name: &str, server_zone: &str) -> Result<ColumnType, String> {
-        if inner_name(name).starts_with("AggregateFunction(") {
-            return Err("which holds aggregation states: fill it through a materialized view".into());
-        }
-        let node = DataTypeNode::new(name).map_err(|_| UNSUPPORTED.to_string())?;
-        let (node, nullable) = unwrap(node);
-        let kind = match node {
-            DataTypeNode::Bool => Kind::Bool,
-            DataTypeNode::UInt8 => Kind::Int { bytes: 1, signed: false },
-            DataTypeNode::UInt16 => Kind::Int { bytes: 2, signed: false },
-            DataTypeNode::UInt32 => Kind::Int { bytes: 4, signed: false },
-            DataTypeNode::UInt64 => Kind::Int { bytes: 8, signed: false },
-            DataTypeNode::Int8 => Kind::Int { bytes: 1, signed: true },
-            DataTypeNode::Int16 => Kind::Int { bytes: 2, signed: true },
-            DataTypeNode::Int32 => Kind::Int { bytes: 4, signed: true },
-            DataTypeNode::Int64 => Kind::Int { bytes: 8, signed: true },
-            DataTypeNode::Float32 => Kind::Float32,
-            DataTypeNode::Float64 => Kind::Float64,
-            DataTypeNode::String => Kind::String,
-            DataTypeNode::UUID => Kind::Uuid,
-            DataTypeNode::Date => Kind::Date,
-            DataTypeNode::DateTime(zone) => {
-                Kind::DateTime { zone: Zone::new(zone.as_deref().unwrap_or(server_zone))? }
-            }
-            DataTypeNode::DateTime64(_, zone) => Kind::DateTime64 {
-                scale: scale(name).ok_or(UNSUPPORTED)?,
-                zone: Zone::new(zone.as_deref().unwrap_or(server_zone))?,
-            },
-            DataTypeNode::Enum(_, names) => {
-                let by_name = names.into_iter().map(|(number, name)| (name, number)).collect();
-                let names = EnumNames { by_name };
-                if name.contains("Enum16(") { Kind::Enum16(names) } else { Kind::Enum8(names) }
-            }
-            _ => return Err(UNSUPPORTED.into()),
+    pub fn parse(text: &str, server_zone: &str) -> Result<ColumnType, String> {
+        let TypeName { name, arguments } = TypeName::parse(text).ok_or(UNREADABLE)?;
+        let inner = |at: usize| ColumnType::parse(arguments.get(at).ok_or(UNREADABLE)?, server_zone);
+        let zone = |at: usize| match arguments.get(at) {
+            Some(text) => Zone::new(&quoted(text).ok_or(UNREADABLE)?.0),
+            None => Zone::new(server_zone),
         };
-        Ok(ColumnType { kind, nullable, inner_name: inner_name(name).into() })
+        let other = |name: &str| ColumnType::parse(name, server_zone).map(|other| other.kind);
+        let number =
+            |at: usize| arguments.get(at).and_then(|text| text.parse::<u32>().ok()).ok_or(UNREADABLE);
+        let kind = match name {
+            "Nullable" => return Ok(ColumnType { nullable: true, ..inner(0)? }),
+            "LowCardinality" => return inner(0),
+            // The values of the state are those of the last argument: sum(UInt64) keeps a UInt64.
+            "SimpleAggregateFunction" => return inner(arguments.len().saturating_sub(1)),
+            "AggregateFunction" => {
+                return Err("which holds aggregation states: fill it through a materialized view".into());
+            }
+            "Point" => other("Tuple(Float64, Float64)")?,
+            "Ring" | "LineString" => other("Array(Point)")?,
+            "Polygon" | "MultiLineString" => other("Array(Ring)")?,
+            "MultiPolygon" => other("Array(Polygon)")?,
+            "Geometry" => other(GEOMETRY)?,
+            // A Variant becomes a Dynamic by itself.
+            "Dynamic" => return ColumnType::parse(DYNAMIC, server_zone),
+            "Nested" => {
+                let tuple = format!("Tuple({})", arguments.join(", "));
+                Kind::Array(Box::new(ColumnType::parse(&tuple, server_zone)?))
+            }
+            "Bool" => Kind::Bool,
+            "Float32" => Kind::Float32,
+            "Float64" => Kind::Float64,
+            "BFloat16" => Kind::BFloat16,
+            "Decimal" => decimal(number(0)?, number(1)?)?,
+            "String" => Kind::String,
+            "FixedString" => Kind::FixedString(number(0)? as usize),
+            "UUID" => Kind::Uuid,
+            "IPv4" => Kind::Ipv4,
+            "IPv6" => Kind::Ipv6,
+            "Date" => Kind::Date,
+            "Date32" => Kind::Date32,
+            "DateTime" => Kind::DateTime { zone: zone(0)? },
+            "DateTime64" => Kind::DateTime64 { scale: fraction(number(0)?)?, zone: zone(1)? },
+            "Time" => Kind::Time { scale: None },
+            "Time64" if arguments.is_empty() => Kind::Time { scale: Some(3) },
+            "Time64" => Kind::Time { scale: Some(fraction(number(0)?)?) },
+            "Enum8" => Kind::Enum8(enumeration(&arguments)?),
+            "Enum16" => Kind::Enum16(enumeration(&arguments)?),
+            "JSON" => Kind::Json,
+            "Array" => Kind::Array(Box::new(inner(0)?)),
+            "Tuple" => Kind::Tuple(elements(&arguments, server_zone)?),
+            "Map" => Kind::Map(Box::new([inner(0)?, inner(1)?])),
+            // Nothing within a Variant is converted.
+            "Variant" if text.contains("LowCardinality(") || text.contains("SimpleAggregateFunction(") => {
+                return Err(
+                    "whose LowCardinality or SimpleAggregateFunction within a Variant cannot be sent: \
+                            use the plain type there"
+                        .into(),
+                );
+            }
+            "Variant" => Kind::Variant((0..arguments.len()).map(inner).collect::<Result<_, _>>()?),
+            _ => integer(name).ok_or_else(|| {
+                "which cannot be filled from JSON: leave the column out by giving it a DEFAULT, or fill it \
+                 through a materialized view"
+                    .to_string()
+            })?,
+        };
+        let inner_name = match name {
+            "Point" | "Ring" | "LineString" | "Polygon" | "MultiLineString" | "MultiPolygon" | "Geometry" => {
+                name.into()
+            }
+            // The paths that the table knows are found by themselves.
+            "JSON" => "JSON".into(),
+            _ => wire_name(text.trim(), &kind),
+        };
+        Ok(ColumnType { kind, nullable: false, inner_name })
+    }
+
+    /// The name under which a block carries it.
+    pub fn wire_name(&self) -> String {
+        if self.nullable { format!("Nullable({})", self.inner_name) } else { self.inner_name.clone() }
     }
 }
 
-const UNSUPPORTED: &str = "which cannot be filled yet: leave the column out by giving it a DEFAULT in a table of its own, or map it elsewhere";
+const UNREADABLE: &str = "which is not understood";
 
-/// Takes `Nullable` and `LowCardinality` off.
-fn unwrap(node: DataTypeNode) -> (DataTypeNode, bool) {
-    match node {
-        DataTypeNode::Nullable(inner) => (unwrap(*inner).0, true),
-        DataTypeNode::LowCardinality(inner) => unwrap(*inner),
-        other => (other, false),
-    }
-}
+const GEOMETRY: &str = "Variant(LineString, MultiLineString, MultiPolygon, Point, Polygon, Ring)";
 
-fn inner_name(name: &str) -> &str {
-    let name = name.trim();
-    for wrapper in ["Nullable(", "LowCardinality("] {
-        if let Some(inner) = name.strip_prefix(wrapper).and_then(|rest| rest.strip_suffix(')')) {
-            return inner_name(inner);
+/// What the values of a Dynamic column are sent as. Each JSON value has exactly one place among them.
+const DYNAMIC: &str = "Variant(Array(Nullable(Bool)), Array(Nullable(Float64)), Array(Nullable(Int64)), \
+                       Array(Nullable(String)), Bool, Float64, Int64, JSON, String, UInt64)";
+
+/// The name of a type whose parts may be sent under other names than the table has for them.
+fn wire_name(text: &str, kind: &Kind) -> String {
+    let list = |types: &mut dyn Iterator<Item = String>| types.collect::<Vec<_>>().join(", ");
+    match kind {
+        Kind::Array(items) => format!("Array({})", items.wire_name()),
+        Kind::Map(sides) => format!("Map({})", list(&mut sides.iter().map(ColumnType::wire_name))),
+        Kind::Variant(parts) => format!("Variant({})", list(&mut parts.iter().map(ColumnType::wire_name))),
+        Kind::Tuple(elements) => {
+            let elements = &mut elements.iter().map(|element| match &element.name {
+                Some(name) => format!("{} {}", quote(name), element.column_type.wire_name()),
+                None => element.column_type.wire_name(),
+            });
+            format!("Tuple({})", list(elements))
         }
+        _ => text.into(),
     }
-    name
 }
 
-/// The precision is read from the name: the crate keeps its own enum of it to itself.
-fn scale(name: &str) -> Option<u32> {
-    let rest = inner_name(name).strip_prefix("DateTime64(")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok().filter(|scale| *scale <= 9)
+/// An identifier in backticks: <https://clickhouse.com/docs/sql-reference/syntax#identifiers>.
+pub fn quote(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+fn integer(name: &str) -> Option<Kind> {
+    let (signed, bits) = match name.strip_prefix("UInt") {
+        Some(bits) => (false, bits),
+        None => (true, name.strip_prefix("Int")?),
+    };
+    let bytes = match bits {
+        "8" => 1,
+        "16" => 2,
+        "32" => 4,
+        "64" => 8,
+        "128" => 16,
+        "256" => 32,
+        _ => return None,
+    };
+    Some(Kind::Int { bytes, signed })
+}
+
+/// Precisions: <https://clickhouse.com/docs/sql-reference/data-types/decimal>.
+fn decimal(precision: u32, scale: u32) -> Result<Kind, String> {
+    let bytes = match precision {
+        1..=9 => 4,
+        10..=18 => 8,
+        19..=38 => 16,
+        39..=76 => 32,
+        _ => return Err(UNREADABLE.into()),
+    };
+    if scale > precision {
+        return Err(UNREADABLE.into());
+    }
+    Ok(Kind::Decimal { bytes, precision, scale })
+}
+
+fn fraction(scale: u32) -> Result<u32, String> {
+    if scale <= 9 { Ok(scale) } else { Err(UNREADABLE.into()) }
+}
+
+fn enumeration(arguments: &[&str]) -> Result<EnumNames, String> {
+    let entry = |text: &&str| {
+        let (name, rest) = quoted(text)?;
+        Some((name, rest.trim().strip_prefix('=')?.trim().parse().ok()?))
+    };
+    let by_name = arguments.iter().map(entry).collect::<Option<_>>().ok_or(UNREADABLE)?;
+    Ok(EnumNames { by_name })
+}
+
+fn elements(arguments: &[&str], server_zone: &str) -> Result<Vec<Element>, String> {
+    arguments
+        .iter()
+        .map(|text| {
+            let (name, column_type) = element(text).ok_or(UNREADABLE)?;
+            Ok(Element { name, column_type: ColumnType::parse(column_type, server_zone)? })
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -181,9 +320,13 @@ mod tests {
 
     #[test]
     fn wrappers_come_off() {
-        for name in
-            ["String", "LowCardinality(String)", "Nullable(String)", "LowCardinality(Nullable(String))"]
-        {
+        for name in [
+            "String",
+            "LowCardinality(String)",
+            "Nullable(String)",
+            "LowCardinality(Nullable(String))",
+            "SimpleAggregateFunction(anyLast, Nullable(String))",
+        ] {
             let parsed = ColumnType::parse(name, "UTC").unwrap();
             assert!(matches!(parsed.kind, Kind::String), "{name}");
             assert_eq!(parsed.nullable, name.contains("Nullable"), "{name}");
@@ -204,21 +347,51 @@ mod tests {
     }
 
     #[test]
-    fn enums_keep_their_width() {
-        let parsed = ColumnType::parse("Enum8('a' = 1, 'b' = -3)", "UTC").unwrap();
+    fn enums_know_their_names() {
+        let parsed = ColumnType::parse("Enum8('a' = 1, 'it\\'s (' = -3)", "UTC").unwrap();
         let Kind::Enum8(names) = parsed.kind else { panic!("not an Enum8") };
-        assert_eq!(names.number("b"), Some(-3));
+        assert_eq!((names.number("it's ("), names.first()), (Some(-3), -3));
         assert!(matches!(ColumnType::parse("Enum16('a' = 1)", "UTC").unwrap().kind, Kind::Enum16(_)));
     }
 
     #[test]
+    fn a_block_carries_what_converts_by_itself() {
+        for (name, wire) in [
+            ("Array(LowCardinality(Nullable(String)))", "Array(Nullable(String))"),
+            ("Map(LowCardinality(String), Array(UInt8))", "Map(String, Array(UInt8))"),
+            ("Tuple(a LowCardinality(String), `b c` Point)", "Tuple(`a` String, `b c` Point)"),
+            ("Nested(a UInt8, b String)", "Array(Tuple(`a` UInt8, `b` String))"),
+            ("Array(Polygon)", "Array(Polygon)"),
+            ("JSON(a.b UInt32, max_dynamic_paths = 8)", "JSON"),
+            ("Decimal(9, 2)", "Decimal(9, 2)"),
+            ("Variant(Array(UInt8), String)", "Variant(Array(UInt8), String)"),
+        ] {
+            assert_eq!(ColumnType::parse(name, "UTC").unwrap().wire_name(), wire);
+        }
+    }
+
+    #[test]
+    fn widths_are_those_of_the_wire() {
+        for (name, width) in [
+            ("Int256", Some(32)),
+            ("UInt128", Some(16)),
+            ("Decimal(9, 2)", Some(4)),
+            ("Decimal(39, 2)", Some(32)),
+            ("FixedString(5)", Some(5)),
+            ("Time64(3)", Some(8)),
+            ("Array(UInt8)", None),
+        ] {
+            assert_eq!(ColumnType::parse(name, "UTC").unwrap().kind.width(), width, "{name}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_filled_is_told() {
-        assert!(ColumnType::parse("Array(String)", "UTC").is_err());
-        assert!(
-            ColumnType::parse("AggregateFunction(sum, UInt64)", "UTC")
-                .unwrap_err()
-                .contains("materialized view")
-        );
-        assert!(ColumnType::parse("NoSuchType", "UTC").is_err());
+        let advice = |name: &str| ColumnType::parse(name, "UTC").unwrap_err();
+        assert!(advice("AggregateFunction(sum, UInt64)").contains("materialized view"));
+        assert!(advice("Array(AggregateFunction(sum, UInt64))").contains("materialized view"));
+        assert!(advice("NoSuchType").contains("DEFAULT"));
+        assert!(advice("DateTime64(10)").contains("not understood"));
+        assert!(advice("Variant(Array(LowCardinality(String)), UInt8)").contains("plain type"));
     }
 }

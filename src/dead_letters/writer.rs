@@ -20,14 +20,13 @@ use serde::Serialize;
 
 use super::{DeadLetter, Letters};
 use crate::backoff::Backoff;
-use crate::columns::{Column, ColumnType, block};
+use crate::columns::{Column, ColumnType, block, quote};
 use crate::decode::Instant;
 use crate::events::Event;
 use crate::memory::Held;
 use crate::metrics::add;
 use crate::shared::Shared;
 use crate::sink::request::Insert;
-use crate::sink::tables::quote;
 use crate::sink::worker::{Outcome, Servers, deliver};
 
 pub enum Store {

@@ -1,14 +1,24 @@
 //! Payload bytes into columns.
 //!
-//! A [`Decoder`] is made once per route from its mapping and the table's columns; [`Decoder::append`] then adds one
-//! row per message. A row is appended whole or not at all: whatever fails, every column is cut back to where it was.
+//! A [`Decoder`] is made once per route from its mapping and the table's columns; [`Decoder::append`] then adds the rows
+//! of one message: mostly one. They are appended whole or not at all: whatever fails, every column is cut back to
+//! where it was.
+//!
+//! ```text
+//! reader   bytes → tokens of JSON          number   digits → integers, floats, decimals
+//! walk     which value goes where          time     texts and numbers → points in time
+//! value    any value → any column          coerce   a scalar → a column
+//! ```
 
 mod coerce;
-mod json;
+mod number;
 mod path;
+mod reader;
 mod time;
+mod value;
+mod walk;
 
-pub use path::{Path, Segment};
+pub use path::{Path, Root, Segment};
 pub use time::Instant;
 
 use crate::columns::{Column, ColumnType, Kind};
@@ -18,6 +28,9 @@ use crate::error::{Error, Result};
 use crate::mqtt::Properties;
 use crate::mqtt::topic::Captures;
 use coerce::Scalar;
+use reader::Reader;
+use value::Manner;
+use walk::{Node, Row};
 
 /// A column of a table as ClickHouse describes it.
 #[derive(Debug, Clone)]
@@ -26,6 +39,15 @@ pub struct TableColumn {
     pub column_type: ColumnType,
     /// The expression ClickHouse computes when no value is given.
     pub default: Option<String>,
+}
+
+impl TableColumn {
+    /// The column of a block that says for which rows the default is to be computed. NULL says it by itself, where the
+    /// type knows NULL.
+    pub fn missing_flag(&self) -> Option<String> {
+        let is_needed = self.default.is_some() && !self.column_type.kind.can_be_null();
+        is_needed.then(|| format!("missing {}", self.name))
+    }
 }
 
 /// One message as the decoder sees it; everything is borrowed from the read buffer.
@@ -41,48 +63,79 @@ pub struct Message<'a> {
     pub properties: Properties<'a>,
 }
 
+/// Rows of one message: with it a batch stays below what one INSERT may have.
+pub const MOST_ROWS: usize = 100_000;
+/// What the rows of one message may take: fields outside of `rows` are repeated in each row, and a small message must not
+/// become gigabytes.
+const MOST_GROWTH: usize = 64;
+const LEAST_LIMIT: usize = 1 << 20;
+
 /// A column as the decoder fills it.
 #[derive(Debug, Clone)]
 pub struct Slot {
     name: String,
-    kind: Kind,
+    column_type: ColumnType,
     unit: Unit,
     missing: Missing,
+    /// Where the column's numbers begin among the marks of a row.
+    marks: usize,
 }
 
 /// What a row gets where the message has nothing for a column.
 #[derive(Debug, Clone)]
 enum Missing {
-    /// A value given in the configuration, already encoded.
-    Value(Vec<u8>),
-    /// NULL: either the column's own, or the sign for "compute the default" (see [`Decoder::heads`]).
+    /// The one row of this column: a value given in the configuration.
+    Value(Column),
+    /// NULL: either the column's own, or the sign for "compute the default".
     Null,
     Zero,
+    /// Zero, and the column at this place says that it means "compute the default".
+    Flagged(usize),
     Refused,
 }
 
 /// A column that is not filled from the JSON.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Given {
     /// A named level of the topic, by its place among the captures.
     Topic(usize),
     Meta(Meta),
     UserProperty(String),
-    Constant(Vec<u8>),
+    /// The one row of this column.
+    Constant(Column),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Decoder {
     slots: Vec<Slot>,
-    /// Whether the block declares the column `Nullable`, and under which type.
+    /// Name and type of each column as a block declares it: those of the slots, then the flags.
     heads: Vec<(String, String)>,
     columns: Vec<Column>,
     given: Vec<(usize, Given)>,
-    root: json::Node,
+    /// The places of what a row is made of: the document, or an item of its list of rows.
+    root: Node,
+    /// With `rows`: the places in the document around them.
+    around: Option<Node>,
+    /// The columns of each Nested: ClickHouse refuses arrays of different lengths there.
+    nested: Vec<Vec<usize>>,
     /// Without a column that is filled from it, the payload need not be JSON.
     reads_json: bool,
-    reject_unknown: bool,
+    row: Scratch,
+}
+
+/// What is used for each row again.
+#[derive(Debug, Clone, Default)]
+struct Scratch {
     filled: Vec<bool>,
+    /// Where the values around the rows are. The last is the list of rows itself.
+    places: Vec<Option<usize>>,
+    /// How far the columns were before the message, and before the row.
+    message_marks: Vec<usize>,
+    marks: Vec<usize>,
+    serial: u64,
+    manner: Manner,
+    cut: Vec<usize>,
+    was_cut: Vec<bool>,
 }
 
 impl Decoder {
@@ -98,21 +151,40 @@ impl Decoder {
                 });
             }
         }
+        let manner = Manner {
+            zero_missing: route.zero_missing_fields,
+            reject_unknown: route.reject_unknown_fields,
+            ..Manner::default()
+        };
         let mut decoder = Decoder {
             slots: Vec::new(),
             heads: Vec::new(),
             columns: Vec::new(),
             given: Vec::new(),
-            root: json::Node::default(),
-            reads_json: route.reject_unknown_fields,
-            reject_unknown: route.reject_unknown_fields,
-            filled: vec![false; table.len()],
+            root: Node::default(),
+            around: route.rows.as_ref().map(|_| Node::default()),
+            nested: Vec::new(),
+            reads_json: route.reject_unknown_fields || route.rows.is_some(),
+            row: Scratch {
+                filled: vec![false; table.len()],
+                places: vec![None; table.len() + 1],
+                was_cut: vec![false; table.len()],
+                manner,
+                ..Scratch::default()
+            },
         };
         for column in table {
             decoder.add(path, route, column)?;
             // A field that bears a column's name is known, even where the column is filled from elsewhere.
-            decoder.root.mention(&[Segment::Field(column.name.clone())]);
+            for node in [Some(&mut decoder.root), decoder.around.as_mut()].into_iter().flatten() {
+                node.mention(&[Segment::Field(column.name.clone())]);
+            }
         }
+        if let (Some(around), Some(rows)) = (&mut decoder.around, &route.rows) {
+            around.insert(&rows.segments, table.len());
+        }
+        decoder.nested = nested_columns(table);
+        decoder.add_flags(table);
         Ok(decoder)
     }
 
@@ -124,29 +196,48 @@ impl Decoder {
 
         // A column with a DEFAULT is sent as Nullable: NULL then means "compute the default for this row"; how, is
         // for `sink::tables` to say.
-        let nullable = column_type.nullable || table_default.is_some();
+        let nullable = column_type.nullable || (table_default.is_some() && column_type.kind.can_be_null());
+        let holds_null =
+            nullable || (matches!(column_type.kind, Kind::Variant(_)) && table_default.is_none());
         let mut slot = Slot {
             name: name.clone(),
-            kind: column_type.kind.clone(),
+            column_type: ColumnType { nullable, ..column_type.clone() },
             unit: Unit::Auto,
-            missing: match (nullable, route.zero_missing_fields) {
-                (true, _) => Missing::Null,
-                (false, true) => Missing::Zero,
-                (false, false) => Missing::Refused,
+            missing: match (holds_null, table_default, route.zero_missing_fields) {
+                (true, _, _) => Missing::Null,
+                // Its place is known when all columns are.
+                (false, Some(_), _) => Missing::Flagged(0),
+                (false, None, true) => Missing::Zero,
+                (false, None, false) => Missing::Refused,
             },
+            marks: 0,
         };
 
         let mut json_path = None;
         match route.columns.iter().find(|(n, _)| n == name).map(|(_, source)| source) {
             None => match captured(name) {
                 Some(index) => self.given.push((at, Given::Topic(index))),
-                None => json_path = Some(Path::field(name)),
+                None => {
+                    json_path = Some(Path::field(name));
+                    if let (Some((group, part)), Kind::Array(_)) = (name.split_once('.'), &column_type.kind) {
+                        // The column of a Nested: also the member of an object of lists, or of a list of objects.
+                        self.root.insert(&[Segment::Field(group.into()), Segment::Field(part.into())], at);
+                        self.root.nest(group, part, at);
+                    }
+                }
             },
-            Some(ColumnSource::Path { path: wanted, default, unit }) => {
+            Some(ColumnSource::Path { path: wanted, default, unit, fields }) => {
                 slot.unit = *unit;
+                if !fields.is_empty() && !name_elements(&mut slot.column_type, fields) {
+                    let message = format!(
+                        "needs a Tuple or a Point of {} elements, the column is {}",
+                        fields.len(),
+                        column_type.inner_name
+                    );
+                    return Err(Error::config(format!("{path}.fields"), message));
+                }
                 if let Some(value) = default.as_ref().filter(|value| !value.is_null()) {
-                    slot.missing =
-                        Missing::Value(encode(&format!("{path}.default"), column_type, &slot, value)?);
+                    slot.missing = Missing::Value(constant(&format!("{path}.default"), &slot, value)?);
                 }
                 json_path = Some(wanted.clone());
             }
@@ -155,13 +246,16 @@ impl Decoder {
                     captured(name).ok_or_else(|| Error::config(&path, "the topic has no such name"))?;
                 self.given.push((at, Given::Topic(index)));
             }
+            Some(ColumnSource::Meta(Meta::Payload)) if matches!(column_type.kind, Kind::Json) => {
+                json_path = Some(Path { root: Root::Document, segments: Vec::new() });
+            }
             Some(ColumnSource::Meta(meta)) => {
                 check_meta(&path, *meta, column_type)?;
                 self.given.push((at, Given::Meta(*meta)));
             }
             Some(ColumnSource::UserProperty(key)) => self.given.push((at, Given::UserProperty(key.clone()))),
             Some(ColumnSource::Value(value)) if value.is_null() => {
-                if !nullable {
+                if matches!(slot.missing, Missing::Zero | Missing::Refused) {
                     return Err(Error::config(
                         format!("{path}.value"),
                         "null does not fit a column that is not Nullable",
@@ -169,23 +263,45 @@ impl Decoder {
                 }
             }
             Some(ColumnSource::Value(value)) => {
-                let encoded = encode(&format!("{path}.value"), column_type, &slot, value)?;
-                self.given.push((at, Given::Constant(encoded)));
+                let constant = constant(&format!("{path}.value"), &slot, value)?;
+                self.given.push((at, Given::Constant(constant)));
             }
         }
-        if let Some(json_path) = json_path {
+        let is_text = |given: &Given| matches!(given, Given::Topic(_) | Given::UserProperty(_));
+        let is_compound = !column_type.kind.can_be_null() || matches!(column_type.kind, Kind::Json);
+        if is_compound && self.given.last().is_some_and(|(slot, given)| *slot == at && is_text(given)) {
+            let message = format!("a text cannot be put into a column of type {}", column_type.inner_name);
+            return Err(Error::config(&path, message));
+        }
+        if let Some(Path { root, segments }) = json_path {
             self.reads_json = true;
-            self.root.insert(&json_path.0, at);
+            match &mut self.around {
+                Some(around) if root != Root::Element => around.insert(&segments, at),
+                _ => {}
+            }
+            if self.around.is_none() || root != Root::Document {
+                self.root.insert(&segments, at);
+            }
         }
 
-        let declared = match nullable {
-            true => format!("Nullable({})", column_type.inner_name),
-            false => column_type.inner_name.clone(),
-        };
-        self.heads.push((name.clone(), declared));
-        self.columns.push(Column::new(column_type, nullable));
+        self.heads.push((name.clone(), slot.column_type.wire_name()));
+        self.columns.push(Column::new(&slot.column_type, nullable));
         self.slots.push(slot);
         Ok(())
+    }
+
+    /// Adds the columns that say where a default is to be computed, behind those of the table.
+    fn add_flags(&mut self, table: &[TableColumn]) {
+        let mut marks = Vec::new();
+        for ((slot, column), described) in self.slots.iter_mut().zip(&self.columns.clone()).zip(table) {
+            slot.marks = marks.len();
+            column.mark(&mut marks);
+            if let (Missing::Flagged(flag), Some(name)) = (&mut slot.missing, described.missing_flag()) {
+                *flag = self.columns.len();
+                self.heads.push((name, "Bool".into()));
+                self.columns.push(Column::flags());
+            }
+        }
     }
 
     /// The names and types that blocks of these columns declare.
@@ -198,70 +314,220 @@ impl Decoder {
         self.columns.clone()
     }
 
-    /// Appends one row to `columns`, which came from [`Decoder::columns`]; on an error they are as before.
-    pub fn append(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<(), Reason> {
-        let rows = columns.first().map_or(0, Column::rows);
-        let result = self.fill(message, columns, rows);
-        if result.is_err() {
-            for column in columns {
-                column.truncate(rows);
-            }
-        }
-        result
+    /// Whether [`Decoder::take_cut`] may have something to tell.
+    #[inline]
+    pub fn has_cut(&self) -> bool {
+        !self.row.cut.is_empty()
     }
 
-    fn fill(&mut self, message: &Message<'_>, columns: &mut [Column], rows: usize) -> Result<(), Reason> {
-        self.filled.fill(false);
-        if self.reads_json {
-            let mut row = json::Row {
-                slots: &self.slots,
-                columns,
-                filled: &mut self.filled,
-                rows,
-                reject_unknown: self.reject_unknown,
-                reason: None,
-            };
-            json::read(&mut self.root, message.payload, &mut row)?;
+    /// The names of columns for which, since the last call, a time was cut for the first time because it had more
+    /// digits than the column keeps.
+    pub fn take_cut(&mut self) -> Vec<&str> {
+        let Scratch { cut, was_cut, .. } = &mut self.row;
+        let fresh = cut.drain(..).filter(|slot| !std::mem::replace(&mut was_cut[*slot], true));
+        fresh.map(|slot| self.slots[slot].name.as_str()).collect()
+    }
+
+    /// Appends the rows of a message to `columns`, which came from [`Decoder::columns`], and gives their number. After an
+    /// error the columns are as before.
+    #[inline]
+    pub fn append(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<usize, Reason> {
+        self.row.marks.clear();
+        columns.iter().for_each(|column| column.mark(&mut self.row.marks));
+        self.row.message_marks.clear();
+        self.fill(message, columns).map_err(|reason| {
+            // They were put aside when a second row began.
+            let Scratch { message_marks, marks, .. } = &self.row;
+            let mut marks = if message_marks.is_empty() { marks.as_slice() } else { message_marks };
+            columns.iter_mut().for_each(|column| column.rewind(&mut marks));
+            *reason
+        })
+    }
+
+    fn fill(&mut self, message: &Message<'_>, columns: &mut [Column]) -> reader::Result<usize> {
+        let mut rows = Rows::default();
+        if !self.reads_json {
+            self.row(None, None, message, columns, &mut rows)?;
+            return Ok(rows.count);
         }
-        for (at, given) in &self.given {
-            self.filled[*at] = put_given(&mut columns[*at], &self.slots[*at], given, message)?;
-        }
-        for ((slot, column), filled) in self.slots.iter().zip(columns).zip(&self.filled) {
-            if !filled {
-                match &slot.missing {
-                    Missing::Value(encoded) => column.push_encoded(encoded),
-                    Missing::Null => column.push_null(),
-                    Missing::Zero => column.push_zero(),
-                    Missing::Refused => {
-                        return Err(
-                            Reason::new(Code::FieldMissing, "is required and missing").about(&slot.name)
-                        );
+        let mut reader = Reader::new(message.payload);
+        loop {
+            let document = self.around.as_ref().unwrap_or(&self.root);
+            match reader.peek()? {
+                b'[' if !document.takes_lists() => {
+                    reader.enter()?;
+                    let mut is_first = true;
+                    while reader.next_item(is_first)? {
+                        is_first = false;
+                        self.document(&mut reader, message, columns, &mut rows)?;
                     }
                 }
+                _ => self.document(&mut reader, message, columns, &mut rows)?,
+            }
+            if !reader.next_document()? {
+                return Ok(rows.count);
+            }
+        }
+    }
+
+    /// The rows of one document.
+    fn document(
+        &mut self,
+        reader: &mut Reader<'_>,
+        message: &Message<'_>,
+        columns: &mut [Column],
+        rows: &mut Rows,
+    ) -> reader::Result<()> {
+        let first = reader.peek()?;
+        let document = self.around.as_ref().unwrap_or(&self.root);
+        if first != b'{' && !document.takes_all() && !(first == b'[' && document.takes_lists()) {
+            // What is no JSON is told as such first of all.
+            reader.skip()?;
+            let message = "the payload is not an object, nor a list of objects";
+            return Err(Box::new(Reason::new(Code::NotAnObject, message)));
+        }
+        let Some(around) = &mut self.around else {
+            return self.row(Some(reader), None, message, columns, rows);
+        };
+        let Scratch { filled, places, serial, manner, cut, .. } = &mut self.row;
+        places.fill(None);
+        *serial += 1;
+        let mut outer = Row {
+            slots: &self.slots,
+            columns,
+            filled,
+            marks: &[],
+            places: Some(places),
+            serial: *serial,
+            manner,
+            cut,
+        };
+        walk::read(around, reader, &mut outer)?;
+        let missing = |code, what: &str| Box::new(Reason::new(code, format!("rows: {what}")));
+        let Some(list) = self.row.places[self.slots.len()] else {
+            return Err(missing(Code::FieldMissing, "the list is missing"));
+        };
+        let mut items = reader.back_at(list);
+        if items.peek()? != b'[' {
+            return Err(missing(Code::TypeMismatch, "what stands there is not a list"));
+        }
+        items.enter()?;
+        let mut is_first = true;
+        while items.next_item(is_first)? {
+            is_first = false;
+            let outside = reader.clone();
+            self.row(Some(&mut items), Some(&outside), message, columns, rows)?;
+        }
+        Ok(())
+    }
+
+    /// One row: from the value here, from what is around it, and from what is known besides.
+    #[inline]
+    fn row(
+        &mut self,
+        reader: Option<&mut Reader<'_>>,
+        outside: Option<&Reader<'_>>,
+        message: &Message<'_>,
+        columns: &mut [Column],
+        rows: &mut Rows,
+    ) -> reader::Result<()> {
+        let Scratch { filled, places, message_marks, marks, serial, manner, cut, .. } = &mut self.row;
+        if rows.count > 0 {
+            if rows.count == 1 {
+                message_marks.clone_from(marks);
+            }
+            rows.check(columns, message.payload)?;
+            marks.clear();
+            columns.iter().for_each(|column| column.mark(marks));
+        }
+        rows.count += 1;
+        *serial += 1;
+        filled.fill(false);
+        if let Some(reader) = reader {
+            let mut row = Row {
+                slots: &self.slots,
+                columns,
+                filled,
+                marks,
+                places: None,
+                serial: *serial,
+                manner,
+                cut,
+            };
+            walk::read(&mut self.root, reader, &mut row)?;
+            if let Some(outside) = outside {
+                for (slot, place) in places.iter().take(self.slots.len()).enumerate() {
+                    if let (false, Some(place)) = (row.filled[slot], place) {
+                        row.fill(slot, &mut outside.back_at(*place))?;
+                    }
+                }
+            }
+        }
+        for (at, given) in &self.given {
+            filled[*at] = put_given(&mut columns[*at], &self.slots[*at], given, message)?;
+        }
+        walk::complete(&self.slots, columns, filled)?;
+        for (slot, filled) in self.slots.iter().zip(filled) {
+            if let Missing::Flagged(flag) = slot.missing {
+                columns[flag].push_fixed([!*filled as u8]);
+            }
+        }
+        for group in &self.nested {
+            let lengths = |slot: &usize| columns[*slot].last_length();
+            if let Some(other) = group.iter().find(|slot| lengths(slot) != lengths(&group[0])) {
+                let message = format!("has not as many items as {}", self.slots[group[0]].name);
+                let reason = Reason::new(Code::TypeMismatch, message).about(&self.slots[*other].name);
+                return Err(Box::new(reason));
             }
         }
         Ok(())
     }
 }
 
+/// The rows of a message so far, and how large the columns may become with them.
+#[derive(Default)]
+struct Rows {
+    count: usize,
+    limit: Option<usize>,
+}
+
+impl Rows {
+    /// Before each row but the first.
+    fn check(&mut self, columns: &[Column], payload: &[u8]) -> reader::Result<()> {
+        let bytes: usize = columns.iter().map(Column::bytes).sum();
+        let limit = *self.limit.get_or_insert(bytes + MOST_GROWTH * payload.len() + LEAST_LIMIT);
+        if self.count < MOST_ROWS && bytes <= limit {
+            return Ok(());
+        }
+        let message =
+            format!("more than {MOST_ROWS} rows, or rows that are together far larger than the message");
+        Err(Box::new(Reason::new(Code::OutOfRange, message)))
+    }
+}
+
 /// Says whether there was a value.
-fn put_given(column: &mut Column, slot: &Slot, given: &Given, message: &Message<'_>) -> Result<bool, Reason> {
+fn put_given(column: &mut Column, slot: &Slot, given: &Given, message: &Message<'_>) -> reader::Result<bool> {
     let value = match given {
-        Given::Constant(encoded) => {
-            column.push_encoded(encoded);
+        Given::Constant(value) => {
+            column.append(value);
             return Ok(true);
         }
         Given::Meta(Meta::ReceivedAt) => {
-            return match &slot.kind {
+            match &slot.column_type.kind {
                 Kind::Int { .. } => {
                     let millis = message.received_at.ticks(3).unwrap_or(0);
-                    coerce::put(column, &slot.kind, slot.unit, Scalar::Unsigned(millis.max(0) as u64))
+                    column.push_fixed(millis.to_le_bytes());
                 }
-                kind => coerce::put_instant(column, kind, message.received_at)
-                    .ok_or_else(|| Reason::new(Code::OutOfRange, "the clock is out of its range")),
+                // A clock has more digits than most columns: nobody has to be told that they are cut.
+                kind => {
+                    coerce::put_instant(column, kind, message.received_at, &mut false).ok_or_else(|| {
+                        Box::new(
+                            Reason::new(Code::OutOfRange, "the clock is out of its range").about(&slot.name),
+                        )
+                    })?
+                }
             }
-            .map(|()| true)
-            .map_err(|reason| reason.about(&slot.name));
+            return Ok(true);
         }
         Given::Meta(Meta::Payload) => {
             // As it came, whether it is UTF-8 or not: a ClickHouse String is bytes.
@@ -271,14 +537,15 @@ fn put_given(column: &mut Column, slot: &Slot, given: &Given, message: &Message<
         Given::Topic(index) => Scalar::Text(message.captures.get(*index, message.topic)),
         Given::Meta(Meta::Topic) => Scalar::Text(message.topic),
         Given::Meta(Meta::ClientId) => Scalar::Text(message.client_id),
-        Given::Meta(Meta::Qos) => Scalar::Unsigned(message.qos as u64),
+        Given::Meta(Meta::Qos) => Scalar::Text(["0", "1", "2"][message.qos.min(2) as usize]),
         Given::Meta(Meta::Retain) => Scalar::Bool(message.retain),
         Given::UserProperty(key) => match message.properties.user(key) {
             Some(value) => Scalar::Text(value),
             None => return Ok(false),
         },
     };
-    coerce::put(column, &slot.kind, slot.unit, value).map_err(|reason| reason.about(&slot.name))?;
+    coerce::put(column, &slot.column_type.kind, slot.unit, value, &mut false)
+        .map_err(|reason| Box::new(reason.about(&slot.name)))?;
     Ok(true)
 }
 
@@ -299,10 +566,45 @@ fn check_meta(path: &str, meta: Meta, column_type: &ColumnType) -> Result<()> {
     Err(Error::config(path, format!("cannot be put into a column of type {}", column_type.inner_name)))
 }
 
-/// Encodes a value of the configuration as the column carries it.
-fn encode(path: &str, column_type: &ColumnType, slot: &Slot, value: &serde_json::Value) -> Result<Vec<u8>> {
-    let mut column = Column::new(column_type, false);
-    json::read_into(&mut column, slot, &value.to_string())
-        .map_err(|reason| Error::config(path, &*reason.message))?;
-    Ok(column.data().to_vec())
+/// A column of one row: a value of the configuration.
+fn constant(path: &str, slot: &Slot, value: &serde_json::Value) -> Result<Column> {
+    let mut column = Column::new(&slot.column_type, slot.column_type.nullable);
+    let mut manner = Manner { unit: slot.unit, ..Manner::default() };
+    match value::read(
+        &mut Reader::new(value.to_string().as_bytes()),
+        &slot.column_type,
+        &mut column,
+        &mut manner,
+    ) {
+        Ok(_) => Ok(column),
+        Err(reason) => Err(Error::config(path, &*reason.message)),
+    }
+}
+
+/// Gives names to the elements of a Tuple, or of those in an Array; `false` if there are not as many.
+fn name_elements(column_type: &mut ColumnType, names: &[String]) -> bool {
+    match &mut column_type.kind {
+        Kind::Array(items) => name_elements(items, names),
+        Kind::Tuple(elements) if elements.len() == names.len() => {
+            elements.iter_mut().zip(names).for_each(|(element, name)| element.name = Some(name.clone()));
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The columns `n.a`, `n.b` of each Nested `n`.
+fn nested_columns(table: &[TableColumn]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
+    for (at, column) in table.iter().enumerate() {
+        let (Some((group, _)), Kind::Array(_)) = (column.name.split_once('.'), &column.column_type.kind)
+        else {
+            continue;
+        };
+        match groups.iter_mut().find(|(name, _)| *name == group) {
+            Some((_, columns)) => columns.push(at),
+            None => groups.push((group, vec![at])),
+        }
+    }
+    groups.into_iter().map(|(_, columns)| columns).filter(|columns| columns.len() > 1).collect()
 }

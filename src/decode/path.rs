@@ -1,7 +1,22 @@
-//! Paths into a JSON document: `lat`, `position.lat`, `axes[0]`, `['a.b'].c`.
+//! Paths into a JSON document: `lat`, `position.lat`, `axes[0]`, `['a.b'].c`, `$.ts`, `@`.
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path(pub Vec<Segment>);
+pub struct Path {
+    pub root: Root,
+    pub segments: Vec<Segment>,
+}
+
+/// Where a path begins: it matters to a route with `rows`, where a row is made of an element of the document.
+/// `$` and `@` are those of JSONPath (RFC 9535).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// In the element, and where that has nothing, in the document.
+    Either,
+    /// `$`
+    Document,
+    /// `@`
+    Element,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
@@ -12,12 +27,24 @@ pub enum Segment {
 impl Path {
     /// The path of one field, whatever its name holds.
     pub fn field(name: &str) -> Path {
-        Path(vec![Segment::Field(name.into())])
+        Path { root: Root::Either, segments: vec![Segment::Field(name.into())] }
     }
 
     pub fn parse(text: &str) -> Result<Path, String> {
         let mut segments = Vec::new();
-        let mut rest = text;
+        let (root, mut rest) = match text.split_at_checked(1) {
+            Some(("$", rest)) if rest.is_empty() || rest.starts_with(['.', '[']) => (Root::Document, rest),
+            Some(("@", rest)) if rest.is_empty() || rest.starts_with(['.', '[']) => (Root::Element, rest),
+            _ => (Root::Either, text),
+        };
+        if root != Root::Either && rest.is_empty() {
+            return Ok(Path { root, segments });
+        }
+        if root != Root::Either
+            && let Some(after) = rest.strip_prefix('.')
+        {
+            rest = after;
+        }
         // A name follows the beginning or a dot; a bracket follows the beginning or a segment.
         let mut wants_name = true;
         loop {
@@ -49,7 +76,7 @@ impl Path {
                         return Err("a name is empty".into());
                     }
                 }
-                None if rest.is_empty() => return Ok(Path(segments)),
+                None if rest.is_empty() => return Ok(Path { root, segments }),
                 None => wants_name = false,
             }
         }
@@ -71,9 +98,19 @@ mod tests {
             ("['a.b'].c", vec![field("a.b"), field("c")]),
             ("x['y']['z.z']", vec![field("x"), field("y"), field("z.z")]),
         ] {
-            assert_eq!(Path::parse(text), Ok(Path(expected)), "{text}");
+            assert_eq!(Path::parse(text), Ok(Path { root: Root::Either, segments: expected }), "{text}");
         }
-        for text in ["", ".", "a.", ".a", "a..b", "a[", "a[x]", "['a", "a]b", "a.[0]", "a[0]b"] {
+        for (text, root, segments) in [
+            ("$", Root::Document, vec![]),
+            ("@", Root::Element, vec![]),
+            ("$.ts", Root::Document, vec![field("ts")]),
+            ("@[0]", Root::Element, vec![Segment::Item(0)]),
+            ("$ts", Root::Either, vec![field("$ts")]),
+            ("['$']", Root::Either, vec![field("$")]),
+        ] {
+            assert_eq!(Path::parse(text), Ok(Path { root, segments }), "{text}");
+        }
+        for text in ["", ".", "a.", ".a", "a..b", "a[", "a[x]", "['a", "a]b", "a.[0]", "a[0]b", "$.", "@."] {
             assert!(Path::parse(text).is_err(), "{text}");
         }
     }

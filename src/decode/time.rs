@@ -6,6 +6,7 @@
 
 use jiff::civil;
 
+use super::number::Number;
 use crate::columns::Zone;
 use crate::config::Unit;
 
@@ -32,8 +33,13 @@ impl Instant {
 
     /// Whole units of 10^-`scale` seconds since 1970; `None` beyond 64 bits.
     pub fn ticks(self, scale: u32) -> Option<i64> {
-        let fraction = self.nanos / 10u32.pow(9 - scale);
-        self.seconds.checked_mul(10i64.pow(scale))?.checked_add(fraction as i64)
+        let fraction = self.nanos / TENS[9 - scale as usize];
+        self.seconds.checked_mul(TENS[scale as usize] as i64)?.checked_add(fraction as i64)
+    }
+
+    /// Whether there is more of it than 10^-`scale` of a second can say.
+    pub fn exceeds(self, scale: u32) -> bool {
+        !self.nanos.is_multiple_of(TENS[9 - scale as usize])
     }
 
     /// Days since 1970.
@@ -42,40 +48,45 @@ impl Instant {
     }
 }
 
-/// A whole number since 1970.
-pub fn from_integer(value: i64, unit: Unit) -> Option<Instant> {
-    Instant::from_nanos(value as i128 * nanos_per(unit, value.unsigned_abs() as f64))
+/// Powers of ten.
+const TENS: [u32; 10] =
+    [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
+
+/// A number since 1970, and whether it has digits beyond the nanosecond.
+#[inline]
+pub fn from_number(number: &Number<'_>, unit: Unit) -> Option<(Instant, bool)> {
+    let Some(magnitude) = number.small().filter(|magnitude| *magnitude <= i64::MAX as u64) else {
+        let (nanos, was_cut) = number.floor(9 - decimals(unit, number.to_f64().abs()))?;
+        return Some((Instant::from_nanos(nanos)?, was_cut));
+    };
+    let count = if number.is_negative() { -(magnitude as i64) } else { magnitude as i64 };
+    let (seconds, nanos) = match decimals(unit, magnitude as f64) {
+        0 => (count, 0),
+        3 => (count.div_euclid(1000), count.rem_euclid(1000) * 1_000_000),
+        6 => (count.div_euclid(1_000_000), count.rem_euclid(1_000_000) * 1000),
+        _ => (count.div_euclid(1_000_000_000), count.rem_euclid(1_000_000_000)),
+    };
+    Some((Instant { seconds, nanos: nanos as u32 }, false))
 }
 
-/// A number with a fraction since 1970. It is read from its shortest decimal digits, so that 1730000000.123
-/// seconds are 123 milliseconds and not 122.999999.
-pub fn from_float(value: f64, unit: Unit) -> Option<Instant> {
-    if !value.is_finite() || value.abs() >= 1e30 {
-        return None;
-    }
-    let per = nanos_per(unit, value.abs());
-    let text = format!("{}", value.abs());
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let whole: i128 = whole.parse().ok()?;
-    // One unit has at most ten digits of nanoseconds: what lies beyond twelve digits cannot matter.
-    let digits = &fraction[..fraction.len().min(12)];
-    let parts: i128 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
-    let denominator = 10i128.pow(digits.len() as u32);
-    let numerator = whole.checked_mul(per)?.checked_mul(denominator)?.checked_add(parts * per)?;
-    let nanos = if value < 0.0 { (-numerator).div_euclid(denominator) } else { numerator / denominator };
-    Instant::from_nanos(nanos)
+/// A number of units as nanoseconds, for a time of day. Whatever its magnitude, it counts seconds unless a unit is
+/// given.
+pub fn duration_from_number(number: &Number<'_>, unit: Unit) -> Option<(i64, bool)> {
+    let (nanos, was_cut) = number.floor(9 - decimals(unit, 0.0))?;
+    Some((i64::try_from(nanos).ok()?, was_cut))
 }
 
-fn nanos_per(unit: Unit, magnitude: f64) -> i128 {
+/// The decimals of a second that a unit counts: 3 for milliseconds.
+fn decimals(unit: Unit, magnitude: f64) -> u32 {
     match unit {
-        Unit::Seconds => BILLION,
-        Unit::Milliseconds => 1_000_000,
-        Unit::Microseconds => 1_000,
-        Unit::Nanoseconds => 1,
-        Unit::Auto if magnitude < 1e11 => BILLION,
-        Unit::Auto if magnitude < 1e14 => 1_000_000,
-        Unit::Auto if magnitude < 1e17 => 1_000,
-        Unit::Auto => 1,
+        Unit::Seconds => 0,
+        Unit::Milliseconds => 3,
+        Unit::Microseconds => 6,
+        Unit::Nanoseconds => 9,
+        Unit::Auto if magnitude < 1e11 => 0,
+        Unit::Auto if magnitude < 1e14 => 3,
+        Unit::Auto if magnitude < 1e17 => 6,
+        Unit::Auto => 9,
     }
 }
 
@@ -85,12 +96,15 @@ struct Text {
     /// Seconds of the day, at most 86400 (a leap second).
     second: i64,
     nanos: u32,
+    /// Whether there are digits beyond the nanosecond.
+    was_cut: bool,
     /// Seconds east of UTC, if the text says so.
     offset: Option<i64>,
 }
 
-/// A point in time from a text that is not a number; `None` if it is no time.
-pub fn from_text(text: &str, zone: &Zone) -> Option<Instant> {
+/// A point in time from a text that is not a number, and whether it has digits beyond the nanosecond; `None` if it is
+/// no time.
+pub fn from_text(text: &str, zone: &Zone) -> Option<(Instant, bool)> {
     let text = parse(text.as_bytes())?;
     let days = days_since_1970(text.date);
     let local = days * 86400 + text.second;
@@ -109,7 +123,7 @@ pub fn from_text(text: &str, zone: &Zone) -> Option<Instant> {
             at.as_second() + (text.second - second)
         }
     };
-    Some(Instant { seconds, nanos: text.nanos })
+    Some((Instant { seconds, nanos: text.nanos }, text.was_cut))
 }
 
 /// The calendar day that a text names, as days since 1970: the day as written, whatever its offset.
@@ -138,25 +152,18 @@ fn parse(text: &[u8]) -> Option<Text> {
     let day = digits(&mut rest, 2)?;
     let date = civil::Date::new(year as i16, month as i8, day as i8).ok()?;
     if rest.is_empty() {
-        return Some(Text { date, second: 0, nanos: 0, offset: None });
+        return Some(Text { date, second: 0, nanos: 0, was_cut: false, offset: None });
     }
 
     byte(&mut rest, b"Tt ")?;
     let hour = digits(&mut rest, 2)?;
     byte(&mut rest, b":")?;
     let minute = digits(&mut rest, 2)?;
-    let (mut second, mut nanos) = (0, 0);
+    let (mut second, mut nanos, mut was_cut) = (0, 0, false);
     if byte(&mut rest, b":").is_some() {
         second = digits(&mut rest, 2)?;
         if byte(&mut rest, b".,").is_some() {
-            let len = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-            if len == 0 {
-                return None;
-            }
-            for i in 0..9 {
-                nanos = nanos * 10 + rest.get(i).filter(|_| i < len).map_or(0, |b| (b - b'0') as u32);
-            }
-            rest = &rest[len..];
+            (nanos, was_cut) = fraction(&mut rest)?;
         }
     }
     // 60 is a leap second: RFC 3339, 5.6.
@@ -186,8 +193,44 @@ fn parse(text: &[u8]) -> Option<Text> {
         date,
         second: (hour * 3600 + minute * 60 + second) as i64,
         nanos,
+        was_cut,
         offset,
     })
+}
+
+/// Nanoseconds from the digits behind a point, and whether there were more of them than that.
+fn fraction(rest: &mut &[u8]) -> Option<(u32, bool)> {
+    let len = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    let (digits, tail) = rest.split_at(len);
+    *rest = tail;
+    let digit = |at: usize| digits.get(at).map_or(0, |b| (b - b'0') as u32);
+    let nanos = (0..9).fold(0, |nanos, at| nanos * 10 + digit(at));
+    (len > 0).then_some((nanos, digits.iter().skip(9).any(|b| *b != b'0')))
+}
+
+/// Nanoseconds from `[-]h:mm:ss[.fraction]` with up to three digits of hours, and whether there were digits beyond
+/// them. Two parts alone could be minutes and seconds (to ClickHouse) or hours and minutes (to people).
+pub fn duration_from_text(text: &str) -> Option<(i64, bool)> {
+    let mut rest = text.as_bytes();
+    let is_negative = byte(&mut rest, b"-").is_some();
+    let hours = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    if hours > 3 {
+        return None;
+    }
+    let hour = digits(&mut rest, hours.max(1))?;
+    byte(&mut rest, b":")?;
+    let minute = digits(&mut rest, 2)?;
+    byte(&mut rest, b":")?;
+    let second = digits(&mut rest, 2)?;
+    let (nanos, was_cut) = match byte(&mut rest, b".") {
+        Some(_) => fraction(&mut rest)?,
+        None => (0, false),
+    };
+    if minute > 59 || second > 59 || !rest.is_empty() {
+        return None;
+    }
+    let total = (hour * 3600 + minute * 60 + second) as i64 * 1_000_000_000 + nanos as i64;
+    Some((if is_negative { -total - was_cut as i64 } else { total }, was_cut))
 }
 
 fn digits(rest: &mut &[u8], count: usize) -> Option<u32> {
@@ -217,7 +260,7 @@ mod tests {
     use super::*;
 
     fn utc(text: &str) -> Option<(i64, u32)> {
-        from_text(text, &Zone::Utc).map(|at| (at.seconds, at.nanos))
+        from_text(text, &Zone::Utc).map(|(at, _)| (at.seconds, at.nanos))
     }
 
     #[test]
@@ -257,28 +300,57 @@ mod tests {
     #[test]
     fn texts_without_an_offset_are_local() {
         let zone = Zone::Named(jiff::tz::TimeZone::get("America/New_York").unwrap());
-        assert_eq!(from_text("2024-10-26 23:33:20", &zone).unwrap().seconds, 1_730_000_000);
-        assert_eq!(from_text("2024-10-26T23:33:20Z", &zone).unwrap().seconds, 1_729_985_600);
+        assert_eq!(from_text("2024-10-26 23:33:20", &zone).unwrap().0.seconds, 1_730_000_000);
+        assert_eq!(from_text("2024-10-26T23:33:20Z", &zone).unwrap().0.seconds, 1_729_985_600);
     }
 
     #[test]
     fn numbers_are_read_by_magnitude_or_unit() {
-        for (value, unit, expected) in [
-            (1_730_000_000, Unit::Auto, (1_730_000_000, 0)),
-            (1_730_000_000_123, Unit::Auto, (1_730_000_000, 123_000_000)),
-            (1_730_000_000_123_456, Unit::Auto, (1_730_000_000, 123_456_000)),
-            (1_730_000_000_123_456_789, Unit::Auto, (1_730_000_000, 123_456_789)),
-            (5, Unit::Milliseconds, (0, 5_000_000)),
-            (-1, Unit::Milliseconds, (-1, 999_000_000)),
+        for (text, unit, expected) in [
+            ("1730000000", Unit::Auto, (1_730_000_000, 0)),
+            ("1730000000123", Unit::Auto, (1_730_000_000, 123_000_000)),
+            ("1730000000123456", Unit::Auto, (1_730_000_000, 123_456_000)),
+            ("1730000000123456789", Unit::Auto, (1_730_000_000, 123_456_789)),
+            ("5", Unit::Milliseconds, (0, 5_000_000)),
+            ("-1", Unit::Milliseconds, (-1, 999_000_000)),
+            ("1730000000.123", Unit::Auto, (1_730_000_000, 123_000_000)),
+            ("1.73e12", Unit::Auto, (1_730_000_000, 0)),
+            ("1730000000123.456", Unit::Auto, (1_730_000_000, 123_456_000)),
+            ("-0.25", Unit::Seconds, (-1, 750_000_000)),
+            ("1730000000.1234567891", Unit::Seconds, (1_730_000_000, 123_456_789)),
         ] {
-            let at = from_integer(value, unit).unwrap();
-            assert_eq!((at.seconds, at.nanos), expected, "{value}");
+            let (at, was_cut) = from_number(&Number::from_text(text).unwrap(), unit).unwrap();
+            assert_eq!((at.seconds, at.nanos), expected, "{text}");
+            assert_eq!(was_cut, text.ends_with("7891"), "{text}");
         }
-        let at = from_float(1_730_000_000.123, Unit::Auto).unwrap();
-        assert_eq!((at.seconds, at.nanos), (1_730_000_000, 123_000_000));
-        let at = from_float(-0.25, Unit::Seconds).unwrap();
-        assert_eq!((at.seconds, at.nanos), (-1, 750_000_000));
-        assert_eq!(from_float(f64::INFINITY, Unit::Auto), None);
+        assert_eq!(from_number(&Number::from_text("1e300").unwrap(), Unit::Auto), None);
+    }
+
+    #[test]
+    fn digits_beyond_what_is_kept_are_noticed() {
+        let cut = |text: &str| from_text(text, &Zone::Utc).unwrap().1;
+        assert!(cut("2024-10-27T03:33:20.1234567891Z") && !cut("2024-10-27T03:33:20.1234567890Z"));
+        let at = Instant { seconds: 0, nanos: 120_000_000 };
+        assert!(!at.exceeds(2) && at.exceeds(1) && at.exceeds(0));
+    }
+
+    #[test]
+    fn times_of_day_are_read() {
+        for (text, expected) in [
+            ("00:00:00", Some(0)),
+            ("12:34", None),
+            ("12:34:56", Some(45_296_000_000_000)),
+            ("9:00:00", Some(32_400_000_000_000)),
+            ("-00:00:01.5", Some(-1_500_000_000)),
+            ("999:59:59", Some(3_599_999_000_000_000)),
+            ("1000:00:00", None),
+            ("12:60", None),
+            ("12", None),
+            ("12:00:00Z", None),
+            (":00", None),
+        ] {
+            assert_eq!(duration_from_text(text).map(|(nanos, _)| nanos), expected, "{text}");
+        }
     }
 
     #[test]

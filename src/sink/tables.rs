@@ -4,7 +4,7 @@ use clickhouse::Client;
 use serde::Deserialize;
 
 use super::answer;
-use crate::columns::ColumnType;
+use crate::columns::{ColumnType, quote};
 use crate::config::Route;
 use crate::decode::TableColumn;
 use crate::error::{Error, Result};
@@ -171,27 +171,30 @@ impl Table {
     /// ClickHouse computes the DEFAULT of a column that gets NULL, unless the column can hold NULL itself. A table with
     /// such a column is filled through a SELECT that puts the expression in place of NULL.
     pub fn insert_sql(&self, heads: &[(String, String)]) -> String {
-        let names = heads.iter().map(|(name, _)| quote(name)).collect::<Vec<_>>().join(", ");
+        let names = self.columns.iter().map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
         let into = format!("INSERT INTO {}.{} ({names})", quote(&self.database), quote(&self.name));
-        if !self.columns.iter().any(|column| column.column_type.nullable && column.default.is_some()) {
+        let is_computed_here = |column: &TableColumn| {
+            column.default.is_some() && (column.column_type.nullable || column.missing_flag().is_some())
+        };
+        if !self.columns.iter().any(is_computed_here) {
             return format!("{into} FORMAT Native");
         }
-        let values = self.columns.iter().map(|column| match &column.default {
-            Some(default) if column.column_type.nullable => {
-                format!("ifNull({}, {default})", quote(&column.name))
+        let values = self.columns.iter().map(|column| {
+            let name = quote(&column.name);
+            match (&column.default, column.missing_flag()) {
+                (Some(default), Some(flag)) => {
+                    let wire_name = column.column_type.wire_name().replace('\\', "\\\\").replace('\'', "\\'");
+                    format!("if({}, CAST({default}, '{wire_name}'), {name})", quote(&flag))
+                }
+                (Some(default), None) if column.column_type.nullable => format!("ifNull({name}, {default})"),
+                _ => name,
             }
-            _ => quote(&column.name),
         });
         let values = values.collect::<Vec<_>>().join(", ");
         let structure = heads.iter().map(|(name, column_type)| format!("{} {column_type}", quote(name)));
         let structure = structure.collect::<Vec<_>>().join(", ").replace('\\', "\\\\").replace('\'', "\\'");
         format!("{into} SELECT {values} FROM input('{structure}') FORMAT Native")
     }
-}
-
-/// An identifier in backticks: <https://clickhouse.com/docs/sql-reference/syntax#identifiers>.
-pub fn quote(name: &str) -> String {
-    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
 
 /// A plain MergeTree forgets what it inserted unless it is told to remember; a Replicated one remembers; other

@@ -1,0 +1,408 @@
+//! One JSON value of any shape into one column of any type.
+//!
+//! Lists fill Arrays and Tuples, objects fill Maps, named Tuples and JSON, everything fills a String as it is written, and a
+//! Variant takes the first of its types that the value fits.
+
+use super::coerce::{self, Scalar};
+use super::reader::{Reader, Result, Token};
+use crate::columns::{Column, ColumnType, Element, Kind};
+use crate::config::Unit;
+use crate::dead_letters::{Code, Reason};
+
+/// How a column wants its values, and room to work in.
+#[derive(Debug, Default, Clone)]
+pub struct Manner {
+    pub unit: Unit,
+    /// Whether what is missing or `null` within a value is the type's zero.
+    pub zero_missing: bool,
+    pub reject_unknown: bool,
+    /// Set when a time had more digits than the column keeps.
+    pub was_cut: bool,
+    /// A stack of positions and marks.
+    pub scratch: Vec<usize>,
+}
+
+/// Reads a value into `column`; `false` and nothing appended if it is `null`, which is the same as missing.
+pub fn read(
+    reader: &mut Reader<'_>,
+    column_type: &ColumnType,
+    column: &mut Column,
+    manner: &mut Manner,
+) -> Result<bool> {
+    let kind = &column_type.kind;
+    match reader.peek()? {
+        b'n' => return reader.null().map(|()| false),
+        b'-' | b'0'..=b'9' if !matches!(kind, Kind::Variant(_)) => {
+            let number = reader.number()?;
+            // What most telemetry is made of, without a detour.
+            match kind {
+                Kind::Float64 if let Some(float) = number.exact_f64() => {
+                    column.push_fixed(float.to_le_bytes())
+                }
+                Kind::Float32 if let Some(float) = number.exact_f32() => {
+                    column.push_fixed(float.to_le_bytes())
+                }
+                _ => coerce::put(column, kind, manner.unit, Scalar::Number(number), &mut manner.was_cut)?,
+            }
+        }
+        b'"' if matches!(kind, Kind::String) => column.push_string(reader.text()?.as_bytes()),
+        _ => return read_other(reader, column_type, column, manner),
+    }
+    Ok(true)
+}
+
+/// What is met less often.
+fn read_other(
+    reader: &mut Reader<'_>,
+    column_type: &ColumnType,
+    column: &mut Column,
+    manner: &mut Manner,
+) -> Result<bool> {
+    let text;
+    let value = match &column_type.kind {
+        Kind::String => {
+            column.push_string(reader.raw()?.as_bytes());
+            return Ok(true);
+        }
+        Kind::Json | Kind::Array(_) | Kind::Tuple(_) | Kind::Map(_) | Kind::Variant(_) => {
+            compound(reader, column_type, column, manner)?;
+            return Ok(true);
+        }
+        _ => match reader.token()? {
+            Token::Number(number) => Scalar::Number(number),
+            Token::Text(found) => {
+                text = found;
+                Scalar::Text(&text)
+            }
+            Token::Bool(flag) => Scalar::Bool(flag),
+            Token::Null => return Ok(false),
+            Token::List => return Err(does_not_fit("a list")),
+            Token::Object => return Err(does_not_fit("an object")),
+        },
+    };
+    coerce::put(column, &column_type.kind, manner.unit, value, &mut manner.was_cut)?;
+    Ok(true)
+}
+
+/// A value within another one: what is missing there has to be something nevertheless.
+pub fn read_part(
+    reader: Option<&mut Reader<'_>>,
+    column_type: &ColumnType,
+    column: &mut Column,
+    manner: &mut Manner,
+) -> Result<()> {
+    let is_missing = match reader {
+        None => Code::FieldMissing,
+        Some(reader) => match read(reader, column_type, column, manner)? {
+            true => return Ok(()),
+            false => Code::TypeMismatch,
+        },
+    };
+    if column_type.nullable || matches!(column_type.kind, Kind::Variant(_)) {
+        column.push_null();
+    } else if manner.zero_missing {
+        column.push_zero();
+    } else {
+        let name = &column_type.inner_name;
+        let message = match is_missing {
+            Code::FieldMissing => format!("a {name} is required and missing"),
+            _ => format!("null is no {name}"),
+        };
+        return Err(Box::new(Reason::new(is_missing, message)));
+    }
+    Ok(())
+}
+
+/// Columns are made for their types.
+const MADE_FOR_IT: &str = "a column has the shape of its type";
+
+#[inline(never)]
+fn compound(
+    reader: &mut Reader<'_>,
+    column_type: &ColumnType,
+    column: &mut Column,
+    manner: &mut Manner,
+) -> Result<()> {
+    if let Column::Nullable { nulls, values } = column {
+        compound(reader, column_type, values, manner)?;
+        nulls.push(0);
+        return Ok(());
+    }
+    let first = reader.peek()?;
+    match (&column_type.kind, column) {
+        (Kind::Json, column) => {
+            if first != b'{' {
+                return Err(does_not_fit(shape(first)));
+            }
+            check_document(&mut reader.clone())?;
+            column.push_string(reader.raw()?.as_bytes());
+            Ok(())
+        }
+        (Kind::Array(item_type), column @ Column::Array { .. }) => {
+            let Column::Array { items, .. } = column else { unreachable!("{MADE_FOR_IT}") };
+            each_item(reader, first, |reader, _| read_part(Some(reader), item_type, items, manner))?;
+            column.push_end();
+            Ok(())
+        }
+        (Kind::Map(sides), column @ Column::Array { .. }) => {
+            if first != b'{' {
+                return Err(does_not_fit(shape(first)));
+            }
+            let Column::Array { items, .. } = column else { unreachable!("{MADE_FOR_IT}") };
+            let Column::Tuple { parts, rows } = &mut **items else { unreachable!("{MADE_FOR_IT}") };
+            let [keys, values] = parts.as_mut_slice() else { unreachable!("{MADE_FOR_IT}") };
+            let [key_type, value_type] = &**sides;
+            reader.enter()?;
+            let mut is_first = true;
+            while reader.next_member(is_first)? {
+                is_first = false;
+                let key = reader.key()?;
+                coerce::put(keys, &key_type.kind, manner.unit, Scalar::Text(&key), &mut manner.was_cut)?;
+                read_part(Some(reader), value_type, values, manner)?;
+                *rows += 1;
+            }
+            column.push_end();
+            Ok(())
+        }
+        (Kind::Tuple(elements), Column::Tuple { parts, rows }) => {
+            match first {
+                b'[' => {
+                    let count = each_item(reader, first, |reader, at| match elements.get(at) {
+                        Some(element) => {
+                            read_part(Some(reader), &element.column_type, &mut parts[at], manner)
+                        }
+                        None => Err(wrong_length(elements.len())),
+                    })?;
+                    if count < elements.len() {
+                        return Err(wrong_length(elements.len()));
+                    }
+                }
+                b'{' if elements.iter().all(|element| element.name.is_some()) => {
+                    let names = |at: usize| elements.get(at).and_then(|element| element.name.as_deref());
+                    members(reader, elements.len(), names, manner, |reader, at, manner| {
+                        let Element { name, column_type } = &elements[at];
+                        read_part(reader, column_type, &mut parts[at], manner)
+                            .map_err(|reason| within(reason, name.as_deref().unwrap_or_default()))
+                    })?;
+                }
+                other => return Err(does_not_fit(shape(other))),
+            }
+            *rows += 1;
+            Ok(())
+        }
+        (Kind::Variant(types), Column::Variant { which, parts }) => {
+            variant(reader, types, which, parts, manner)
+        }
+        _ => unreachable!("{MADE_FOR_IT}"),
+    }
+}
+
+/// Refuses what ClickHouse would refuse a whole INSERT for: half characters, numbers beyond its types, and keys that are
+/// there twice.
+fn check_document(reader: &mut Reader<'_>) -> Result<()> {
+    match reader.token()? {
+        Token::Number(number) => {
+            let is_integer = number.is_plain();
+            let fits = match number.small() {
+                Some(magnitude) => !number.is_negative() || magnitude <= 1 << 63,
+                None if is_integer => {
+                    number.scaled(0).is_ok_and(|n| n.to_bytes(8, false, number.is_negative()).is_some())
+                }
+                None => number.to_f64().is_finite(),
+            };
+            if fits { Ok(()) } else { Err(beyond(number.text())) }
+        }
+        Token::List => each_item(reader, b'[', |reader, _| check_document(reader)).map(drop),
+        Token::Object => {
+            let mut keys = Vec::new();
+            reader.enter()?;
+            while reader.next_member(keys.is_empty())? {
+                keys.push(reader.key()?);
+                check_document(reader)?;
+            }
+            keys.sort_unstable();
+            match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+                Some(pair) => Err(twice(&pair[0])),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads the items of a list; gives their number.
+fn each_item<'a>(
+    reader: &mut Reader<'a>,
+    first: u8,
+    mut read: impl FnMut(&mut Reader<'a>, usize) -> Result<()>,
+) -> Result<usize> {
+    if first != b'[' {
+        return Err(does_not_fit(shape(first)));
+    }
+    reader.enter()?;
+    let mut count = 0;
+    while reader.next_item(count == 0)? {
+        read(reader, count)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Finds the members of an object by name, and reads them in the order of the names: `None` for one that is not there. Of
+/// duplicates the last counts.
+pub fn members<'a, 'n>(
+    reader: &mut Reader<'a>,
+    count: usize,
+    name: impl Fn(usize) -> Option<&'n str>,
+    manner: &mut Manner,
+    mut read: impl FnMut(Option<&mut Reader<'a>>, usize, &mut Manner) -> Result<()>,
+) -> Result<()> {
+    const NOWHERE: usize = usize::MAX;
+    let base = manner.scratch.len();
+    manner.scratch.resize(base + count, NOWHERE);
+    reader.enter()?;
+    let mut is_first = true;
+    // Where the next member is looked for first: they mostly come in order.
+    let mut expected = 0;
+    while reader.next_member(is_first)? {
+        is_first = false;
+        let key = reader.key()?;
+        let found = match name(expected) == Some(&*key) {
+            true => Some(expected),
+            false => (0..count).find(|at| name(*at) == Some(&*key)),
+        };
+        match found {
+            Some(at) => {
+                manner.scratch[base + at] = reader.position();
+                expected = at + 1;
+            }
+            None if manner.reject_unknown => return Err(unknown_field(&key)),
+            None => {}
+        }
+        reader.skip()?;
+    }
+    for at in 0..count {
+        let mut there = match manner.scratch[base + at] {
+            NOWHERE => None,
+            position => Some(reader.back_at(position)),
+        };
+        read(there.as_mut(), at, manner)?;
+    }
+    manner.scratch.truncate(base);
+    Ok(())
+}
+
+/// The first type that the value fits, from the narrowest on.
+fn variant(
+    reader: &mut Reader<'_>,
+    types: &[ColumnType],
+    which: &mut Vec<u8>,
+    parts: &mut [Column],
+    manner: &mut Manner,
+) -> Result<()> {
+    let first = reader.peek()?;
+    let is_plain = match reader.clone().token()? {
+        Token::Number(number) => number.is_plain(),
+        _ => false,
+    };
+    let start = reader.clone();
+    let mut tried = None;
+    loop {
+        let ranks =
+            types.iter().enumerate().filter_map(|(at, t)| Some((rank(&t.kind, first, is_plain)?, at)));
+        let Some(next) = ranks.filter(|candidate| Some(*candidate) > tried).min() else {
+            return Err(does_not_fit(shape(first)));
+        };
+        tried = Some(next);
+        let at = next.1;
+        let base = manner.scratch.len();
+        parts[at].mark(&mut manner.scratch);
+        let fitted = read(reader, &types[at], &mut parts[at], manner);
+        if let Ok(true) = fitted {
+            manner.scratch.truncate(base);
+            which.push(at as u8);
+            return Ok(());
+        }
+        // What failed inside may have left positions of its own above the marks.
+        parts[at].rewind(&mut &manner.scratch[base..]);
+        manner.scratch.truncate(base);
+        *reader = start.clone();
+    }
+}
+
+/// In which turn a type of a Variant is tried for a value that begins so; never, if it cannot fit.
+fn rank(kind: &Kind, first: u8, is_plain: bool) -> Option<usize> {
+    let rank = match (first, kind) {
+        (b'"', Kind::Uuid | Kind::Ipv4 | Kind::Ipv6 | Kind::Enum8(_) | Kind::Enum16(_)) => 0,
+        (b'"', Kind::Date | Kind::Date32) => 1,
+        (b'"', Kind::DateTime { .. } | Kind::DateTime64 { .. } | Kind::Time { .. }) => 2,
+        (b'"', Kind::FixedString(_)) => 3,
+        (b't' | b'f', Kind::Bool) => 0,
+        (b'{', Kind::Tuple(_)) => 0,
+        (b'{', Kind::Map(_)) => 1,
+        (b'{', Kind::Json) => 2,
+        (b'[', Kind::Tuple(_)) => 0,
+        (b'[', Kind::Array(_)) => 1,
+        // 1 is an integer, 1.0 and 1e0 are floats, where there is a choice.
+        (b'-' | b'0'..=b'9', Kind::Int { bytes, signed }) => {
+            (if is_plain { 0 } else { 100 }) + bytes * 2 + !signed as usize
+        }
+        (b'-' | b'0'..=b'9', Kind::Decimal { .. }) => 80,
+        (b'-' | b'0'..=b'9', Kind::Float64) => 90,
+        (b'-' | b'0'..=b'9', Kind::Float32) => 91,
+        (b'-' | b'0'..=b'9', Kind::BFloat16) => 92,
+        (b'-' | b'0'..=b'9', Kind::DateTime { .. } | Kind::DateTime64 { .. }) => 300,
+        (b'"' | b't' | b'f' | b'{' | b'[' | b'-' | b'0'..=b'9', Kind::String) => 400,
+        _ => return None,
+    };
+    Some(rank)
+}
+
+#[cold]
+pub fn unknown_field(name: &str) -> Box<Reason> {
+    Box::new(Reason::new(Code::UnknownField, format!("no column takes the field {name:?}")))
+}
+
+#[cold]
+fn beyond(number: &str) -> Box<Reason> {
+    let number = number.get(..64).unwrap_or(number);
+    Box::new(Reason::new(Code::OutOfRange, format!("{number} is beyond what a JSON column holds")))
+}
+
+#[cold]
+fn twice(key: &str) -> Box<Reason> {
+    Box::new(Reason::new(
+        Code::TypeMismatch,
+        format!("the key {key:?} is there twice, which a JSON column does not take"),
+    ))
+}
+
+#[cold]
+fn wrong_length(expected: usize) -> Box<Reason> {
+    Box::new(Reason::new(Code::TypeMismatch, format!("a list does not have {expected} items")))
+}
+
+#[cold]
+fn does_not_fit(what: &str) -> Box<Reason> {
+    Box::new(Reason::new(Code::TypeMismatch, format!("{what} does not fit")))
+}
+
+#[cold]
+fn within(reason: Box<Reason>, name: &str) -> Box<Reason> {
+    match reason.code {
+        Code::JsonInvalid => reason,
+        _ => Box::new(Reason { message: format!("{name}: {}", reason.message).into(), ..*reason }),
+    }
+}
+
+/// What a value is that begins so.
+fn shape(first: u8) -> &'static str {
+    match first {
+        b'{' => "an object",
+        b'[' => "a list",
+        b'"' => "a string",
+        b't' | b'f' => "a boolean",
+        b'n' => "null",
+        _ => "a number",
+    }
+}

@@ -1,0 +1,311 @@
+//! The walk over one document, or one element of it: each value goes into its column as it is met.
+//!
+//! A [`Node`] is a place in the document that some column wants, or that lies on the way to one. Telemetry repeats
+//! the order of its keys, so each key is first compared with the one that stood there in the last message.
+
+use super::path::Segment;
+use super::reader::{Reader, Result};
+use super::value::{self, Manner};
+use super::{Missing, Slot};
+use crate::columns::{Column, Kind};
+use crate::dead_letters::{Code, Reason};
+
+#[derive(Debug, Default, Clone)]
+pub struct Node {
+    /// The columns that take the value here: indices into the slots.
+    slots: Vec<usize>,
+    fields: Vec<Field>,
+    items: Vec<(usize, Node)>,
+    /// The columns that the objects of a list here fill together: those of a Nested.
+    nested: Vec<Part>,
+    /// Which of `fields` stood at each position of the last object.
+    order: Vec<usize>,
+    /// The row for which it was met last.
+    met: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Field {
+    name: String,
+    /// `"name":`, as it mostly stands in the document.
+    quoted: Vec<u8>,
+    node: Node,
+}
+
+/// `a` of the column `n.a`.
+#[derive(Debug, Clone)]
+struct Part {
+    name: String,
+    slot: usize,
+}
+
+impl Node {
+    pub fn insert(&mut self, path: &[Segment], slot: usize) {
+        self.at(path).slots.push(slot);
+    }
+
+    /// Makes a place known without a column that wants it.
+    pub fn mention(&mut self, path: &[Segment]) {
+        self.at(path);
+    }
+
+    /// The column `group.part` of a Nested: its values stand in a list of objects at `group`.
+    pub fn nest(&mut self, group: &str, part: &str, slot: usize) {
+        let node = self.at(&[Segment::Field(group.into())]);
+        node.nested.push(Part { name: part.into(), slot });
+    }
+
+    fn at(&mut self, path: &[Segment]) -> &mut Node {
+        let Some((first, rest)) = path.split_first() else { return self };
+        let child = match first {
+            Segment::Field(name) => {
+                let at = self.fields.iter().position(|field| field.name == *name).unwrap_or_else(|| {
+                    let quoted = format!("{}:", serde_json::Value::from(name.as_str()));
+                    self.fields.push(Field {
+                        name: name.clone(),
+                        quoted: quoted.into(),
+                        node: Node::default(),
+                    });
+                    self.fields.len() - 1
+                });
+                &mut self.fields[at].node
+            }
+            Segment::Item(index) => {
+                let at = self.items.iter().position(|(i, _)| i == index).unwrap_or_else(|| {
+                    self.items.push((*index, Node::default()));
+                    self.items.len() - 1
+                });
+                &mut self.items[at].1
+            }
+        };
+        child.at(rest)
+    }
+
+    /// Whether anything wants a list as a whole, or by its items.
+    pub fn takes_lists(&self) -> bool {
+        !self.slots.is_empty() || !self.items.is_empty()
+    }
+
+    /// Whether anything wants the value as a whole.
+    pub fn takes_all(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    fn has_children(&self) -> bool {
+        !self.fields.is_empty() || !self.items.is_empty() || !self.nested.is_empty()
+    }
+
+    /// All columns that are filled from here or below.
+    fn each_slot(&self, f: &mut impl FnMut(usize)) {
+        self.slots.iter().for_each(|slot| f(*slot));
+        self.nested.iter().for_each(|part| f(part.slot));
+        self.fields.iter().for_each(|field| field.node.each_slot(f));
+        self.items.iter().for_each(|(_, node)| node.each_slot(f));
+    }
+}
+
+/// The row under construction.
+pub struct Row<'r> {
+    pub slots: &'r [Slot],
+    pub columns: &'r mut [Column],
+    /// Which columns have their value for this row.
+    pub filled: &'r mut [bool],
+    /// How far the columns were before this row.
+    pub marks: &'r [usize],
+    /// Instead of filling columns, note where their values are.
+    pub places: Option<&'r mut [Option<usize>]>,
+    /// Counts the rows, from 1.
+    pub serial: u64,
+    pub manner: &'r mut Manner,
+    /// Columns for which a time was cut for the first time.
+    pub cut: &'r mut Vec<usize>,
+}
+
+impl Row<'_> {
+    /// Fills a column with the value here, in place of an earlier one: the last of duplicate keys wins.
+    #[inline]
+    pub fn fill(&mut self, slot: usize, reader: &mut Reader<'_>) -> Result<()> {
+        if let Some(places) = &mut self.places {
+            reader.peek()?;
+            places[slot] = Some(reader.position());
+            return reader.skip();
+        }
+        if self.filled[slot] {
+            self.take_back(slot);
+        }
+        let Slot { column_type, unit, .. } = &self.slots[slot];
+        self.manner.unit = *unit;
+        match value::read(reader, column_type, &mut self.columns[slot], self.manner) {
+            Ok(is_there) => self.filled[slot] = is_there,
+            Err(reason) => return Err(self.about(slot, reason)),
+        }
+        if self.manner.was_cut {
+            self.manner.was_cut = false;
+            self.cut.push(slot);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn about(&self, slot: usize, reason: Box<Reason>) -> Box<Reason> {
+        match reason.code {
+            Code::JsonInvalid | Code::UnknownField => reason,
+            _ => Box::new(reason.about(&self.slots[slot].name)),
+        }
+    }
+
+    #[cold]
+    fn take_back(&mut self, slot: usize) {
+        let mut marks = &self.marks[self.slots[slot].marks..];
+        self.columns[slot].rewind(&mut marks);
+        self.filled[slot] = false;
+    }
+
+    /// Forgets what was found at a place, and below it, that is there a second time.
+    #[cold]
+    fn forget(&mut self, node: &Node) {
+        node.each_slot(&mut |slot| match &mut self.places {
+            Some(places) => places[slot] = None,
+            None if self.filled[slot] => self.take_back(slot),
+            None => {}
+        });
+    }
+}
+
+/// Reads a value at a node: into its columns, into its children, or both.
+#[inline]
+pub fn read(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+    match (node.slots.as_slice(), node.has_children()) {
+        ([slot], false) => row.fill(*slot, reader),
+        ([], false) => reader.skip(),
+        _ => read_branch(node, reader, row),
+    }
+}
+
+fn read_branch(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+    if std::mem::replace(&mut node.met, row.serial) == row.serial {
+        row.forget(node);
+    }
+    let first = reader.peek()?;
+    if node.slots.is_empty() {
+        return children(node, first, reader, row);
+    }
+    let start = reader.clone();
+    for at in 0..node.slots.len() {
+        *reader = start.clone();
+        row.fill(node.slots[at], reader)?;
+    }
+    if node.has_children() { children(node, first, &mut start.clone(), row) } else { Ok(()) }
+}
+
+fn children(node: &mut Node, first: u8, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+    match first {
+        b'{' => object(node, reader, row),
+        b'[' if !node.nested.is_empty() && row.places.is_none() => nested(node, reader, row),
+        b'[' => list(node, reader, row),
+        // Anything else means that what is wanted below is missing.
+        _ => reader.skip(),
+    }
+}
+
+fn object(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+    reader.enter()?;
+    let Node { fields, order, .. } = node;
+    let mut position = 0;
+    let mut is_first = true;
+    while reader.next_member(is_first)? {
+        is_first = false;
+        let expected = order.get(position).copied();
+        let field = match expected {
+            Some(expected) if reader.eat(&fields[expected].quoted) => expected,
+            _ => {
+                let key = reader.key()?;
+                let Some(found) = fields.iter().position(|field| field.name == *key) else {
+                    if row.manner.reject_unknown {
+                        return Err(value::unknown_field(&key));
+                    }
+                    reader.skip()?;
+                    continue;
+                };
+                match expected {
+                    Some(_) => order[position] = found,
+                    None if order.len() < fields.len() => order.push(found),
+                    None => {}
+                }
+                found
+            }
+        };
+        position += 1;
+        read(&mut fields[field].node, reader, row)?;
+    }
+    Ok(())
+}
+
+fn list(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+    reader.enter()?;
+    let mut index = 0;
+    while reader.next_item(index == 0)? {
+        match node.items.iter_mut().find(|(i, _)| *i == index) {
+            Some((_, node)) => read(node, reader, row)?,
+            None => reader.skip()?,
+        }
+        index += 1;
+    }
+    Ok(())
+}
+
+/// A list of objects into the columns of a Nested: each column takes the member of its name from each object.
+fn nested(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+    for part in &node.nested {
+        if row.filled[part.slot] {
+            row.take_back(part.slot);
+        }
+    }
+    reader.enter()?;
+    let mut is_first = true;
+    while reader.next_item(is_first)? {
+        is_first = false;
+        if reader.peek()? != b'{' {
+            let message = "a list of objects was expected";
+            return Err(row.about(node.nested[0].slot, Box::new(Reason::new(Code::TypeMismatch, message))));
+        }
+        let Row { slots, columns, manner, .. } = &mut *row;
+        let names = |at: usize| node.nested.get(at).map(|part| part.name.as_str());
+        value::members(reader, node.nested.len(), names, manner, |there, at, manner| {
+            let slot = node.nested[at].slot;
+            let Slot { name, column_type, unit, .. } = &slots[slot];
+            let (Kind::Array(item_type), Column::Array { items, .. }) =
+                (&column_type.kind, &mut columns[slot])
+            else {
+                return Ok(());
+            };
+            manner.unit = *unit;
+            value::read_part(there, item_type, items, manner).map_err(|reason| {
+                if reason.code == Code::JsonInvalid { reason } else { Box::new(reason.about(name)) }
+            })
+        })?;
+    }
+    for part in &node.nested {
+        row.columns[part.slot].push_end();
+        row.filled[part.slot] = true;
+    }
+    Ok(())
+}
+
+/// Gives what is missing in a row what it is to have.
+pub fn complete(slots: &[Slot], columns: &mut [Column], filled: &[bool]) -> Result<()> {
+    for ((slot, column), filled) in slots.iter().zip(columns).zip(filled) {
+        if !filled {
+            match &slot.missing {
+                Missing::Value(value) => column.append(value),
+                Missing::Null => column.push_null(),
+                Missing::Zero | Missing::Flagged(_) => column.push_zero(),
+                Missing::Refused => {
+                    let reason = Reason::new(Code::FieldMissing, "is required and missing");
+                    return Err(Box::new(reason.about(&slot.name)));
+                }
+            }
+        }
+    }
+    Ok(())
+}
