@@ -26,14 +26,16 @@ export class Random {
   }
 
   /**
-   * From `min` to `max`, both included, where `max - min` is below 2^64.
+   * From `min` to `max`, both included.
    *
    * @param {bigint} min
    * @param {bigint} max
    */
   between(min, max) {
-    const wide = (BigInt(this.bits()) << 32n) | BigInt(this.bits())
-    return min + (wide % (max - min + 1n))
+    const count = max - min + 1n
+    let wide = 0n
+    for (let limit = 1n; limit < count; limit <<= 32n) wide = (wide << 32n) | BigInt(this.bits())
+    return min + (wide % count)
   }
 
   chance(probability) {

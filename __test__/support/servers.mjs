@@ -42,11 +42,18 @@ class Servers {
     await this.clickhouse?.remove()
   }
 
-  /** Creates a table of this file's database and returns its name. */
-  async table(columns, { order = 'tuple()' } = {}) {
+  /**
+   * Creates a table of this file's database and returns its name. `settings` are those of the CREATE, `storage` those
+   * of the MergeTree.
+   */
+  async table(columns, { engine = 'MergeTree', order = 'tuple()', settings = {}, storage = {} } = {}) {
     const table = unique('table')
-    await this.command(`CREATE TABLE ${table} (${columns}) ENGINE = MergeTree ORDER BY ${order}
-      SETTINGS non_replicated_deduplication_window = 10000`)
+    const all = Object.entries({ non_replicated_deduplication_window: 10_000, ...storage })
+    await this.command(
+      `CREATE TABLE ${table} (${columns}) ENGINE = ${engine} ORDER BY ${order}
+      SETTINGS ${all.map(([name, value]) => `${name} = ${value}`).join(', ')}`,
+      settings,
+    )
     return table
   }
 
@@ -132,10 +139,16 @@ export async function endPipeline(pipeline) {
   }
 }
 
-/** Waits until the pipeline has received `count` messages and all of them are settled. */
-export async function settled(pipeline, count, { timeoutMs = 30_000 } = {}) {
+/**
+ * Waits until the pipeline has received `count` messages and all of them are settled. Where that takes too long, the
+ * `warnings` it gave may say why.
+ */
+export async function settled(pipeline, count, { timeoutMs = 30_000, warnings = [] } = {}) {
   await received(pipeline, count, { timeoutMs })
-  await pipeline.flush()
+  let isFlushed = false
+  const flushed = pipeline.flush().finally(() => (isFlushed = true))
+  const message = () => `a flush; ${JSON.stringify(pipeline.metrics().messages)} ${JSON.stringify(warnings.slice(-3))}`
+  await Promise.race([flushed, waitFor(() => isFlushed, { timeoutMs, message })])
 }
 
 export async function received(pipeline, count, { timeoutMs = 30_000 } = {}) {

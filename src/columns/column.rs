@@ -202,22 +202,18 @@ impl Column {
         }
     }
 
-    /// The type's zero: 0, the empty string, 1970, the empty array; NULL of a Variant.
+    /// The type's zero: NULL where the column can hold it, else 0, the empty string, 1970, the empty array.
     pub fn push_zero(&mut self) {
         match self {
             Column::Fixed { zero, data, .. } => data.extend_from_slice(zero),
             Column::Strings { .. } => self.push_string(b""),
             Column::Json { .. } => self.push_string(b"{}"),
-            Column::Nullable { nulls, values } => {
-                nulls.push(0);
-                values.push_zero();
-            }
+            Column::Nullable { .. } | Column::Variant { .. } => self.push_null(),
             Column::Array { .. } => self.push_end(),
             Column::Tuple { parts, rows } => {
                 *rows += 1;
                 parts.iter_mut().for_each(Column::push_zero);
             }
-            Column::Variant { .. } => self.push_null(),
         }
     }
 
@@ -411,7 +407,7 @@ mod tests {
         column.push_fixed(7u32.to_le_bytes());
         column.push_null();
         column.push_zero();
-        assert_eq!(encoded(&column), [0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(encoded(&column), [0, 1, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]

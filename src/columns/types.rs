@@ -215,8 +215,6 @@ impl ColumnType {
             "Point" | "Ring" | "LineString" | "Polygon" | "MultiLineString" | "MultiPolygon" | "Geometry" => {
                 name.into()
             }
-            // The paths that the table knows are found by themselves.
-            "JSON" => "JSON".into(),
             _ => wire_name(text.trim(), &kind),
         };
         Ok(ColumnType { kind, nullable: false, inner_name })
@@ -362,7 +360,7 @@ mod tests {
             ("Tuple(a LowCardinality(String), `b c` Point)", "Tuple(`a` String, `b c` Point)"),
             ("Nested(a UInt8, b String)", "Array(Tuple(`a` UInt8, `b` String))"),
             ("Array(Polygon)", "Array(Polygon)"),
-            ("JSON(a.b UInt32, max_dynamic_paths = 8)", "JSON"),
+            ("JSON(a.b UInt32, max_dynamic_paths = 8)", "JSON(a.b UInt32, max_dynamic_paths = 8)"),
             ("Decimal(9, 2)", "Decimal(9, 2)"),
             ("Variant(Array(UInt8), String)", "Variant(Array(UInt8), String)"),
         ] {

@@ -185,8 +185,8 @@ fn put_day(column: &mut Column, kind: &Kind, days: i64) -> Option<()> {
 fn put_duration(column: &mut Column, scale: Option<u32>, nanos: i64, was_cut: &mut bool) -> Option<()> {
     let tick = 10i64.pow(9 - scale.unwrap_or(0));
     let ticks = nanos.div_euclid(tick);
-    // ±999:59:59: <https://clickhouse.com/docs/sql-reference/data-types/time>.
-    if nanos.div_euclid(1_000_000_000).abs() > 3_599_999 {
+    // Up to ±999:59:59 and its fraction: <https://clickhouse.com/docs/sql-reference/data-types/time>.
+    if nanos.abs() >= 3_600_000 * 1_000_000_000 {
         return None;
     }
     match scale {

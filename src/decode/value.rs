@@ -4,6 +4,7 @@
 //! Variant takes the first of its types that the value fits.
 
 use super::coerce::{self, Scalar};
+use super::number::Number;
 use super::reader::{Reader, Result, Token};
 use crate::columns::{Column, ColumnType, Element, Kind};
 use crate::config::Unit;
@@ -197,37 +198,49 @@ fn compound(
     }
 }
 
-/// Refuses what ClickHouse would refuse a whole INSERT for: half characters, numbers beyond its types, and keys that are
-/// there twice.
+/// Refuses what ClickHouse would refuse a whole INSERT for: half characters, numbers beyond its types, and paths that are
+/// there twice, be it as `a.b` or as an object within another.
 fn check_document(reader: &mut Reader<'_>) -> Result<()> {
-    match reader.token()? {
-        Token::Number(number) => {
-            let is_integer = number.is_plain();
-            let fits = match number.small() {
-                Some(magnitude) => !number.is_negative() || magnitude <= 1 << 63,
-                None if is_integer => {
-                    number.scaled(0).is_ok_and(|n| n.to_bytes(8, false, number.is_negative()).is_some())
-                }
-                None => number.to_f64().is_finite(),
-            };
-            if fits { Ok(()) } else { Err(beyond(number.text())) }
-        }
-        Token::List => each_item(reader, b'[', |reader, _| check_document(reader)).map(drop),
-        Token::Object => {
-            let mut keys = Vec::new();
-            reader.enter()?;
-            while reader.next_member(keys.is_empty())? {
-                keys.push(reader.key()?);
-                check_document(reader)?;
-            }
-            keys.sort_unstable();
-            match keys.windows(2).find(|pair| pair[0] == pair[1]) {
-                Some(pair) => Err(twice(&pair[0])),
-                None => Ok(()),
-            }
-        }
-        _ => Ok(()),
+    let mut paths = Vec::new();
+    collect_paths(reader, "", &mut paths)?;
+    paths.sort_unstable();
+    match paths.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(twice(&pair[0])),
+        None => Ok(()),
     }
+}
+
+fn collect_paths(reader: &mut Reader<'_>, path: &str, paths: &mut Vec<String>) -> Result<()> {
+    match reader.token()? {
+        Token::Object => {
+            reader.enter()?;
+            let mut is_first = true;
+            while reader.next_member(is_first)? {
+                is_first = false;
+                let key = reader.key()?;
+                let below = if path.is_empty() { key.into_owned() } else { format!("{path}.{key}") };
+                collect_paths(reader, &below, paths)?;
+            }
+            return Ok(());
+        }
+        // Objects in a list are documents of their own.
+        Token::List => drop(each_item(reader, b'[', |reader, _| check_document(reader))?),
+        Token::Number(number) => check_number(&number)?,
+        Token::Null | Token::Bool(_) | Token::Text(_) => {}
+    }
+    if !path.is_empty() {
+        paths.push(path.into());
+    }
+    Ok(())
+}
+
+fn check_number(number: &Number<'_>) -> Result<()> {
+    let integer = if number.is_plain() { number.scaled(0).ok() } else { None };
+    let fits = match integer {
+        Some(integer) => integer.to_bytes(8, number.is_negative(), number.is_negative()).is_some(),
+        None => !number.is_plain() && number.to_f64().is_finite(),
+    };
+    if fits { Ok(()) } else { Err(beyond(number.text())) }
 }
 
 /// Reads the items of a list; gives their number.
@@ -301,15 +314,10 @@ fn variant(
     manner: &mut Manner,
 ) -> Result<()> {
     let first = reader.peek()?;
-    let is_plain = match reader.clone().token()? {
-        Token::Number(number) => number.is_plain(),
-        _ => false,
-    };
     let start = reader.clone();
     let mut tried = None;
     loop {
-        let ranks =
-            types.iter().enumerate().filter_map(|(at, t)| Some((rank(&t.kind, first, is_plain)?, at)));
+        let ranks = types.iter().enumerate().filter_map(|(at, t)| Some((rank(t, start.clone())?, at)));
         let Some(next) = ranks.filter(|candidate| Some(*candidate) > tried).min() else {
             return Err(does_not_fit(shape(first)));
         };
@@ -330,9 +338,10 @@ fn variant(
     }
 }
 
-/// In which turn a type of a Variant is tried for a value that begins so; never, if it cannot fit.
-fn rank(kind: &Kind, first: u8, is_plain: bool) -> Option<usize> {
-    let rank = match (first, kind) {
+/// In which turn a type of a Variant is tried for the value here; never, if it cannot fit.
+fn rank(column_type: &ColumnType, mut reader: Reader<'_>) -> Option<usize> {
+    let rank = match (reader.peek().ok()?, &column_type.kind) {
+        (b'n', _) if column_type.nullable => 0,
         (b'"', Kind::Uuid | Kind::Ipv4 | Kind::Ipv6 | Kind::Enum8(_) | Kind::Enum16(_)) => 0,
         (b'"', Kind::Date | Kind::Date32) => 1,
         (b'"', Kind::DateTime { .. } | Kind::DateTime64 { .. } | Kind::Time { .. }) => 2,
@@ -342,9 +351,19 @@ fn rank(kind: &Kind, first: u8, is_plain: bool) -> Option<usize> {
         (b'{', Kind::Map(_)) => 1,
         (b'{', Kind::Json) => 2,
         (b'[', Kind::Tuple(_)) => 0,
-        (b'[', Kind::Array(_)) => 1,
+        // As good as it is for the item that fits it least.
+        (first @ b'[', Kind::Array(item_type)) => {
+            let mut least = Some(1);
+            each_item(&mut reader, first, |reader, _| {
+                least = least.zip(rank(item_type, reader.clone())).map(|(least, item)| least.max(item));
+                reader.skip()
+            })
+            .ok()?;
+            least?
+        }
         // 1 is an integer, 1.0 and 1e0 are floats, where there is a choice.
         (b'-' | b'0'..=b'9', Kind::Int { bytes, signed }) => {
+            let is_plain = matches!(reader.token(), Ok(Token::Number(number)) if number.is_plain());
             (if is_plain { 0 } else { 100 }) + bytes * 2 + !signed as usize
         }
         (b'-' | b'0'..=b'9', Kind::Decimal { .. }) => 80,
@@ -353,6 +372,7 @@ fn rank(kind: &Kind, first: u8, is_plain: bool) -> Option<usize> {
         (b'-' | b'0'..=b'9', Kind::BFloat16) => 92,
         (b'-' | b'0'..=b'9', Kind::DateTime { .. } | Kind::DateTime64 { .. }) => 300,
         (b'"' | b't' | b'f' | b'{' | b'[' | b'-' | b'0'..=b'9', Kind::String) => 400,
+        (_, Kind::Variant(_)) => 401,
         _ => return None,
     };
     Some(rank)
@@ -373,7 +393,7 @@ fn beyond(number: &str) -> Box<Reason> {
 fn twice(key: &str) -> Box<Reason> {
     Box::new(Reason::new(
         Code::TypeMismatch,
-        format!("the key {key:?} is there twice, which a JSON column does not take"),
+        format!("the path {key:?} is there twice, which a JSON column does not take"),
     ))
 }
 
