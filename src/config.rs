@@ -120,6 +120,12 @@ pub struct Route {
     pub zero_missing_fields: bool,
 }
 
+impl Route {
+    pub fn reads_user_properties(&self) -> bool {
+        self.columns.iter().any(|(_, source)| matches!(source, ColumnSource::UserProperty(_)))
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Auto,
