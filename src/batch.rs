@@ -1,13 +1,17 @@
 //! Rows on their way into one INSERT.
 //!
-//! A batch keeps, beside its columns, the messages they came from: should ClickHouse refuse the rows, the dead letters
-//! hold the bytes as they arrived. It also carries the acknowledgements it owes and when its messages came.
+//! A batch keeps, beside its columns, the messages they came from: should the table change, they are decoded again, and
+//! should ClickHouse refuse rows, the dead letters hold the bytes as they arrived. It also carries the acknowledgements
+//! it owes and when its messages came.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::columns::Column;
+use crate::intake::Now;
 use crate::ledger::Group;
-use crate::mqtt::Owed;
+use crate::mqtt::{Owed, Properties};
+use crate::plans::Plan;
 
 #[derive(Debug)]
 pub struct Batch {
@@ -15,6 +19,10 @@ pub struct Batch {
     pub route: usize,
     /// The connection to which acknowledgements are owed.
     pub connection: usize,
+    /// Under which the connection was known when the batch was opened.
+    pub client_id: String,
+    /// What the columns were made for.
+    pub plan: Arc<Plan>,
     pub columns: Vec<Column>,
     pub messages: Messages,
     pub owed: Owed,
@@ -44,20 +52,27 @@ impl Batch {
 pub struct Messages {
     bytes: Vec<u8>,
     spans: Vec<Span>,
-    arrivals: Vec<(Instant, u32)>,
+    arrivals: Vec<(Now, u32)>,
 }
 
+/// What lies in `bytes` for one message: topic, properties, payload.
 #[derive(Debug, Clone, Copy)]
 struct Span {
-    topic: u32,
     payload: u32,
+    properties: u32,
+    topic: u16,
+    qos: u8,
+    retain: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
-    pub received_at: Instant,
+    pub received: Now,
     pub topic: &'a [u8],
     pub payload: &'a [u8],
+    pub qos: u8,
+    pub retain: bool,
+    pub properties: Properties<'a>,
 }
 
 impl Messages {
@@ -71,14 +86,22 @@ impl Messages {
     }
 
     #[inline]
-    pub fn push(&mut self, received_at: Instant, topic: &[u8], payload: &[u8]) {
+    pub fn push(&mut self, message: &Message<'_>) {
+        let Message { received, topic, payload, qos, retain, properties } = *message;
         self.bytes.extend_from_slice(topic);
+        self.bytes.extend_from_slice(properties.as_bytes());
         self.bytes.extend_from_slice(payload);
-        // A packet has at most 256 MiB.
-        self.spans.push(Span { topic: topic.len() as u32, payload: payload.len() as u32 });
+        // A topic has at most 64 KiB and a packet 256 MiB.
+        self.spans.push(Span {
+            payload: payload.len() as u32,
+            properties: properties.as_bytes().len() as u32,
+            topic: topic.len() as u16,
+            qos,
+            retain,
+        });
         match self.arrivals.last_mut() {
-            Some((at, count)) if *at == received_at => *count += 1,
-            _ => self.arrivals.push((received_at, 1)),
+            Some((at, count)) if at.instant == received.instant => *count += 1,
+            _ => self.arrivals.push((received, 1)),
         }
     }
 
@@ -95,35 +118,62 @@ impl Messages {
     }
 
     /// When messages came, and how many at once.
-    pub fn arrivals(&self) -> &[(Instant, u32)] {
+    pub fn arrivals(&self) -> &[(Now, u32)] {
         &self.arrivals
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Message<'_>> {
         let times = self.arrivals.iter().flat_map(|(at, count)| std::iter::repeat_n(*at, *count as usize));
         let mut rest = self.bytes.as_slice();
-        self.spans.iter().zip(times).map(move |(span, received_at)| {
-            let (topic, tail) = rest.split_at(span.topic as usize);
-            let (payload, tail) = tail.split_at(span.payload as usize);
+        let mut take = move |len: usize| {
+            let (head, tail) = rest.split_at(len);
             rest = tail;
-            Message { received_at, topic, payload }
+            head
+        };
+        self.spans.iter().zip(times).map(move |(span, received)| Message {
+            received,
+            topic: take(span.topic as usize),
+            properties: Properties::checked(take(span.properties as usize)),
+            payload: take(span.payload as usize),
+            qos: span.qos,
+            retain: span.retain,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn messages_come_back_as_they_went_in() {
-        let (first, second) = (Instant::now(), Instant::now() + std::time::Duration::from_millis(1));
+        let first = Now::read();
+        let second = Now { instant: first.instant + Duration::from_millis(1), ..first };
+        let message = |received, topic, payload, properties, qos, retain| Message {
+            received,
+            topic,
+            payload,
+            qos,
+            retain,
+            properties: Properties::checked(properties),
+        };
+        let sent = [
+            message(first, b"a", b"1", b"", 0, false),
+            message(first, b"b", b"", b"\x01\x01", 1, true),
+            message(second, b"", b"\xff", b"", 1, false),
+        ];
         let mut messages = Messages::default();
-        messages.push(first, b"a", b"1");
-        messages.push(first, b"b", b"");
-        messages.push(second, b"", b"\xff");
-        let back: Vec<_> = messages.iter().map(|m| (m.received_at, m.topic, m.payload)).collect();
-        assert_eq!(back, [(first, &b"a"[..], &b"1"[..]), (first, b"b", b""), (second, b"", b"\xff")]);
-        assert_eq!(messages.arrivals(), [(first, 2), (second, 1)]);
+        for message in &sent {
+            messages.push(message);
+        }
+        assert_eq!(messages.len(), 3);
+        for (back, sent) in messages.iter().zip(&sent) {
+            assert_eq!(back.received.instant, sent.received.instant);
+            assert_eq!((back.topic, back.payload), (sent.topic, sent.payload));
+            assert_eq!((back.qos, back.retain), (sent.qos, sent.retain));
+            assert_eq!(back.properties.as_bytes(), sent.properties.as_bytes());
+        }
     }
 }

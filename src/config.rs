@@ -122,6 +122,12 @@ pub struct Route {
     pub zero_missing_fields: bool,
 }
 
+impl Route {
+    pub fn reads_user_properties(&self) -> bool {
+        self.columns.iter().any(|(_, source)| matches!(source, ColumnSource::UserProperty(_)))
+    }
+}
+
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     #[default]

@@ -6,22 +6,23 @@
 //!    └──▶ skipped
 //! ```
 //!
-//! Each route has a lane: its decoder and the batch that is open. What one read brought is booked once, by
-//! [`Intake::book`].
+//! Each route has a lane: its decoder and the batch that is open. A batch is opened for the table as it is known then.
+//! What one read brought is booked once, by [`Intake::book`].
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::batch::{Batch, Messages};
+use crate::batch::{self, Batch, Messages};
 use crate::columns::Column;
 use crate::config::{AckAfter, Route};
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::decode::{self, Decoder};
 use crate::metrics::add;
 use crate::mqtt::topic::Captures;
-use crate::mqtt::{Owed, Publish, Subscription, is_chosen, subscriptions};
+use crate::mqtt::{Owed, Properties, Publish, Subscription, is_chosen, subscriptions};
+use crate::plans::{Plan, Plans};
 use crate::shared::Shared;
 
 /// When a read was made, on both clocks.
@@ -39,6 +40,7 @@ impl Now {
 
 pub struct Intake {
     shared: Arc<Shared>,
+    plans: Arc<Plans>,
     connection: usize,
     lanes: Vec<Lane>,
     /// To tell the copies of a message apart; empty where there can be none.
@@ -54,6 +56,9 @@ pub struct Intake {
 
 struct Lane {
     route: Route,
+    keeps_properties: bool,
+    /// What the decoder and the columns are made for.
+    plan: Arc<Plan>,
     decoder: Decoder,
     batch: Option<Batch>,
     /// Empty, with room for about as much as the last batch had: the next one is made of these.
@@ -80,7 +85,7 @@ impl Intake {
     pub fn new(
         shared: Arc<Shared>,
         connection: usize,
-        decoders: Vec<Decoder>,
+        plans: Arc<Plans>,
         batches: Sender<Batch>,
         letters: Sender<Letters>,
     ) -> Intake {
@@ -88,15 +93,8 @@ impl Intake {
             .config
             .routes
             .iter()
-            .zip(decoders)
-            .map(|(route, decoder)| Lane {
-                route: route.clone(),
-                columns: decoder.columns(),
-                decoder,
-                messages: Messages::default(),
-                batch: None,
-                due: false,
-            })
+            .enumerate()
+            .map(|(at, route)| Lane::new(route.clone(), plans.latest(at)))
             .collect();
         let mut subscriptions = subscriptions(&shared.config);
         if subscriptions.len() == 1 {
@@ -104,6 +102,7 @@ impl Intake {
         }
         Intake {
             shared,
+            plans,
             connection,
             lanes,
             subscriptions,
@@ -144,10 +143,15 @@ impl Intake {
         };
 
         let lane = &mut self.lanes[at];
+        if lane.batch.is_none() && self.plans.generation(at) != lane.plan.generation {
+            lane.adopt(self.plans.latest(at));
+        }
         let batch = lane.batch.get_or_insert_with(|| Batch {
             group: self.shared.ledger.open(),
             route: at,
             connection: self.connection,
+            client_id: client_id.into(),
+            plan: lane.plan.clone(),
             columns: std::mem::take(&mut lane.columns),
             messages: std::mem::take(&mut lane.messages),
             owed: Owed::default(),
@@ -170,7 +174,14 @@ impl Intake {
                 if lane.decoder.has_cut() {
                     warn_of_cut(&self.shared, &lane.route.table, lane.decoder.take_cut());
                 }
-                batch.messages.push(now.instant, publish.topic, publish.payload);
+                batch.messages.push(&batch::Message {
+                    received: now,
+                    topic: publish.topic,
+                    payload: publish.payload,
+                    qos: publish.qos,
+                    retain: publish.retain,
+                    properties: if lane.keeps_properties { publish.properties } else { Properties::NONE },
+                });
                 if let Some(sequence) = sequence {
                     match self.shared.config.mqtt.ack_after {
                         AckAfter::Receive => self.paid.add(sequence),
@@ -344,6 +355,30 @@ impl Intake {
     /// Whether a batch that is due waits for the sinks to have room.
     pub fn is_sealing(&self) -> bool {
         self.lanes.iter().any(|lane| lane.due)
+    }
+}
+
+impl Lane {
+    fn new(route: Route, plan: Arc<Plan>) -> Lane {
+        let decoder = plan.decoder(&route);
+        Lane {
+            keeps_properties: route.reads_user_properties(),
+            columns: decoder.columns(),
+            messages: Messages::default(),
+            batch: None,
+            due: false,
+            route,
+            plan,
+            decoder,
+        }
+    }
+
+    /// Decodes for another plan from now on.
+    #[cold]
+    fn adopt(&mut self, plan: Arc<Plan>) {
+        self.decoder = plan.decoder(&self.route);
+        self.columns = self.decoder.columns();
+        self.plan = plan;
     }
 }
 

@@ -31,5 +31,6 @@ pub mod metrics;
 pub mod mqtt;
 mod node;
 pub mod pipeline;
+pub mod plans;
 pub mod shared;
 pub mod sink;

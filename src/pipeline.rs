@@ -22,7 +22,6 @@ use crate::backoff::random_bits;
 use crate::config::{Config, Route};
 use crate::dead_letters::Letters;
 use crate::dead_letters::writer::{self, Store, Writer};
-use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::events::{Event, Listener};
 use crate::intake::Intake;
@@ -30,10 +29,11 @@ use crate::metrics::{Metrics, Rates};
 use crate::mqtt::connection::{Command, Connection};
 use crate::mqtt::session::Session;
 use crate::mqtt::{is_ambiguous, subscriptions};
+use crate::plans::{self, Plans};
 use crate::shared::Shared;
 use crate::sink::client::clients;
 use crate::sink::tables::{Inspector, Table};
-use crate::sink::worker::{Servers, Target, Worker};
+use crate::sink::worker::{Servers, Worker};
 
 /// Sealed batches that may wait for a worker. The memory ceiling is what bounds them; this only keeps tiny batches
 /// from piling up without end.
@@ -163,19 +163,7 @@ impl Pipeline {
             }
         })?;
 
-        let mut decoders = Vec::new();
-        let mut targets = Vec::new();
-        for (i, (route, table)) in routes.iter().zip(&tables).enumerate() {
-            let path = format!("routes[{i}]");
-            let decoder = Decoder::new(&path, route, &table.columns)?;
-            targets.push(Target {
-                table: route.table.clone(),
-                sql: table.insert_sql(decoder.heads()),
-                heads: decoder.heads().to_vec(),
-            });
-            decoders.push(decoder);
-        }
-        let targets = Arc::new(targets);
+        let plans = Arc::new(Plans::new(routes, tables, Instant::now())?);
         let token_prefix = format!("{}-{:016x}", shared.config.name, random_bits());
 
         let (batch_sender, batches) = crossbeam_channel::bounded(QUEUE);
@@ -189,18 +177,18 @@ impl Pipeline {
         let filters =
             subscriptions(&shared.config).into_iter().map(|subscription| subscription.filter).collect();
         let session = Session::new(mqtt, client_id, filters, Instant::now());
-        let intake = Intake::new(shared.clone(), 0, decoders, batch_sender, letter_sender.clone());
+        let intake = Intake::new(shared.clone(), 0, plans.clone(), batch_sender, letter_sender.clone());
         let connection = Connection::new(shared.clone(), session, intake, commands, ready_sender);
         let connections = vec![self.spawn("mqtt", async move || connection.run().await)?];
 
         let mut workers = Vec::new();
         for i in 0..clickhouse.max_in_flight {
-            let (shared, targets, batches) = (shared.clone(), targets.clone(), batches.clone());
+            let (shared, plans, batches) = (shared.clone(), plans.clone(), batches.clone());
             let (letters, token_prefix) = (letter_sender.clone(), token_prefix.clone());
             workers.push(self.spawn("insert", async move || {
                 let config = &shared.config.clickhouse;
                 let servers = Servers::new(clients(config), &config.urls, i);
-                Worker { shared, targets, servers, batches, letters, token_prefix }.run().await;
+                Worker { shared, plans, servers, batches, letters, token_prefix }.run().await;
             })?);
         }
         drop(letter_sender);
@@ -235,7 +223,7 @@ impl Pipeline {
         tokio::time::timeout(clickhouse.request_timeout, async {
             let mut tables = Vec::new();
             for (i, route) in routes.iter().enumerate() {
-                let table = inspector.table(&format!("routes[{i}]"), route).await?;
+                let table = inspector.table(&plans::path(i), route).await?;
                 if !table.deduplicates {
                     self.shared.warn(
                         "DEDUPLICATION_OFF",

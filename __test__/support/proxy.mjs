@@ -1,4 +1,5 @@
-// A TCP proxy before a server, to play what networks do: answers that are lost, connections that end halfway.
+// A TCP proxy before ClickHouse, to play what networks do, and to count what is asked: answers that are lost, connections
+// that end halfway.
 
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
@@ -14,6 +15,8 @@ export async function startProxy(t, port) {
 class Proxy {
   /** How many answers were lost so far. */
   lost = 0
+  /** How many INSERTs were attempted so far. */
+  inserts = 0
 
   #target
   #server
@@ -31,7 +34,7 @@ class Proxy {
     this.port = this.#server.address().port
   }
 
-  /** The next `count` answers are lost: the server did what it was asked, and the connection ends. */
+  /** The answers to the next `count` INSERTs are lost: the server did what it was asked, and the connection ends. */
   loseAnswers(count) {
     this.#toLose = count
   }
@@ -52,9 +55,15 @@ class Proxy {
         server.destroy()
       })
     }
+    let isInsert = false
+    client.on('data', (data) => {
+      const request = /^POST \S+/.exec(data.toString('latin1'))
+      if (request) isInsert = /query=INSERT/.test(request[0])
+      if (request && isInsert) this.inserts++
+    })
     client.pipe(server)
     server.on('data', (data) => {
-      if (this.#toLose > 0) {
+      if (isInsert && this.#toLose > 0) {
         this.#toLose--
         this.lost++
         client.destroy()

@@ -220,6 +220,11 @@ impl ColumnType {
         Ok(ColumnType { kind, nullable: false, inner_name })
     }
 
+    /// Whether ClickHouse has to convert what a block carries: a Variant into a Dynamic.
+    pub fn is_converted(&self) -> bool {
+        self.inner_name.contains(DYNAMIC)
+    }
+
     /// The name under which a block carries it.
     pub fn wire_name(&self) -> String {
         if self.nullable { format!("Nullable({})", self.inner_name) } else { self.inner_name.clone() }

@@ -26,8 +26,9 @@ use crate::events::Event;
 use crate::memory::Held;
 use crate::metrics::add;
 use crate::shared::Shared;
-use crate::sink::request::Insert;
-use crate::sink::worker::{Outcome, Servers, deliver};
+use crate::sink::delivery::{Outcome, deliver};
+use crate::sink::request::{Insert, Views};
+use crate::sink::worker::Servers;
 
 pub enum Store {
     /// Nowhere: the event is all there is.
@@ -85,15 +86,16 @@ impl Writer {
             Store::Table { name, servers } => {
                 let token = format!("{}-letters-{}", self.token_prefix, letters.group);
                 let sql = insert_sql(name);
-                let insert = Insert { sql: &sql, block: encode(&letters.letters), token: &token };
+                let block = encode(&letters.letters);
+                let insert = Insert { sql: &sql, block, token: &token, views: Views::Filled };
                 match deliver(&self.shared, servers, &insert, name).await {
                     Outcome::Confirmed => true,
                     Outcome::Cancelled => false,
-                    Outcome::Refused(reason) => {
+                    Outcome::Refused(error) => {
                         // The one place where a letter can end as an event alone: nothing else is left to try.
                         self.shared.warn(
                             "DEAD_LETTERS_REFUSED",
-                            format!("{name} does not take dead letters: {reason}"),
+                            format!("{name} does not take dead letters: {error}"),
                         );
                         true
                     }

@@ -108,6 +108,15 @@ impl<'a> Properties<'a> {
         Ok(Properties(bytes))
     }
 
+    /// Bytes that were checked before.
+    pub fn checked(bytes: &'a [u8]) -> Self {
+        Properties(bytes)
+    }
+
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
     /// The first user property of that name, if its value is UTF-8.
     pub fn user(self, key: &str) -> Option<&'a str> {
         let value = self.iter().find_map(|property| match property {

@@ -20,8 +20,10 @@ pub enum Verdict {
     Retry,
     /// Somebody has to mend something: the same, but not often.
     RetrySlowly,
-    /// The rows themselves cannot be inserted.
+    /// The rows themselves cannot be inserted; none of them is in the table.
     Refused,
+    /// A materialized view cannot take the rows. The table and other views behind it may have stored them.
+    RefusedByView,
 }
 
 pub fn classify(url: &str, error: clickhouse::error::Error) -> Failure {
@@ -30,6 +32,7 @@ pub fn classify(url: &str, error: clickhouse::error::Error) -> Failure {
         && let Some(code) = exception_code(text)
     {
         let verdict = match code {
+            code if DATA.contains(&code) && text.contains(VIEW) => Verdict::RefusedByView,
             code if DATA.contains(&code) => Verdict::Refused,
             code if MISTAKES.contains(&code) => Verdict::RetrySlowly,
             _ => Verdict::Retry,
@@ -43,28 +46,32 @@ pub fn classify(url: &str, error: clickhouse::error::Error) -> Failure {
     Failure { error: Error::ClickHouseUnreachable { url: url.into(), message: chain(&error) }, verdict }
 }
 
+/// ClickHouse's codes do not tell whether the table or a view behind it is at fault; its text does.
+const VIEW: &str = "while pushing to view ";
+
 /// The error of a request that is not an INSERT of rows.
 pub fn error(url: &str, error: clickhouse::error::Error) -> Error {
     classify(url, error).error
 }
 
 /// The rows are at fault.
-const DATA: [u32; 21] = [
+const DATA: [u32; 22] = [
     6,   // CANNOT_PARSE_TEXT
     26,  // CANNOT_PARSE_QUOTED_STRING
     27,  // CANNOT_PARSE_INPUT_ASSERTION_FAILED
     33,  // CANNOT_READ_ALL_DATA
     38,  // CANNOT_PARSE_DATE
     41,  // CANNOT_PARSE_DATETIME
-    53,  // TYPE_MISMATCH
     69,  // ARGUMENT_OUT_OF_BOUND
     70,  // CANNOT_CONVERT_TYPE
     72,  // CANNOT_PARSE_NUMBER
     117, // INCORRECT_DATA
     131, // TOO_LARGE_STRING_SIZE
     153, // ILLEGAL_DIVISION
+    190, // SIZES_OF_ARRAYS_DONT_MATCH
     321, // VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
     349, // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+    376, // CANNOT_PARSE_UUID
     395, // FUNCTION_THROW_IF_VALUE_IS_NON_ZERO
     407, // DECIMAL_OVERFLOW
     469, // VIOLATED_CONSTRAINT
@@ -74,9 +81,12 @@ const DATA: [u32; 21] = [
 ];
 
 /// Mistakes of an operator that may be mended while we keep the rows.
-const MISTAKES: [u32; 15] = [
+const MISTAKES: [u32; 18] = [
+    8,   // THERE_IS_NO_COLUMN
     10,  // NOT_FOUND_COLUMN_IN_BLOCK
     16,  // NO_SUCH_COLUMN_IN_TABLE
+    44,  // ILLEGAL_COLUMN
+    53,  // TYPE_MISMATCH: a column was of another type when the block was made
     60,  // UNKNOWN_TABLE
     81,  // UNKNOWN_DATABASE
     115, // UNKNOWN_SETTING
@@ -132,6 +142,11 @@ mod tests {
     #[test]
     fn only_the_datas_own_faults_are_refused() {
         assert_eq!(verdict("Code: 469. DB::Exception: Constraint `c` is violated"), Verdict::Refused);
+        assert_eq!(
+            verdict("Code: 395. DB::Exception: five: while pushing to view default.v"),
+            Verdict::RefusedByView
+        );
+        assert_eq!(verdict("Code: 53. DB::Exception: Cannot convert: UInt32 to UInt8"), Verdict::RetrySlowly);
         assert_eq!(verdict("Code: 60. DB::Exception: Table default.t does not exist"), Verdict::RetrySlowly);
         assert_eq!(verdict("Code: 252. DB::Exception: Too many parts"), Verdict::Retry);
         assert_eq!(verdict("Code: 424242. DB::Exception: Something new"), Verdict::Retry);

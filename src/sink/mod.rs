@@ -1,10 +1,14 @@
 //! Batches into ClickHouse.
 //!
-//! [`tables`] asks at start what the tables are like; [`worker`] then inserts batch after batch, one thread per INSERT
-//! in flight; [`request`] is one attempt and [`answer`] says what its outcome means.
+//! [`tables`] asks what the tables are like; [`worker`] then inserts batch after batch, one thread per INSERT in flight.
+//! A [`part`] of a batch is what one INSERT carries, [`delivery`] attempts it, [`request`] is one attempt and [`answer`]
+//! says what its outcome means. [`halving`] finds the messages that ClickHouse refuses.
 
 pub mod answer;
 pub mod client;
+pub mod delivery;
+mod halving;
+mod part;
 pub mod request;
 pub mod tables;
 pub mod worker;

@@ -16,6 +16,31 @@ pub struct Insert<'a> {
     pub block: Bytes,
     /// Tells ClickHouse that two attempts are the same INSERT.
     pub token: &'a str,
+    pub views: Views,
+}
+
+/// What the materialized views behind the table do with an INSERT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Views {
+    /// They are filled.
+    Filled,
+    /// They get nothing, and what they would refuse is of no interest: the rows are in the table afterwards.
+    Empty,
+    /// They compute everything and store nothing: the answer says whether they would take the rows.
+    Tried,
+}
+
+impl Views {
+    /// A view that skips more rows than there are has an empty result, and an empty result neither reaches its table nor
+    /// uses up the token there. That ClickHouse computes the rows before it skips them is tested, not documented.
+    fn settings(self) -> &'static [(&'static str, &'static str)] {
+        const SKIP: (&str, &str) = ("offset", "1000000000000");
+        match self {
+            Views::Filled => &[],
+            Views::Empty => &[SKIP, ("materialized_views_ignore_errors", "1")],
+            Views::Tried => &[SKIP],
+        }
+    }
 }
 
 impl Insert<'_> {
@@ -38,6 +63,9 @@ impl Insert<'_> {
         insert = insert.with_setting("database", &config.database);
         for (name, value) in &config.settings {
             insert = insert.with_setting(name, value);
+        }
+        for (name, value) in self.views.settings() {
+            insert = insert.with_setting(*name, *value);
         }
         insert = insert.with_setting("insert_deduplication_token", self.token);
 
@@ -77,8 +105,9 @@ const SETTINGS: [(&str, &str); 8] = [
     // `tables` fills through a SELECT.
     ("input_format_null_as_default", "1"),
     ("insert_null_as_default", "1"),
-    // A String block into a LowCardinality(String) column.
-    ("input_format_native_allow_types_conversion", "1"),
+    // A column whose type has changed is an error, and its rows are decoded again: ClickHouse would wrap numbers around.
+    // A String block into a LowCardinality(String) column needs no conversion in this sense.
+    ("input_format_native_allow_types_conversion", "0"),
     // A Distributed table confirms what is on its shards, not what it means to send there. This is the name that
     // older servers know too.
     ("insert_distributed_sync", "1"),

@@ -1,4 +1,4 @@
-//! What the tables are like: asked once, at start.
+//! What the tables are like: asked at start, and now and then again.
 
 use clickhouse::Client;
 use serde::Deserialize;
@@ -14,12 +14,19 @@ use crate::error::{Error, Result};
 pub struct Table {
     database: String,
     name: String,
+    /// The server's time zone.
+    zone: String,
+    /// All columns, as ClickHouse describes them.
+    described: Vec<ColumnRow>,
+    /// Those that are filled.
     pub columns: Vec<TableColumn>,
     /// Whether ClickHouse recognises an INSERT that is made again.
     pub deduplicates: bool,
+    /// Whether rows that a view refused can be told apart without storing any twice.
+    pub divides: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct ColumnRow {
     name: String,
     #[serde(rename = "type")]
@@ -69,23 +76,53 @@ impl Inspector {
         Err(first_error.unwrap_or_else(|| Error::config("clickhouse.url", "is required")))
     }
 
+    /// Asks a server that has answered before about a table that is known.
+    pub fn again(client: &Client, url: &str, database: &str, table: &Table) -> Inspector {
+        Inspector {
+            client: client.clone(),
+            url: url.into(),
+            zone: table.zone.clone(),
+            database: database.into(),
+        }
+    }
+
     /// Reads the columns that a route can fill. `path` is the route's, such as `routes[0]`.
     pub async fn table(&self, path: &str, route: &Route) -> Result<Table> {
+        let described = self.describe(&route.table).await?;
+        self.complete(path, route, described, None).await
+    }
+
+    /// The table, if it is not any more as it was.
+    pub async fn changed_table(&self, path: &str, route: &Route, before: &Table) -> Result<Option<Table>> {
+        let described = self.describe(&route.table).await?;
+        if described == before.described {
+            return Ok(None);
+        }
+        self.complete(path, route, described, Some(before)).await.map(Some)
+    }
+
+    async fn describe(&self, table: &str) -> Result<Vec<ColumnRow>> {
+        let (database, name) = self.split(table);
+        let sql = "SELECT name, type, default_kind, default_expression FROM system.columns WHERE database = ? AND table = ? ORDER BY position";
+        self.rows(sql, &[database, name]).await
+    }
+
+    async fn complete(
+        &self,
+        path: &str,
+        route: &Route,
+        described: Vec<ColumnRow>,
+        before: Option<&Table>,
+    ) -> Result<Table> {
         let (database, name) = self.split(&route.table);
-        let columns: Vec<ColumnRow> = self
-            .rows(
-                "SELECT name, type, default_kind, default_expression FROM system.columns WHERE database = ? AND table = ? ORDER BY position",
-                &[database, name],
-            )
-            .await?;
-        if columns.is_empty() {
+        if described.is_empty() {
             return Err(Error::TableNotFound {
                 path: format!("{path}.table"),
                 table: format!("{database}.{name}"),
             });
         }
         let mut known = Vec::new();
-        for column in columns {
+        for column in described.clone() {
             // MATERIALIZED and ALIAS columns are computed, EPHEMERAL ones are not kept: none is ours to send.
             let default = match column.default_kind.as_str() {
                 "" => None,
@@ -94,9 +131,11 @@ impl Inspector {
             };
             match ColumnType::parse(&column.column_type, &self.zone) {
                 Ok(column_type) => known.push(TableColumn { name: column.name, column_type, default }),
-                // Nothing has to be sent for a column with a DEFAULT that nobody mapped.
+                // Nothing has to be sent for a column with a DEFAULT that nobody mapped. Of a table that has changed, what
+                // was filled must not get lost, and what is new must not stop the stream.
                 Err(_)
-                    if default.is_some() && !route.columns.iter().any(|(name, _)| *name == column.name) => {}
+                    if before.map_or(default.is_some(), |table| !table.fills(&column.name))
+                        && !route.columns.iter().any(|(name, _)| *name == column.name) => {}
                 Err(advice) => {
                     return Err(Error::ColumnUnsupported {
                         path: format!("{path}.columns.{}", column.name),
@@ -120,19 +159,24 @@ impl Inspector {
                 &[database, name],
             )
             .await?;
-        Ok(Table {
+        let engine = engines.first();
+        let mut table = Table {
             database: database.into(),
             name: name.into(),
+            zone: self.zone.clone(),
+            described,
             columns: known,
-            deduplicates: engines.first().is_none_or(deduplicates),
-        })
+            deduplicates: engine.is_none_or(deduplicates),
+            divides: false,
+        };
+        table.divides = engine.is_some_and(keeps_once) && !table.is_filled_by_select();
+        Ok(table)
     }
 
     /// Checks that a table has these columns. `path` is that of the option which names the table.
     pub async fn check(&self, path: &str, table: &str, columns: impl Iterator<Item = &str>) -> Result<()> {
         let (database, name) = self.split(table);
-        let sql = "SELECT name, type, default_kind, default_expression FROM system.columns WHERE database = ? AND table = ?";
-        let there: Vec<ColumnRow> = self.rows(sql, &[database, name]).await?;
+        let there = self.describe(table).await?;
         for column in columns {
             if !there.iter().any(|c| c.name == column) {
                 return Err(Error::ColumnNotFound {
@@ -166,17 +210,61 @@ impl Inspector {
 }
 
 impl Table {
-    /// The INSERT statement for blocks that declare `heads`: the names and types of this table's columns, in order.
-    ///
+    fn fills(&self, column: &str) -> bool {
+        self.columns.iter().any(|c| c.name == column)
+    }
+
+    pub fn is_like(&self, other: &Table) -> bool {
+        self.described == other.described
+    }
+
+    /// What is different from `before`, for people to read.
+    pub fn changes_since(&self, before: &Table) -> String {
+        let mut changes = Vec::new();
+        for old in &before.described {
+            let ColumnRow { name, .. } = old;
+            match self.described.iter().find(|new| new.name == *name) {
+                None => changes.push(format!("{name} is gone")),
+                Some(new) if new != old => changes.push(format!("{name} was {old} and is {new}")),
+                Some(_) => {}
+            }
+        }
+        for new in
+            self.described.iter().filter(|new| !before.described.iter().any(|old| old.name == new.name))
+        {
+            let ColumnRow { name, default_kind, .. } = new;
+            let consequence = match self.columns.iter().find(|column| column.name == *name) {
+                Some(column) if column.default.is_none() && !column.column_type.nullable => {
+                    ", and is required: messages without it become dead letters unless missingFields says otherwise"
+                }
+                None if default_kind.is_empty() || default_kind == "DEFAULT" => {
+                    ", a type that is not supported: it is left to ClickHouse"
+                }
+                _ => "",
+            };
+            changes.push(format!("{name} is new, {new}{consequence}"));
+        }
+        if changes.is_empty() { "the order of its columns".into() } else { changes.join("; ") }
+    }
+
     /// ClickHouse computes the DEFAULT of a column that gets NULL, unless the column can hold NULL itself. A table with
     /// such a column is filled through a SELECT that puts the expression in place of NULL.
-    pub fn insert_sql(&self, heads: &[(String, String)]) -> String {
-        let names = self.columns.iter().map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
-        let into = format!("INSERT INTO {}.{} ({names})", quote(&self.database), quote(&self.name));
-        let is_computed_here = |column: &TableColumn| {
+    fn is_filled_by_select(&self) -> bool {
+        let is_computed = |column: &TableColumn| {
             column.default.is_some() && (column.column_type.nullable || column.missing_flag().is_some())
         };
-        if !self.columns.iter().any(is_computed_here) {
+        self.columns.iter().any(is_computed)
+    }
+
+    /// The INSERT statement for blocks that declare `heads`: the names and types of this table's columns, in order.
+    pub fn insert_sql(&self, heads: &[(String, String)]) -> String {
+        let names = self.columns.iter().map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
+        let settings = match self.columns.iter().any(|column| column.column_type.is_converted()) {
+            true => " SETTINGS input_format_native_allow_types_conversion = 1",
+            false => "",
+        };
+        let into = format!("INSERT INTO {}.{} ({names}){settings}", quote(&self.database), quote(&self.name));
+        if !self.is_filled_by_select() {
             return format!("{into} FORMAT Native");
         }
         let values = self.columns.iter().map(|column| {
@@ -197,6 +285,16 @@ impl Table {
     }
 }
 
+impl std::fmt::Display for ColumnRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.column_type)?;
+        match self.default_kind.as_str() {
+            "" => Ok(()),
+            kind => write!(f, " {kind} {}", self.default_expression),
+        }
+    }
+}
+
 /// A plain MergeTree forgets what it inserted unless it is told to remember; a Replicated one remembers; other
 /// engines are not ours to judge.
 fn deduplicates(engine: &EngineRow) -> bool {
@@ -211,6 +309,12 @@ fn deduplicates(engine: &EngineRow) -> bool {
         None => engine.server_window.clone(),
     };
     window.parse::<u64>().is_ok_and(|window| window > 0)
+}
+
+/// Whether what is sent under the token of an earlier INSERT is certainly not stored again. Where that is not known, as
+/// behind a `Distributed` table, it is not relied on.
+fn keeps_once(engine: &EngineRow) -> bool {
+    engine.engine == "Null" || (engine.engine.ends_with("MergeTree") && deduplicates(engine))
 }
 
 async fn rows<T: for<'de> Deserialize<'de>>(
@@ -270,8 +374,11 @@ mod tests {
         let mut table = Table {
             database: "d".into(),
             name: "t".into(),
+            zone: "UTC".into(),
+            described: Vec::new(),
             columns: vec![column("a", "DateTime('UTC')", None), column("b", "Int8", Some("7"))],
             deduplicates: true,
+            divides: true,
         };
         assert_eq!(table.insert_sql(&heads), "INSERT INTO `d`.`t` (`a`, `b`) FORMAT Native");
         table.columns[1] = column("b", "Nullable(Int8)", Some("7"));
