@@ -287,6 +287,8 @@ export interface DeadLetter {
   /** The place in `routes`, or -1 where none takes the topic. */
   route: number
   topic: string
+  /** The topic as it came, where it is not UTF-8; `topic` then has `\ufffd` in place of what could not be read. */
+  topicBytes?: Buffer
   payload: Buffer
   /**
    * `JSON_INVALID`, `NOT_AN_OBJECT`, `FIELD_MISSING`, `TYPE_MISMATCH`, `OUT_OF_RANGE`, `UNKNOWN_FIELD`, `NO_ROUTE`,

@@ -3,9 +3,10 @@
 //! A batch keeps, beside its columns, the messages they came from: should ClickHouse refuse the rows, the dead letters
 //! hold the bytes as they arrived. It also carries the acknowledgements it owes and when its messages came.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::columns::Column;
+use crate::intake::Now;
 use crate::ledger::Group;
 use crate::mqtt::Owed;
 
@@ -44,7 +45,7 @@ impl Batch {
 pub struct Messages {
     bytes: Vec<u8>,
     spans: Vec<Span>,
-    arrivals: Vec<(Instant, u32)>,
+    arrivals: Vec<(Now, u32)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +56,7 @@ struct Span {
 
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
-    pub received_at: Instant,
+    pub received_at: SystemTime,
     pub topic: &'a [u8],
     pub payload: &'a [u8],
 }
@@ -71,7 +72,7 @@ impl Messages {
     }
 
     #[inline]
-    pub fn push(&mut self, received_at: Instant, topic: &[u8], payload: &[u8]) {
+    pub fn push(&mut self, received_at: Now, topic: &[u8], payload: &[u8]) {
         self.bytes.extend_from_slice(topic);
         self.bytes.extend_from_slice(payload);
         // A packet has at most 256 MiB.
@@ -91,16 +92,19 @@ impl Messages {
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes.len() + size_of::<Span>() * self.spans.len()
+        self.bytes.len()
+            + size_of::<Span>() * self.spans.len()
+            + size_of::<(Now, u32)>() * self.arrivals.len()
     }
 
     /// When messages came, and how many at once.
-    pub fn arrivals(&self) -> &[(Instant, u32)] {
+    pub fn arrivals(&self) -> &[(Now, u32)] {
         &self.arrivals
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Message<'_>> {
-        let times = self.arrivals.iter().flat_map(|(at, count)| std::iter::repeat_n(*at, *count as usize));
+        let times =
+            self.arrivals.iter().flat_map(|(at, count)| std::iter::repeat_n(at.system, *count as usize));
         let mut rest = self.bytes.as_slice();
         self.spans.iter().zip(times).map(move |(span, received_at)| {
             let (topic, tail) = rest.split_at(span.topic as usize);
@@ -117,13 +121,17 @@ mod tests {
 
     #[test]
     fn messages_come_back_as_they_went_in() {
-        let (first, second) = (Instant::now(), Instant::now() + std::time::Duration::from_millis(1));
+        let first = Now::read();
+        let second = Now { system: first.system + std::time::Duration::from_millis(1), ..first };
         let mut messages = Messages::default();
         messages.push(first, b"a", b"1");
         messages.push(first, b"b", b"");
         messages.push(second, b"", b"\xff");
         let back: Vec<_> = messages.iter().map(|m| (m.received_at, m.topic, m.payload)).collect();
-        assert_eq!(back, [(first, &b"a"[..], &b"1"[..]), (first, b"b", b""), (second, b"", b"\xff")]);
+        assert_eq!(
+            back,
+            [(first.system, &b"a"[..], &b"1"[..]), (first.system, b"b", b""), (second.system, b"", b"\xff")]
+        );
         assert_eq!(messages.arrivals(), [(first, 2), (second, 1)]);
     }
 }

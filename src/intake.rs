@@ -25,7 +25,7 @@ use crate::mqtt::{Owed, Publish, Subscription, is_chosen, subscriptions};
 use crate::shared::Shared;
 
 /// When a read was made, on both clocks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     pub instant: Instant,
     pub system: SystemTime,
@@ -166,7 +166,7 @@ impl Intake {
         match lane.decoder.append(&message, &mut batch.columns) {
             Ok(()) => {
                 self.tally.rows += 1;
-                batch.messages.push(now.instant, publish.topic, publish.payload);
+                batch.messages.push(now, publish.topic, publish.payload);
                 if let Some(sequence) = sequence {
                     match self.shared.config.mqtt.ack_after {
                         AckAfter::Receive => self.paid.add(sequence),
@@ -189,12 +189,17 @@ impl Intake {
 
     /// A message whose payload was passed over.
     pub fn accept_too_large(&mut self, topic: &[u8], packet_bytes: usize, sequence: Option<u64>, now: Now) {
-        self.tally.received += 1;
         let limit = self.shared.config.mqtt.max_packet_bytes;
         let reason = Reason::new(
             Code::PacketTooLarge,
             format!("a packet of {packet_bytes} bytes is over maxPacketBytes, {limit}"),
         );
+        self.accept_lost(topic, reason, sequence, now);
+    }
+
+    /// A message that has no payload any more: nothing but a dead letter can come of it.
+    pub fn accept_lost(&mut self, topic: &[u8], reason: Reason, sequence: Option<u64>, now: Now) {
+        self.tally.received += 1;
         let route = std::str::from_utf8(topic)
             .ok()
             .and_then(|t| self.lanes.iter().position(|lane| lane.route.topic.matches(t, &mut self.captures)));
@@ -322,6 +327,11 @@ impl Intake {
         let due =
             self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(|batch| batch.opened_at + delay);
         due.filter(|at| *at > now).min()
+    }
+
+    /// What the open batches hold.
+    pub fn open_bytes(&self) -> usize {
+        self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(Batch::bytes).sum()
     }
 
     pub fn has_open_batch(&self) -> bool {

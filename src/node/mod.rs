@@ -16,7 +16,6 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::dead_letters::writer::route_number;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::pipeline::Pipeline;
@@ -161,19 +160,28 @@ fn arguments(event: Event) -> Arguments {
         }
         Event::Error(error) => ("error", describe(&error).to_string()),
         Event::DeadLetters(letters, _held) => {
+            let count = letters.len();
+            // Topics that are not UTF-8 follow the payloads.
+            let mut topics: Vec<Buffer> = Vec::new();
             let content = letters.into_iter().map(|letter| {
-                let route = route_number(&letter);
-                payloads.push(letter.payload.into());
                 let since = letter.received_at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                json!({
+                let mut content = json!({
                     "receivedAt": since.as_millis() as u64,
-                    "route": route,
+                    "route": letter.route_number(),
                     "topic": String::from_utf8_lossy(&letter.topic),
                     "code": letter.reason.code.as_str(),
                     "message": &*letter.reason.message,
-                })
+                });
+                if std::str::from_utf8(&letter.topic).is_err() {
+                    content["topicBytes"] = (count + topics.len()).into();
+                    topics.push(letter.topic.into());
+                }
+                payloads.push(letter.payload.into());
+                content
             });
-            ("deadLetters", serde_json::Value::from_iter(content).to_string())
+            let content = serde_json::Value::from_iter(content).to_string();
+            payloads.append(&mut topics);
+            ("deadLetters", content)
         }
     };
     (kind.into(), content, payloads).into()

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clickhouse::Client;
@@ -143,7 +143,7 @@ impl Worker {
         }
         let now = Instant::now();
         for (at, count) in batch.messages.arrivals() {
-            metrics.end_to_end_latency.record(now.saturating_duration_since(*at), *count as u64);
+            metrics.end_to_end_latency.record(now.saturating_duration_since(at.instant), *count as u64);
         }
         // Freed before the connection is told: it may be waiting for the room.
         self.shared.memory.subtract(batch.counted_bytes);
@@ -160,13 +160,12 @@ impl Worker {
             self.targets[batch.route].table
         );
         self.shared.warn("CLICKHOUSE_REFUSED", message);
-        let (now, system) = (Instant::now(), SystemTime::now());
         let mut letters = Letters::new(batch.group, batch.connection);
         let reason: Arc<str> = reason.into();
         letters.bytes += reason.len();
         for message in batch.messages.iter() {
             letters.push(DeadLetter {
-                received_at: system - now.saturating_duration_since(message.received_at),
+                received_at: message.received_at,
                 route: Some(batch.route),
                 topic: message.topic.into(),
                 payload: message.payload.into(),
