@@ -6,6 +6,7 @@
 const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
 const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./lib/engine.js')
+const { replayDeadLetters } = require('./lib/replay.js')
 
 /** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
 const running = new Set()
@@ -169,3 +170,4 @@ class Pipeline extends EventEmitter {
 
 module.exports.Pipeline = Pipeline
 module.exports.MillraceError = MillraceError
+module.exports.replayDeadLetters = replayDeadLetters

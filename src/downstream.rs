@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::shared::Shared;
 use crate::sink::client::clients;
 use crate::sink::tables::{Inspector, Table};
+use crate::sink::tokens::Tokens;
 use crate::sink::worker::{Servers, Target, Worker};
 use crate::threads::spawn;
 
@@ -125,23 +126,23 @@ impl Downstream {
         shared: &Arc<Shared>,
         targets: Vec<Target>,
         store: Store,
-        token_prefix: String,
+        tokens: Tokens,
     ) -> Result<(Downstream, Outlets)> {
-        let targets = Arc::new(targets);
+        let (targets, tokens) = (Arc::new(targets), Arc::new(tokens));
         let (batch_sender, batches) = crossbeam_channel::bounded(QUEUE);
         let (letter_sender, letters) = crossbeam_channel::unbounded();
         let mut workers = Vec::new();
         for i in 0..shared.config.clickhouse.max_in_flight {
             let (targets, batches) = (targets.clone(), batches.clone());
-            let (letters, token_prefix) = (letter_sender.clone(), token_prefix.clone());
+            let (letters, tokens) = (letter_sender.clone(), tokens.clone());
             let own = shared.clone();
             workers.push(spawn(shared, "insert", async move || {
                 let config = &own.config.clickhouse;
                 let servers = Servers::new(clients(config), &config.urls, i);
-                Worker { shared: own, targets, servers, batches, letters, token_prefix }.run().await;
+                Worker { shared: own, targets, servers, batches, letters, tokens }.run().await;
             })?);
         }
-        let writer = Writer { shared: shared.clone(), store, letters, token_prefix };
+        let writer = Writer { shared: shared.clone(), store, letters, tokens };
         let writer = spawn(shared, "letters", async move || writer.run().await)?;
         Ok((Downstream { workers, writer }, Outlets { batches: batch_sender, letters: letter_sender }))
     }

@@ -194,16 +194,23 @@ impl Intake {
             Code::PacketTooLarge,
             format!("a packet of {packet_bytes} bytes is over maxPacketBytes, {limit}"),
         );
-        self.accept_lost(topic, reason, sequence, now);
+        self.accept_unfit(topic, &[], reason, sequence, now);
     }
 
-    /// A message that has no payload any more: nothing but a dead letter can come of it.
-    pub fn accept_lost(&mut self, topic: &[u8], reason: Reason, sequence: Option<u64>, now: Now) {
+    /// A message of which nothing but a dead letter can come.
+    pub fn accept_unfit(
+        &mut self,
+        topic: &[u8],
+        payload: &[u8],
+        reason: Reason,
+        sequence: Option<u64>,
+        now: Now,
+    ) {
         self.tally.received += 1;
         let route = std::str::from_utf8(topic)
             .ok()
             .and_then(|t| self.lanes.iter().position(|lane| lane.route.topic.matches(t, &mut self.captures)));
-        self.refuse(route, topic, &[], reason, sequence, now);
+        self.refuse(route, topic, payload, reason, sequence, now);
     }
 
     #[cold]

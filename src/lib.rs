@@ -12,6 +12,8 @@
 //!    the same token until ClickHouse has answered.
 //! 6. Then the connection acknowledges it to the broker (`mqtt::receipts`), and the `ledger` books it.
 //!
+//! A `replay` feeds dead letters in at 2, without a broker.
+//!
 //! `pipeline` owns the threads and channels between these, `downstream` those behind the intake; `shared` is what they all
 //! see. `config` checks the options before anything opens. `node` is the only module that knows JavaScript.
 
@@ -32,6 +34,7 @@ pub mod metrics;
 pub mod mqtt;
 mod node;
 pub mod pipeline;
+pub mod replay;
 pub mod shared;
 pub mod sink;
 pub mod threads;

@@ -27,6 +27,7 @@ use crate::mqtt::connection::{Command, Connection};
 use crate::mqtt::session::Session;
 use crate::mqtt::{is_ambiguous, subscriptions};
 use crate::shared::Shared;
+use crate::sink::tokens::Tokens;
 use crate::threads::{run_on, runtime, spawn, thread};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,9 +154,8 @@ impl Pipeline {
 
         let (command_sender, commands) = mpsc::unbounded_channel();
         shared.set_connections(vec![command_sender]);
-        let token_prefix = format!("{}-{:016x}", shared.config.name, random_bits());
-        let (downstream, Outlets { batches, letters }) =
-            Downstream::start(shared, targets, store, token_prefix)?;
+        let tokens = Tokens::Drawn(format!("{}-{:016x}", shared.config.name, random_bits()));
+        let (downstream, Outlets { batches, letters }) = Downstream::start(shared, targets, store, tokens)?;
 
         let (ready_sender, ready) = crossbeam_channel::bounded(1);
         let client_id =

@@ -7,7 +7,7 @@ pub mod line;
 pub mod writer;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::ledger::Group;
 use crate::mqtt::Owed;
@@ -93,6 +93,14 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Of milliseconds since 1970.
+    pub fn time(millis: i64) -> SystemTime {
+        let (epoch, since) = (SystemTime::UNIX_EPOCH, Duration::from_millis(millis.unsigned_abs()));
+        let time = if millis < 0 { epoch.checked_sub(since) } else { epoch.checked_add(since) };
+        // What the system's clock cannot express, no clock has told.
+        time.unwrap_or(epoch)
+    }
+
     /// Of the code and the message of a letter: the payload of a packet that was too large was passed over.
     pub fn lost(code: &str, message: &str) -> Option<Reason> {
         (code == Code::PacketTooLarge.as_str()).then(|| Reason::new(Code::PacketTooLarge, message))

@@ -23,6 +23,7 @@ use crate::metrics::add;
 use crate::shared::Shared;
 use crate::sink::request::Insert;
 use crate::sink::tables::quote;
+use crate::sink::tokens::Tokens;
 use crate::sink::worker::{Outcome, Servers, deliver};
 
 pub enum Store {
@@ -33,13 +34,15 @@ pub enum Store {
         servers: Servers,
     },
     Directory(PathBuf),
+    /// In the place where they were read: they are kept already.
+    Source,
 }
 
 pub struct Writer {
     pub shared: Arc<Shared>,
     pub store: Store,
     pub letters: Receiver<Letters>,
-    pub token_prefix: String,
+    pub tokens: Arc<Tokens>,
 }
 
 impl Writer {
@@ -77,11 +80,12 @@ impl Writer {
     /// `false`: cancelled before they were kept.
     async fn keep(&mut self, letters: &Letters) -> bool {
         match &mut self.store {
-            Store::Event => true,
+            Store::Event | Store::Source => true,
             Store::Table { name, servers } => {
-                let token = format!("{}-letters-{}", self.token_prefix, letters.group);
                 let sql = insert_sql(name);
-                let insert = Insert { sql: &sql, block: encode(&letters.letters), token: &token };
+                let block = encode(&letters.letters);
+                let token = self.tokens.token(format_args!("letters-{}", letters.group), &sql, &block);
+                let insert = Insert { sql: &sql, block, token: &token };
                 match deliver(&self.shared, servers, &insert, name).await {
                     Outcome::Confirmed => true,
                     Outcome::Cancelled => false,
@@ -135,7 +139,7 @@ pub fn column_names() -> impl Iterator<Item = &'static str> {
     COLUMNS.iter().map(|(name, _)| *name)
 }
 
-fn qualified(name: &str) -> String {
+pub fn qualified(name: &str) -> String {
     match name.split_once('.') {
         Some((database, name)) => format!("{}.{}", quote(database), quote(name)),
         None => quote(name),

@@ -1,6 +1,7 @@
 //! What the tables are like: asked once, at start.
 
 use clickhouse::Client;
+use clickhouse::query::BytesCursor;
 use serde::Deserialize;
 
 use super::answer;
@@ -133,6 +134,9 @@ impl Inspector {
         let (database, name) = self.split(table);
         let sql = "SELECT name, type, default_kind, default_expression FROM system.columns WHERE database = ? AND table = ?";
         let there: Vec<ColumnRow> = self.rows(sql, &[database, name]).await?;
+        if there.is_empty() {
+            return Err(Error::TableNotFound { path: path.into(), table: format!("{database}.{name}") });
+        }
         for column in columns {
             if !there.iter().any(|c| c.name == column) {
                 return Err(Error::ColumnNotFound {
@@ -146,8 +150,22 @@ impl Inspector {
     }
 
     /// The database and the name of `table` or `database.table`.
-    fn split<'t>(&'t self, table: &'t str) -> (&'t str, &'t str) {
+    pub fn split<'t>(&'t self, table: &'t str) -> (&'t str, &'t str) {
         table.split_once('.').unwrap_or((&self.database, table))
+    }
+
+    /// Begins to read what a SELECT gives, in a binary format.
+    pub fn read(&self, sql: &str) -> Result<BytesCursor> {
+        self.client
+            .query(&sql.replace('?', "??"))
+            .with_setting("database", &self.database)
+            .fetch_bytes("RowBinary")
+            .map_err(|error| answer::error(&self.url, error))
+    }
+
+    /// What went wrong while reading.
+    pub fn error(&self, error: clickhouse::error::Error) -> Error {
+        answer::error(&self.url, error)
     }
 
     /// Runs a statement that gives no rows.

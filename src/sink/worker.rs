@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::answer::{Failure, Verdict};
 use super::request::Insert;
+use super::tokens::Tokens;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::columns::block;
@@ -37,8 +38,7 @@ pub struct Worker {
     pub servers: Servers,
     pub batches: Receiver<Batch>,
     pub letters: Sender<Letters>,
-    /// What makes the tokens of this process life unlike those of any other.
-    pub token_prefix: String,
+    pub tokens: Arc<Tokens>,
 }
 
 /// The servers and which of them to ask next. They share the load in turn; one that cannot be reached is passed over
@@ -115,7 +115,7 @@ impl Worker {
         shared.memory.subtract(std::mem::replace(&mut batch.counted_bytes, bytes));
 
         let block_bytes = block.len() as u64;
-        let token = format!("{}-{}", self.token_prefix, batch.group);
+        let token = self.tokens.token(batch.group, &target.sql, &block);
         let insert = Insert { sql: &target.sql, block: Bytes::from(block), token: &token };
         add(&shared.metrics.inserts_in_flight, 1);
         let outcome = deliver(&shared, &mut self.servers, &insert, &target.table).await;
