@@ -22,3 +22,16 @@ export declare class NativePipeline {
   metrics(): string
   prometheus(): string
 }
+
+export declare class NativeReplay {
+  /** Without a `source`, letters are handed over. Throws an error whose message is JSON: `{ code, message, path }`. */
+  constructor(config: string, source: string | undefined | null, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
+  /** Resolves to the report when all letters are settled. */
+  run(): Promise<string>
+  /** Resolves when they are taken: to `false` if no more are wanted. */
+  hand(letters: string, bytes: Array<Buffer>): Promise<string>
+  /** No more letters will be handed over. */
+  end(): void
+  cancel(): void
+  report(): string
+}

@@ -289,6 +289,8 @@ export interface DeadLetter {
   /** The place in `routes`, or -1 where none takes the topic. */
   route: number
   topic: string
+  /** The topic as it came, where it is not UTF-8; `topic` then has `\ufffd` in place of what could not be read. */
+  topicBytes?: Buffer
   payload: Buffer
   /**
    * `JSON_INVALID`, `NOT_AN_OBJECT`, `FIELD_MISSING`, `TYPE_MISMATCH`, `OUT_OF_RANGE`, `UNKNOWN_FIELD`, `NO_ROUTE`,
@@ -299,11 +301,89 @@ export interface DeadLetter {
   message: string
 }
 
+/**
+ * Feeds dead letters again, each as if it had just arrived: route, decode, batch, INSERT. It takes the configuration of a
+ * pipeline, checks it in the same way, and connects to ClickHouse alone. Resolves when every letter is inserted or a dead
+ * letter again. Nothing is taken from the source.
+ *
+ * A letter keeps the time at which it came first, to the millisecond, for `{ meta: 'receivedAt' }`. Its QoS is 0 and it is
+ * not retained; it has no user properties, since dead letters do not keep them; `{ meta: 'clientId' }` is
+ * `mqtt.clientId`, or empty. A letter of `PACKET_TOO_LARGE` has no payload, and is a dead letter again.
+ *
+ * What fails again is kept where `deadLetters` says; if that is the place it was read from, it stays there and is not
+ * written once more.
+ *
+ * The same source with the same configuration makes the same INSERTs under the same deduplication tokens. A replay that is
+ * made twice by accident, or again after a crash, therefore doubles nothing within the window of the table. To insert the
+ * same letters twice on purpose is not possible by a replay within that window. See docs/delivery.md.
+ *
+ * @throws {MillraceError} `CONFIG_INVALID`, what `start()` throws about ClickHouse and its tables, and `SOURCE_UNREADABLE`;
+ *   the `reason` of `options.signal`; and what the iterable throws. What was inserted until then is recognised next time.
+ */
+export function replayDeadLetters(
+  config: PipelineConfig,
+  source: ReplaySource,
+  options?: ReplayOptions,
+): Promise<ReplayReport>
+
+/** Where dead letters are read. */
+export type ReplaySource =
+  /** All `*.jsonl` of a directory, by name, each to the length it has at the beginning. */
+  | { dir: string }
+  /** One such file. */
+  | { file: string }
+  | {
+      /** A table of dead letters in the ClickHouse of the configuration: `table` or `database.table`. */
+      table: string
+      /** A condition in ClickHouse's SQL for the letters to read, such as `error_code = 'FIELD_MISSING'`. @default all */
+      where?: string
+    }
+  /** Letters as the 'deadLetters' event gives them, pulled as fast as there is room. */
+  | Iterable<DeadLetter>
+  | AsyncIterable<DeadLetter>
+
+export interface ReplayOptions {
+  /** Ends the replay: it rejects with the signal's `reason`. */
+  signal?: AbortSignal
+  /** Called with what is done so far, every `metricsIntervalMs` of the configuration (every second where that is 0). */
+  onProgress?: (report: ReplayReport) => void
+  /** Called with letters that failed again, once they are kept. */
+  onDeadLetters?: (letters: DeadLetter[]) => void
+  /** Called for what a pipeline tells by its event 'warning', and for each malformed letter (`LETTER_MALFORMED`). */
+  onWarning?: (warning: Warning) => void
+}
+
+/** Once a replay has ended, `read = inserted + deadLettered`. */
+export interface ReplayReport {
+  /** Letters that were fed; the malformed ones are not among them. */
+  read: number
+  /** All their rows are confirmed by ClickHouse, which does not tell whether it had them from an earlier replay. */
+  inserted: number
+  /** Letters that failed again. */
+  deadLettered: number
+  /** Lines or objects that are no dead letters: they were passed over. */
+  malformed: number
+  /** Rows that ClickHouse confirmed. */
+  rows: number
+  /** The first 100 of the malformed ones. */
+  malformedLetters: MalformedLetter[]
+}
+
+export interface MalformedLetter {
+  /** The path of the file; null for a letter of an iterable. */
+  file: string | null
+  /** The line in the file, or the place in the iterable; from 1. */
+  line: number
+  /** What is wrong with it. */
+  message: string
+}
+
 export class MillraceError extends Error {
   /**
    * Stable: `CONFIG_INVALID`, `CLICKHOUSE_UNREACHABLE`, `CLICKHOUSE_REJECTED`, `TABLE_NOT_FOUND`, `COLUMN_NOT_FOUND`,
-   * `COLUMN_UNSUPPORTED`, `MQTT_UNREACHABLE`, `MQTT_REFUSED`, `SUBSCRIPTION_REFUSED`, `STOP_TIMEOUT`, `INVALID_STATE`;
-   * `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO` once there is a spool; `INTERNAL` is a fault in millrace itself.
+   * `COLUMN_UNSUPPORTED`, `MQTT_UNREACHABLE`, `MQTT_REFUSED`, `SUBSCRIPTION_REFUSED`, `SOURCE_UNREADABLE`, `STOP_TIMEOUT`,
+   * `INVALID_STATE`; `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO` once there is a spool; `INTERNAL` is a fault in millrace
+   * itself.
    */
   readonly code: string
   /** The option that caused it, such as `routes[0].columns.lat`. */

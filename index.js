@@ -5,16 +5,8 @@
 
 const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
-
-/** An error of millrace: `code` is stable, `path` names the option that caused it. */
-class MillraceError extends Error {
-  constructor({ code, message, path }, options) {
-    super(message, options)
-    this.name = 'MillraceError'
-    this.code = code
-    if (path != null) this.path = path
-  }
-}
+const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./lib/engine.js')
+const { replayDeadLetters } = require('./lib/replay.js')
 
 /** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
 const running = new Set()
@@ -36,7 +28,7 @@ class Pipeline extends EventEmitter {
     super()
     const text = toJson(config)
     try {
-      this.#native = new NativePipeline(text, (kind, content, payloads) => this.#emit(kind, content, payloads))
+      this.#native = new NativePipeline(text, (kind, content, bytes) => this.#emit(kind, content, bytes))
     } catch (error) {
       throw fromNative(error)
     }
@@ -129,18 +121,10 @@ class Pipeline extends EventEmitter {
     await this.stop()
   }
 
-  #emit(kind, content, payloads) {
-    let value = JSON.parse(content)
-    if (kind === 'state') {
-      this.emit('state', value[0], value[1])
-      return
-    }
-    if (kind === 'deadLetters') {
-      value = value.map((letter, i) => ({ ...letter, receivedAt: new Date(letter.receivedAt), payload: payloads[i] }))
-    } else if (kind === 'error') {
-      value = new MillraceError(value)
-    }
-    this.emit(kind, value)
+  #emit(kind, content, bytes) {
+    const value = fromEvent(kind, content, bytes)
+    if (kind === 'state') this.emit(kind, value[0], value[1])
+    else this.emit(kind, value)
   }
 
   /** Like a MessagePort, a pipeline that somebody listens to keeps the process alive. */
@@ -184,52 +168,6 @@ class Pipeline extends EventEmitter {
   }
 }
 
-/** Buffers become the text they hold; what JSON would lose in silence is refused with its path. */
-function toJson(config) {
-  const refuse = (path, message) => {
-    throw new MillraceError({ code: 'CONFIG_INVALID', message: path ? `${path}: ${message}` : message, path })
-  }
-  const plain = (value, path) => {
-    switch (typeof value) {
-      case 'function':
-      case 'symbol':
-      case 'bigint':
-        return refuse(path, `must not be a ${typeof value}`)
-      case 'number':
-        return Number.isFinite(value) ? value : refuse(path, `must not be ${value}`)
-      case 'object':
-        break
-      default:
-        return value
-    }
-    if (value === null) return null
-    if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8')
-    if (Array.isArray(value)) return value.map((item, i) => plain(item, `${path}[${i}]`))
-    const object = {}
-    for (const [name, item] of Object.entries(value)) {
-      if (item !== undefined) object[name] = plain(item, path ? `${path}.${name}` : name)
-    }
-    return object
-  }
-  if (typeof config !== 'object' || config === null) refuse('', 'the configuration must be an object')
-  return JSON.stringify(plain(config, ''))
-}
-
-/** The engine answers `{"ok": …}` or `{"error": …}`. */
-function unwrap(text) {
-  const { ok, error } = JSON.parse(text)
-  if (error) throw new MillraceError(error)
-  return ok
-}
-
-/** The engine throws errors whose message is JSON. */
-function fromNative(error) {
-  try {
-    return new MillraceError(JSON.parse(error.message))
-  } catch {
-    return error
-  }
-}
-
 module.exports.Pipeline = Pipeline
 module.exports.MillraceError = MillraceError
+module.exports.replayDeadLetters = replayDeadLetters

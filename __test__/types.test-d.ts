@@ -13,6 +13,10 @@ import {
   Pipeline,
   type PipelineConfig,
   type Quantiles,
+  type ReplayOptions,
+  type ReplayReport,
+  type ReplaySource,
+  replayDeadLetters,
   type Route,
   type SpoolConfig,
 } from '../index.js'
@@ -207,10 +211,27 @@ function see(letter: DeadLetter): void {
   same<typeof letter.receivedAt, Date>(true)
   same<typeof letter.route, number>(true)
   same<typeof letter.topic, string>(true)
+  same<typeof letter.topicBytes, Buffer | undefined>(true)
   const payload: Buffer = letter.payload
   same<typeof letter.code, string>(true)
   same<typeof letter.message, string>(true)
   payload.toString()
+}
+
+async function replay(letters: DeadLetter[], later: AsyncIterable<DeadLetter>): Promise<ReplayReport> {
+  const places: ReplaySource[] = [{ dir: 'a' }, { file: 'a' }, { table: 'a' }, { table: 'a', where: '1' }, letters, later]
+  // @ts-expect-error: these are no letters
+  places.push(['a'])
+  const options: ReplayOptions = {
+    signal: new AbortController().signal,
+    onProgress: (report) => same<typeof report, ReplayReport>(true),
+    onDeadLetters: (again) => again.forEach(see),
+    onWarning: ({ code, message }) => `${code} ${message}`,
+  }
+  const report = await replayDeadLetters(least, places[0], options)
+  const numbers: number[] = [report.read, report.inserted, report.deadLettered, report.malformed, report.rows]
+  for (const { file, line, message } of report.malformedLetters) numbers.push(file?.length ?? 0, line, message.length)
+  return replayDeadLetters(least, letters)
 }
 
 function explain(error: unknown): string {
@@ -222,5 +243,5 @@ function explain(error: unknown): string {
 }
 
 const everything: [typeof Pipeline, typeof MillraceError] = [millrace.Pipeline, millrace.MillraceError]
-export { everything, explain, least, most, noRoutes, see, sources, unknownOption, use }
+export { everything, explain, least, most, noRoutes, replay, see, sources, unknownOption, use }
 export { wrongCompression, wrongMeta, wrongUnit, wrongVersion }

@@ -114,7 +114,9 @@ impl Messages {
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes.len() + size_of::<Span>() * self.spans.len()
+        self.bytes.len()
+            + size_of::<Span>() * self.spans.len()
+            + size_of::<(Now, u32)>() * self.arrivals.len()
     }
 
     /// When messages came, and how many at once.

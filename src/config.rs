@@ -4,6 +4,7 @@
 //! path of each option and refuses what nobody asked for; no I/O happens here.
 
 mod options;
+mod source;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::decode::{Path, Root};
 use crate::error::{Error, Result};
 use crate::mqtt::topic::TopicFilter;
 use options::Options;
+pub use source::ReplaySource;
 
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -54,6 +54,11 @@ pub enum Error {
         filter: String,
         reason: String,
     },
+    /// A place from which dead letters are to be read again.
+    SourceUnreadable {
+        path: String,
+        message: String,
+    },
     /// Draining took longer than it was allowed to.
     StopTimeout {
         pending: u64,
@@ -86,6 +91,7 @@ impl Error {
             Error::MqttUnreachable { .. } => "MQTT_UNREACHABLE",
             Error::MqttRefused { .. } => "MQTT_REFUSED",
             Error::SubscriptionRefused { .. } => "SUBSCRIPTION_REFUSED",
+            Error::SourceUnreadable { .. } => "SOURCE_UNREADABLE",
             Error::StopTimeout { .. } => "STOP_TIMEOUT",
             Error::InvalidState { .. } => "INVALID_STATE",
             Error::Internal { .. } => "INTERNAL",
@@ -96,6 +102,7 @@ impl Error {
     pub fn path(&self) -> Option<&str> {
         match self {
             Error::ConfigInvalid { path, .. }
+            | Error::SourceUnreadable { path, .. }
             | Error::TableNotFound { path, .. }
             | Error::ColumnNotFound { path, .. }
             | Error::ColumnUnsupported { path, .. } => Some(path),
@@ -108,7 +115,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::ConfigInvalid { path, message } if path.is_empty() => f.write_str(message),
-            Error::ConfigInvalid { path, message } => write!(f, "{path}: {message}"),
+            Error::ConfigInvalid { path, message } | Error::SourceUnreadable { path, message } => {
+                write!(f, "{path}: {message}")
+            }
             Error::ClickHouseUnreachable { url, message } => {
                 write!(f, "ClickHouse at {url} cannot be reached: {message}")
             }

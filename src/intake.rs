@@ -26,7 +26,7 @@ use crate::plans::{Plan, Plans};
 use crate::shared::Shared;
 
 /// When a read was made, on both clocks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     pub instant: Instant,
     pub system: SystemTime,
@@ -204,16 +204,28 @@ impl Intake {
 
     /// A message whose payload was passed over.
     pub fn accept_too_large(&mut self, topic: &[u8], packet_bytes: usize, sequence: Option<u64>, now: Now) {
-        self.tally.received += 1;
         let limit = self.shared.config.mqtt.max_packet_bytes;
         let reason = Reason::new(
             Code::PacketTooLarge,
             format!("a packet of {packet_bytes} bytes is over maxPacketBytes, {limit}"),
         );
+        self.accept_unfit(topic, &[], reason, sequence, now);
+    }
+
+    /// A message of which nothing but a dead letter can come.
+    pub fn accept_unfit(
+        &mut self,
+        topic: &[u8],
+        payload: &[u8],
+        reason: Reason,
+        sequence: Option<u64>,
+        now: Now,
+    ) {
+        self.tally.received += 1;
         let route = std::str::from_utf8(topic)
             .ok()
             .and_then(|t| self.lanes.iter().position(|lane| lane.route.topic.matches(t, &mut self.captures)));
-        self.refuse(route, topic, &[], reason, sequence, now);
+        self.refuse(route, topic, payload, reason, sequence, now);
     }
 
     #[cold]
@@ -346,6 +358,11 @@ impl Intake {
         let due =
             self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(|batch| batch.opened_at + delay);
         due.filter(|at| *at > now).min()
+    }
+
+    /// What the open batches hold.
+    pub fn open_bytes(&self) -> usize {
+        self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(Batch::bytes).sum()
     }
 
     pub fn has_open_batch(&self) -> bool {

@@ -12,8 +12,10 @@
 //!    the same token until ClickHouse has answered.
 //! 6. Then the connection acknowledges it to the broker (`mqtt::receipts`), and the `ledger` books it.
 //!
-//! `pipeline` owns the threads and channels between these; `shared` is what they all see. `config` checks the options
-//! before anything opens. `node` is the only module that knows JavaScript.
+//! A `replay` feeds dead letters in at 2, without a broker.
+//!
+//! `pipeline` owns the threads and channels between these, `downstream` those behind the intake; `shared` is what they all
+//! see. `config` checks the options before anything opens. `node` is the only module that knows JavaScript.
 
 pub mod backoff;
 pub mod batch;
@@ -21,6 +23,7 @@ pub mod columns;
 pub mod config;
 pub mod dead_letters;
 pub mod decode;
+pub mod downstream;
 pub mod error;
 pub mod events;
 pub mod histogram;
@@ -32,5 +35,7 @@ pub mod mqtt;
 mod node;
 pub mod pipeline;
 pub mod plans;
+pub mod replay;
 pub mod shared;
 pub mod sink;
+pub mod threads;

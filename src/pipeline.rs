@@ -9,8 +9,6 @@
 //! All methods may be called from any thread and block until they are done; the binding calls the slow ones on
 //! threads of their own.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,9 +17,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::mpsc;
 
 use crate::backoff::random_bits;
-use crate::config::{Config, Route};
-use crate::dead_letters::Letters;
-use crate::dead_letters::writer::{self, Store, Writer};
+use crate::config::Config;
+use crate::downstream::{Downstream, Outlets, Prepared, prepare};
 use crate::error::{Error, Result};
 use crate::events::{Event, Listener};
 use crate::intake::Intake;
@@ -29,15 +26,9 @@ use crate::metrics::{Metrics, Rates};
 use crate::mqtt::connection::{Command, Connection};
 use crate::mqtt::session::Session;
 use crate::mqtt::{is_ambiguous, subscriptions};
-use crate::plans::{self, Plans};
 use crate::shared::Shared;
-use crate::sink::client::clients;
-use crate::sink::tables::{Inspector, Table};
-use crate::sink::worker::{Servers, Worker};
-
-/// Sealed batches that may wait for a worker. The memory ceiling is what bounds them; this only keeps tiny batches
-/// from piling up without end.
-const QUEUE: usize = 1024;
+use crate::sink::tokens::Tokens;
+use crate::threads::{run_on, runtime, spawn, thread};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -72,8 +63,7 @@ pub struct Pipeline {
 
 struct Threads {
     connections: Vec<JoinHandle<()>>,
-    workers: Vec<JoinHandle<()>>,
-    writer: JoinHandle<()>,
+    downstream: Downstream,
     reporter: JoinHandle<()>,
     /// Dropped to end the reporter.
     reporting: Sender<()>,
@@ -146,8 +136,7 @@ impl Pipeline {
 
     fn launch(self: &Arc<Self>) -> Result<Threads> {
         let shared = &self.shared;
-        let Config { clickhouse, routes, mqtt, .. } = &shared.config;
-        check_reachable(routes)?;
+        let mqtt = &shared.config.mqtt;
         if is_ambiguous(&shared.config) {
             shared.warn(
                 "FILTERS_OVERLAP",
@@ -155,50 +144,33 @@ impl Pipeline {
                  which doubles its rows; with MQTT 5 the copies are recognised",
             );
         }
-        let (tables, store) = run_on(runtime()?, async {
+        let Prepared { plans, store } = run_on(runtime()?, async {
             tokio::select! {
                 biased;
                 () = shared.cancelled() => Err(aborted()),
-                prepared = self.prepare() => prepared,
+                prepared = prepare(shared) => prepared,
             }
         })?;
 
-        let plans = Arc::new(Plans::new(routes, tables, Instant::now())?);
-        let token_prefix = format!("{}-{:016x}", shared.config.name, random_bits());
-
-        let (batch_sender, batches) = crossbeam_channel::bounded(QUEUE);
-        let (letter_sender, letters) = crossbeam_channel::unbounded::<Letters>();
-        let (ready_sender, ready) = crossbeam_channel::bounded(1);
         let (command_sender, commands) = mpsc::unbounded_channel();
         shared.set_connections(vec![command_sender]);
+        let tokens = Tokens::Drawn(format!("{}-{:016x}", shared.config.name, random_bits()));
+        let (downstream, Outlets { batches, letters }) =
+            Downstream::start(shared, plans.clone(), store, tokens)?;
 
+        let (ready_sender, ready) = crossbeam_channel::bounded(1);
         let client_id =
             mqtt.client_id.clone().unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4));
         let filters =
             subscriptions(&shared.config).into_iter().map(|subscription| subscription.filter).collect();
         let session = Session::new(mqtt, client_id, filters, Instant::now());
-        let intake = Intake::new(shared.clone(), 0, plans.clone(), batch_sender, letter_sender.clone());
+        let intake = Intake::new(shared.clone(), 0, plans, batches, letters);
         let connection = Connection::new(shared.clone(), session, intake, commands, ready_sender);
-        let connections = vec![self.spawn("mqtt", async move || connection.run().await)?];
-
-        let mut workers = Vec::new();
-        for i in 0..clickhouse.max_in_flight {
-            let (shared, plans, batches) = (shared.clone(), plans.clone(), batches.clone());
-            let (letters, token_prefix) = (letter_sender.clone(), token_prefix.clone());
-            workers.push(self.spawn("insert", async move || {
-                let config = &shared.config.clickhouse;
-                let servers = Servers::new(clients(config), &config.urls, i);
-                Worker { shared, plans, servers, batches, letters, token_prefix }.run().await;
-            })?);
-        }
-        drop(letter_sender);
-
-        let writer = Writer { shared: shared.clone(), store, letters, token_prefix };
-        let writer = self.spawn("letters", async move || writer.run().await)?;
+        let connections = vec![spawn(shared, "mqtt", async move || connection.run().await)?];
 
         let (reporting, until) = crossbeam_channel::bounded(0);
         let reporter = self.spawn_reporter(until)?;
-        let threads = Threads { connections, workers, writer, reporter, reporting };
+        let threads = Threads { connections, downstream, reporter, reporting };
 
         // The connection's thread holds the sender: that it is gone means that the thread has ended.
         match ready.recv().unwrap_or_else(|_| Err(aborted())) {
@@ -209,71 +181,6 @@ impl Pipeline {
                 Err(error)
             }
         }
-    }
-
-    /// Asks ClickHouse what it must be asked before anything flows.
-    async fn prepare(&self) -> Result<(Vec<Table>, Store)> {
-        let Config { clickhouse, routes, dead_letters, .. } = &self.shared.config;
-        let all = clients(clickhouse);
-        let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;
-        let inspector =
-            tokio::time::timeout(within, Inspector::connect(&all, &clickhouse.urls, &clickhouse.database))
-                .await
-                .unwrap_or_else(|_| Err(no_answer(clickhouse)))?;
-        tokio::time::timeout(clickhouse.request_timeout, async {
-            let mut tables = Vec::new();
-            for (i, route) in routes.iter().enumerate() {
-                let table = inspector.table(&plans::path(i), route).await?;
-                if !table.deduplicates {
-                    self.shared.warn(
-                        "DEDUPLICATION_OFF",
-                        format!(
-                            "{} does not recognise an INSERT that is made again, so a lost answer can double rows: \
-                             ALTER TABLE {} MODIFY SETTING non_replicated_deduplication_window = 1000",
-                            route.table, route.table
-                        ),
-                    );
-                }
-                tables.push(table);
-            }
-            let store = match (&dead_letters.table, &dead_letters.dir) {
-                (Some(table), _) => {
-                    inspector.execute(&writer::create_sql(table)).await?;
-                    inspector.check("deadLetters.table", table, writer::column_names()).await?;
-                    Store::Table { name: table.clone(), servers: Servers::new(clients(clickhouse), &clickhouse.urls, 0) }
-                }
-                (None, Some(dir)) => {
-                    let dir = PathBuf::from(dir);
-                    std::fs::create_dir_all(&dir)
-                        .map_err(|error| Error::config("deadLetters.dir", format!("cannot be created: {error}")))?;
-                    Store::Directory(dir)
-                }
-                (None, None) => Store::Event,
-            };
-            Ok((tables, store))
-        })
-        .await
-        .unwrap_or_else(|_| Err(no_answer(clickhouse)))
-    }
-
-    /// Starts a thread with a runtime of its own. A panic in it is told, and ends the pipeline without
-    /// acknowledging anything more.
-    fn spawn<F: Future<Output = ()>>(
-        self: &Arc<Self>,
-        name: &'static str,
-        work: impl FnOnce() -> F + Send + 'static,
-    ) -> Result<JoinHandle<()>> {
-        let shared = self.shared.clone();
-        thread(name, move || {
-            let run = AssertUnwindSafe(|| runtime().map(|runtime| run_on(runtime, work())));
-            let error = match catch_unwind(run) {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error,
-                Err(panic) => Error::Internal { thread: name.into(), message: panic_message(panic.as_ref()) },
-            };
-            shared.cancel();
-            shared.emit(Event::Error(error));
-        })
     }
 
     fn spawn_reporter(self: &Arc<Self>, until: Receiver<()>) -> Result<JoinHandle<()>> {
@@ -425,10 +332,7 @@ impl Threads {
             let _ = thread.join();
         }
         between();
-        for thread in self.workers {
-            let _ = thread.join();
-        }
-        let _ = self.writer.join();
+        self.downstream.join();
         drop(self.reporting);
         // The reporter may be the one that drops the pipeline: it cannot wait for itself.
         if self.reporter.thread().id() != std::thread::current().id() {
@@ -441,51 +345,8 @@ impl Threads {
     }
 }
 
-/// A route below one that takes all its topics would never see a message.
-fn check_reachable(routes: &[Route]) -> Result<()> {
-    for (i, route) in routes.iter().enumerate() {
-        if let Some(earlier) = routes[..i].iter().position(|earlier| earlier.topic.covers(&route.topic)) {
-            let message = format!("can never match: routes[{earlier}] takes all its topics first");
-            return Err(Error::config(format!("routes[{i}].topic"), message));
-        }
-    }
-    Ok(())
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::Internal { thread: "runtime".into(), message: error.to_string() })
-}
-
-/// Runs `work` to its end, and nothing beyond: a name that is still being looked up must not hold up a stop.
-fn run_on<T>(runtime: tokio::runtime::Runtime, work: impl Future<Output = T>) -> T {
-    let result = runtime.block_on(work);
-    runtime.shutdown_background();
-    result
-}
-
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    // Linux shows 15 bytes of it.
-    std::thread::Builder::new()
-        .name(format!("mill-{name}"))
-        .spawn(work)
-        .map_err(|error| Error::Internal { thread: name.into(), message: error.to_string() })
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".into())
-}
-
 fn aborted() -> Error {
     Error::InvalidState { operation: "start", state: State::Stopping.as_str() }
-}
-
-fn no_answer(config: &crate::config::ClickHouse) -> Error {
-    Error::ClickHouseUnreachable { url: config.urls.join(", "), message: "no answer in time".into() }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

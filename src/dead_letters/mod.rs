@@ -1,12 +1,13 @@
 //! Messages that cannot become rows: why, and where they go.
 //!
 //! Connections (what cannot be decoded) and sinks (what ClickHouse refuses) send [`Letters`] to the one [`writer`]
-//! of the pipeline, which stores them, acknowledges them and tells JavaScript.
+//! of the pipeline, which stores them, acknowledges them and tells JavaScript. A `replay` reads them again.
 
+pub mod line;
 pub mod writer;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::ledger::Group;
 use crate::mqtt::Owed;
@@ -72,6 +73,38 @@ pub struct DeadLetter {
     pub topic: Vec<u8>,
     pub payload: Vec<u8>,
     pub reason: Reason,
+}
+
+impl DeadLetter {
+    /// As it is written down: -1 where no route takes the topic.
+    pub fn route_number(&self) -> i32 {
+        self.route.map_or(-1, |route| route as i32)
+    }
+}
+
+/// A dead letter that is read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub received_at: SystemTime,
+    pub topic: Vec<u8>,
+    pub payload: Vec<u8>,
+    /// Why there is no payload, where there never was one.
+    pub lost: Option<Reason>,
+}
+
+impl Kept {
+    /// Of milliseconds since 1970.
+    pub fn time(millis: i64) -> SystemTime {
+        let (epoch, since) = (SystemTime::UNIX_EPOCH, Duration::from_millis(millis.unsigned_abs()));
+        let time = if millis < 0 { epoch.checked_sub(since) } else { epoch.checked_add(since) };
+        // What the system's clock cannot express, no clock has told.
+        time.unwrap_or(epoch)
+    }
+
+    /// Of the code and the message of a letter: the payload of a packet that was too large was passed over.
+    pub fn lost(code: &str, message: &str) -> Option<Reason> {
+        (code == Code::PacketTooLarge.as_str()).then(|| Reason::new(Code::PacketTooLarge, message))
+    }
 }
 
 /// Dead letters that are settled together.

@@ -2,23 +2,18 @@
 //!
 //! Letters are acknowledged and booked once they are kept; what cannot be kept now is tried again for ever, like rows.
 //!
-//! In a directory there is one file a day, `<pipeline>-<date>.jsonl`, with one JSON object a line: `receivedAt`
-//! (RFC 3339), `route`, `topic`, `payload`, `code`, `message`. A payload that is not UTF-8 is base64, and the line says
-//! `"encoding":"base64"`.
+//! In a directory there is one file a day, `<pipeline>-<date>.jsonl`, with one letter a line: see [`line`].
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use serde::Serialize;
 
-use super::{DeadLetter, Letters};
+use super::{DeadLetter, Letters, line};
 use crate::backoff::Backoff;
 use crate::columns::{Column, ColumnType, block, quote};
 use crate::decode::Instant;
@@ -28,6 +23,7 @@ use crate::metrics::add;
 use crate::shared::Shared;
 use crate::sink::delivery::{Outcome, deliver};
 use crate::sink::request::{Insert, Views};
+use crate::sink::tokens::Tokens;
 use crate::sink::worker::Servers;
 
 pub enum Store {
@@ -38,13 +34,15 @@ pub enum Store {
         servers: Servers,
     },
     Directory(PathBuf),
+    /// In the place where they were read: they are kept already.
+    Source,
 }
 
 pub struct Writer {
     pub shared: Arc<Shared>,
     pub store: Store,
     pub letters: Receiver<Letters>,
-    pub token_prefix: String,
+    pub tokens: Arc<Tokens>,
 }
 
 impl Writer {
@@ -82,11 +80,11 @@ impl Writer {
     /// `false`: cancelled before they were kept.
     async fn keep(&mut self, letters: &Letters) -> bool {
         match &mut self.store {
-            Store::Event => true,
+            Store::Event | Store::Source => true,
             Store::Table { name, servers } => {
-                let token = format!("{}-letters-{}", self.token_prefix, letters.group);
                 let sql = insert_sql(name);
                 let block = encode(&letters.letters);
+                let token = self.tokens.token(format_args!("letters-{}", letters.group), &sql, &block);
                 let insert = Insert { sql: &sql, block, token: &token, views: Views::Filled };
                 match deliver(&self.shared, servers, &insert, name).await {
                     Outcome::Confirmed => true,
@@ -141,7 +139,7 @@ pub fn column_names() -> impl Iterator<Item = &'static str> {
     COLUMNS.iter().map(|(name, _)| *name)
 }
 
-fn qualified(name: &str) -> String {
+pub fn qualified(name: &str) -> String {
     match name.split_once('.') {
         Some((database, name)) => format!("{}.{}", quote(database), quote(name)),
         None => quote(name),
@@ -166,7 +164,7 @@ fn encode(letters: &[DeadLetter]) -> Bytes {
     for letter in letters {
         let [received_at, route, topic, payload, code, error] = &mut columns;
         received_at.push_fixed(Instant::from_system(letter.received_at).ticks(3).unwrap_or(0).to_le_bytes());
-        route.push_fixed(route_number(letter).to_le_bytes());
+        route.push_fixed(letter.route_number().to_le_bytes());
         topic.push_string(&letter.topic);
         payload.push_string(&letter.payload);
         code.push_string(letter.reason.code.as_str().as_bytes());
@@ -177,24 +175,6 @@ fn encode(letters: &[DeadLetter]) -> Bytes {
     Bytes::from(out)
 }
 
-/// -1 where no route takes the topic.
-pub fn route_number(letter: &DeadLetter) -> i32 {
-    letter.route.map_or(-1, |route| route as i32)
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Line<'a> {
-    received_at: String,
-    route: i32,
-    topic: &'a str,
-    payload: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    encoding: Option<&'static str>,
-    code: &'static str,
-    message: &'a str,
-}
-
 /// Appends letters to the file of the day and syncs it: what is acknowledged afterwards is on the disk.
 fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> {
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
@@ -202,30 +182,12 @@ fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> 
     let is_new = !path.exists();
     let mut text = Vec::new();
     for letter in letters {
-        let encoded;
-        let (payload, encoding) = match std::str::from_utf8(&letter.payload) {
-            Ok(payload) => (payload, None),
-            Err(_) => {
-                encoded = STANDARD.encode(&letter.payload);
-                (encoded.as_str(), Some("base64"))
-            }
-        };
-        let received_at = jiff::Timestamp::try_from(letter.received_at).unwrap_or_default();
-        let line = Line {
-            received_at: received_at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
-            route: route_number(letter),
-            topic: &String::from_utf8_lossy(&letter.topic),
-            payload,
-            encoding,
-            code: letter.reason.code.as_str(),
-            message: &letter.reason.message,
-        };
-        serde_json::to_writer(&mut text, &line)?;
-        text.push(b'\n');
+        line::write(&mut text, letter)?;
     }
-    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+    let mut file = OpenOptions::new().create(true).append(true).read(true).open(&path)?;
     let before = file.metadata()?.len();
-    if let Err(error) = file.write_all(&text) {
+    let written = if ends_in_line(&mut file, before)? { file.write_all(b"\n") } else { Ok(()) };
+    if let Err(error) = written.and_then(|()| file.write_all(&text)) {
         // A half line would be glued to the next one.
         let _ = file.set_len(before);
         return Err(error);
@@ -235,6 +197,17 @@ fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> 
         sync_directory(dir)?;
     }
     Ok(())
+}
+
+/// Whether the last line has no end: a crash can tear it.
+fn ends_in_line(file: &mut File, len: u64) -> io::Result<bool> {
+    if len == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::Start(len - 1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != [b'\n'])
 }
 
 /// A new file is only there after a crash if its directory was synced too.
@@ -258,20 +231,18 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_everything_and_keeps_the_payload() {
+    fn letters_are_lines_of_the_days_file() {
         let dir = std::env::temp_dir().join(format!("millrace-letters-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         append(&dir, "test", &[letter(b"{\n}"), letter(b"\xff\x00")]).unwrap();
-        append(&dir, "test", &[letter(b"")]).unwrap();
         let file = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
-        let text = std::fs::read_to_string(&file).unwrap();
+        OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"receivedAt\":\"20").unwrap();
+        append(&dir, "test", &[letter(b"")]).unwrap();
+        let text = std::fs::read(&file).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
-        let lines: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines.len(), 3);
-        assert_eq!(lines[0]["receivedAt"], "2024-10-27T03:33:20.123Z");
-        assert_eq!((&lines[0]["payload"], &lines[0]["route"]), (&"{\n}".into(), &(-1).into()));
-        assert_eq!((&lines[1]["payload"], &lines[1]["encoding"]), (&"/wA=".into(), &"base64".into()));
-        assert_eq!(lines[2]["code"], "NO_ROUTE");
+        let lines: Vec<_> =
+            text.strip_suffix(b"\n").unwrap().split(|b| *b == b'\n').map(line::read).collect();
+        let payloads: Vec<_> = lines.into_iter().map(|kept| kept.map(|kept| kept.payload).ok()).collect();
+        assert_eq!(payloads, [Some(b"{\n}".to_vec()), Some(b"\xff\x00".to_vec()), None, Some(b"".to_vec())]);
     }
 }

@@ -4,6 +4,8 @@
 //! thread of its own and answers by a promise, which always resolves: to `{"ok": …}` or `{"error": …}`. The façade in
 //! `index.js` turns the latter into a `MillraceError`.
 
+mod replay;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -16,9 +18,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::dead_letters::writer::route_number;
 use crate::error::{Error, Result};
-use crate::events::Event;
+use crate::events::{Event, Listener};
 use crate::pipeline::Pipeline;
 
 /// Events that may wait for the JavaScript thread. A thread that is blocked for longer misses some; it is told how
@@ -45,15 +46,7 @@ impl NativePipeline {
         on_event: Function<'_, FnArgs<(String, String, Vec<Buffer>)>, ()>,
     ) -> napi::Result<NativePipeline> {
         let config = Config::parse(&config).map_err(|error| throw(&error))?;
-        let callback: Callback = on_event
-            .build_threadsafe_function::<Event>()
-            .weak::<true>()
-            .callee_handled::<false>()
-            .max_queue_size::<QUEUE>()
-            .build_callback(|context| Ok(arguments(context.value)))?;
-        let refused = AtomicU64::new(0);
-        let listener = move |event| deliver(&callback, &refused, event);
-        let pipeline = Arc::new(Pipeline::new(config, Box::new(listener)));
+        let pipeline = Arc::new(Pipeline::new(config, listener(&on_event)?));
         // A worker thread that is terminated takes its environment with it; ours must be gone before.
         let weak: Weak<Pipeline> = Arc::downgrade(&pipeline);
         env.add_env_cleanup_hook(weak, |weak| {
@@ -114,26 +107,45 @@ impl NativePipeline {
         self.pipeline.prometheus()
     }
 
-    /// Runs `work` on a thread of its own; the promise resolves to its answer.
     fn run<'env, T: Serialize>(
         &self,
         env: &'env Env,
         work: impl FnOnce(&Arc<Pipeline>) -> Result<T> + Send + 'static,
     ) -> napi::Result<Object<'env>> {
-        let (deferred, promise) = env.create_deferred()?;
         let pipeline = self.pipeline.clone();
-        std::thread::Builder::new()
-            .name("mill-call".into())
-            .spawn(move || {
-                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&pipeline)));
-                let text = answer(result.unwrap_or_else(|_| {
-                    Err(Error::Internal { thread: "call".into(), message: "it panicked".into() })
-                }));
-                deferred.resolve(move |_| Ok(text));
-            })
-            .map_err(|error| napi::Error::from_reason(error.to_string()))?;
-        Ok(promise)
+        promise(env, move || work(&pipeline))
     }
+}
+
+/// Runs `work` on a thread of its own; the promise resolves to its answer.
+fn promise<'env, T: Serialize>(
+    env: &'env Env,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> napi::Result<Object<'env>> {
+    let (deferred, promise) = env.create_deferred()?;
+    std::thread::Builder::new()
+        .name("mill-call".into())
+        .spawn(move || {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            let text = answer(result.unwrap_or_else(|_| {
+                Err(Error::Internal { thread: "call".into(), message: "it panicked".into() })
+            }));
+            deferred.resolve(move |_| Ok(text));
+        })
+        .map_err(|error| napi::Error::from_reason(error.to_string()))?;
+    Ok(promise)
+}
+
+/// Calls `on_event` with each event.
+fn listener(on_event: &Function<'_, Arguments, ()>) -> napi::Result<Listener> {
+    let callback: Callback = on_event
+        .build_threadsafe_function::<Event>()
+        .weak::<true>()
+        .callee_handled::<false>()
+        .max_queue_size::<QUEUE>()
+        .build_callback(|context| Ok(arguments(context.value)))?;
+    let refused = AtomicU64::new(0);
+    Ok(Box::new(move |event| deliver(&callback, &refused, event)))
 }
 
 /// Hands an event to JavaScript without waiting for it.
@@ -161,19 +173,28 @@ fn arguments(event: Event) -> Arguments {
         }
         Event::Error(error) => ("error", describe(&error).to_string()),
         Event::DeadLetters(letters, _held) => {
+            let count = letters.len();
+            // Topics that are not UTF-8 follow the payloads.
+            let mut topics: Vec<Buffer> = Vec::new();
             let content = letters.into_iter().map(|letter| {
-                let route = route_number(&letter);
-                payloads.push(letter.payload.into());
                 let since = letter.received_at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                json!({
+                let mut content = json!({
                     "receivedAt": since.as_millis() as u64,
-                    "route": route,
+                    "route": letter.route_number(),
                     "topic": String::from_utf8_lossy(&letter.topic),
                     "code": letter.reason.code.as_str(),
                     "message": &*letter.reason.message,
-                })
+                });
+                if std::str::from_utf8(&letter.topic).is_err() {
+                    content["topicBytes"] = (count + topics.len()).into();
+                    topics.push(letter.topic.into());
+                }
+                payloads.push(letter.payload.into());
+                content
             });
-            ("deadLetters", serde_json::Value::from_iter(content).to_string())
+            let content = serde_json::Value::from_iter(content).to_string();
+            payloads.append(&mut topics);
+            ("deadLetters", content)
         }
     };
     (kind.into(), content, payloads).into()

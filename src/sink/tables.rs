@@ -1,6 +1,7 @@
 //! What the tables are like: asked at start, and now and then again.
 
 use clickhouse::Client;
+use clickhouse::query::BytesCursor;
 use serde::Deserialize;
 
 use super::answer;
@@ -177,6 +178,9 @@ impl Inspector {
     pub async fn check(&self, path: &str, table: &str, columns: impl Iterator<Item = &str>) -> Result<()> {
         let (database, name) = self.split(table);
         let there = self.describe(table).await?;
+        if there.is_empty() {
+            return Err(Error::TableNotFound { path: path.into(), table: format!("{database}.{name}") });
+        }
         for column in columns {
             if !there.iter().any(|c| c.name == column) {
                 return Err(Error::ColumnNotFound {
@@ -190,8 +194,22 @@ impl Inspector {
     }
 
     /// The database and the name of `table` or `database.table`.
-    fn split<'t>(&'t self, table: &'t str) -> (&'t str, &'t str) {
+    pub fn split<'t>(&'t self, table: &'t str) -> (&'t str, &'t str) {
         table.split_once('.').unwrap_or((&self.database, table))
+    }
+
+    /// Begins to read what a SELECT gives, in a binary format.
+    pub fn read(&self, sql: &str) -> Result<BytesCursor> {
+        self.client
+            .query(&sql.replace('?', "??"))
+            .with_setting("database", &self.database)
+            .fetch_bytes("RowBinary")
+            .map_err(|error| answer::error(&self.url, error))
+    }
+
+    /// What went wrong while reading.
+    pub fn error(&self, error: clickhouse::error::Error) -> Error {
+        answer::error(&self.url, error)
     }
 
     /// Runs a statement that gives no rows.

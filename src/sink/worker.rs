@@ -20,6 +20,7 @@ use super::halving::{Answer, Budget, Refused, halve};
 use super::part::Part;
 use super::request::{Insert, Views};
 use super::tables::Inspector;
+use super::tokens::Tokens;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::config::Route;
@@ -34,8 +35,7 @@ pub struct Worker {
     pub servers: Servers,
     pub batches: Receiver<Batch>,
     pub letters: Sender<Letters>,
-    /// What makes the tokens of this process life unlike those of any other.
-    pub token_prefix: String,
+    pub tokens: Arc<Tokens>,
 }
 
 /// Messages that do not become rows, by their place in the batch; all others do.
@@ -125,10 +125,10 @@ impl Worker {
     /// Brings a batch to its end. `None`: cancelled.
     async fn bring_in(&mut self, batch: &mut Batch) -> Option<Unfit> {
         let all = 0..batch.messages.len();
-        let token = format!("{}-{}", self.token_prefix, batch.group);
         // The block takes the place of the columns it is copied from.
         let columns = std::mem::take(&mut batch.columns);
         let part = Part::new(batch.plan.clone(), &columns, Vec::new());
+        let token = self.tokens.token(batch.group, &part.plan.sql, &part.block);
         drop(columns);
         match self.put(batch, Some(part), slice::from_ref(&all), &token, Views::Filled).await? {
             Put::In(misfits) => {

@@ -1,0 +1,145 @@
+'use strict'
+
+// Dead letters, fed again. Files and tables the engine reads by itself; an iterable is pulled here and handed over in
+// chunks, each as soon as there is room for it.
+
+const { NativeReplay } = require('../binding.js')
+const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./engine.js')
+
+const PROGRESS_MS = 1_000
+/** A chunk that is handed over has at most so many letters, and not much more than so many bytes. */
+const CHUNK_LETTERS = 1_000
+const CHUNK_BYTES = 1 << 20
+
+async function replayDeadLetters(config, source, options = {}) {
+  const { signal, onProgress, onDeadLetters, onWarning } = checked(options)
+  signal?.throwIfAborted()
+  const isHanded = isIterable(source)
+  const native = create(config, isHanded ? undefined : toJson(source ?? null, 'source'), (kind, content, bytes) => {
+    if (kind === 'deadLetters') onDeadLetters?.(fromEvent(kind, content, bytes))
+    if (kind === 'warning') onWarning?.(fromEvent(kind, content, bytes))
+  })
+  const report = () => JSON.parse(native.report())
+
+  // It also keeps the process alive.
+  const timer = setInterval(() => onProgress?.(report()), config.metricsIntervalMs || PROGRESS_MS)
+  const onAbort = () => native.cancel()
+  signal?.addEventListener('abort', onAbort, { once: true })
+  const handing = isHanded ? handOver(source, native) : undefined
+  try {
+    const result = unwrap(await native.run())
+    await handing?.done
+    return result
+  } catch (error) {
+    signal?.throwIfAborted()
+    if (handing?.failed) throw handing.error
+    throw error
+  } finally {
+    if (handing) handing.stopped = true
+    signal?.removeEventListener('abort', onAbort)
+    clearInterval(timer)
+  }
+}
+
+const OPTIONS = ['signal', 'onProgress', 'onDeadLetters', 'onWarning']
+
+function checked(options) {
+  const refuse = (path, message) => {
+    throw new MillraceError({ code: 'CONFIG_INVALID', message: `${path}: ${message}`, path })
+  }
+  if (typeof options !== 'object' || options === null) refuse('options', 'must be an object')
+  for (const [name, value] of Object.entries(options)) {
+    if (!OPTIONS.includes(name)) refuse(`options.${name}`, `is not an option; there are ${OPTIONS.join(', ')}`)
+    if (name !== 'signal' && value !== undefined && typeof value !== 'function') {
+      refuse(`options.${name}`, 'must be a function')
+    }
+  }
+  return options
+}
+
+function create(config, source, onEvent) {
+  try {
+    return new NativeReplay(toJson(config), source, onEvent)
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+function isIterable(source) {
+  return (
+    typeof source === 'object' &&
+    source !== null &&
+    (typeof source[Symbol.asyncIterator] === 'function' || typeof source[Symbol.iterator] === 'function')
+  )
+}
+
+/** Begins to pull the letters. If the iterable throws, the replay ends, and `error` says why. */
+function handOver(letters, native) {
+  const handing = { stopped: false, failed: false, error: undefined, done: undefined }
+  const pull = async () => {
+    let chunk = new Chunk()
+    for await (const letter of letters) {
+      if (handing.stopped) return
+      chunk.add(letter)
+      if (!chunk.isFull) continue
+      if (!(await chunk.handTo(native))) return
+      chunk = new Chunk()
+    }
+    await chunk.handTo(native)
+    native.end()
+  }
+  handing.done = pull().catch((error) => {
+    Object.assign(handing, { failed: true, error })
+    native.cancel()
+  })
+  return handing
+}
+
+/** Letters on their way into the engine: JSON, and bytes beside it. */
+class Chunk {
+  #letters = []
+  #bytes = []
+  #size = 0
+
+  get isFull() {
+    return this.#letters.length >= CHUNK_LETTERS || this.#size >= CHUNK_BYTES
+  }
+
+  add(letter) {
+    this.#letters.push(this.#plain(letter))
+  }
+
+  async handTo(native) {
+    return unwrap(await native.hand(JSON.stringify(this.#letters), this.#bytes))
+  }
+
+  #plain(letter) {
+    if (typeof letter !== 'object' || letter === null) return { malformed: 'is not an object' }
+    const { receivedAt, topic, topicBytes, payload, code, message } = letter
+    const time = new Date(receivedAt ?? Number.NaN).getTime()
+    if (Number.isNaN(time)) return { malformed: 'receivedAt is not a time' }
+    if (typeof topic !== 'string') return { malformed: 'topic is not a string' }
+    if (!isBytes(payload) && typeof payload !== 'string') return { malformed: 'payload is not a Buffer' }
+    return {
+      receivedAt: time,
+      topic,
+      ...(isBytes(topicBytes) && { topicBytes: this.#place(topicBytes) }),
+      payload: this.#place(payload),
+      code: String(code ?? ''),
+      message: String(message ?? ''),
+    }
+  }
+
+  #place(bytes) {
+    const isText = typeof bytes === 'string'
+    const buffer = isText ? Buffer.from(bytes) : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+    this.#size += buffer.length
+    return this.#bytes.push(buffer) - 1
+  }
+}
+
+function isBytes(value) {
+  return value instanceof Uint8Array
+}
+
+module.exports = { replayDeadLetters }

@@ -1,0 +1,155 @@
+//! What lies behind the intake: the threads of the workers that insert, and of the writer that keeps dead letters.
+//!
+//! ```text
+//!            ──batches──▶  workers  ──▶ ClickHouse
+//!   intake                    │ letters
+//!            ──letters──▶  writer   ──▶ dead letters
+//! ```
+//!
+//! A pipeline and a replay have the same: [`prepare`] asks ClickHouse about the tables, [`Downstream::start`] starts the
+//! threads. They end by themselves when the senders they were started with are gone, or when all is cancelled.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use crate::batch::Batch;
+use crate::config::{Config, Route};
+use crate::dead_letters::Letters;
+use crate::dead_letters::writer::{self, Store, Writer};
+use crate::error::{Error, Result};
+use crate::plans::{self, Plans};
+use crate::shared::Shared;
+use crate::sink::client::clients;
+use crate::sink::tables::Inspector;
+use crate::sink::tokens::Tokens;
+use crate::sink::worker::{Servers, Worker};
+use crate::threads::spawn;
+
+/// Sealed batches that may wait for a worker. The memory ceiling is what bounds them; this only keeps tiny batches
+/// from piling up without end.
+const QUEUE: usize = 1024;
+
+/// What is known once ClickHouse has been asked.
+pub struct Prepared {
+    pub plans: Arc<Plans>,
+    pub store: Store,
+}
+
+/// Asks ClickHouse what it must be asked before anything flows.
+pub async fn prepare(shared: &Shared) -> Result<Prepared> {
+    let Config { clickhouse, routes, dead_letters, .. } = &shared.config;
+    check_reachable(routes)?;
+    let inspector = inspect(clickhouse).await?;
+    let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
+        let mut tables = Vec::new();
+        for (i, route) in routes.iter().enumerate() {
+            let table = inspector.table(&plans::path(i), route).await?;
+            if !table.deduplicates {
+                shared.warn(
+                    "DEDUPLICATION_OFF",
+                    format!(
+                        "{} does not recognise an INSERT that is made again, so a lost answer can double rows: \
+                         ALTER TABLE {} MODIFY SETTING non_replicated_deduplication_window = 1000",
+                        route.table, route.table
+                    ),
+                );
+            }
+            tables.push(table);
+        }
+        let store = match (&dead_letters.table, &dead_letters.dir) {
+            (Some(table), _) => {
+                inspector.execute(&writer::create_sql(table)).await?;
+                inspector.check("deadLetters.table", table, writer::column_names()).await?;
+                Store::Table { name: table.clone(), servers: Servers::new(clients(clickhouse), &clickhouse.urls, 0) }
+            }
+            (None, Some(dir)) => {
+                let dir = PathBuf::from(dir);
+                std::fs::create_dir_all(&dir)
+                    .map_err(|error| Error::config("deadLetters.dir", format!("cannot be created: {error}")))?;
+                Store::Directory(dir)
+            }
+            (None, None) => Store::Event,
+        };
+        Ok((tables, store))
+    })
+    .await
+    .unwrap_or_else(|_| Err(no_answer(clickhouse)))?;
+    let plans = Arc::new(Plans::new(routes, tables, Instant::now())?);
+    Ok(Prepared { plans, store })
+}
+
+/// The first server that answers.
+pub async fn inspect(clickhouse: &crate::config::ClickHouse) -> Result<Inspector> {
+    let all = clients(clickhouse);
+    let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;
+    tokio::time::timeout(within, Inspector::connect(&all, &clickhouse.urls, &clickhouse.database))
+        .await
+        .unwrap_or_else(|_| Err(no_answer(clickhouse)))
+}
+
+/// The threads behind the intake.
+pub struct Downstream {
+    workers: Vec<JoinHandle<()>>,
+    writer: JoinHandle<()>,
+}
+
+/// Where the intake puts what it makes.
+pub struct Outlets {
+    pub batches: Sender<Batch>,
+    pub letters: Sender<Letters>,
+}
+
+impl Downstream {
+    pub fn start(
+        shared: &Arc<Shared>,
+        plans: Arc<Plans>,
+        store: Store,
+        tokens: Tokens,
+    ) -> Result<(Downstream, Outlets)> {
+        let tokens = Arc::new(tokens);
+        let (batch_sender, batches) = crossbeam_channel::bounded(QUEUE);
+        let (letter_sender, letters) = crossbeam_channel::unbounded();
+        let mut workers = Vec::new();
+        for i in 0..shared.config.clickhouse.max_in_flight {
+            let (plans, batches) = (plans.clone(), batches.clone());
+            let (letters, tokens) = (letter_sender.clone(), tokens.clone());
+            let own = shared.clone();
+            workers.push(spawn(shared, "insert", async move || {
+                let config = &own.config.clickhouse;
+                let servers = Servers::new(clients(config), &config.urls, i);
+                Worker { shared: own, plans, servers, batches, letters, tokens }.run().await;
+            })?);
+        }
+        let writer = Writer { shared: shared.clone(), store, letters, tokens };
+        let writer = spawn(shared, "letters", async move || writer.run().await)?;
+        Ok((Downstream { workers, writer }, Outlets { batches: batch_sender, letters: letter_sender }))
+    }
+
+    /// Waits for all of them, in the order in which they end.
+    pub fn join(self) {
+        // A panic was caught and told by the thread itself.
+        for thread in self.workers {
+            let _ = thread.join();
+        }
+        let _ = self.writer.join();
+    }
+}
+
+/// A route below one that takes all its topics would never see a message.
+fn check_reachable(routes: &[Route]) -> Result<()> {
+    for (i, route) in routes.iter().enumerate() {
+        if let Some(earlier) = routes[..i].iter().position(|earlier| earlier.topic.covers(&route.topic)) {
+            let message = format!("can never match: routes[{earlier}] takes all its topics first");
+            return Err(Error::config(format!("routes[{i}].topic"), message));
+        }
+    }
+    Ok(())
+}
+
+fn no_answer(config: &crate::config::ClickHouse) -> Error {
+    Error::ClickHouseUnreachable { url: config.urls.join(", "), message: "no answer in time".into() }
+}

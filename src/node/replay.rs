@@ -1,0 +1,117 @@
+//! The binding of a replay.
+
+use std::sync::{Arc, Weak};
+
+use napi::Env;
+use napi::bindgen_prelude::{Buffer, FnArgs, Function, Object};
+use napi_derive::napi;
+use serde::Deserialize;
+
+use super::{listener, promise, text, throw};
+use crate::config::{Config, ReplaySource};
+use crate::dead_letters::Kept;
+use crate::error::Error;
+use crate::replay::{Handed, Replay};
+
+#[napi]
+pub struct NativeReplay {
+    replay: Arc<Replay>,
+}
+
+/// A letter that is handed over. Payloads, and topics that are not UTF-8, are places in the list of bytes beside it.
+#[derive(Deserialize)]
+#[serde(rename_all_fields = "camelCase", untagged)]
+enum Letter {
+    Malformed {
+        malformed: String,
+    },
+    Letter {
+        /// Milliseconds since 1970.
+        received_at: i64,
+        topic: String,
+        topic_bytes: Option<usize>,
+        payload: usize,
+        code: String,
+        message: String,
+    },
+}
+
+#[napi]
+impl NativeReplay {
+    /// Without a `source`, letters are handed over. Throws an error whose message is JSON: `{ code, message, path }`.
+    #[napi(constructor)]
+    pub fn new(
+        env: &Env,
+        config: String,
+        source: Option<String>,
+        on_event: Function<'_, FnArgs<(String, String, Vec<Buffer>)>, ()>,
+    ) -> napi::Result<NativeReplay> {
+        let config = Config::parse(&config).map_err(|error| throw(&error))?;
+        let source = match source {
+            Some(source) => ReplaySource::parse(&source).map_err(|error| throw(&error))?,
+            None => ReplaySource::Handed,
+        };
+        let replay = Arc::new(Replay::new(config, source, listener(&on_event)?));
+        // A worker thread that is terminated takes its environment with it; ours must be gone before.
+        let weak: Weak<Replay> = Arc::downgrade(&replay);
+        env.add_env_cleanup_hook(weak, |weak| {
+            if let Some(replay) = weak.upgrade() {
+                replay.abort();
+            }
+        })?;
+        Ok(NativeReplay { replay })
+    }
+
+    /// Resolves to the report when all letters are settled.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn run<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let replay = self.replay.clone();
+        promise(env, move || replay.run())
+    }
+
+    /// Resolves when they are taken: to `false` if no more are wanted.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn hand<'env>(
+        &self,
+        env: &'env Env,
+        letters: String,
+        bytes: Vec<Buffer>,
+    ) -> napi::Result<Object<'env>> {
+        let replay = self.replay.clone();
+        // Copied on this thread: the memory is JavaScript's.
+        let handed = handed(&letters, &bytes);
+        promise(env, move || Ok(replay.hand(handed?)))
+    }
+
+    /// No more letters will be handed over.
+    #[napi]
+    pub fn end(&self) {
+        self.replay.end();
+    }
+
+    #[napi]
+    pub fn cancel(&self) {
+        self.replay.cancel();
+    }
+
+    #[napi]
+    pub fn report(&self) -> String {
+        text(&self.replay.report())
+    }
+}
+
+fn handed(letters: &str, bytes: &[Buffer]) -> Result<Vec<Handed>, Error> {
+    let letters: Vec<Letter> = serde_json::from_str(letters)
+        .map_err(|error| Error::Internal { thread: "call".into(), message: error.to_string() })?;
+    let at = |place: usize| bytes.get(place).map(|bytes| bytes.to_vec()).unwrap_or_default();
+    let kept = letters.into_iter().map(|letter| match letter {
+        Letter::Malformed { malformed } => Err(malformed),
+        Letter::Letter { received_at, topic, topic_bytes, payload, code, message } => Ok(Kept {
+            received_at: Kept::time(received_at),
+            topic: topic_bytes.map_or_else(|| topic.into_bytes(), at),
+            payload: at(payload),
+            lost: Kept::lost(&code, &message),
+        }),
+    });
+    Ok(kept.collect())
+}

@@ -1,0 +1,372 @@
+//! Dead letters, fed again: the way of a message without a broker.
+//!
+//! ```text
+//!  files ┐
+//!  table ├─▶ feed ─▶ intake ──batches──▶ workers  ──▶ ClickHouse
+//!  hands ┘             └────letters──▶ writer   ──▶ dead letters
+//! ```
+//!
+//! - The same letters make the same batches each time: sealed by rows and bytes, at the end of a file, and when all that
+//!   are open hold half of the memory ceiling, never by time. As the tokens are made of the bytes, ClickHouse recognises
+//!   what an earlier replay has inserted.
+//! - Nothing is taken from the source: a replay that ends early is begun anew.
+
+mod files;
+mod table;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::config::{Config, ReplaySource};
+use crate::dead_letters::writer::{self, Store};
+use crate::dead_letters::{Code, Kept, Reason};
+use crate::downstream::{Downstream, Outlets, Prepared, inspect, prepare};
+use crate::error::{Error, Result};
+use crate::events::{Event, Listener};
+use crate::intake::{Intake, Now};
+use crate::metrics::add;
+use crate::mqtt::connection::Command;
+use crate::mqtt::{Properties, Publish};
+use crate::shared::Shared;
+use crate::sink::tokens::Tokens;
+use crate::threads::{run_on, runtime, spawn};
+use files::Files;
+use table::TableReader;
+
+/// What cannot be read is told in the report up to this number, and counted beyond.
+const TOLD: usize = 100;
+/// After so many bytes of letters it is looked how much the open batches hold: as much as one read from a broker.
+const STEP: usize = 256 << 10;
+/// No batch gets so old.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 86400);
+
+/// What a replay has done so far. Of `read`, what is neither inserted nor a dead letter again is on its way.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub read: u64,
+    pub inserted: u64,
+    pub dead_lettered: u64,
+    pub malformed: u64,
+    pub rows: u64,
+    pub malformed_letters: Vec<Malformed>,
+}
+
+/// Something in the place of a dead letter.
+#[derive(Debug, Clone, Serialize)]
+pub struct Malformed {
+    /// `None`: it was handed over.
+    pub file: Option<String>,
+    /// The line of the file, or the number of the letter; from 1.
+    pub line: u64,
+    pub message: String,
+}
+
+/// What a source gives.
+#[derive(Debug)]
+pub enum Item {
+    Letter(Kept),
+    Malformed(Malformed),
+    EndOfFile,
+}
+
+/// A letter that the caller hands over; the error says why it is none.
+pub type Handed = std::result::Result<Kept, String>;
+
+pub struct Replay {
+    shared: Arc<Shared>,
+    source: ReplaySource,
+    progress: Arc<Progress>,
+    /// Of the first thread that panicked.
+    failure: Arc<Mutex<Option<Error>>>,
+    /// Taken away at the end of the letters.
+    hand: Mutex<Option<mpsc::Sender<Vec<Handed>>>>,
+    handed: Mutex<Option<mpsc::Receiver<Vec<Handed>>>>,
+    /// Locked while it runs.
+    running: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    malformed: AtomicU64,
+    told: Mutex<Vec<Malformed>>,
+}
+
+impl Replay {
+    pub fn new(mut config: Config, source: ReplaySource, listener: Listener) -> Replay {
+        config.batch.delay = NEVER;
+        let failure: Arc<Mutex<Option<Error>>> = Arc::default();
+        let failed = failure.clone();
+        let listener: Listener = Box::new(move |event| match event {
+            Event::Error(error) => {
+                lock(&failed).get_or_insert(error);
+            }
+            event => listener(event),
+        });
+        let (hand, handed) = mpsc::channel(1);
+        Replay {
+            shared: Arc::new(Shared::new(config, listener)),
+            source,
+            progress: Arc::default(),
+            failure,
+            hand: Mutex::new(Some(hand)),
+            handed: Mutex::new(Some(handed)),
+            running: Mutex::default(),
+        }
+    }
+
+    /// Feeds the whole source, and returns when every letter is inserted or a dead letter again. To be called once.
+    pub fn run(&self) -> Result<Report> {
+        let _running = lock(&self.running);
+        let shared = &self.shared;
+        let handed = lock(&self.handed).take().ok_or_else(aborted)?;
+        let Ready { prepared, reader } = run_on(runtime()?, async {
+            tokio::select! {
+                biased;
+                () = shared.cancelled() => Err(aborted()),
+                ready = self.prepare(handed) => ready,
+            }
+        })?;
+        let Prepared { plans, store } = prepared;
+        let (settled_sender, settled) = mpsc::unbounded_channel();
+        shared.set_connections(vec![settled_sender]);
+        let (downstream, Outlets { batches, letters }) =
+            Downstream::start(shared, plans.clone(), store, Tokens::content())?;
+
+        let outcome: Arc<Mutex<Result<()>>> = Arc::new(Mutex::new(Ok(())));
+        let feed = Feed {
+            intake: Intake::new(shared.clone(), 0, plans, batches, letters),
+            client_id: shared.config.mqtt.client_id.clone().unwrap_or_default(),
+            shared: shared.clone(),
+            progress: self.progress.clone(),
+            settled,
+            unweighed: 0,
+        };
+        let result = outcome.clone();
+        let source = spawn(shared, "replay", async move || *lock(&result) = feed.run(reader).await)?;
+        // A panic was caught and told by the thread itself.
+        let _ = source.join();
+        downstream.join();
+
+        if let Some(error) = lock(&self.failure).take() {
+            return Err(error);
+        }
+        std::mem::replace(&mut *lock(&outcome), Ok(()))?;
+        let report = self.report();
+        if report.read == report.inserted + report.dead_lettered { Ok(report) } else { Err(aborted()) }
+    }
+
+    /// Asks ClickHouse about the tables, and opens the source.
+    async fn prepare(&self, handed: mpsc::Receiver<Vec<Handed>>) -> Result<Ready> {
+        let config = &self.shared.config;
+        let mut prepared = prepare(&self.shared).await?;
+        let reader = match &self.source {
+            ReplaySource::Dir(dir) => Reader::Files(Files::of_directory(dir, config.mqtt.max_packet_bytes)?),
+            ReplaySource::File(file) => Reader::Files(Files::one(file, config.mqtt.max_packet_bytes)?),
+            ReplaySource::Table { name, condition } => {
+                let inspector = inspect(&config.clickhouse).await?;
+                inspector.check("source.table", name, writer::column_names()).await?;
+                if let Some(letters) = &config.dead_letters.table
+                    && inspector.split(letters) == inspector.split(name)
+                {
+                    prepared.store = Store::Source;
+                }
+                let reader = TableReader::open(self.shared.clone(), inspector, name, condition.as_deref());
+                Reader::Table(Box::new(reader.await?))
+            }
+            ReplaySource::Handed => {
+                Reader::Handed { letters: handed, chunk: Vec::new().into_iter(), number: 0 }
+            }
+        };
+        if let (Reader::Files(files), Store::Directory(dir)) = (&reader, &prepared.store)
+            && files.lie_in(dir)
+        {
+            prepared.store = Store::Source;
+        }
+        Ok(Ready { prepared, reader })
+    }
+
+    /// Hands letters over, and waits until they are taken. `false`: no more are wanted.
+    pub fn hand(&self, letters: Vec<Handed>) -> bool {
+        let hand = lock(&self.hand).clone();
+        hand.is_some_and(|hand| hand.blocking_send(letters).is_ok())
+    }
+
+    /// No more letters will be handed over.
+    pub fn end(&self) {
+        lock(&self.hand).take();
+    }
+
+    /// Ends it as soon as it can. What is under way may be inserted or not; the source has it all.
+    pub fn cancel(&self) {
+        self.shared.cancel();
+        self.end();
+    }
+
+    /// The same for a runtime that goes away under us: waits until it has ended.
+    pub fn abort(&self) {
+        self.cancel();
+        drop(lock(&self.running));
+    }
+
+    pub fn report(&self) -> Report {
+        let counts = self.shared.ledger.counts();
+        Report {
+            read: counts.received,
+            inserted: counts.inserted,
+            dead_lettered: counts.dead_lettered,
+            malformed: self.progress.malformed.load(Ordering::Relaxed),
+            rows: self.shared.metrics.rows_inserted.load(Ordering::Relaxed),
+            malformed_letters: lock(&self.progress.told).clone(),
+        }
+    }
+}
+
+struct Ready {
+    prepared: Prepared,
+    reader: Reader,
+}
+
+enum Reader {
+    Files(Files),
+    Table(Box<TableReader>),
+    Handed { letters: mpsc::Receiver<Vec<Handed>>, chunk: std::vec::IntoIter<Handed>, number: u64 },
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Option<Item>> {
+        match self {
+            Reader::Files(files) => files.next(),
+            Reader::Table(table) => Ok(table.next().await?.map(Item::Letter)),
+            Reader::Handed { letters, chunk, number } => {
+                let letter = loop {
+                    if let Some(letter) = chunk.next() {
+                        break letter;
+                    }
+                    match letters.recv().await {
+                        Some(letters) => *chunk = letters.into_iter(),
+                        None => return Ok(None),
+                    }
+                };
+                *number += 1;
+                Ok(Some(match letter {
+                    Ok(kept) => Item::Letter(kept),
+                    Err(message) => Item::Malformed(Malformed { file: None, line: *number, message }),
+                }))
+            }
+        }
+    }
+}
+
+/// Takes letters from a reader to the intake, as fast as there is room.
+struct Feed {
+    shared: Arc<Shared>,
+    intake: Intake,
+    client_id: String,
+    progress: Arc<Progress>,
+    /// Wakes us when a batch is settled.
+    settled: mpsc::UnboundedReceiver<Command>,
+    /// Bytes of letters since the open batches were last looked at.
+    unweighed: usize,
+}
+
+impl Feed {
+    /// What was read before an error is still brought in.
+    async fn run(mut self, mut reader: Reader) -> Result<()> {
+        let outcome = self.feed(&mut reader).await;
+        self.intake.book();
+        self.intake.seal_all();
+        self.room().await;
+        outcome
+    }
+
+    async fn feed(&mut self, reader: &mut Reader) -> Result<()> {
+        loop {
+            let shared = self.shared.clone();
+            let item = tokio::select! {
+                biased;
+                () = shared.cancelled() => return Err(aborted()),
+                item = reader.next() => item?,
+            };
+            match item {
+                None => return Ok(()),
+                Some(Item::Letter(letter)) => self.take(&letter),
+                Some(Item::Malformed(malformed)) => self.tell(malformed),
+                Some(Item::EndOfFile) => self.intake.seal_all(),
+            }
+            self.room().await;
+        }
+    }
+
+    fn take(&mut self, letter: &Kept) {
+        let now = Now { instant: Instant::now(), system: letter.received_at };
+        match letter.lost.clone().or_else(|| oversized(letter)) {
+            Some(reason) => self.intake.accept_unfit(&letter.topic, &letter.payload, reason, None, now),
+            None => {
+                let publish = Publish {
+                    topic: &letter.topic,
+                    payload: &letter.payload,
+                    qos: 0,
+                    retain: false,
+                    duplicate: false,
+                    packet_id: 0,
+                    properties: Properties::NONE,
+                };
+                self.intake.accept(&publish, None, now, &self.client_id);
+            }
+        }
+        self.unweighed += size_of::<Kept>() + letter.topic.len() + letter.payload.len();
+        if self.unweighed >= STEP {
+            self.unweighed = 0;
+            self.intake.book();
+            // Otherwise the open batches alone could fill the memory, and nothing would ever empty it.
+            if self.intake.open_bytes() >= self.shared.config.memory_max_bytes / 2 {
+                self.intake.seal_all();
+            }
+        }
+    }
+
+    fn tell(&self, malformed: Malformed) {
+        let place = malformed.file.as_deref().unwrap_or("letter");
+        self.shared.warn("LETTER_MALFORMED", format!("{place}:{}: {}", malformed.line, malformed.message));
+        add(&self.progress.malformed, 1);
+        let mut told = lock(&self.progress.told);
+        if told.len() < TOLD {
+            told.push(malformed);
+        }
+    }
+
+    /// Waits until the sinks have taken what is sealed and there is memory, or all is cancelled. Nothing is accepted
+    /// before: a batch that waits would grow, and differ from that of another replay.
+    async fn room(&mut self) {
+        let Shared { memory, .. } = &*self.shared;
+        while (self.intake.is_sealing() || memory.is_full()) && !self.shared.is_cancelled() {
+            tokio::select! {
+                biased;
+                () = self.shared.cancelled() => {}
+                _ = self.settled.recv() => {}
+                () = memory.room(), if memory.is_full() => {}
+            }
+            self.intake.seal_due(Instant::now());
+        }
+        while self.settled.try_recv().is_ok() {}
+    }
+}
+
+/// What no broker could have brought: MQTT 5, 1.5.4 and 2.1.4.
+fn oversized(letter: &Kept) -> Option<Reason> {
+    let is_oversized = letter.topic.len() > 65535 || letter.payload.len() > 268_435_455;
+    is_oversized.then(|| Reason::new(Code::PacketTooLarge, "larger than an MQTT packet can be"))
+}
+
+fn aborted() -> Error {
+    Error::InvalidState { operation: "replayDeadLetters", state: "stopping" }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,196 @@
+//! A table of dead letters, read in one SELECT.
+//!
+//! - The order is that of receipt, and in the same millisecond that of a hash of the letter: it is the same in each
+//!   replay.
+//! - The answer is RowBinary: bytes as they are, <https://clickhouse.com/docs/interfaces/formats/RowBinary>.
+//! - An answer that breaks off, perhaps because we did not read for a long time, is asked for again from the last
+//!   millisecond on, less what was read of it.
+
+use std::sync::Arc;
+
+use clickhouse::query::BytesCursor;
+
+use crate::backoff::Backoff;
+use crate::dead_letters::Kept;
+use crate::dead_letters::writer::qualified;
+use crate::downstream::inspect;
+use crate::error::{Error, Result};
+use crate::shared::Shared;
+use crate::sink::tables::Inspector;
+
+pub struct TableReader {
+    shared: Arc<Shared>,
+    inspector: Inspector,
+    table: String,
+    condition: String,
+    cursor: BytesCursor,
+    /// What came and is not taken yet.
+    buffer: Vec<u8>,
+    taken: usize,
+    /// The time of the last letter, in milliseconds, and how many of this time there were.
+    last: Option<(i64, u64)>,
+    /// How many letters of the last time still come again.
+    again: u64,
+}
+
+impl TableReader {
+    pub async fn open(
+        shared: Arc<Shared>,
+        inspector: Inspector,
+        table: &str,
+        condition: Option<&str>,
+    ) -> Result<TableReader> {
+        let table = qualified(table);
+        let condition = condition.map_or("1".into(), |condition| format!("({condition}\n)"));
+        let cursor = inspector.read(&select(&table, &condition, None))?;
+        let mut reader = TableReader {
+            shared,
+            inspector,
+            table,
+            condition,
+            cursor,
+            buffer: Vec::new(),
+            taken: 0,
+            last: None,
+            again: 0,
+        };
+        // What is wrong with the condition is told before anything begins.
+        reader.read_on().await.map_err(|error| reader.inspector.error(error))?;
+        Ok(reader)
+    }
+
+    pub async fn next(&mut self) -> Result<Option<Kept>> {
+        let mut backoff = Backoff::new(self.shared.config.clickhouse.retry);
+        loop {
+            while let Some((millis, letter, len)) = row(&self.buffer[self.taken..]) {
+                self.taken += len;
+                if self.again > 0 && self.last.is_some_and(|(last, _)| last == millis) {
+                    self.again -= 1;
+                    continue;
+                }
+                self.again = 0;
+                self.last = match self.last {
+                    Some((last, count)) if last == millis => Some((last, count + 1)),
+                    _ => Some((millis, 1)),
+                };
+                return Ok(Some(letter));
+            }
+            let error = match self.read_on().await {
+                Ok(true) => continue,
+                Ok(false) if self.taken == self.buffer.len() => return Ok(None),
+                Ok(false) => Error::ClickHouseUnreachable {
+                    url: self.shared.config.clickhouse.urls.join(", "),
+                    message: "the answer ended in the middle of a row".into(),
+                },
+                Err(error) => self.inspector.error(error),
+            };
+            self.resume(error, &mut backoff).await;
+        }
+    }
+
+    /// `false`: there is no more.
+    async fn read_on(&mut self) -> clickhouse::error::Result<bool> {
+        let Some(bytes) = self.cursor.next().await? else { return Ok(false) };
+        self.buffer.drain(..self.taken);
+        self.taken = 0;
+        self.buffer.extend_from_slice(&bytes);
+        Ok(true)
+    }
+
+    /// Asks again, for ever: it may go on later.
+    async fn resume(&mut self, mut error: Error, backoff: &mut Backoff) {
+        loop {
+            let wait = backoff.failed();
+            self.shared.warn(
+                "REPLAY_INTERRUPTED",
+                format!("reading {}: {error}; going on in {} ms", self.table, wait.as_millis()),
+            );
+            tokio::time::sleep(wait).await;
+            let sql = select(&self.table, &self.condition, self.last.map(|(millis, _)| millis));
+            let reopened = async {
+                let inspector = inspect(&self.shared.config.clickhouse).await?;
+                let cursor = inspector.read(&sql)?;
+                Ok((inspector, cursor))
+            };
+            match reopened.await {
+                Ok((inspector, cursor)) => {
+                    (self.inspector, self.cursor) = (inspector, cursor);
+                    self.buffer.clear();
+                    self.taken = 0;
+                    self.again = self.last.map_or(0, |(_, count)| count);
+                    return;
+                }
+                Err(again) => error = again,
+            }
+        }
+    }
+}
+
+fn select(table: &str, condition: &str, from_millis: Option<i64>) -> String {
+    let from = from_millis
+        .map_or(String::new(), |millis| format!(" AND received_at >= fromUnixTimestamp64Milli({millis})"));
+    format!(
+        "SELECT toUnixTimestamp64Milli(toDateTime64(received_at, 3)), toString(topic), toString(payload), \
+         toString(error_code), toString(error) FROM {table} WHERE {condition}{from} \
+         ORDER BY received_at, sipHash64(topic, payload, error_code, error)"
+    )
+}
+
+/// The first row, and its length; `None` if it is not all there.
+fn row(bytes: &[u8]) -> Option<(i64, Kept, usize)> {
+    let (millis, mut rest) = bytes.split_first_chunk::<8>()?;
+    let millis = i64::from_le_bytes(*millis);
+    let mut string = || -> Option<&[u8]> {
+        let len = varint(&mut rest)?;
+        let (string, tail) = rest.split_at_checked(len)?;
+        rest = tail;
+        Some(string)
+    };
+    let (topic, payload, code, message) = (string()?, string()?, string()?, string()?);
+    let letter = Kept {
+        received_at: Kept::time(millis),
+        topic: topic.into(),
+        payload: payload.into(),
+        lost: Kept::lost(&String::from_utf8_lossy(code), &String::from_utf8_lossy(message)),
+    };
+    Some((millis, letter, bytes.len() - rest.len()))
+}
+
+/// LEB128, least significant seven bits first.
+fn varint(rest: &mut &[u8]) -> Option<usize> {
+    let mut value = 0;
+    for shift in (0..63).step_by(7) {
+        let (byte, tail) = rest.split_first()?;
+        *rest = tail;
+        value |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::columns::block::put_varint;
+
+    #[test]
+    fn rows_are_taken_whole() {
+        let mut bytes = 1_730_000_000_123_i64.to_le_bytes().to_vec();
+        let payload = vec![0xff; 300];
+        for text in [&b"a/\xff"[..], &payload, b"TYPE_MISMATCH", b""] {
+            put_varint(&mut bytes, text.len() as u64);
+            bytes.extend_from_slice(text);
+        }
+        for len in 0..bytes.len() {
+            assert!(row(&bytes[..len]).is_none(), "{len}");
+        }
+        let whole = bytes.len();
+        bytes.extend_from_slice(b"the next one");
+        let (millis, letter, len) = row(&bytes).unwrap();
+        assert_eq!((millis, len), (1_730_000_000_123, whole));
+        assert_eq!((letter.topic.as_slice(), letter.payload), (&b"a/\xff"[..], payload));
+        assert_eq!(letter.lost, None);
+    }
+}
