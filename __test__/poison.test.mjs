@@ -17,7 +17,12 @@ const skip = externalClickHouse
 const DEDUPLICATES = 'SETTINGS non_replicated_deduplication_window = 10000'
 const CHECKED = 'seq UInt32, lat Float64, CONSTRAINT on_earth CHECK abs(lat) <= 90'
 
-/** A pipeline whose INSERTs are counted, and everything it tells. */
+/**
+ * A pipeline whose INSERTs are counted, and everything it tells.
+ *
+ * @param {any} t
+ * @param {any} config
+ */
 async function counted(t, { batch, clickhouse, ...config }) {
   const proxy = await startProxy(t, servers.clickhouse.port)
   const pipeline = await servers.started(t, {
@@ -64,10 +69,10 @@ async function assertRows(table, total, bad) {
   )
 }
 
-for (const [what, bad] of [
+for (const [what, bad] of /** @type {[string, number[]][]} */ ([
   ['one', [3_217]],
   ['several', [0, 2_499, 2_500, 4_999]],
-]) {
+])) {
   test(`a constraint, and ${what} of 5,000 that violate it`, { timeout, skip }, async (t) => {
     const table = await servers.table(CHECKED)
     const topic = unique('topic')
@@ -239,13 +244,13 @@ async function assertViewed(table, total, bad) {
   assert.ok(Number(rows) >= total - bad.length && Number(rows) <= total, `${rows} rows counted of ${total}`)
 }
 
-for (const [what, bad, options] of [
+for (const [what, bad, options] of /** @type {[string, number[], object][]} */ ([
   ['one bad row', [3_217], {}],
   ['several bad rows', [0, 2_499, 2_500, 4_999], {}],
   ['a table of several partitions', [17, 4_000], { partition: 'seq % 3' }],
   ['a view that groups', [123], { select: 'seq, sum(throwIf(lat > 90)) AS ok', grouped: true }],
   ['a view that casts', [123], { select: "seq, accurateCast(lat, 'UInt8') AS ok" }],
-]) {
+])) {
   test(`a materialized view that fails: ${what}`, { timeout, skip }, async (t) => {
     const { grouped, ...rest } = /** @type {any} */ (options)
     const table = await viewedTable(grouped ? {} : rest)
