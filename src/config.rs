@@ -420,18 +420,21 @@ fn clickhouse(mut o: Options<'_>) -> Result<ClickHouse> {
 }
 
 /// Settings that the promises depend on, or that name the request itself.
-const OURS: [&str; 13] = [
+const OURS: [&str; 16] = [
     "async_insert",
     "database",
     "decompress",
     "deduplicate_blocks_in_dependent_materialized_views",
     "distributed_foreground_insert",
+    "input_format_native_allow_types_conversion",
     "input_format_null_as_default",
     "insert_deduplicate",
     "insert_deduplication_token",
     "insert_distributed_sync",
     "insert_null_as_default",
+    "limit",
     "max_insert_block_size",
+    "offset",
     "query",
     "query_id",
 ];

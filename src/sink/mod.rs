@@ -2,13 +2,14 @@
 //!
 //! [`tables`] asks what the tables are like; [`worker`] then inserts batch after batch, one thread per INSERT in flight.
 //! A [`part`] of a batch is what one INSERT carries, [`delivery`] attempts it, [`request`] is one attempt and [`answer`]
-//! says what its outcome means. [`halving`] finds the messages that ClickHouse refuses.
-//! [`tokens`] tell ClickHouse that two attempts are the same INSERT.
+//! says what its outcome means. [`isolation`] finds the messages that ClickHouse refuses, by [`halving`]. [`tokens`] tell
+//! ClickHouse that two attempts are the same INSERT.
 
 pub mod answer;
 pub mod client;
 pub mod delivery;
 mod halving;
+mod isolation;
 mod part;
 pub mod request;
 pub mod tables;

@@ -16,7 +16,6 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::answer::{Failure, Verdict};
 use super::delivery::{Attempts, SLOW};
-use super::halving::{Answer, Budget, Refused, halve};
 use super::part::Part;
 use super::request::{Insert, Views};
 use super::tables::Inspector;
@@ -24,7 +23,7 @@ use super::tokens::Tokens;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::config::Route;
-use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
+use crate::dead_letters::{DeadLetter, Letters, Reason};
 use crate::metrics::add;
 use crate::plans::{self, Plan, Plans};
 use crate::shared::Shared;
@@ -39,18 +38,18 @@ pub struct Worker {
 }
 
 /// Messages that do not become rows, by their place in the batch; all others do.
-type Unfit = Vec<(usize, Reason)>;
+pub(super) type Unfit = Vec<(usize, Reason)>;
 
 /// The end of an INSERT.
-enum Put {
+pub(super) enum Put {
     /// All are in but these.
     In(Unfit),
     Refused(Refusal),
 }
 
-struct Refusal {
-    reason: Arc<str>,
-    by_view: bool,
+pub(super) struct Refusal {
+    pub reason: Arc<str>,
+    pub by_view: bool,
 }
 
 /// The servers and which of them to ask next. They share the load in turn; one that cannot be reached is passed over
@@ -98,6 +97,8 @@ impl Servers {
 
 /// How long a server that could not be reached is passed over while another one can.
 const AWAY: Duration = Duration::from_secs(10);
+/// How long a look may hold up an INSERT of which nothing says that the table has changed.
+const GLANCE: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Until the connections are gone and their batches are in, or all is cancelled.
@@ -142,7 +143,7 @@ impl Worker {
 
     /// Inserts the chosen messages, again and again until ClickHouse has them or refuses them. `part` is what they are
     /// already. `None`: cancelled.
-    async fn put(
+    pub(super) async fn put(
         &mut self,
         batch: &mut Batch,
         mut part: Option<Part>,
@@ -176,7 +177,7 @@ impl Worker {
             };
             if matches!(failure.verdict, Verdict::Refused | Verdict::RefusedByView | Verdict::RetrySlowly) {
                 // It may be the table that is different, not the rows that are bad.
-                self.look(batch.route).await;
+                self.look(batch.route, shared.config.clickhouse.connect_timeout).await;
                 if self.plans.current(batch.route).map_or(true, |now| now.generation != plan.generation) {
                     add(&shared.metrics.inserts_retried, 1);
                     continue;
@@ -200,7 +201,7 @@ impl Worker {
         let mut backoff = Backoff::new(limits);
         loop {
             if self.plans.is_due(at, Instant::now()) {
-                self.look(at).await;
+                self.look(at, GLANCE).await;
             }
             let fault = match self.plans.current(at) {
                 Ok(plan) => return Some(plan),
@@ -220,7 +221,7 @@ impl Worker {
     }
 
     /// Looks whether the table of a route has changed. A look that fails changes nothing.
-    async fn look(&self, at: usize) {
+    async fn look(&self, at: usize, within: Duration) {
         let config = &self.shared.config;
         let route = &config.routes[at];
         let plan = self.plans.latest(at);
@@ -231,129 +232,12 @@ impl Worker {
         let looked = tokio::select! {
             biased;
             () = self.shared.cancelled() => return,
-            looked = tokio::time::timeout(config.clickhouse.connect_timeout, look) => looked,
+            looked = tokio::time::timeout(within, look) => looked,
         };
         let Ok(looked) = looked else { return };
         if let Some(message) = self.plans.learn(at, route, looked) {
             self.shared.warn("TABLE_CHANGED", message);
         }
-    }
-
-    /// Brings in what is good of a batch that was refused.
-    async fn tell_apart(
-        &mut self,
-        batch: &mut Batch,
-        all: Range<usize>,
-        token: &str,
-        refusal: Refusal,
-    ) -> Option<Unfit> {
-        let plans = self.plans.clone();
-        let budget = Budget::new(all.len(), plans.exhausted(batch.route));
-        let mut unfit = Vec::new();
-        let refused = if refusal.by_view {
-            self.tell_apart_behind(batch, all, token, refusal.reason, &budget, &mut unfit).await?
-        } else {
-            let first = refusal.reason;
-            let mut behind = Vec::new();
-            let mut refused = halve(all, first, &budget, async |half| {
-                // The whole was refused, so the halves are INSERTs of their own.
-                let token = format!("{token}-{}-{}", half.start, half.len());
-                match self.put(batch, None, slice::from_ref(&half), &token, Views::Filled).await? {
-                    Put::In(misfits) => {
-                        unfit.extend(misfits);
-                        Some(Answer::Taken)
-                    }
-                    Put::Refused(Refusal { reason, by_view: false }) => Some(Answer::Refused(reason)),
-                    Put::Refused(Refusal { reason, by_view: true }) => {
-                        let refused =
-                            self.tell_apart_behind(batch, half, &token, reason, &budget, &mut unfit).await?;
-                        behind.extend(refused);
-                        Some(Answer::Settled)
-                    }
-                }
-            })
-            .await?;
-            refused.extend(behind);
-            refused
-        };
-        self.warn_refused(batch, &refused);
-        if refused.iter().any(Refused::is_given_up) {
-            plans.exhaust(batch.route);
-        } else {
-            plans.relieve(batch.route);
-        }
-        for Refused { messages, reason } in refused {
-            let reason = Reason::new(Code::RejectedByClickHouse, reason);
-            unfit.extend(messages.map(|at| (at, reason.clone())));
-        }
-        unfit.sort_by_key(|(at, _)| *at);
-        Some(unfit)
-    }
-
-    /// The same where a materialized view refused what the table itself may have stored, and other views too. Nothing may
-    /// be sent there under another token, or it would be there twice. So the table is made to have all of it, the views
-    /// are asked about halves without storing anything, and what they would take is sent under the first token: the
-    /// table recognises it, and each view stores it if it has not already.
-    async fn tell_apart_behind(
-        &mut self,
-        batch: &mut Batch,
-        all: Range<usize>,
-        token: &str,
-        reason: Arc<str>,
-        budget: &Budget,
-        unfit: &mut Unfit,
-    ) -> Option<Vec<Refused>> {
-        let given_up =
-            |reason: &str| Some(vec![Refused { messages: all.clone(), reason: kept(reason).into() }]);
-        if all.len() == 1 || !self.plans.latest(batch.route).table.divides || !budget.spend() {
-            return given_up(&reason);
-        }
-        if let Put::Refused(refusal) =
-            self.put(batch, None, slice::from_ref(&all), token, Views::Empty).await?
-        {
-            return given_up(&refusal.reason);
-        }
-        let mut refused = halve(all.clone(), reason, budget, async |half| {
-            match self.put(batch, None, slice::from_ref(&half), token, Views::Tried).await? {
-                Put::In(_) => Some(Answer::Taken),
-                Put::Refused(refusal) => Some(Answer::Refused(refusal.reason)),
-            }
-        })
-        .await?;
-        let good = between(&all, &refused);
-        if !good.is_empty() {
-            match self.put(batch, None, &good, token, Views::Filled).await? {
-                Put::In(misfits) => unfit.extend(misfits),
-                Put::Refused(Refusal { reason, .. }) => {
-                    refused.extend(
-                        good.into_iter().map(|messages| Refused { messages, reason: reason.clone() }),
-                    );
-                }
-            }
-        }
-        for refused in &mut refused {
-            refused.reason = kept(&refused.reason).into();
-        }
-        Some(refused)
-    }
-
-    fn warn_refused(&self, batch: &Batch, refused: &[Refused]) {
-        let Some(first) = refused.first() else { return };
-        let count = |refused: &mut dyn Iterator<Item = &Refused>| {
-            refused.map(|refused| refused.messages.len()).sum::<usize>()
-        };
-        let bad = count(&mut refused.iter());
-        let given_up = count(&mut refused.iter().filter(|refused| refused.is_given_up()));
-        let mut message = format!(
-            "ClickHouse refused {bad} of {} messages for {}: {}",
-            batch.messages.len(),
-            self.shared.config.routes[batch.route].table,
-            first.reason
-        );
-        if given_up > 0 {
-            message += &format!("; {given_up} of them were not told apart");
-        }
-        self.shared.warn("CLICKHOUSE_REFUSED", message);
     }
 
     fn count_inserted(&self, route: &Route, part: &Part) {
@@ -416,42 +300,5 @@ impl Worker {
     fn record_latency(&self, now: Instant, received: Instant, count: u32) {
         let latency = now.saturating_duration_since(received);
         self.shared.metrics.end_to_end_latency.record(latency, count as u64);
-    }
-}
-
-/// The reason of a view, for a dead letter.
-fn kept(reason: &str) -> String {
-    format!("{reason}; the table itself may have stored it")
-}
-
-/// What of `all` is not refused; `refused` is in order.
-fn between(all: &Range<usize>, refused: &[Refused]) -> Vec<Range<usize>> {
-    let mut good = Vec::new();
-    let mut at = all.start;
-    for Refused { messages, .. } in refused {
-        good.push(at..messages.start);
-        at = messages.end;
-    }
-    good.push(at..all.end);
-    good.retain(|range| !range.is_empty());
-    good
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_refused_is_between() {
-        let good = |refused: &[(usize, usize)]| -> Vec<(usize, usize)> {
-            let refused =
-                refused.iter().map(|&(start, end)| Refused { messages: start..end, reason: "".into() });
-            let good = between(&(2..9), &refused.collect::<Vec<_>>());
-            good.into_iter().map(|range| (range.start, range.end)).collect()
-        };
-        assert_eq!(good(&[(2, 3), (5, 7)]), [(3, 5), (7, 9)]);
-        assert_eq!(good(&[(4, 9)]), [(2, 4)]);
-        assert_eq!(good(&[]), [(2, 9)]);
-        assert_eq!(good(&[(2, 9)]), []);
     }
 }

@@ -1,0 +1,176 @@
+//! Of a batch that ClickHouse refused: the good rows go in, the bad ones are found.
+//!
+//! - **The table refused it**, as for a constraint. Then nothing of it is stored, and its halves go in as INSERTs of
+//!   their own, under tokens of their own.
+//! - **A materialized view refused it.** Then the table may have stored all of it, and so may other views: ClickHouse
+//!   does not take back what it has written. Under another token it would be there twice. So the table is made to have
+//!   all of it, halves are only tried on the views, and what they would take is sent under the first token: the table
+//!   recognises it, and a view stores it unless it has done so before. This needs a table that remembers tokens.
+
+use std::ops::Range;
+use std::slice;
+use std::sync::Arc;
+
+use super::halving::{Answer, Budget, Refused, halve};
+use super::request::Views;
+use super::worker::{Put, Refusal, Unfit, Worker};
+use crate::batch::Batch;
+use crate::dead_letters::{Code, Reason};
+
+impl Worker {
+    /// Brings in what is good of a batch that was refused.
+    pub(super) async fn tell_apart(
+        &mut self,
+        batch: &mut Batch,
+        all: Range<usize>,
+        token: &str,
+        refusal: Refusal,
+    ) -> Option<Unfit> {
+        let plans = self.plans.clone();
+        let budget = Budget::new(all.len(), plans.exhausted(batch.route));
+        let mut unfit = Vec::new();
+        let refused = if refusal.by_view {
+            self.tell_apart_behind(batch, all, token, refusal.reason, &budget, &mut unfit).await?
+        } else {
+            let first = refusal.reason;
+            let mut behind = Vec::new();
+            let mut refused = halve(all, first, &budget, async |half| {
+                // The whole was refused, so the halves are INSERTs of their own.
+                let token = format!("{token}-{}-{}", half.start, half.len());
+                match self.put(batch, None, slice::from_ref(&half), &token, Views::Filled).await? {
+                    Put::In(misfits) => {
+                        unfit.extend(misfits);
+                        Some(Answer::Taken)
+                    }
+                    Put::Refused(Refusal { reason, by_view: false }) => Some(Answer::Refused(reason)),
+                    Put::Refused(Refusal { reason, by_view: true }) => {
+                        let refused =
+                            self.tell_apart_behind(batch, half, &token, reason, &budget, &mut unfit).await?;
+                        behind.extend(refused);
+                        Some(Answer::Settled)
+                    }
+                }
+            })
+            .await?;
+            refused.extend(behind);
+            refused
+        };
+        self.warn_refused(batch, &refused);
+        if refused.iter().any(Refused::is_given_up) {
+            plans.exhaust(batch.route);
+        } else {
+            plans.relieve(batch.route);
+        }
+        for refused in refused {
+            let is_given_up = refused.is_given_up();
+            let Refused { messages, mut reason } = refused;
+            if is_given_up {
+                reason = format!("{reason}; this message was not tried alone and may be good").into();
+            }
+            let reason = Reason::new(Code::RejectedByClickHouse, reason);
+            unfit.extend(messages.map(|at| (at, reason.clone())));
+        }
+        unfit.sort_by_key(|(at, _)| *at);
+        Some(unfit)
+    }
+
+    /// The same for what a view refused under this token.
+    async fn tell_apart_behind(
+        &mut self,
+        batch: &mut Batch,
+        all: Range<usize>,
+        token: &str,
+        reason: Arc<str>,
+        budget: &Budget,
+        unfit: &mut Unfit,
+    ) -> Option<Vec<Refused>> {
+        let given_up =
+            |reason: &str| Some(vec![Refused { messages: all.clone(), reason: kept(reason).into() }]);
+        if all.len() == 1 || !self.plans.latest(batch.route).table.divides || !budget.spend() {
+            return given_up(&reason);
+        }
+        if let Put::Refused(refusal) =
+            self.put(batch, None, slice::from_ref(&all), token, Views::Empty).await?
+        {
+            return given_up(&refusal.reason);
+        }
+        let mut refused = halve(all.clone(), reason, budget, async |half| {
+            match self.put(batch, None, slice::from_ref(&half), token, Views::Tried).await? {
+                Put::In(_) => Some(Answer::Taken),
+                Put::Refused(refusal) => Some(Answer::Refused(refusal.reason)),
+            }
+        })
+        .await?;
+        let good = between(&all, &refused);
+        if !good.is_empty() {
+            match self.put(batch, None, &good, token, Views::Filled).await? {
+                Put::In(misfits) => unfit.extend(misfits),
+                Put::Refused(Refusal { reason, .. }) => {
+                    refused.extend(
+                        good.into_iter().map(|messages| Refused { messages, reason: reason.clone() }),
+                    );
+                }
+            }
+        }
+        for refused in &mut refused {
+            refused.reason = kept(&refused.reason).into();
+        }
+        Some(refused)
+    }
+
+    fn warn_refused(&self, batch: &Batch, refused: &[Refused]) {
+        let Some(first) = refused.first() else { return };
+        let count = |refused: &mut dyn Iterator<Item = &Refused>| {
+            refused.map(|refused| refused.messages.len()).sum::<usize>()
+        };
+        let bad = count(&mut refused.iter());
+        let given_up = count(&mut refused.iter().filter(|refused| refused.is_given_up()));
+        let mut message = format!(
+            "ClickHouse refused {bad} of {} messages for {}: {}",
+            batch.messages.len(),
+            self.shared.config.routes[batch.route].table,
+            first.reason
+        );
+        if given_up > 0 {
+            message += &format!("; {given_up} of them were not told apart");
+        }
+        self.shared.warn("CLICKHOUSE_REFUSED", message);
+    }
+}
+
+/// The reason of a view, for a dead letter.
+fn kept(reason: &str) -> String {
+    format!("{reason}; the table itself may have stored it")
+}
+
+/// What of `all` is not refused; `refused` is in order.
+fn between(all: &Range<usize>, refused: &[Refused]) -> Vec<Range<usize>> {
+    let mut good = Vec::new();
+    let mut at = all.start;
+    for Refused { messages, .. } in refused {
+        good.push(at..messages.start);
+        at = messages.end;
+    }
+    good.push(at..all.end);
+    good.retain(|range| !range.is_empty());
+    good
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_refused_is_between() {
+        let good = |refused: &[(usize, usize)]| -> Vec<(usize, usize)> {
+            let refused =
+                refused.iter().map(|&(start, end)| Refused { messages: start..end, reason: "".into() });
+            let good = between(&(2..9), &refused.collect::<Vec<_>>());
+            good.into_iter().map(|range| (range.start, range.end)).collect()
+        };
+        assert_eq!(good(&[(2, 3), (5, 7)]), [(3, 5), (7, 9)]);
+        assert_eq!(good(&[(4, 9)]), [(2, 4)]);
+        assert_eq!(good(&[]), [(2, 9)]);
+        assert_eq!(good(&[(2, 9)]), []);
+    }
+}
