@@ -141,7 +141,19 @@ impl Intake {
             let reason = Reason::new(Code::NoRoute, "no route takes this topic");
             return self.refuse(None, publish.topic, publish.payload, reason, sequence, now);
         };
+        self.append(at, topic, publish, sequence, now, client_id);
+    }
 
+    /// Appends a message to the open batch of its route; `captures` are those of its topic.
+    fn append(
+        &mut self,
+        at: usize,
+        topic: &str,
+        publish: &Publish<'_>,
+        sequence: Option<u64>,
+        now: Now,
+        client_id: &str,
+    ) {
         let lane = &mut self.lanes[at];
         if lane.batch.is_none() && self.plans.generation(at) != lane.plan.generation {
             lane.adopt(self.plans.latest(at));
@@ -192,7 +204,16 @@ impl Intake {
                     self.seal(at);
                 }
             }
-            Err(reason) => self.refuse(Some(at), publish.topic, publish.payload, reason, sequence, now),
+            Err(reason) => {
+                // It may fit the table as it is now: only the batch was opened before.
+                if self.plans.generation(at) != self.lanes[at].plan.generation {
+                    self.seal(at);
+                    if self.lanes[at].batch.is_none() {
+                        return self.append(at, topic, publish, sequence, now, client_id);
+                    }
+                }
+                self.refuse(Some(at), publish.topic, publish.payload, reason, sequence, now);
+            }
         }
     }
 
