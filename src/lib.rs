@@ -9,13 +9,14 @@
 //!    fit becomes a dead letter (`dead_letters`) with the reason.
 //! 4. The batch is sealed by rows, bytes or age and goes to a worker of `sink`.
 //! 5. `sink::worker` encodes it as a Native block (`columns::block`), and `sink::request` sends it, again and again with
-//!    the same token until ClickHouse has answered.
+//!    the same token until ClickHouse has answered. What it refuses is divided (`sink::isolation`).
 //! 6. Then the connection acknowledges it to the broker (`mqtt::receipts`), and the `ledger` books it.
 //!
 //! A `replay` feeds dead letters in at 2, without a broker.
 //!
 //! `pipeline` owns the threads and channels between these, `downstream` those behind the intake; `shared` is what they all
-//! see. `config` checks the options before anything opens. `node` is the only module that knows JavaScript.
+//! see, and `plans` what the tables are like now. `config` checks the options before anything opens. `node` is the only
+//! module that knows JavaScript.
 
 pub mod backoff;
 pub mod batch;
