@@ -30,7 +30,7 @@ export interface PipelineConfig {
 export interface MqttConfig {
   /** `mqtt://host:1883`; several are tried in order. (`mqtts://`, `ws://` and `wss://` are not available yet.) */
   url: string | string[]
-  /** The name of the session. Absent: random, and the session ends with the connection. */
+  /** The name of the session. With several `connections` each adds its number: `<clientId>-1` and so on. Absent: random, and the session ends with the connection. */
   clientId?: string
   username?: string
   /** Needs a `username`. */
@@ -41,7 +41,7 @@ export interface MqttConfig {
   qos?: 0 | 1 | 2
   /** Subscribe as `$share/<group>/<filter>`: the broker spreads the messages over the members of the group. */
   sharedGroup?: string
-  /** Parallel connections, each its own thread; more than 1 needs `sharedGroup`. (Only 1 is available yet.) @default 1 */
+  /** Parallel connections, each its own thread; more than 1 needs `sharedGroup`. @default 1 */
   connections?: number
   /** How long the broker keeps the session without a connection, in seconds. @default 86400 with a `clientId`, else 0 */
   sessionExpirySeconds?: number
@@ -266,7 +266,8 @@ export interface Metrics {
   inserts: { succeeded: number; retried: number; failed: number; inFlight: number }
   /** Since the start. `insert`: one confirmed INSERT; `endToEnd`: received by us to confirmed by ClickHouse, per message. */
   latencyMs: { insert: Quantiles; endToEnd: Quantiles }
-  mqtt: { connected: number; connections: number; reconnects: number; unacknowledged: number }
+  /** Over all connections. `writes` counts those to their sockets: acknowledgements leave many at a time. */
+  mqtt: { connected: number; connections: number; reconnects: number; unacknowledged: number; writes: number }
   spool: { bytes: number; segments: number; oldestMs: number } | null
   /** What the buffers hold now. */
   memoryBytes: number

@@ -58,7 +58,7 @@ const WRONG = {
   'mqtt.protocolVersion': [3, 6, 4.5, '5', null, true].map((protocolVersion) => mqttBut({ protocolVersion })),
   'mqtt.qos': [-1, 3, 0.5, '1', NaN].map((qos) => mqttBut({ qos })),
   'mqtt.sharedGroup': ['', 'a/b', 'a+', '#', 3].map((sharedGroup) => mqttBut({ sharedGroup })),
-  'mqtt.connections': [0, -1, 1.5, '2'].map((connections) => mqttBut({ connections })),
+  'mqtt.connections': [0, -1, 1.5, '2', 2].map((connections) => mqttBut({ connections })),
   'mqtt.sessionExpirySeconds': [
     ...[-1, 1.5, 2 ** 32, '60'].map((sessionExpirySeconds) => mqttBut({ clientId: 'c', sessionExpirySeconds })),
     mqttBut({ sessionExpirySeconds: 60 }),

@@ -67,6 +67,7 @@ pub struct Mqtt {
     pub version: ProtocolVersion,
     pub qos: u8,
     pub shared_group: Option<String>,
+    pub connections: usize,
     pub session_expiry_seconds: u32,
     pub keep_alive: Duration,
     pub receive_maximum: u16,
@@ -82,6 +83,15 @@ impl Mqtt {
     /// Whether the broker keeps the subscriptions and undelivered messages when the connection ends.
     pub fn is_persistent(&self) -> bool {
         self.client_id.is_some() && self.session_expiry_seconds > 0
+    }
+
+    /// What a connection, counted from 0, calls itself. `None`: a random name.
+    pub fn client_id_of(&self, connection: usize) -> Option<String> {
+        let client_id = self.client_id.as_ref()?;
+        Some(match self.connections {
+            1 => client_id.clone(),
+            _ => format!("{client_id}-{}", connection + 1),
+        })
     }
 }
 
@@ -252,10 +262,12 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
     if password.is_some() && username.is_none() {
         return Err(o.wrong("password", "needs a username"));
     }
-    // MQTT 5, 1.5.4: a string has at most 65,535 bytes.
-    for (name, text) in [("clientId", &client_id), ("username", &username), ("password", &password)] {
-        if text.as_ref().is_some_and(|text| text.len() > 65535) {
-            return Err(o.wrong(name, "must not have more than 65535 bytes"));
+    // MQTT 5, 1.5.4: a string has at most 65,535 bytes. Several connections add a number, up to -1024, to the client id.
+    for (name, text, most) in
+        [("clientId", &client_id, 65530), ("username", &username, 65535), ("password", &password, 65535)]
+    {
+        if text.as_ref().is_some_and(|text| text.len() > most) {
+            return Err(o.wrong(name, format!("must not have more than {most} bytes")));
         }
     }
     let version = match o.integer("protocolVersion", 4, 5)? {
@@ -270,8 +282,11 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
     if shared_group.as_ref().is_some_and(|g| g.is_empty() || g.len() > 1024 || g.contains(['/', '+', '#'])) {
         return Err(o.wrong("sharedGroup", "must be a name of at most 1024 bytes without '/', '+' and '#'"));
     }
-    if o.integer("connections", 1, 1024)?.unwrap_or(1) > 1 {
-        return Err(o.wrong("connections", "more than 1 is not available yet"));
+    let connections = o.integer("connections", 1, 1024)?.unwrap_or(1) as usize;
+    if connections > 1 && shared_group.is_none() {
+        return Err(
+            o.wrong("connections", "more than 1 needs a sharedGroup: else each would get every message")
+        );
     }
     let expiry = o.integer("sessionExpirySeconds", 0, u32::MAX as u64)?;
     if client_id.is_none() && expiry.is_some_and(|s| s > 0) {
@@ -305,6 +320,7 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
         version,
         qos,
         shared_group,
+        connections,
         keep_alive: Duration::from_secs(keep_alive),
         receive_maximum,
         max_packet_bytes,

@@ -18,28 +18,33 @@ const TYPES = {
 }
 
 /**
- * `connect` and `subscribe` are what it answers: a return code, or nothing with `null`. Its MQTT is 3.1.1.
+ * `connect` and `subscribe` are what it answers: a return code, or nothing with `null`, or a function that says so for the
+ * number of a connection, the first being 1. Its MQTT is 3.1.1, or 5 with one filter a SUBSCRIBE.
  * It ends when the test ends.
  */
-export async function startScriptedBroker(t, { connect = 0, subscribe = 1 } = {}) {
-  const broker = new ScriptedBroker(connect, subscribe)
+export async function startScriptedBroker(t, { connect = 0, subscribe = 1, protocolVersion = 4 } = {}) {
+  const broker = new ScriptedBroker(connect, subscribe, protocolVersion)
   await broker.listen()
   t.after(() => broker.close())
   return broker
 }
 
 class ScriptedBroker {
-  /** Every packet received: its name and what follows the fixed header. */
+  /** Every packet received: its name, what follows the fixed header, and the number of its connection. */
   packets = []
   connections = 0
 
   #answers
+  /** What stands for them in an answer. */
+  #properties
   #server
-  #sockets = new Set()
+  /** By the number of the connection. */
+  #sockets = new Map()
   #silent = new WeakSet()
 
-  constructor(connect, subscribe) {
+  constructor(connect, subscribe, protocolVersion) {
     this.#answers = { connect, subscribe }
+    this.#properties = protocolVersion === 5 ? [0] : []
     this.#server = createServer((socket) => this.#serve(socket))
   }
 
@@ -54,17 +59,28 @@ class ScriptedBroker {
     this.#server.close()
   }
 
-  hangUp() {
-    for (const socket of this.#sockets) socket.destroy()
+  /** Ends all connections, or one. */
+  hangUp(connection) {
+    for (const socket of this.#chosen(connection)) socket.destroy()
   }
 
   /** Whoever is connected now hears nothing any more, and stays connected. */
   fallSilent() {
-    for (const socket of this.#sockets) this.#silent.add(socket)
+    for (const socket of this.#sockets.values()) this.#silent.add(socket)
   }
 
-  send(bytes) {
-    for (const socket of this.#sockets) socket.write(bytes)
+  /** To all connections, or to one. */
+  send(bytes, connection) {
+    for (const socket of this.#chosen(connection)) socket.write(bytes)
+  }
+
+  /** The numbers of the connections that stand. */
+  get standing() {
+    return [...this.#sockets.keys()]
+  }
+
+  #chosen(connection) {
+    return [...this.#sockets].filter(([number]) => number === (connection ?? number)).map(([, socket]) => socket)
   }
 
   /** The packet ids that were acknowledged, in the order in which that came. */
@@ -73,8 +89,8 @@ class ScriptedBroker {
   }
 
   #serve(socket) {
-    this.connections++
-    this.#sockets.add(socket)
+    const connection = ++this.connections
+    this.#sockets.set(connection, socket)
     let buffer = Buffer.alloc(0)
     socket.on('data', (data) => {
       buffer = Buffer.concat([buffer, data])
@@ -82,35 +98,45 @@ class ScriptedBroker {
         const packet = firstPacket(buffer)
         if (!packet) return
         buffer = buffer.subarray(packet.end)
-        this.packets.push({ type: TYPES[packet.type] ?? `type ${packet.type}`, body: packet.body })
-        this.#answer(socket, packet)
+        this.packets.push({ type: TYPES[packet.type] ?? `type ${packet.type}`, body: packet.body, connection })
+        this.#answer(socket, connection, packet)
       }
     })
     socket.on('error', () => {})
-    socket.on('close', () => this.#sockets.delete(socket))
+    socket.on('close', () => this.#sockets.delete(connection))
   }
 
-  #answer(socket, { type, body }) {
+  #answer(socket, connection, { type, body }) {
     if (this.#silent.has(socket)) return
-    const { connect, subscribe } = this.#answers
-    if (type === CONNECT && connect !== null) socket.write(Buffer.from([0x20, 2, 0, connect]))
+    const [connect, subscribe] = [this.#answers.connect, this.#answers.subscribe].map((answer) =>
+      typeof answer === 'function' ? answer(connection) : answer,
+    )
+    if (type === CONNECT && connect !== null) {
+      socket.write(shortPacket(0x20, [0, connect, ...this.#properties]))
+    }
     if (type === SUBSCRIBE && subscribe !== null) {
-      const filters = countFilters(body)
-      socket.write(Buffer.from([0x90, 2 + filters, body[0], body[1], ...Array(filters).fill(subscribe)]))
+      const grants = this.#properties.length > 0 ? [subscribe] : Array(countFilters(body)).fill(subscribe)
+      socket.write(shortPacket(0x90, [body[0], body[1], ...this.#properties, ...grants]))
     }
     if (type === PINGREQ) socket.write(Buffer.from([0xd0, 0]))
   }
 }
 
 /**
- * A PUBLISH of MQTT 3.1.1, at QoS 1.
+ * A PUBLISH of MQTT 3.1.1. At QoS 0 it has no `id`.
  *
  * @param {string | Buffer} topic
+ * @param {{ id?: number, dup?: boolean, qos?: 0 | 1 }} options
  */
-export function publishPacket(topic, payload, { id, dup = false }) {
+export function publishPacket(topic, payload, { id = 0, dup = false, qos = 1 }) {
   const name = Buffer.from(topic)
-  const body = Buffer.concat([uint16(name.length), name, uint16(id), Buffer.from(payload)])
-  return Buffer.concat([Buffer.from([0x32 | (dup ? 8 : 0), ...varint(body.length)]), body])
+  const packetId = qos > 0 ? uint16(id) : Buffer.alloc(0)
+  const body = Buffer.concat([uint16(name.length), name, packetId, Buffer.from(payload)])
+  return Buffer.concat([Buffer.from([0x30 | (qos << 1) | (dup ? 8 : 0), ...varint(body.length)]), body])
+}
+
+function shortPacket(first, body) {
+  return Buffer.from([first, body.length, ...body])
 }
 
 function firstPacket(buffer) {

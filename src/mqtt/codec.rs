@@ -190,6 +190,11 @@ pub fn read_disconnect(packet: &[u8]) -> SessionError {
     // The codec wants the length of the properties, which may be left out too: 3.14.2.2.1.
     let with_properties = [packet[0], 2, packet[2], 0];
     match read_v5(if packet.len() == 3 { &with_properties } else { packet }) {
+        Ok(v5::Packet::Disconnect(packet))
+            if packet.reason_code == v5::DisconnectReasonCode::SessionTakenOver =>
+        {
+            SessionError::TakenOver
+        }
         Ok(v5::Packet::Disconnect(packet)) => {
             let reason = packet.properties.as_ref().and_then(|p| p.reason_string.as_deref());
             SessionError::Disconnected(with_reason(words(&packet.reason_code), reason))

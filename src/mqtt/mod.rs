@@ -3,13 +3,14 @@
 //! [`session`] is the protocol's state machine: bytes and the time in, events and bytes out, no sockets and no clock.
 //! [`connection`] is the I/O and the time around it, one thread each. [`publish`] reads the packet that matters, [`codec`]
 //! all others in both versions of the protocol. [`subscriptions`] says what to subscribe to, [`receipts`] remembers what
-//! must be acknowledged, [`window`] notices a broker that waits for that.
+//! must be acknowledged, [`window`] notices a broker that waits for that, [`reconnection`] knows when to connect again.
 
 mod codec;
 pub mod connection;
 mod inbox;
 mod publish;
 mod receipts;
+mod reconnection;
 pub mod session;
 mod subscriptions;
 pub mod topic;

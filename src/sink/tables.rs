@@ -353,6 +353,22 @@ async fn rows<T: for<'de> Deserialize<'de>>(
 }
 
 #[cfg(test)]
+impl Table {
+    /// The table `d.t`, of which nobody was asked.
+    pub fn of_columns(columns: Vec<TableColumn>) -> Table {
+        Table {
+            database: "d".into(),
+            name: "t".into(),
+            zone: "UTC".into(),
+            described: Vec::new(),
+            columns,
+            deduplicates: true,
+            divides: true,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -389,15 +405,8 @@ mod tests {
             default: default.map(String::from),
         };
         let heads = [("a".to_string(), "DateTime('UTC')".to_string()), ("b".into(), "Nullable(Int8)".into())];
-        let mut table = Table {
-            database: "d".into(),
-            name: "t".into(),
-            zone: "UTC".into(),
-            described: Vec::new(),
-            columns: vec![column("a", "DateTime('UTC')", None), column("b", "Int8", Some("7"))],
-            deduplicates: true,
-            divides: true,
-        };
+        let mut table =
+            Table::of_columns(vec![column("a", "DateTime('UTC')", None), column("b", "Int8", Some("7"))]);
         assert_eq!(table.insert_sql(&heads), "INSERT INTO `d`.`t` (`a`, `b`) FORMAT Native");
         table.columns[1] = column("b", "Nullable(Int8)", Some("7"));
         assert_eq!(

@@ -68,8 +68,11 @@ fn a_disconnect_says_why() {
     };
     assert_eq!(told(b"\xe0\x00"), "normally");
     assert_eq!(told(b"\xe0\x02\x8b\x00"), "server shutting down");
-    assert_eq!(told(b"\xe0\x07\x8e\x05\x1f\x00\x02me"), "session taken over (me)");
-    assert_eq!(told(b"\xe0\x01\x8e"), "session taken over", "properties may be left out: MQTT 5, 3.14.2.2.1");
+    assert_eq!(told(b"\xe0\x07\x89\x05\x1f\x00\x02me"), "server busy (me)");
+    assert_eq!(told(b"\xe0\x01\x89"), "server busy", "properties may be left out: MQTT 5, 3.14.2.2.1");
+    for taken_over in [&b"\xe0\x07\x8e\x05\x1f\x00\x02me"[..], b"\xe0\x01\x8e"] {
+        assert_eq!(told(taken_over), "Err(TakenOver)");
+    }
 }
 
 #[test]
