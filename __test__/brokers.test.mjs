@@ -180,8 +180,9 @@ for (const { name, versions, qos2, start, lacks } of BROKERS) {
         const topic = unique('topic')
         const pipeline = await started(t, {}, { routes: [{ topic, table }] })
         const payload = Buffer.from('{"seq":1}')
-        const will = { topic, payload, qos: /** @type {const} */ (1), retain: false }
-        const client = await connectAsync(broker.url, { protocolVersion, reconnectPeriod: 0, will })
+        const will = { topic, payload, qos: 1, retain: false }
+        const options = /** @type {any} */ ({ protocolVersion, reconnectPeriod: 0, will })
+        const client = await connectAsync(broker.url, options)
         client.on('error', () => {})
         client.stream.destroy()
         await settled(pipeline, 1)

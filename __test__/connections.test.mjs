@@ -157,10 +157,7 @@ test('a connection that is refused at start: none is left, and another start may
 
 test('a client id that another has taken over: a warning, and a long wait', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
-  for (const [maxMs, comesBack] of [
-    [60_000, false],
-    [20, true],
-  ]) {
+  for (const maxMs of [60_000, 20]) {
     const broker = await startScriptedBroker(t, { protocolVersion: 5 })
     const pipeline = await servers.started(t, {
       mqtt: { url: broker.url, clientId: 'c', reconnect: { minMs: 10, maxMs } },
@@ -173,7 +170,7 @@ test('a client id that another has taken over: a warning, and a long wait', { ti
     assert.match(warnings[0].message, /the client id "c"/)
     // Not at once, which would take it back: the waits begin where others end.
     assert.ok(waitOf(warnings[0]) >= maxMs / 2, warnings[0].message)
-    if (comesBack) {
+    if (maxMs < 60_000) {
       await waitFor(() => broker.connections === 2 && pipeline.metrics().mqtt.connected === 1, { message: 'it is back' })
     }
   }

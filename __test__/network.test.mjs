@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { waitFor } from '../tools/servers/index.mjs'
 import { assertLedger, watchLedger } from './support/ledger.mjs'
 import { assertPositions, COLUMNS, position, route } from './support/positions.mjs'
+import { startProgram } from './support/program.mjs'
 import { startNetwork } from './support/proxy.mjs'
 import { publishPacket, startScriptedBroker } from './support/scripted-broker.mjs'
 import { collect, received, settled, unique, useServers } from './support/servers.mjs'
@@ -13,6 +14,8 @@ import { collect, received, settled, unique, useServers } from './support/server
 const servers = useServers()
 const timeout = 90_000
 const reconnect = { minMs: 20, maxMs: 200 }
+/** How long something lasts, where that is what the test is about. */
+const lasting = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 /**
  * What is done to the network once the flood is under way. `breaks` are those that no connection survives; what is only
@@ -137,6 +140,28 @@ for (const what of ['says nothing', 'does not answer SUBSCRIBE', 'falls silent a
     assert.deepEqual([dumb.connections, broker.connections], [1, 1])
   })
 }
+
+test('a process that was held up looks at its socket before it calls the broker silent', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt32')
+  const broker = await startScriptedBroker(t)
+  const mqtt = { url: broker.url, protocolVersion: 4, keepAliveSeconds: 1 }
+  const program = startProgram(t, 'listens.mjs', {
+    config: servers.config({ mqtt, routes: [{ topic: 'a', table }] }),
+    how: 'listens',
+  })
+  await program.line('running')
+  const pings = () => broker.packets.filter(({ type }) => type === 'PINGREQ').length
+  for (let round = 0; round < 3; round++) {
+    // Held up with a ping under way, whose answer then lies in the socket for longer than a silence may last.
+    const before = pings()
+    await waitFor(() => pings() > before, { intervalMs: 1, message: 'a ping' })
+    program.signal('SIGSTOP')
+    await lasting(2_000)
+    program.signal('SIGCONT')
+    await waitFor(() => pings() > before + 1, { message: 'another ping' })
+  }
+  assert.equal(broker.connections, 1)
+})
 
 test(
   'a full memory at QoS 0: reading stops, pings go on, and an answer behind our own backlog is no silence',

@@ -24,6 +24,7 @@ export function startProgram(t, name, config) {
     errors,
     running: () => end === undefined,
     kill: () => child.kill('SIGKILL'),
+    signal: (name) => child.kill(name),
     say: (line) => child.stdin.write(`${line}\n`),
     line: async (text) => {
       await waitFor(() => lines.includes(text) || end, { timeoutMs: 30_000, message: () => `'${text}': ${told()}` })

@@ -21,6 +21,9 @@ const TYPES = {
  * `connect` and `subscribe` are what it answers: a return code, or nothing with `null`, or a function that says so for the
  * number of a connection, the first being 1. Its MQTT is 3.1.1, or 5 with one filter a SUBSCRIBE.
  * It ends when the test ends.
+ *
+ * @param {any} t
+ * @param {{ connect?: any, subscribe?: any, protocolVersion?: 4 | 5 }} [answers]
  */
 export async function startScriptedBroker(t, { connect = 0, subscribe = 1, protocolVersion = 4 } = {}) {
   const broker = new ScriptedBroker(connect, subscribe, protocolVersion)
@@ -126,6 +129,7 @@ class ScriptedBroker {
  * A PUBLISH of MQTT 3.1.1. At QoS 0 it has no `id`.
  *
  * @param {string | Buffer} topic
+ * @param {string | Buffer} payload
  * @param {{ id?: number, dup?: boolean, qos?: 0 | 1 }} options
  */
 export function publishPacket(topic, payload, { id = 0, dup = false, qos = 1 }) {

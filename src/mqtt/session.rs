@@ -134,7 +134,8 @@ pub struct Session {
     last_packet_id: u16,
     last_sent: Instant,
     last_received: Instant,
-    ping_sent: bool,
+    /// When the first ping was sent of those that are not answered.
+    pinged_at: Option<Instant>,
 }
 
 impl Session {
@@ -169,7 +170,7 @@ impl Session {
             last_packet_id: 0,
             last_sent: now,
             last_received: now,
-            ping_sent: false,
+            pinged_at: None,
         }
     }
 
@@ -183,7 +184,7 @@ impl Session {
         self.keep_alive = Duration::from_secs(self.ours.keep_alive_seconds as u64);
         self.last_sent = now;
         self.last_received = now;
-        self.ping_sent = false;
+        self.pinged_at = None;
         self.ours.write(&mut self.out);
     }
 
@@ -275,13 +276,18 @@ impl Session {
 
     /// When [`Session::tick`] wants to be called next.
     pub fn deadline(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Closed => None,
-            _ if self.ping_sent => {
-                Some((self.last_received + self.keep_alive * 3 / 2).min(self.last_sent + self.keep_alive / 2))
-            }
-            _ => Some(self.last_sent.min(self.last_received) + self.keep_alive / 2),
+        match (self.phase, self.silent_at()) {
+            (Phase::Closed, _) => None,
+            (_, Some(silent_at)) => Some(silent_at.min(self.last_sent + self.keep_alive / 2)),
+            (_, None) => Some(self.last_sent.min(self.last_received) + self.keep_alive / 2),
         }
+    }
+
+    /// When we give up on the broker if nothing comes. A ping is given a whole interval: it may have left late, when we
+    /// were held up ourselves.
+    fn silent_at(&self) -> Option<Instant> {
+        let pinged_at = self.pinged_at?;
+        Some((self.last_received + self.keep_alive * 3 / 2).max(pinged_at + self.keep_alive))
     }
 
     /// Pings when nothing was sent or nothing came for half a keep-alive interval (brokers count in whole seconds, so
@@ -294,12 +300,12 @@ impl Session {
         if self.phase == Phase::Closed || self.deadline().is_some_and(|at| now < at) {
             return Ok(());
         }
-        if self.ping_sent && now >= self.last_received + self.keep_alive * 3 / 2 {
+        if self.silent_at().is_some_and(|at| now >= at) {
             return Err(SessionError::Silent);
         }
-        if !self.ping_sent || now >= self.last_sent + self.keep_alive / 2 {
+        if self.pinged_at.is_none() || now >= self.last_sent + self.keep_alive / 2 {
             self.out.extend_from_slice(&[0xc0, 0]); // PINGREQ
-            self.ping_sent = true;
+            self.pinged_at.get_or_insert(now);
             self.last_sent = now;
         }
         Ok(())
@@ -421,7 +427,7 @@ impl Session {
                 Ok(Event::Unsubscribed)
             }
             (13, _) if packet.len() == 2 => {
-                self.ping_sent = false;
+                self.pinged_at = None;
                 Ok(Event::Nothing)
             }
             _ => Err(SessionError::Malformed("a packet that a subscriber does not expect")),
