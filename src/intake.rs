@@ -452,3 +452,45 @@ fn warn_of_cut(shared: &Shared, table: &str, columns: Vec<&str>) {
 fn is_large(batch: &Batch, limits: &crate::config::Limits) -> bool {
     batch.rows() >= limits.rows.min(MOST_ROWS) || batch.column_bytes() >= limits.bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::columns::ColumnType;
+    use crate::config::Config;
+    use crate::decode::TableColumn;
+    use crate::sink::tables::Table;
+
+    #[test]
+    fn a_batch_finds_the_room_that_only_another_connection_hears_of() {
+        let config = r#"{
+            "mqtt": { "url": "mqtt://x", "sharedGroup": "g", "connections": 2 },
+            "clickhouse": { "url": "http://x" },
+            "routes": [{ "topic": "t", "table": "t" }]
+        }"#;
+        let shared = Arc::new(Shared::new(Config::parse(config).unwrap(), Box::new(|_| {})));
+        let column_type = ColumnType::parse("UInt32", "UTC").unwrap();
+        let table = Table::of_columns(vec![TableColumn { name: "seq".into(), column_type, default: None }]);
+        let now = Now::read();
+        let plans = Arc::new(Plans::new(&shared.config.routes, vec![table], now.instant).unwrap());
+        let (batch_sender, batches) = crossbeam_channel::bounded(1);
+        let (letters, _) = crossbeam_channel::unbounded();
+        let [mut one, mut other] = [0, 1].map(|connection| {
+            Intake::new(shared.clone(), connection, plans.clone(), batch_sender.clone(), letters.clone())
+        });
+        for intake in [&mut one, &mut other] {
+            let properties = Properties::NONE;
+            let (topic, payload) = (&b"t"[..], &br#"{"seq":1}"#[..]);
+            let publish =
+                Publish { topic, payload, qos: 0, retain: false, duplicate: false, packet_id: 0, properties };
+            intake.accept(&publish, None, now, "c");
+            intake.seal_all();
+        }
+        assert_eq!((one.is_sealing(), other.is_sealing()), (false, true));
+        let again = other.deadline(now.instant).unwrap();
+        assert!(again <= now.instant + AGAIN);
+        assert_eq!(batches.try_recv().unwrap().connection, 0);
+        other.seal_due(again);
+        assert_eq!(batches.try_recv().unwrap().connection, 1);
+    }
+}

@@ -56,15 +56,12 @@ impl Reconnection {
 
     /// The wait after a connection that had been granted and lived so long.
     pub fn lost(&mut self, lived: Duration, loss: Loss) -> Duration {
-        if lived >= GOOD.max(self.last_wait.saturating_mul(RIVAL)) {
+        let was_good = lived >= GOOD.max(self.last_wait.saturating_mul(RIVAL));
+        if was_good {
             self.waits.succeeded();
             self.takeovers.succeeded();
-            self.soon = 0;
         }
-        match loss {
-            Loss::Closed => self.soon += 1,
-            Loss::TakenOver | Loss::GivenUp => self.soon = 0,
-        }
+        self.soon = if loss == Loss::Closed && !was_good { self.soon + 1 } else { 0 };
         self.last_wait = match loss {
             Loss::TakenOver => self.takeovers.failed(),
             Loss::Closed | Loss::GivenUp => self.waits.failed(),
