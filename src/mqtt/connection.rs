@@ -415,7 +415,7 @@ impl Connection {
     fn still_at(&self) -> Option<Instant> {
         let owes =
             self.session.unacknowledged() > 0 && self.intake.has_open_batch() && !self.intake.is_sealing();
-        if owes && self.is_reading() { self.window.still_at() } else { None }
+        if owes && self.is_reading() { self.window.still_at(self.session.unacknowledged()) } else { None }
     }
 
     /// Answers a drain once nothing more will come and everything is with the sinks.
@@ -535,4 +535,4 @@ async fn sleep_until(deadline: Option<Instant>) {
 }
 
 #[cfg(test)]
-mod outage;
+mod played;
