@@ -573,3 +573,38 @@ fn each_kind_of_fault_has_its_code() {
     assert_eq!(rows.append(format!(r#"{{"u8":1,{id}}}"#).as_bytes()), Ok(1));
     assert_eq!(rows.append(b"[]"), Ok(0), "a list of no rows");
 }
+
+#[test]
+fn keys_are_found_however_they_are_written() {
+    // Some begin alike, some are as long as each other, and some are longer than what is compared at once.
+    let long = "a name of far more than thirty-two bytes, ";
+    let names = ["a", "ab", "abc", "abcd", "temperature", "temperament", "é", "a.b", "\"", "\\", ""];
+    let names = names.map(String::from).into_iter().chain([format!("{long}one"), format!("{long}two")]);
+    let names: Vec<String> = names.collect();
+    let columns = names.iter().map(|name| TableColumn {
+        name: name.clone(),
+        column_type: ColumnType::parse("UInt8", "UTC").unwrap(),
+        default: None,
+    });
+    let mut rows = Rows::of(&json!({ "topic": "#", "table": "t" }), columns.collect());
+    let escaped = |name: &str| {
+        let units: Vec<String> = name.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+        format!("\"{}\"", units.concat())
+    };
+    let quoted: [(&str, &dyn Fn(&str) -> String); 2] =
+        [("as they are", &|name| json!(name).to_string()), ("escaped", &escaped)];
+    let separators = [(",", ":"), (", ", ": "), (" ,\n\t", " : "), (",  ", ":")];
+    let mut expected: Vec<Vec<u8>> = vec![Vec::new(); names.len()];
+    for round in 0..40 {
+        let (writing, quote) = quoted[round % 2];
+        let (comma, colon) = separators[round / 2 % 4];
+        let members: Vec<String> = (0..names.len())
+            .map(|i| (i + round) % names.len())
+            .map(|i| format!("{}{colon}{}", quote(&names[i]), (i * 7 + round) % 256))
+            .collect();
+        let document = format!("{{{}}}", members.join(comma));
+        rows.append(document.as_bytes()).unwrap_or_else(|reason| panic!("{writing}: {document}: {reason:?}"));
+        expected.iter_mut().enumerate().for_each(|(i, values)| values.push(((i * 7 + round) % 256) as u8));
+        assert_eq!(rows.bytes(), expected, "{writing}: {document}");
+    }
+}

@@ -467,9 +467,12 @@ impl Decoder {
             filled[*at] = put_given(&mut columns[*at], &self.slots[*at], given, message)?;
         }
         walk::complete(&self.slots, columns, filled)?;
-        for (slot, filled) in self.slots.iter().zip(filled) {
-            if let Missing::Flagged(flag) = slot.missing {
-                columns[flag].push_fixed([!*filled as u8]);
+        // The columns behind those of the table are the flags.
+        if columns.len() > self.slots.len() {
+            for (slot, filled) in self.slots.iter().zip(filled) {
+                if let Missing::Flagged(flag) = slot.missing {
+                    columns[flag].push_fixed([!*filled as u8]);
+                }
             }
         }
         for group in &self.nested {
