@@ -150,6 +150,6 @@ fn check_reachable(routes: &[Route]) -> Result<()> {
     Ok(())
 }
 
-fn no_answer(config: &crate::config::ClickHouse) -> Error {
+pub fn no_answer(config: &crate::config::ClickHouse) -> Error {
     Error::ClickHouseUnreachable { url: config.urls.join(", "), message: "no answer in time".into() }
 }

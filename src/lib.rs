@@ -24,6 +24,7 @@ pub mod columns;
 pub mod config;
 pub mod dead_letters;
 pub mod decode;
+pub mod describe;
 pub mod downstream;
 pub mod error;
 pub mod events;
