@@ -5,14 +5,28 @@
 
 const { NativePipeline } = require('../binding.js')
 const { fromNative, toJson, unwrap } = require('./engine.js')
-const { parsePath } = require('./paths.js')
 const { Place } = require('./payload.js')
-const { isNullable, property, typeWithFields, typesOf } = require('./typescript.js')
-const { parseType } = require('./type-names.js')
+const { property, typesOf } = require('./typescript.js')
 
 /**
- * @typedef {{ name: string, type: string, default_kind: string, default_expression: string, comment: string }} Column
+ * A column of a route's table, as `src/describe.rs` describes it.
+ *
+ * @typedef {import('./typescript.js').Shape} Shape
+ * @typedef {{ root: 'Either' | 'Document' | 'Element', segments: (string | number)[] }} Path
+ * @typedef {object} Column
+ * @property {string} name
+ * @property {string} type
+ * @property {string} default_kind
+ * @property {string} default_expression
+ * @property {string} comment
+ * @property {Shape | null} kept
+ * @property {Shape | null} taken
+ * @property {boolean} required
+ * @property {Path | null} path
  */
+
+const HEADER =
+  '// Made by describeTables() of millrace from tables and mapping. When they change, make it anew rather than edit it.\n'
 
 async function describeTables(config) {
   const text = toJson(config)
@@ -24,47 +38,41 @@ async function describeTables(config) {
   }
   const described = unwrap(await answer)
   const { routes } = JSON.parse(text)
-  return printInterfaces(routes.map((route, i) => ({ ...route, tableColumns: described[i].columns })))
+  // What the engine says of a route, and what the user said of it.
+  return print(described.map((description, i) => ({ route: routes[i], ...description })))
 }
 
-const HEADER =
-  '// Made by describeTables() of millrace from tables and mapping. When they change, make it anew rather than edit it.\n'
-
-/** @param {any[]} routes as the configuration has them, each with its `tableColumns` */
-function printInterfaces(routes) {
+function print(descriptions) {
   const names = new Set(['Payloads', 'Rows'])
   const parts = [HEADER]
   const payloads = []
   const rows = new Map()
-  for (const route of routes) {
-    const base = pascalCase(route.table)
+  for (const description of descriptions) {
+    const { topic, table } = description.route
+    const base = pascalCase(table)
     const payload = free(names, `${base}Payload`)
-    parts.push(printPayload(payload, route))
-    payloads.push(`  ${property(route.topic)}: ${payload}`)
-    if (rows.has(route.table)) continue
+    parts.push(printPayload(payload, description))
+    payloads.push(`  ${property(topic)}: ${payload}`)
+    if (rows.has(table)) continue
     const row = free(names, `${base}Row`)
-    parts.push(printRow(row, route))
-    rows.set(route.table, `  ${property(route.table)}: ${row}`)
+    parts.push(printRow(row, description))
+    rows.set(table, `  ${property(table)}: ${row}`)
   }
-  parts.push(`/** By the topic of the route. */\nexport interface Payloads {\n${unique(payloads)}\n}\n`)
+  parts.push(`/** By the topic of the route. */\nexport interface Payloads {\n${payloads.join('\n')}\n}\n`)
   parts.push(`/** By table. */\nexport interface Rows {\n${[...rows.values()].join('\n')}\n}\n`)
   return parts.join('\n')
 }
 
-/** Two routes may have the same topic, though the second one then never sees a message. */
-function unique(lines) {
-  return [...new Map(lines.map((line) => [line.split(': ')[0], line])).values()].join('\n')
-}
-
-function printPayload(name, route) {
+function printPayload(name, { route, rows, columns }) {
   const document = new Place()
-  const rows = route.rows === undefined ? undefined : document.at(parsePath(route.rows).segments).element
+  const list = rows && document.at(rows.segments)
+  list?.needList()
   const elsewhere = []
-  for (const column of route.tableColumns) {
-    if (!isFilled(column)) continue
+  for (const column of columns) {
+    if (!column.taken) continue
     const source = sourceOf(route, column)
-    if (source.path === undefined) elsewhere.push(`${column.name} (${source.from})`)
-    else put(document, rows, source, leafOf(route, column, source))
+    if (source.path) put(document, list?.element, source, leafOf(route, column, source))
+    else elsewhere.push(`${column.name} (${source.from})`)
   }
   const lines = [
     `The payload of a message on \`${route.topic}\`, which becomes ${rows ? 'rows' : 'a row'} of \`${route.table}\`.`,
@@ -81,13 +89,12 @@ function printPayload(name, route) {
 /** Where a column's value comes from: from a path of the payload, or from elsewhere. */
 function sourceOf(route, column) {
   const source = route.columns?.[column.name]
+  if (column.path) return { ...(typeof source === 'object' && source), path: column.path }
   if (source === undefined) {
     const levels = route.topic.split('/')
     if (levels.includes(`{${column.name}}`) || levels.includes(`{${column.name}#}`)) return { from: 'the topic' }
-    return nestedPath(route, column.name) ?? { path: { from: undefined, segments: [column.name] } }
+    return nestedSource(column) ?? { path: { root: 'Either', segments: [column.name] } }
   }
-  if (typeof source === 'string') return { path: parsePath(source) }
-  if (source.path !== undefined) return { ...source, path: parsePath(source.path) }
   if (source.topic !== undefined) return { from: `{${source.topic}} of the topic` }
   if (source.meta !== undefined) return { from: source.meta }
   if (source.userProperty !== undefined) return { from: `user property ${source.userProperty}` }
@@ -95,46 +102,48 @@ function sourceOf(route, column) {
 }
 
 /** The columns of a Nested, `n.a Array(…)` and its kind, come from a list of objects. */
-function nestedPath(route, name) {
+function nestedSource({ name, taken }) {
   const dot = name.indexOf('.')
-  if (dot <= 0) return undefined
-  const prefix = name.slice(0, dot + 1)
-  const family = route.tableColumns.filter((column) => column.name.startsWith(prefix))
-  const isNested = family.every((column) => !route.columns?.[column.name] && parseType(column.type).name === 'Array')
-  if (!isNested || family.length < 2) return undefined
-  return { list: prefix.slice(0, -1), path: { from: undefined, segments: [name.slice(dot + 1)] } }
+  if (dot < 0 || taken.kind !== 'Array') return undefined
+  return { list: name.slice(0, dot), path: { root: 'Either', segments: [name.slice(dot + 1)] } }
 }
 
-function put(document, rows, source, leaf) {
-  const { from, segments } = source.path
-  const target = (place) => (source.list === undefined ? place : place.at([source.list]).element).at(segments)
-  if (!rows || from === '$') target(document).put(leaf)
-  else if (from === '@') target(rows).put(leaf)
+/** @param {Place | undefined} element what is in the list of rows */
+function put(document, element, { list, path }, leaf) {
+  const putAt = (place, leaf) => {
+    if (list === undefined) return place.at(path.segments).put(leaf)
+    const there = place.at([list])
+    if (leaf.isListNeeded) there.needList()
+    there.element.at(path.segments).put(leaf)
+  }
+  if (!element || path.root === 'Document') putAt(document, leaf)
+  else if (path.root === 'Element') putAt(element, leaf)
   else {
     // Looked for in the element, then in the document.
-    for (const place of [rows, document]) target(place).put({ ...leaf, isOptional: true })
+    const isOptional = list === undefined || leaf.isOptional
+    for (const place of [element, document]) putAt(place, { ...leaf, isOptional, isListNeeded: false })
   }
 }
 
-function leafOf(route, column, { list, fields, unit, default: fallback }) {
-  const type = list === undefined ? column.type : parseType(column.type).args[0]
-  const hasDefault = column.default_kind === 'DEFAULT'
-  const types = fields ? [typeWithFields(type, fields)] : typesOf(type, 'message').filter((text) => text !== 'null')
-  const isMissingZero = route.missingFields === 'zero'
+function leafOf(route, column, { list, unit, default: fallback }) {
+  const taken = list === undefined ? column.taken : column.taken.parts[0]
+  const types = typesOf(taken, 'message').filter((type) => type !== 'null')
+  const isInList = list !== undefined
   return {
-    types: types.length > 0 ? types : ['null'],
-    isOptional: isNullable(type) || hasDefault || (fallback ?? null) !== null || isMissingZero,
-    isText: innermost(type) === 'String',
-    doc: docOf(column, [timeNote(type, unit), defaultNote(column, fallback)]),
+    types,
+    isOptional: isInList ? taken.nullable || route.missingFields === 'zero' : !column.required,
+    isListNeeded: isInList && column.required,
+    isText: taken.kind === 'String',
+    doc: docOf(column, [timeNote(taken, unit), defaultNote(column, fallback)]),
   }
 }
 
 const UNITS = { s: 'seconds', ms: 'milliseconds', us: 'microseconds', ns: 'nanoseconds' }
 
 /** What a number means in a column of a time type. */
-function timeNote(type, unit) {
-  const name = innermost(type)
-  if (!['Date', 'Date32', 'DateTime', 'DateTime64'].includes(name)) return undefined
+function timeNote({ kind }, unit) {
+  if (kind === 'TimeOfDay') return `\`hh:mm:ss\`, or ${UNITS[unit] ?? 'seconds'}`
+  if (kind !== 'Time') return undefined
   return `RFC 3339, or ${UNITS[unit] ?? 's, ms, µs or ns (by magnitude)'} since 1970`
 }
 
@@ -144,29 +153,17 @@ function defaultNote(column, fallback) {
   return undefined
 }
 
-/** Without what is around it: the name of the type alone. */
-function innermost(type) {
-  const { name, args } = parseType(type)
-  return name === 'Nullable' || name === 'LowCardinality' ? innermost(args[0]) : name
-}
-
-/** Whether the engine fills it. */
-function isFilled(column) {
-  const isOurs = column.default_kind === '' || column.default_kind === 'DEFAULT'
-  return isOurs && parseType(column.type).name !== 'AggregateFunction'
-}
-
-function printRow(name, route) {
+function printRow(name, { route, columns }) {
   const head = comment([
     `A row of \`${route.table}\`, as \`FORMAT JSONEachRow\` gives it.`,
     'Integers of 64 bits and more are texts with `output_format_json_quote_64bit_integers = 1`.',
   ])
-  const lines = route.tableColumns.flatMap((column) => {
+  const lines = columns.flatMap((column) => {
     if (column.default_kind === 'EPHEMERAL') return []
     // `SELECT *` leaves them out.
     const isComputed = column.default_kind === 'MATERIALIZED' || column.default_kind === 'ALIAS'
     const note = isComputed && `${column.default_kind}: only where it is selected by name`
-    const member = `${property(column.name)}${isComputed ? '?' : ''}: ${typesOf(column.type, 'row').join(' | ')}`
+    const member = `${property(column.name)}${isComputed ? '?' : ''}: ${typesOf(column.kept, 'row').join(' | ')}`
     return [`  /** ${docOf(column, [note])} */`, `  ${member}`]
   })
   return `${head}export interface ${name} {\n${lines.join('\n')}\n}\n`
@@ -200,4 +197,4 @@ function free(names, name) {
   return chosen
 }
 
-module.exports = { describeTables, printInterfaces }
+module.exports = { describeTables }

@@ -2,7 +2,7 @@
 
 // What a payload must look like: the paths of a route's columns, laid over one another.
 
-const { property, unique } = require('./typescript.js')
+const { inParentheses, listOf, property, unique } = require('./typescript.js')
 
 /**
  * @typedef {object} Leaf
@@ -22,6 +22,7 @@ class Place {
   #items = new Map()
   /** @type {Place | undefined} */
   #element
+  #isListNeeded = false
 
   /** @param {(string | number)[]} segments */
   at(segments) {
@@ -42,6 +43,11 @@ class Place {
     return this.#element
   }
 
+  /** The list here must be there, whatever is in it. */
+  needList() {
+    this.#isListNeeded = true
+  }
+
   /** @param {Leaf} leaf */
   put(leaf) {
     this.#leaves.push(leaf)
@@ -54,7 +60,7 @@ class Place {
   get isOptional() {
     const isOptional = (/** @type {Place} */ place) => place.isOptional
     return (
-      !this.#element &&
+      !this.#isListNeeded &&
       this.#leaves.every((leaf) => leaf.isOptional) &&
       [...this.#fields.values()].every(isOptional) &&
       [...this.#items.values()].every(isOptional)
@@ -77,7 +83,7 @@ class Place {
     const kinds = []
     if (this.#fields.size > 0) kinds.push(this.#object(indent))
     if (this.#items.size > 0) kinds.push(this.#tuple(indent))
-    if (this.#element) kinds.push(`${inParentheses(this.#element.type(indent))}[]`)
+    if (this.#element) kinds.push(listOf(this.#element.type(indent)))
     const strong = this.#leaves.filter((leaf) => !leaf.isText)
     const chosen = strong.length > 0 || kinds.length > 0 ? strong : this.#leaves
     const texts = chosen.map((leaf) => [...leaf.types].sort().join(' | '))
@@ -109,10 +115,6 @@ class Place {
     }
     return `[${items.join(', ')}, ...unknown[]]`
   }
-}
-
-function inParentheses(type) {
-  return / [|&] /.test(type) ? `(${type})` : type
 }
 
 module.exports = { Place }

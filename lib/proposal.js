@@ -4,12 +4,13 @@
 
 const { isIP } = require('node:net')
 const { MillraceError } = require('./engine.js')
-const { quoteName } = require('./type-names.js')
 
 /** A text that is longer than this, or seldom the same, is no word of a small dictionary. */
 const WORD_LENGTH = 64
 /** What has more parts than this has names that are data. */
 const MOST_PARTS = 100
+/** What ClickHouse refuses as names in a Tuple. */
+const NO_PARTS = ['', 'null']
 
 function proposeTable(samples, options = {}) {
   const { table, topic } = checked(options)
@@ -48,6 +49,11 @@ function checked(options) {
 
 function invalid(path, message) {
   return new MillraceError({ code: 'CONFIG_INVALID', message: `${path}: ${message}`, path })
+}
+
+/** An identifier in backticks. */
+function quoteName(name) {
+  return `\`${name.replace(/[\\`]/g, '\\$&')}\``
 }
 
 /** The `{name}` levels of a topic: columns of their own. */
@@ -152,13 +158,15 @@ function columnsOf(root, topicNames) {
 
 function columnOf(field, name, isMissing) {
   if (field.kinds === 0) return { type: 'Nullable(String)', suffix: " COMMENT 'null in every sample'" }
-  const type = typeOf(field, name)
+  let type = typeOf(field, name)
+  // ClickHouse takes lists whose names begin alike up to a dot for parts of one list of objects.
+  if (type.startsWith('Array(') && name.includes('.')) type = 'String'
   if (!isMissing) return { type, suffix: '' }
   if (type.startsWith('Array(')) return { type, suffix: ' DEFAULT []' }
   if (type.startsWith('Map(')) return { type, suffix: ' DEFAULT map()' }
   // A Tuple has no value that means "nothing".
-  if (type.startsWith('Tuple(') || type === 'JSON') return { type: 'JSON', suffix: " DEFAULT '{}'" }
-  return { type: nullable(type), suffix: '' }
+  if (type.startsWith('Tuple(')) type = freeType(field)
+  return type === 'JSON' ? { type, suffix: " DEFAULT '{}'" } : { type: nullable(type), suffix: '' }
 }
 
 function nullable(type) {
@@ -172,7 +180,10 @@ function isComposite(type) {
 
 /** The type of a place, whether or not a value is missing there. A String takes anything, as it is written. */
 function typeOf(shape, name) {
-  if (shape.numbers.length > 0 && shape.kinds === (shape.booleans > 0 ? 2 : 1)) return numberType(shape.numbers, name)
+  // Numbers take booleans as 0 and 1, times do not.
+  if (shape.numbers.length > 0 && shape.kinds === (shape.booleans > 0 ? 2 : 1)) {
+    return numberType(shape.numbers, shape.booleans > 0 ? '' : name)
+  }
   if (shape.kinds !== 1) return 'String'
   if (shape.booleans > 0) return 'Bool'
   if (shape.strings.length > 0) return stringType(shape.strings)
@@ -186,12 +197,16 @@ const BITS_127 = 2n ** 127n
 function numberType(numbers, name) {
   const digits = epochDigits(numbers, name)
   if (digits !== undefined) return dateTime(digits)
+  if (!numbers.every(({ value }) => Number.isFinite(value))) return 'String'
   if (!numbers.every((number) => number.isInteger)) return 'Float64'
   const integers = numbers.map((number) => BigInt(number.text))
-  const within = (from, below) => integers.every((n) => n >= from && n < below)
-  if (within(-BITS_63, BITS_63)) return 'Int64'
-  if (within(0n, BITS_64)) return 'UInt64'
-  return within(-BITS_127, BITS_127) ? 'Int128' : 'Float64'
+  if (areWithin(integers, -BITS_63, BITS_63)) return 'Int64'
+  if (areWithin(integers, 0n, BITS_64)) return 'UInt64'
+  return areWithin(integers, -BITS_127, BITS_127) ? 'Int128' : 'Float64'
+}
+
+function areWithin(integers, from, below) {
+  return integers.every((integer) => integer >= from && integer < below)
 }
 
 /** The last word of a name that means a point in time, if the number can be one. */
@@ -261,8 +276,7 @@ function isDay(text, first, last) {
 }
 
 function listType(items) {
-  if (items.kinds === 0) return 'Array(String)'
-  const type = typeOf(items, '')
+  const type = items.kinds === 0 ? 'String' : typeOf(items, '')
   if (items.nulls === 0) return `Array(${type})`
   // No list can hold a list, or an object, or null.
   return isComposite(type) ? 'String' : `Array(${nullable(type)})`
@@ -270,16 +284,33 @@ function listType(items) {
 
 function objectType(shape) {
   const fields = [...shape.fields]
-  if (fields.length === 0 || fields.length > MOST_PARTS || shape.fields.has('')) return mapType(shape) ?? 'JSON'
-  const isAlways = ([, field]) => field.count === shape.objects
-  if (!fields.some(isAlways)) return mapType(shape) ?? 'JSON'
+  const isRecord = fields.some(([, field]) => field.count === shape.objects)
+  const isNamed = !NO_PARTS.some((name) => shape.fields.has(name))
+  if (!isRecord || !isNamed || fields.length > MOST_PARTS) return mapType(shape) ?? freeType(shape)
   const parts = fields.map(([name, field]) => {
     const type = field.kinds === 0 ? 'String' : typeOf(field, name)
     if (!shape.isMissing(field)) return `${quoteName(name)} ${type}`
     // A part of a Tuple can be missing where it can be NULL.
     return isComposite(type) ? undefined : `${quoteName(name)} ${nullable(type)}`
   })
-  return parts.includes(undefined) ? 'JSON' : `Tuple(${parts.join(', ')})`
+  return parts.includes(undefined) ? freeType(shape) : `Tuple(${parts.join(', ')})`
+}
+
+/** Of objects that have little in common. */
+function freeType(shape) {
+  return fitsJson(shape) ? 'JSON' : 'String'
+}
+
+/** A JSON column has numbers of 64 bits, and takes names with dots for paths. */
+function fitsJson({ numbers, fields, items }) {
+  const integers = numbers.filter((number) => number.isInteger).map(({ text }) => BigInt(text))
+  const inner = items ? [...fields.values(), items] : [...fields.values()]
+  return (
+    areWithin(integers, -BITS_63, BITS_64) &&
+    numbers.every(({ value }) => Number.isFinite(value)) &&
+    [...fields.keys()].every((name) => !name.includes('.')) &&
+    inner.every(fitsJson)
+  )
 }
 
 /** Names that differ from object to object, with values of one kind, are data: a Map. */
