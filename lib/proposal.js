@@ -9,8 +9,6 @@ const { MillraceError } = require('./engine.js')
 const WORD_LENGTH = 64
 /** What has more parts than this has names that are data. */
 const MOST_PARTS = 100
-/** What ClickHouse refuses as names in a Tuple. */
-const NO_PARTS = ['', 'null']
 
 function proposeTable(samples, options = {}) {
   const { table, topic } = checked(options)
@@ -285,8 +283,8 @@ function listType(items) {
 function objectType(shape) {
   const fields = [...shape.fields]
   const isRecord = fields.some(([, field]) => field.count === shape.objects)
-  const isNamed = !NO_PARTS.some((name) => shape.fields.has(name))
-  if (!isRecord || !isNamed || fields.length > MOST_PARTS) return mapType(shape) ?? freeType(shape)
+  const areParts = fields.length <= MOST_PARTS && fields.every(([name]) => isPart(name))
+  if (!isRecord || !areParts) return mapType(shape) ?? freeType(shape)
   const parts = fields.map(([name, field]) => {
     const type = field.kinds === 0 ? 'String' : typeOf(field, name)
     if (!shape.isMissing(field)) return `${quoteName(name)} ${type}`
@@ -294,6 +292,14 @@ function objectType(shape) {
     return isComposite(type) ? undefined : `${quoteName(name)} ${nullable(type)}`
   })
   return parts.includes(undefined) ? freeType(shape) : `Tuple(${parts.join(', ')})`
+}
+
+/**
+ * Whether ClickHouse takes it for a name in a Tuple. With dots it does, but where `a.b` stands beside an `a` with a `b`, it
+ * stores both in one place and cannot read them again.
+ */
+function isPart(name) {
+  return name !== '' && name !== 'null' && !name.includes('.')
 }
 
 /** Of objects that have little in common. */
