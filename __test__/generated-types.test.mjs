@@ -221,6 +221,47 @@ test('rows of a list in the payload', { timeout }, async (t) => {
   )
 })
 
+test('lists of objects, and what a message may do without', { timeout }, async (t) => {
+  const columns = 'n Nested(a UInt8, b Nullable(String)), p Point, o Nested(c UInt8), tod Time64(3), g Geometry'
+  const needed = await described(columns)
+  const good = { n: [{ a: 1 }], p: [1, 2], o: [], tod: '12:00:00' }
+  await assertCompiles(
+    t,
+    needed.text,
+    cases(
+      `${needed.name}Payload`,
+      [good, { ...good, g: [[1, 2]], tod: 43_200 }],
+      [{ ...good, n: null }, { ...good, o: undefined }, { ...good, n: [{ b: 'x' }] }, { ...good, g: 'x' }],
+    ),
+  )
+  const zero = await described(columns, { missingFields: 'zero' })
+  await assertCompiles(t, zero.text, cases(`${zero.name}Payload`, [{}, { n: [{}], p: null }], [{ n: [{ a: 'x' }] }]))
+  const inRows = await described(columns, { rows: 'list' })
+  await assertCompiles(
+    t,
+    inRows.text,
+    cases(
+      `${inRows.name}Payload`,
+      [{ list: [good] }, { list: [{ n: good.n }], ...good }],
+      [good, { list: [{ ...good, n: [{ a: 'x' }] }] }],
+    ),
+  )
+})
+
+test('columns that a message does not fill', { timeout }, async (t) => {
+  const { table, text, name } = await described(`
+    id UInt8,
+    state AggregateFunction(sum, UInt64) DEFAULT initializeAggregation('sumState', toUInt64(id)),
+    total SimpleAggregateFunction(sum, UInt64),
+    given UInt8 EPHEMERAL 1,
+    shown UInt8 MATERIALIZED given,
+    same UInt8 ALIAS id`)
+  await assertCompiles(t, text, cases(`${name}Payload`, [{ id: 1, total: '2' }], [{ id: 1 }, { id: 1, total: 2, given: 1 }]))
+  await servers.command(`INSERT INTO ${table} (id, total) VALUES (1, 2)`)
+  const rows = await servers.rows(`SELECT *, same FROM ${table}`)
+  await assertCompiles(t, text, cases(`${name}Row`, rows, [{ ...rows[0], given: 1 }]))
+})
+
 test('several columns from one field, and payloads that are not read', { timeout }, async (t) => {
   const shared = await described('temp Float64, temp_text String, at DateTime, ms UInt64, pos JSON, lat Float64, raw String', {
     columns: { temp_text: 'temp', ms: 'at', lat: 'pos.lat', raw: '$' },
@@ -234,6 +275,8 @@ test('several columns from one field, and payloads that are not read', { timeout
   const metas = { columns: { raw: { meta: 'payload' }, at: { meta: 'receivedAt' } } }
   const unread = await described('raw String, at DateTime', metas)
   await assertCompiles(t, unread.text, cases(`${unread.name}Payload`, [{}, 1, null, '"text"'], []))
+  const whole = await described('raw String', { columns: { raw: '$' } })
+  await assertCompiles(t, whole.text, cases(`${whole.name}Payload`, [{ a: 1 }, 1], []))
   const document = await described('raw JSON, at DateTime', metas)
   await assertCompiles(t, document.text, cases(`${document.name}Payload`, [{}, { any: 1 }], [1, null]))
   const odd = await described('`a b` UInt8, `ключ` UInt8, `1st` UInt8, `a"\\`\\n` UInt8, `constructor` UInt8, `class` UInt8, `a.b` UInt8')
@@ -247,6 +290,7 @@ test('what cannot be described is told as start() tells it', { timeout }, async 
   assert.match(await describe({}), /seq: number/)
   for (const [code, path, more] of [
     ['CONFIG_INVALID', 'routes', { routes: [] }],
+    ['CONFIG_INVALID', 'routes[1].topic', { routes: [{ topic: '#', table }, { topic: 'a', table }] }],
     ['TABLE_NOT_FOUND', 'routes[0].table', { routes: [{ topic: 'a', table: 'absent' }] }],
     ['COLUMN_NOT_FOUND', 'routes[0].columns.x', { routes: [{ topic: 'a', table, columns: { x: 'x' } }] }],
     ['CLICKHOUSE_UNREACHABLE', undefined, { clickhouse: { url: 'http://127.0.0.1:1' } }],
@@ -416,6 +460,7 @@ test('samples in every form', () => {
   const expected = proposeTable(['{"a":1}', '{"a":2,"b":"x"}'])
   assert.equal(proposeTable([{ a: 1 }, { a: 2, b: 'x' }]), expected)
   assert.equal(proposeTable([Buffer.from('{"a":1}'), new Uint8Array(Buffer.from('{"a":2,"b":"x"}'))]), expected)
+  assert.equal(proposeTable(['{"a":1}\n{"a":2,"b":"x"}\n']), expected)
   assert.equal(proposeTable(new Set(['[{"a":1},{"a":2,"b":"x"}]'])), expected)
   assert.match(expected, /^CREATE TABLE `messages`\n/)
   assert.match(proposeTable([{ a: 1 }], { table: 'my db.t`1' }), /^CREATE TABLE `my db`\.`t\\`1`\n/)
@@ -438,6 +483,9 @@ test('samples in every form', () => {
     ['samples[0]', [null]],
     ['samples[0]', ['[1]']],
     ['samples[0]', [undefined]],
+    ['samples[0]', [{ a: 1n }]],
+    ['samples[0]', ['{"a":01}']],
+    ['samples[0]', ['{"a":1}\n{"a":']],
     ['options.tabel', [{ a: 1 }], { tabel: 'x' }],
     ['options.table', [{ a: 1 }], { table: '' }],
   ]

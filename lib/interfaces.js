@@ -125,12 +125,14 @@ function put(document, element, { list, path }, leaf) {
   }
 }
 
-function leafOf(route, column, { list, unit, default: fallback }) {
-  const taken = list === undefined ? column.taken : column.taken.parts[0]
-  const types = typesOf(taken, 'message').filter((type) => type !== 'null')
+function leafOf(route, column, { list, path, unit, default: fallback }) {
   const isInList = list !== undefined
+  const taken = isInList ? column.taken.parts[0] : column.taken
+  // A text is meant where there is a name for it; a whole document is kept as it is written.
+  const isAnything = taken.kind === 'String' && path.segments.length === 0
+  const types = typesOf(taken, 'message').filter((type) => type !== 'null')
   return {
-    types,
+    types: isAnything ? ['unknown'] : types,
     isOptional: isInList ? taken.nullable || route.missingFields === 'zero' : !column.required,
     isListNeeded: isInList && column.required,
     isText: taken.kind === 'String',

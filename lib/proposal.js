@@ -76,22 +76,38 @@ const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/gs
 const MARK = '\u0000number '
 const MARKED = JSON.stringify(MARK).slice(0, -1)
 
-/** The documents of a sample; a list is a list of documents. */
 function readSample(sample, i) {
-  const isBytes = sample instanceof Uint8Array
-  let text = sample
-  if (isBytes) text = Buffer.from(sample.buffer, sample.byteOffset, sample.byteLength).toString()
-  else if (typeof sample !== 'string') text = JSON.stringify(sample) ?? ''
-  let value
+  let documents
   try {
-    JSON.parse(text)
-    value = JSON.parse(text.replace(TOKEN, (token) => (token[0] === '"' ? token : `${MARKED}${token}"`)), withDigits)
+    documents = documentsOf(textOf(sample))
   } catch (error) {
     throw invalid(`samples[${i}]`, `is not JSON: ${error.message}`)
   }
-  const documents = Array.isArray(value) ? value : [value]
   if (!documents.every(isObject)) throw invalid(`samples[${i}]`, 'must be an object, or a list of objects')
   return documents
+}
+
+function textOf(sample) {
+  if (typeof sample === 'string') return sample
+  if (!(sample instanceof Uint8Array)) return JSON.stringify(sample) ?? ''
+  return Buffer.from(sample.buffer, sample.byteOffset, sample.byteLength).toString()
+}
+
+/** One, those of a list, or those of the lines. */
+function documentsOf(text) {
+  try {
+    return [parse(text)].flat()
+  } catch (error) {
+    const lines = text.split('\n').filter((line) => line.trim())
+    if (lines.length < 2) throw error
+    return lines.flatMap((line) => parse(line))
+  }
+}
+
+function parse(text) {
+  // Numbers that are none would be hidden by what follows.
+  JSON.parse(text)
+  return JSON.parse(text.replace(TOKEN, (token) => (token[0] === '"' ? token : `${MARKED}${token}"`)), withDigits)
 }
 
 function withDigits(_, value) {
@@ -260,10 +276,10 @@ function stringType(strings) {
 
 /** With as many digits as were seen, in steps; nanoseconds do not reach far. */
 function timeType(strings) {
-  const digits = Math.max(...strings.map((text) => (TIME.exec(text)?.[4] ?? '').length - 1))
-  if (digits <= 3) return dateTime(3)
+  const haveAtMost = (digits) => strings.every((text) => (TIME.exec(text)?.[4] ?? '').length - 1 <= digits)
+  if (haveAtMost(3)) return dateTime(3)
   const isNear = strings.every((text) => text.slice(0, 4) < '2262')
-  return digits <= 6 || !isNear ? dateTime(6) : dateTime(9)
+  return haveAtMost(6) || !isNear ? dateTime(6) : dateTime(9)
 }
 
 function isDay(text, first, last) {
@@ -322,14 +338,13 @@ function fitsJson({ numbers, fields, items }) {
 /** Names that differ from object to object, with values of one kind, are data: a Map. */
 function mapType(shape) {
   const all = new Shape()
-  for (const field of shape.fields.values()) {
-    all.count += field.count
-    all.nulls += field.nulls
-    all.booleans += field.booleans
-    all.numbers.push(...field.numbers)
-    all.strings.push(...field.strings)
-    all.lists += field.lists
-    all.objects += field.objects
+  for (const { nulls, booleans, numbers, strings, lists, objects } of shape.fields.values()) {
+    all.nulls += nulls
+    all.booleans += booleans
+    all.numbers = all.numbers.concat(numbers)
+    all.strings = all.strings.concat(strings)
+    all.lists += lists
+    all.objects += objects
   }
   if (all.kinds !== 1 || all.lists + all.objects > 0) return undefined
   const type = typeOf(all, '')
