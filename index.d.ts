@@ -394,7 +394,7 @@ export function describeTables(config: PipelineConfig): Promise<string>
  * needs no `columns`. It is a proposal: samples do not say what will come. See docs/types.md for what becomes of what.
  *
  * @param samples payloads as they come, texts or bytes, or as objects; of the texts it is known how numbers are written
- *   (`12.0` is no integer), so prefer them. A list is a list of documents.
+ *   (`12.0` is no integer), so prefer them. One may be a list of documents, or have one a line.
  * @throws {MillraceError} `CONFIG_INVALID`: a sample is no JSON object, or there is no field in them
  */
 export function proposeTable(samples: Iterable<string | Uint8Array | object>, options?: ProposalOptions): string

@@ -279,7 +279,9 @@ test('several columns from one field, and payloads that are not read', { timeout
   await assertCompiles(t, whole.text, cases(`${whole.name}Payload`, [{ a: 1 }, 1], []))
   const document = await described('raw JSON, at DateTime', metas)
   await assertCompiles(t, document.text, cases(`${document.name}Payload`, [{}, { any: 1 }], [1, null]))
-  const odd = await described('`a b` UInt8, `ключ` UInt8, `1st` UInt8, `a"\\`\\n` UInt8, `constructor` UInt8, `class` UInt8, `a.b` UInt8')
+  const odd = await described('`a b` UInt8, `ключ` UInt8, `1st` UInt8, `a"\\`\\n` UInt8, `constructor` UInt8, `class` UInt8, `a.b` UInt8', {
+    columns: {},
+  })
   const columns = { 'a b': 1, ключ: 1, '1st': 1, 'a"`\n': 1, constructor: 1, class: 1, 'a.b': 1 }
   await assertCompiles(t, odd.text, cases(`${odd.name}Payload`, [columns], [{ ...columns, ключ: 'x' }]))
 })

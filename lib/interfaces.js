@@ -86,9 +86,15 @@ function printPayload(name, { route, rows, columns }) {
   return document.isObject ? `${head}export interface ${name} ${type}\n` : `${head}export type ${name} = ${type}\n`
 }
 
-/** Where a column's value comes from: from a path of the payload, or from elsewhere. */
+/**
+ * Where a column's value comes from: from a path of the payload, or from elsewhere.
+ *
+ * @param {any} route
+ * @param {Column} column
+ */
 function sourceOf(route, column) {
-  const source = route.columns?.[column.name]
+  const { columns = {} } = route
+  const source = Object.hasOwn(columns, column.name) ? columns[column.name] : undefined
   if (column.path) return { ...(typeof source === 'object' && source), path: column.path }
   if (source === undefined) {
     const levels = route.topic.split('/')

@@ -83,7 +83,10 @@ class Place {
     const kinds = []
     if (this.#fields.size > 0) kinds.push(this.#object(indent))
     if (this.#items.size > 0) kinds.push(this.#tuple(indent))
-    if (this.#element) kinds.push(listOf(this.#element.type(indent)))
+    if (this.#element) {
+      const type = this.#element.type(indent)
+      kinds.push(this.#element.isObject ? `${type}[]` : listOf(type))
+    }
     const strong = this.#leaves.filter((leaf) => !leaf.isText)
     const chosen = strong.length > 0 || kinds.length > 0 ? strong : this.#leaves
     const texts = chosen.map((leaf) => [...leaf.types].sort().join(' | '))
