@@ -72,7 +72,7 @@ class Digits {
 }
 
 /** Strings stay what they are; numbers become strings with a mark before them. */
-const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/gs
+const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/gs
 const MARK = '\u0000number '
 const MARKED = JSON.stringify(MARK).slice(0, -1)
 

@@ -35,6 +35,7 @@ pub struct ColumnRow {
     pub column_type: String,
     pub default_kind: String,
     pub default_expression: String,
+    /// Only [`Inspector::columns`] asks for it: another comment does not make it another column.
     #[serde(default)]
     pub comment: String,
 }
