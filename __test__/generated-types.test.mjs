@@ -445,6 +445,13 @@ test('which type becomes of what', () => {
     const samples = values.map((value) => `{"v":${value}}`)
     assert.equal(columnsOf(proposeTable(samples)).v, type, samples.join())
   }
+  const dotted = { 'a.b': [1], 'a.c': { x: 1 }, 'a.d': 1, a: [1] }
+  assert.deepEqual(Object.values(columnsOf(proposeTable([dotted, { ...dotted, 'a.c': { y: 1 } }]))), [
+    'String',
+    'String',
+    'Int64',
+    'Array(Int64)',
+  ])
   const times = { ts: 1_730_000_000, lastSeen: 1_730_000_000_123, created_on: 1_730_000_000.5, at: 1_730_000_000_000_000 }
   assert.deepEqual(Object.values(columnsOf(proposeTable([{ ...times, t: 1_730_000_000_000_000_000 }]))), [
     "DateTime64(3, 'UTC')",

@@ -173,8 +173,8 @@ function columnsOf(root, topicNames) {
 function columnOf(field, name, isMissing) {
   if (field.kinds === 0) return { type: 'Nullable(String)', suffix: " COMMENT 'null in every sample'" }
   let type = typeOf(field, name)
-  // ClickHouse takes lists whose names begin alike up to a dot for parts of one list of objects.
-  if (type.startsWith('Array(') && name.includes('.')) type = 'String'
+  // ClickHouse takes lists whose names begin alike up to a dot for parts of one list of objects. To it a map is a list.
+  if (/^(Array|Map)\(/.test(type) && name.includes('.')) type = 'String'
   if (!isMissing) return { type, suffix: '' }
   if (type.startsWith('Array(')) return { type, suffix: ' DEFAULT []' }
   if (type.startsWith('Map(')) return { type, suffix: ' DEFAULT map()' }
