@@ -304,6 +304,13 @@ impl Decoder {
         }
     }
 
+    /// What it fills: the name and type of each column, and whether a message must have a value for it.
+    pub fn wants(&self) -> impl Iterator<Item = (&str, &ColumnType, bool)> {
+        self.slots
+            .iter()
+            .map(|slot| (slot.name.as_str(), &slot.column_type, matches!(slot.missing, Missing::Refused)))
+    }
+
     /// The names and types that blocks of these columns declare.
     pub fn heads(&self) -> &[(String, String)] {
         &self.heads

@@ -2,7 +2,7 @@
 
 use clickhouse::Client;
 use clickhouse::query::BytesCursor;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::answer;
 use crate::columns::{ColumnType, quote};
@@ -27,13 +27,17 @@ pub struct Table {
     pub divides: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct ColumnRow {
-    name: String,
+/// A row of `system.columns`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ColumnRow {
+    pub name: String,
     #[serde(rename = "type")]
-    column_type: String,
-    default_kind: String,
-    default_expression: String,
+    pub column_type: String,
+    pub default_kind: String,
+    pub default_expression: String,
+    /// Only [`Inspector::columns`] asks for it: another comment does not make it another column.
+    #[serde(default)]
+    pub comment: String,
 }
 
 #[derive(Deserialize)]
@@ -172,6 +176,14 @@ impl Inspector {
         };
         table.divides = engine.is_some_and(keeps_once) && !table.is_filled_by_select();
         Ok(table)
+    }
+
+    /// All columns of a table, with the comments that people wrote.
+    pub async fn columns(&self, table: &str) -> Result<Vec<ColumnRow>> {
+        let (database, name) = self.split(table);
+        let sql = "SELECT name, type, default_kind, default_expression, comment FROM system.columns \
+                   WHERE database = ? AND table = ? ORDER BY position";
+        self.rows(sql, &[database, name]).await
     }
 
     /// Checks that a table has these columns. `path` is that of the option which names the table.
