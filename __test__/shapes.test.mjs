@@ -490,6 +490,17 @@ test('digits of a time that a column does not keep are cut, and a warning says s
   assert.deepEqual(Object.fromEntries(named), { coarse: 1, whole: 1, list: 1, clock: 1, fine: 0, day: 0, arrived: 0 })
 })
 
+test('a column that is called as if it told of another one', { timeout }, async (t) => {
+  const result = await arrive(t, {
+    table: "seq UInt32, a Array(UInt8) DEFAULT [7], `missing a` String, `a.missing` Nullable(UInt8)",
+    messages: [{ seq: 1, 'missing a': 'mine' }, { seq: 2, a: [], 'missing a': '', 'a.missing': 1 }],
+  })
+  assertRows(result, [
+    { seq: 1, a: [7], 'missing a': 'mine', 'a.missing': null },
+    { seq: 2, a: [], 'missing a': '', 'a.missing': 1 },
+  ])
+})
+
 test('constants and defaults of ours for columns that have parts', { timeout }, async (t) => {
   const result = await arrive(t, {
     table: `seq UInt32, a Array(String), m Map(String, UInt8), t Tuple(x UInt8, y Nullable(String)), p Point, j JSON,

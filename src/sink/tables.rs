@@ -269,7 +269,7 @@ impl Table {
     /// such a column is filled through a SELECT that puts the expression in place of NULL.
     fn is_filled_by_select(&self) -> bool {
         let is_computed = |column: &TableColumn| {
-            column.default.is_some() && (column.column_type.nullable || column.missing_flag().is_some())
+            column.default.is_some() && (column.column_type.nullable || column.is_flagged())
         };
         self.columns.iter().any(is_computed)
     }
@@ -287,7 +287,7 @@ impl Table {
         }
         let values = self.columns.iter().map(|column| {
             let name = quote(&column.name);
-            match (&column.default, column.missing_flag()) {
+            match (&column.default, column.missing_flag(&self.columns)) {
                 (Some(default), Some(flag)) => {
                     let wire_name = column.column_type.wire_name().replace('\\', "\\\\").replace('\'', "\\'");
                     format!("if({}, CAST({default}, '{wire_name}'), {name})", quote(&flag))
@@ -381,29 +381,56 @@ mod tests {
         assert!(engine("Distributed", "Distributed(c, d, t)", "0"));
     }
 
-    #[test]
-    fn a_default_of_a_nullable_column_is_put_in_place_of_null() {
-        let column = |name: &str, column_type: &str, default: Option<&str>| TableColumn {
-            name: name.into(),
+    fn table(columns: &[(&str, &str, Option<&str>)]) -> Table {
+        let described = columns.iter().map(|(name, column_type, default)| ColumnRow {
+            name: name.to_string(),
+            column_type: column_type.to_string(),
+            default_kind: if default.is_some() { "DEFAULT".into() } else { String::new() },
+            default_expression: default.unwrap_or_default().into(),
+        });
+        let known = columns.iter().map(|(name, column_type, default)| TableColumn {
+            name: name.to_string(),
             column_type: ColumnType::parse(column_type, "UTC").unwrap(),
             default: default.map(String::from),
-        };
-        let heads = [("a".to_string(), "DateTime('UTC')".to_string()), ("b".into(), "Nullable(Int8)".into())];
-        let mut table = Table {
+        });
+        Table {
             database: "d".into(),
             name: "t".into(),
             zone: "UTC".into(),
-            described: Vec::new(),
-            columns: vec![column("a", "DateTime('UTC')", None), column("b", "Int8", Some("7"))],
+            described: described.collect(),
+            columns: known.collect(),
             deduplicates: true,
             divides: true,
-        };
-        assert_eq!(table.insert_sql(&heads), "INSERT INTO `d`.`t` (`a`, `b`) FORMAT Native");
-        table.columns[1] = column("b", "Nullable(Int8)", Some("7"));
+        }
+    }
+
+    fn heads(heads: &[(&str, &str)]) -> Vec<(String, String)> {
+        heads.iter().map(|(name, column_type)| (name.to_string(), column_type.to_string())).collect()
+    }
+
+    #[test]
+    fn a_default_of_a_nullable_column_is_put_in_place_of_null() {
+        let sent = heads(&[("a", "DateTime('UTC')"), ("b", "Nullable(Int8)")]);
+        let a = ("a", "DateTime('UTC')", None);
+        let plain = table(&[a, ("b", "Int8", Some("7"))]);
+        assert_eq!(plain.insert_sql(&sent), "INSERT INTO `d`.`t` (`a`, `b`) FORMAT Native");
+        let nullable = table(&[a, ("b", "Nullable(Int8)", Some("7"))]);
         assert_eq!(
-            table.insert_sql(&heads),
+            nullable.insert_sql(&sent),
             "INSERT INTO `d`.`t` (`a`, `b`) SELECT `a`, ifNull(`b`, 7) FROM \
              input('`a` DateTime(\\'UTC\\'), `b` Nullable(Int8)') FORMAT Native"
+        );
+    }
+
+    #[test]
+    fn a_default_of_a_list_is_asked_for_by_a_column_of_a_name_of_its_own() {
+        let table = table(&[("a", "Array(Int8)", Some("[7]")), ("missing a", "Int8", None)]);
+        let sent = heads(&[("a", "Array(Int8)"), ("missing a", "Int8"), ("missing  a", "Bool")]);
+        assert_eq!(
+            table.insert_sql(&sent),
+            "INSERT INTO `d`.`t` (`a`, `missing a`) SELECT \
+             if(`missing  a`, CAST([7], 'Array(Int8)'), `a`), `missing a` FROM \
+             input('`a` Array(Int8), `missing a` Int8, `missing  a` Bool') FORMAT Native"
         );
     }
 
