@@ -490,6 +490,65 @@ test('digits of a time that a column does not keep are cut, and a warning says s
   assert.deepEqual(Object.fromEntries(named), { coarse: 1, whole: 1, list: 1, clock: 1, fine: 0, day: 0, arrived: 0 })
 })
 
+test('a DEFAULT of a column that has parts is computed where the value is missing, and only there', { timeout }, async (t) => {
+  const given = {
+    a: ['x'],
+    m: { k: 1 },
+    t: { x: 5, y: 'given' },
+    p: [1, 2],
+    j: { given: true },
+    v: 'given',
+    d: 'given',
+    e: ['given', true],
+    f: 'x'.repeat(300),
+    n: null,
+    s: 'given',
+  }
+  const missing = (seq) => ({
+    seq,
+    a: [`tag ${seq}`],
+    m: {},
+    t: { x: seq, y: 'none' },
+    p: [seq, 0],
+    j: { seq: String(seq) },
+    v: 'none',
+    d: seq,
+    e: [seq, 'none'],
+    f: 'y'.repeat(300),
+    n: null,
+    s: `s${seq}`,
+  })
+  const result = await arrive(t, {
+    table: `seq UInt32,
+      a Array(LowCardinality(String)) DEFAULT [concat('tag ', toString(seq))],
+      m Map(String, UInt8) DEFAULT map(),
+      t Tuple(x UInt32, y String) DEFAULT (seq, 'none'),
+      p Point DEFAULT (seq, 0),
+      j JSON DEFAULT concat('{"seq":', toString(seq), '}'),
+      v Variant(String, UInt8) DEFAULT 'none',
+      d Dynamic DEFAULT seq,
+      e Array(Dynamic) DEFAULT [seq::Dynamic, 'none'::Dynamic],
+      f FixedString(300) DEFAULT repeat('y', 300),
+      n Nullable(UInt8),
+      s String DEFAULT concat('s', toString(seq))`,
+    create: { settings: { allow_suspicious_fixed_string_types: 1 } },
+    messages: [
+      { seq: 1 },
+      { seq: 2, ...given },
+      { seq: 3, a: null, m: null, t: null, p: null, j: null, v: null, d: null, e: null, f: null, s: null },
+      { seq: 4, ...given, a: [], m: {} },
+      { seq: 5, ...given, t: null },
+    ],
+  })
+  assertRows(result, [
+    missing(1),
+    { seq: 2, ...given },
+    missing(3),
+    { seq: 4, ...given, a: [], m: {} },
+    { seq: 5, ...given, t: { x: 5, y: 'none' } },
+  ])
+})
+
 test('a column that is called as if it told of another one', { timeout }, async (t) => {
   const result = await arrive(t, {
     table: "seq UInt32, a Array(UInt8) DEFAULT [7], `missing a` String, `a.missing` Nullable(UInt8)",
