@@ -183,12 +183,16 @@ test('a list of documents that hold lists of rows', { timeout }, async (t) => {
         { device: 'b', list: [] },
         { device: 'c', list: [{ seq: 3 }] },
       ],
+      '{"device":"d","list":[{"seq":4}]}\n{"list":[{"seq":5},{"seq":6}],"device":"e"}',
     ],
   })
   assertRows(result, [
     { seq: 1, device: 'a' },
     { seq: 2, device: 'a' },
     { seq: 3, device: 'c' },
+    { seq: 4, device: 'd' },
+    { seq: 5, device: 'e' },
+    { seq: 6, device: 'e' },
   ])
 })
 
@@ -418,6 +422,16 @@ test('nesting to 128 deep; what is deeper is no JSON to us', { timeout }, async 
     { seq: 3, length: null, hasJson: 1 },
   ])
   assert.deepEqual(codes(letters), Array(4).fill('JSON_INVALID'))
+
+  // The list and its element are levels as well.
+  const within = await arrive(t, {
+    table: 'seq UInt32, s String',
+    rows: 'list',
+    select: 'seq, length(s) AS length',
+    messages: [`{"list":[{"seq":1,"s":${lists(126)}}]}`, `{"list":[{"seq":2,"s":${lists(127)}}]}`],
+  })
+  assert.deepEqual(within.rows, [{ seq: 1, length: '250' }])
+  assert.deepEqual(codes(within.letters), ['JSON_INVALID'])
 })
 
 test('a list of 100,000 numbers, as one value and as rows', { timeout }, async (t) => {
