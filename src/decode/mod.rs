@@ -43,10 +43,21 @@ pub struct TableColumn {
 
 impl TableColumn {
     /// The column of a block that says for which rows the default is to be computed. NULL says it by itself, where the
-    /// type knows NULL.
-    pub fn missing_flag(&self) -> Option<String> {
-        let is_needed = self.default.is_some() && !self.column_type.kind.can_be_null();
-        is_needed.then(|| format!("missing {}", self.name))
+    /// type knows NULL. No column of the `table` has this name.
+    pub fn missing_flag(&self, table: &[TableColumn]) -> Option<String> {
+        if !self.is_flagged() {
+            return None;
+        }
+        let mut prefix = "missing ".to_string();
+        while table.iter().any(|column| column.name.starts_with(&prefix)) {
+            prefix.push(' ');
+        }
+        Some(prefix + &self.name)
+    }
+
+    /// Whether it has a [`TableColumn::missing_flag`].
+    pub fn is_flagged(&self) -> bool {
+        self.default.is_some() && !self.column_type.kind.can_be_null()
     }
 }
 
@@ -296,7 +307,7 @@ impl Decoder {
         for ((slot, column), described) in self.slots.iter_mut().zip(&self.columns.clone()).zip(table) {
             slot.marks = marks.len();
             column.mark(&mut marks);
-            if let (Missing::Flagged(flag), Some(name)) = (&mut slot.missing, described.missing_flag()) {
+            if let (Missing::Flagged(flag), Some(name)) = (&mut slot.missing, described.missing_flag(table)) {
                 *flag = self.columns.len();
                 self.heads.push((name, "Bool".into()));
                 self.columns.push(Column::flags());
