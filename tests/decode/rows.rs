@@ -102,6 +102,7 @@ fn decoder(route: &Value, table: &[TableColumn]) -> Decoder {
 }
 
 /// A decoder with the columns it fills; checks after each message what must always hold.
+#[derive(Clone)]
 pub struct Rows {
     table: Vec<TableColumn>,
     decoder: Decoder,
