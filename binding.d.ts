@@ -21,6 +21,8 @@ export declare class NativePipeline {
   resume(): string
   metrics(): string
   prometheus(): string
+  /** Resolves to what the table of each route looks like. */
+  static describe(config: string): Promise<string>
 }
 
 export declare class NativeReplay {

@@ -379,6 +379,34 @@ export interface MalformedLetter {
   message: string
 }
 
+/**
+ * Writes TypeScript for the tables of a configuration: by route an interface of the payload, as its columns and its mapping
+ * read it, and by table an interface of a row, as `FORMAT JSONEachRow` gives it. Connects to ClickHouse alone. Fields are
+ * optional where a message may do without them; comments have ClickHouse's type, the units of times, and the comments of
+ * the columns. See docs/types.md.
+ *
+ * @returns the text of a TypeScript file
+ * @throws {MillraceError} what `start()` throws about the configuration, ClickHouse and its tables
+ */
+export function describeTables(config: PipelineConfig): Promise<string>
+
+/**
+ * Proposes a table for payloads like these: a `CREATE TABLE` whose columns take every sample, through a pipeline whose route
+ * needs no `columns`. It is a proposal: samples do not say what will come. See docs/types.md for what becomes of what.
+ *
+ * @param samples payloads as they come, texts or bytes, or as objects; of the texts it is known how numbers are written
+ *   (`12.0` is no integer), so prefer them. One may be a list of documents, or have one a line.
+ * @throws {MillraceError} `CONFIG_INVALID`: a sample is no JSON object, or there is no field in them
+ */
+export function proposeTable(samples: Iterable<string | Uint8Array | object>, options?: ProposalOptions): string
+
+export interface ProposalOptions {
+  /** `table` or `database.table`. @default 'messages' */
+  table?: string
+  /** The topic of the route: each `{name}` becomes a column. @default none */
+  topic?: string
+}
+
 export class MillraceError extends Error {
   /**
    * Stable: `CONFIG_INVALID`, `CLICKHOUSE_UNREACHABLE`, `CLICKHOUSE_REJECTED`, `TABLE_NOT_FOUND`, `COLUMN_NOT_FOUND`,

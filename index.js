@@ -6,6 +6,8 @@
 const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
 const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./lib/engine.js')
+const { describeTables } = require('./lib/interfaces.js')
+const { proposeTable } = require('./lib/proposal.js')
 const { replayDeadLetters } = require('./lib/replay.js')
 
 /** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
@@ -171,3 +173,5 @@ class Pipeline extends EventEmitter {
 module.exports.Pipeline = Pipeline
 module.exports.MillraceError = MillraceError
 module.exports.replayDeadLetters = replayDeadLetters
+module.exports.describeTables = describeTables
+module.exports.proposeTable = proposeTable

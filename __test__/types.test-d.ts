@@ -7,11 +7,14 @@ import {
   type ColumnSource,
   type DeadLetter,
   type DeadLetterConfig,
+  describeTables,
   type Metrics,
   MillraceError,
   type MqttConfig,
   Pipeline,
   type PipelineConfig,
+  type ProposalOptions,
+  proposeTable,
   type Quantiles,
   type ReplayOptions,
   type ReplayReport,
@@ -234,6 +237,13 @@ async function replay(letters: DeadLetter[], later: AsyncIterable<DeadLetter>): 
   return replayDeadLetters(least, letters)
 }
 
+async function generate(payloads: Buffer[]): Promise<string[]> {
+  const options: ProposalOptions = { table: 'a', topic: 'a/{b}' }
+  // @ts-expect-error: a number is no payload
+  proposeTable([1])
+  return [await describeTables(least), proposeTable(payloads, options), proposeTable(new Set(['{}', { a: 1 }]))]
+}
+
 function explain(error: unknown): string {
   if (!(error instanceof MillraceError)) return String(error)
   const asError: Error = error
@@ -243,5 +253,5 @@ function explain(error: unknown): string {
 }
 
 const everything: [typeof Pipeline, typeof MillraceError] = [millrace.Pipeline, millrace.MillraceError]
-export { everything, explain, least, most, noRoutes, replay, see, sources, unknownOption, use }
+export { everything, explain, generate, least, most, noRoutes, replay, see, sources, unknownOption, use }
 export { wrongCompression, wrongMeta, wrongUnit, wrongVersion }

@@ -17,7 +17,14 @@ const JSON_EACH_ROW = {
   precise_float_parsing: 1,
   input_format_null_as_default: 1,
   input_format_skip_unknown_fields: 1,
+  input_format_parallel_parsing: 0,
+  // Data within it is read in one piece: ClickHouse 26.7 misreads a Time64 where one buffer ends and the next begins.
+  max_query_size: 2 ** 28,
 }
+
+// Which types ClickHouse finds in a JSON column depends on the rows before in the same block. At QoS 0 nothing is sealed
+// for the sake of acknowledgements.
+const ONE_BLOCK = { batch: { maxRows: 100_000, maxBytes: 2 ** 27, maxDelayMs: 60_000 } }
 
 const TABLE = {
   // A Nested is a column of its own then, and not several.
@@ -167,6 +174,8 @@ const REASONS = {
   'an integer may be written with a point or an exponent: JSON has one kind of number': [
     ['UInt8', '1.0', '1', REFUSED],
     ['UInt8', '1e2', '100', REFUSED],
+    ['UInt16', '1e3', '1000', REFUSED],
+    ['UInt8', '1e3', TOO_LARGE, REFUSED],
     ['UInt8', '1000e-1', '100', REFUSED],
     ['Int64', '-2.5e3', '-2500', REFUSED],
     ['Int64', '9007199254740993.0', '9007199254740993', REFUSED],
@@ -178,6 +187,17 @@ const REASONS = {
     ['UInt8', '-0', '0', REFUSED],
     ['UInt8', '"1e2"', '100', REFUSED],
     ['Array(Nullable(Int128))', '[1e2, null]', '[100,NULL]', REFUSED],
+  ],
+  'NaN and the infinities are no JSON, and come only as texts': [
+    ['Float64', 'NaN', INVALID, 'nan'],
+    ['Float64', 'nan', INVALID, REFUSED],
+    ['Float64', 'Infinity', INVALID, 'inf'],
+    ['Float64', '-inf', INVALID, '-inf'],
+    ['Nullable(Float64)', 'NaN', INVALID, 'nan'],
+    ['Float32', '"NaN"', 'nan', SAME],
+    ['Float32', '"-inf"', '-inf', SAME],
+    ['Int8', '"nan"', MISMATCH, REFUSED],
+    ['Int64', '"inf"', MISMATCH, REFUSED],
   ],
   'a fraction is never cut off': [
     ['UInt8', '1.5', MISMATCH, REFUSED],
@@ -334,6 +354,10 @@ const REASONS = {
     ["DateTime('UTC')", '"2024-10-27T03:33:20.999Z"', '2024-10-27 03:33:20', SAME],
     ["DateTime64(3, 'UTC')", '"2024-10-27T03:33:20.1239Z"', '2024-10-27 03:33:20.123', SAME],
     ["DateTime64(3, 'UTC')", '"1969-12-31T23:59:59.5Z"', '1969-12-31 23:59:59.500', SAME],
+    ["DateTime64(3, 'UTC')", '"1969-12-31T23:59:59.9999Z"', '1969-12-31 23:59:59.999', SAME],
+    ["DateTime64(9, 'UTC')", '"2024-10-27T03:33:20.9999999999Z"', '2024-10-27 03:33:20.999999999', SAME],
+    ["DateTime64(3, 'UTC')", '1730000000123.9', '2024-10-27 03:33:20.123', REFUSED],
+    ["DateTime64(3, 'UTC')", '-0.0001', '1969-12-31 23:59:59.999', REFUSED],
     ['Time', '"01:02:03.9"', '01:02:03', REFUSED],
     ['Time64(3)', '"01:02:03.1239"', '01:02:03.123', SAME],
     ['Time64(3)', '"-01:02:03.1231"', '-01:02:03.124', '-01:02:03.123'],
@@ -386,6 +410,17 @@ const REASONS = {
     ['Date', '"2024-1-5"', MISMATCH, '2024-01-05'],
     ['Date32', '"2024-1-5"', MISMATCH, '2024-01-05'],
     ['Date32', 'true', MISMATCH, '1970-01-02'],
+  ],
+  'a week or a day of the year is no date': [
+    ["DateTime('UTC')", '"2024-W43-7"', MISMATCH, REFUSED],
+    ["DateTime('UTC')", '"2024-W43-7T03:33:20Z"', MISMATCH, REFUSED],
+    ["DateTime64(3, 'UTC')", '"2024W437"', MISMATCH, REFUSED],
+    ["DateTime64(3, 'UTC')", '"2024-301"', MISMATCH, REFUSED],
+    ["DateTime64(3, 'UTC')", '"2024-301T03:33:20Z"', MISMATCH, REFUSED],
+    ['Date', '"2024-W43-7"', MISMATCH, REFUSED],
+    ['Date', '"2024-301"', MISMATCH, REFUSED],
+    ['Date32', '"2024-W43"', MISMATCH, REFUSED],
+    ['Date32', '"2024-301"', MISMATCH, REFUSED],
   ],
   'digits alone are a number since 1970': [
     ["DateTime('UTC')", '"1730000000"', '2024-10-27 03:33:20', SAME],
@@ -445,6 +480,11 @@ const REASONS = {
     ['JSON', '{"b":[{"a":1,"a":2}]}', MISMATCH, REFUSED],
     ['JSON', '{"a":{"b":1},"a.b":2}', MISMATCH, REFUSED],
   ],
+  'of a field that is there twice the last one counts, and each must fit; JSONEachRow refuses it, or takes the first': [
+    ['UInt8', '1,"v":2', '2', '1'],
+    ['UInt8', '"x","v":2', MISMATCH, REFUSED],
+    ['UInt8', '1,"v":null,"v":3', '3', '1'],
+  ],
   'a number that no JSON column holds would have ClickHouse refuse the whole batch': [
     ['JSON', '{"a":18446744073709551616}', TOO_LARGE, REFUSED],
     ['JSON', '{"a":-9223372036854775809}', TOO_LARGE, REFUSED],
@@ -474,6 +514,7 @@ const REASONS = {
     ],
     ['Variant(Array(Float64), JSON)', '[]', '[] Array(Float64)', SAME],
     ['Variant(Array(Float64), JSON)', '{}', '{} JSON', SAME],
+    ['Variant(JSON, String)', '{"a":"b"}', '{"a":"b"} JSON', '{"a":"b"} String'],
     ['Variant(Array(Float64), JSON)', '[1,"a"]', MISMATCH, REFUSED],
     ['Variant(Float64, Tuple(a Int64, b String))', '{"a":1,"b":"x"}', "(1,'x') Tuple(a Int64, b String)", SAME],
     ['Variant(Float64, Map(String, Int64), String)', '{"a":1}', "{'a':1} Map(String, Int64)", SAME],
@@ -551,10 +592,10 @@ test('where millrace and JSONEachRow differ, and where they might', { timeout },
 /** Publishes the documents to a route into `table` and gives the dead letters. */
 async function send(t, table, documents, route = {}) {
   const topic = unique('topic')
-  const pipeline = await servers.started(t, { routes: [{ topic, table, ...route }] })
+  const pipeline = await servers.started(t, { routes: [{ topic, table, ...route }], ...ONE_BLOCK })
   const [letters, warnings] = [collect(pipeline, 'deadLetters'), collect(pipeline, 'warning')]
   const publisher = await servers.publisher(t, { clients: 1 })
-  await publisher.flood(documents.length, (i) => ({ topic, payload: documents[i] }))
+  await publisher.flood(documents.length, (i) => ({ topic, payload: documents[i] }), { qos: 0 })
   await settled(pipeline, documents.length, { warnings })
   await heard(pipeline, letters)
   return letters
@@ -563,8 +604,7 @@ async function send(t, table, documents, route = {}) {
 /** Rows in which nothing is lost on the way to JavaScript; where a column leaves the type open, the values' types too. */
 function exactRows(table, columns = []) {
   const types = columns.flatMap(({ name, type }) => {
-    // What a JSON column infers for its lists changes from one INSERT to the next.
-    const asked = Object.entries(TYPE_OF).find(([start]) => type.startsWith(start) && start !== 'JSON')
+    const asked = Object.entries(TYPE_OF).find(([start]) => type.startsWith(start))
     return asked ? [`${asked[1]}(${name}) AS ${name}_type`] : []
   })
   return servers.rows(`SELECT ${['*', ...types].join(', ')} FROM ${table} ORDER BY id`, {

@@ -140,7 +140,7 @@ impl Downstream {
 }
 
 /// A route below one that takes all its topics would never see a message.
-fn check_reachable(routes: &[Route]) -> Result<()> {
+pub fn check_reachable(routes: &[Route]) -> Result<()> {
     for (i, route) in routes.iter().enumerate() {
         if let Some(earlier) = routes[..i].iter().position(|earlier| earlier.topic.covers(&route.topic)) {
             let message = format!("can never match: routes[{earlier}] takes all its topics first");
@@ -150,6 +150,6 @@ fn check_reachable(routes: &[Route]) -> Result<()> {
     Ok(())
 }
 
-fn no_answer(config: &crate::config::ClickHouse) -> Error {
+pub fn no_answer(config: &crate::config::ClickHouse) -> Error {
     Error::ClickHouseUnreachable { url: config.urls.join(", "), message: "no answer in time".into() }
 }

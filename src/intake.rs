@@ -456,9 +456,7 @@ fn is_large(batch: &Batch, limits: &crate::config::Limits) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::columns::ColumnType;
     use crate::config::Config;
-    use crate::decode::TableColumn;
     use crate::sink::tables::Table;
 
     #[test]
@@ -469,8 +467,7 @@ mod tests {
             "routes": [{ "topic": "t", "table": "t" }]
         }"#;
         let shared = Arc::new(Shared::new(Config::parse(config).unwrap(), Box::new(|_| {})));
-        let column_type = ColumnType::parse("UInt32", "UTC").unwrap();
-        let table = Table::of_columns(vec![TableColumn { name: "seq".into(), column_type, default: None }]);
+        let table = Table::of(&[("seq", "UInt32", None)]);
         let now = Now::read();
         let plans = Arc::new(Plans::new(&shared.config.routes, vec![table], now.instant).unwrap());
         let (batch_sender, batches) = crossbeam_channel::bounded(1);

@@ -15,8 +15,8 @@
 //! A `replay` feeds dead letters in at 2, without a broker.
 //!
 //! `pipeline` owns the threads and channels between these, `downstream` those behind the intake; `shared` is what they all
-//! see, and `plans` what the tables are like now. `config` checks the options before anything opens. `node` is the only
-//! module that knows JavaScript.
+//! see, and `plans` what the tables are like now. `config` checks the options before anything opens. `describe` says what
+//! the tables want, for generated types. `node` is the only module that knows JavaScript.
 
 pub mod backoff;
 pub mod batch;
@@ -24,6 +24,7 @@ pub mod columns;
 pub mod config;
 pub mod dead_letters;
 pub mod decode;
+pub mod describe;
 pub mod downstream;
 pub mod error;
 pub mod events;

@@ -126,6 +126,13 @@ impl EnumNames {
         self.by_name.values().copied().min().unwrap_or(0)
     }
 
+    /// All names, in the order of their numbers.
+    pub fn names(&self) -> Vec<String> {
+        let mut all: Vec<_> = self.by_name.iter().map(|(name, number)| (*number, name)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, name)| name.clone()).collect()
+    }
+
     pub fn has_number(&self, number: i16) -> bool {
         self.by_name.values().any(|n| *n == number)
     }

@@ -157,8 +157,7 @@ pub fn put_instant(column: &mut Column, kind: &Kind, at: Instant, was_cut: &mut 
             *was_cut |= at.nanos > 0;
         }
         Kind::DateTime64 { scale, .. } => {
-            // 1900-01-01 to 2299-12-31: <https://clickhouse.com/docs/sql-reference/data-types/datetime64>.
-            if !(-2_208_988_800..10_413_792_000).contains(&at.seconds) {
+            if !(time::YEAR_1900..time::YEAR_2300).contains(&at.seconds) {
                 return None;
             }
             column.push_fixed(at.ticks(*scale)?.to_le_bytes());
@@ -197,7 +196,6 @@ fn put_duration(column: &mut Column, scale: Option<u32>, nanos: i64, was_cut: &m
     Some(())
 }
 
-#[inline]
 fn put_integer(
     column: &mut Column,
     bytes: usize,
@@ -214,39 +212,10 @@ fn put_integer(
         }
         Scalar::Text(text) => Number::from_text(text).ok_or_else(|| mismatch(value, "an integer"))?,
     };
-    if let Some(magnitude) = number.small()
-        && let Ok(magnitude) = i64::try_from(magnitude)
-    {
-        let integer = if number.is_negative() { -magnitude } else { magnitude };
-        macro_rules! fit {
-            ($type:ty) => {
-                <$type>::try_from(integer).ok().map(|fits| column.push_fixed(fits.to_le_bytes()))
-            };
-        }
-        let fitted = match (bytes, is_signed) {
-            (1, false) => fit!(u8),
-            (2, false) => fit!(u16),
-            (4, false) => fit!(u32),
-            (8, false) => fit!(u64),
-            (1, true) => fit!(i8),
-            (2, true) => fit!(i16),
-            (4, true) => fit!(i32),
-            (8, true) => fit!(i64),
-            _ => return put_wide_integer(column, bytes, is_signed, value, &number),
-        };
-        return fitted.ok_or_else(|| out_of_range(value, &integer_name(bytes, is_signed)));
+    let pushed = number.small_integer().and_then(|integer| push_integer(column, bytes, is_signed, integer));
+    if pushed.is_some() {
+        return Ok(());
     }
-    put_wide_integer(column, bytes, is_signed, value, &number)
-}
-
-/// An integer that is long, or is not written with digits alone.
-fn put_wide_integer(
-    column: &mut Column,
-    bytes: usize,
-    is_signed: bool,
-    value: Scalar<'_>,
-    number: &Number<'_>,
-) -> Result<(), Box<Reason>> {
     let encoded = match number.scaled(0) {
         Ok(integer) => integer.to_bytes(bytes, is_signed, number.is_negative()),
         Err(Misfit::TooLarge) => None,
@@ -255,6 +224,27 @@ fn put_wide_integer(
     let encoded = encoded.ok_or_else(|| out_of_range(value, &integer_name(bytes, is_signed)))?;
     column.push_wide(&encoded[..bytes]);
     Ok(())
+}
+
+/// Appends an integer to a column of up to 64 bits. `None` if it does not fit.
+#[inline(always)]
+pub fn push_integer(column: &mut Column, bytes: usize, is_signed: bool, integer: i64) -> Option<()> {
+    macro_rules! fit {
+        ($type:ty) => {
+            <$type>::try_from(integer).ok().map(|fits| column.push_fixed(fits.to_le_bytes()))
+        };
+    }
+    match (bytes, is_signed) {
+        (1, false) => fit!(u8),
+        (2, false) => fit!(u16),
+        (4, false) => fit!(u32),
+        (8, false) => fit!(u64),
+        (1, true) => fit!(i8),
+        (2, true) => fit!(i16),
+        (4, true) => fit!(i32),
+        (8, true) => fit!(i64),
+        _ => None,
+    }
 }
 
 fn integer_name(bytes: usize, is_signed: bool) -> String {

@@ -43,10 +43,21 @@ pub struct TableColumn {
 
 impl TableColumn {
     /// The column of a block that says for which rows the default is to be computed. NULL says it by itself, where the
-    /// type knows NULL.
-    pub fn missing_flag(&self) -> Option<String> {
-        let is_needed = self.default.is_some() && !self.column_type.kind.can_be_null();
-        is_needed.then(|| format!("missing {}", self.name))
+    /// type knows NULL. No column of the `table` has this name.
+    pub fn missing_flag(&self, table: &[TableColumn]) -> Option<String> {
+        if !self.is_flagged() {
+            return None;
+        }
+        let mut prefix = "missing ".to_string();
+        while table.iter().any(|column| column.name.starts_with(&prefix)) {
+            prefix.push(' ');
+        }
+        Some(prefix + &self.name)
+    }
+
+    /// Whether it has a [`TableColumn::missing_flag`].
+    pub fn is_flagged(&self) -> bool {
+        self.default.is_some() && !self.column_type.kind.can_be_null()
     }
 }
 
@@ -296,12 +307,19 @@ impl Decoder {
         for ((slot, column), described) in self.slots.iter_mut().zip(&self.columns.clone()).zip(table) {
             slot.marks = marks.len();
             column.mark(&mut marks);
-            if let (Missing::Flagged(flag), Some(name)) = (&mut slot.missing, described.missing_flag()) {
+            if let (Missing::Flagged(flag), Some(name)) = (&mut slot.missing, described.missing_flag(table)) {
                 *flag = self.columns.len();
                 self.heads.push((name, "Bool".into()));
                 self.columns.push(Column::flags());
             }
         }
+    }
+
+    /// What it fills: the name and type of each column, and whether a message must have a value for it.
+    pub fn wants(&self) -> impl Iterator<Item = (&str, &ColumnType, bool)> {
+        self.slots
+            .iter()
+            .map(|slot| (slot.name.as_str(), &slot.column_type, matches!(slot.missing, Missing::Refused)))
     }
 
     /// The names and types that blocks of these columns declare.
@@ -467,9 +485,12 @@ impl Decoder {
             filled[*at] = put_given(&mut columns[*at], &self.slots[*at], given, message)?;
         }
         walk::complete(&self.slots, columns, filled)?;
-        for (slot, filled) in self.slots.iter().zip(filled) {
-            if let Missing::Flagged(flag) = slot.missing {
-                columns[flag].push_fixed([!*filled as u8]);
+        // The columns behind those of the table are the flags.
+        if columns.len() > self.slots.len() {
+            for (slot, filled) in self.slots.iter().zip(filled) {
+                if let Missing::Flagged(flag) = slot.missing {
+                    columns[flag].push_fixed([!*filled as u8]);
+                }
             }
         }
         for group in &self.nested {

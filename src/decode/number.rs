@@ -119,6 +119,13 @@ impl<'a> Number<'a> {
         self.mantissa.filter(|_| self.exponent == 0)
     }
 
+    /// The same with its sign, if 64 bits have room for it.
+    #[inline(always)]
+    pub fn small_integer(&self) -> Option<i64> {
+        let magnitude = i64::try_from(self.small()?).ok()?;
+        Some(if self.is_negative { -magnitude } else { magnitude })
+    }
+
     /// The nearest float; infinite beyond the largest.
     pub fn to_f64(self) -> f64 {
         self.exact_f64().unwrap_or_else(|| self.text().parse().unwrap_or(f64::NAN))

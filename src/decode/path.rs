@@ -1,6 +1,8 @@
 //! Paths into a JSON document: `lat`, `position.lat`, `axes[0]`, `['a.b'].c`, `$.ts`, `@`.
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+use serde::Serialize;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Path {
     pub root: Root,
     pub segments: Vec<Segment>,
@@ -8,7 +10,7 @@ pub struct Path {
 
 /// Where a path begins: it matters to a route with `rows`, where a row is made of an element of the document.
 /// `$` and `@` are those of JSONPath (RFC 9535).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Root {
     /// In the element, and where that has nothing, in the document.
     Either,
@@ -18,7 +20,8 @@ pub enum Root {
     Element,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum Segment {
     Field(String),
     Item(usize),

@@ -89,17 +89,23 @@ impl<'a> Reader<'a> {
             b'-' | b'0'..=b'9' => self.number().map(Token::Number),
             b'{' => Ok(Token::Object),
             b'[' => Ok(Token::List),
-            b't' => self.literal(b"true").map(|()| Token::Bool(true)),
-            b'f' => self.literal(b"false").map(|()| Token::Bool(false)),
+            b't' | b'f' => self.flag().map(Token::Bool),
             b'n' => self.null().map(|()| Token::Null),
             _ => Err(self.invalid("a value was expected")),
         }
+    }
+
+    /// Reads a boolean; only where [`Reader::peek`] said that one begins.
+    pub fn flag(&mut self) -> Result<bool> {
+        let flag = self.bytes.get(self.at) == Some(&b't');
+        self.literal(if flag { b"true" } else { b"false" }).map(|()| flag)
     }
 
     pub fn null(&mut self) -> Result<()> {
         self.literal(b"null")
     }
 
+    #[inline]
     fn literal(&mut self, word: &[u8]) -> Result<()> {
         if !self.bytes[self.at..].starts_with(word) {
             return Err(self.invalid("a value was expected"));
@@ -151,15 +157,54 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// Passes over `"key":` if it is written exactly so. What usually comes is found by one comparison.
-    #[inline]
-    pub fn eat(&mut self, quoted_key: &[u8]) -> bool {
-        let end = self.at + quoted_key.len();
-        let is_there = self.bytes.get(self.at..end).is_some_and(|there| is_same(there, quoted_key));
+    /// Passes over `,"key":`, without the comma if it is the first, if it is written exactly so or with space between.
+    /// What usually comes is found by one comparison.
+    #[inline(always)]
+    pub fn eat_member(&mut self, quoted: &[u8], is_first: bool) -> bool {
+        let quoted = &quoted[is_first as usize..];
+        self.eat(self.at, quoted) || (!is_first && self.eat_behind_space(quoted))
+    }
+
+    #[inline(always)]
+    fn eat(&mut self, start: usize, wanted: &[u8]) -> bool {
+        let end = start + wanted.len();
+        let is_there = self.bytes.get(start..end).is_some_and(|there| is_same(there, wanted));
         if is_there {
             self.at = end;
         }
         is_there
+    }
+
+    /// `, "key":`
+    #[inline]
+    fn eat_behind_space(&mut self, quoted: &[u8]) -> bool {
+        self.bytes.get(self.at..self.at + 2) == Some(b", ") && self.eat(self.at + 2, &quoted[1..])
+    }
+
+    /// Passes over a key, and the colon behind it, if it is one that `find` knows; gives what that says of it.
+    #[inline(always)]
+    pub fn known_key<T>(&mut self, find: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>> {
+        let start = self.at + 1;
+        let (end, _) = plain_run(self.bytes, start);
+        if self.bytes.get(end) != Some(&b'"') {
+            return self.known_key_with_escapes(find);
+        }
+        let found = find(&self.bytes[start..end]);
+        if found.is_some() {
+            self.at = end + 1;
+            self.colon()?;
+        }
+        Ok(found)
+    }
+
+    #[cold]
+    fn known_key_with_escapes<T>(&mut self, find: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>> {
+        let mut ahead = self.clone();
+        let found = find(ahead.key()?.as_bytes());
+        if found.is_some() {
+            *self = ahead;
+        }
+        Ok(found)
     }
 
     /// Reads a key and the colon behind it.
@@ -169,6 +214,7 @@ impl<'a> Reader<'a> {
         Ok(key)
     }
 
+    #[inline]
     fn colon(&mut self) -> Result<()> {
         if self.peek()? != b':' {
             return Err(self.invalid("a colon was expected"));
@@ -330,15 +376,21 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether two slices of the same length are equal: for lengths of keys, without a call.
+/// Whether two slices are equal: for lengths of keys, without a call.
 #[inline(always)]
-fn is_same(a: &[u8], b: &[u8]) -> bool {
+pub fn is_same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
     let words =
         |s: &[u8]| Some((u64::from_ne_bytes(*s.first_chunk()?), u64::from_ne_bytes(*s.last_chunk()?)));
     let halves =
         |s: &[u8]| Some((u32::from_ne_bytes(*s.first_chunk()?), u32::from_ne_bytes(*s.last_chunk()?)));
     match a.len() {
         8..=16 => words(a) == words(b),
+        17..=32 => {
+            words(&a[..16]) == words(&b[..16]) && words(&a[a.len() - 16..]) == words(&b[b.len() - 16..])
+        }
         4..=7 => halves(a) == halves(b),
         _ => a == b,
     }

@@ -48,9 +48,25 @@ impl Instant {
     }
 }
 
+/// Where `DateTime64` begins, in seconds, and where it ends:
+/// <https://clickhouse.com/docs/sql-reference/data-types/datetime64>.
+pub const YEAR_1900: i64 = -2_208_988_800;
+pub const YEAR_2300: i64 = 10_413_792_000;
+
 /// Powers of ten.
 const TENS: [u32; 10] =
     [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
+
+/// The ticks of a `DateTime64(scale)` for a number that counts no finer ones since 1970: what most clocks send. `None` for
+/// all others, and beyond 2299.
+#[inline(always)]
+pub fn ticks_of_number(number: &Number<'_>, unit: Unit, scale: u32) -> Option<i64> {
+    let count = number.small().filter(|_| !number.is_negative())?;
+    let finer = scale.checked_sub(decimals(unit, count as f64))?;
+    let ticks = count.checked_mul(TENS[finer as usize] as u64)?;
+    let is_within = ticks < YEAR_2300 as u64 * TENS[scale as usize] as u64;
+    i64::try_from(ticks).ok().filter(|_| is_within)
+}
 
 /// A number since 1970, and whether it has digits beyond the nanosecond.
 #[inline]
@@ -77,6 +93,7 @@ pub fn duration_from_number(number: &Number<'_>, unit: Unit) -> Option<(i64, boo
 }
 
 /// The decimals of a second that a unit counts: 3 for milliseconds.
+#[inline(always)]
 fn decimals(unit: Unit, magnitude: f64) -> u32 {
     match unit {
         Unit::Seconds => 0,

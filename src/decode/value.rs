@@ -6,6 +6,7 @@
 use super::coerce::{self, Scalar};
 use super::number::Number;
 use super::reader::{Reader, Result, Token};
+use super::time;
 use crate::columns::{Column, ColumnType, Element, Kind};
 use crate::config::Unit;
 use crate::dead_letters::{Code, Reason};
@@ -24,6 +25,7 @@ pub struct Manner {
 }
 
 /// Reads a value into `column`; `false` and nothing appended if it is `null`, which is the same as missing.
+#[inline]
 pub fn read(
     reader: &mut Reader<'_>,
     column_type: &ColumnType,
@@ -43,16 +45,26 @@ pub fn read(
                 Kind::Float32 if let Some(float) = number.exact_f32() => {
                     column.push_fixed(float.to_le_bytes())
                 }
+                Kind::Int { bytes, signed }
+                    if let Some(integer) = number.small_integer()
+                        && coerce::push_integer(column, *bytes, *signed, integer).is_some() => {}
+                Kind::DateTime64 { scale, .. }
+                    if let Some(ticks) = time::ticks_of_number(&number, manner.unit, *scale) =>
+                {
+                    column.push_fixed(ticks.to_le_bytes())
+                }
                 _ => coerce::put(column, kind, manner.unit, Scalar::Number(number), &mut manner.was_cut)?,
             }
         }
         b'"' if matches!(kind, Kind::String) => column.push_string(reader.text()?.as_bytes()),
+        b't' | b'f' if matches!(kind, Kind::Bool) => column.push_fixed([reader.flag()? as u8]),
         _ => return read_other(reader, column_type, column, manner),
     }
     Ok(true)
 }
 
 /// What is met less often.
+#[inline(never)]
 fn read_other(
     reader: &mut Reader<'_>,
     column_type: &ColumnType,

@@ -4,7 +4,7 @@
 //! the order of its keys, so each key is first compared with the one that stood there in the last message.
 
 use super::path::Segment;
-use super::reader::{Reader, Result};
+use super::reader::{Reader, Result, is_same};
 use super::value::{self, Manner};
 use super::{Missing, Slot};
 use crate::columns::{Column, Kind};
@@ -12,9 +12,12 @@ use crate::dead_letters::{Code, Reason};
 
 #[derive(Debug, Default, Clone)]
 pub struct Node {
+    role: Role,
     /// The columns that take the value here: indices into the slots.
     slots: Vec<usize>,
     fields: Vec<Field>,
+    /// The signatures of their names.
+    signatures: Vec<u64>,
     items: Vec<(usize, Node)>,
     /// The columns that the objects of a list here fill together: those of a Nested.
     nested: Vec<Part>,
@@ -24,10 +27,22 @@ pub struct Node {
     met: u64,
 }
 
+/// What a node is for.
+#[derive(Debug, Default, Clone, Copy)]
+enum Role {
+    /// Its value is passed over.
+    #[default]
+    None,
+    /// Its value goes into the column of one slot.
+    Column(usize),
+    /// Into several, or into the columns of what is below it.
+    Branch,
+}
+
 #[derive(Debug, Clone)]
 struct Field {
     name: String,
-    /// `"name":`, as it mostly stands in the document.
+    /// `,"name":`, as it mostly stands in the document.
     quoted: Vec<u8>,
     node: Node,
 }
@@ -42,17 +57,31 @@ struct Part {
 impl Node {
     pub fn insert(&mut self, path: &[Segment], slot: usize) {
         self.at(path).slots.push(slot);
+        self.take_roles();
     }
 
     /// Makes a place known without a column that wants it.
     pub fn mention(&mut self, path: &[Segment]) {
         self.at(path);
+        self.take_roles();
     }
 
     /// The column `group.part` of a Nested: its values stand in a list of objects at `group`.
     pub fn nest(&mut self, group: &str, part: &str, slot: usize) {
         let node = self.at(&[Segment::Field(group.into())]);
         node.nested.push(Part { name: part.into(), slot });
+        self.take_roles();
+    }
+
+    fn take_roles(&mut self) {
+        self.role = match (self.slots.as_slice(), self.has_children()) {
+            ([], false) => Role::None,
+            ([slot], false) => Role::Column(*slot),
+            _ => Role::Branch,
+        };
+        self.signatures = self.fields.iter().map(|field| signature(field.name.as_bytes())).collect();
+        self.fields.iter_mut().for_each(|field| field.node.take_roles());
+        self.items.iter_mut().for_each(|(_, node)| node.take_roles());
     }
 
     fn at(&mut self, path: &[Segment]) -> &mut Node {
@@ -60,7 +89,7 @@ impl Node {
         let child = match first {
             Segment::Field(name) => {
                 let at = self.fields.iter().position(|field| field.name == *name).unwrap_or_else(|| {
-                    let quoted = format!("{}:", serde_json::Value::from(name.as_str()));
+                    let quoted = format!(",{}:", serde_json::Value::from(name.as_str()));
                     self.fields.push(Field {
                         name: name.clone(),
                         quoted: quoted.into(),
@@ -175,10 +204,10 @@ impl Row<'_> {
 /// Reads a value at a node: into its columns, into its children, or both.
 #[inline]
 pub fn read(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
-    match (node.slots.as_slice(), node.has_children()) {
-        ([slot], false) => row.fill(*slot, reader),
-        ([], false) => reader.skip(),
-        _ => read_branch(node, reader, row),
+    match node.role {
+        Role::Column(slot) => row.fill(slot, reader),
+        Role::None => reader.skip(),
+        Role::Branch => read_branch(node, reader, row),
     }
 }
 
@@ -210,17 +239,26 @@ fn children(node: &mut Node, first: u8, reader: &mut Reader<'_>, row: &mut Row<'
 
 fn object(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     reader.enter()?;
-    let Node { fields, order, .. } = node;
+    let Node { fields, signatures, order, .. } = node;
     let mut position = 0;
     let mut is_first = true;
-    while reader.next_member(is_first)? {
-        is_first = false;
+    loop {
         let expected = order.get(position).copied();
         let field = match expected {
-            Some(expected) if reader.eat(&fields[expected].quoted) => expected,
+            Some(expected) if reader.eat_member(&fields[expected].quoted, is_first) => expected,
             _ => {
-                let key = reader.key()?;
-                let Some(found) = fields.iter().position(|field| field.name == *key) else {
+                if !reader.next_member(is_first)? {
+                    return Ok(());
+                }
+                is_first = false;
+                let find = |key: &[u8]| {
+                    let wanted = signature(key);
+                    let is_it =
+                        |at: usize| signatures[at] == wanted && is_same(fields[at].name.as_bytes(), key);
+                    (0..signatures.len()).find(|at| is_it(*at))
+                };
+                let Some(found) = reader.known_key(find)? else {
+                    let key = reader.key()?;
                     if row.manner.reject_unknown {
                         return Err(value::unknown_field(&key));
                     }
@@ -235,10 +273,20 @@ fn object(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result
                 found
             }
         };
+        is_first = false;
         position += 1;
         read(&mut fields[field].node, reader, row)?;
     }
-    Ok(())
+}
+
+/// The first bytes of a name and its length: names that differ mostly differ there.
+#[inline(always)]
+fn signature(name: &[u8]) -> u64 {
+    let start = match name.first_chunk::<8>() {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => name.iter().rev().fold(0, |start, byte| start << 8 | *byte as u64),
+    };
+    start ^ (name.len() as u64) << 56
 }
 
 fn list(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
@@ -293,7 +341,17 @@ fn nested(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result
 }
 
 /// Gives what is missing in a row what it is to have.
+#[inline]
 pub fn complete(slots: &[Slot], columns: &mut [Column], filled: &[bool]) -> Result<()> {
+    // Mostly nothing is missing.
+    if filled.iter().fold(true, |all, filled| all & filled) {
+        Ok(())
+    } else {
+        fill_up(slots, columns, filled)
+    }
+}
+
+fn fill_up(slots: &[Slot], columns: &mut [Column], filled: &[bool]) -> Result<()> {
     for ((slot, column), filled) in slots.iter().zip(columns).zip(filled) {
         if !filled {
             match &slot.missing {

@@ -20,7 +20,7 @@ enum Level {
 }
 
 /// What the named levels of a filter matched, as ranges of the topic; reused from message to message.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Captures(Vec<(usize, usize)>);
 
 impl Captures {

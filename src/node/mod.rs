@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::config::Config;
+use crate::describe::describe as describe_tables;
 use crate::error::{Error, Result};
 use crate::events::{Event, Listener};
 use crate::pipeline::Pipeline;
@@ -105,6 +106,13 @@ impl NativePipeline {
     #[napi]
     pub fn prometheus(&self) -> String {
         self.pipeline.prometheus()
+    }
+
+    /// Resolves to what the table of each route looks like.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn describe<'env>(env: &'env Env, config: String) -> napi::Result<Object<'env>> {
+        let config = Config::parse(&config).map_err(|error| throw(&error))?;
+        promise(env, move || describe_tables(&config))
     }
 
     fn run<'env, T: Serialize>(

@@ -2,7 +2,7 @@
 
 use clickhouse::Client;
 use clickhouse::query::BytesCursor;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::answer;
 use crate::columns::{ColumnType, quote};
@@ -27,13 +27,17 @@ pub struct Table {
     pub divides: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct ColumnRow {
-    name: String,
+/// A row of `system.columns`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ColumnRow {
+    pub name: String,
     #[serde(rename = "type")]
-    column_type: String,
-    default_kind: String,
-    default_expression: String,
+    pub column_type: String,
+    pub default_kind: String,
+    pub default_expression: String,
+    /// Only [`Inspector::columns`] asks for it: another comment does not make it another column.
+    #[serde(default)]
+    pub comment: String,
 }
 
 #[derive(Deserialize)]
@@ -174,6 +178,14 @@ impl Inspector {
         Ok(table)
     }
 
+    /// All columns of a table, with the comments that people wrote.
+    pub async fn columns(&self, table: &str) -> Result<Vec<ColumnRow>> {
+        let (database, name) = self.split(table);
+        let sql = "SELECT name, type, default_kind, default_expression, comment FROM system.columns \
+                   WHERE database = ? AND table = ? ORDER BY position";
+        self.rows(sql, &[database, name]).await
+    }
+
     /// Checks that a table has these columns. `path` is that of the option which names the table.
     pub async fn check(&self, path: &str, table: &str, columns: impl Iterator<Item = &str>) -> Result<()> {
         let (database, name) = self.split(table);
@@ -269,7 +281,7 @@ impl Table {
     /// such a column is filled through a SELECT that puts the expression in place of NULL.
     fn is_filled_by_select(&self) -> bool {
         let is_computed = |column: &TableColumn| {
-            column.default.is_some() && (column.column_type.nullable || column.missing_flag().is_some())
+            column.default.is_some() && (column.column_type.nullable || column.is_flagged())
         };
         self.columns.iter().any(is_computed)
     }
@@ -277,20 +289,24 @@ impl Table {
     /// The INSERT statement for blocks that declare `heads`: the names and types of this table's columns, in order.
     pub fn insert_sql(&self, heads: &[(String, String)]) -> String {
         let names = self.columns.iter().map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
-        let settings = match self.columns.iter().any(|column| column.column_type.is_converted()) {
-            true => " SETTINGS input_format_native_allow_types_conversion = 1",
-            false => "",
-        };
-        let into = format!("INSERT INTO {}.{} ({names}){settings}", quote(&self.database), quote(&self.name));
+        let mut settings = Vec::new();
+        if self.columns.iter().any(|column| column.column_type.is_converted()) {
+            settings.push("input_format_native_allow_types_conversion = 1");
+        }
+        let into = format!("INSERT INTO {}.{} ({names})", quote(&self.database), quote(&self.name));
         if !self.is_filled_by_select() {
-            return format!("{into} FORMAT Native");
+            return format!("{into}{} FORMAT Native", settings_clause(&settings));
         }
         let values = self.columns.iter().map(|column| {
             let name = quote(&column.name);
-            match (&column.default, column.missing_flag()) {
+            match (&column.default, column.missing_flag(&self.columns)) {
                 (Some(default), Some(flag)) => {
-                    let wire_name = column.column_type.wire_name().replace('\\', "\\\\").replace('\'', "\\'");
-                    format!("if({}, CAST({default}, '{wire_name}'), {name})", quote(&flag))
+                    let type_name = escaped(self.type_name(column));
+                    let sent = match column.column_type.is_converted() {
+                        true => format!("CAST({name}, '{type_name}')"),
+                        false => name,
+                    };
+                    format!("if({}, CAST({default}, '{type_name}'), {sent})", quote(&flag))
                 }
                 (Some(default), None) if column.column_type.nullable => format!("ifNull({name}, {default})"),
                 _ => name,
@@ -298,9 +314,34 @@ impl Table {
         });
         let values = values.collect::<Vec<_>>().join(", ");
         let structure = heads.iter().map(|(name, column_type)| format!("{} {column_type}", quote(name)));
-        let structure = structure.collect::<Vec<_>>().join(", ").replace('\\', "\\\\").replace('\'', "\\'");
-        format!("{into} SELECT {values} FROM input('{structure}') FORMAT Native")
+        let structure = structure.collect::<Vec<_>>().join(", ");
+        settings
+            .extend(DOUBTED.iter().filter(|(part, _)| structure.contains(part)).map(|(_, setting)| *setting));
+        let (settings, structure) = (settings_clause(&settings), escaped(&structure));
+        format!("{into}{settings} SELECT {values} FROM input('{structure}') FORMAT Native")
     }
+
+    /// The type of a column as ClickHouse writes it.
+    fn type_name<'a>(&'a self, column: &'a TableColumn) -> &'a str {
+        let described = self.described.iter().find(|described| described.name == column.name);
+        described.map_or(&column.column_type.inner_name, |described| &described.column_type)
+    }
+}
+
+/// What the structure of an `input` may hold only if it is allowed, as in CREATE TABLE: in the table it is already, and in
+/// what a `Dynamic` is sent as.
+const DOUBTED: [(&str, &str); 2] = [
+    ("FixedString(", "allow_suspicious_fixed_string_types = 1"),
+    ("Variant(", "allow_suspicious_variant_types = 1"),
+];
+
+fn settings_clause(settings: &[&str]) -> String {
+    if settings.is_empty() { String::new() } else { format!(" SETTINGS {}", settings.join(", ")) }
+}
+
+/// What stands in a literal between `'` and `'`.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\'', "\\'")
 }
 
 impl std::fmt::Display for ColumnRow {
@@ -354,14 +395,26 @@ async fn rows<T: for<'de> Deserialize<'de>>(
 
 #[cfg(test)]
 impl Table {
-    /// The table `d.t`, of which nobody was asked.
-    pub fn of_columns(columns: Vec<TableColumn>) -> Table {
+    /// The table `d.t` with these columns, their types and defaults; nobody was asked about it.
+    pub fn of(columns: &[(&str, &str, Option<&str>)]) -> Table {
+        let described = columns.iter().map(|(name, column_type, default)| ColumnRow {
+            name: name.to_string(),
+            column_type: column_type.to_string(),
+            default_kind: if default.is_some() { "DEFAULT".into() } else { String::new() },
+            default_expression: default.unwrap_or_default().into(),
+            comment: String::new(),
+        });
+        let known = columns.iter().map(|(name, column_type, default)| TableColumn {
+            name: name.to_string(),
+            column_type: ColumnType::parse(column_type, "UTC").unwrap(),
+            default: default.map(String::from),
+        });
         Table {
             database: "d".into(),
             name: "t".into(),
             zone: "UTC".into(),
-            described: Vec::new(),
-            columns,
+            described: described.collect(),
+            columns: known.collect(),
             deduplicates: true,
             divides: true,
         }
@@ -397,22 +450,47 @@ mod tests {
         assert!(engine("Distributed", "Distributed(c, d, t)", "0"));
     }
 
+    fn heads(heads: &[(&str, &str)]) -> Vec<(String, String)> {
+        heads.iter().map(|(name, column_type)| (name.to_string(), column_type.to_string())).collect()
+    }
+
     #[test]
     fn a_default_of_a_nullable_column_is_put_in_place_of_null() {
-        let column = |name: &str, column_type: &str, default: Option<&str>| TableColumn {
-            name: name.into(),
-            column_type: ColumnType::parse(column_type, "UTC").unwrap(),
-            default: default.map(String::from),
-        };
-        let heads = [("a".to_string(), "DateTime('UTC')".to_string()), ("b".into(), "Nullable(Int8)".into())];
-        let mut table =
-            Table::of_columns(vec![column("a", "DateTime('UTC')", None), column("b", "Int8", Some("7"))]);
-        assert_eq!(table.insert_sql(&heads), "INSERT INTO `d`.`t` (`a`, `b`) FORMAT Native");
-        table.columns[1] = column("b", "Nullable(Int8)", Some("7"));
+        let sent = heads(&[("a", "DateTime('UTC')"), ("b", "Nullable(Int8)")]);
+        let a = ("a", "DateTime('UTC')", None);
+        let plain = Table::of(&[a, ("b", "Int8", Some("7"))]);
+        assert_eq!(plain.insert_sql(&sent), "INSERT INTO `d`.`t` (`a`, `b`) FORMAT Native");
+        let nullable = Table::of(&[a, ("b", "Nullable(Int8)", Some("7"))]);
         assert_eq!(
-            table.insert_sql(&heads),
+            nullable.insert_sql(&sent),
             "INSERT INTO `d`.`t` (`a`, `b`) SELECT `a`, ifNull(`b`, 7) FROM \
              input('`a` DateTime(\\'UTC\\'), `b` Nullable(Int8)') FORMAT Native"
+        );
+    }
+
+    #[test]
+    fn a_default_of_a_list_is_asked_for_by_a_column_of_a_name_of_its_own() {
+        let table = Table::of(&[("a", "Array(Int8)", Some("[7]")), ("missing a", "Int8", None)]);
+        let sent = heads(&[("a", "Array(Int8)"), ("missing a", "Int8"), ("missing  a", "Bool")]);
+        assert_eq!(
+            table.insert_sql(&sent),
+            "INSERT INTO `d`.`t` (`a`, `missing a`) SELECT \
+             if(`missing  a`, CAST([7], 'Array(Int8)'), `a`), `missing a` FROM \
+             input('`a` Array(Int8), `missing a` Int8, `missing  a` Bool') FORMAT Native"
+        );
+    }
+
+    #[test]
+    fn a_select_gives_what_the_table_has_and_may_take_what_it_may_have() {
+        let table = Table::of(&[("a", "Dynamic", Some("now()")), ("b", "FixedString(300)", None)]);
+        let sent =
+            heads(&[("a", "Variant(Int64, String)"), ("b", "FixedString(300)"), ("missing a", "Bool")]);
+        assert_eq!(
+            table.insert_sql(&sent),
+            "INSERT INTO `d`.`t` (`a`, `b`) SETTINGS input_format_native_allow_types_conversion = 1, \
+             allow_suspicious_fixed_string_types = 1, allow_suspicious_variant_types = 1 SELECT \
+             if(`missing a`, CAST(now(), 'Dynamic'), CAST(`a`, 'Dynamic')), `b` FROM \
+             input('`a` Variant(Int64, String), `b` FixedString(300), `missing a` Bool') FORMAT Native"
         );
     }
 

@@ -14,9 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::batch::Batch;
-use crate::columns::ColumnType;
 use crate::config::Config;
-use crate::decode::TableColumn;
 use crate::mqtt::subscriptions;
 use crate::plans::Plans;
 use crate::sink::tables::Table;
@@ -58,13 +56,7 @@ fn config(qos: u8) -> Config {
 
 fn connection(shared: &Arc<Shared>) -> (Connection, Receiver<Batch>) {
     let config = &shared.config;
-    let columns =
-        ["seq", "text"].into_iter().zip(["UInt32", "String"]).map(|(name, column_type)| TableColumn {
-            name: name.into(),
-            column_type: ColumnType::parse(column_type, "UTC").unwrap(),
-            default: None,
-        });
-    let table = Table::of_columns(columns.collect());
+    let table = Table::of(&[("seq", "UInt32", None), ("text", "String", None)]);
     let plans = Arc::new(Plans::new(&config.routes, vec![table], clock()).unwrap());
     let (batch_sender, batches) = crossbeam_channel::bounded(1024);
     let (letters, _) = crossbeam_channel::unbounded();

@@ -1,0 +1,123 @@
+'use strict'
+
+// What a payload must look like: the paths of a route's columns, laid over one another.
+
+const { inParentheses, listOf, property, unique } = require('./typescript.js')
+
+/**
+ * @typedef {object} Leaf
+ * @property {string[]} types without null
+ * @property {boolean} isOptional
+ * @property {boolean} isText a String column takes anything, so it yields to what others say of the same value
+ * @property {string} doc
+ */
+
+/** One place of a payload, with what is known of it and of the places in it. */
+class Place {
+  /** @type {Leaf[]} */
+  #leaves = []
+  /** @type {Map<string, Place>} */
+  #fields = new Map()
+  /** @type {Map<number, Place>} */
+  #items = new Map()
+  /** @type {Place | undefined} */
+  #element
+  #isListNeeded = false
+
+  /** @param {(string | number)[]} segments */
+  at(segments) {
+    let place = /** @type {Place} */ (this)
+    for (const segment of segments) {
+      const children = /** @type {Map<string | number, Place>} */ (
+        typeof segment === 'number' ? place.#items : place.#fields
+      )
+      if (!children.has(segment)) children.set(segment, new Place())
+      place = /** @type {Place} */ (children.get(segment))
+    }
+    return place
+  }
+
+  /** What each element of the list here looks like. */
+  get element() {
+    this.#element ??= new Place()
+    return this.#element
+  }
+
+  /** The list here must be there, whatever is in it. */
+  needList() {
+    this.#isListNeeded = true
+  }
+
+  /** @param {Leaf} leaf */
+  put(leaf) {
+    this.#leaves.push(leaf)
+  }
+
+  get isEmpty() {
+    return this.#leaves.length + this.#fields.size + this.#items.size === 0 && !this.#element
+  }
+
+  get isOptional() {
+    const isOptional = (/** @type {Place} */ place) => place.isOptional
+    return (
+      !this.#isListNeeded &&
+      this.#leaves.every((leaf) => leaf.isOptional) &&
+      [...this.#fields.values()].every(isOptional) &&
+      [...this.#items.values()].every(isOptional)
+    )
+  }
+
+  get isObject() {
+    return this.#fields.size > 0 && this.#kinds('').length === 1
+  }
+
+  /** Its type in TypeScript; lines after the first begin with `indent`. */
+  type(indent) {
+    const kinds = this.#kinds(indent)
+    if (kinds.length === 0) return 'unknown'
+    return kinds.length === 1 ? kinds[0] : kinds.map(inParentheses).join(' & ')
+  }
+
+  /** What it must be all at once. */
+  #kinds(indent) {
+    const kinds = []
+    if (this.#fields.size > 0) kinds.push(this.#object(indent))
+    if (this.#items.size > 0) kinds.push(this.#tuple(indent))
+    if (this.#element) {
+      const type = this.#element.type(indent)
+      kinds.push(this.#element.isObject ? `${type}[]` : listOf(type))
+    }
+    const strong = this.#leaves.filter((leaf) => !leaf.isText)
+    const chosen = strong.length > 0 || kinds.length > 0 ? strong : this.#leaves
+    const texts = chosen.map((leaf) => [...leaf.types].sort().join(' | '))
+    return [...kinds, ...unique(texts)]
+  }
+
+  #object(indent) {
+    const inner = `${indent}  `
+    const lines = [...this.#fields].flatMap(([name, place]) => {
+      const type = place.type(inner)
+      const member = place.isOptional ? `${property(name)}?: ${type} | null` : `${property(name)}: ${type}`
+      const docs = unique(place.#leaves.map((leaf) => leaf.doc))
+      return [...docs.map((doc) => `${inner}/** ${doc} */`), `${inner}${member}`]
+    })
+    return ['{', ...lines, `${indent}}`].join('\n')
+  }
+
+  /** Up to the last item that is read; what comes behind is of no interest. */
+  #tuple(indent) {
+    const length = Math.max(...this.#items.keys()) + 1
+    const items = []
+    let isEnd = true
+    for (let i = length - 1; i >= 0; i--) {
+      const place = this.#items.get(i)
+      isEnd &&= place !== undefined && place.isOptional
+      const type = place ? place.type(indent) : 'unknown'
+      if (isEnd) items.unshift(`(${type} | null)?`)
+      else items.unshift(place?.isOptional ? `${type} | null` : type)
+    }
+    return `[${items.join(', ')}, ...unknown[]]`
+  }
+}
+
+module.exports = { Place }

@@ -1,0 +1,165 @@
+//! What the tables of a configuration look like, for whoever writes code against them.
+//!
+//! The checks are those of a start: what a pipeline could not fill is an error here too. What a message needs is asked of
+//! the decoder itself.
+
+use serde::Serialize;
+
+use crate::columns::{ColumnType, Kind};
+use crate::config::{ColumnSource, Config, Meta, Route};
+use crate::decode::{Decoder, Path, Root};
+use crate::downstream::{check_reachable, inspect, no_answer};
+use crate::error::Result;
+use crate::plans;
+use crate::sink::tables::ColumnRow;
+use crate::threads::{run_on, runtime};
+
+/// A route and its table.
+#[derive(Debug, Serialize)]
+pub struct Description {
+    /// Where the payload has the list of rows, if the route has `rows`.
+    pub rows: Option<Path>,
+    /// All of them, also those that are not ours to send, in the order of the table.
+    pub columns: Vec<Described>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Described {
+    #[serde(flatten)]
+    pub column: ColumnRow,
+    /// What stands in the table; `None` for what cannot be filled from JSON.
+    pub kept: Option<Shape>,
+    /// What a message fills it with; `None` if it is not ours to send.
+    pub taken: Option<Shape>,
+    /// Whether a message must have it.
+    pub required: bool,
+    /// Where the route says that the payload has it.
+    pub path: Option<Path>,
+}
+
+/// A type, as far as JSON shows it.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Shape {
+    pub kind: &'static str,
+    pub nullable: bool,
+    /// Of an array the items, of a map the values, of a tuple the elements, of a variant the alternatives.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Shape>,
+    /// Of an enum, in the order of their numbers; of a tuple whose elements have names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+}
+
+/// Asks ClickHouse about the table of each route, in their order.
+pub fn describe(config: &Config) -> Result<Vec<Description>> {
+    check_reachable(&config.routes)?;
+    let ask = async {
+        let inspector = inspect(&config.clickhouse).await?;
+        let mut descriptions = Vec::new();
+        for (i, route) in config.routes.iter().enumerate() {
+            let path = plans::path(i);
+            let table = inspector.table(&path, route).await?;
+            let decoder = Decoder::new(&path, route, &table.columns)?;
+            let columns = inspector.columns(&route.table).await?;
+            let columns = columns.into_iter().map(|column| described(column, route, &decoder)).collect();
+            descriptions.push(Description { rows: route.rows.clone(), columns });
+        }
+        Ok(descriptions)
+    };
+    run_on(runtime()?, async {
+        tokio::time::timeout(config.clickhouse.request_timeout, ask)
+            .await
+            .unwrap_or_else(|_| Err(no_answer(&config.clickhouse)))
+    })
+}
+
+fn described(column: ColumnRow, route: &Route, decoder: &Decoder) -> Described {
+    let source = route.columns.iter().find(|(name, _)| *name == column.name).map(|(_, source)| source);
+    let wanted = decoder.wants().find(|(name, ..)| *name == column.name);
+    let path = match (source, wanted) {
+        (Some(ColumnSource::Path { path, .. }), _) => Some(path.clone()),
+        // Such a column reads the payload, rather than keeping its bytes.
+        (Some(ColumnSource::Meta(Meta::Payload)), Some((_, taken, _)))
+            if matches!(taken.kind, Kind::Json) =>
+        {
+            Some(Path { root: Root::Document, segments: Vec::new() })
+        }
+        _ => None,
+    };
+    Described {
+        kept: ColumnType::parse(&column.column_type, "UTC").ok().map(|kept| shape(&kept)),
+        taken: wanted.map(|(_, taken, _)| shape(taken)),
+        required: wanted.is_some_and(|(.., required)| required),
+        path,
+        column,
+    }
+}
+
+fn shape(column_type: &ColumnType) -> Shape {
+    let mut names = Vec::new();
+    let mut parts = Vec::new();
+    let kind = match &column_type.kind {
+        Kind::Bool => "Bool",
+        // What a number of JavaScript holds exactly.
+        Kind::Int { bytes: 1..=4, .. } | Kind::Float32 | Kind::Float64 | Kind::BFloat16 => "Number",
+        Kind::Int { .. } | Kind::Decimal { .. } => "Wide",
+        Kind::String => "String",
+        Kind::FixedString(_) | Kind::Uuid | Kind::Ipv4 | Kind::Ipv6 => "Text",
+        Kind::Date | Kind::Date32 | Kind::DateTime { .. } | Kind::DateTime64 { .. } => "Time",
+        Kind::Time { .. } => "TimeOfDay",
+        Kind::Enum8(all) | Kind::Enum16(all) => {
+            names = all.names();
+            "Enum"
+        }
+        Kind::Json => "Json",
+        Kind::Array(items) => {
+            parts.push(shape(items));
+            "Array"
+        }
+        Kind::Map(sides) => {
+            parts.push(shape(&sides[1]));
+            "Map"
+        }
+        Kind::Tuple(elements) => {
+            parts.extend(elements.iter().map(|element| shape(&element.column_type)));
+            let all: Option<_> = elements.iter().map(|element| element.name.clone()).collect();
+            names = all.unwrap_or_default();
+            "Tuple"
+        }
+        Kind::Variant(_) if column_type.is_converted() => "Dynamic",
+        Kind::Variant(types) => {
+            parts.extend(types.iter().map(shape));
+            "Variant"
+        }
+    };
+    // A Variant knows NULL by itself.
+    let nullable = column_type.nullable || matches!(column_type.kind, Kind::Variant(_));
+    Shape { kind, nullable, parts, names }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_has_what_json_shows() {
+        let of = |name: &str| shape(&ColumnType::parse(name, "UTC").unwrap());
+        let plain =
+            |kind: &'static str| Shape { kind, nullable: false, parts: Vec::new(), names: Vec::new() };
+        assert_eq!(of("LowCardinality(Nullable(String))"), Shape { nullable: true, ..plain("String") });
+        assert_eq!(of("Decimal(9, 2)"), plain("Wide"));
+        assert_eq!(of("Dynamic"), Shape { nullable: true, ..plain("Dynamic") });
+        assert_eq!(
+            of("Enum8('b' = 1, 'it\\'s' = -1)"),
+            Shape { names: vec!["it's".into(), "b".into()], ..plain("Enum") }
+        );
+        let named = Shape {
+            parts: vec![plain("Number"), plain("Time")],
+            names: vec!["a".into(), "b c".into()],
+            ..plain("Tuple")
+        };
+        assert_eq!(of("Nested(a UInt8, `b c` Date)"), Shape { parts: vec![named], ..plain("Array") });
+        let point = Shape { parts: vec![plain("Number"), plain("Number")], ..plain("Tuple") };
+        assert_eq!(of("Map(String, Point)"), Shape { parts: vec![point], ..plain("Map") });
+    }
+}
