@@ -40,3 +40,4 @@ pub mod replay;
 pub mod shared;
 pub mod sink;
 pub mod threads;
+pub mod tls;

@@ -144,6 +144,16 @@ impl Pipeline {
                  which doubles its rows; with MQTT 5 the copies are recognised",
             );
         }
+        if mqtt.is_encrypted() {
+            mqtt.tls.client()?;
+            if mqtt.tls.insecure {
+                shared.warn(
+                    "TLS_INSECURE",
+                    "mqtt.tls.insecure takes any certificate: whoever is on the way to the broker can read and change \
+                     everything, the password included",
+                );
+            }
+        }
         let Prepared { plans, store } = run_on(runtime()?, async {
             tokio::select! {
                 biased;

@@ -153,7 +153,8 @@ impl Connection {
     async fn connect(&mut self, url: &BrokerUrl) -> End {
         let unreachable =
             |message: String| End::Lost(Error::MqttUnreachable { url: url.to_string(), message });
-        let stream = match self.meanwhile(transport::connect(url)).await {
+        let shared = self.shared.clone();
+        let stream = match self.meanwhile(transport::connect(url, &shared.config.mqtt.tls)).await {
             Err(closed) => return closed,
             Ok(Err(error)) => return unreachable(error.to_string()),
             Ok(Ok(stream)) => stream,

@@ -14,6 +14,7 @@ pub mod session;
 mod subscriptions;
 pub mod topic;
 pub mod transport;
+mod websocket;
 mod window;
 
 pub use publish::{Properties, Publish};
