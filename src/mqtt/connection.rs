@@ -154,7 +154,7 @@ impl Connection {
         let unreachable =
             |message: String| End::Lost(Error::MqttUnreachable { url: url.to_string(), message });
         let shared = self.shared.clone();
-        let stream = match self.meanwhile(transport::connect(url, &shared.config.mqtt.tls)).await {
+        let stream = match self.meanwhile(transport::connect(url, &shared.config.mqtt)).await {
             Err(closed) => return closed,
             Ok(Err(error)) => return unreachable(error.to_string()),
             Ok(Ok(stream)) => stream,

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::websocket::WebSocket;
-use crate::config::{BrokerUrl, Transport};
+use crate::config::{BrokerUrl, Mqtt, Transport};
 use crate::tls::{self, Tls};
 
 /// How long connecting, and then the broker's answers to CONNECT and SUBSCRIBE, may take.
@@ -39,24 +39,24 @@ pub enum Stream {
     WebSocketOverTls(Box<Whole<WebSocket<Encrypted>>>),
 }
 
-pub async fn connect(url: &BrokerUrl, tls: &Tls) -> io::Result<Stream> {
-    tokio::time::timeout(CONNECT_TIMEOUT, open(url, tls))
+pub async fn connect(url: &BrokerUrl, config: &Mqtt) -> io::Result<Stream> {
+    tokio::time::timeout(CONNECT_TIMEOUT, open(url, config))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 5 s"))?
         .map_err(explained)
 }
 
-async fn open(url: &BrokerUrl, tls: &Tls) -> io::Result<Stream> {
+async fn open(url: &BrokerUrl, config: &Mqtt) -> io::Result<Stream> {
     let socket = TcpStream::connect((url.host.as_str(), url.port)).await?;
     // Acknowledgements leave as one write each time: waiting for more would only delay them.
     socket.set_nodelay(true)?;
     SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
     Ok(match url.transport {
         Transport::Tcp => Stream::Tcp(socket),
-        Transport::Tls => Stream::Tls(Whole::new(encrypt(socket, url, tls).await?)),
+        Transport::Tls => Stream::Tls(Whole::new(encrypt(socket, url, &config.tls).await?)),
         Transport::WebSocket => Stream::WebSocket(Whole::new(WebSocket::open(socket, url).await?)),
         Transport::WebSocketOverTls => {
-            let socket = encrypt(socket, url, tls).await?;
+            let socket = encrypt(socket, url, &config.tls).await?;
             Stream::WebSocketOverTls(Whole::new(WebSocket::open(socket, url).await?))
         }
     })
@@ -104,7 +104,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Whole<S> {
         };
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.leaving = None;
-        Poll::Ready(Ok(written))
+        // Whoever has given up what was on its way offers other bytes.
+        Poll::Ready(Ok(written.min(bytes.len())))
     }
 
     /// A broker that refuses us says why and hangs up; a write may find the one before a read has found the other.
