@@ -124,6 +124,13 @@ test('who is let in, and what whoever is not is told', { timeout, skip }, async 
     count: 100,
   })
 
+  const own = await startTlsBroker(t, authority.issue({ hosts: ['127.0.0.1'], isAuthority: true }))
+  const exalted = await refused(t, 'MQTT_UNREACHABLE', { mqtt: { url: own.url, tls: { ca } } })
+  assert.match(exalted.message, /its certificate is that of an authority \(CA:TRUE\)/)
+  const nameless = await startTlsBroker(t, authority.issue())
+  const anyone = await refused(t, 'MQTT_UNREACHABLE', { mqtt: { url: nameless.url, tls: { ca } } })
+  assert.match(anyone.message, /is not valid for 127\.0\.0\.1: it names no host/)
+
   const plain = await refused(t, 'MQTT_UNREACHABLE', {
     mqtt: { url: servers.broker.url.replace('mqtt', 'mqtts'), tls: { ca } },
   })

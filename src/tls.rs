@@ -15,8 +15,8 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, InconsistentKeys, RootCertStore,
-    SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, InconsistentKeys, OtherError,
+    RootCertStore, SignatureScheme,
 };
 
 use crate::error::{Error, Result};
@@ -241,9 +241,18 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::UnknownIssuer => {
             "its certificate was not issued by an authority that we trust: those of tls.ca, or else the system's".into()
         }
+        CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => {
+            format!("its certificate is not valid for {}: it names no host (subjectAltName)", expected.to_str())
+        }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            let names = if presented.is_empty() { "no name".into() } else { presented.join(", ") };
-            format!("its certificate is not valid for {}, but for {names}", expected.to_str())
+            format!("its certificate is not valid for {}, but for {}", expected.to_str(), presented.join(", "))
+        }
+        CertificateError::Other(OtherError(error))
+            if error.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) =>
+        {
+            "its certificate is that of an authority (CA:TRUE), which a server must not show: it needs one that the \
+             authority issued, or one with CA:FALSE"
+                .into()
         }
         error => format!("its certificate is not valid: {error}"),
     }

@@ -20,11 +20,11 @@ export class Authority {
   /**
    * A certificate and its key, in PEM. `hosts` are names, or addresses of IPv4; `expired`: it was valid until yesterday.
    *
-   * @param {{ name?: string, hosts?: string[], expired?: boolean }} [options]
+   * @param {{ name?: string, hosts?: string[], expired?: boolean, isAuthority?: boolean }} [options]
    */
-  issue({ name = 'somebody', hosts = [], expired = false } = {}) {
+  issue({ name = 'somebody', hosts = [], expired = false, isAuthority = false } = {}) {
     const key = newKey()
-    return { cert: this.#issue({ key, name, hosts, expired }), key: key.export({ type: 'pkcs8', format: 'pem' }) }
+    return { cert: this.#issue({ key, name, hosts, expired, isAuthority }), key: key.export({ type: 'pkcs8', format: 'pem' }) }
   }
 
   #issue({ key, name, hosts = [], expired = false, isAuthority = false }) {
