@@ -89,11 +89,13 @@ pub struct Whole<S> {
     stream: S,
     /// So many of the bytes that we were given are with `stream` and may not have left.
     leaving: Option<usize>,
+    /// What ended `stream` behind the bytes that the last read took.
+    failed: Option<io::Error>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Whole<S> {
     fn new(stream: S) -> Box<Whole<S>> {
-        Box::new(Whole { stream, leaving: None })
+        Box::new(Whole { stream, leaving: None, failed: None })
     }
 
     /// A caller that finds this pending offers the same bytes again, perhaps with more behind them.
@@ -113,9 +115,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Whole<S> {
         let mut buffer = [0; 1024];
         loop {
             let mut buffer = ReadBuf::new(&mut buffer);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            match Pin::new(&mut *self).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-                Poll::Ready(Err(reason)) if tls::explain(&reason).is_some() => return explained(reason),
+                Poll::Ready(Err(reason)) => return reason,
                 _ => return explained(error),
             }
         }
@@ -128,11 +130,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Whole<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         let begin = buffer.filled().len();
         while buffer.remaining() > 0 {
             let before = buffer.filled().len();
             match Pin::new(&mut self.stream).poll_read(cx, buffer) {
                 Poll::Ready(Ok(())) if buffer.filled().len() > before => {}
+                Poll::Ready(Err(error)) if before > begin => {
+                    self.failed = Some(explained(error));
+                    break;
+                }
                 // An end comes again with the next read.
                 _ if before > begin => break,
                 other => return other.map_err(explained),
@@ -205,6 +214,7 @@ mod tests {
     struct Pieces {
         incoming: VecDeque<&'static [u8]>,
         ended: bool,
+        failed: Option<io::Error>,
         held: Vec<u8>,
         left: Vec<u8>,
         is_stuck: bool,
@@ -219,6 +229,7 @@ mod tests {
             match self.incoming.pop_front() {
                 Some(piece) => buffer.put_slice(piece),
                 None if self.ended => {}
+                None if self.failed.is_some() => return Poll::Ready(Err(self.failed.take().unwrap())),
                 None => return Poll::Pending,
             }
             Poll::Ready(Ok(()))
@@ -254,9 +265,9 @@ mod tests {
         let mut space = vec![0; room];
         let mut buffer = ReadBuf::new(&mut space);
         let poll = Pin::new(whole).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
-        poll.map(|result| {
-            result.unwrap();
-            buffer.filled().to_vec()
+        poll.map(|result| match result {
+            Ok(()) => buffer.filled().to_vec(),
+            Err(_) => b"an error".to_vec(),
         })
     }
 
@@ -267,6 +278,14 @@ mod tests {
         assert_eq!(read(&mut whole, 6), Poll::Ready(b"onetwo".to_vec()));
         assert_eq!(read(&mut whole, 100), Poll::Ready(b"three".to_vec()));
         assert_eq!(read(&mut whole, 100), Poll::Pending);
+        whole.stream.incoming.push_back(b"four");
+        whole.stream.failed = Some(io::ErrorKind::ConnectionReset.into());
+        assert_eq!(read(&mut whole, 100), Poll::Ready(b"four".to_vec()));
+        assert_eq!(
+            read(&mut whole, 100),
+            Poll::Ready(b"an error".to_vec()),
+            "it comes behind what was before it"
+        );
         whole.stream.ended = true;
         assert_eq!(read(&mut whole, 100), Poll::Ready(Vec::new()));
     }
