@@ -44,10 +44,7 @@ pub async fn connect(url: &BrokerUrl, config: &Mqtt) -> io::Result<Stream> {
 }
 
 async fn open(url: &BrokerUrl, config: &Mqtt) -> io::Result<Stream> {
-    let socket = TcpStream::connect((url.host.as_str(), url.port)).await?;
-    // Acknowledgements leave as one write each time: waiting for more would only delay them.
-    socket.set_nodelay(true)?;
-    SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
+    let socket = tcp(url).await?;
     Ok(match url.transport {
         Transport::Tcp => Stream::Tcp(socket),
         Transport::Tls => Stream::Tls(Whole::boxed(encrypt(socket, url, &config.tls).await?)),
@@ -57,6 +54,14 @@ async fn open(url: &BrokerUrl, config: &Mqtt) -> io::Result<Stream> {
             Stream::WebSocketOverTls(Whole::boxed(WebSocket::open(socket, url).await?))
         }
     })
+}
+
+async fn tcp(url: &BrokerUrl) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
+    // Acknowledgements leave as one write each time: waiting for more would only delay them.
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
+    Ok(stream)
 }
 
 async fn encrypt(socket: TcpStream, url: &BrokerUrl, tls: &Tls) -> io::Result<Encrypted> {
