@@ -259,6 +259,7 @@ test('what is wrong with the options is told with its path', { timeout, skip }, 
     ['cert', /holds no certificate/, { cert: key, key }],
     ['key', /holds no private key/, { cert, key: cert }],
     ['key', /is encrypted/, { cert, key: encrypted }],
+    ['key', /is encrypted/, { cert, key: key.replace('\n', '\nProc-Type: 4,ENCRYPTED\n') }],
     ['key', /is not the key of cert/, { cert, key: here.key }],
   ]
   const table = await servers.table(COLUMNS)

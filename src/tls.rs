@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
     /// Where these options are in the configuration, such as `mqtt.tls`.
-    pub path: &'static str,
+    path: &'static str,
     /// The authorities to trust. `None`: the system's.
     pub ca: Option<Pem>,
     pub identity: Option<Identity>,
@@ -32,7 +32,7 @@ pub struct Tls {
     pub server_name: Option<ServerName<'static>>,
     /// Takes any certificate.
     pub insecure: bool,
-    pub client: OnceLock<Arc<ClientConfig>>,
+    client: OnceLock<Arc<ClientConfig>>,
 }
 
 /// What we show to a server that asks who we are.
@@ -73,7 +73,7 @@ impl Pem {
     fn key(&self) -> Result<PrivateKeyDer<'static>, String> {
         let text = self.read()?;
         match PrivateKeyDer::from_pem_slice(&text) {
-            Err(pem::Error::NoItemsFound) if text.windows(9).any(|word| word == b"ENCRYPTED") => {
+            Err(_) if text.windows(9).any(|word| word == b"ENCRYPTED") => {
                 Err("is encrypted: decrypt it, as `openssl pkey` does".into())
             }
             Err(pem::Error::NoItemsFound) => Err("holds no private key in PEM".into()),
@@ -83,6 +83,10 @@ impl Pem {
 }
 
 impl Tls {
+    pub fn at(path: &'static str) -> Tls {
+        Tls { path, ..Tls::default() }
+    }
+
     /// What connections of this side are made with. Errors are `CONFIG_INVALID` with the option's path.
     pub fn client(&self) -> Result<Arc<ClientConfig>> {
         if let Some(client) = self.client.get() {

@@ -8,7 +8,7 @@ use crate::tls::{Identity, Pem, Tls};
 
 /// `is_used`: whether any URL asks for TLS. `is_broker`: it has the options of that side too.
 pub fn tls(section: Option<Options<'_>>, path: &'static str, is_used: bool, is_broker: bool) -> Result<Tls> {
-    let mut tls = Tls { path, ..Tls::default() };
+    let mut tls = Tls::at(path);
     let Some(mut o) = section else { return Ok(tls) };
     tls.ca = pem(&mut o, "ca")?;
     tls.identity = match (pem(&mut o, "cert")?, pem(&mut o, "key")?) {
