@@ -28,7 +28,7 @@ export interface PipelineConfig {
 }
 
 export interface MqttConfig {
-  /** `mqtt://host:1883`; several are tried in order. (`mqtts://`, `ws://` and `wss://` are not available yet.) */
+  /** `mqtt://host:1883`, `mqtts://host:8883` (TLS), `ws://host:80/path` or `wss://host:443/path` (WebSocket); several are tried in order. */
   url: string | string[]
   /** The name of the session. With several `connections` each adds its number: `<clientId>-1` and so on. Absent: random, and the session ends with the connection. */
   clientId?: string
@@ -64,18 +64,17 @@ export interface MqttConfig {
     /** @default 30000 */
     maxMs?: number
   }
-  /** Not available yet: `CONFIG_INVALID`. */
-  tls?: {
-    ca?: string | Buffer
-    cert?: string | Buffer
-    key?: string | Buffer
+  /** For `mqtts://` and `wss://`. */
+  tls?: TlsConfig & {
+    /** What the broker's certificate must be valid for. @default the host of the URL */
     serverName?: string
+    /** Takes any certificate: whoever is on the way can read and change everything. Warns, `TLS_INSECURE`. @default false */
     insecure?: boolean
   }
 }
 
 export interface ClickHouseConfig {
-  /** `http://host:8123`; several share the load, one that cannot be reached is passed over. (`https://` is not available yet.) */
+  /** `http://host:8123` or `https://host:8443`; several share the load, one that cannot be reached is passed over. */
   url: string | string[]
   /** @default 'default' */
   database?: string
@@ -99,8 +98,18 @@ export interface ClickHouseConfig {
     /** @default 30000 */
     maxMs?: number
   }
-  /** Not available yet: `CONFIG_INVALID`. */
-  tls?: { ca?: string | Buffer; cert?: string | Buffer; key?: string | Buffer }
+  /** For `https://`. */
+  tls?: TlsConfig
+}
+
+/** Each in PEM: a Buffer, a text (one with `-----BEGIN ` in it), or the path of a file, which `start()` reads. */
+export interface TlsConfig {
+  /** The authorities to trust, instead of the system's. @default the system's */
+  ca?: string | Buffer
+  /** The client certificate, with those between it and its authority behind it. Needs `key`. */
+  cert?: string | Buffer
+  /** The private key of `cert`, not encrypted. */
+  key?: string | Buffer
 }
 
 export interface Route {

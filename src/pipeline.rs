@@ -144,6 +144,7 @@ impl Pipeline {
                  which doubles its rows; with MQTT 5 the copies are recognised",
             );
         }
+        open_tls(shared)?;
         let Prepared { plans, store } = run_on(runtime()?, async {
             tokio::select! {
                 biased;
@@ -360,6 +361,22 @@ impl Threads {
     fn join(self) {
         self.finish(|| {});
     }
+}
+
+/// Reads the certificates for the broker before anything else is done; those for ClickHouse are read with its clients.
+fn open_tls(shared: &Shared) -> Result<()> {
+    let mqtt = &shared.config.mqtt;
+    if mqtt.is_encrypted() {
+        mqtt.tls.client()?;
+        if mqtt.tls.insecure {
+            shared.warn(
+                "TLS_INSECURE",
+                "mqtt.tls.insecure takes any certificate: whoever is on the way to the broker can read and change \
+                 everything, the password included",
+            );
+        }
+    }
+    Ok(())
 }
 
 fn aborted() -> Error {

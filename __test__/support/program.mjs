@@ -5,10 +5,16 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { waitFor } from '../../tools/servers/index.mjs'
 
-/** Starts `programs/<name>` with `config` as its argument. It is killed when the test ends, if it has not ended. */
-export function startProgram(t, name, config) {
+/**
+ * Starts `programs/<name>` with `config` as its argument, and `env` beside our environment. It is killed when the test
+ * ends, if it has not ended.
+ */
+export function startProgram(t, name, config, env = {}) {
   const file = fileURLToPath(new URL(`programs/${name}`, import.meta.url))
-  const child = spawn(process.execPath, [file, JSON.stringify(config)], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [file, JSON.stringify(config)], {
+    env: { ...process.env, ...env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  })
   const lines = []
   const errors = []
   createInterface({ input: child.stdout }).on('line', (line) => lines.push(line))

@@ -188,7 +188,8 @@ impl Connection {
         let unreachable = |message: String, loss: Loss| {
             End::Lost(Error::MqttUnreachable { url: url.to_string(), message }, loss)
         };
-        let stream = match self.meanwhile(transport::connect(url, self.shared.config.mqtt.keep_alive)).await {
+        let shared = self.shared.clone();
+        let stream = match self.meanwhile(transport::connect(url, &shared.config.mqtt)).await {
             Err(closed) => return closed,
             Ok(Err(error)) => return unreachable(error.to_string(), Loss::GivenUp),
             Ok(Ok(stream)) => stream,

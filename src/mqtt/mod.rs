@@ -15,6 +15,8 @@ pub mod session;
 mod subscriptions;
 pub mod topic;
 pub mod transport;
+mod websocket;
+mod whole;
 mod window;
 
 pub use publish::{Properties, Publish};
