@@ -1,4 +1,4 @@
-// A TCP proxy before ClickHouse, to play what networks do, and to count what is asked: answers that are lost, connections
+// A TCP proxy before ClickHouse or a broker, to play what networks do, and to count what is asked: answers that are lost, connections
 // that end halfway.
 
 import { once } from 'node:events'
@@ -39,8 +39,13 @@ class Proxy {
     this.#toLose = count
   }
 
-  close() {
+  /** Ends all connections, whatever is on its way. */
+  cut() {
     for (const socket of this.#sockets) socket.destroy()
+  }
+
+  close() {
+    this.cut()
     this.#server.close()
   }
 

@@ -6,7 +6,8 @@
 //! - A broker that kept the session sends again what was not acknowledged, under the same packet id and with DUP
 //!   (MQTT 5, 4.4). Such a message is already in a batch of ours: it is recognised, not taken twice.
 //! - At QoS 2 the acknowledgement is PUBREC, and the packet id is remembered until PUBREL, over reconnects too
-//!   (MQTT 5, 4.3.3).
+//!   (MQTT 5, 4.3.3). It is remembered a little longer, until something shows that our PUBCOMP has arrived: a mosquitto
+//!   that restarts before sends the message again, though it had sent PUBREL.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -39,11 +40,15 @@ pub struct Receipts {
     leaving: usize,
     /// Messages of QoS 2 whose PUBREC has left on this connection, and whose PUBREL has not come.
     unreleased: HashMap<u16, Unreleased>,
+    /// Messages of QoS 2 whose PUBCOMP is written and may not have arrived, in the order of the PUBCOMPs.
+    released: VecDeque<Released>,
     /// The packet ids of `entries` and `unreleased`, a bit for each.
     in_use: Box<[u64; 1024]>,
     /// Entries of earlier connections that the broker has not sent again yet, by packet id.
     carried: HashMap<u16, Carried>,
-    /// Where an entry of an earlier connection is now, by its first sequence number.
+    /// Whether some of `carried` are released: they only matter until the broker has something new to say.
+    carries_released: bool,
+    /// Where an entry of an earlier connection that is not settled is now, by its first sequence number.
     moved: HashMap<u64, Place>,
 }
 
@@ -60,15 +65,31 @@ struct Entry {
 #[derive(Debug)]
 struct Unreleased {
     fingerprint: u32,
-    origin: u64,
+    sequence: u64,
+}
+
+#[derive(Debug)]
+struct Released {
+    packet_id: u16,
+    fingerprint: u32,
+    /// The acknowledgements from this sequence number on were written later than the PUBCOMP.
+    before: u64,
 }
 
 #[derive(Debug)]
 struct Carried {
     qos: u8,
     fingerprint: u32,
-    settled: bool,
-    origin: u64,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stage {
+    /// In a batch, which knows it under this sequence number.
+    Open(u64),
+    Settled,
+    /// At QoS 2: released, or about to be.
+    Released,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -114,8 +135,10 @@ impl Default for Receipts {
             first: 0,
             leaving: 0,
             unreleased: HashMap::new(),
+            released: VecDeque::new(),
             in_use: Box::new([0; 1024]),
             carried: HashMap::new(),
+            carries_released: false,
             moved: HashMap::new(),
         }
     }
@@ -147,14 +170,24 @@ impl Receipts {
         if !self.carried.is_empty()
             && let Some(carried) = self.carried.remove(&packet_id)
         {
-            if is_again(duplicate, qos) && (carried.qos, carried.fingerprint) == (qos, fingerprint) {
-                entry.settled = carried.settled;
-                entry.origin = carried.origin;
+            let is_again = duplicate || (qos == 2 && carried.stage != Stage::Released);
+            if is_again && (carried.qos, carried.fingerprint) == (qos, fingerprint) {
                 receipt = Receipt::Again;
-                self.moved.insert(carried.origin, Place::Again(sequence));
-            } else {
-                self.moved.remove(&carried.origin);
+                match carried.stage {
+                    Stage::Open(origin) => {
+                        entry.origin = origin;
+                        self.moved.insert(origin, Place::Again(sequence));
+                    }
+                    Stage::Settled | Stage::Released => entry.settled = true,
+                }
+            } else if let Stage::Open(origin) = carried.stage {
+                self.moved.remove(&origin);
             }
+        }
+        if self.carries_released && !duplicate && receipt != Receipt::Again {
+            // What is sent again comes first: MQTT 5, 4.6.
+            self.carried.retain(|_, carried| carried.stage != Stage::Released);
+            self.carries_released = false;
         }
         self.entries.push_back(entry);
         receipt
@@ -171,7 +204,8 @@ impl Receipts {
     ) -> Option<Receipt> {
         if let Some(at) = self.entries.iter().position(|entry| entry.packet_id == packet_id) {
             let entry = &self.entries[at];
-            if is_again(duplicate, qos) && (entry.qos, entry.fingerprint) == (qos, fingerprint) {
+            // At QoS 2 the packet id alone says it, [MQTT-4.3.3-10]; at QoS 1 it takes DUP, [MQTT-3.3.1-1].
+            if (duplicate || qos == 2) && (entry.qos, entry.fingerprint) == (qos, fingerprint) {
                 return Some(Receipt::Again);
             }
             if at >= self.leaving {
@@ -198,15 +232,25 @@ impl Receipts {
             // It has had our PUBREC, and what was written before.
             self.left(self.first + at as u64 + 1);
         }
-        if self.unreleased.remove(&packet_id).is_some() {
+        if let Some(Unreleased { fingerprint, sequence }) = self.unreleased.remove(&packet_id) {
             self.forget(packet_id);
+            // It answers our PUBREC, so that all we wrote before that has arrived.
+            while self.released.front().is_some_and(|released| released.before <= sequence) {
+                self.released.pop_front();
+            }
+            let before = self.first + self.leaving as u64;
+            self.released.push_back(Released { packet_id, fingerprint, before });
             return Release::Known;
         }
-        // On an earlier connection the broker may have had a PUBREC of which we do not know that it left.
-        match self.carried.get(&packet_id) {
-            Some(carried) if carried.qos == 2 => {
-                self.moved.remove(&carried.origin);
-                self.carried.remove(&packet_id);
+        match self.carried.get_mut(&packet_id) {
+            // Also one that is not settled: on the earlier connection the broker may have had a PUBREC of which we do
+            // not know that it left.
+            Some(carried) if carried.qos == 2 && carried.stage != Stage::Released => {
+                if let Stage::Open(origin) = carried.stage {
+                    self.moved.remove(&origin);
+                }
+                carried.stage = Stage::Released;
+                self.carries_released = true;
                 Release::Known
             }
             _ => Release::Unknown,
@@ -220,8 +264,9 @@ impl Receipts {
                 let sequence = match self.moved.get(&sequence) {
                     Some(Place::Carried(packet_id)) => {
                         if let Some(carried) = self.carried.get_mut(packet_id) {
-                            carried.settled = true;
+                            carried.stage = Stage::Settled;
                         }
+                        self.moved.remove(&sequence);
                         continue;
                     }
                     Some(Place::Again(now)) => *now,
@@ -258,11 +303,12 @@ impl Receipts {
         for _ in 0..count {
             let Some(entry) = self.entries.pop_front() else { break };
             let Entry { packet_id, qos, fingerprint, origin, .. } = entry;
-            match qos {
-                2 => drop(self.unreleased.insert(packet_id, Unreleased { fingerprint, origin })),
-                _ => self.forget(packet_id),
+            if qos == 2 {
+                self.unreleased.insert(packet_id, Unreleased { fingerprint, sequence: self.first });
+            } else {
+                self.forget(packet_id);
             }
-            if entry.origin != self.first {
+            if origin != self.first {
                 self.moved.remove(&entry.origin);
             }
             self.first += 1;
@@ -275,28 +321,34 @@ impl Receipts {
         self.leaving = 0;
         self.in_use.fill(0);
         if session_present {
-            for entry in self.entries.drain(..) {
-                self.first += 1;
-                self.moved.insert(entry.origin, Place::Carried(entry.packet_id));
-                let Entry { packet_id, qos, fingerprint, settled, origin } = entry;
-                self.carried.insert(packet_id, Carried { qos, fingerprint, settled, origin });
+            self.carries_released |= !self.released.is_empty();
+            for Released { packet_id, fingerprint, .. } in self.released.drain(..) {
+                self.carried.insert(packet_id, Carried { qos: 2, fingerprint, stage: Stage::Released });
             }
-            for (packet_id, Unreleased { fingerprint, origin }) in self.unreleased.drain() {
-                self.carried.insert(packet_id, Carried { qos: 2, fingerprint, settled: true, origin });
+            for (packet_id, Unreleased { fingerprint, .. }) in self.unreleased.drain() {
+                self.carried.insert(packet_id, Carried { qos: 2, fingerprint, stage: Stage::Settled });
+            }
+            for Entry { packet_id, qos, fingerprint, settled, origin } in self.entries.drain(..) {
+                self.first += 1;
+                let stage = if settled {
+                    self.moved.remove(&origin);
+                    Stage::Settled
+                } else {
+                    self.moved.insert(origin, Place::Carried(packet_id));
+                    Stage::Open(origin)
+                };
+                self.carried.insert(packet_id, Carried { qos, fingerprint, stage });
             }
         } else {
             self.first += self.entries.len() as u64;
             self.entries.clear();
             self.unreleased.clear();
+            self.released.clear();
+            self.carries_released = false;
             self.carried.clear();
             self.moved.clear();
         }
     }
-}
-
-/// What the broker sends again has DUP, [MQTT-3.3.1-1]. At QoS 2 the packet id alone says it: [MQTT-4.3.3-10].
-fn is_again(duplicate: bool, qos: u8) -> bool {
-    duplicate || qos == 2
 }
 
 #[cfg(test)]
@@ -431,6 +483,41 @@ mod tests {
         receipts.reconnect(false);
         assert_eq!(receipts.release(3), Release::Unknown, "a broker that has forgotten the session");
         assert_eq!((receipts.carried.len(), receipts.moved.len(), receipts.in_flight()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_packet_id_is_remembered_until_our_pubcomp_has_arrived() {
+        let resumed = |releases: &[u16]| {
+            let mut receipts = Receipts::default();
+            receipts.receive(1, 2, false, 10);
+            receipts.settle(&owed(&[0]));
+            assert_eq!(popped(&mut receipts), [1]);
+            assert_eq!(receipts.release(1), Release::Known);
+            receipts.receive(2, 2, false, 20);
+            receipts.settle(&owed(&[1]));
+            assert_eq!(popped(&mut receipts), [2]);
+            for id in releases {
+                assert_eq!(receipts.release(*id), Release::Known);
+            }
+            receipts.reconnect(true);
+            receipts
+        };
+        let mut receipts = resumed(&[]);
+        assert_eq!(receipts.receive(1, 2, true, 10), Receipt::Again);
+        assert_eq!(popped(&mut receipts), [1]);
+        assert_eq!(receipts.release(1), Release::Known);
+
+        let mut receipts = resumed(&[]);
+        assert_eq!(receipts.release(1), Release::Unknown);
+        assert_eq!(receipts.receive(1, 2, false, 10), Receipt::New(2), "[MQTT-4.3.3-12]");
+
+        let mut receipts = resumed(&[]);
+        assert_eq!(receipts.receive(3, 2, false, 10), Receipt::New(2));
+        assert_eq!(receipts.receive(1, 2, true, 10), Receipt::New(3), "the broker has gone on");
+
+        let mut receipts = resumed(&[2]);
+        assert_eq!(receipts.receive(1, 2, true, 10), Receipt::New(2), "the other PUBREL came after it");
+        assert_eq!(receipts.receive(2, 2, true, 20), Receipt::Again);
     }
 
     #[test]
