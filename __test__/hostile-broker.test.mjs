@@ -28,7 +28,7 @@ const BREACHES = [
   ['AUTH', [packet(0xf0, [0x18, 0])], 0x82, /does not expect/],
   ['a QoS that was not granted', [publish('a', { qos: 2 })], 0x82, /QoS that was not granted/],
   ['a wildcard in a topic', [publish('a/#')], 0x90, /wildcard/],
-  ['too many at once', [9, 10, 11, 12].map((id) => publish('late', { id })), 0x93, /receiveMaximum/],
+  ['too many at once', [9, 10, 11, 12, 13, 14, 15].map((id) => publish('late', { id })), 0x93, /receiveMaximum/],
   ['a topic alias above the maximum', [publish('a', { properties: [0x23, 0, 65] })], 0x94, /topic alias/],
   ['a large packet that is no message', [packet(0xd0, Array(2_000).fill(0))], 0x95, /maxPacketBytes/],
 ]

@@ -48,6 +48,7 @@ for (const protocolVersion of [4, 5]) {
         qos: 2,
         clientId: unique('client'),
         reconnect,
+        receiveMaximum: 300,
         coalesceMs: 0,
       },
       routes: [route(prefix, table)],

@@ -159,6 +159,8 @@ pub struct Session {
     /// Whether SUBSCRIBE was granted since this process began: then a session that is present has it.
     subscribed_before: bool,
     receipts: Receipts,
+    /// How many more messages above QoS 0 the broker may send on this connection: see [`Session::acknowledged`].
+    allowance: u64,
     aliases: Aliases,
     out: BytesMut,
     /// Bytes sent on this connection.
@@ -200,6 +202,7 @@ impl Session {
             is_inherited: false,
             subscribed_before: false,
             receipts: Receipts::default(),
+            allowance: 0,
             aliases: Aliases::default(),
             out: BytesMut::new(),
             sent_bytes: 0,
@@ -218,6 +221,7 @@ impl Session {
         self.out.clear();
         self.sent_bytes = 0;
         self.leaving.clear();
+        self.allowance = self.ours.receive_maximum as u64;
         self.aliases.clear();
         self.skip = 0;
         self.keep_alive = Duration::from_secs(self.ours.keep_alive_seconds as u64);
@@ -294,13 +298,24 @@ impl Session {
         let mut count = 0;
         while let Some(ack) = self.receipts.next_acknowledgement() {
             first.get_or_insert(ack.sequence);
-            self.answer(if ack.qos == 2 { PUBREC } else { PUBACK }, ack.packet_id);
+            if ack.qos == 2 {
+                self.answer(PUBREC, ack.packet_id);
+            } else {
+                self.answer(PUBACK, ack.packet_id);
+                self.acknowledged();
+            }
             count += 1;
         }
         if let Some(first) = first {
             self.leaving.push_back(Leaving { begin, first, count });
         }
         count as usize
+    }
+
+    /// A message left the broker's window. By MQTT 5, 3.3.4, it may now send one more. Mosquitto 2.0.11 sends as many
+    /// as the window holds each time, and would be cut off again and again: so each acknowledgement allows for that.
+    fn acknowledged(&mut self) {
+        self.allowance = self.allowance.saturating_add(self.ours.receive_maximum as u64);
     }
 
     fn answer(&mut self, kind: u8, packet_id: u16) {
@@ -496,12 +511,15 @@ impl Session {
             return Ok(Some(None));
         }
         let fingerprint = fingerprint(self.topic(head));
-        let receipt = self.receipts.receive(head.packet_id, head.qos, head.duplicate, fingerprint);
-        if self.is_v5() && self.receipts.in_flight() > self.ours.receive_maximum as usize {
-            let what = "more unacknowledged messages than receiveMaximum";
-            return Err(SessionError::illegal(what, reason::RECEIVE_MAXIMUM_EXCEEDED)); // [MQTT-3.3.4-9]
+        // What is sent again does not count: mosquitto does so at once with all it has, whatever we allow.
+        if self.is_v5() && !head.duplicate {
+            let what = "more unacknowledged messages than receiveMaximum"; // [MQTT-3.3.4-9]
+            self.allowance = self
+                .allowance
+                .checked_sub(1)
+                .ok_or(SessionError::illegal(what, reason::RECEIVE_MAXIMUM_EXCEEDED))?;
         }
-        match receipt {
+        match self.receipts.receive(head.packet_id, head.qos, head.duplicate, fingerprint) {
             Receipt::New(sequence) => Ok(Some(Some(sequence))),
             Receipt::Again => Ok(None),
             Receipt::Unreleased => {
@@ -546,6 +564,7 @@ impl Session {
             }
             Release::Known | Release::Unknown => self.answer(PUBCOMP, packet_id),
         }
+        self.acknowledged();
         Ok(Event::Nothing)
     }
 
