@@ -72,14 +72,10 @@ impl<'a> Head<'a> {
 /// That a topic is UTF-8 is seen when it is looked at: a broker that does not check may pass on anything, and the message
 /// then becomes a dead letter.
 fn check_topic(topic: &[u8]) -> Result<(), SessionError> {
-    // Without a way out in the middle, which would keep it from being done for many bytes at once.
-    let (nul, wildcard) = topic
-        .iter()
-        .fold((false, false), |(nul, wildcard), b| (nul | (*b == 0), wildcard | (*b == b'#') | (*b == b'+')));
-    match (nul, wildcard) {
-        (false, false) => Ok(()),
-        (true, _) => Err(SessionError::malformed("a topic with U+0000")), // [MQTT-1.5.4-2]
-        (_, true) => Err(SessionError::illegal("a topic with a wildcard", reason::TOPIC_NAME_INVALID)), // [MQTT-3.3.2-2]
+    match memchr::memchr3(0, b'#', b'+', topic).map(|at| topic[at]) {
+        None => Ok(()),
+        Some(0) => Err(SessionError::malformed("a topic with U+0000")), // [MQTT-1.5.4-2]
+        Some(_) => Err(SessionError::illegal("a topic with a wildcard", reason::TOPIC_NAME_INVALID)), // [MQTT-3.3.2-2]
     }
 }
 
