@@ -37,7 +37,7 @@ export interface MqttConfig {
   password?: string
   /** 4 is MQTT 3.1.1, 5 is MQTT 5. @default 5 */
   protocolVersion?: 4 | 5
-  /** The quality of service asked for. (2 is not available yet.) @default 1 */
+  /** The quality of service asked for. At 2 a message is a row once, as long as this process and the session live. @default 1 */
   qos?: 0 | 1 | 2
   /** Subscribe as `$share/<group>/<filter>`: the broker spreads the messages over the members of the group. */
   sharedGroup?: string

@@ -10,7 +10,7 @@ import { assertPositions, COLUMNS, position, route } from './support/positions.m
 import { OPEN_BROKER, received, settled, unique, useServers } from './support/servers.mjs'
 
 /** Whether `mqtt.qos: 2` can be configured. */
-const HAS_QOS_2 = false
+const HAS_QOS_2 = true
 
 const IN_MEMORY = 'keeps everything in memory'
 

@@ -186,7 +186,7 @@ test('a connection that is refused at start: none is left, and another start may
 test('a client id that another has taken over: a warning, and a long wait', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   for (const maxMs of [60_000, 20]) {
-    const broker = await startScriptedBroker(t, { protocolVersion: 5 })
+    const broker = await startScriptedBroker(t)
     const pipeline = await servers.started(t, {
       mqtt: { url: broker.url, clientId: 'c', reconnect: { minMs: 10, maxMs } },
       routes: [{ topic: 'a', table }],

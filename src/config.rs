@@ -268,9 +268,6 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
         _ => ProtocolVersion::V5,
     };
     let qos = o.integer("qos", 0, 2)?.unwrap_or(1) as u8;
-    if qos == 2 {
-        return Err(o.wrong("qos", "2 is not available yet: use 1"));
-    }
     let shared_group = o.string("sharedGroup")?;
     if shared_group.as_ref().is_some_and(|g| g.is_empty() || g.len() > 1024 || g.contains(['/', '+', '#'])) {
         return Err(o.wrong("sharedGroup", "must be a name of at most 1024 bytes without '/', '+' and '#'"));

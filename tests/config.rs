@@ -121,7 +121,7 @@ const OPTIONS: [(&str, Takes); 61] = [
     ("/mqtt/username", Text),
     ("/mqtt/password", Text),
     ("/mqtt/protocolVersion", Integer(4, 5)),
-    ("/mqtt/qos", Integer(0, 1)),
+    ("/mqtt/qos", Integer(0, 2)),
     ("/mqtt/sharedGroup", Text),
     ("/mqtt/connections", Integer(1, 1024)),
     ("/mqtt/sessionExpirySeconds", Integer(0, u32::MAX as u64)),

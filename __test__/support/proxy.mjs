@@ -40,8 +40,13 @@ class Proxy {
     this.#toLose = count
   }
 
-  close() {
+  /** Ends all connections, whatever is on its way. */
+  cut() {
     for (const socket of this.#sockets) socket.destroy()
+  }
+
+  close() {
+    this.cut()
     this.#server.close()
   }
 

@@ -11,6 +11,8 @@ const TYPES = {
   1: 'CONNECT',
   3: 'PUBLISH',
   4: 'PUBACK',
+  5: 'PUBREC',
+  7: 'PUBCOMP',
   8: 'SUBSCRIBE',
   10: 'UNSUBSCRIBE',
   12: 'PINGREQ',
@@ -19,14 +21,14 @@ const TYPES = {
 
 /**
  * `connect` and `subscribe` are what it answers: a return code, or nothing with `null`, or a function that says so for the
- * number of a connection, the first being 1. Its MQTT is 3.1.1, or 5 with one filter a SUBSCRIBE.
- * It ends when the test ends.
+ * number of a connection, the first being 1. `present` says that it knows the session. It speaks the version of MQTT that
+ * it is spoken to, and ends when the test ends.
  *
  * @param {any} t
- * @param {{ connect?: any, subscribe?: any, protocolVersion?: 4 | 5 }} [answers]
+ * @param {{ connect?: any, subscribe?: any, present?: boolean }} [answers]
  */
-export async function startScriptedBroker(t, { connect = 0, subscribe = 1, protocolVersion = 4 } = {}) {
-  const broker = new ScriptedBroker(connect, subscribe, protocolVersion)
+export async function startScriptedBroker(t, { connect = 0, subscribe = 1, present = false } = {}) {
+  const broker = new ScriptedBroker({ connect, subscribe, present })
   await broker.listen()
   t.after(() => broker.close())
   return broker
@@ -38,16 +40,14 @@ class ScriptedBroker {
   connections = 0
 
   #answers
-  /** What stands for them in an answer. */
-  #properties
   #server
   /** By the number of the connection. */
   #sockets = new Map()
   #silent = new WeakSet()
+  #versions = new WeakMap()
 
-  constructor(connect, subscribe, protocolVersion) {
-    this.#answers = { connect, subscribe }
-    this.#properties = protocolVersion === 5 ? [0] : []
+  constructor(answers) {
+    this.#answers = answers
     this.#server = createServer((socket) => this.#serve(socket))
   }
 
@@ -86,9 +86,28 @@ class ScriptedBroker {
     return [...this.#sockets].filter(([number]) => number === (connection ?? number)).map(([, socket]) => socket)
   }
 
+  /** From now on nothing is read from whoever is connected now. */
+  stopReading() {
+    for (const socket of this.#sockets.values()) socket.pause()
+  }
+
+  /** Sends the same `times` times, or until the connection ends, without piling up what is not taken. */
+  async flood(bytes, times = Infinity) {
+    const [socket] = this.#sockets.values()
+    for (let i = 0; i < times && !socket.destroyed; i++) {
+      if (socket.write(bytes)) continue
+      await new Promise((resolve) => socket.once('drain', resolve).once('close', resolve))
+    }
+  }
+
+  /** The bodies of the packets of one type, in the order in which they came. */
+  bodies(wanted) {
+    return this.packets.filter(({ type }) => type === wanted).map(({ body }) => body)
+  }
+
   /** The packet ids that were acknowledged, in the order in which that came. */
   get acknowledged() {
-    return this.packets.filter(({ type }) => type === 'PUBACK').map(({ body }) => body.readUInt16BE(0))
+    return this.bodies('PUBACK').map((body) => body.readUInt16BE(0))
   }
 
   #serve(socket) {
@@ -114,33 +133,42 @@ class ScriptedBroker {
     const [connect, subscribe] = [this.#answers.connect, this.#answers.subscribe].map((answer) =>
       typeof answer === 'function' ? answer(connection) : answer,
     )
+    // Behind the protocol's name, `MQTT`, is its version.
+    if (type === CONNECT) this.#versions.set(socket, body[6])
+    const isV5 = this.#versions.get(socket) === 5
+    const noProperties = isV5 ? [0] : []
     if (type === CONNECT && connect !== null) {
-      socket.write(shortPacket(0x20, [0, connect, ...this.#properties]))
+      socket.write(packet(0x20, [connect === 0 && this.#answers.present ? 1 : 0, connect, ...noProperties]))
     }
     if (type === SUBSCRIBE && subscribe !== null) {
-      const grants = this.#properties.length > 0 ? [subscribe] : Array(countFilters(body)).fill(subscribe)
-      socket.write(shortPacket(0x90, [body[0], body[1], ...this.#properties, ...grants]))
+      const filters = countFilters(body, isV5 ? 3 + body[2] : 2)
+      socket.write(packet(0x90, [body[0], body[1], ...noProperties, ...Array(filters).fill(subscribe)]))
     }
     if (type === PINGREQ) socket.write(Buffer.from([0xd0, 0]))
   }
 }
 
 /**
- * A PUBLISH of MQTT 3.1.1. At QoS 0 it has no `id`.
+ * A PUBLISH at QoS 1, unless `qos` says otherwise. With `properties`, which may be empty, it is one of MQTT 5.
  *
  * @param {string | Buffer} topic
  * @param {string | Buffer} payload
- * @param {{ id?: number, dup?: boolean, qos?: 0 | 1 }} options
+ * @param {{ id?: number, dup?: boolean, qos?: number, properties?: number[] }} options
  */
-export function publishPacket(topic, payload, { id = 0, dup = false, qos = 1 }) {
+export function publishPacket(topic, payload, { id = 0, dup = false, qos = 1, properties }) {
   const name = Buffer.from(topic)
-  const packetId = qos > 0 ? uint16(id) : Buffer.alloc(0)
-  const body = Buffer.concat([uint16(name.length), name, packetId, Buffer.from(payload)])
-  return Buffer.concat([Buffer.from([0x30 | (qos << 1) | (dup ? 8 : 0), ...varint(body.length)]), body])
+  return packet(0x30 | (dup ? 8 : 0) | (qos << 1), [
+    ...uint16(name.length),
+    ...name,
+    ...(qos > 0 ? uint16(id) : []),
+    ...(properties ? [...varint(properties.length), ...properties] : []),
+    ...Buffer.from(payload),
+  ])
 }
 
-function shortPacket(first, body) {
-  return Buffer.from([first, body.length, ...body])
+/** A packet from its first byte and what follows its length. */
+export function packet(first, body) {
+  return Buffer.from([first, ...varint(body.length), ...body])
 }
 
 function firstPacket(buffer) {
@@ -154,9 +182,9 @@ function firstPacket(buffer) {
   }
 }
 
-function countFilters(body) {
+function countFilters(body, first) {
   let filters = 0
-  for (let at = 2; at < body.length; at += 3 + body.readUInt16BE(at)) filters++
+  for (let at = first; at < body.length; at += 3 + body.readUInt16BE(at)) filters++
   return filters
 }
 

@@ -189,7 +189,7 @@ impl Connection {
             End::Lost(Error::MqttUnreachable { url: url.to_string(), message }, loss)
         };
         let shared = self.shared.clone();
-        let stream = match self.meanwhile(transport::connect(url, &shared.config.mqtt)).await {
+        let mut stream = match self.meanwhile(transport::connect(url, &shared.config.mqtt)).await {
             Err(closed) => return closed,
             Ok(Err(error)) => return unreachable(error.to_string(), Loss::GivenUp),
             Ok(Ok(stream)) => stream,
@@ -197,7 +197,17 @@ impl Connection {
         if self.broker.replace(url.clone()).is_some_and(|last| last != *url) {
             self.session.change_broker();
         }
-        match self.converse(stream).await {
+        let conversed = self.converse(&mut stream).await;
+        if let Err(error) = &conversed {
+            self.session.abort(error);
+            if matches!(error, SessionError::Illegal { .. }) {
+                let last_words = self.session.outgoing().to_vec();
+                if let Err(closed) = self.meanwhile(farewell(stream, &last_words)).await {
+                    return closed;
+                }
+            }
+        }
+        match conversed {
             Ok(()) => End::Closed,
             Err(SessionError::Refused(reason)) => {
                 End::Lost(Error::MqttRefused { url: url.to_string(), reason }, Loss::GivenUp)
@@ -332,7 +342,11 @@ impl Connection {
             Some(_) => !self.shared.config.mqtt.is_persistent(),
             None => !self.paused,
         };
-        self.session.is_opening() || (wanted && !self.intake.is_stuck() && !self.shared.memory.is_full())
+        self.session.is_opening()
+            || (wanted
+                && !self.session.is_congested()
+                && !self.intake.is_stuck()
+                && !self.shared.memory.is_full())
     }
 
     /// Takes all complete packets off the read buffer; how many messages there were.
@@ -350,15 +364,20 @@ impl Connection {
                 }
             };
             match event {
-                Event::Message { publish, sequence } => {
+                Event::Message { publish, sequence, client_id } => {
                     messages += 1;
-                    self.intake.accept(&publish, sequence, now, self.session.client_id());
+                    self.intake.accept(&publish, sequence, now, client_id);
                 }
                 Event::Again => self.intake.accept_again(),
                 Event::TooLarge { topic, packet_bytes, sequence, .. } => {
                     self.intake.accept_too_large(topic, packet_bytes, sequence, now);
                 }
                 Event::Subscribed { lowered } => self.subscribed(&lowered),
+                Event::ShortSession { seconds } => {
+                    let message =
+                        format!("the broker keeps the session for {seconds} s only while we are away");
+                    self.shared.warn("SESSION_SHORTENED", message);
+                }
                 Event::Unsubscribed | Event::Nothing => {}
             }
             self.inbox.consume(bytes);
@@ -458,20 +477,13 @@ impl Connection {
 
     /// Writes what is left and DISCONNECT, and waits until the broker has closed its side: closing a socket on which
     /// messages are still arriving would destroy the acknowledgements that are on their way.
-    async fn close<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut stream: S) -> Result<(), SessionError> {
+    async fn close<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: S) -> Result<(), SessionError> {
         self.session.acknowledge();
         self.session.disconnect();
-        let farewell = async {
-            if stream.write_all(self.session.outgoing()).await.is_ok() && stream.shutdown().await.is_ok() {
-                let mut sink = vec![0; 64 << 10];
-                while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await {}
-            }
-        };
         let shared = self.shared.clone();
         tokio::select! {
-            () = farewell => {}
+            () = farewell(stream, self.session.outgoing()) => {}
             () = shared.cancelled() => {}
-            () = tokio::time::sleep(LINGER) => {}
         }
         Ok(())
     }
@@ -481,6 +493,17 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.put_away();
     }
+}
+
+/// Writes our last words, and reads until the broker has closed its side or [`LINGER`] has passed.
+async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, last_words: &[u8]) {
+    let said = async {
+        if stream.write_all(last_words).await.is_ok() && stream.shutdown().await.is_ok() {
+            let mut sink = vec![0; 64 << 10];
+            while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await {}
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, said).await;
 }
 
 enum Transfer {
