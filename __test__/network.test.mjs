@@ -168,7 +168,7 @@ test(
   { timeout },
   async (t) => {
     const table = await servers.table('seq UInt32, text String')
-    const broker = await startScriptedBroker(t)
+    const broker = await startScriptedBroker(t, { subscribe: 0 })
     const proxy = await startNetwork(t, servers.clickhouse.port)
     const maxBytes = 1024 * 1024
     const pipeline = await servers.started(t, {
