@@ -49,6 +49,11 @@ export interface MqttConfig {
   keepAliveSeconds?: number
   /** Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower (mosquitto 20, EMQX 32). @default 65535 */
   receiveMaximum?: number
+  /**
+   * Topics that a broker of MQTT 5 may replace by numbers on a connection; each takes up to 64 KiB of memory. 0 allows none,
+   * because rumqttd 0.20 gives all topics of a filter one number. @default 0
+   */
+  topicAliasMaximum?: number
   /** Bytes. A larger message is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with MQTT 5 a broker is told the limit and does not send it. @default 1048576 (1 MiB) */
   maxPacketBytes?: number
   /** Milliseconds to rest after a read that brought several messages, so that the next one carries many; 0 is off. @default 1 */

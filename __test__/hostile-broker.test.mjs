@@ -106,7 +106,10 @@ test('topic aliases and user properties', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32, topic String, site Nullable(String)')
   const broker = await startScriptedBroker(t)
   const columns = { topic: { meta: 'topic' }, site: { userProperty: 'site' } }
-  const pipeline = await servers.started(t, { mqtt: { url: broker.url }, routes: [{ topic: 'a/+', table, columns }] })
+  const pipeline = await servers.started(t, {
+    mqtt: { url: broker.url, topicAliasMaximum: 64 },
+    routes: [{ topic: 'a/+', table, columns }],
+  })
   const site = [0x26, 0, 4, ...Buffer.from('site'), 0, 4, ...Buffer.from('port')]
   const send = (seq, topic, properties) =>
     broker.send(publishPacket(topic, `{"seq":${seq}}`, { qos: 0, properties }))

@@ -58,6 +58,7 @@ pub struct Mqtt {
     pub session_expiry_seconds: u32,
     pub keep_alive: Duration,
     pub receive_maximum: u16,
+    pub topic_alias_maximum: u16,
     pub max_packet_bytes: usize,
     /// Zero: no rest.
     pub coalesce: Duration,
@@ -287,6 +288,7 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
     }
     let keep_alive = o.integer("keepAliveSeconds", 1, 65535)?.unwrap_or(30);
     let receive_maximum = o.integer("receiveMaximum", 1, 65535)?.unwrap_or(65535) as u16;
+    let topic_alias_maximum = o.integer("topicAliasMaximum", 0, 65535)?.unwrap_or(0) as u16;
     // The fixed header can announce at most 256 MiB: MQTT 5, 2.1.4.
     let max_packet_bytes = o.integer("maxPacketBytes", 1024, 268_435_455)?.unwrap_or(1 << 20) as usize;
     let coalesce = o.integer("coalesceMs", 0, 1000)?.unwrap_or(1);
@@ -312,6 +314,7 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
         connections,
         keep_alive: Duration::from_secs(keep_alive),
         receive_maximum,
+        topic_alias_maximum,
         max_packet_bytes,
         coalesce: Duration::from_millis(coalesce),
         ack_after,

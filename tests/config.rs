@@ -20,6 +20,7 @@ fn full() -> Value {
             "sessionExpirySeconds": 60,
             "keepAliveSeconds": 10,
             "receiveMaximum": 20,
+            "topicAliasMaximum": 10,
             "maxPacketBytes": 4096,
             "coalesceMs": 0,
             "ackAfter": "receive",
@@ -113,7 +114,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 61] = [
+const OPTIONS: [(&str, Takes); 62] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -127,6 +128,7 @@ const OPTIONS: [(&str, Takes); 61] = [
     ("/mqtt/sessionExpirySeconds", Integer(0, u32::MAX as u64)),
     ("/mqtt/keepAliveSeconds", Integer(1, 65535)),
     ("/mqtt/receiveMaximum", Integer(1, 65535)),
+    ("/mqtt/topicAliasMaximum", Integer(0, 65535)),
     ("/mqtt/maxPacketBytes", Integer(1024, 268_435_455)),
     ("/mqtt/coalesceMs", Integer(0, 1000)),
     ("/mqtt/ackAfter", Choice),

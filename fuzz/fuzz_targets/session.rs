@@ -272,7 +272,7 @@ fn config(version: u8, first: u8) -> Mqtt {
     let qos = (first >> 1 & 3) % 3;
     let receive_maximum = if first & 0x40 == 0 { 65535 } else { 3 };
     let text = format!(
-        r##"{{"mqtt":{{"url":"mqtt://broker","clientId":"fuzz","protocolVersion":{version},"qos":{qos},
+        r##"{{"mqtt":{{"url":"mqtt://broker","clientId":"fuzz","protocolVersion":{version},"qos":{qos},"topicAliasMaximum":64,
         "receiveMaximum":{receive_maximum},"maxPacketBytes":1024,"keepAliveSeconds":10}},
         "clickhouse":{{"url":"http://clickhouse"}},"routes":[{{"topic":"#","table":"t"}}]}}"##
     );

@@ -9,7 +9,6 @@ use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes as v5codec;
 use rumqttc::v5::mqttbytes::v5;
 
-use super::aliases;
 use super::reason;
 use super::session::SessionError;
 use super::wire::{self, PropertySet, Value, property_set};
@@ -25,6 +24,7 @@ pub struct Connect {
     pub persistent: bool,
     pub expiry_seconds: u32,
     pub receive_maximum: u16,
+    pub topic_alias_maximum: u16,
     pub max_packet_bytes: u32,
 }
 
@@ -45,7 +45,8 @@ impl Connect {
                 properties.session_expiry_interval = Some(self.expiry_seconds).filter(|_| self.persistent);
                 properties.receive_maximum = Some(self.receive_maximum);
                 properties.max_packet_size = Some(self.max_packet_bytes);
-                properties.topic_alias_max = Some(aliases::MOST);
+                // None is what leaving it out means: 3.1.2.11.5.
+                properties.topic_alias_max = Some(self.topic_alias_maximum).filter(|most| *most > 0);
                 let connect = v5::Connect {
                     keep_alive: self.keep_alive_seconds,
                     client_id: self.client_id.clone(),

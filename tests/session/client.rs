@@ -192,6 +192,7 @@ pub fn options(version: u8, more: Value) -> Mqtt {
         "clientId": "fleet-1",
         "protocolVersion": version,
         "maxPacketBytes": MAX_PACKET_BYTES,
+        "topicAliasMaximum": 64,
     });
     mqtt.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let config = json!({

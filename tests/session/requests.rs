@@ -47,9 +47,12 @@ fn connect_carries_what_is_configured() {
     properties.topic_alias_max = Some(64);
     assert_eq!(connect.properties, Some(properties.clone()));
 
-    let (connect, sent) =
-        connect_v5(json!({ "sessionExpirySeconds": 0, "receiveMaximum": 20, "maxPacketBytes": 2048 }));
+    let more = json!({
+        "sessionExpirySeconds": 0, "receiveMaximum": 20, "maxPacketBytes": 2048, "topicAliasMaximum": 0,
+    });
+    let (connect, sent) = connect_v5(more);
     properties.session_expiry_interval = None;
+    properties.topic_alias_max = None;
     properties.receive_maximum = Some(20);
     properties.max_packet_size = Some(2048);
     assert_eq!((connect.properties, connect.clean_start, sent), (Some(properties), true, None));
