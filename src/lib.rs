@@ -40,4 +40,5 @@ pub mod plans;
 pub mod replay;
 pub mod shared;
 pub mod sink;
+pub mod spool;
 pub mod threads;
