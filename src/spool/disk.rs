@@ -47,7 +47,7 @@ impl Directory {
     /// Makes the directory if there is none, and locks it.
     pub fn lock(path: &Path) -> Result<Directory> {
         let io = |source| Error::spool_io(path, source);
-        fs::create_dir_all(path).map_err(io)?;
+        make(path).map_err(io)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
         let lock = lock.map_err(io)?;
         match lock.try_lock() {
@@ -61,6 +61,34 @@ impl Directory {
     pub fn look(path: &Path) -> Directory {
         Directory { path: path.into(), _lock: None }
     }
+}
+
+/// Makes a directory and those it lies in, so that a crash does not take it away with all that is in it.
+fn make(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        None => return Err(io::ErrorKind::NotFound.into()),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+    };
+    make(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => Err(error),
+        _ => sync_names(parent),
+    }
+}
+
+#[cfg(unix)]
+fn sync_names(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Elsewhere a directory cannot be synced, and need not be: NTFS keeps a journal of its names.
+#[cfg(not(unix))]
+fn sync_names(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 impl Disk for Directory {
@@ -97,15 +125,8 @@ impl Disk for Directory {
         fs::remove_file(self.path.join(name))
     }
 
-    #[cfg(unix)]
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
-    }
-
-    /// Elsewhere a directory cannot be synced, and need not be: NTFS keeps a journal of its names.
-    #[cfg(not(unix))]
-    fn sync_names(&self) -> io::Result<()> {
-        Ok(())
+        sync_names(&self.path)
     }
 }
 

@@ -34,11 +34,11 @@
 //!   32  six times u32 length + bytes: token, route, table, INSERT statement, messages, block
 //! ```
 //!
-//! **Why a record holds what it holds.** The block is the very bytes that the body of an INSERT carries (`frame`): sending is
-//! copying. Blocks of several records may follow one another in one body. The messages are there as well, compressed: what
-//! ClickHouse refuses is decoded from them again to find the bad rows, so is what was made for a table that has changed
-//! since, and dead letters hold payloads as they came. None of that could be had from columns. Token, route, table and
-//! statement stand in every record and not once per segment, so that damage to one record is damage to one record.
+//! **Why a record holds what it holds.** The block is the very bytes that the body of an INSERT carries ([`frame`]): sending
+//! is copying. Blocks of several records may follow one another in one body. The messages are there as well, compressed
+//! ([`messages`]): what ClickHouse refuses is decoded from them again to find the bad rows, so is what was made for a table
+//! that has changed since, and dead letters hold payloads as they came. None of that could be had from columns. Token, route,
+//! table and statement stand in every record and not once per segment, so that damage to one record is damage to one record.
 //!
 //! **Writing.** One thread owns the [`Log`]. It appends what arrives, and every `commitMs`, or when the broker waits,
 //! [`Log::commit`] writes all of it at once and syncs once; then acknowledgements leave. A failed write or sync leaves the
@@ -47,7 +47,8 @@
 //! **Which records, which token.** That is decided when a record is appended: it joins the open INSERT of its lane, whose
 //! token it carries (`queue`). An INSERT is taken only when it is closed and every record of it is synced. So the decision
 //! is on disk before the first attempt and costs no write of its own; no sync, and no room on a full disk. While ClickHouse
-//! is away, records go on joining until the limits of a batch are reached.
+//! is away, records go on joining until the limits of a batch are reached. What an earlier life left is joined by nothing,
+//! so that the records of an INSERT are also all compressed in the same way.
 //!
 //! **Reading.** [`Log::take`] gives the next INSERT, from memory where that still has it. One of each lane is out at a time,
 //! in the order received. [`Log::done`] ends it; the entry of it rides along with the next commit. If a crash comes first, it
@@ -59,13 +60,39 @@
 //! **Recovery.** [`Log::open`] takes in all that is not done (`recovery`, `scan`). `synced` in the headers tells damage from
 //! a tail that a crash cut off: what lies below had been synced. Behind bytes that are no entry the next marker is sought;
 //! nobody who can publish knows it.
+//!
+//! **In memory.** Each record that is not done has about 100 bytes there, and 4 GiB of records of one message each would be
+//! millions: [`Log::memory_bytes`] is to be counted towards the ceiling.
+//!
+//! **Between intake and workers**, where it will stand:
+//!
+//! ```text
+//! intake ──batches──▶ spool thread ──INSERTs──▶ workers
+//!    ▲                  │  ▲    │                  │
+//!    └──── settled ─────┘  │    └ synced     done ─┘
+//!                          └───────────────────────
+//! ```
+//!
+//! 1. With a spool, the intake seals what it has every `commitMs`. The thread encodes the columns, compresses the block and
+//!    the messages, and appends a [`Record`]; `received` and `group` stay with the sequence in memory.
+//! 2. After a commit it settles with the connection what the records owe. While [`Log::is_full`] it takes no more batches:
+//!    the channel fills up, and the intake stops reading as it does for busy workers. It tries a failed commit again after a
+//!    while, and warns.
+//! 3. It offers what [`Log::take`] gives to the workers and waits for the next batch, the next commit, [`Log::due_at`], or
+//!    for a worker that is done. `flush` and a drain take `all`.
+//! 4. A worker sends the blocks one after the other, `decompress=1` and uncompressed as far as the client knows, under the
+//!    token and with the statement of the first record. Where the plan has another statement, or ClickHouse refuses, it makes
+//!    a batch of the messages of all records and goes on as it does now. Records find their route by topic and table.
+//! 5. When all rows are in or kept as dead letters: [`Log::done`], then [`Log::sweep`].
 
 mod damage;
 pub mod disk;
 mod entry;
+pub mod frame;
 mod group;
 mod inspect;
 mod log;
+pub mod messages;
 mod queue;
 mod record;
 mod recovery;

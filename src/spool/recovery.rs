@@ -33,8 +33,6 @@ impl<D: Disk> Log<D> {
     pub fn open(disk: D, options: Options, now: Instant) -> Result<(Log<D>, Recovered)> {
         let path = disk.path().to_owned();
         let io = |source| Error::spool_io(&path, source);
-        // What was removed must not come back beside what will be written.
-        disk.sync_names().map_err(io)?;
         let scan = Scan::of(&disk)?;
         let mut recovered = Recovered { torn: scan.torn.clone(), ..Recovered::default() };
         for damage in &scan.damages {

@@ -67,13 +67,13 @@ impl Scan {
     }
 
     fn take_in(&mut self, name: Name, bytes: &Bytes, done: &mut HashMap<u64, bool>) {
-        let entries = Walk::new(bytes, name.marker);
-        let synced = entries.filter_map(|stretch| match stretch {
+        let stretches: Vec<Stretch<'_>> = Walk::new(bytes, name.marker).collect();
+        let synced = stretches.iter().filter_map(|stretch| match stretch {
             Stretch::Entry { header, .. } => Some(header.synced as usize),
             Stretch::Unreadable { .. } => None,
         });
         let synced = synced.max().unwrap_or_default();
-        for stretch in Walk::new(bytes, name.marker) {
+        for stretch in stretches {
             let (at, len, sequence) = match stretch {
                 Stretch::Unreadable { at, len, sequence } => (at, len, sequence),
                 Stretch::Entry { at, header, body } => {

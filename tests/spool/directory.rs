@@ -10,7 +10,7 @@ use super::records::{options, record};
 #[test]
 fn a_log_in_a_directory_comes_back() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("spool");
+    let path = dir.path().join("made/for/spool");
     let now = Instant::now();
     let (mut log, _) = Log::open(Directory::lock(&path).unwrap(), options(1), now).unwrap();
     for key in 0..30 {

@@ -74,6 +74,17 @@ fn what_was_taken_is_joined_by_nothing() {
 }
 
 #[test]
+fn what_is_due_is_joined_by_nothing_though_it_must_still_be_synced() {
+    let now = Instant::now();
+    let mut log = log_of([], now);
+    log.append(record(0, 0, 10), now);
+    assert!(log.take(now, true).unwrap().is_none());
+    log.append(record(1, 0, 10), now);
+    log.commit().unwrap();
+    assert_eq!(keys(log.take(now, true).unwrap()), [0]);
+}
+
+#[test]
 fn what_is_found_goes_before_what_is_new() {
     let (now, disk) = (Instant::now(), Simulated::new(1));
     let (mut log, _) = Log::open(disk.clone(), options(1), now).unwrap();
