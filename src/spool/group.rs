@@ -25,6 +25,14 @@ impl Group {
         self.bytes.is_empty()
     }
 
+    /// The sequences of its records.
+    pub fn records(&self) -> impl Iterator<Item = u64> + '_ {
+        self.headers
+            .iter()
+            .filter(|(_, header)| header.kind == Kind::Record)
+            .map(|(_, header)| header.sequence)
+    }
+
     /// The bytes to append to a segment of which so many bytes are synced. Each attempt may go to another segment.
     pub fn seal(&mut self, marker: u64, synced: u64) -> &[u8] {
         for (at, header) in &self.headers {

@@ -48,7 +48,7 @@ pub fn inspect<D: Disk>(disk: &D) -> Result<Inspection> {
     })?;
     Ok(Inspection {
         segments: scan.segments.len(),
-        bytes: scan.segments.iter().map(|(_, bytes)| bytes).sum(),
+        bytes: scan.segments.iter().map(|(_, bytes, _)| bytes).sum(),
         lanes,
         damages: scan.damages,
         torn: scan.torn,

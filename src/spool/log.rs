@@ -1,9 +1,9 @@
 //! The log: records in, INSERTs out. See the header of [`super`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -33,12 +33,14 @@ pub struct Options {
 pub struct Log<D: Disk> {
     pub(super) disk: D,
     pub(super) options: Options,
-    /// In the order in which they were begun; only the first one is ever deleted.
+    /// In the order in which they were begun.
     pub(super) segments: VecDeque<Segment>,
     /// The file of the last segment. Without one, the next commit begins a segment.
     pub(super) file: Option<D::File>,
     pub(super) next_segment: u64,
     pub(super) next_sequence: u64,
+    /// How many have succeeded.
+    pub(super) commits: u64,
     pub(super) records: BTreeMap<u64, Slot>,
     /// The records of INSERTs that are done, until that is synced as well.
     pub(super) settled: BTreeMap<u64, Vec<Place>>,
@@ -120,11 +122,15 @@ impl<D: Disk> Log<D> {
             self.begin_segment()?;
         }
         let (Some(file), Some(segment)) = (&mut self.file, self.segments.back_mut()) else { return Ok(()) };
+        segment
+            .inserts
+            .extend(self.group.records().filter_map(|sequence| Some(self.records.get(&sequence)?.insert)));
         file.write(self.group.seal(segment.name.marker, segment.bytes))?;
         file.sync()?;
 
         let (name, begin) = (segment.name, segment.bytes);
         segment.bytes += self.group.len() as u64;
+        self.commits += 1;
         for (at, header) in self.group.drain() {
             if header.kind == Kind::Done {
                 for place in self.settled.remove(&header.sequence).unwrap_or_default() {
@@ -148,7 +154,7 @@ impl<D: Disk> Log<D> {
         self.next_segment += 1;
         let name = Name { number, marker: marker(self.options.life, number) };
         self.file = Some(self.disk.create(&name.to_string())?);
-        self.segments.push_back(Segment { name, bytes: 0, open: 0 });
+        self.segments.push_back(Segment::new(name, 0));
         // A synced file whose name is not synced can still be lost.
         self.disk.sync_names()
     }
@@ -230,8 +236,8 @@ impl<D: Disk> Log<D> {
         self.group.push(Kind::Done, id, |_| ());
     }
 
-    /// Deletes segments from the first one on, as long as all their records are done and that is synced. What a segment
-    /// says of records before it must not be lost sooner than these.
+    /// Deletes segments of which all records are done, where that is synced. To be called after [`Log::commit`], and again
+    /// when there is no room.
     pub fn sweep(&mut self) -> io::Result<()> {
         // A full disk may not even take the entries that say what is done. If a crash comes before they are written, the
         // INSERTs that reach beyond a deleted segment are sent again, under their tokens, without what was in it.
@@ -246,17 +252,43 @@ impl<D: Disk> Log<D> {
             if segment.open > 0 || is_wanted {
                 break;
             }
-            match self.disk.remove(&segment.name.to_string()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            // Otherwise a crash could bring it back without the next one, which says that it is done.
-            self.disk.sync_names()?;
-            self.segments.pop_front();
+            self.delete(0)?;
             if is_last {
                 self.file = None;
             }
         }
+        // One behind a segment that is still wanted may say what is done there: that is said again before it goes.
+        let is_done = |segment: &Segment| segment.open == 0;
+        let behind = 1..self.segments.len().saturating_sub(1);
+        for at in behind.clone().rev() {
+            if is_done(&self.segments[at])
+                && self.segments[at].said_again.is_some_and(|commit| commit < self.commits)
+            {
+                self.delete(at)?;
+            }
+        }
+        let behind = 1..self.segments.len().saturating_sub(1);
+        let is_new = |at: &usize| is_done(&self.segments[*at]) && self.segments[*at].said_again.is_none();
+        if let Some(last) = behind.rev().find(is_new) {
+            let before = self.segments.range(..last).flat_map(|segment| &segment.inserts);
+            let done: BTreeSet<u64> =
+                before.copied().filter(|insert| self.queue.get(*insert).is_none()).collect();
+            done.iter().for_each(|insert| self.group.push(Kind::Done, *insert, |_| ()));
+            for segment in self.segments.range_mut(1..=last).filter(|segment| segment.open == 0) {
+                segment.said_again.get_or_insert(self.commits);
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, at: usize) -> io::Result<()> {
+        match self.disk.remove(&self.segments[at].name.to_string()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Otherwise a crash could bring it back without another one, deleted after it, that says that it is done.
+        self.disk.sync_names()?;
+        self.segments.remove(at);
         Ok(())
     }
 
@@ -287,6 +319,11 @@ impl<D: Disk> Log<D> {
 
     pub fn segments(&self) -> usize {
         self.segments.len()
+    }
+
+    /// When the oldest message came that is not settled.
+    pub fn oldest(&self) -> Option<SystemTime> {
+        self.queue.oldest()
     }
 
     /// Records that are not done.

@@ -54,8 +54,9 @@
 //! in the order received. [`Log::done`] ends it; the entry of it rides along with the next commit. If a crash comes first, it
 //! is sent again under the same token.
 //!
-//! **Deleting.** [`Log::sweep`] deletes the first segment when all its records are done, and never another: that a record is
-//! done may be said in any later one. One table that takes nothing therefore holds up the room of all, up to `maxBytes`.
+//! **Deleting.** [`Log::sweep`] deletes segments of which all records are done. That a record is done is said in a later
+//! segment, or in the same: the first one can go at any time; before one behind it goes, what may be said there of those in
+//! front is said again. So a table that takes nothing holds up the room of what it has, and what lies beside it.
 //!
 //! **Recovery.** [`Log::open`] takes in all that is not done (`recovery`, `scan`). `synced` in the headers tells damage from
 //! a tail that a crash cut off: what lies below had been synced. Behind bytes that are no entry the next marker is sought;

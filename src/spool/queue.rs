@@ -5,7 +5,7 @@
 //! INSERT out at a time, so that its rows arrive in order; lanes do not wait for each other.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::record::{Lane, Record};
 
@@ -44,6 +44,7 @@ pub struct Waiting {
     pub records: Vec<u64>,
     rows: u64,
     bytes: u64,
+    received_at: SystemTime,
     due_at: Instant,
     is_closed: bool,
     /// Records of it that were not synced yet. While there are any it is not taken.
@@ -116,6 +117,7 @@ impl Queue {
             records: Vec::new(),
             rows: 0,
             bytes: 0,
+            received_at: record.received_at,
             due_at,
             is_closed: false,
             unsynced: 0,
@@ -161,6 +163,12 @@ impl Queue {
         let free = self.lanes.iter().filter(|places| places.out.is_none());
         let fronts = free.filter_map(|places| self.inserts.get(places.waiting.front()?));
         fronts.map(|waiting| waiting.due_at).filter(|at| *at > now).min()
+    }
+
+    /// When the oldest message came that is not settled.
+    pub fn oldest(&self) -> Option<SystemTime> {
+        let firsts = self.lanes.iter().filter_map(|places| places.out.as_ref().or(places.waiting.front()));
+        firsts.filter_map(|insert| Some(self.inserts.get(insert)?.received_at)).min()
     }
 
     pub fn get(&self, insert: u64) -> Option<&Waiting> {

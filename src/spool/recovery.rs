@@ -4,7 +4,7 @@
 //! that was found is never written to again. What may not have been synced in it is written again to a new one, and is
 //! only taken after that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use super::damage::{self, Damage};
@@ -42,9 +42,10 @@ impl<D: Disk> Log<D> {
             }
         }
 
-        let segments = scan.segments.iter();
-        let mut segments =
-            segments.map(|(name, bytes)| Segment { name: *name, bytes: *bytes, open: 0 }).collect();
+        let mut segments = VecDeque::new();
+        for (name, bytes, inserts) in scan.segments.clone() {
+            segments.push_back(Segment { inserts, ..Segment::new(name, bytes) });
+        }
         let (mut queue, mut group) = (Queue::new(options.insert), Group::default());
         let mut records = BTreeMap::new();
         scan.for_each(&disk, |sequence, found, body, assigned| {
@@ -65,8 +66,9 @@ impl<D: Disk> Log<D> {
         }
 
         let mut log = Log {
-            next_segment: scan.segments.last().map_or(1, |(name, _)| name.number + 1),
+            next_segment: scan.segments.last().map_or(1, |(name, ..)| name.number + 1),
             next_sequence: scan.next_sequence,
+            commits: 0,
             segments,
             file: None,
             records,

@@ -1,6 +1,6 @@
 //! What the segments of a directory hold. Changes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
 use bytes::Bytes;
@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Each with the bytes of its file.
-    pub segments: Vec<(Name, u64)>,
+    /// Each with the bytes of its file and the INSERTs of all records in it.
+    pub segments: Vec<(Name, u64, BTreeSet<u64>)>,
     /// The records that are not done.
     pub open: BTreeMap<u64, Found>,
     /// The records of INSERTs that are done, where that may not have been synced.
@@ -52,8 +52,8 @@ impl Scan {
         let mut done = HashMap::new();
         for name in segments(disk)? {
             let bytes = Bytes::from(disk.read(&name.to_string()).map_err(io)?);
-            scan.segments.push((name, bytes.len() as u64));
-            scan.take_in(name, &bytes, &mut done);
+            let inserts = scan.take_in(name, &bytes, &mut done);
+            scan.segments.push((name, bytes.len() as u64, inserts));
         }
         let Scan { open, settled, .. } = &mut scan;
         open.retain(|_, found| {
@@ -66,7 +66,8 @@ impl Scan {
         Ok(scan)
     }
 
-    fn take_in(&mut self, name: Name, bytes: &Bytes, done: &mut HashMap<u64, bool>) {
+    fn take_in(&mut self, name: Name, bytes: &Bytes, done: &mut HashMap<u64, bool>) -> BTreeSet<u64> {
+        let mut inserts = BTreeSet::new();
         let stretches: Vec<Stretch<'_>> = Walk::new(bytes, name.marker).collect();
         let synced = stretches.iter().filter_map(|stretch| match stretch {
             Stretch::Entry { header, .. } => Some(header.synced as usize),
@@ -88,6 +89,7 @@ impl Scan {
                         Kind::Record => {}
                     }
                     if let Some(assigned) = Assigned::decode(bytes.slice_ref(body)) {
+                        inserts.insert(assigned.insert);
                         let place = Place { segment: name, at: at as u64, len: header.len() as u32 };
                         let found = Found { place, insert: assigned.insert, is_synced };
                         // What was written again is the same, and it may be known of one copy only that it was synced.
@@ -110,6 +112,7 @@ impl Scan {
                 self.torn.push(Torn { segment: name.to_string(), at: at as u64, len });
             }
         }
+        inserts
     }
 
     fn seen(&mut self, sequence: u64) {

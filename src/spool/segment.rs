@@ -1,5 +1,6 @@
 //! A segment: one file of the log.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The name of a segment. It carries what must be known before a byte is read.
@@ -56,6 +57,16 @@ pub struct Segment {
     pub bytes: u64,
     /// Records in it that are not done, by what was synced.
     pub open: usize,
+    /// The INSERTs of all records that it may hold, copies that were written again elsewhere included.
+    pub inserts: BTreeSet<u64>,
+    /// What it says of segments before it was said again with this commit.
+    pub said_again: Option<u64>,
+}
+
+impl Segment {
+    pub fn new(name: Name, bytes: u64) -> Segment {
+        Segment { name, bytes, open: 0, inserts: BTreeSet::new(), said_again: None }
+    }
 }
 
 #[cfg(test)]

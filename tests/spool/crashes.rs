@@ -3,7 +3,7 @@
 //! Whatever happens: what was committed comes back with the same bytes unless it was settled, no record goes out under two
 //! tokens, a token always carries the same records, and nothing is taken for damaged.
 //!
-//! `SEED=<seed> cargo test --test spool crashes` repeats a run. `cargo test --test spool -- --ignored` runs a million.
+//! `SEED=<seed> cargo test --test spool crashes` repeats a run. `cargo test --test spool crashes -- --ignored` runs a million.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};

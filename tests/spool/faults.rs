@@ -1,4 +1,4 @@
-//! What the log does when the disk does not take what it is given.
+//! What the log does when the disk or a table does not take what it is given.
 
 use std::time::Instant;
 
@@ -119,4 +119,31 @@ fn attempts_on_a_broken_disk_leave_no_files_behind() {
     disk.set_faults(Faults::default());
     log.commit().unwrap();
     assert_eq!((disk.contents().len(), log.segments()), (1, 1));
+}
+
+#[test]
+fn a_table_that_takes_nothing_leaves_room_for_others() {
+    let disk = Simulated::new(1);
+    let mut log = open(&disk, options(1));
+    log.append(record(0, 0, 100), Instant::now());
+    log.commit().unwrap();
+    let stuck = log.take(Instant::now(), true).unwrap().unwrap();
+    for key in 1..300 {
+        assert!(!log.is_full());
+        log.append(record(key, 1, 100), Instant::now());
+        log.commit().unwrap();
+        if key % 5 == 0 {
+            drain(&mut log);
+        }
+        log.sweep().unwrap();
+    }
+    drain(&mut log);
+    log.commit().unwrap();
+    assert!(log.segments() <= 4, "{} segments", log.segments());
+    drop(log);
+    disk.crash();
+    let (mut log, recovered) = Log::open(disk.clone(), options(2), Instant::now()).unwrap();
+    assert_eq!((recovered.records, recovered.damages.len()), (1, 0));
+    assert_eq!(log.oldest(), Some(record(0, 0, 100).received_at));
+    assert_eq!(log.take(Instant::now(), true).unwrap().unwrap().token, stuck.token);
 }

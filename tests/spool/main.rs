@@ -4,6 +4,7 @@ mod crashes;
 mod damage;
 mod directory;
 mod faults;
+mod killed;
 mod model;
 mod order;
 mod random;
