@@ -16,9 +16,12 @@ pub struct Damage {
     pub file: String,
 }
 
+/// What the names of such files end in.
+pub(super) const DAMAGED: &str = ".damaged";
+
 impl Damage {
     pub fn new(segment: String, at: u64, len: usize, sequence: Option<u64>) -> Damage {
-        let file = format!("{segment}-{at}.damaged");
+        let file = format!("{segment}-{at}{DAMAGED}");
         Damage { segment, at, len, sequence, file }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::SystemTime;
 
-use super::damage::Damage;
+use super::damage::{DAMAGED, Damage};
 use super::disk::Disk;
 use super::record::Lane;
 use super::scan::{Scan, Torn};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Inspection {
@@ -14,7 +14,10 @@ pub struct Inspection {
     pub bytes: u64,
     /// What is not done, by lane.
     pub lanes: Vec<Backlog>,
+    /// What cannot be read in the segments that are there.
     pub damages: Vec<Damage>,
+    /// The files with what was put aside, from these segments or earlier ones.
+    pub aside: Vec<String>,
     pub torn: Vec<Torn>,
 }
 
@@ -46,11 +49,13 @@ pub fn inspect<D: Disk>(disk: &D) -> Result<Inspection> {
         backlog.bytes += body.len() as u64;
         backlog.oldest = backlog.oldest.min(oldest);
     })?;
+    let names = disk.names().map_err(|source| Error::spool_io(disk.path(), source))?;
     Ok(Inspection {
         segments: scan.segments.len(),
         bytes: scan.segments.iter().map(|(_, bytes, _)| bytes).sum(),
         lanes,
         damages: scan.damages,
+        aside: names.into_iter().filter(|name| name.ends_with(DAMAGED)).collect(),
         torn: scan.torn,
     })
 }

@@ -246,6 +246,11 @@ impl<D: Disk> Log<D> {
                 close_record(&mut self.segments, place);
             }
         }
+        self.sweep_front()?;
+        self.sweep_behind()
+    }
+
+    fn sweep_front(&mut self) -> io::Result<()> {
         while let Some(segment) = self.segments.front() {
             let is_last = self.segments.len() == 1 && self.file.is_some();
             let is_wanted = is_last && segment.bytes < self.options.segment_bytes && !self.is_out_of_room();
@@ -257,26 +262,27 @@ impl<D: Disk> Log<D> {
                 self.file = None;
             }
         }
-        // One behind a segment that is still wanted may say what is done there: that is said again before it goes.
-        let is_done = |segment: &Segment| segment.open == 0;
-        let behind = 1..self.segments.len().saturating_sub(1);
-        for at in behind.clone().rev() {
-            if is_done(&self.segments[at])
-                && self.segments[at].said_again.is_some_and(|commit| commit < self.commits)
-            {
+        Ok(())
+    }
+
+    /// Segments behind one that is still wanted, but for the last. Such a segment may say what is done in front of it: that
+    /// is said again, and it goes after the next commit.
+    fn sweep_behind(&mut self) -> io::Result<()> {
+        for at in (1..self.segments.len().saturating_sub(1)).rev() {
+            let Segment { open, said_again, .. } = self.segments[at];
+            if open == 0 && said_again.is_some_and(|commit| commit < self.commits) {
                 self.delete(at)?;
             }
         }
-        let behind = 1..self.segments.len().saturating_sub(1);
-        let is_new = |at: &usize| is_done(&self.segments[*at]) && self.segments[*at].said_again.is_none();
-        if let Some(last) = behind.rev().find(is_new) {
-            let before = self.segments.range(..last).flat_map(|segment| &segment.inserts);
-            let done: BTreeSet<u64> =
-                before.copied().filter(|insert| self.queue.get(*insert).is_none()).collect();
-            done.iter().for_each(|insert| self.group.push(Kind::Done, *insert, |_| ()));
-            for segment in self.segments.range_mut(1..=last).filter(|segment| segment.open == 0) {
-                segment.said_again.get_or_insert(self.commits);
-            }
+        let is_new = |at: &usize| self.segments[*at].open == 0 && self.segments[*at].said_again.is_none();
+        let Some(last) = (1..self.segments.len().saturating_sub(1)).rev().find(is_new) else { return Ok(()) };
+        let in_front: BTreeSet<u64> =
+            self.segments.range(..last).flat_map(|segment| &segment.inserts).copied().collect();
+        for insert in in_front.into_iter().filter(|insert| self.queue.get(*insert).is_none()) {
+            self.group.push(Kind::Done, insert, |_| ());
+        }
+        for segment in self.segments.range_mut(1..=last).filter(|segment| segment.open == 0) {
+            segment.said_again.get_or_insert(self.commits);
         }
         Ok(())
     }

@@ -59,7 +59,7 @@ pub struct Segment {
     pub open: usize,
     /// The INSERTs of all records that it may hold, copies that were written again elsewhere included.
     pub inserts: BTreeSet<u64>,
-    /// What it says of segments before it was said again with this commit.
+    /// What it may say of those in front of it was said again, for the commit after so many.
     pub said_again: Option<u64>,
 }
 

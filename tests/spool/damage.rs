@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use millrace::spool::{Log, Recovered, inspect};
 
+use super::random::Random;
 use super::records::{key, options, record};
 use super::simulated::Simulated;
 
@@ -74,6 +75,29 @@ fn every_flipped_byte_is_found_and_costs_one_record() {
 }
 
 #[test]
+fn whatever_is_done_to_a_segment_nothing_false_comes_out_of_it() {
+    for seed in 0..5000 {
+        let mut random = Random::new(seed);
+        let (disk, name) = closed();
+        for _ in 0..1 + random.below(4) {
+            disk.change(&name, |bytes| {
+                let from = random.below(bytes.len() + 1);
+                let to = from + random.below(bytes.len() - from + 1);
+                match random.below(5) {
+                    0 => bytes[from..to].fill(0),
+                    1 => bytes[from..to].iter_mut().for_each(|byte| *byte = random.next() as u8),
+                    2 => drop(bytes.drain(from..to)),
+                    3 => bytes.extend_from_within(from..to),
+                    _ => drop(bytes.splice(from..from, (from..to).map(|at| at as u8))),
+                }
+            });
+        }
+        // It compares each record with what was written, and takes none twice.
+        recover(&disk);
+    }
+}
+
+#[test]
 fn damage_is_told_of_once() {
     let (disk, name) = closed();
     disk.change(&name, |bytes| bytes[50] ^= 1);
@@ -128,6 +152,8 @@ fn an_inspection_tells_what_lies_there() {
         inspection.lanes.iter().map(|backlog| (backlog.lane.connection, backlog.records)).collect();
     assert_eq!(records, [(1, 3), (0, 2)]);
     assert_eq!(inspection.lanes[0].oldest, record(1, 1, 30).received_at);
-    assert_eq!(inspection.damages.len(), 1);
+    assert_eq!((inspection.damages.len(), inspection.aside.len()), (1, 0));
     assert_eq!(disk.contents(), before);
+    let (recovered, _) = recover(&disk);
+    assert_eq!(inspect(&disk).unwrap().aside, [recovered.damages[0].file.clone()]);
 }

@@ -34,6 +34,22 @@ fn records_join_until_the_limit_or_their_time() {
 }
 
 #[test]
+fn an_insert_reaches_over_two_segments_at_most() {
+    let (now, mut options) = (Instant::now(), options(1));
+    options.insert.rows = 1000;
+    let (mut log, _) = Log::open(Simulated::new(1), options, now).unwrap();
+    for key in 0..40 {
+        log.append(record(key, 0, 100), now);
+        log.commit().unwrap();
+    }
+    let most = 2 * 40 / log.segments() + 1;
+    while let Some(insert) = log.take(now, true).unwrap() {
+        assert!(insert.records.len() <= most);
+        log.done(insert.id);
+    }
+}
+
+#[test]
 fn a_lane_has_one_insert_out_and_others_do_not_wait_for_it() {
     let now = Instant::now();
     let mut log = log_of((0..12).map(|key| record(key, key % 2, 10)), now);
