@@ -78,9 +78,9 @@ pub struct Insert {
 }
 
 impl<D: Disk> Log<D> {
-    /// Takes a record; it is on disk once [`Log::commit`] has succeeded. To be called only while there is room: see
-    /// [`Log::is_full`].
-    pub fn append(&mut self, record: Record, now: Instant) {
+    /// Takes a record; it is on disk once [`Log::commit`] has succeeded. Returns the id of the INSERT that it will be in. To
+    /// be called only while there is room: see [`Log::is_full`].
+    pub fn append(&mut self, record: Record, now: Instant) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let Log { queue, options, group, .. } = self;
@@ -93,6 +93,7 @@ impl<D: Disk> Log<D> {
         self.kept_bytes += if is_kept { bytes } else { 0 };
         let kept = is_kept.then(|| Arc::new(record));
         self.records.insert(sequence, Slot { place: None, insert, kept });
+        insert
     }
 
     /// Writes and syncs what was appended and settled since the last time. Only when this has succeeded may any of it be

@@ -95,9 +95,12 @@ fn what_is_due_is_joined_by_nothing_though_it_must_still_be_synced() {
     let mut log = log_of([], now);
     log.append(record(0, 0, 10), now);
     assert!(log.take(now, true).unwrap().is_none());
-    log.append(record(1, 0, 10), now);
+    let second = log.append(record(1, 0, 10), now);
     log.commit().unwrap();
-    assert_eq!(keys(log.take(now, true).unwrap()), [0]);
+    let first = log.take(now, true).unwrap().unwrap();
+    log.done(first.id);
+    assert_eq!(keys(Some(first)), [0]);
+    assert_eq!(log.take(now, true).unwrap().unwrap().id, second);
 }
 
 #[test]
