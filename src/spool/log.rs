@@ -47,10 +47,17 @@ pub struct Log<D: Disk> {
     pub(super) queue: Queue,
     pub(super) group: Group,
     pub(super) kept_bytes: usize,
+    /// What was read last: a segment, where in it, the bytes.
+    pub(super) ahead: Option<(Name, u64, Vec<u8>)>,
     /// The last commit failed: nothing more is taken until one succeeds.
     pub(super) is_failing: bool,
     pub(super) damages: Vec<Damage>,
 }
+
+/// Small records, one by one, would cost more in opening files than in reading them.
+const READ_AHEAD: usize = 256 * 1024;
+/// What the maps take for a record, measured.
+const RECORD_BYTES: usize = 136;
 
 /// A record that is not done.
 #[derive(Debug)]
@@ -215,18 +222,40 @@ impl<D: Disk> Log<D> {
             return Ok(Some(record.clone()));
         }
         let Some(place) = slot.place else { return Ok(None) };
-        let file = place.segment.to_string();
-        let bytes = Bytes::from(self.disk.read_at(&file, place.at, place.len as usize)?);
+        let bytes = self.read(place)?;
         let is_whole = Header::parse(&bytes, place.segment.marker)
             .is_some_and(|header| header.sequence == sequence && header.fits(&bytes[HEADER..]));
         if is_whole && let Some(assigned) = Assigned::decode(bytes.slice(HEADER..)) {
             return Ok(Some(Arc::new(assigned.record)));
         }
-        let damage = Damage::new(file, place.at, bytes.len(), Some(sequence));
+        let damage = Damage::new(place.segment.to_string(), place.at, bytes.len(), Some(sequence));
         if damage::put_aside(&self.disk, &damage, &bytes)? {
             self.damages.push(damage);
         }
         Ok(None)
+    }
+
+    /// The bytes of an entry. Some of those behind it are read as well: the next records mostly lie there.
+    fn read(&mut self, place: Place) -> io::Result<Bytes> {
+        let len = place.len as usize;
+        if let Some((segment, at, bytes)) = &self.ahead
+            && *segment == place.segment
+            && let Some(from) = place.at.checked_sub(*at)
+            && let Some(found) = bytes.get(from as usize..from as usize + len)
+        {
+            return Ok(Bytes::copy_from_slice(found));
+        }
+        let file = place.segment.to_string();
+        let end = find(&mut self.segments, place).map_or(0, |segment| segment.bytes);
+        let ahead = (end.saturating_sub(place.at) as usize).min(READ_AHEAD);
+        if ahead > len
+            && let Ok(bytes) = self.disk.read_at(&file, place.at, ahead)
+        {
+            let found = Bytes::copy_from_slice(&bytes[..len]);
+            self.ahead = Some((place.segment, place.at, bytes));
+            return Ok(found);
+        }
+        self.disk.read_at(&file, place.at, len).map(Bytes::from)
     }
 
     /// All rows of an INSERT are in ClickHouse or kept as dead letters.
@@ -340,7 +369,7 @@ impl<D: Disk> Log<D> {
 
     /// What it holds in memory: what is kept, what is not written yet, and a place for each record.
     pub fn memory_bytes(&self) -> usize {
-        self.kept_bytes + self.group.len() + self.records.len() * (2 * size_of::<u64>() + size_of::<Slot>())
+        self.kept_bytes + self.group.len() + self.records.len() * RECORD_BYTES
     }
 
     /// When [`Log::take`] may have something that it has not now, if nothing else happens.

@@ -62,7 +62,7 @@
 //! a tail that a crash cut off: what lies below had been synced. Behind bytes that are no entry the next marker is sought;
 //! nobody who can publish knows it.
 //!
-//! **In memory.** Each record that is not done has about 100 bytes there, and 4 GiB of records of one message each would be
+//! **In memory.** Each record that is not done has some 130 bytes there, and 4 GiB of records of one message each would be
 //! millions: [`Log::memory_bytes`] is to be counted towards the ceiling.
 //!
 //! **Between intake and workers**, where it will stand:

@@ -76,6 +76,7 @@ impl<D: Disk> Log<D> {
             queue,
             group,
             kept_bytes: 0,
+            ahead: None,
             is_failing: false,
             damages: Vec::new(),
             disk,
