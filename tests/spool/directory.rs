@@ -43,6 +43,12 @@ fn a_log_in_a_directory_comes_back() {
 }
 
 #[test]
+fn a_log_can_be_given_to_a_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Log<Directory>>();
+}
+
+#[test]
 fn a_directory_has_one_owner() {
     let dir = tempfile::tempdir().unwrap();
     let owner = Directory::lock(dir.path()).unwrap();
