@@ -3,7 +3,8 @@
 //! Every error a user can meet has a stable `code()` to match on and, where an option caused it, the `path()`
 //! of that option. What happens to a single message is no `Error` but a dead letter: see `dead_letters`.
 
-use std::fmt;
+use std::path::Path;
+use std::{fmt, io};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -59,6 +60,20 @@ pub enum Error {
         path: String,
         message: String,
     },
+    /// Another pipeline has the directory.
+    SpoolLocked {
+        dir: String,
+    },
+    /// What lies in the directory cannot be read, and is not to be passed over.
+    SpoolCorrupt {
+        dir: String,
+        message: String,
+    },
+    /// The file system failed.
+    SpoolIo {
+        dir: String,
+        source: io::Error,
+    },
     /// Draining took longer than it was allowed to.
     StopTimeout {
         pending: u64,
@@ -79,6 +94,19 @@ impl Error {
         Error::ConfigInvalid { path: path.into(), message: message.into() }
     }
 
+    pub fn spool_io(dir: &Path, source: io::Error) -> Error {
+        Error::SpoolIo { dir: dir.display().to_string(), source }
+    }
+
+    /// A segment of a layout that this version does not know.
+    pub fn spool_version(dir: &Path, segment: &str) -> Error {
+        let message = format!(
+            "{segment} was written by another version of millrace: let that version empty the spool, or give this one \
+             another directory"
+        );
+        Error::SpoolCorrupt { dir: dir.display().to_string(), message }
+    }
+
     /// The stable code that users match on.
     pub fn code(&self) -> &'static str {
         match self {
@@ -92,6 +120,9 @@ impl Error {
             Error::MqttRefused { .. } => "MQTT_REFUSED",
             Error::SubscriptionRefused { .. } => "SUBSCRIPTION_REFUSED",
             Error::SourceUnreadable { .. } => "SOURCE_UNREADABLE",
+            Error::SpoolLocked { .. } => "SPOOL_LOCKED",
+            Error::SpoolCorrupt { .. } => "SPOOL_CORRUPT",
+            Error::SpoolIo { .. } => "SPOOL_IO",
             Error::StopTimeout { .. } => "STOP_TIMEOUT",
             Error::InvalidState { .. } => "INVALID_STATE",
             Error::Internal { .. } => "INTERNAL",
@@ -138,6 +169,9 @@ impl fmt::Display for Error {
             Error::SubscriptionRefused { filter, reason } => {
                 write!(f, "the broker refused the subscription to {filter}: {reason}")
             }
+            Error::SpoolLocked { dir } => write!(f, "the spool {dir} is in use by another pipeline"),
+            Error::SpoolCorrupt { dir, message } => write!(f, "the spool {dir}: {message}"),
+            Error::SpoolIo { dir, source } => write!(f, "the spool {dir}: {source}"),
             Error::StopTimeout { pending } => write!(
                 f,
                 "stopped before everything was inserted: {pending} messages were left, none of them \
@@ -153,4 +187,11 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::SpoolIo { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

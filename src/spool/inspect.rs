@@ -1,0 +1,61 @@
+//! Looking inside a directory, for whoever wonders what lies there. It may be in use.
+
+use std::time::SystemTime;
+
+use super::damage::{DAMAGED, Damage};
+use super::disk::Disk;
+use super::record::Lane;
+use super::scan::{Scan, Torn};
+use crate::error::{Error, Result};
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    pub segments: usize,
+    pub bytes: u64,
+    /// What is not done, by lane.
+    pub lanes: Vec<Backlog>,
+    /// What cannot be read in the segments that are there.
+    pub damages: Vec<Damage>,
+    /// The files with what was put aside, from these segments or earlier ones.
+    pub aside: Vec<String>,
+    pub torn: Vec<Torn>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    pub lane: Lane,
+    pub records: u64,
+    pub rows: u64,
+    pub messages: u64,
+    /// Of blocks and messages, compressed.
+    pub bytes: u64,
+    pub oldest: SystemTime,
+}
+
+pub fn inspect<D: Disk>(disk: &D) -> Result<Inspection> {
+    let scan = Scan::of(disk)?;
+    let mut lanes = Vec::<Backlog>::new();
+    scan.for_each(disk, |_, _, body, assigned| {
+        let record = assigned.record;
+        let oldest = record.received_at;
+        let at = lanes.iter().position(|backlog| backlog.lane == record.lane).unwrap_or_else(|| {
+            lanes.push(Backlog { lane: record.lane, records: 0, rows: 0, messages: 0, bytes: 0, oldest });
+            lanes.len() - 1
+        });
+        let backlog = &mut lanes[at];
+        backlog.records += 1;
+        backlog.rows += u64::from(record.rows);
+        backlog.messages += u64::from(record.messages);
+        backlog.bytes += body.len() as u64;
+        backlog.oldest = backlog.oldest.min(oldest);
+    })?;
+    let names = disk.names().map_err(|source| Error::spool_io(disk.path(), source))?;
+    Ok(Inspection {
+        segments: scan.segments.len(),
+        bytes: scan.segments.iter().map(|(_, bytes, _)| bytes).sum(),
+        lanes,
+        damages: scan.damages,
+        aside: names.into_iter().filter(|name| name.ends_with(DAMAGED)).collect(),
+        torn: scan.torn,
+    })
+}

@@ -1,0 +1,126 @@
+//! The messages of a record as bytes: one LZ4 frame, and in it, little-endian:
+//!
+//! ```text
+//! u32 + bytes  client id
+//! u32          number of arrivals, then each:  u64 nanoseconds since 1970, u32 messages that came then
+//! u32          number of messages, then each:  u8 QoS, u8 retain, u16 + u32 + u32 bytes of what follows
+//! bytes        topic, properties and payload of each
+//! ```
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf, Bytes};
+
+use super::frame::{self, Method};
+use crate::batch::{Message, Messages};
+use crate::intake::Now;
+use crate::mqtt::Properties;
+
+pub fn encode(messages: &Messages, client_id: &str) -> io::Result<Bytes> {
+    let mut out = Vec::with_capacity(messages.bytes() + client_id.len() + 64);
+    let count = |out: &mut Vec<u8>, count: usize| out.extend((count as u32).to_le_bytes());
+    count(&mut out, client_id.len());
+    out.extend(client_id.as_bytes());
+    count(&mut out, messages.arrivals().len());
+    for (at, messages) in messages.arrivals() {
+        let since = at.system.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // Enough until the year 2554.
+        out.extend((since.as_nanos() as u64).to_le_bytes());
+        count(&mut out, *messages as usize);
+    }
+    count(&mut out, messages.len());
+    for message in messages.iter() {
+        out.extend([message.qos, u8::from(message.retain)]);
+        out.extend((message.topic.len() as u16).to_le_bytes());
+        count(&mut out, message.properties.as_bytes().len());
+        count(&mut out, message.payload.len());
+    }
+    for message in messages.iter() {
+        out.extend(message.topic);
+        out.extend(message.properties.as_bytes());
+        out.extend(message.payload);
+    }
+    frame::compress(&out, Method::Lz4)
+}
+
+/// Appends the messages to others, and returns the client id. `now` is when this is done: how long ago a message came is
+/// read from the system's clock, since other clocks do not outlast a restart. `None`: not what [`encode`] writes; then a
+/// part of the messages may have been appended.
+pub fn decode(raw: &[u8], now: Now, messages: &mut Messages) -> Option<String> {
+    let mut rest = Bytes::from(frame::decompress(raw)?);
+    let rest = &mut rest;
+    let client_id = take(rest.try_get_u32_le().ok()?, rest)?;
+    let mut arrivals = Vec::new();
+    for _ in 0..rest.try_get_u32_le().ok()? {
+        let system = SystemTime::UNIX_EPOCH + Duration::from_nanos(rest.try_get_u64_le().ok()?);
+        let ago = now.system.duration_since(system).unwrap_or_default();
+        let instant = now.instant.checked_sub(ago).unwrap_or(now.instant);
+        arrivals.push((Now { instant, system }, rest.try_get_u32_le().ok()?));
+    }
+    let count = rest.try_get_u32_le().ok()? as usize;
+    let mut spans = take(count.checked_mul(12)?, rest)?;
+    let mut received = arrivals.iter().flat_map(|(at, count)| std::iter::repeat_n(*at, *count as usize));
+    for _ in 0..count {
+        let (qos, retain) = (spans.get_u8(), spans.get_u8() != 0);
+        let topic = take(spans.get_u16_le(), rest)?;
+        let (properties, payload) = (spans.get_u32_le(), spans.get_u32_le());
+        let (properties, payload) = (take(properties, rest)?, take(payload, rest)?);
+        messages.push(&Message {
+            received: received.next()?,
+            topic: &topic,
+            payload: &payload,
+            qos,
+            retain,
+            properties: Properties::checked(&properties),
+        });
+    }
+    if rest.is_empty() { String::from_utf8(client_id.into()).ok() } else { None }
+}
+
+fn take(len: impl TryInto<usize>, rest: &mut Bytes) -> Option<Bytes> {
+    let len = len.try_into().ok()?;
+    (len <= rest.len()).then(|| rest.split_to(len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_as_they_were() {
+        let first = Now::read();
+        let second = Now {
+            instant: first.instant + Duration::from_millis(1),
+            system: first.system + Duration::from_millis(1),
+        };
+        let message = |received, topic, payload, properties, qos, retain| Message {
+            received,
+            topic,
+            payload,
+            qos,
+            retain,
+            properties: Properties::checked(properties),
+        };
+        let sent = [
+            message(first, &b"a/b"[..], &b"{}"[..], &b""[..], 0, false),
+            message(first, b"a/b", b"\xff\0", b"\x01\x01", 1, true),
+            message(second, b"", b"", b"", 2, false),
+        ];
+        let mut messages = Messages::default();
+        sent.iter().for_each(|message| messages.push(message));
+        let raw = encode(&messages, "fleet").unwrap();
+
+        let mut back = Messages::default();
+        assert_eq!(decode(&raw, second, &mut back).as_deref(), Some("fleet"));
+        assert_eq!(decode(&raw, second, &mut back).as_deref(), Some("fleet"));
+        assert_eq!(back.len(), 6);
+        for (back, sent) in back.iter().zip(sent.iter().chain(&sent)) {
+            assert_eq!(back.received, sent.received);
+            assert_eq!((back.topic, back.payload), (sent.topic, sent.payload));
+            assert_eq!((back.qos, back.retain), (sent.qos, sent.retain));
+            assert_eq!(back.properties.as_bytes(), sent.properties.as_bytes());
+        }
+        assert_eq!(decode(&raw[1..], second, &mut back), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! A durable log on disk between the broker and ClickHouse.
+//!
+//! - Nothing counts as written before it was synced; after a failed sync nothing that came since the last one does.
+//! - A record is never inserted under two tokens, and a token never carries other records than at its first attempt,
+//!   whatever crash lies between.
+//! - What was synced and can no longer be read is put aside and told of. It does not take others with it.
+//! - Files are appended to, read and deleted; none is ever changed.
+//!
+//! A directory holds `lock` and segments. All that must be known before reading is in the name of a segment: its number,
+//! its marker, and the version of the layout.
+//!
+//! ```text
+//! segment-0000000012-89abcdef01234567.v1       entries, one behind the other
+//! segment-0000000012-89abcdef01234567.v1-4096.damaged    bytes at 4096 of it that could not be read
+//!
+//! entry, little-endian:
+//!    0  u64  the marker of the segment
+//!    8  u64  sequence
+//!   16  u64  how many bytes of this segment had been synced when this was written
+//!   24  u32  length of the body
+//!   28  u32  CRC32C of the body
+//!   32  u8   kind, then three bytes 0
+//!   36  u32  CRC32C of the 36 bytes before
+//!   40       body
+//!
+//! kind 1, a record; kind 2, done: the INSERT that began with record `sequence` is settled; kind 3, the end of the segment.
+//! Only a record has a body:
+//!    0  u64  the sequence of the first record of its INSERT
+//!    8  u64  when its oldest message came, in microseconds since 1970
+//!   16  u32  rows
+//!   20  u32  messages
+//!   24  u32  bytes of the block before it was compressed
+//!   28  u32  connection
+//!   32  six times u32 length + bytes: token, route, table, INSERT statement, messages, block
+//! ```
+//!
+//! **Why a record holds what it holds.** The block is the very bytes that the body of an INSERT carries ([`frame`]): sending
+//! is copying. Blocks of several records may follow one another in one body. The messages are there as well, compressed
+//! ([`messages`]): what ClickHouse refuses is decoded from them again to find the bad rows, so is what was made for a table
+//! that has changed since, and dead letters hold payloads as they came. None of that could be had from columns. Token, route,
+//! table and statement stand in every record and not once per segment, so that damage to one record is damage to one record.
+//!
+//! **Writing.** One thread owns the [`Log`]. It appends what arrives, and every `commitMs`, or when the broker waits,
+//! [`Log::commit`] writes all of it at once and syncs once; then acknowledgements leave. A failed write or sync leaves the
+//! segment behind for good: the same entries go to a new one at the next attempt.
+//!
+//! **Which records, which token.** That is decided when a record is appended: it joins the open INSERT of its lane, whose
+//! token it carries (`queue`). An INSERT is taken only when it is closed and every record of it is synced. So the decision
+//! is on disk before the first attempt and costs no write of its own; no sync, and no room on a full disk. While ClickHouse
+//! is away, records go on joining until the limits of a batch are reached. What an earlier life left is joined by nothing,
+//! so that the records of an INSERT are also all compressed in the same way.
+//!
+//! **Reading.** [`Log::take`] gives the next INSERT, from memory where that still has it. One of each lane is out at a time,
+//! in the order received. [`Log::done`] ends it; the entry of it rides along with the next commit. If a crash comes first, it
+//! is sent again under the same token.
+//!
+//! **Deleting.** [`Log::sweep`] deletes segments of which all records are done. That a record is done is said in a later
+//! segment, or in the same: the first one can go at any time; before one behind it goes, what may be said there of those in
+//! front is said again. So a table that takes nothing holds up the room of what it has, and what lies beside it.
+//!
+//! **Recovery.** [`Log::open`] takes in all that is not done (`recovery`, `scan`). `synced` in the headers tells damage from
+//! a tail that a crash cut off: what lies below had been synced. Behind bytes that are no entry the next marker is sought;
+//! nobody who can publish knows it.
+//!
+//! **In memory.** Each record that is not done has some 130 bytes there, and 4 GiB of records of one message each would be
+//! millions: [`Log::memory_bytes`] is to be counted towards the ceiling.
+//!
+//! **Between intake and workers**, where it will stand:
+//!
+//! ```text
+//! intake ──batches──▶ spool thread ──INSERTs──▶ workers
+//!    ▲                    │   ▲                    │
+//!    └───── committed ────┘   └─────── done ───────┘
+//! ```
+//!
+//! 1. With a spool, the intake seals what it has every `commitMs`. The thread encodes the columns, compresses the block and
+//!    the messages, and appends a [`Record`]. It keeps the ledger's group under the id of the INSERT, to be closed with it.
+//! 2. After a commit it settles with the connection what the records owe. While [`Log::is_full`] it takes no more batches:
+//!    the channel fills up, and the intake stops reading as it does for busy workers. It tries a failed commit again after a
+//!    while, and warns.
+//! 3. It offers what [`Log::take`] gives to the workers and waits for the next batch, the next commit, [`Log::due_at`], or
+//!    for a worker that is done. `flush` and a drain take `all`.
+//! 4. A worker sends the blocks one after the other under the token, with the statement of the first record. A client without
+//!    compression takes bytes as they are, and `decompress=1` stands among the settings. Where the plan has another statement,
+//!    or ClickHouse refuses, the worker makes a batch of the messages of all records and goes on as it does now. Records find
+//!    their route by topic and table.
+//! 5. When all rows are in or kept as dead letters: [`Log::done`], then [`Log::sweep`].
+
+mod damage;
+pub mod disk;
+mod entry;
+pub mod frame;
+mod group;
+mod inspect;
+mod log;
+pub mod messages;
+mod queue;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+
+pub use damage::Damage;
+pub use inspect::{Backlog, Inspection, inspect};
+pub use log::{Insert, Log, Options};
+pub use queue::InsertLimits;
+pub use record::{Lane, Record};
+pub use recovery::Recovered;
+pub use scan::Torn;

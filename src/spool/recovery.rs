@@ -1,0 +1,88 @@
+//! Opening a log: what an earlier life left is taken in.
+//!
+//! Every segment is read once to see which records are not done, and those that hold such records once more. A segment
+//! that was found is never written to again. What may not have been synced in it is written again to a new one, and is
+//! only taken after that.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use super::damage::{self, Damage};
+use super::disk::Disk;
+use super::entry::Kind;
+use super::group::Group;
+use super::log::{Log, Options, Slot, open_record};
+use super::queue::Queue;
+use super::scan::{Scan, Torn};
+use super::segment::Segment;
+use crate::error::{Error, Result};
+
+/// What was found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// All of this will be taken, in order, before anything new of the same lane.
+    pub records: u64,
+    pub rows: u64,
+    pub messages: u64,
+    /// Found to be damaged for the first time.
+    pub damages: Vec<Damage>,
+    pub torn: Vec<Torn>,
+}
+
+impl<D: Disk> Log<D> {
+    pub fn open(disk: D, options: Options, now: Instant) -> Result<(Log<D>, Recovered)> {
+        let path = disk.path().to_owned();
+        let io = |source| Error::spool_io(&path, source);
+        let scan = Scan::of(&disk)?;
+        let mut recovered = Recovered { torn: scan.torn.clone(), ..Recovered::default() };
+        for damage in &scan.damages {
+            let bytes = disk.read_at(&damage.segment, damage.at, damage.len).map_err(io)?;
+            if damage::put_aside(&disk, damage, &bytes).map_err(io)? {
+                recovered.damages.push(damage.clone());
+            }
+        }
+
+        let mut segments = VecDeque::new();
+        for (name, bytes, inserts) in scan.segments.clone() {
+            segments.push_back(Segment { inserts, ..Segment::new(name, bytes) });
+        }
+        let (mut queue, mut group) = (Queue::new(options.insert), Group::default());
+        let mut records = BTreeMap::new();
+        scan.for_each(&disk, |sequence, found, body, assigned| {
+            let (insert, record) = (assigned.insert, assigned.record);
+            recovered.records += 1;
+            recovered.rows += u64::from(record.rows);
+            recovered.messages += u64::from(record.messages);
+            queue.restore(insert, sequence, &assigned.token, &record, now, found.is_synced);
+            if !found.is_synced {
+                group.push(Kind::Record, sequence, |out| out.extend(body));
+            }
+            open_record(&mut segments, found.place);
+            records.insert(sequence, Slot { place: Some(found.place), insert, kept: None });
+        })?;
+        for (insert, places) in &scan.settled {
+            group.push(Kind::Done, *insert, |_| ());
+            places.iter().for_each(|place| open_record(&mut segments, *place));
+        }
+
+        let mut log = Log {
+            next_segment: scan.segments.last().map_or(1, |(name, ..)| name.number + 1),
+            next_sequence: scan.next_sequence,
+            commits: 0,
+            segments,
+            file: None,
+            records,
+            settled: scan.settled,
+            queue,
+            group,
+            kept_bytes: 0,
+            ahead: None,
+            is_failing: false,
+            damages: Vec::new(),
+            disk,
+            options,
+        };
+        log.sweep().map_err(io)?;
+        Ok((log, recovered))
+    }
+}

@@ -1,0 +1,12 @@
+//! The spool's log, on a simulated disk that loses what it may and on a real one.
+
+mod crashes;
+mod damage;
+mod directory;
+mod faults;
+mod killed;
+mod model;
+mod order;
+mod random;
+mod records;
+mod simulated;

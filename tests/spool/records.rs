@@ -1,0 +1,38 @@
+//! Records to put into a log, each with a key of its own.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use millrace::spool::{InsertLimits, Lane, Options, Record};
+
+/// The key stands in `messages`; everything else follows from it.
+pub fn record(key: u32, lane: u32, block_len: usize) -> Record {
+    let mut block = key.to_le_bytes().repeat(block_len / 4);
+    block.resize(block_len, 7);
+    Record {
+        lane: Lane { connection: lane, route: "t/+".into(), table: "t".into() },
+        statement: "INSERT INTO t FORMAT Native".into(),
+        received_at: SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(key)),
+        rows: 1 + key % 3,
+        messages: key,
+        block_bytes: 2 * block_len as u32,
+        block: Bytes::from(block),
+        raw: Bytes::copy_from_slice(&key.to_be_bytes()),
+    }
+}
+
+pub fn key(record: &Record) -> u32 {
+    record.messages
+}
+
+/// Segments of a few records, INSERTs of fewer.
+pub fn options(life: u64) -> Options {
+    Options {
+        name: "test".into(),
+        life,
+        max_bytes: 16 * 1024,
+        segment_bytes: 1024,
+        keep_bytes: 600,
+        insert: InsertLimits { rows: 8, bytes: 1 << 20, delay: Duration::from_secs(1) },
+    }
+}

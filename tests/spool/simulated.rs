@@ -1,0 +1,229 @@
+//! A disk that keeps only what it must.
+//!
+//! In a crash of the machine each sector that was not synced is written, lost or garbage, whichever the seed says, and each
+//! name that was made or removed since the names were synced is or is not. A crash of the process loses nothing. A sync that
+//! fails leaves the file in a state in which the next sync succeeds and keeps nothing: so Linux does.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{Error, ErrorKind, Result};
+use std::path::Path;
+use std::rc::Rc;
+
+use millrace::spool::disk::{Disk, DiskFile};
+
+use super::random::Random;
+
+/// Small, so that small records lie in several.
+const SECTOR: usize = 32;
+
+#[derive(Clone)]
+pub struct Simulated(Rc<RefCell<State>>);
+
+struct State {
+    random: Random,
+    files: Vec<Content>,
+    names: BTreeMap<String, usize>,
+    lasting_names: BTreeMap<String, usize>,
+    /// What was done to names since they were synced; `None` removed it.
+    renamed: Vec<(String, Option<usize>)>,
+    faults: Faults,
+}
+
+#[derive(Default)]
+struct Content {
+    bytes: Vec<u8>,
+    /// So many bytes survive a crash.
+    lasting: usize,
+    is_broken: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Faults {
+    /// One operation in so many fails.
+    pub one_in: Option<usize>,
+    /// How many bytes the disk has room for.
+    pub room: Option<usize>,
+}
+
+impl Simulated {
+    pub fn new(seed: u64) -> Simulated {
+        Simulated(Rc::new(RefCell::new(State {
+            random: Random::new(seed),
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            lasting_names: BTreeMap::new(),
+            renamed: Vec::new(),
+            faults: Faults::default(),
+        })))
+    }
+
+    pub fn set_faults(&self, faults: Faults) {
+        self.0.borrow_mut().faults = faults;
+    }
+
+    /// The machine loses its power.
+    pub fn crash(&self) {
+        let State { random, files, names, lasting_names, renamed, .. } = &mut *self.0.borrow_mut();
+        for (name, file) in renamed.drain(..) {
+            if random.one_in(2) {
+                continue;
+            }
+            match file {
+                Some(file) => lasting_names.insert(name, file),
+                None => lasting_names.remove(&name),
+            };
+        }
+        names.clone_from(lasting_names);
+        for file in files {
+            file.crash(random);
+        }
+    }
+
+    pub fn used(&self) -> usize {
+        self.0.borrow().used()
+    }
+
+    /// Changes a file behind the back of the log.
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let state = &mut *self.0.borrow_mut();
+        let file = &mut state.files[state.names[name]];
+        change(&mut file.bytes);
+        file.lasting = file.bytes.len();
+    }
+
+    pub fn rename(&self, from: &str, to: &str) {
+        let state = &mut *self.0.borrow_mut();
+        let file = state.names.remove(from).unwrap();
+        state.names.insert(to.into(), file);
+        state.lasting_names.clone_from(&state.names);
+    }
+
+    /// Files, by name.
+    pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.0.borrow();
+        state.names.iter().map(|(name, file)| (name.clone(), state.files[*file].bytes.clone())).collect()
+    }
+}
+
+impl Content {
+    fn crash(&mut self, random: &mut Random) {
+        let written = self.bytes.len() - self.lasting;
+        if written > 0 {
+            let kept = random.below(written + 1);
+            self.bytes.truncate(self.lasting + kept);
+            let mut at = self.lasting;
+            while at < self.bytes.len() {
+                let end = ((at / SECTOR + 1) * SECTOR).min(self.bytes.len());
+                match random.below(4) {
+                    0 => self.bytes[at..end].fill(0),
+                    1 => self.bytes[at..end].fill_with(|| random.next() as u8),
+                    _ => {}
+                }
+                at = end;
+            }
+        }
+        self.lasting = self.bytes.len();
+        self.is_broken = false;
+    }
+}
+
+impl State {
+    fn used(&self) -> usize {
+        self.names.values().map(|file| self.files[*file].bytes.len()).sum()
+    }
+
+    fn may_fail(&mut self) -> Result<()> {
+        match self.faults.one_in {
+            Some(n) if self.random.one_in(n) => Err(Error::other("simulated fault")),
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&self, name: &str) -> Result<&Content> {
+        self.names.get(name).map(|file| &self.files[*file]).ok_or_else(|| ErrorKind::NotFound.into())
+    }
+}
+
+impl Disk for Simulated {
+    type File = OpenFile;
+
+    fn path(&self) -> &Path {
+        Path::new("simulated")
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        Ok(self.0.borrow().names.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str) -> Result<OpenFile> {
+        let mut state = self.0.borrow_mut();
+        state.may_fail()?;
+        if state.names.contains_key(name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let file = state.files.len();
+        state.files.push(Content::default());
+        state.names.insert(name.into(), file);
+        state.renamed.push((name.into(), Some(file)));
+        Ok(OpenFile { disk: self.clone(), file })
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        self.0.borrow().file(name).map(|file| file.bytes.clone())
+    }
+
+    fn read_at(&self, name: &str, at: u64, len: usize) -> Result<Vec<u8>> {
+        let state = self.0.borrow();
+        let bytes = state.file(name)?.bytes.get(at as usize..at as usize + len);
+        bytes.map(<[u8]>::to_vec).ok_or_else(|| ErrorKind::UnexpectedEof.into())
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let mut state = self.0.borrow_mut();
+        state.may_fail()?;
+        state.names.remove(name).ok_or(ErrorKind::NotFound)?;
+        state.renamed.push((name.into(), None));
+        Ok(())
+    }
+
+    fn sync_names(&self) -> Result<()> {
+        let mut state = self.0.borrow_mut();
+        state.may_fail()?;
+        let State { names, lasting_names, renamed, .. } = &mut *state;
+        lasting_names.clone_from(names);
+        renamed.clear();
+        Ok(())
+    }
+}
+
+pub struct OpenFile {
+    disk: Simulated,
+    file: usize,
+}
+
+impl DiskFile for OpenFile {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut state = self.disk.0.borrow_mut();
+        let room = state.faults.room.map_or(usize::MAX, |room| room.saturating_sub(state.used()));
+        let fault = state.may_fail();
+        let len = match &fault {
+            Err(_) => state.random.below(bytes.len() + 1),
+            Ok(()) => bytes.len(),
+        };
+        state.files[self.file].bytes.extend_from_slice(&bytes[..len.min(room)]);
+        fault?;
+        if room < bytes.len() { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let mut state = self.disk.0.borrow_mut();
+        let fault = state.may_fail();
+        let file = &mut state.files[self.file];
+        file.is_broken |= fault.is_err();
+        if !file.is_broken {
+            file.lasting = file.bytes.len();
+        }
+        fault
+    }
+}
