@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::env;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::ctrl_c;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::timeout;
@@ -63,12 +63,9 @@ async fn main() -> Result<()> {
 
     let (sender, rows) = mpsc::channel(QUEUE);
     let inserting = tokio::spawn(insert(rows, inserter, metrics.clone()));
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         received = receive(mqtt, qos, events, sender, &metrics, port) => received?,
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        asked = asked_to_end() => asked?,
     }
     // The channel's sender is gone: what it holds still gets in.
     inserting.await?
@@ -147,6 +144,20 @@ async fn commit(inserter: &mut Inserter<Position>, metrics: &Metrics) -> Result<
         metrics.inserted.inc_by(inserted.rows);
     }
     Ok(())
+}
+
+async fn asked_to_end() -> Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            interrupted = ctrl_c() => Ok(interrupted?),
+        }
+    }
+    #[cfg(not(unix))]
+    Ok(ctrl_c().await?)
 }
 
 fn setting(name: &str, default: &str) -> String {
