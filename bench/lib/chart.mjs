@@ -1,10 +1,11 @@
-// The chart of a result: CPU, memory and flush latency against the rate, a line for each service.
+// The chart of a result: CPU, memory and flush latency against the rate, a line for each service. What came through the
+// broker has round symbols, what came from the firehose has diamonds.
 
 import * as echarts from 'echarts'
 
 const WIDTH = 960
 const PANEL = 300
-const TOP = 70
+const TOP = 120
 
 /** @typedef {import('./report.mjs').Step} Step */
 
@@ -18,7 +19,7 @@ const PANELS = [
     value: ({ aboveBareBytes }) => aboveBareBytes / 2 ** 20,
   },
   {
-    title: 'Flush latency, ms: p50, dashed p99',
+    title: 'Flush latency, ms: p50, and dashed p99',
     unit: 'ms',
     scale: 'log',
     value: ({ flush }) => flush?.p50,
@@ -43,8 +44,9 @@ export function chart(steps, subtitle) {
   chart.setOption({
     animation: false,
     backgroundColor: '#fff',
+    textStyle: { fontFamily: 'sans-serif' },
     title: [
-      { text: 'MQTT to ClickHouse', subtext: subtitle, left: 'center' },
+      { text: 'MQTT to ClickHouse', subtext: subtitle, left: 'center', textStyle: { fontSize: 18 } },
       ...PANELS.map(({ title }, at) => ({
         text: title,
         left: 80,
@@ -52,7 +54,7 @@ export function chart(steps, subtitle) {
         textStyle: { fontSize: 13 },
       })),
     ],
-    legend: { data: titles, left: 'center', top: TOP - 22 },
+    legend: { data: titles, left: 'center', top: 58, width: WIDTH - 80, itemGap: 24 },
     grid: PANELS.map((_, at) => ({ left: 80, right: 40, top: TOP + at * PANEL + 30, height: PANEL - 95 })),
     xAxis: PANELS.map((_, gridIndex) => ({
       ...axis,
@@ -65,11 +67,23 @@ export function chart(steps, subtitle) {
       axisLabel: { formatter: short },
     })),
     yAxis: PANELS.map(({ scale, unit }, gridIndex) => ({ ...axis, gridIndex, type: scale, name: unit, nameGap: 45 })),
-    series: PANELS.flatMap(({ value, dashed }, at) =>
-      titles.flatMap((name, color) => [
-        line(steps, name, at, color, value),
-        ...(dashed ? [line(steps, name, at, color, dashed, 'dashed')] : []),
-      ]),
+    series: PANELS.flatMap(({ value, dashed }, panel) =>
+      titles.flatMap((title, at) =>
+        ['broker', 'firehose'].flatMap((source) => {
+          const own = steps.filter((step) => step.title === title && step.source === source)
+          const look = {
+            name: title,
+            xAxisIndex: panel,
+            yAxisIndex: panel,
+            color: COLORS[at % COLORS.length],
+            symbol: SYMBOLS[source],
+          }
+          return [
+            line(own, value, look),
+            ...(dashed ? [line(own, dashed, { ...look, lineStyle: { type: 'dashed' } })] : []),
+          ]
+        }),
+      ),
     ),
   })
   const svg = chart.renderToSVGString()
@@ -79,31 +93,20 @@ export function chart(steps, subtitle) {
 
 /**
  * @param {Step[]} steps
- * @param {string} name
- * @param {number} panel
- * @param {number} color
  * @param {(step: Step) => number | undefined} value
- * @param {'solid' | 'dashed'} [type]
+ * @param {import('echarts').LineSeriesOption} look
  * @returns {import('echarts').LineSeriesOption}
  */
-function line(steps, name, panel, color, value, type = 'solid') {
+function line(steps, value, look) {
   const points = steps
-    .filter((step) => step.title === name)
     .map((step) => [step.rowsPerSecond, value(step)])
     // A log axis has no place for zero.
     .filter(([x, y]) => x > 0 && y !== undefined && y > 0)
     .sort(([a], [b]) => a - b)
-  return {
-    type: 'line',
-    name,
-    xAxisIndex: panel,
-    yAxisIndex: panel,
-    data: points,
-    symbolSize: 7,
-    lineStyle: { type },
-    color: COLORS[color % COLORS.length],
-  }
+  return { type: 'line', data: points, symbolSize: 7, ...look }
 }
+
+const SYMBOLS = { broker: 'emptyCircle', firehose: 'diamond' }
 
 // Told apart by the colour-blind as well (Okabe and Ito).
 const COLORS = ['#0072B2', '#56B4E9', '#009E73', '#CC79A7', '#D55E00', '#E69F00', '#000000', '#999999']
