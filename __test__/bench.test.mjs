@@ -152,6 +152,7 @@ test('a result becomes tables and a chart', () => {
     cpuPercent: 12.5,
     nanosecondsPerMessage: 125_000,
     peakResidentBytes: 64 * MEBIBYTE,
+    residentBytes: { atFirst: 60 * MEBIBYTE, atLast: 62 * MEBIBYTE },
     bareResidentBytes: undefined,
     aboveBareBytes: 64 * MEBIBYTE,
     flush: { p50: 1.5, p99: undefined, from: '' },
@@ -169,9 +170,10 @@ test('a result becomes tables and a chart', () => {
     common: {},
     services: {},
     skipped: { Vector: 'vector is not on the PATH' },
+    failed: { 'Rust, 10,000 msg/s': 'Rust ended with exit code 1' },
     steps: [step, { ...step, source: 'firehose', rate: 0 }],
   })
-  for (const part of ['Through mosquitto', 'From the firehose', '12.5 %', '64.0 MiB', '125,000', 'vector is not']) {
+  for (const part of ['Through mosquitto', 'From the firehose', '12.5 %', '64.0 MiB', '125,000', 'vector is not', 'exit code 1']) {
     assert.ok(text.includes(part), `${part} in:\n${text}`)
   }
   const svg = chart([step], 'a machine')

@@ -6,7 +6,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { relative, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { findBun, findMosquitto } from '../tools/servers/index.mjs'
@@ -18,6 +18,8 @@ import { report, summary } from './lib/report.mjs'
 import { runMain } from './lib/scope.mjs'
 import { FLUSH_BUCKETS, SERVICES } from './lib/services.mjs'
 import { machine } from './lib/usage.mjs'
+
+const HERE = fileURLToPath(new URL('.', import.meta.url))
 
 const HELP = `npm run bench -- [options]
 
@@ -53,7 +55,7 @@ const DEFAULTS = {
   qos: '0',
   batch: '5000',
   profile: 'release',
-  out: fileURLToPath(new URL('results', import.meta.url)),
+  out: join(HERE, 'results'),
 }
 
 await runMain(async (scope) => {
@@ -83,17 +85,19 @@ await runMain(async (scope) => {
 
   const now = new Date()
   const { services: _, out, ...settings } = options
+  const rateNames = (rates) => rates.map((rate) => (rate ? count(rate) : 'flat out')).join(' · ') || 'none'
   /** @type {import('./lib/report.mjs').Result} */
   const result = {
     date: now.toISOString().slice(0, 16).replace('T', ' '),
     machine: {
+      commit: commit(),
       machine: machine(),
       'Node.js': process.versions.node,
       Bun: chosen.some((name) => SERVICES[name].runtime === 'bun') ? bunVersion() : 'not used',
       broker: process.env.MQTT_URL ? 'a broker of its own' : findMosquitto() ? 'mosquitto' : 'aedes',
       ClickHouse: '',
     },
-    options: settings,
+    options: { ...settings, rates: rateNames(options.rates), firehose: rateNames(options.firehose) },
     common: {
       'rows per INSERT': options.batch,
       'age of a batch': '1000 ms',
@@ -105,45 +109,54 @@ await runMain(async (scope) => {
       chosen.map((name) => [name, { title: SERVICES[name].title, configuration: SERVICES[name].configuration }]),
     ),
     skipped,
+    failed: {},
     steps: [],
   }
+  let files = []
   for (const name of chosen) {
     const service = SERVICES[name]
     for (const firehose of [false, true]) {
+      let isBehind = false
       for (const rate of firehose ? options.firehose : options.rates) {
-        const label = `${service.title}, ${rate ? `${count(rate)} msg/s` : 'flat out'}${firehose ? ' from the firehose' : ''}`
-        const step = await measure(
-          scope,
-          {
-            service,
-            firehose,
-            rate,
-            seconds: options.seconds,
-            warmUp: options['warm-up'],
-            eventLoop: options['event-loop'],
-            drivers: options.drivers,
-            connections: options.connections,
-            qos: service.spool ? 1 : options.qos,
-            batchRows: options.batch,
-            programs,
-          },
-          (text) => show(`${label}: ${text}`, true),
-        )
+        // At a higher rate only the backlog would grow; flat out there is none.
+        if (isBehind && rate > 0) continue
+        const pace = rate ? `${count(rate)} msg/s` : 'flat out'
+        const label = `${service.title}, ${pace}${firehose ? ' from the firehose' : ''}`
+        const run = {
+          service,
+          firehose,
+          rate,
+          seconds: options.seconds,
+          warmUp: options['warm-up'],
+          eventLoop: options['event-loop'],
+          drivers: options.drivers,
+          connections: options.connections,
+          qos: service.spool ? 1 : options.qos,
+          batchRows: options.batch,
+          programs,
+        }
+        let step
+        try {
+          step = await measure(scope, run, (text) => show(`${label}: ${text}`, true))
+        } catch (error) {
+          show(`${label}: failed: ${error.message}`)
+          result.failed[label] = error.message
+          break
+        }
         show(`${label}: ${summary(step)}`)
         result.machine.ClickHouse = step.clickhouse
         result.steps.push({ service: name, title: service.title, ...step })
-        // Beyond it only the backlog would grow.
-        if (step.limit && rate > 0) break
+        files = write(resolve(out), now, result)
+        isBehind ||= step.limit !== '' && rate > 0
       }
     }
   }
 
-  const files = write(resolve(out), now, result)
   console.log(`\n${report(result)}\n${files.map((file) => relative('', file)).join('\n')}`)
   // Below the limits of all, every message has to arrive, and once.
   const wrong = result.steps.filter(({ limit, rate, lost, doubled }) => rate > 0 && !limit && (lost || doubled))
   for (const { title, rate } of wrong) console.error(`${title} lost or doubled messages at ${count(rate)} msg/s`)
-  return wrong.length > 0 ? 1 : 0
+  return wrong.length > 0 || Object.keys(result.failed).length > 0 ? 1 : 0
 })
 
 function readOptions() {
@@ -230,6 +243,16 @@ function write(directory, date, result) {
     writeFileSync(file, content)
     return file
   })
+}
+
+/** Of the working tree, where git knows it. */
+function commit() {
+  try {
+    const options = { cwd: HERE, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }
+    return execFileSync('git', ['describe', '--always', '--dirty'], /** @type {any} */ (options)).trim()
+  } catch {
+    return 'unknown'
+  }
 }
 
 function bunVersion() {

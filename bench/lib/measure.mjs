@@ -101,6 +101,7 @@ async function measureIn(scope, run, progress) {
     clickhouse: new Meter(clickhouse.pid),
     load: new Meter(load.pid),
   }
+  const residentAtFirst = meters.service.residentBytes
   const before = await durations()
   await Promise.race([sleep(seconds * 1000), done])
   const ended = await nextRows(rowsNow)
@@ -139,6 +140,8 @@ async function measureIn(scope, run, progress) {
     nanosecondsPerMessage: cpuPercent === undefined ? undefined : (cpuPercent * 1e7) / rowsPerSecond,
     peakResidentBytes,
     bareResidentBytes: bare,
+    // Whether it grows: the peak does not tell.
+    residentBytes: { atFirst: residentAtFirst, atLast: meters.service.residentBytes },
     aboveBareBytes: bare === undefined ? peakResidentBytes : peakResidentBytes - bare,
     flush: quantiles(before, after),
     rows,

@@ -14,6 +14,7 @@ import { count, markdown, mebibytes, milliseconds, percent } from './format.mjs'
  * @property {Record<string, unknown>} common the configuration of all services
  * @property {Record<string, { title: string, configuration: Record<string, unknown> }>} services
  * @property {Record<string, string>} skipped why a service was not measured
+ * @property {Record<string, string>} failed why a step has no figures
  * @property {Step[]} steps
  */
 
@@ -26,7 +27,7 @@ const cpu = (process) => or(process?.cpuPercent, percent)
 
 /** @param {Result} result */
 export function report(result) {
-  const { date, machine, options, common, services, skipped, steps } = result
+  const { date, machine, options, common, services, skipped, failed, steps } = result
   const parts = [`# Benchmark of ${date}`, properties(machine)]
   const disturbed = steps.filter(({ othersCpuPercent }) => othersCpuPercent > DISTURBED_PERCENT)
   if (disturbed.length > 0) {
@@ -45,6 +46,7 @@ export function report(result) {
   const own = Object.values(services).filter(({ configuration }) => Object.keys(configuration).length > 0)
   if (own.length > 0) parts.push(list(own.map(({ title, configuration }) => [title, pairs(configuration)])))
   if (Object.keys(skipped).length > 0) parts.push('## Not measured', list(Object.entries(skipped)))
+  if (Object.keys(failed).length > 0) parts.push('## Failed', list(Object.entries(failed)))
   return `${parts.join('\n\n')}\n`
 }
 
