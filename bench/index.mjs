@@ -16,7 +16,7 @@ import { count } from './lib/format.mjs'
 import { measure } from './lib/measure.mjs'
 import { report, summary } from './lib/report.mjs'
 import { runMain } from './lib/scope.mjs'
-import { FLUSH_BUCKETS, SERVICES } from './lib/services.mjs'
+import { FLUSH_BUCKETS, SERVICES, spoolRefusal } from './lib/services.mjs'
 import { machine } from './lib/usage.mjs'
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
@@ -37,7 +37,7 @@ const HELP = `npm run bench -- [options]
   --drivers <n>                                                  [5000]
   --connections <n>     of the load generator                    [4]
   --qos <0|1>           a service with a spool always has 1      [0]
-  --batch <rows>                                                 [5000]
+  --batch <rows>        of an INSERT                             [5000]
   --profile <name>      how Rust is built: release, quick, dev   [release]
   --quick               a look whether it works: 1k,10k and max
                         for 3 seconds, built with quick
@@ -64,91 +64,20 @@ await runMain(async (scope) => {
     console.log(HELP)
     return
   }
-  /** @type {Record<string, string>} */
-  const skipped = {}
-  const chosen = []
-  for (const name of options.services ?? Object.keys(SERVICES)) {
-    const why = SERVICES[name].missing?.()
-    if (why) skipped[SERVICES[name].title] = why
-    else chosen.push(name)
-  }
-  for (const [title, why] of Object.entries(skipped)) console.log(`without ${title}: ${why}`)
-  if (chosen.length === 0) throw new Error('no service is left')
-
-  const needs = (what) => chosen.some((name) => SERVICES[name].needs === what)
-  if (needs('addon')) await buildAddon(scope, options.profile)
+  const { chosen, skipped } = await chooseServices(scope, options)
   await buildClickHouseServer(scope)
   const programs = {
     load: await buildLoad(scope, options.profile === 'dev' ? 'dev' : 'quick'),
-    rust: needs('rust') ? await buildRustService(scope, options.profile) : undefined,
+    rust: needs(chosen, 'rust') ? await buildRustService(scope, options.profile) : undefined,
   }
-
-  const now = new Date()
-  const { services: _, out, ...settings } = options
-  const rateNames = (rates) => rates.map((rate) => (rate ? count(rate) : 'flat out')).join(' · ') || 'none'
-  /** @type {import('./lib/report.mjs').Result} */
-  const result = {
-    date: now.toISOString().slice(0, 16).replace('T', ' '),
-    machine: {
-      commit: commit(),
-      machine: machine(),
-      'Node.js': process.versions.node,
-      Bun: chosen.some((name) => SERVICES[name].runtime === 'bun') ? bunVersion() : 'not used',
-      broker: process.env.MQTT_URL ? 'a broker of its own' : findMosquitto() ? 'mosquitto' : 'aedes',
-      ClickHouse: '',
-    },
-    options: { ...settings, rates: rateNames(options.rates), firehose: rateNames(options.firehose) },
-    common: {
-      'rows per INSERT': options.batch,
-      'age of a batch': '1000 ms',
-      tables: 'examples/fleet/tables.sql, and a column for the number of the message',
-      async_insert: 'off',
-      'limits of the flush buckets, s': FLUSH_BUCKETS.join(' '),
-    },
-    services: Object.fromEntries(
-      chosen.map((name) => [name, { title: SERVICES[name].title, configuration: SERVICES[name].configuration }]),
-    ),
-    skipped,
-    failed: {},
-    steps: [],
-  }
+  const date = new Date()
+  const result = emptyResult(date, options, chosen, skipped)
   let files = []
   for (const name of chosen) {
-    const service = SERVICES[name]
-    for (const firehose of [false, true]) {
-      let isBehind = false
-      for (const rate of firehose ? options.firehose : options.rates) {
-        // At a higher rate only the backlog would grow; flat out there is none.
-        if (isBehind && rate > 0) continue
-        const pace = rate ? `${count(rate)} msg/s` : 'flat out'
-        const label = `${service.title}, ${pace}${firehose ? ' from the firehose' : ''}`
-        const run = {
-          service,
-          firehose,
-          rate,
-          seconds: options.seconds,
-          warmUp: options['warm-up'],
-          eventLoop: options['event-loop'],
-          drivers: options.drivers,
-          connections: options.connections,
-          qos: service.spool ? 1 : options.qos,
-          batchRows: options.batch,
-          programs,
-        }
-        let step
-        try {
-          step = await measure(scope, run, (text) => show(`${label}: ${text}`, true))
-        } catch (error) {
-          show(`${label}: failed: ${error.message}`)
-          result.failed[label] = error.message
-          break
-        }
-        show(`${label}: ${summary(step)}`)
-        result.machine.ClickHouse = step.clickhouse
-        result.steps.push({ service: name, title: service.title, ...step })
-        files = write(resolve(out), now, result)
-        isBehind ||= step.limit !== '' && rate > 0
-      }
+    for await (const step of steps(scope, name, options, programs, result.failed)) {
+      result.machine.ClickHouse = step.clickhouse
+      result.steps.push(step)
+      files = write(resolve(options.out), date, result)
     }
   }
 
@@ -158,6 +87,125 @@ await runMain(async (scope) => {
   for (const { title, rate } of wrong) console.error(`${title} lost or doubled messages at ${count(rate)} msg/s`)
   return wrong.length > 0 || Object.keys(result.failed).length > 0 ? 1 : 0
 })
+
+/**
+ * Those of the services that can run here; the addon is built, since only it knows what it takes.
+ *
+ * @param {import('./lib/scope.mjs').Scope} scope
+ * @param {Options} options
+ */
+async function chooseServices(scope, options) {
+  /** @type {Record<string, string>} */
+  const skipped = {}
+  const without = (names, reason) =>
+    names.filter((name) => {
+      const why = reason(SERVICES[name])
+      if (why) {
+        skipped[SERVICES[name].title] = why
+        console.log(`without ${SERVICES[name].title}: ${why}`)
+      }
+      return !why
+    })
+  const here = without(options.services ?? Object.keys(SERVICES), ({ missing }) => missing?.())
+  if (needs(here, 'addon')) await buildAddon(scope, options.profile)
+  const refusal = here.some((name) => SERVICES[name].spool) ? await spoolRefusal() : undefined
+  const chosen = without(here, ({ spool }) => spool && refusal)
+  if (chosen.length === 0) throw new Error('no service is left')
+  return { chosen, skipped }
+}
+
+/**
+ * @param {string[]} names
+ * @param {import('./lib/services.mjs').Service['needs']} what
+ */
+function needs(names, what) {
+  return names.some((name) => SERVICES[name].needs === what)
+}
+
+/**
+ * Measures one service at one rate after the other. A failure ends those through the broker, or from the firehose.
+ *
+ * @param {import('./lib/scope.mjs').Scope} scope
+ * @param {string} name of the service
+ * @param {Options} options
+ * @param {{ load: string, rust?: string }} programs
+ * @param {Record<string, string>} failed takes what fails
+ */
+async function* steps(scope, name, options, programs, failed) {
+  const service = SERVICES[name]
+  for (const firehose of [false, true]) {
+    let isBehind = false
+    for (const rate of firehose ? options.firehose : options.rates) {
+      // At a higher rate only the backlog would grow; flat out there is none.
+      if (isBehind && rate > 0) continue
+      const pace = rate ? `${count(rate)} msg/s` : 'flat out'
+      const label = `${service.title}, ${pace}${firehose ? ' from the firehose' : ''}`
+      const run = {
+        service,
+        firehose,
+        rate,
+        seconds: options.seconds,
+        warmUp: options['warm-up'],
+        eventLoop: options['event-loop'],
+        drivers: options.drivers,
+        connections: options.connections,
+        qos: service.spool ? 1 : options.qos,
+        batchRows: options.batch,
+        programs,
+      }
+      let step
+      try {
+        step = await measure(scope, run, (text) => show(`${label}: ${text}`, true))
+      } catch (error) {
+        show(`${label}: failed: ${error.message}`)
+        failed[label] = error.message
+        break
+      }
+      show(`${label}: ${summary(step)}`)
+      isBehind ||= step.limit !== ''
+      yield { service: name, title: service.title, ...step }
+    }
+  }
+}
+
+/**
+ * What is known before anything is measured.
+ *
+ * @param {Date} date
+ * @param {Options} options
+ * @param {string[]} chosen
+ * @param {Record<string, string>} skipped
+ * @returns {import('./lib/report.mjs').Result}
+ */
+function emptyResult(date, { services: _, out, rates, firehose, ...options }, chosen, skipped) {
+  const names = (rates) => rates.map((rate) => (rate ? count(rate) : 'flat out')).join(' · ') || 'none'
+  return {
+    date: date.toISOString().slice(0, 16).replace('T', ' '),
+    machine: {
+      commit: commit(),
+      machine: machine(),
+      'Node.js': process.versions.node,
+      Bun: chosen.some((name) => SERVICES[name].runtime === 'bun') ? bunVersion() : 'not used',
+      broker: process.env.MQTT_URL ? 'the broker of MQTT_URL' : findMosquitto() ? 'mosquitto' : 'aedes',
+      ClickHouse: '',
+    },
+    options: { ...options, rates: names(rates), firehose: names(firehose) },
+    common: {
+      'age of a batch': '1000 ms',
+      tables: 'examples/fleet/tables.sql, and a column for the number of the message',
+      async_insert: process.env.CLICKHOUSE_URL ? 'as CLICKHOUSE_URL has it' : 'off',
+      'limits of the flush buckets, s': FLUSH_BUCKETS.join(' '),
+    },
+    services: Object.fromEntries(
+      chosen.map((name) => [name, { title: SERVICES[name].title, configuration: SERVICES[name].configuration }]),
+    ),
+    skipped,
+    failed: {},
+    steps: [],
+  }
+}
+
+/** @typedef {NonNullable<ReturnType<typeof readOptions>>} Options */
 
 function readOptions() {
   const names = ['services', ...Object.keys(DEFAULTS)]

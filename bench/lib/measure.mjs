@@ -202,6 +202,8 @@ async function startService(scope, { service: kind, programs, qos, batchRows, fi
     MQTT_VERSION: from.mqttVersion,
     MQTT_QOS: String(firehose ? 0 : qos),
     CLICKHOUSE_URL: clickhouse.url,
+    CLICKHOUSE_USER: clickhouse.username ?? 'default',
+    CLICKHOUSE_PASSWORD: clickhouse.password ?? '',
     CLICKHOUSE_DATABASE: database,
     BATCH_ROWS: String(batchRows),
     FLUSH_BUCKETS: FLUSH_BUCKETS.join(','),
@@ -303,7 +305,9 @@ async function drained(rowsNow, sent) {
  * @returns {'' | 'broker' | 'service'}
  */
 function limitOf({ rate, sentRate, rowsPerSecond, firehose, processes }) {
-  if (rate > 0 && Math.min(sentRate, rowsPerSecond) >= KEPT * rate) return ''
+  // Flat out there is no rate to miss.
+  if (rate === 0) return ''
+  if (Math.min(sentRate, rowsPerSecond) >= KEPT * rate) return ''
   if (firehose) return 'service'
   return sentRate < KEPT * rate || processes.broker?.cpuPercent >= SATURATED_PERCENT ? 'broker' : 'service'
 }

@@ -4,7 +4,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { Pipeline } from '../../index.js'
 import { findBun } from '../../tools/servers/bun.mjs'
 
 /**
@@ -13,7 +12,7 @@ import { findBun } from '../../tools/servers/bun.mjs'
  * @property {'node' | 'bun'} [runtime] of a service in JavaScript
  * @property {string} [script] in bench/services
  * @property {'addon' | 'rust'} [needs] what is built for it
- * @property {boolean} [spool]
+ * @property {boolean} [spool] see `spoolRefusal`
  * @property {string[]} flush names of its flush histogram; the first one that is there
  * @property {Record<string, unknown>} configuration what is not the same for all, for the reader of a result
  * @property {() => string | undefined} [missing] why it cannot run here
@@ -43,7 +42,6 @@ export const SERVICES = {
     title: 'millrace with spool, Node.js',
     runtime: 'node',
     spool: true,
-    missing: noSpool,
     configuration: { spool: 'in a temporary directory' },
   },
   'millrace-bun-spool': {
@@ -51,7 +49,7 @@ export const SERVICES = {
     title: 'millrace with spool, Bun',
     runtime: 'bun',
     spool: true,
-    missing: () => noBun() ?? noSpool(),
+    missing: noBun,
     configuration: { spool: 'in a temporary directory' },
   },
   node: { ...JAVASCRIPT, title: 'mqtt.js, Node.js', runtime: 'node', configuration: libraries() },
@@ -95,11 +93,16 @@ function noBun() {
   return findBun() ? undefined : 'Bun is not installed: run npm install'
 }
 
-/** Asks the engine: a configuration is checked before anything opens. */
-function noSpool() {
+/**
+ * Asks the engine, once it is built: a configuration is checked before anything opens.
+ *
+ * @returns {Promise<string | undefined>} why it takes no spool
+ */
+export async function spoolRefusal() {
+  const { Pipeline } = await import('../../index.js')
   try {
     new Pipeline({
-      mqtt: { url: 'mqtt://localhost' },
+      mqtt: { url: 'mqtt://localhost', clientId: 'bench' },
       clickhouse: { url: 'http://localhost' },
       routes: [{ topic: 'a', table: 'a' }],
       spool: { dir: 'spool' },

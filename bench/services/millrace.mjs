@@ -4,6 +4,7 @@ import { Pipeline } from '../../index.js'
 import { serve } from './endpoint.mjs'
 
 const { MQTT_URL, MQTT_VERSION, MQTT_QOS, CLICKHOUSE_URL, CLICKHOUSE_DATABASE, BATCH_ROWS, SPOOL_DIR } = process.env
+const { CLICKHOUSE_USER = 'default', CLICKHOUSE_PASSWORD = '' } = process.env
 
 const log = (event, fields) => console.log(JSON.stringify({ event, ...fields }))
 
@@ -14,7 +15,12 @@ const pipeline = new Pipeline({
     protocolVersion: MQTT_VERSION === '4' ? 4 : 5,
     qos: MQTT_QOS === '0' ? 0 : 1,
   },
-  clickhouse: { url: CLICKHOUSE_URL, database: CLICKHOUSE_DATABASE },
+  clickhouse: {
+    url: CLICKHOUSE_URL,
+    username: CLICKHOUSE_USER,
+    password: CLICKHOUSE_PASSWORD,
+    database: CLICKHOUSE_DATABASE,
+  },
   routes: [{ topic: 'drivers/{driver_id}/position', table: 'positions' }],
   batch: { maxRows: Number(BATCH_ROWS), maxDelayMs: 1000 },
   ...(SPOOL_DIR && { spool: { dir: SPOOL_DIR } }),
