@@ -34,23 +34,15 @@ pub fn run(address: &str, options: &Options, stop: &AtomicBool) -> Result<()> {
     report(format_args!("{{\"event\":\"ready\",\"port\":{port}}}"))?;
     let Some(mut subscriber) = Subscriber::accept(&listener, stop)? else { return Ok(()) };
     report(format_args!("{{\"event\":\"subscribed\"}}"))?;
-    if options.wait {
-        // It goes on asking for answers meanwhile.
-        let waiting = AtomicBool::new(true);
-        let go = thread::scope(|scope| -> Result<bool> {
-            let newline = scope.spawn(|| {
-                let newline = wait_for_newline(stop);
-                waiting.store(false, Ordering::Relaxed);
-                newline
-            });
-            subscriber.attend(|| !waiting.load(Ordering::Relaxed))?;
-            newline.join().map_err(|_| "waiting for a newline failed".into())
-        })?;
-        if !go {
-            return Ok(());
-        }
+    if options.wait && !subscriber.wait_for_newline(stop)? {
+        return Ok(());
     }
+    send(&mut subscriber, options, stop)?;
+    subscriber.attend(|| stop.load(Ordering::Relaxed))
+}
 
+/// Sends until the time is over, all messages are sent, or `stop` is set.
+fn send(subscriber: &mut Subscriber, options: &Options, stop: &AtomicBool) -> Result<()> {
     let mut round = Round::new(options, subscriber.version);
     let mut pacer = Pacer::new(options.rate);
     let duration = options.duration.unwrap_or(Duration::MAX);
@@ -82,10 +74,7 @@ pub fn run(address: &str, options: &Options, stop: &AtomicBool) -> Result<()> {
     }
     let seconds = started.elapsed().as_secs_f64();
     let rate = sent as f64 / seconds.max(f64::MIN_POSITIVE);
-    report(format_args!(
-        "{{\"event\":\"done\",\"sent\":{sent},\"seconds\":{seconds:.3},\"rate\":{rate:.0}}}"
-    ))?;
-    subscriber.attend(|| stop.load(Ordering::Relaxed))
+    report(format_args!("{{\"event\":\"done\",\"sent\":{sent},\"seconds\":{seconds:.3},\"rate\":{rate:.0}}}"))
 }
 
 /// Messages side by side as the wire carries them.
@@ -183,6 +172,20 @@ impl Subscriber {
             version.is_some() || stop.load(Ordering::Relaxed)
         })?;
         Ok(version.map(|version| Self { version, ..subscriber }))
+    }
+
+    /// Its pings want answers while we wait; `false` when there is nothing to send after all.
+    fn wait_for_newline(&mut self, stop: &AtomicBool) -> Result<bool> {
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let newline = scope.spawn(|| {
+                let newline = wait_for_newline(stop);
+                is_over.store(true, Ordering::Relaxed);
+                newline
+            });
+            self.attend(|| is_over.load(Ordering::Relaxed))?;
+            newline.join().map_err(|_| "waiting for a newline failed".into())
+        })
     }
 
     /// Passes answers on until `is_over` or the subscriber is gone.
