@@ -28,20 +28,20 @@ export interface PipelineConfig {
 }
 
 export interface MqttConfig {
-  /** `mqtt://host:1883`; several are tried in order. (`mqtts://`, `ws://` and `wss://` are not available yet.) */
+  /** `mqtt://host:1883`, `mqtts://host:8883` (TLS), `ws://host:80/path` or `wss://host:443/path` (WebSocket); several are tried in order. */
   url: string | string[]
-  /** The name of the session. Absent: random, and the session ends with the connection. */
+  /** The name of the session. With several `connections` each adds its number: `<clientId>-1` and so on. Absent: random, and the session ends with the connection. */
   clientId?: string
   username?: string
   /** Needs a `username`. */
   password?: string
   /** 4 is MQTT 3.1.1, 5 is MQTT 5. @default 5 */
   protocolVersion?: 4 | 5
-  /** The quality of service asked for. (2 is not available yet.) @default 1 */
+  /** The quality of service asked for. At 2 a message is a row once, as long as this process and the session live. @default 1 */
   qos?: 0 | 1 | 2
   /** Subscribe as `$share/<group>/<filter>`: the broker spreads the messages over the members of the group. */
   sharedGroup?: string
-  /** Parallel connections, each its own thread; more than 1 needs `sharedGroup`. (Only 1 is available yet.) @default 1 */
+  /** Parallel connections, each its own thread; more than 1 needs `sharedGroup`. @default 1 */
   connections?: number
   /** How long the broker keeps the session without a connection, in seconds. @default 86400 with a `clientId`, else 0 */
   sessionExpirySeconds?: number
@@ -64,18 +64,17 @@ export interface MqttConfig {
     /** @default 30000 */
     maxMs?: number
   }
-  /** Not available yet: `CONFIG_INVALID`. */
-  tls?: {
-    ca?: string | Buffer
-    cert?: string | Buffer
-    key?: string | Buffer
+  /** For `mqtts://` and `wss://`. */
+  tls?: TlsConfig & {
+    /** What the broker's certificate must be valid for. @default the host of the URL */
     serverName?: string
+    /** Takes any certificate: whoever is on the way can read and change everything. Warns, `TLS_INSECURE`. @default false */
     insecure?: boolean
   }
 }
 
 export interface ClickHouseConfig {
-  /** `http://host:8123`; several share the load, one that cannot be reached is passed over. (`https://` is not available yet.) */
+  /** `http://host:8123` or `https://host:8443`; several share the load, one that cannot be reached is passed over. */
   url: string | string[]
   /** @default 'default' */
   database?: string
@@ -99,8 +98,18 @@ export interface ClickHouseConfig {
     /** @default 30000 */
     maxMs?: number
   }
-  /** Not available yet: `CONFIG_INVALID`. */
-  tls?: { ca?: string | Buffer; cert?: string | Buffer; key?: string | Buffer }
+  /** For `https://`. */
+  tls?: TlsConfig
+}
+
+/** Each in PEM: a Buffer, a text (one with `-----BEGIN ` in it), or the path of a file, which `start()` reads. */
+export interface TlsConfig {
+  /** The authorities to trust, instead of the system's. @default the system's */
+  ca?: string | Buffer
+  /** The client certificate, with those between it and its authority behind it. Needs `key`. */
+  cert?: string | Buffer
+  /** The private key of `cert`, not encrypted. */
+  key?: string | Buffer
 }
 
 export interface Route {
@@ -266,7 +275,8 @@ export interface Metrics {
   inserts: { succeeded: number; retried: number; failed: number; inFlight: number }
   /** Since the start. `insert`: one confirmed INSERT; `endToEnd`: received by us to confirmed by ClickHouse, per message. */
   latencyMs: { insert: Quantiles; endToEnd: Quantiles }
-  mqtt: { connected: number; connections: number; reconnects: number; unacknowledged: number }
+  /** Over all connections. `writes` counts those to their sockets: acknowledgements leave many at a time. */
+  mqtt: { connected: number; connections: number; reconnects: number; unacknowledged: number; writes: number }
   spool: { bytes: number; segments: number; oldestMs: number } | null
   /** What the buffers hold now. */
   memoryBytes: number

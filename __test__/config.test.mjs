@@ -46,7 +46,7 @@ const WRONG = {
       [],
       {},
     ].map((url) => mqttBut({ url })),
-    ...['mqtt://localhost:0', 'mqtt://localhost:65536', 'mqtt://localhost:x', 'mqtt://localhost/path'].map((url) =>
+    ...['mqtt://localhost:0', 'mqtt://localhost:65536', 'mqtt://localhost:x', 'mqtt://localhost/path', 'ws://a/#b'].map((url) =>
       mqttBut({ url }),
     ),
     mqttBut({ url: 'mqtt://user:password@localhost' }),
@@ -58,7 +58,7 @@ const WRONG = {
   'mqtt.protocolVersion': [3, 6, 4.5, '5', null, true].map((protocolVersion) => mqttBut({ protocolVersion })),
   'mqtt.qos': [-1, 3, 0.5, '1', NaN].map((qos) => mqttBut({ qos })),
   'mqtt.sharedGroup': ['', 'a/b', 'a+', '#', 3].map((sharedGroup) => mqttBut({ sharedGroup })),
-  'mqtt.connections': [0, -1, 1.5, '2'].map((connections) => mqttBut({ connections })),
+  'mqtt.connections': [0, -1, 1.5, '2', 2].map((connections) => mqttBut({ connections })),
   'mqtt.sessionExpirySeconds': [
     ...[-1, 1.5, 2 ** 32, '60'].map((sessionExpirySeconds) => mqttBut({ clientId: 'c', sessionExpirySeconds })),
     mqttBut({ sessionExpirySeconds: 60 }),
@@ -75,8 +75,13 @@ const WRONG = {
   'mqtt.reconnect.minMs': [mqttBut({ reconnect: { minMs: -1 } }), mqttBut({ reconnect: { minMs: 0.5 } })],
   'mqtt.reconnect.maxMs': [mqttBut({ reconnect: { maxMs: '1' } }), mqttBut({ reconnect: { minMs: 100, maxMs: 99 } })],
   'mqtt.reconnect.max': [mqttBut({ reconnect: { max: 5 } })],
+  'mqtt.tls': [mqttBut({ tls: {} }), mqttBut({ url: ['mqtt://one', 'ws://two'], tls: { insecure: true } })],
+  'mqtt.tls.insecure': ['yes', 1, null].map((insecure) => mqttBut({ url: 'wss://one', tls: { insecure } })),
+  'mqtt.tls.serverName': ['', 'a b', 5].map((serverName) => mqttBut({ url: 'mqtts://one', tls: { serverName } })),
   'mqtt.ulr': [mqttBut({ ulr: 'mqtt://localhost' })],
   clickhouse: [{ mqtt, routes }, but({ clickhouse: 'http://localhost' })],
+  'clickhouse.tls': [clickhouseBut({ tls: {} })],
+  'clickhouse.tls.insecure': [clickhouseBut({ url: 'https://one', tls: { insecure: true } })],
   'clickhouse.url': [
     but({ clickhouse: {} }),
     ...[null, 8123, '', 'localhost:8123', 'mqtt://localhost', 'http://', []].map((url) => clickhouseBut({ url })),

@@ -123,7 +123,7 @@ impl Engine {
                 self.session.receive(&read[taken..], now.instant).expect("well-formed packets")
             {
                 taken += bytes;
-                let Event::Message { publish, sequence } = event else { continue };
+                let Event::Message { publish, sequence, .. } = event else { continue };
                 if stage == Stage::Frame {
                     black_box((publish.topic, publish.payload));
                 } else {

@@ -1,7 +1,7 @@
 // npm test: everything that a change must pass, in order, and a summary.
 //
 //   npm test                  all of it
-//   npm test -- node types    some of it: rust, types, node, bun
+//   npm test -- node types    some of it: rust, deny, types, node, bun
 //
 // When a build fails nothing after it can be trusted, and the rest is not run; when a check fails the others are run
 // nevertheless.
@@ -23,7 +23,7 @@ import { setup } from './setup.mjs'
  */
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const GROUPS = ['rust', 'types', 'node', 'bun']
+const GROUPS = ['rust', 'deny', 'types', 'node', 'bun']
 
 // Tests carry time limits of their own. These are for what hangs outside of them: in Node.js the limit is one for a
 // whole file as well, and Bun kills the servers of a file together with a test that exceeds it.
@@ -37,6 +37,7 @@ const STEPS = [
     groups: ['rust'],
     command: () => ['cargo', 'clippy', '--workspace', '--all-targets', ...forHost(), '--', '-D', 'warnings'],
   },
+  { name: 'dependencies', groups: ['rust', 'deny'], command: () => [process.execPath, join(ROOT, 'scripts', 'deny.mjs')] },
   {
     name: 'servers',
     groups: ['rust', 'node', 'bun'],

@@ -3,14 +3,18 @@
 //! The façade hands over one JSON text. [`Config::parse`] walks it with [`options::Options`], which knows the
 //! path of each option and refuses what nobody asked for; no I/O happens here.
 
+mod broker_url;
 mod options;
 mod source;
+mod tls;
 
 use std::time::Duration;
 
 use crate::decode::{Path, Root};
 use crate::error::{Error, Result};
 use crate::mqtt::topic::TopicFilter;
+use crate::tls::Tls;
+pub use broker_url::{BrokerUrl, Transport};
 use options::Options;
 pub use source::ReplaySource;
 
@@ -40,23 +44,6 @@ pub enum AckAfter {
     Insert,
 }
 
-/// Where a broker listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerUrl {
-    pub host: String,
-    pub port: u16,
-}
-
-impl std::fmt::Display for BrokerUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "mqtt://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "mqtt://{}:{}", self.host, self.port)
-        }
-    }
-}
-
 #[derive(Debug, Clone)]
 pub struct Mqtt {
     pub urls: Vec<BrokerUrl>,
@@ -67,6 +54,7 @@ pub struct Mqtt {
     pub version: ProtocolVersion,
     pub qos: u8,
     pub shared_group: Option<String>,
+    pub connections: usize,
     pub session_expiry_seconds: u32,
     pub keep_alive: Duration,
     pub receive_maximum: u16,
@@ -76,12 +64,26 @@ pub struct Mqtt {
     pub ack_after: AckAfter,
     pub skip_retained: bool,
     pub reconnect: Backoff,
+    pub tls: Tls,
 }
 
 impl Mqtt {
     /// Whether the broker keeps the subscriptions and undelivered messages when the connection ends.
     pub fn is_persistent(&self) -> bool {
         self.client_id.is_some() && self.session_expiry_seconds > 0
+    }
+
+    /// What a connection, counted from 0, calls itself. `None`: a random name.
+    pub fn client_id_of(&self, connection: usize) -> Option<String> {
+        let client_id = self.client_id.as_ref()?;
+        Some(match self.connections {
+            1 => client_id.clone(),
+            _ => format!("{client_id}-{}", connection + 1),
+        })
+    }
+
+    pub fn is_encrypted(&self) -> bool {
+        self.urls.iter().any(|url| url.transport.is_encrypted())
     }
 }
 
@@ -110,6 +112,7 @@ pub struct ClickHouse {
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
     pub retry: Backoff,
+    pub tls: Tls,
 }
 
 #[derive(Debug, Clone)]
@@ -238,7 +241,7 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
     let mut urls = Vec::new();
     for (path, url) in o.strings("url")? {
-        urls.push(broker_url(&path, &url)?);
+        urls.push(BrokerUrl::parse(&path, &url)?);
     }
     let client_id = o.string("clientId")?;
     if client_id.as_deref() == Some("") {
@@ -252,10 +255,12 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
     if password.is_some() && username.is_none() {
         return Err(o.wrong("password", "needs a username"));
     }
-    // MQTT 5, 1.5.4: a string has at most 65,535 bytes.
-    for (name, text) in [("clientId", &client_id), ("username", &username), ("password", &password)] {
-        if text.as_ref().is_some_and(|text| text.len() > 65535) {
-            return Err(o.wrong(name, "must not have more than 65535 bytes"));
+    // MQTT 5, 1.5.4: a string has at most 65,535 bytes. Several connections add a number, up to -1024, to the client id.
+    for (name, text, most) in
+        [("clientId", &client_id, 65530), ("username", &username, 65535), ("password", &password, 65535)]
+    {
+        if text.as_ref().is_some_and(|text| text.len() > most) {
+            return Err(o.wrong(name, format!("must not have more than {most} bytes")));
         }
     }
     let version = match o.integer("protocolVersion", 4, 5)? {
@@ -263,15 +268,15 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
         _ => ProtocolVersion::V5,
     };
     let qos = o.integer("qos", 0, 2)?.unwrap_or(1) as u8;
-    if qos == 2 {
-        return Err(o.wrong("qos", "2 is not available yet: use 1"));
-    }
     let shared_group = o.string("sharedGroup")?;
     if shared_group.as_ref().is_some_and(|g| g.is_empty() || g.len() > 1024 || g.contains(['/', '+', '#'])) {
         return Err(o.wrong("sharedGroup", "must be a name of at most 1024 bytes without '/', '+' and '#'"));
     }
-    if o.integer("connections", 1, 1024)?.unwrap_or(1) > 1 {
-        return Err(o.wrong("connections", "more than 1 is not available yet"));
+    let connections = o.integer("connections", 1, 1024)?.unwrap_or(1) as usize;
+    if connections > 1 && shared_group.is_none() {
+        return Err(
+            o.wrong("connections", "more than 1 needs a sharedGroup: else each would get every message")
+        );
     }
     let expiry = o.integer("sessionExpirySeconds", 0, u32::MAX as u64)?;
     if client_id.is_none() && expiry.is_some_and(|s| s > 0) {
@@ -292,9 +297,8 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
     };
     let skip_retained = o.choice("retained", &["accept", "skip"])? == Some("skip");
     let reconnect = backoff(o.section("reconnect")?)?;
-    if let Some(tls) = o.section("tls")? {
-        return Err(tls.not_yet());
-    }
+    let is_encrypted = urls.iter().any(|url| url.transport.is_encrypted());
+    let tls = tls::tls(o.section("tls")?, "mqtt.tls", is_encrypted, true)?;
     o.finish()?;
     Ok(Mqtt {
         session_expiry_seconds: expiry.unwrap_or(if client_id.is_some() { 86400 } else { 0 }) as u32,
@@ -305,6 +309,7 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
         version,
         qos,
         shared_group,
+        connections,
         keep_alive: Duration::from_secs(keep_alive),
         receive_maximum,
         max_packet_bytes,
@@ -312,46 +317,8 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
         ack_after,
         skip_retained,
         reconnect,
+        tls,
     })
-}
-
-fn broker_url(path: &str, url: &str) -> Result<BrokerUrl> {
-    let wrong = |message: &str| Error::config(path, format!("{message}, not {url:?}"));
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(wrong("must be like mqtt://host:1883"));
-    };
-    match scheme {
-        "mqtt" => {}
-        "mqtts" | "ws" | "wss" => return Err(wrong("only mqtt:// is available yet")),
-        _ => return Err(wrong("must begin with mqtt://")),
-    }
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    if authority.contains(['/', '?', '#']) {
-        return Err(wrong("must end after the port"));
-    }
-    if authority.contains('@') {
-        return Err(wrong("must not hold a password: use username and password"));
-    }
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(v6) => {
-            let (host, after) = v6.split_once(']').ok_or_else(|| wrong("must close its '['"))?;
-            (host, after.strip_prefix(':'))
-        }
-        None => match authority.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        },
-    };
-    let port = match port {
-        Some(port) => {
-            port.parse().ok().filter(|&p| p > 0).ok_or_else(|| wrong("must have a port from 1 to 65535"))?
-        }
-        None => 1883,
-    };
-    if host.is_empty() {
-        return Err(wrong("must name a host"));
-    }
-    Ok(BrokerUrl { host: host.into(), port })
 }
 
 fn clickhouse(mut o: Options<'_>) -> Result<ClickHouse> {
@@ -359,9 +326,8 @@ fn clickhouse(mut o: Options<'_>) -> Result<ClickHouse> {
     for (path, url) in o.strings("url")? {
         let wrong = |message: &str| Error::config(&path, format!("{message}, not {url:?}"));
         let rest = match url.split_once("://") {
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => return Err(wrong("only http:// is available yet")),
-            _ => return Err(wrong("must be like http://host:8123")),
+            Some(("http" | "https", rest)) => rest,
+            _ => return Err(wrong("must be like http://host:8123 or https://host:8443")),
         };
         if rest.contains('@') {
             return Err(wrong("must not hold a password: use username and password"));
@@ -401,9 +367,8 @@ fn clickhouse(mut o: Options<'_>) -> Result<ClickHouse> {
     let connect_timeout = o.integer("connectTimeoutMs", 1, DAY_MS)?.unwrap_or(5000);
     let request_timeout = o.integer("requestTimeoutMs", 1, DAY_MS)?.unwrap_or(30000);
     let retry = backoff(o.section("retry")?)?;
-    if let Some(tls) = o.section("tls")? {
-        return Err(tls.not_yet());
-    }
+    let is_encrypted = urls.iter().any(|url| url.starts_with("https://"));
+    let tls = tls::tls(o.section("tls")?, "clickhouse.tls", is_encrypted, false)?;
     o.finish()?;
     Ok(ClickHouse {
         urls,
@@ -416,6 +381,7 @@ fn clickhouse(mut o: Options<'_>) -> Result<ClickHouse> {
         connect_timeout: Duration::from_millis(connect_timeout),
         request_timeout: Duration::from_millis(request_timeout),
         retry,
+        tls,
     })
 }
 

@@ -64,7 +64,8 @@ pub async fn prepare(shared: &Shared) -> Result<Prepared> {
             (Some(table), _) => {
                 inspector.execute(&writer::create_sql(table)).await?;
                 inspector.check("deadLetters.table", table, writer::column_names()).await?;
-                Store::Table { name: table.clone(), servers: Servers::new(clients(clickhouse), &clickhouse.urls, 0) }
+                let servers = Servers::new(clients(clickhouse)?, &clickhouse.urls, 0);
+                Store::Table { name: table.clone(), servers }
             }
             (None, Some(dir)) => {
                 let dir = PathBuf::from(dir);
@@ -84,7 +85,7 @@ pub async fn prepare(shared: &Shared) -> Result<Prepared> {
 
 /// The first server that answers.
 pub async fn inspect(clickhouse: &crate::config::ClickHouse) -> Result<Inspector> {
-    let all = clients(clickhouse);
+    let all = clients(clickhouse)?;
     let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;
     tokio::time::timeout(within, Inspector::connect(&all, &clickhouse.urls, &clickhouse.database))
         .await
@@ -118,9 +119,9 @@ impl Downstream {
             let (plans, batches) = (plans.clone(), batches.clone());
             let (letters, tokens) = (letter_sender.clone(), tokens.clone());
             let own = shared.clone();
+            let clickhouse = &shared.config.clickhouse;
+            let servers = Servers::new(clients(clickhouse)?, &clickhouse.urls, i);
             workers.push(spawn(shared, "insert", async move || {
-                let config = &own.config.clickhouse;
-                let servers = Servers::new(clients(config), &config.urls, i);
                 Worker { shared: own, plans, servers, batches, letters, tokens }.run().await;
             })?);
         }

@@ -10,7 +10,7 @@
 //! What one read brought is booked once, by [`Intake::book`].
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Sender, TrySendError};
 
@@ -34,7 +34,8 @@ pub struct Now {
 
 impl Now {
     pub fn read() -> Now {
-        Now { instant: Instant::now(), system: SystemTime::now() }
+        // The runtime's clock, which a test can hold.
+        Now { instant: tokio::time::Instant::now().into_std(), system: SystemTime::now() }
     }
 }
 
@@ -80,6 +81,9 @@ struct Tally {
 /// ClickHouse squashes the blocks of one INSERT up to 1,048,449 rows: beyond it an INSERT is not atomic. A batch that may
 /// not take one message more, whatever it brings, is full.
 const MOST_ROWS: usize = 1_048_449 - decode::MOST_ROWS;
+
+/// How soon a batch that found no room is tried again, where other connections may have taken it.
+const AGAIN: Duration = Duration::from_millis(20);
 
 impl Intake {
     pub fn new(
@@ -364,7 +368,11 @@ impl Intake {
                 (lane.columns, lane.messages) = (columns, messages);
                 lane.due = false;
             }
-            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => lane.batch = Some(batch),
+            // Another connection was quicker.
+            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
+                lane.batch = Some(batch);
+                lane.due = true;
+            }
         }
     }
 
@@ -373,12 +381,14 @@ impl Intake {
         self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).any(|batch| batch.rows() >= MOST_ROWS)
     }
 
-    /// When [`Intake::seal_due`] has something to do. What waits for the sinks is not of time but of their word.
+    /// When [`Intake::seal_due`] has something to do. What waits for the sinks waits for their word, not for a time; but
+    /// with several connections, what they work on may all be of others.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let delay = self.shared.config.batch.delay;
         let due =
             self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(|batch| batch.opened_at + delay);
-        due.filter(|at| *at > now).min()
+        let again = (self.shared.config.mqtt.connections > 1 && self.is_sealing()).then(|| now + AGAIN);
+        due.filter(|at| *at > now).chain(again).min()
     }
 
     /// What the open batches hold.
@@ -441,4 +451,43 @@ fn warn_of_cut(shared: &Shared, table: &str, columns: Vec<&str>) {
 
 fn is_large(batch: &Batch, limits: &crate::config::Limits) -> bool {
     batch.rows() >= limits.rows.min(MOST_ROWS) || batch.column_bytes() >= limits.bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::sink::tables::Table;
+
+    #[test]
+    fn a_batch_finds_the_room_that_only_another_connection_hears_of() {
+        let config = r#"{
+            "mqtt": { "url": "mqtt://x", "sharedGroup": "g", "connections": 2 },
+            "clickhouse": { "url": "http://x" },
+            "routes": [{ "topic": "t", "table": "t" }]
+        }"#;
+        let shared = Arc::new(Shared::new(Config::parse(config).unwrap(), Box::new(|_| {})));
+        let table = Table::of(&[("seq", "UInt32", None)]);
+        let now = Now::read();
+        let plans = Arc::new(Plans::new(&shared.config.routes, vec![table], now.instant).unwrap());
+        let (batch_sender, batches) = crossbeam_channel::bounded(1);
+        let (letters, _) = crossbeam_channel::unbounded();
+        let [mut one, mut other] = [0, 1].map(|connection| {
+            Intake::new(shared.clone(), connection, plans.clone(), batch_sender.clone(), letters.clone())
+        });
+        for intake in [&mut one, &mut other] {
+            let properties = Properties::NONE;
+            let (topic, payload) = (&b"t"[..], &br#"{"seq":1}"#[..]);
+            let publish =
+                Publish { topic, payload, qos: 0, retain: false, duplicate: false, packet_id: 0, properties };
+            intake.accept(&publish, None, now, "c");
+            intake.seal_all();
+        }
+        assert_eq!((one.is_sealing(), other.is_sealing()), (false, true));
+        let again = other.deadline(now.instant).unwrap();
+        assert!(again <= now.instant + AGAIN);
+        assert_eq!(batches.try_recv().unwrap().connection, 0);
+        other.seal_due(again);
+        assert_eq!(batches.try_recv().unwrap().connection, 1);
+    }
 }

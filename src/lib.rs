@@ -41,3 +41,4 @@ pub mod replay;
 pub mod shared;
 pub mod sink;
 pub mod threads;
+pub mod tls;

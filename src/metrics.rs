@@ -28,6 +28,7 @@ pub struct Recorder {
     pub connections: u64,
     pub reconnects: AtomicU64,
     pub unacknowledged: AtomicU64,
+    pub mqtt_writes: AtomicU64,
     /// By table, in the order of their first route.
     tables: Vec<(String, Table)>,
 }
@@ -97,6 +98,7 @@ pub struct Mqtt {
     pub connections: u64,
     pub reconnects: u64,
     pub unacknowledged: u64,
+    pub writes: u64,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -131,6 +133,7 @@ impl Recorder {
             connections,
             reconnects: AtomicU64::new(0),
             unacknowledged: AtomicU64::new(0),
+            mqtt_writes: AtomicU64::new(0),
             tables: named,
         }
     }
@@ -176,6 +179,7 @@ impl Recorder {
                 connections: self.connections,
                 reconnects: get(&self.reconnects),
                 unacknowledged: get(&self.unacknowledged),
+                writes: get(&self.mqtt_writes),
             },
             spool: None,
             memory_bytes: memory_bytes as u64,
@@ -272,6 +276,12 @@ impl Metrics {
             "mqtt_unacknowledged",
             "Messages the broker waits for us to acknowledge.",
             &one(self.mqtt.unacknowledged),
+        );
+        metric(
+            "counter",
+            "mqtt_writes_total",
+            "Writes to the sockets of the connections.",
+            &one(self.mqtt.writes),
         );
         metric("gauge", "memory_bytes", "Bytes that the buffers hold.", &one(self.memory_bytes));
         metric(

@@ -26,6 +26,7 @@ use crate::metrics::{Metrics, Rates};
 use crate::mqtt::connection::{Command, Connection};
 use crate::mqtt::session::Session;
 use crate::mqtt::{is_ambiguous, subscriptions};
+use crate::plans::Plans;
 use crate::shared::Shared;
 use crate::sink::tokens::Tokens;
 use crate::threads::{run_on, runtime, spawn, thread};
@@ -136,7 +137,6 @@ impl Pipeline {
 
     fn launch(self: &Arc<Self>) -> Result<Threads> {
         let shared = &self.shared;
-        let mqtt = &shared.config.mqtt;
         if is_ambiguous(&shared.config) {
             shared.warn(
                 "FILTERS_OVERLAP",
@@ -144,6 +144,7 @@ impl Pipeline {
                  which doubles its rows; with MQTT 5 the copies are recognised",
             );
         }
+        open_tls(shared)?;
         let Prepared { plans, store } = run_on(runtime()?, async {
             tokio::select! {
                 biased;
@@ -152,35 +153,52 @@ impl Pipeline {
             }
         })?;
 
-        let (command_sender, commands) = mpsc::unbounded_channel();
-        shared.set_connections(vec![command_sender]);
+        let (senders, commands): (Vec<_>, Vec<_>) =
+            (0..shared.config.mqtt.connections).map(|_| mpsc::unbounded_channel()).unzip();
+        shared.set_connections(senders);
         let tokens = Tokens::Drawn(format!("{}-{:016x}", shared.config.name, random_bits()));
-        let (downstream, Outlets { batches, letters }) =
-            Downstream::start(shared, plans.clone(), store, tokens)?;
-
-        let (ready_sender, ready) = crossbeam_channel::bounded(1);
-        let client_id =
-            mqtt.client_id.clone().unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4));
-        let filters =
-            subscriptions(&shared.config).into_iter().map(|subscription| subscription.filter).collect();
-        let session = Session::new(mqtt, client_id, filters, Instant::now());
-        let intake = Intake::new(shared.clone(), 0, plans, batches, letters);
-        let connection = Connection::new(shared.clone(), session, intake, commands, ready_sender);
-        let connections = vec![spawn(shared, "mqtt", async move || connection.run().await)?];
-
+        let (downstream, outlets) = Downstream::start(shared, plans.clone(), store, tokens)?;
         let (reporting, until) = crossbeam_channel::bounded(0);
         let reporter = self.spawn_reporter(until)?;
-        let threads = Threads { connections, downstream, reporter, reporting };
-
-        // The connection's thread holds the sender: that it is gone means that the thread has ended.
-        match ready.recv().unwrap_or_else(|_| Err(aborted())) {
+        let mut threads = Threads { connections: Vec::new(), downstream, reporter, reporting };
+        match self.connect(plans, outlets, commands, &mut threads.connections) {
             Ok(()) => Ok(threads),
             Err(error) => {
-                self.shared.cancel();
+                shared.cancel();
                 threads.join();
                 Err(error)
             }
         }
+    }
+
+    /// Starts the connections, and returns when every subscription of each is granted.
+    fn connect(
+        &self,
+        plans: Arc<Plans>,
+        outlets: Outlets,
+        commands: Vec<mpsc::UnboundedReceiver<Command>>,
+        threads: &mut Vec<JoinHandle<()>>,
+    ) -> Result<()> {
+        let shared = &self.shared;
+        let mqtt = &shared.config.mqtt;
+        let Outlets { batches, letters } = outlets;
+        let (ready_sender, ready) = crossbeam_channel::bounded(mqtt.connections);
+        let filters: Vec<_> =
+            subscriptions(&shared.config).into_iter().map(|subscription| subscription.filter).collect();
+        for (at, commands) in commands.into_iter().enumerate() {
+            let client_id =
+                mqtt.client_id_of(at).unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4));
+            let session = Session::new(mqtt, client_id, filters.clone(), Instant::now());
+            let intake = Intake::new(shared.clone(), at, plans.clone(), batches.clone(), letters.clone());
+            let connection = Connection::new(shared.clone(), session, intake, commands, ready_sender.clone());
+            threads.push(spawn(shared, "mqtt", async move || connection.run().await)?);
+        }
+        drop(ready_sender);
+        for _ in 0..mqtt.connections {
+            // The threads hold the senders: if none is left, they have ended.
+            ready.recv().unwrap_or_else(|_| Err(aborted()))?;
+        }
+        Ok(())
     }
 
     fn spawn_reporter(self: &Arc<Self>, until: Receiver<()>) -> Result<JoinHandle<()>> {
@@ -343,6 +361,22 @@ impl Threads {
     fn join(self) {
         self.finish(|| {});
     }
+}
+
+/// Reads the certificates for the broker before anything else is done; those for ClickHouse are read with its clients.
+fn open_tls(shared: &Shared) -> Result<()> {
+    let mqtt = &shared.config.mqtt;
+    if mqtt.is_encrypted() {
+        mqtt.tls.client()?;
+        if mqtt.tls.insecure {
+            shared.warn(
+                "TLS_INSECURE",
+                "mqtt.tls.insecure takes any certificate: whoever is on the way to the broker can read and change \
+                 everything, the password included",
+            );
+        }
+    }
+    Ok(())
 }
 
 fn aborted() -> Error {

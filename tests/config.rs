@@ -9,14 +9,14 @@ fn full() -> Value {
     json!({
         "name": "fleet",
         "mqtt": {
-            "url": ["mqtt://one", "mqtt://[::1]:1884/"],
+            "url": ["mqtt://one", "mqtts://[::1]:1884/", "wss://two/mqtt?a=b"],
             "clientId": "fleet-1",
             "username": "user",
             "password": "secret",
             "protocolVersion": 4,
             "qos": 0,
             "sharedGroup": "group",
-            "connections": 1,
+            "connections": 4,
             "sessionExpirySeconds": 60,
             "keepAliveSeconds": 10,
             "receiveMaximum": 20,
@@ -25,9 +25,10 @@ fn full() -> Value {
             "ackAfter": "receive",
             "retained": "skip",
             "reconnect": { "minMs": 10, "maxMs": 20 },
+            "tls": { "ca": "ca.pem", "cert": "c.pem", "key": "k.pem", "serverName": "one", "insecure": false },
         },
         "clickhouse": {
-            "url": "http://one:8123",
+            "url": ["http://one:8123", "https://two:8443"],
             "database": "fleet",
             "username": "user",
             "password": "secret",
@@ -37,6 +38,7 @@ fn full() -> Value {
             "connectTimeoutMs": 100,
             "requestTimeoutMs": 200,
             "retry": { "minMs": 10, "maxMs": 20 },
+            "tls": { "ca": "ca.pem", "cert": "c.pem", "key": "k.pem" },
         },
         "routes": [{
             "topic": "drivers/{driver_id}/position",
@@ -102,6 +104,7 @@ enum Takes {
     Choice,
     /// A text or a list of texts.
     Texts,
+    Flag,
     Integer(u64, u64),
     Section,
     List,
@@ -110,7 +113,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 51] = [
+const OPTIONS: [(&str, Takes); 61] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -118,9 +121,9 @@ const OPTIONS: [(&str, Takes); 51] = [
     ("/mqtt/username", Text),
     ("/mqtt/password", Text),
     ("/mqtt/protocolVersion", Integer(4, 5)),
-    ("/mqtt/qos", Integer(0, 1)),
+    ("/mqtt/qos", Integer(0, 2)),
     ("/mqtt/sharedGroup", Text),
-    ("/mqtt/connections", Integer(1, 1)),
+    ("/mqtt/connections", Integer(1, 1024)),
     ("/mqtt/sessionExpirySeconds", Integer(0, u32::MAX as u64)),
     ("/mqtt/keepAliveSeconds", Integer(1, 65535)),
     ("/mqtt/receiveMaximum", Integer(1, 65535)),
@@ -131,6 +134,12 @@ const OPTIONS: [(&str, Takes); 51] = [
     ("/mqtt/reconnect", Section),
     ("/mqtt/reconnect/minMs", Integer(1, 20)),
     ("/mqtt/reconnect/maxMs", Integer(10, DAY_MS)),
+    ("/mqtt/tls", Section),
+    ("/mqtt/tls/ca", Text),
+    ("/mqtt/tls/cert", Text),
+    ("/mqtt/tls/key", Text),
+    ("/mqtt/tls/serverName", Text),
+    ("/mqtt/tls/insecure", Flag),
     ("/clickhouse", Section),
     ("/clickhouse/url", Texts),
     ("/clickhouse/database", Text),
@@ -144,6 +153,10 @@ const OPTIONS: [(&str, Takes); 51] = [
     ("/clickhouse/retry", Section),
     ("/clickhouse/retry/minMs", Integer(1, 20)),
     ("/clickhouse/retry/maxMs", Integer(10, DAY_MS)),
+    ("/clickhouse/tls", Section),
+    ("/clickhouse/tls/ca", Text),
+    ("/clickhouse/tls/cert", Text),
+    ("/clickhouse/tls/key", Text),
     ("/routes", List),
     ("/routes/0", Section),
     ("/routes/0/topic", Text),
@@ -178,6 +191,7 @@ fn an_option_of_the_wrong_kind_is_told() {
                 Text => value.is_string(),
                 Section => value.is_object(),
                 Texts | List => value.is_string() || value.is_array(),
+                Flag => value.is_boolean(),
                 Choice | Integer(..) => false,
             };
             if !fits {
@@ -283,6 +297,11 @@ fn options_that_contradict_each_other_are_told() {
     check_wrong(&without("/mqtt/clientId", full()), "mqtt.sessionExpirySeconds");
     check_wrong(&with("/deadLetters/dir", json!("letters")), "deadLetters.dir");
     check_wrong(&with("/mqtt/reconnect/minMs", json!(21)), "mqtt.reconnect.maxMs");
+    for (section, url) in [("mqtt", "ws://one"), ("clickhouse", "http://one")] {
+        check_wrong(&without(&format!("/{section}/tls/key"), full()), &format!("{section}.tls.key"));
+        check_wrong(&without(&format!("/{section}/tls/cert"), full()), &format!("{section}.tls.cert"));
+        check_wrong(&with(&format!("/{section}/url"), json!(url)), &format!("{section}.tls"));
+    }
     for required in [
         "/mqtt",
         "/mqtt/url",
@@ -302,8 +321,10 @@ fn an_unknown_option_is_told() {
         "",
         "/mqtt",
         "/mqtt/reconnect",
+        "/mqtt/tls",
         "/clickhouse",
         "/clickhouse/retry",
+        "/clickhouse/tls",
         "/routes/0",
         "/routes/0/columns/at",
         "/routes/0/columns/driver",

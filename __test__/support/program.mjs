@@ -5,10 +5,16 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { waitFor } from '../../tools/servers/index.mjs'
 
-/** Starts `programs/<name>` with `config` as its argument. It is killed when the test ends, if it has not ended. */
-export function startProgram(t, name, config) {
+/**
+ * Starts `programs/<name>` with `config` as its argument, and `env` beside our environment. It is killed when the test
+ * ends, if it has not ended.
+ */
+export function startProgram(t, name, config, env = {}) {
   const file = fileURLToPath(new URL(`programs/${name}`, import.meta.url))
-  const child = spawn(process.execPath, [file, JSON.stringify(config)], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [file, JSON.stringify(config)], {
+    env: { ...process.env, ...env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  })
   const lines = []
   const errors = []
   createInterface({ input: child.stdout }).on('line', (line) => lines.push(line))
@@ -24,6 +30,7 @@ export function startProgram(t, name, config) {
     errors,
     running: () => end === undefined,
     kill: () => child.kill('SIGKILL'),
+    signal: (name) => child.kill(name),
     say: (line) => child.stdin.write(`${line}\n`),
     line: async (text) => {
       await waitFor(() => lines.includes(text) || end, { timeoutMs: 30_000, message: () => `'${text}': ${told()}` })

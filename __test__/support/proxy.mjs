@@ -1,8 +1,9 @@
-// A TCP proxy before ClickHouse, to play what networks do, and to count what is asked: answers that are lost, connections
-// that end halfway.
+// TCP proxies, to play what networks do. The one before ClickHouse loses answers and counts what is asked; the one before
+// a broker knows all other ways in which a connection can be bad.
 
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 /** Forwards connections to `port` of this machine; ends when the test ends. */
 export async function startProxy(t, port) {
@@ -39,8 +40,13 @@ class Proxy {
     this.#toLose = count
   }
 
-  close() {
+  /** Ends all connections, whatever is on its way. */
+  cut() {
     for (const socket of this.#sockets) socket.destroy()
+  }
+
+  close() {
+    this.cut()
     this.#server.close()
   }
 
@@ -71,5 +77,138 @@ class Proxy {
         client.write(data)
       }
     })
+  }
+}
+
+/**
+ * A network before a broker, with faults to be had; ends when the test ends. Faults last until `mend()`, and concern the
+ * connections of the time; `silence`, `halfClose` and `cut` only those that there are when they are called.
+ */
+export async function startNetwork(t, port) {
+  const network = new Network(port)
+  await network.listen()
+  t.after(() => network.close())
+  return network
+}
+
+/** @typedef {'up' | 'down'} Direction `down` is from the broker to us */
+
+class Network {
+  /** How many connections were made so far. */
+  connections = 0
+
+  #target
+  #server
+  #links = new Set()
+  #delayMs = 0
+  #bytesPerSecond = Infinity
+  #isSplit = false
+
+  constructor(target) {
+    this.#target = target
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#serve(socket))
+  }
+
+  async listen() {
+    this.#server.listen(0, '127.0.0.1')
+    await once(this.#server, 'listening')
+    this.url = `mqtt://127.0.0.1:${this.#server.address().port}`
+  }
+
+  close() {
+    this.cut()
+    this.#server.close()
+  }
+
+  /** Ends every connection in the middle of whatever it carries. */
+  cut() {
+    for (const { client, server } of this.#links) {
+      client.destroy()
+      server.destroy()
+    }
+  }
+
+  /** Whatever goes there is held back for so long. */
+  delay(ms) {
+    this.#delayMs = ms
+  }
+
+  throttle(bytesPerSecond) {
+    this.#bytesPerSecond = bytesPerSecond
+  }
+
+  /** Every byte travels alone. */
+  split() {
+    this.#isSplit = true
+  }
+
+  /**
+   * Nothing arrives in this direction any more, and nobody is told.
+   *
+   * @param {Direction} direction
+   */
+  silence(direction) {
+    for (const link of this.#links) link.silent.add(direction)
+  }
+
+  /**
+   * One side hears that the other has nothing more to say, and may go on talking itself.
+   *
+   * @param {Direction} direction
+   */
+  halfClose(direction) {
+    for (const link of this.#links) {
+      link.silent.add(direction)
+      const receiver = direction === 'down' ? link.client : link.server
+      receiver.end()
+    }
+  }
+
+  mend() {
+    this.#delayMs = 0
+    this.#bytesPerSecond = Infinity
+    this.#isSplit = false
+  }
+
+  #serve(client) {
+    this.connections++
+    const server = connect({ port: this.#target, host: '127.0.0.1', allowHalfOpen: true })
+    const link = { client, server, silent: new Set() }
+    this.#links.add(link)
+    for (const socket of [client, server]) {
+      socket.setNoDelay(true)
+      socket.on('error', () => {})
+      socket.on('close', () => {
+        this.#links.delete(link)
+        client.destroy()
+        server.destroy()
+      })
+    }
+    this.#carry(link, 'up', client, server)
+    this.#carry(link, 'down', server, client)
+  }
+
+  /** One chunk after the other, so that nothing overtakes. */
+  #carry(link, direction, source, sink) {
+    let last = Promise.resolve()
+    source.on('data', (chunk) => {
+      source.pause()
+      last = this.#pass(link, direction, chunk, sink).then(() => source.resume())
+    })
+    source.on('end', () => last.then(() => sink.end()))
+  }
+
+  async #pass(link, direction, chunk, sink) {
+    if (this.#delayMs > 0) await sleep(this.#delayMs)
+    let at = 0
+    while (at < chunk.length && !link.silent.has(direction) && sink.writable) {
+      const bytes = this.#isSplit ? 1 : Math.min(chunk.length - at, Math.max(1, this.#bytesPerSecond / 20))
+      const isTaken = sink.write(chunk.subarray(at, at + bytes))
+      at += bytes
+      if (this.#isSplit) await new Promise((resolve) => setImmediate(resolve))
+      if (this.#bytesPerSecond < Infinity) await sleep((1000 * bytes) / this.#bytesPerSecond)
+      // A sink that is gone never has room again.
+      if (!isTaken) await Promise.race([once(sink, 'drain'), once(sink, 'close')]).catch(() => {})
+    }
   }
 }

@@ -11,6 +11,8 @@ const TYPES = {
   1: 'CONNECT',
   3: 'PUBLISH',
   4: 'PUBACK',
+  5: 'PUBREC',
+  7: 'PUBCOMP',
   8: 'SUBSCRIBE',
   10: 'UNSUBSCRIBE',
   12: 'PINGREQ',
@@ -18,28 +20,34 @@ const TYPES = {
 }
 
 /**
- * `connect` and `subscribe` are what it answers: a return code, or nothing with `null`. Its MQTT is 3.1.1.
- * It ends when the test ends.
+ * `connect` and `subscribe` are what it answers: a return code, or nothing with `null`, or a function that says so for the
+ * number of a connection, the first being 1. `present` says that it knows the session. It speaks the version of MQTT that
+ * it is spoken to, and ends when the test ends.
+ *
+ * @param {any} t
+ * @param {{ connect?: any, subscribe?: any, present?: boolean }} [answers]
  */
-export async function startScriptedBroker(t, { connect = 0, subscribe = 1 } = {}) {
-  const broker = new ScriptedBroker(connect, subscribe)
+export async function startScriptedBroker(t, { connect = 0, subscribe = 1, present = false } = {}) {
+  const broker = new ScriptedBroker({ connect, subscribe, present })
   await broker.listen()
   t.after(() => broker.close())
   return broker
 }
 
 class ScriptedBroker {
-  /** Every packet received: its name and what follows the fixed header. */
+  /** Every packet received: its name, what follows the fixed header, and the number of its connection. */
   packets = []
   connections = 0
 
   #answers
   #server
-  #sockets = new Set()
+  /** By the number of the connection. */
+  #sockets = new Map()
   #silent = new WeakSet()
+  #versions = new WeakMap()
 
-  constructor(connect, subscribe) {
-    this.#answers = { connect, subscribe }
+  constructor(answers) {
+    this.#answers = answers
     this.#server = createServer((socket) => this.#serve(socket))
   }
 
@@ -54,27 +62,57 @@ class ScriptedBroker {
     this.#server.close()
   }
 
-  hangUp() {
-    for (const socket of this.#sockets) socket.destroy()
+  /** Ends all connections, or one. */
+  hangUp(connection) {
+    for (const socket of this.#chosen(connection)) socket.destroy()
   }
 
   /** Whoever is connected now hears nothing any more, and stays connected. */
   fallSilent() {
-    for (const socket of this.#sockets) this.#silent.add(socket)
+    for (const socket of this.#sockets.values()) this.#silent.add(socket)
   }
 
-  send(bytes) {
-    for (const socket of this.#sockets) socket.write(bytes)
+  /** To all connections, or to one. */
+  send(bytes, connection) {
+    for (const socket of this.#chosen(connection)) socket.write(bytes)
+  }
+
+  /** The numbers of the connections that stand. */
+  get standing() {
+    return [...this.#sockets.keys()]
+  }
+
+  #chosen(connection) {
+    return [...this.#sockets].filter(([number]) => number === (connection ?? number)).map(([, socket]) => socket)
+  }
+
+  /** From now on nothing is read from whoever is connected now. */
+  stopReading() {
+    for (const socket of this.#sockets.values()) socket.pause()
+  }
+
+  /** Sends the same `times` times, or until the connection ends, without piling up what is not taken. */
+  async flood(bytes, times = Infinity) {
+    const [socket] = this.#sockets.values()
+    for (let i = 0; i < times && !socket.destroyed; i++) {
+      if (socket.write(bytes)) continue
+      await new Promise((resolve) => socket.once('drain', resolve).once('close', resolve))
+    }
+  }
+
+  /** The bodies of the packets of one type, in the order in which they came. */
+  bodies(wanted) {
+    return this.packets.filter(({ type }) => type === wanted).map(({ body }) => body)
   }
 
   /** The packet ids that were acknowledged, in the order in which that came. */
   get acknowledged() {
-    return this.packets.filter(({ type }) => type === 'PUBACK').map(({ body }) => body.readUInt16BE(0))
+    return this.bodies('PUBACK').map((body) => body.readUInt16BE(0))
   }
 
   #serve(socket) {
-    this.connections++
-    this.#sockets.add(socket)
+    const connection = ++this.connections
+    this.#sockets.set(connection, socket)
     let buffer = Buffer.alloc(0)
     socket.on('data', (data) => {
       buffer = Buffer.concat([buffer, data])
@@ -82,35 +120,55 @@ class ScriptedBroker {
         const packet = firstPacket(buffer)
         if (!packet) return
         buffer = buffer.subarray(packet.end)
-        this.packets.push({ type: TYPES[packet.type] ?? `type ${packet.type}`, body: packet.body })
-        this.#answer(socket, packet)
+        this.packets.push({ type: TYPES[packet.type] ?? `type ${packet.type}`, body: packet.body, connection })
+        this.#answer(socket, connection, packet)
       }
     })
     socket.on('error', () => {})
-    socket.on('close', () => this.#sockets.delete(socket))
+    socket.on('close', () => this.#sockets.delete(connection))
   }
 
-  #answer(socket, { type, body }) {
+  #answer(socket, connection, { type, body }) {
     if (this.#silent.has(socket)) return
-    const { connect, subscribe } = this.#answers
-    if (type === CONNECT && connect !== null) socket.write(Buffer.from([0x20, 2, 0, connect]))
+    const [connect, subscribe] = [this.#answers.connect, this.#answers.subscribe].map((answer) =>
+      typeof answer === 'function' ? answer(connection) : answer,
+    )
+    // Behind the protocol's name, `MQTT`, is its version.
+    if (type === CONNECT) this.#versions.set(socket, body[6])
+    const isV5 = this.#versions.get(socket) === 5
+    const noProperties = isV5 ? [0] : []
+    if (type === CONNECT && connect !== null) {
+      socket.write(packet(0x20, [connect === 0 && this.#answers.present ? 1 : 0, connect, ...noProperties]))
+    }
     if (type === SUBSCRIBE && subscribe !== null) {
-      const filters = countFilters(body)
-      socket.write(Buffer.from([0x90, 2 + filters, body[0], body[1], ...Array(filters).fill(subscribe)]))
+      const filters = countFilters(body, isV5 ? 3 + body[2] : 2)
+      socket.write(packet(0x90, [body[0], body[1], ...noProperties, ...Array(filters).fill(subscribe)]))
     }
     if (type === PINGREQ) socket.write(Buffer.from([0xd0, 0]))
   }
 }
 
 /**
- * A PUBLISH of MQTT 3.1.1, at QoS 1.
+ * A PUBLISH at QoS 1, unless `qos` says otherwise. With `properties`, which may be empty, it is one of MQTT 5.
  *
  * @param {string | Buffer} topic
+ * @param {string | Buffer} payload
+ * @param {{ id?: number, dup?: boolean, qos?: number, properties?: number[] }} options
  */
-export function publishPacket(topic, payload, { id, dup = false }) {
+export function publishPacket(topic, payload, { id = 0, dup = false, qos = 1, properties }) {
   const name = Buffer.from(topic)
-  const body = Buffer.concat([uint16(name.length), name, uint16(id), Buffer.from(payload)])
-  return Buffer.concat([Buffer.from([0x32 | (dup ? 8 : 0), ...varint(body.length)]), body])
+  return packet(0x30 | (dup ? 8 : 0) | (qos << 1), [
+    ...uint16(name.length),
+    ...name,
+    ...(qos > 0 ? uint16(id) : []),
+    ...(properties ? [...varint(properties.length), ...properties] : []),
+    ...Buffer.from(payload),
+  ])
+}
+
+/** A packet from its first byte and what follows its length. */
+export function packet(first, body) {
+  return Buffer.from([first, ...varint(body.length), ...body])
 }
 
 function firstPacket(buffer) {
@@ -124,9 +182,9 @@ function firstPacket(buffer) {
   }
 }
 
-function countFilters(body) {
+function countFilters(body, first) {
   let filters = 0
-  for (let at = 2; at < body.length; at += 3 + body.readUInt16BE(at)) filters++
+  for (let at = first; at < body.length; at += 3 + body.readUInt16BE(at)) filters++
   return filters
 }
 

@@ -107,6 +107,14 @@ impl<'a> Options<'a> {
         }
     }
 
+    pub fn boolean(&mut self, name: &'static str) -> Result<Option<bool>> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Bool(b)) => Ok(Some(*b)),
+            Some(other) => Err(self.wrong(name, format!("must be true or false, not {}", kind(other)))),
+        }
+    }
+
     pub fn choice(&mut self, name: &'static str, choices: &[&'static str]) -> Result<Option<&'static str>> {
         let Some(value) = self.value(name) else { return Ok(None) };
         match value.as_str().and_then(|s| choices.iter().find(|c| **c == s)) {

@@ -1,8 +1,7 @@
-//! The packets that come a few times per connection, in both versions of the protocol: where rumqttc's codec is used.
+//! The packets that come a few times per connection, in both versions of the protocol. Ours are written by rumqttc's
+//! codec. What a broker sends is read here, since that codec overlooks much that is illegal.
 //!
 //! What the versions say differently becomes one thing here; the session does not know them apart.
-
-use std::fmt;
 
 use bytes::BytesMut;
 use rumqttc::mqttbytes as v4codec;
@@ -10,7 +9,10 @@ use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes as v5codec;
 use rumqttc::v5::mqttbytes::v5;
 
-use super::SessionError;
+use super::aliases;
+use super::reason;
+use super::session::SessionError;
+use super::wire::{self, PropertySet, Value, property_set};
 use crate::config::ProtocolVersion;
 
 /// What CONNECT says of us.
@@ -43,6 +45,7 @@ impl Connect {
                 properties.session_expiry_interval = Some(self.expiry_seconds).filter(|_| self.persistent);
                 properties.receive_maximum = Some(self.receive_maximum);
                 properties.max_packet_size = Some(self.max_packet_bytes);
+                properties.topic_alias_max = Some(aliases::MOST);
                 let connect = v5::Connect {
                     keep_alive: self.keep_alive_seconds,
                     client_id: self.client_id.clone(),
@@ -114,43 +117,80 @@ pub fn write_unsubscribe(out: &mut BytesMut, version: ProtocolVersion, packet_id
 }
 
 /// A CONNACK that lets us in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ConnAck {
     pub session_present: bool,
+    pub session_expiry_seconds: Option<u32>,
     pub keep_alive_seconds: Option<u16>,
     pub client_id: Option<String>,
+    /// The largest packet that the broker takes.
+    pub max_packet_bytes: usize,
+    pub has_wildcards: bool,
+    pub has_shared: bool,
     pub has_subscription_ids: bool,
 }
 
-/// The error is the refusal, with its reason.
-pub fn read_connack(version: ProtocolVersion, packet: &[u8]) -> Result<ConnAck, SessionError> {
-    match version {
-        ProtocolVersion::V4 => {
-            let v4::Packet::ConnAck(ack) = read_v4(packet)? else { return Err(NOT_WHAT_IT_SAYS) };
-            if ack.code != v4::ConnectReturnCode::Success {
-                return Err(SessionError::Refused(words(&ack.code)));
-            }
-            Ok(ConnAck { session_present: ack.session_present, ..ConnAck::default() })
-        }
-        ProtocolVersion::V5 => {
-            let v5::Packet::ConnAck(ack) = read_v5(packet)? else { return Err(NOT_WHAT_IT_SAYS) };
-            let properties = ack.properties.as_ref();
-            if ack.code != v5::ConnectReturnCode::Success {
-                let reason = properties.and_then(|p| p.reason_string.as_deref());
-                return Err(SessionError::Refused(with_reason(words(&ack.code), reason)));
-            }
-            Ok(ConnAck {
-                session_present: ack.session_present,
-                keep_alive_seconds: properties
-                    .and_then(|p| p.server_keep_alive)
-                    .filter(|seconds| *seconds > 0),
-                client_id: properties.and_then(|p| p.assigned_client_identifier.clone()),
-                // Absent means available: 3.2.2.3.12.
-                has_subscription_ids: properties.and_then(|p| p.subscription_identifiers_available)
-                    != Some(0),
-            })
-        }
+const CONNACK_PROPERTIES: PropertySet = property_set(&[
+    0x11, 0x12, 0x13, 0x15, 0x16, 0x1a, 0x1c, 0x1f, 0x21, 0x22, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2a,
+]);
+const CUT_SHORT: SessionError = SessionError::malformed("a packet that ends too early");
+const TOO_LONG: SessionError = SessionError::malformed("a packet with something behind its end");
+const UNKNOWN_CODE: SessionError = SessionError::malformed("a reason code that its packet cannot have");
+
+/// The error is the refusal, with its reason. `body` is what follows the fixed header, here and below.
+pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck, SessionError> {
+    let flags = wire::number::<1>(&mut body).ok_or(CUT_SHORT)?;
+    let code = wire::number::<1>(&mut body).ok_or(CUT_SHORT)? as u8;
+    if flags & 0xfe != 0 {
+        return Err(SessionError::malformed("a CONNACK with reserved flags")); // [MQTT-3.2.2-1]
     }
+    // With MQTT 5 what is absent is available: 3.2.2.3.
+    let mut ack = ConnAck {
+        session_present: flags == 1,
+        session_expiry_seconds: None,
+        keep_alive_seconds: None,
+        client_id: None,
+        max_packet_bytes: usize::MAX,
+        has_wildcards: true,
+        has_shared: true,
+        has_subscription_ids: version == ProtocolVersion::V5,
+    };
+    if version == ProtocolVersion::V4 {
+        return match code {
+            _ if !body.is_empty() => Err(TOO_LONG),
+            0 => Ok(ack),
+            _ => Err(SessionError::Refused(reason::return_code(code).ok_or(UNKNOWN_CODE)?.into())),
+        };
+    }
+    let properties = rest_is_properties(body)?;
+    if code != 0 {
+        if !reason::CONNACK.contains(&code) {
+            return Err(UNKNOWN_CODE);
+        }
+        return Err(SessionError::Refused(told(code, properties, CONNACK_PROPERTIES)?));
+    }
+    wire::walk(properties, CONNACK_PROPERTIES, |id, value| {
+        match (id, value) {
+            (0x11, Value::Number(seconds)) => ack.session_expiry_seconds = Some(seconds),
+            (0x12, Value::Bytes(id)) => ack.client_id = Some(text(id)?.into()),
+            // With 0 the broker does without; pings of ours do it no harm.
+            (0x13, Value::Number(seconds @ 1..)) => ack.keep_alive_seconds = Some(seconds as u16),
+            // [MQTT-4.12.0-6]
+            (0x15 | 0x16, _) => return Err(SessionError::protocol("an authentication that nobody began")),
+            (0x21, Value::Number(0)) => return Err(SessionError::protocol("a receive maximum of 0")),
+            (0x24 | 0x25 | 0x28..=0x2a, Value::Number(2..)) => {
+                return Err(SessionError::protocol("a property of CONNACK that is neither 0 nor 1"));
+            }
+            (0x27, Value::Number(0)) => return Err(SessionError::protocol("a maximum packet size of 0")),
+            (0x27, Value::Number(bytes)) => ack.max_packet_bytes = bytes as usize,
+            (0x28, Value::Number(0)) => ack.has_wildcards = false,
+            (0x29, Value::Number(0)) => ack.has_subscription_ids = false,
+            (0x2a, Value::Number(0)) => ack.has_shared = false,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(ack)
 }
 
 /// A SUBACK: for each filter the QoS that was granted, or why none was.
@@ -160,47 +200,113 @@ pub struct SubAck {
     pub grants: Vec<Result<u8, String>>,
 }
 
-pub fn read_suback(version: ProtocolVersion, packet: &[u8]) -> Result<SubAck, SessionError> {
-    match version {
-        ProtocolVersion::V4 => {
-            let v4::Packet::SubAck(ack) = read_v4(packet)? else { return Err(NOT_WHAT_IT_SAYS) };
-            let grants = ack.return_codes.iter().map(|code| match code {
-                v4::SubscribeReasonCode::Success(qos) => Ok(*qos as u8),
-                v4::SubscribeReasonCode::Failure => Err("no reason given".to_string()),
-            });
-            Ok(SubAck { packet_id: ack.pkid, grants: grants.collect() })
+const REASON_STRING: u8 = 0x1f;
+const SERVER_REFERENCE: u8 = 0x1c;
+const ACK_PROPERTIES: PropertySet = property_set(&[REASON_STRING, 0x26]);
+
+pub fn read_suback(version: ProtocolVersion, mut body: &[u8]) -> Result<SubAck, SessionError> {
+    let packet_id = packet_id(&mut body)?;
+    let mut properties: &[u8] = &[];
+    if version == ProtocolVersion::V5 {
+        properties = wire::properties(&mut body).ok_or(CUT_SHORT)?;
+        wire::walk(properties, ACK_PROPERTIES, |_, _| Ok(()))?;
+    }
+    let grants = body.iter().map(|code| match (version, code) {
+        (_, 0..=2) => Ok(Ok(*code)),
+        (ProtocolVersion::V4, 0x80) => Ok(Err("no reason given".to_string())),
+        (ProtocolVersion::V5, code) if reason::SUBACK.contains(code) => {
+            Ok(Err(told(*code, properties, ACK_PROPERTIES)?))
         }
-        ProtocolVersion::V5 => {
-            let v5::Packet::SubAck(ack) = read_v5(packet)? else { return Err(NOT_WHAT_IT_SAYS) };
-            let reason = ack.properties.as_ref().and_then(|p| p.reason_string.as_deref());
-            let grants = ack.return_codes.iter().map(|code| match code {
-                v5::SubscribeReasonCode::Success(qos) => Ok(*qos as u8),
-                other => Err(with_reason(words(other), reason)),
-            });
-            Ok(SubAck { packet_id: ack.pkid, grants: grants.collect() })
-        }
+        _ => Err(UNKNOWN_CODE), // [MQTT-3.9.3-2]
+    });
+    Ok(SubAck { packet_id, grants: grants.collect::<Result<_, SessionError>>()? })
+}
+
+/// The packet id of an UNSUBACK, and to how many filters it answers. What it answers does not matter: that there was no
+/// subscription is as good.
+pub fn read_unsuback(
+    version: ProtocolVersion,
+    mut body: &[u8],
+) -> Result<(u16, Option<usize>), SessionError> {
+    let packet_id = packet_id(&mut body)?;
+    if version == ProtocolVersion::V4 {
+        return if body.is_empty() { Ok((packet_id, None)) } else { Err(TOO_LONG) };
+    }
+    let properties = wire::properties(&mut body).ok_or(CUT_SHORT)?;
+    wire::walk(properties, ACK_PROPERTIES, |_, _| Ok(()))?;
+    match body.iter().all(|code| matches!(code, 0 | 0x11) || reason::UNSUBACK.contains(code)) {
+        true => Ok((packet_id, Some(body.len()))),
+        false => Err(UNKNOWN_CODE), // [MQTT-3.11.3-2]
     }
 }
 
-/// The reason of a DISCONNECT of MQTT 5, which may be left out when it is a normal one: 3.14.2.1.
-pub fn read_disconnect(packet: &[u8]) -> SessionError {
-    if packet.len() == 2 {
-        return SessionError::Disconnected("normally".into());
+/// The packet id of a PUBREL. That the broker does not know it (any more) makes no difference to us.
+pub fn read_pubrel(version: ProtocolVersion, mut body: &[u8]) -> Result<u16, SessionError> {
+    let packet_id = packet_id(&mut body)?;
+    if version == ProtocolVersion::V4 {
+        return if body.is_empty() { Ok(packet_id) } else { Err(TOO_LONG) };
     }
-    // The codec wants the length of the properties, which may be left out too: 3.14.2.2.1.
-    let with_properties = [packet[0], 2, packet[2], 0];
-    match read_v5(if packet.len() == 3 { &with_properties } else { packet }) {
-        Ok(v5::Packet::Disconnect(packet)) => {
-            let reason = packet.properties.as_ref().and_then(|p| p.reason_string.as_deref());
-            SessionError::Disconnected(with_reason(words(&packet.reason_code), reason))
-        }
-        Ok(_) => NOT_WHAT_IT_SAYS,
-        Err(error) => error,
+    // The reason code and the properties may be left out: 3.6.2.
+    if let Some(code) = wire::number::<1>(&mut body)
+        && !matches!(code as u8, 0 | reason::PACKET_ID_NOT_FOUND)
+    {
+        return Err(UNKNOWN_CODE); // [MQTT-3.6.2-1]
+    }
+    if !body.is_empty() {
+        wire::walk(rest_is_properties(body)?, ACK_PROPERTIES, |_, _| Ok(()))?;
+    }
+    Ok(packet_id)
+}
+
+const DISCONNECT_PROPERTIES: PropertySet = property_set(&[SERVER_REFERENCE, REASON_STRING, 0x26]);
+
+/// The reason of a DISCONNECT of MQTT 5; it may be left out when it is a normal one, and so may the properties: 3.14.2.
+pub fn read_disconnect(mut body: &[u8]) -> Result<SessionError, SessionError> {
+    let code = wire::number::<1>(&mut body).unwrap_or(0) as u8;
+    let properties = if body.is_empty() { body } else { rest_is_properties(body)? };
+    if code != 0 && !reason::DISCONNECT.contains(&code) {
+        return Err(UNKNOWN_CODE);
+    }
+    let said = told(code, properties, DISCONNECT_PROPERTIES)?;
+    Ok(match code {
+        reason::SESSION_TAKEN_OVER => SessionError::TakenOver,
+        _ => SessionError::Disconnected(said),
+    })
+}
+
+fn packet_id(body: &mut &[u8]) -> Result<u16, SessionError> {
+    match wire::number::<2>(body).ok_or(CUT_SHORT)? as u16 {
+        0 => Err(SessionError::protocol("a packet id of 0")),
+        packet_id => Ok(packet_id),
     }
 }
 
-const NOT_WHAT_IT_SAYS: SessionError =
-    SessionError::Malformed("a packet that is not what its first byte says");
+fn rest_is_properties(mut body: &[u8]) -> Result<&[u8], SessionError> {
+    let properties = wire::properties(&mut body).ok_or(CUT_SHORT)?;
+    if body.is_empty() { Ok(properties) } else { Err(TOO_LONG) }
+}
+
+/// A reason code in words, with what the broker adds.
+fn told(code: u8, properties: &[u8], allowed: PropertySet) -> Result<String, SessionError> {
+    let mut said = if code == 0 { "normally".to_string() } else { reason::name(code).to_string() };
+    wire::walk(properties, allowed, |id, value| {
+        match (id, value) {
+            (REASON_STRING, Value::Bytes(reason)) => said += &format!(" ({})", text(reason)?),
+            (SERVER_REFERENCE, Value::Bytes(server)) => said += &format!(", see {}", text(server)?),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(said)
+}
+
+/// [MQTT-1.5.4-1], [MQTT-1.5.4-2].
+fn text(bytes: &[u8]) -> Result<&str, SessionError> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => Ok(text),
+        _ => Err(SessionError::malformed("a string that is not UTF-8")),
+    }
+}
 
 fn write_v4(out: &mut BytesMut, packet: v4::Packet) {
     let written = packet.write(out, usize::MAX);
@@ -210,31 +316,4 @@ fn write_v4(out: &mut BytesMut, packet: v4::Packet) {
 fn write_v5(out: &mut BytesMut, packet: v5::Packet) {
     let written = packet.write(out, None);
     debug_assert!(written.is_ok(), "what we build is within MQTT's limits: config.rs saw to that");
-}
-
-fn read_v4(packet: &[u8]) -> Result<v4::Packet, SessionError> {
-    v4::Packet::read(&mut BytesMut::from(packet), usize::MAX).map_err(|e| SessionError::Codec(e.to_string()))
-}
-
-fn read_v5(packet: &[u8]) -> Result<v5::Packet, SessionError> {
-    v5::Packet::read(&mut BytesMut::from(packet), None).map_err(|e| SessionError::Codec(e.to_string()))
-}
-
-/// `BadUserNamePassword` as "bad user name password".
-fn words(code: &impl fmt::Debug) -> String {
-    let mut words = String::new();
-    for c in format!("{code:?}").replace("QoS", "Qos").chars() {
-        if c.is_uppercase() && !words.is_empty() {
-            words.push(' ');
-        }
-        words.extend(c.to_lowercase());
-    }
-    words
-}
-
-fn with_reason(code: String, reason: Option<&str>) -> String {
-    match reason {
-        Some(reason) => format!("{code} ({reason})"),
-        None => code,
-    }
 }

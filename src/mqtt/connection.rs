@@ -20,10 +20,10 @@ use tokio::sync::mpsc;
 
 use super::Owed;
 use super::inbox::Inbox;
+use super::reconnection::{Loss, Reconnection};
 use super::session::{Event, Session, SessionError};
 use super::transport::{self, CONNECT_TIMEOUT};
 use super::window::Window;
-use crate::backoff::Backoff;
 use crate::config::BrokerUrl;
 use crate::error::{Error, Result};
 use crate::intake::{Intake, Now};
@@ -55,6 +55,10 @@ pub struct Connection {
     paused: bool,
     drain: Option<Drain>,
     closing: bool,
+    /// Every subscription is granted.
+    is_up: bool,
+    /// What this connection has added to the sum of all.
+    unacknowledged: u64,
     /// The broker of the last connection.
     broker: Option<BrokerUrl>,
     /// Told once: the first subscription is granted, or cannot be.
@@ -72,13 +76,11 @@ struct Drain {
 const QUIET: Duration = Duration::from_millis(100);
 /// How long we wait for the broker to have read our last words.
 const LINGER: Duration = Duration::from_secs(1);
-/// A connection that lived so long was a good one: the next back-off begins anew.
-const GOOD: Duration = Duration::from_secs(5);
 
 enum End {
     /// We were told to.
     Closed,
-    Lost(Error),
+    Lost(Error, Loss),
 }
 
 impl Connection {
@@ -99,6 +101,8 @@ impl Connection {
             paused: false,
             drain: None,
             closing: false,
+            is_up: false,
+            unacknowledged: 0,
             broker: None,
             ready: Some(ready),
         }
@@ -108,11 +112,11 @@ impl Connection {
     /// URLs that fails is the answer to `start()`.
     pub async fn run(mut self) {
         let urls = self.shared.config.mqtt.urls.clone();
-        let mut backoff = Backoff::new(self.shared.config.mqtt.reconnect);
+        let mut reconnection = Reconnection::new(self.shared.config.mqtt.reconnect);
         let mut at = 0;
         loop {
-            let began = Instant::now();
-            let End::Lost(error) = self.connect(&urls[at]).await else { return };
+            let began = clock();
+            let End::Lost(error, loss) = self.connect(&urls[at]).await else { return };
             let was_up = self.put_away();
             if let Some(ready) = &self.ready {
                 if at + 1 == urls.len() {
@@ -122,54 +126,103 @@ impl Connection {
                 at += 1;
                 continue;
             }
-            if was_up && began.elapsed() >= GOOD {
-                backoff.succeeded();
-            }
             at = (at + 1) % urls.len();
             // After a loss the URLs are tried from the first again; between rounds we wait.
             let wait = if was_up {
                 at = 0;
-                backoff.failed()
+                reconnection.lost(began.elapsed(), loss)
             } else if at == 0 {
-                backoff.failed()
+                reconnection.failed()
             } else {
                 Duration::ZERO
             };
-            self.shared
-                .warn("MQTT_RECONNECTING", format!("{error}; connecting again in {} ms", wait.as_millis()));
+            self.warn_of_loss(&error, loss, was_up && reconnection.is_contested(), wait);
             if self.meanwhile(tokio::time::sleep(wait)).await.is_err() {
                 return;
             }
         }
     }
 
+    fn warn_of_loss(&self, error: &Error, loss: Loss, is_contested: bool, wait: Duration) {
+        let (client_id, wait) = (self.session.client_id(), wait.as_millis());
+        let (code, message) = match loss {
+            Loss::TakenOver => (
+                "SESSION_TAKEN_OVER",
+                format!(
+                    "another client has connected with the client id {client_id:?} and has the session now: an id is for \
+                     one client at a time; connecting again in {wait} ms"
+                ),
+            ),
+            // A random id is nobody else's.
+            Loss::Closed if is_contested && self.shared.config.mqtt.client_id.is_some() => (
+                "SESSION_TAKEN_OVER",
+                format!(
+                    "{error}, again and again soon after it let us in: perhaps another client uses the client id \
+                     {client_id:?} too; connecting again in {wait} ms"
+                ),
+            ),
+            _ => ("MQTT_RECONNECTING", format!("{error}; connecting again in {wait} ms")),
+        };
+        self.shared.warn(code, message);
+    }
+
     /// Puts away what a lost connection left; says whether it had been up.
     fn put_away(&mut self) -> bool {
         self.inbox.clear();
-        self.shared.metrics.unacknowledged.store(0, Ordering::Relaxed);
-        self.shared.metrics.connected.swap(0, Ordering::Relaxed) > 0
+        self.count_unacknowledged(0);
+        let was_up = std::mem::take(&mut self.is_up);
+        if was_up {
+            self.shared.metrics.connected.fetch_sub(1, Ordering::Relaxed);
+        }
+        was_up
+    }
+
+    /// Brings the sum over all connections up to date.
+    fn count_unacknowledged(&mut self, now: u64) {
+        let before = std::mem::replace(&mut self.unacknowledged, now);
+        // Wrapping, as the counter does: a difference may be negative.
+        add(&self.shared.metrics.unacknowledged, now.wrapping_sub(before));
     }
 
     async fn connect(&mut self, url: &BrokerUrl) -> End {
-        let unreachable =
-            |message: String| End::Lost(Error::MqttUnreachable { url: url.to_string(), message });
-        let stream = match self.meanwhile(transport::connect(url)).await {
+        let unreachable = |message: String, loss: Loss| {
+            End::Lost(Error::MqttUnreachable { url: url.to_string(), message }, loss)
+        };
+        let shared = self.shared.clone();
+        let mut stream = match self.meanwhile(transport::connect(url, &shared.config.mqtt)).await {
             Err(closed) => return closed,
-            Ok(Err(error)) => return unreachable(error.to_string()),
+            Ok(Err(error)) => return unreachable(error.to_string(), Loss::GivenUp),
             Ok(Ok(stream)) => stream,
         };
         if self.broker.replace(url.clone()).is_some_and(|last| last != *url) {
             self.session.change_broker();
         }
-        match self.converse(stream).await {
+        let conversed = self.converse(&mut stream).await;
+        if let Err(error) = &conversed {
+            self.session.abort(error);
+            if matches!(error, SessionError::Illegal { .. }) {
+                let last_words = self.session.outgoing().to_vec();
+                if let Err(closed) = self.meanwhile(farewell(stream, &last_words)).await {
+                    return closed;
+                }
+            }
+        }
+        match conversed {
             Ok(()) => End::Closed,
             Err(SessionError::Refused(reason)) => {
-                End::Lost(Error::MqttRefused { url: url.to_string(), reason })
+                End::Lost(Error::MqttRefused { url: url.to_string(), reason }, Loss::GivenUp)
             }
             Err(SessionError::SubscriptionRefused { filter, reason }) => {
-                End::Lost(Error::SubscriptionRefused { filter, reason })
+                End::Lost(Error::SubscriptionRefused { filter, reason }, Loss::GivenUp)
             }
-            Err(other) => unreachable(other.to_string()),
+            Err(other) => {
+                let loss = match other {
+                    SessionError::TakenOver => Loss::TakenOver,
+                    SessionError::Disconnected(_) => Loss::Closed,
+                    _ => Loss::GivenUp,
+                };
+                unreachable(other.to_string(), loss)
+            }
         }
     }
 
@@ -178,7 +231,7 @@ impl Connection {
         let mut work = std::pin::pin!(work);
         let shared = self.shared.clone();
         loop {
-            let now = Instant::now();
+            let now = clock();
             match &mut self.drain {
                 None => self.intake.seal_due(now),
                 // Without a connection nothing more can come.
@@ -210,24 +263,32 @@ impl Connection {
         mut stream: S,
     ) -> Result<(), SessionError> {
         let shared = self.shared.clone();
-        let began = Instant::now();
+        let began = clock();
+        let mut has_looked = false;
         self.session.connect(began);
         loop {
-            let now = Instant::now();
+            let now = clock();
             let is_full = shared.memory.is_full();
             let reading = self.is_reading();
-            self.session.tick(now, reading)?;
+            match self.session.tick(now, reading) {
+                Ok(()) => has_looked = false,
+                // What came while this thread was held up lies in the socket: look once before giving up.
+                Err(_) if !has_looked => {
+                    has_looked = true;
+                    tokio::task::yield_now().await;
+                }
+                Err(silent) => return Err(silent),
+            }
             self.seal(now);
             if self.session.acknowledge() > 0 {
                 self.window.acknowledged();
             }
-            shared.metrics.unacknowledged.store(self.session.unacknowledged() as u64, Ordering::Relaxed);
+            self.count_unacknowledged(self.session.unacknowledged() as u64);
             self.drained(now);
             if self.closing {
                 return self.close(stream).await;
             }
-            let is_up = self.ready.is_none() && shared.metrics.connected.load(Ordering::Relaxed) > 0;
-            if !is_up && now >= began + CONNECT_TIMEOUT {
+            if !self.is_up && now >= began + CONNECT_TIMEOUT {
                 return Err(SessionError::Silent);
             }
             let deadline = [
@@ -235,7 +296,7 @@ impl Connection {
                 self.intake.deadline(now),
                 self.still_at(),
                 self.drain.as_ref().map(|drain| drain.quiet_at).filter(|at| *at > now),
-                Some(began + CONNECT_TIMEOUT).filter(|_| !is_up),
+                Some(began + CONNECT_TIMEOUT).filter(|_| !self.is_up),
             ]
             .into_iter()
             .flatten()
@@ -254,7 +315,10 @@ impl Connection {
             };
             match transfer {
                 Err(error) => return Err(SessionError::Disconnected(error.to_string())),
-                Ok(Transfer::Written(bytes)) => self.session.sent(bytes, now),
+                Ok(Transfer::Written(bytes)) => {
+                    add(&shared.metrics.mqtt_writes, 1);
+                    self.session.sent(bytes, now);
+                }
                 Ok(Transfer::Read { bytes: 0, .. }) => {
                     return Err(SessionError::Disconnected("the connection was closed".into()));
                 }
@@ -278,7 +342,11 @@ impl Connection {
             Some(_) => !self.shared.config.mqtt.is_persistent(),
             None => !self.paused,
         };
-        self.session.is_opening() || (wanted && !self.intake.is_stuck() && !self.shared.memory.is_full())
+        self.session.is_opening()
+            || (wanted
+                && !self.session.is_congested()
+                && !self.intake.is_stuck()
+                && !self.shared.memory.is_full())
     }
 
     /// Takes all complete packets off the read buffer; how many messages there were.
@@ -296,15 +364,20 @@ impl Connection {
                 }
             };
             match event {
-                Event::Message { publish, sequence } => {
+                Event::Message { publish, sequence, client_id } => {
                     messages += 1;
-                    self.intake.accept(&publish, sequence, now, self.session.client_id());
+                    self.intake.accept(&publish, sequence, now, client_id);
                 }
                 Event::Again => self.intake.accept_again(),
                 Event::TooLarge { topic, packet_bytes, sequence, .. } => {
                     self.intake.accept_too_large(topic, packet_bytes, sequence, now);
                 }
                 Event::Subscribed { lowered } => self.subscribed(&lowered),
+                Event::ShortSession { seconds } => {
+                    let message =
+                        format!("the broker keeps the session for {seconds} s only while we are away");
+                    self.shared.warn("SESSION_SHORTENED", message);
+                }
                 Event::Unsubscribed | Event::Nothing => {}
             }
             self.inbox.consume(bytes);
@@ -322,7 +395,9 @@ impl Connection {
 
     fn subscribed(&mut self, lowered: &[String]) {
         let metrics = &self.shared.metrics;
-        metrics.connected.store(1, Ordering::Relaxed);
+        if !std::mem::replace(&mut self.is_up, true) {
+            add(&metrics.connected, 1);
+        }
         match self.ready.take() {
             Some(ready) => drop(ready.send(Ok(()))),
             None => add(&metrics.reconnects, 1),
@@ -360,7 +435,7 @@ impl Connection {
     fn still_at(&self) -> Option<Instant> {
         let owes =
             self.session.unacknowledged() > 0 && self.intake.has_open_batch() && !self.intake.is_sealing();
-        if owes && self.is_reading() { self.window.still_at() } else { None }
+        if owes && self.is_reading() { self.window.still_at(self.session.unacknowledged()) } else { None }
     }
 
     /// Answers a drain once nothing more will come and everything is with the sinks.
@@ -393,7 +468,7 @@ impl Connection {
                 if self.session.is_subscribed() && !self.shared.config.mqtt.is_persistent() {
                     self.session.unsubscribe();
                 }
-                self.drain = Some(Drain { done: Some(done), quiet_at: Instant::now() + QUIET });
+                self.drain = Some(Drain { done: Some(done), quiet_at: clock() + QUIET });
             }
             // The pipeline is gone: as good as being told.
             Some(Command::Close) | None => self.closing = true,
@@ -402,20 +477,13 @@ impl Connection {
 
     /// Writes what is left and DISCONNECT, and waits until the broker has closed its side: closing a socket on which
     /// messages are still arriving would destroy the acknowledgements that are on their way.
-    async fn close<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut stream: S) -> Result<(), SessionError> {
+    async fn close<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: S) -> Result<(), SessionError> {
         self.session.acknowledge();
         self.session.disconnect();
-        let farewell = async {
-            if stream.write_all(self.session.outgoing()).await.is_ok() && stream.shutdown().await.is_ok() {
-                let mut sink = vec![0; 64 << 10];
-                while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await {}
-            }
-        };
         let shared = self.shared.clone();
         tokio::select! {
-            () = farewell => {}
+            () = farewell(stream, self.session.outgoing()) => {}
             () = shared.cancelled() => {}
-            () = tokio::time::sleep(LINGER) => {}
         }
         Ok(())
     }
@@ -423,8 +491,19 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.shared.metrics.connected.store(0, Ordering::Relaxed);
+        self.put_away();
     }
+}
+
+/// Writes our last words, and reads until the broker has closed its side or [`LINGER`] has passed.
+async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, last_words: &[u8]) {
+    let said = async {
+        if stream.write_all(last_words).await.is_ok() && stream.shutdown().await.is_ok() {
+            let mut sink = vec![0; 64 << 10];
+            while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await {}
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, said).await;
 }
 
 enum Transfer {
@@ -466,6 +545,11 @@ async fn transfer<S: AsyncRead + AsyncWrite + Unpin>(
     .await
 }
 
+/// By the runtime's clock, which a test can hold.
+fn clock() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Without a deadline: never.
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
@@ -473,3 +557,6 @@ async fn sleep_until(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod played;

@@ -2,19 +2,26 @@
 //!
 //! [`session`] is the protocol's state machine: bytes and the time in, events and bytes out, no sockets and no clock.
 //! [`connection`] is the I/O and the time around it, one thread each. [`publish`] reads the packet that matters, [`codec`]
-//! all others in both versions of the protocol. [`subscriptions`] says what to subscribe to, [`receipts`] remembers what
-//! must be acknowledged, [`window`] notices a broker that waits for that.
+//! all others in both versions of the protocol; both by the rules of [`wire`]. [`subscriptions`] says what to subscribe
+//! to, [`receipts`] remembers what must be acknowledged, [`window`] notices a broker that waits for that,
+//! [`reconnection`] knows when to connect again.
 
+mod aliases;
 mod codec;
 pub mod connection;
 mod inbox;
 mod publish;
+mod reason;
 mod receipts;
+mod reconnection;
 pub mod session;
 mod subscriptions;
 pub mod topic;
 pub mod transport;
+mod websocket;
+mod whole;
 mod window;
+mod wire;
 
 pub use publish::{Properties, Publish};
 pub use receipts::Owed;

@@ -1,9 +1,10 @@
 //! PUBLISH, the packet that matters: parsed in place, everything borrowed from the read buffer.
 //!
-//! All other packets go through rumqttc's codec; this one would cost an allocation per message there. Layout: MQTT 5,
-//! section 3.3; MQTT 3.1.1 is the same without properties.
+//! Layout: MQTT 5, section 3.3; MQTT 3.1.1 is the same without properties.
 
-use super::SessionError;
+use super::reason;
+use super::session::SessionError;
+use super::wire::{self, PropertySet, Value, property_set};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Publish<'a> {
@@ -20,68 +21,61 @@ pub struct Publish<'a> {
 /// What comes before the payload.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
+    /// Empty where only an alias says it.
     pub topic: &'a [u8],
+    pub alias: Option<u16>,
     pub qos: u8,
     pub retain: bool,
     pub duplicate: bool,
     pub packet_id: u16,
-    /// Bytes of topic and packet id.
-    len: usize,
+    pub properties: Properties<'a>,
+    /// Bytes of it all.
+    pub len: usize,
 }
 
 impl<'a> Head<'a> {
-    /// Reads flags, topic and packet id; `Ok(None)` if `body` does not reach that far yet.
-    pub fn parse(flags: u8, body: &'a [u8]) -> Result<Option<Head<'a>>, SessionError> {
+    /// Reads flags, topic, packet id and properties; `Ok(None)` if `body` does not reach that far.
+    pub fn parse(flags: u8, body: &'a [u8], has_properties: bool) -> Result<Option<Head<'a>>, SessionError> {
         let qos = flags >> 1 & 3;
         if qos == 3 {
-            return Err(SessionError::Malformed("a PUBLISH with QoS 3")); // [MQTT-3.3.1-4]
+            return Err(SessionError::malformed("a PUBLISH with QoS 3")); // [MQTT-3.3.1-4]
         }
         let duplicate = flags & 8 != 0;
         if duplicate && qos == 0 {
-            return Err(SessionError::Malformed("a PUBLISH with DUP at QoS 0")); // [MQTT-3.3.1-2]
+            return Err(SessionError::protocol("a PUBLISH with DUP at QoS 0")); // [MQTT-3.3.1-2]
         }
         let mut rest = body;
-        let Some(topic) = binary(&mut rest) else { return Ok(None) };
+        let Some(topic) = wire::binary(&mut rest) else { return Ok(None) };
+        check_topic(topic)?;
         let mut packet_id = 0;
         if qos > 0 {
-            let Some(id) = number::<2>(&mut rest) else { return Ok(None) };
+            let Some(id) = wire::number::<2>(&mut rest) else { return Ok(None) };
             if id == 0 {
-                return Err(SessionError::Malformed("a PUBLISH with packet id 0")); // [MQTT-2.2.1-4]
+                return Err(SessionError::protocol("a PUBLISH with packet id 0")); // [MQTT-2.2.1-4]
             }
             packet_id = id as u16;
         }
+        let mut alias = None;
+        let mut properties = Properties::NONE;
+        if has_properties {
+            let Some(bytes) = wire::properties(&mut rest) else { return Ok(None) };
+            (properties, alias) = Properties::check(bytes)?;
+        }
+        if topic.is_empty() && alias.is_none() {
+            return Err(SessionError::protocol("a PUBLISH without a topic")); // [MQTT-4.7.3-1]
+        }
         let len = body.len() - rest.len();
-        Ok(Some(Head { topic, qos, retain: flags & 1 != 0, duplicate, packet_id, len }))
+        Ok(Some(Head { topic, alias, qos, retain: flags & 1 != 0, duplicate, packet_id, properties, len }))
     }
 }
 
-impl<'a> Publish<'a> {
-    /// Reads a whole PUBLISH from the low bits of its first byte and what follows the fixed header.
-    pub fn parse(flags: u8, body: &'a [u8], has_properties: bool) -> Result<Publish<'a>, SessionError> {
-        let head =
-            Head::parse(flags, body)?.ok_or(SessionError::Malformed("a PUBLISH that ends in its head"))?;
-        let mut payload = &body[head.len..];
-        let mut properties = Properties::NONE;
-        if has_properties {
-            let split = varint(&mut payload)
-                .and_then(|len| payload.split_at_checked(len))
-                .ok_or(SessionError::Malformed("a PUBLISH that ends in its properties"))?;
-            payload = split.1;
-            properties = Properties::check(split.0)?;
-        }
-        if head.topic.is_empty() {
-            // We announce no topic alias maximum, so there is no alias that could stand in: [MQTT-3.3.2-8].
-            return Err(SessionError::Malformed("a PUBLISH with an empty topic"));
-        }
-        Ok(Publish {
-            topic: head.topic,
-            payload,
-            qos: head.qos,
-            retain: head.retain,
-            duplicate: head.duplicate,
-            packet_id: head.packet_id,
-            properties,
-        })
+/// That a topic is UTF-8 is seen when it is looked at: a broker that does not check may pass on anything, and the message
+/// then becomes a dead letter.
+fn check_topic(topic: &[u8]) -> Result<(), SessionError> {
+    match memchr::memchr3(0, b'#', b'+', topic).map(|at| topic[at]) {
+        None => Ok(()),
+        Some(0) => Err(SessionError::malformed("a topic with U+0000")), // [MQTT-1.5.4-2]
+        Some(_) => Err(SessionError::illegal("a topic with a wildcard", reason::TOPIC_NAME_INVALID)), // [MQTT-3.3.2-2]
     }
 }
 
@@ -89,23 +83,30 @@ impl<'a> Publish<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Properties<'a>(&'a [u8]);
 
-enum Property<'a> {
-    User(&'a [u8], &'a [u8]),
-    SubscriptionId(usize),
-    Other,
-}
+const ALLOWED: PropertySet = property_set(&[0x01, 0x02, 0x03, 0x08, 0x09, 0x0b, 0x23, 0x26]);
+const SUBSCRIPTION_ID: u8 = 0x0b;
+const TOPIC_ALIAS: u8 = 0x23;
+const USER: u8 = 0x26;
 
 impl<'a> Properties<'a> {
     pub const NONE: Properties<'static> = Properties(&[]);
 
-    /// Walks all properties once, so that what is malformed is found before the message is taken.
-    fn check(bytes: &'a [u8]) -> Result<Self, SessionError> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            next_property(&mut rest)
-                .ok_or(SessionError::Malformed("a PUBLISH with malformed properties"))??;
-        }
-        Ok(Properties(bytes))
+    /// Walks all properties once, so that what is illegal is found before the message is taken; the topic alias is
+    /// looked for on the way. Contents that only the publisher is to blame for do not matter here: a broker that passes
+    /// them on must not become one that cannot be listened to.
+    fn check(bytes: &'a [u8]) -> Result<(Self, Option<u16>), SessionError> {
+        let mut alias = None;
+        wire::walk(bytes, ALLOWED, |id, value| {
+            match (id, value) {
+                (TOPIC_ALIAS, Value::Number(number)) => alias = Some(number as u16),
+                (SUBSCRIPTION_ID, Value::Number(0)) => {
+                    return Err(SessionError::protocol("a subscription identifier of 0")); // 3.3.2.3.8
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok((Properties(bytes), alias))
     }
 
     /// Bytes that were checked before.
@@ -120,7 +121,7 @@ impl<'a> Properties<'a> {
     /// The first user property of that name, if its value is UTF-8.
     pub fn user(self, key: &str) -> Option<&'a str> {
         let value = self.iter().find_map(|property| match property {
-            Property::User(name, value) if name == key.as_bytes() => Some(value),
+            (USER, Value::Pair(name, value)) if name == key.as_bytes() => Some(value),
             _ => None,
         });
         std::str::from_utf8(value?).ok()
@@ -129,65 +130,15 @@ impl<'a> Properties<'a> {
     /// The identifiers of the subscriptions that brought the message.
     pub fn subscription_ids(self) -> impl Iterator<Item = usize> + Clone {
         self.iter().filter_map(|property| match property {
-            Property::SubscriptionId(id) => Some(id),
+            (SUBSCRIPTION_ID, Value::Number(id)) => Some(id as usize),
             _ => None,
         })
     }
 
-    fn iter(self) -> impl Iterator<Item = Property<'a>> + Clone {
+    fn iter(self) -> impl Iterator<Item = (u8, Value<'a>)> + Clone {
         let mut rest = self.0;
-        std::iter::from_fn(move || next_property(&mut rest)?.ok())
+        std::iter::from_fn(move || wire::property(&mut rest))
     }
-}
-
-/// Takes one property off. `None`: there is none, or the bytes end inside it.
-fn next_property<'a>(rest: &mut &'a [u8]) -> Option<Result<Property<'a>, SessionError>> {
-    let (id, tail) = rest.split_first()?;
-    *rest = tail;
-    // MQTT 5, table 2-4: the properties a PUBLISH may have.
-    match id {
-        0x01 => drop(number::<1>(rest)?),
-        0x02 => drop(number::<4>(rest)?),
-        0x03 | 0x08 | 0x09 => drop(binary(rest)?),
-        0x0b => return Some(Ok(Property::SubscriptionId(varint(rest)?))),
-        0x23 => return Some(Err(SessionError::Malformed("a topic alias, though none was allowed"))), // [MQTT-3.3.2-11]
-        0x26 => return Some(Ok(Property::User(binary(rest)?, binary(rest)?))),
-        _ => {
-            return Some(Err(SessionError::Malformed(
-                "a PUBLISH with a property that does not belong there",
-            )));
-        }
-    }
-    Some(Ok(Property::Other))
-}
-
-/// Big-endian.
-fn number<const N: usize>(rest: &mut &[u8]) -> Option<u32> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(head.iter().fold(0, |value, byte| value << 8 | *byte as u32))
-}
-
-/// Bytes behind their length of two bytes; strings are the same.
-fn binary<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let len = number::<2>(rest)? as usize;
-    let (head, tail) = rest.split_at_checked(len)?;
-    *rest = tail;
-    Some(head)
-}
-
-/// MQTT 5, section 1.5.5.
-fn varint(rest: &mut &[u8]) -> Option<usize> {
-    let mut value = 0;
-    for shift in [0, 7, 14, 21] {
-        let (byte, tail) = rest.split_first()?;
-        *rest = tail;
-        value |= ((byte & 0x7f) as usize) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -197,11 +148,11 @@ mod tests {
     #[test]
     fn a_publish_is_read_in_place() {
         let body = b"\x00\x03a/b\x00\x07payload";
-        let publish = Publish::parse(0b1011, body, false).unwrap();
-        assert_eq!((publish.topic, publish.payload), (&b"a/b"[..], &b"payload"[..]));
-        assert_eq!((publish.qos, publish.packet_id, publish.duplicate, publish.retain), (1, 7, true, true));
-        let publish = Publish::parse(0, b"\x00\x01t", false).unwrap();
-        assert_eq!((publish.topic, publish.payload, publish.qos), (&b"t"[..], &b""[..], 0));
+        let head = Head::parse(0b1011, body, false).unwrap().unwrap();
+        assert_eq!((head.topic, &body[head.len..]), (&b"a/b"[..], &b"payload"[..]));
+        assert_eq!((head.qos, head.packet_id, head.duplicate, head.retain), (1, 7, true, true));
+        let head = Head::parse(0, b"\x00\x01t", false).unwrap().unwrap();
+        assert_eq!((head.topic, head.len, head.qos), (&b"t"[..], 3, 0));
     }
 
     #[test]
@@ -211,31 +162,10 @@ mod tests {
         body.push(properties.len() as u8);
         body.extend_from_slice(properties);
         body.extend_from_slice(b"{}");
-        let publish = Publish::parse(0, &body, true).unwrap();
-        assert_eq!(publish.payload, b"{}");
-        assert_eq!(publish.properties.user("k"), Some("v"));
-        assert_eq!(publish.properties.user("x"), None);
-        assert_eq!(publish.properties.subscription_ids().collect::<Vec<_>>(), [128]);
-    }
-
-    #[test]
-    fn malformed_ones_are_errors() {
-        for (flags, body, properties) in [
-            (0b0110, &b"\x00\x01t\x00\x01"[..], false),
-            (0b1000, b"\x00\x01t", false),
-            (0b0010, b"\x00\x01t\x00\x00", false),
-            (0b0010, b"\x00\x01t\x00", false),
-            (0, b"\x00\x05t", false),
-            (0, b"\x00", false),
-            (0, b"\x00\x00x", false),
-            (0, b"\x00\x01t", true),
-            (0, b"\x00\x01t\x05\x01", true),
-            (0, b"\x00\x01t\x01\x01", true),
-            (0, b"\x00\x01t\x02\x7f\x00", true),
-            (0, b"\x00\x01t\x03\x23\x00\x01", true),
-            (0, b"\x00\x01t\xff\xff\xff\xff\x01", true),
-        ] {
-            assert!(Publish::parse(flags, body, properties).is_err(), "{flags:b} {body:?}");
-        }
+        let head = Head::parse(0, &body, true).unwrap().unwrap();
+        assert_eq!(&body[head.len..], b"{}");
+        assert_eq!(head.properties.user("k"), Some("v"));
+        assert_eq!(head.properties.user("x"), None);
+        assert_eq!(head.properties.subscription_ids().collect::<Vec<_>>(), [128]);
     }
 }

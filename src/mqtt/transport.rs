@@ -1,23 +1,150 @@
-//! The way to the broker: TCP. TLS and WebSocket will be further streams here; `connection` takes any.
+//! The way to the broker: TCP, TLS, or a WebSocket in either.
+//!
+//! [`Stream`] is what `connection` reads and writes. TLS and WebSocket have buffers of their own; [`Whole`] makes them
+//! behave as TCP does.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use crate::config::BrokerUrl;
+use super::websocket::WebSocket;
+use super::whole::{Whole, explained};
+use crate::config::{BrokerUrl, Mqtt, Transport};
+use crate::tls::Tls;
 
 /// How long connecting, and then the broker's answers to CONNECT and SUBSCRIBE, may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub async fn connect(url: &BrokerUrl) -> io::Result<TcpStream> {
-    let connecting = TcpStream::connect((url.host.as_str(), url.port));
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+/// Linux takes no more than nine hours.
+const LONGEST_IDLE: Duration = Duration::from_secs(3600);
+
+/// Rustls would read 4 KiB at a time.
+const TLS_READ: usize = 128 << 10;
+
+type Encrypted = TlsStream<BufReader<TcpStream>>;
+
+/// No trait object: what is read by the million goes through here.
+pub enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<Whole<Encrypted>>),
+    WebSocket(Box<Whole<WebSocket<TcpStream>>>),
+    WebSocketOverTls(Box<Whole<WebSocket<Encrypted>>>),
+}
+
+pub async fn connect(url: &BrokerUrl, config: &Mqtt) -> io::Result<Stream> {
+    tokio::time::timeout(CONNECT_TIMEOUT, open(url, config))
         .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 5 s"))??;
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 5 s"))?
+        .map_err(explained)
+}
+
+async fn open(url: &BrokerUrl, config: &Mqtt) -> io::Result<Stream> {
+    let socket = tcp(url, config.keep_alive).await?;
+    Ok(match url.transport {
+        Transport::Tcp => Stream::Tcp(socket),
+        Transport::Tls => Stream::Tls(Whole::boxed(encrypt(socket, url, &config.tls).await?)),
+        Transport::WebSocket => Stream::WebSocket(Whole::boxed(WebSocket::open(socket, url).await?)),
+        Transport::WebSocketOverTls => {
+            let socket = encrypt(socket, url, &config.tls).await?;
+            Stream::WebSocketOverTls(Whole::boxed(WebSocket::open(socket, url).await?))
+        }
+    })
+}
+
+/// `keep_alive` is MQTT's.
+async fn tcp(url: &BrokerUrl, keep_alive: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
     // Acknowledgements leave as one write each time: waiting for more would only delay them.
     stream.set_nodelay(true)?;
-    SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
+    notice_death(&stream, keep_alive)?;
     Ok(stream)
+}
+
+/// While we do not read, for want of room, only TCP can tell that nobody is there any more.
+fn notice_death(stream: &TcpStream, keep_alive: Duration) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let probes =
+        TcpKeepalive::new().with_time(keep_alive.min(LONGEST_IDLE)).with_interval(Duration::from_secs(10));
+    socket.set_tcp_keepalive(&probes)?;
+    // Our pings count as well: without this, Linux sends them again for a quarter of an hour.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(keep_alive * 3 / 2))?;
+    Ok(())
+}
+
+async fn encrypt(socket: TcpStream, url: &BrokerUrl, tls: &Tls) -> io::Result<Encrypted> {
+    let name = match &tls.server_name {
+        Some(name) => name.clone(),
+        None => ServerName::try_from(url.host.clone()).map_err(io::Error::other)?,
+    };
+    let client = tls.client().map_err(|error| io::Error::other(error.to_string()))?;
+    let connecting = TlsConnector::from(client).connect(name, BufReader::with_capacity(TLS_READ, socket));
+    connecting.await.map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            io::Error::new(error.kind(), "it closed the connection during the TLS handshake")
+        }
+        _ => error,
+    })
+}
+
+/// The same for each of them.
+macro_rules! each {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream.get_mut() {
+            Stream::Tcp($inner) => $call,
+            Stream::Tls($inner) => $call,
+            Stream::WebSocket($inner) => $call,
+            Stream::WebSocketOverTls($inner) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self, inner => Pin::new(inner).poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, inner => Pin::new(inner).poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, inner => Pin::new(inner).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, inner => Pin::new(inner).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn sockets_do_not_delay_and_notice_the_death_of_the_other_end() {
+        let broker = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = BrokerUrl::parse("mqtt.url", &format!("mqtt://{}", broker.local_addr().unwrap())).unwrap();
+        let stream = tcp(&url, Duration::from_secs(20)).await.unwrap();
+        assert!(stream.nodelay().unwrap());
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(20));
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+    }
 }

@@ -7,7 +7,8 @@
 //! messages a second is not inserted one by one.
 //!
 //! Where the same number of messages stalls again and again, and our acknowledgements set it going each time, that number
-//! is the broker's window: worth telling once, since a setting of the broker raises it.
+//! is the broker's window: worth telling once, since a setting of the broker raises it. If it holds enough for an INSERT,
+//! a batch is from then on sealed as soon as it is full: waiting for the silence would cost most of a fast stream.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ const STILL: Duration = Duration::from_millis(20);
 const APART: Duration = Duration::from_millis(500);
 /// So many stalls at the same number are proof.
 const PROOF: u32 = 5;
+/// A window that holds so many is enough for an INSERT. With a smaller one the silence keeps INSERTs apart.
+const ENOUGH: usize = 500;
 
 /// A window that limits the stream.
 #[derive(Debug, PartialEq)]
@@ -37,6 +40,8 @@ pub struct Window {
     stall: Option<(usize, Instant)>,
     /// Stalls in a row at that number, each ended by our acknowledgements.
     alike: u32,
+    /// The broker's window, once it is proved.
+    known: Option<usize>,
     told: bool,
 }
 
@@ -69,10 +74,13 @@ impl Window {
         match before {
             Some((messages, at)) if messages == unacknowledged && now < at + APART => {
                 self.alike += 1;
-                if self.alike < PROOF || self.told {
+                if self.alike < PROOF {
                     return None;
                 }
-                self.told = true;
+                self.known = Some(messages);
+                if std::mem::replace(&mut self.told, true) {
+                    return None;
+                }
                 let messages_per_second = messages as f64 / (now - at).as_secs_f64();
                 Some(Narrow { messages, messages_per_second })
             }
@@ -88,7 +96,10 @@ impl Window {
     }
 
     /// When the arrivals count as stopped, if no further message comes.
-    pub fn still_at(&self) -> Option<Instant> {
+    pub fn still_at(&self, unacknowledged: usize) -> Option<Instant> {
+        if unacknowledged >= ENOUGH && self.known == Some(unacknowledged) {
+            return self.last;
+        }
         Some(self.last? + STILL.max(self.distance? * 4))
     }
 }
@@ -104,10 +115,10 @@ mod tests {
         let start = Instant::now();
         let mut window = Window::default();
         window.arrived(20, start);
-        assert_eq!(window.still_at(), Some(start + STILL));
+        assert_eq!(window.still_at(1), Some(start + STILL));
         window.acknowledged();
         window.arrived(1, start + 30 * MS);
-        assert_eq!(window.still_at(), Some(start + 30 * MS + STILL), "our own silence is not the sender's");
+        assert_eq!(window.still_at(1), Some(start + 30 * MS + STILL), "our own silence is not the sender's");
     }
 
     #[test]
@@ -126,12 +137,29 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_is_known_is_not_waited_for() {
+        let start = Instant::now();
+        for (messages, waits) in [(1000, false), (20, true)] {
+            let mut window = Window::default();
+            for i in 0..6 {
+                window.arrived(messages, start);
+                assert_eq!(window.still_at(messages), Some(start + STILL));
+                window.stalled(messages, start + i * 30 * MS);
+            }
+            window.arrived(messages, start);
+            let still_at = if waits { start + STILL } else { start };
+            assert_eq!(window.still_at(messages), Some(still_at));
+            assert_eq!(window.still_at(messages - 1), Some(start + STILL));
+        }
+    }
+
+    #[test]
     fn a_slow_stream_is_left_to_its_batches() {
         let start = Instant::now();
         let mut window = Window::default();
         for i in 0..10 {
             window.arrived(1, start + i * 30 * MS);
         }
-        assert_eq!(window.still_at(), Some(start + 9 * 30 * MS + 120 * MS));
+        assert_eq!(window.still_at(1), Some(start + 9 * 30 * MS + 120 * MS));
     }
 }

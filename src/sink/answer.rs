@@ -4,6 +4,7 @@
 //! rows that could not. Codes: ClickHouse, `src/Common/ErrorCodes.cpp`.
 
 use crate::error::Error;
+use crate::tls;
 
 /// Why an attempt failed, and what follows.
 #[derive(Debug)]
@@ -43,7 +44,8 @@ pub fn classify(url: &str, error: clickhouse::error::Error) -> Failure {
         E::Network(source) if is_connect(source.as_ref()) => Verdict::NotSent,
         _ => Verdict::Retry,
     };
-    Failure { error: Error::ClickHouseUnreachable { url: url.into(), message: chain(&error) }, verdict }
+    let message = tls::explain(&error).unwrap_or_else(|| chain(&error));
+    Failure { error: Error::ClickHouseUnreachable { url: url.into(), message }, verdict }
 }
 
 /// ClickHouse's codes do not tell whether the table or a view behind it is at fault; its text does.

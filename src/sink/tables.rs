@@ -408,6 +408,34 @@ async fn rows<T: for<'de> Deserialize<'de>>(
 }
 
 #[cfg(test)]
+impl Table {
+    /// The table `d.t` with these columns, their types and defaults; nobody was asked about it.
+    pub fn of(columns: &[(&str, &str, Option<&str>)]) -> Table {
+        let described = columns.iter().map(|(name, column_type, default)| ColumnRow {
+            name: name.to_string(),
+            column_type: column_type.to_string(),
+            default_kind: if default.is_some() { "DEFAULT".into() } else { String::new() },
+            default_expression: default.unwrap_or_default().into(),
+            comment: String::new(),
+        });
+        let known = columns.iter().map(|(name, column_type, default)| TableColumn {
+            name: name.to_string(),
+            column_type: ColumnType::parse(column_type, "UTC").unwrap(),
+            default: default.map(String::from),
+        });
+        Table {
+            database: "d".into(),
+            name: "t".into(),
+            zone: "UTC".into(),
+            described: described.collect(),
+            columns: known.collect(),
+            deduplicates: true,
+            divides: true,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -436,30 +464,6 @@ mod tests {
         assert!(engine("Distributed", "Distributed(c, d, t)", "0"));
     }
 
-    fn table(columns: &[(&str, &str, Option<&str>)]) -> Table {
-        let described = columns.iter().map(|(name, column_type, default)| ColumnRow {
-            name: name.to_string(),
-            column_type: column_type.to_string(),
-            default_kind: if default.is_some() { "DEFAULT".into() } else { String::new() },
-            default_expression: default.unwrap_or_default().into(),
-            comment: String::new(),
-        });
-        let known = columns.iter().map(|(name, column_type, default)| TableColumn {
-            name: name.to_string(),
-            column_type: ColumnType::parse(column_type, "UTC").unwrap(),
-            default: default.map(String::from),
-        });
-        Table {
-            database: "d".into(),
-            name: "t".into(),
-            zone: "UTC".into(),
-            described: described.collect(),
-            columns: known.collect(),
-            deduplicates: true,
-            divides: true,
-        }
-    }
-
     fn heads(heads: &[(&str, &str)]) -> Vec<(String, String)> {
         heads.iter().map(|(name, column_type)| (name.to_string(), column_type.to_string())).collect()
     }
@@ -468,9 +472,9 @@ mod tests {
     fn a_default_of_a_nullable_column_is_put_in_place_of_null() {
         let sent = heads(&[("a", "DateTime('UTC')"), ("b", "Nullable(Int8)")]);
         let a = ("a", "DateTime('UTC')", None);
-        let plain = table(&[a, ("b", "Int8", Some("7"))]);
+        let plain = Table::of(&[a, ("b", "Int8", Some("7"))]);
         assert_eq!(plain.insert_sql(&sent), "INSERT INTO `d`.`t` (`a`, `b`) FORMAT Native");
-        let nullable = table(&[a, ("b", "Nullable(Int8)", Some("7"))]);
+        let nullable = Table::of(&[a, ("b", "Nullable(Int8)", Some("7"))]);
         assert_eq!(
             nullable.insert_sql(&sent),
             "INSERT INTO `d`.`t` (`a`, `b`) SELECT `a`, ifNull(`b`, 7) FROM \
@@ -480,7 +484,7 @@ mod tests {
 
     #[test]
     fn a_default_of_a_list_is_asked_for_by_a_column_of_a_name_of_its_own() {
-        let table = table(&[("a", "Array(Int8)", Some("[7]")), ("missing a", "Int8", None)]);
+        let table = Table::of(&[("a", "Array(Int8)", Some("[7]")), ("missing a", "Int8", None)]);
         let sent = heads(&[("a", "Array(Int8)"), ("missing a", "Int8"), ("missing  a", "Bool")]);
         assert_eq!(
             table.insert_sql(&sent),
@@ -492,7 +496,7 @@ mod tests {
 
     #[test]
     fn a_select_gives_what_the_table_has_and_may_take_what_it_may_have() {
-        let table = table(&[("a", "Dynamic", Some("now()")), ("b", "FixedString(300)", None)]);
+        let table = Table::of(&[("a", "Dynamic", Some("now()")), ("b", "FixedString(300)", None)]);
         let sent =
             heads(&[("a", "Variant(Int64, String)"), ("b", "FixedString(300)"), ("missing a", "Bool")]);
         assert_eq!(

@@ -28,16 +28,16 @@ fn acknowledgements_leave_in_the_order_of_receipt_and_together() {
 }
 
 #[test]
-fn nothing_is_acknowledged_before_suback_nor_after_a_reconnect() {
+fn what_comes_before_suback_is_acknowledged_at_once_and_nothing_after_a_reconnect() {
     for version in [4, 5] {
         let mut client = Client::new(&options(version, json!({})));
         client.feed(&connack(version, false)).unwrap();
         client.written();
         client.feed(&publish(version, &at_least_once(1, "x"))).unwrap();
         client.session.settle(&owed(&[0]));
-        assert_eq!(client.session.acknowledge(), 0);
-        client.feed(&subacks(version, 1, &[1, 1])).unwrap();
+        // Some brokers send no SUBACK while their window is full.
         assert_eq!(client.session.acknowledge(), 1);
+        client.feed(&subacks(version, 1, &[1, 1])).unwrap();
 
         client.feed(&publish(version, &at_least_once(2, "y"))).unwrap();
         client.session.settle(&owed(&[1]));

@@ -51,6 +51,28 @@ pub fn puback(packet_id: u16) -> Vec<u8> {
     packet(0x40, &[&packet_id.to_be_bytes()])
 }
 
+pub fn pubrec(packet_id: u16) -> Vec<u8> {
+    packet(0x50, &[&packet_id.to_be_bytes()])
+}
+
+pub fn pubrel(packet_id: u16) -> Vec<u8> {
+    packet(0x62, &[&packet_id.to_be_bytes()])
+}
+
+pub fn pubcomp(packet_id: u16) -> Vec<u8> {
+    packet(0x70, &[&packet_id.to_be_bytes()])
+}
+
+/// A PUBLISH of MQTT 5 with these properties, whose topic may be empty.
+pub fn publish_with(first: u8, topic: &str, packet_id: &[u8], properties: &[u8], payload: &str) -> Vec<u8> {
+    let topic_bytes = (topic.len() as u16).to_be_bytes();
+    let properties_bytes = [properties.len() as u8];
+    packet(
+        first,
+        &[&topic_bytes, topic.as_bytes(), packet_id, &properties_bytes, properties, payload.as_bytes()],
+    )
+}
+
 pub const PINGREQ: [u8; 2] = [0xc0, 0];
 pub const PINGRESP: [u8; 2] = [0xd0, 0];
 
@@ -60,8 +82,9 @@ fn encode_v5(packet: v5::Packet) -> Vec<u8> {
     bytes.to_vec()
 }
 
-/// A CONNACK with every property it may have.
+/// A CONNACK with every property it may have; authentication is only begun by who refuses.
 pub fn full_connack(code: v5::ConnectReturnCode) -> Vec<u8> {
+    let refused = code != v5::ConnectReturnCode::Success;
     encode_v5(v5::Packet::ConnAck(v5::ConnAck {
         session_present: false,
         code,
@@ -81,8 +104,8 @@ pub fn full_connack(code: v5::ConnectReturnCode) -> Vec<u8> {
             server_keep_alive: Some(4),
             response_information: Some("response".into()),
             server_reference: Some("elsewhere".into()),
-            authentication_method: Some("method".into()),
-            authentication_data: Some(Bytes::from_static(b"data")),
+            authentication_method: refused.then(|| "method".into()),
+            authentication_data: refused.then(|| Bytes::from_static(b"data")),
         }),
     }))
 }
@@ -126,6 +149,10 @@ pub fn at_least_once(packet_id: u16, payload: &str) -> Message {
     Message { topic: "a/b".into(), payload: payload.into(), qos: 1, packet_id, ..Message::default() }
 }
 
+pub fn exactly_once(packet_id: u16, payload: &str) -> Message {
+    Message { qos: 2, ..at_least_once(packet_id, payload) }
+}
+
 /// A PUBLISH whose packet has so many bytes.
 pub fn sized(version: u8, qos: u8, packet_id: u16, packet_bytes: usize) -> Vec<u8> {
     let mut message = Message { topic: "large".into(), qos, packet_id, ..Message::default() };
@@ -133,7 +160,7 @@ pub fn sized(version: u8, qos: u8, packet_id: u16, packet_bytes: usize) -> Vec<u
     publish(version, &message)
 }
 
-/// All a broker may say in one connection, and what it means.
+/// All a broker may say in one connection to a client that asks for QoS 2, and what it means.
 pub fn stream(version: u8) -> (Vec<u8>, Vec<Seen>) {
     let position = |payload: &str| Message {
         topic: "drivers/1/position".into(),
@@ -148,10 +175,10 @@ pub fn stream(version: u8) -> (Vec<u8>, Vec<Seen>) {
     };
     let colour = (version == 5).then(|| "blue".to_string());
     let (connack, subacks) = match version {
-        4 => (connack(4, false), suback(4, 1, &[1, 1])),
+        4 => (connack(4, false), suback(4, 1, &[2, 2])),
         _ => {
-            let granted = v5::SubscribeReasonCode::Success(v5codec::QoS::AtLeastOnce);
-            let subacks = [suback(5, 2, &[1]), suback_with_reason(1, granted)].concat();
+            let granted = v5::SubscribeReasonCode::Success(v5codec::QoS::ExactlyOnce);
+            let subacks = [suback(5, 2, &[2]), suback_with_reason(1, granted)].concat();
             (full_connack(v5::ConnectReturnCode::Success), subacks)
         }
     };
@@ -176,7 +203,25 @@ pub fn stream(version: u8) -> (Vec<u8>, Vec<Seen>) {
     assert_eq!(publish(version, &whole).len(), MAX_PACKET_BYTES);
     say(message(whole, None));
     say(message(Message { topic: "last".into(), qos: 1, packet_id: 13, ..Message::default() }, Some(4)));
-    say(message(Message { qos: 1, packet_id: 10, ..position("on the way") }, Some(5)));
+    let once = Message { qos: 2, packet_id: 20, ..position("once") };
+    say(message(once.clone(), Some(5)));
+    say((publish(version, &Message { duplicate: true, ..once.clone() }), Seen::Again));
+    say(too_large(2000, 2, 21, Some(6)));
+    say((
+        [pubrel(20), pubrel(20), pubrel(21), publish(version, &once)].concat(),
+        Seen::Message { message: once, sequence: Some(7) },
+    ));
+    if version == 5 {
+        for topic in ["drivers/1/position", ""] {
+            let message = Message { qos: 1, packet_id: topic.len() as u16 + 30, ..position("aliased") };
+            let sequence = if topic.is_empty() { Some(9) } else { Some(8) };
+            let packet_id = message.packet_id.to_be_bytes();
+            let bytes = publish_with(0x32, topic, &packet_id, b"\x23\x00\x01", "aliased");
+            say((bytes, Seen::Message { message, sequence }));
+        }
+    }
+    let last = if version == 5 { 10 } else { 8 };
+    say(message(Message { qos: 1, packet_id: 10, ..position("on the way") }, Some(last)));
     say((PINGRESP.iter().copied().chain(unsuback(version, next_id(version))).collect(), Seen::Unsubscribed));
     (bytes, seen)
 }

@@ -18,6 +18,7 @@ pub enum Seen {
     Message { message: Message, sequence: Option<u64> },
     Again,
     TooLarge { topic: String, qos: u8, packet_bytes: usize, sequence: Option<u64> },
+    ShortSession { seconds: u32 },
     Subscribed { lowered: Vec<String> },
     Unsubscribed,
 }
@@ -38,7 +39,7 @@ impl Seen {
     pub fn of(event: &Event<'_>) -> Option<Seen> {
         Some(match event {
             Event::Nothing => return None,
-            Event::Message { publish, sequence } => Seen::Message {
+            Event::Message { publish, sequence, .. } => Seen::Message {
                 message: Message {
                     topic: String::from_utf8_lossy(publish.topic).into(),
                     payload: publish.payload.into(),
@@ -57,6 +58,7 @@ impl Seen {
                 packet_bytes: *packet_bytes,
                 sequence: *sequence,
             },
+            Event::ShortSession { seconds } => Seen::ShortSession { seconds: *seconds },
             Event::Subscribed { lowered } => Seen::Subscribed { lowered: lowered.clone() },
             Event::Unsubscribed => Seen::Unsubscribed,
         })
@@ -94,7 +96,7 @@ impl Client {
     pub fn subscribed(config: &Mqtt, version: u8) -> Client {
         let mut client = Client::new(config);
         client.feed(&connack(version, false)).unwrap();
-        client.feed(&subacks(version, 1, &[1, 1])).unwrap();
+        client.feed(&subacks(version, 1, &[config.qos; 2])).unwrap();
         client.written();
         client.seen.clear();
         client
@@ -139,6 +141,21 @@ impl Client {
         let bytes = self.session.outgoing().to_vec();
         self.session.sent(bytes.len(), self.now);
         bytes
+    }
+
+    /// Feeds what must not be, and gives back why the connection ended and what the broker was told.
+    pub fn refuse(&mut self, bytes: &[u8]) -> (SessionError, Vec<u8>) {
+        let error = self.feed(bytes).expect_err("it is illegal");
+        self.written();
+        self.session.abort(&error);
+        assert_eq!(self.session.deadline(), None);
+        (error, self.written())
+    }
+
+    pub fn settle(&mut self, sequences: &[u64]) -> Vec<u8> {
+        self.session.settle(&owed(sequences));
+        self.session.acknowledge();
+        self.written()
     }
 
     pub fn sequences(&self) -> Vec<Option<u64>> {

@@ -4,10 +4,13 @@
 //! against our own reading of the specification alone.
 
 mod acknowledgements;
+mod aliases;
 mod answers;
 mod broker;
 mod client;
-mod malformed;
+mod exactly_once;
+mod hostile;
+mod limits;
 mod requests;
 mod streams;
 mod time;

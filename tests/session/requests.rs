@@ -5,7 +5,7 @@ use rumqttc::mqttbytes::{self as v4codec, v4};
 use rumqttc::v5::mqttbytes::{self as v5codec, v5};
 use serde_json::{Value, json};
 
-use crate::broker::{connack, next_id};
+use crate::broker::{connack, next_id, packet, subacks};
 use crate::client::{Client, FILTERS, MAX_PACKET_BYTES, options};
 
 fn connect_v4(more: Value) -> v4::Connect {
@@ -44,6 +44,7 @@ fn connect_carries_what_is_configured() {
     properties.session_expiry_interval = Some(86400);
     properties.receive_maximum = Some(65535);
     properties.max_packet_size = Some(MAX_PACKET_BYTES as u32);
+    properties.topic_alias_max = Some(64);
     assert_eq!(connect.properties, Some(properties.clone()));
 
     let (connect, sent) =
@@ -95,7 +96,11 @@ fn subscribe_asks_for_every_filter() {
         assert_eq!([&first[..], &second[..]], [&[filter(FILTERS[0])], &[filter(FILTERS[1])]]);
 
         let without_identifiers = b"\x20\x05\x00\x00\x02\x29\x00";
-        assert_eq!(subscribes(more, without_identifiers), [(1, FILTERS.map(filter).to_vec(), None)]);
+        assert_eq!(subscribes(more.clone(), without_identifiers), [(1, FILTERS.map(filter).to_vec(), None)]);
+        // [MQTT-3.2.2-15]: both together would be a packet of 48 bytes.
+        let and_small_packets = b"\x20\x0a\x00\x00\x07\x29\x00\x27\x00\x00\x00\x28";
+        let apart = [(2, vec![filter(FILTERS[0])], None), (3, vec![filter(FILTERS[1])], None)];
+        assert_eq!(subscribes(more, and_small_packets), apart);
     }
 }
 
@@ -112,4 +117,15 @@ fn unsubscribe_names_every_filter() {
     let mut bytes = client.written().as_slice().into();
     let Ok(v5::Packet::Unsubscribe(unsubscribe)) = v5::Packet::read(&mut bytes, None) else { panic!() };
     assert_eq!((unsubscribe.pkid, unsubscribe.filters), (next_id(5), FILTERS.map(String::from).to_vec()));
+
+    let mut client = Client::new(&options(5, json!({})));
+    client.feed(b"\x20\x08\x00\x00\x05\x27\x00\x00\x00\x28").unwrap();
+    client.feed(&subacks(5, 1, &[1, 1])).unwrap();
+    client.written();
+    client.session.unsubscribe();
+    assert!(client.session.outgoing().len() > 40, "two packets of at most 40 bytes");
+    client.feed(&packet(0xb0, &[&[0, 4, 0, 0]])).unwrap();
+    assert!(!client.session.is_unsubscribed());
+    client.feed(&packet(0xb0, &[&[0, 5, 0, 0]])).unwrap();
+    assert!(client.session.is_unsubscribed());
 }

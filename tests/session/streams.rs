@@ -41,7 +41,7 @@ fn pieces<'b>(mut bytes: &'b [u8], lengths: &[usize]) -> Vec<&'b [u8]> {
 fn a_stream_means_what_the_broker_said() {
     for version in [4, 5] {
         let (bytes, seen) = stream(version);
-        let mut client = Client::new(&options(version, json!({})));
+        let mut client = Client::new(&options(version, json!({ "qos": 2 })));
         client.written();
         let outcome = outcome(client, [bytes.as_slice()]);
         assert_eq!((outcome.seen, outcome.end), (seen, Ok(())));
@@ -54,7 +54,7 @@ fn a_stream_means_what_the_broker_said() {
 #[test]
 fn every_split_of_a_stream_means_the_same() {
     for version in [4, 5] {
-        let client = || Client::new(&options(version, json!({})));
+        let client = || Client::new(&options(version, json!({ "qos": 2 })));
         let (bytes, _) = stream(version);
         let whole = outcome(client(), [bytes.as_slice()]);
         assert_eq!(outcome(client(), bytes.chunks(1)), whole);
@@ -69,7 +69,7 @@ fn every_split_of_a_stream_means_the_same() {
 fn some_packet() -> impl Strategy<Value = Vec<u8>> {
     let first = prop_oneof![
         4 => 0x30..=0x3fu8,
-        4 => prop::sample::select(vec![0x20u8, 0x90, 0xb0, 0xd0, 0xe0]),
+        4 => prop::sample::select(vec![0x20u8, 0x62, 0x90, 0xb0, 0xd0, 0xe0]),
         1 => any::<u8>(),
     ];
     let body = prop_oneof![
@@ -102,7 +102,7 @@ fn some_damage(version: u8) -> impl Strategy<Value = Vec<u8>> {
 
 /// Whatever comes, in whatever pieces: no panic, nothing lying about, and the same end.
 fn check_anything(version: u8, is_subscribed: bool, bytes: &[u8], lengths: &[usize]) {
-    let config = options(version, json!({}));
+    let config = options(version, json!({ "qos": 2 }));
     let client = || match is_subscribed {
         true => Client::subscribed(&config, version),
         false => Client::new(&config),
@@ -118,7 +118,7 @@ proptest! {
         version in 4..6u8,
         lengths in prop::collection::vec(1..300usize, 1..20),
     ) {
-        let client = || Client::new(&options(version, json!({})));
+        let client = || Client::new(&options(version, json!({ "qos": 2 })));
         let (bytes, _) = stream(version);
         prop_assert_eq!(outcome(client(), pieces(&bytes, &lengths)), outcome(client(), [bytes.as_slice()]));
     }

@@ -69,6 +69,14 @@ fn silence_does_not_count_while_we_do_not_read() {
 }
 
 #[test]
+fn a_ping_that_left_late_is_given_its_time() {
+    let mut client = Client::subscribed(&options(5, json!({ "keepAliveSeconds": 10 })), 5);
+    assert_eq!(client.tick(1000 * SECOND, true), Ok(PINGREQ.into()));
+    assert_eq!(client.tick(1005 * SECOND, true), Ok(PINGREQ.into()));
+    assert_eq!(client.tick(1010 * SECOND, true), Err(SessionError::Silent));
+}
+
+#[test]
 fn the_keep_alive_of_the_server_counts_for_its_connection() {
     let mut client = Client::new(&options(5, json!({ "keepAliveSeconds": 10 })));
     client.feed(&full_connack(v5::ConnectReturnCode::Success)).unwrap();

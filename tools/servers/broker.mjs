@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Leashed } from './leashed.mjs'
 import { findMosquitto } from './mosquitto.mjs'
+import { rumqttdProgram } from './rumqttd.mjs'
 import { Server, startServer } from './server.mjs'
 
 const AEDES = fileURLToPath(new URL('aedes.mjs', import.meta.url))
@@ -80,9 +81,23 @@ export async function startAedes({ port } = {}) {
   })
 }
 
+/**
+ * Starts a rumqttd: one version of MQTT on its port, everything in memory.
+ *
+ * @param {{ port?: number, protocolVersion?: 4 | 5 }} [options]
+ * @returns {Promise<Broker>}
+ */
+export async function startRumqttd({ port, protocolVersion = 5 } = {}) {
+  const command = rumqttdProgram()
+  return startServer(port, (chosen) => {
+    const server = new Leashed('rumqttd', () => ({ command, args: [String(protocolVersion), String(chosen)] }))
+    return new Broker(new URL(`mqtt://127.0.0.1:${chosen}`), server)
+  })
+}
+
 export class Broker extends Server {
   async isReady() {
-    // Both brokers say so once they listen. Whether somebody listens on the port is not enough: it may be another.
+    // All brokers say so once they listen. Whether somebody listens on the port is not enough: it may be another.
     return /\brunning\b/.test(this.log) && (await accepts(this.port))
   }
 }

@@ -1,0 +1,78 @@
+//! Any bytes through the decoder: no panic, no hang, rows whole or not at all, and no more memory than a small multiple
+//! of what came.
+//!
+//! The first byte chooses the route. The rest is one payload after another, separated by 0xff, which is in no JSON.
+
+#![no_main]
+
+#[path = "../../tests/decode/rows.rs"]
+mod rows;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use libfuzzer_sys::fuzz_target;
+use rows::{Rows, mapped, plain, table};
+use serde_json::{Value, json};
+
+/// The system's allocator, with the most that was in use since it was last asked.
+struct Counting;
+
+static USED: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        MOST.fetch_max(USED.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        USED.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What a message may take beyond a multiple of its payload: the buffers of each column begin somewhere, and a message that
+/// repeats its fields in many rows has this much by right.
+const LEAST: usize = 256 << 10;
+const LEAST_WITH_ROWS: usize = 8 << 20;
+/// The widest values are of 32 bytes and can be written as `0,`; buffers double when they grow, and are copied then.
+const MULTIPLE: usize = 200;
+
+/// What each choice of a route begins with, and what its messages may take.
+static ROUTES: LazyLock<[(Rows, usize); 4]> = LazyLock::new(routes);
+
+fn routes() -> [(Rows, usize); 4] {
+    let rows = json!({
+        "topic": "drivers/+/position", "table": "t", "missingFields": "zero", "rows": "list",
+        "columns": { "u8": "@.a", "text": "$.text", "doc": "@" },
+    });
+    let strict = json!({
+        "topic": "drivers/+/position", "table": "t", "missingFields": "zero", "unknownFields": "reject",
+    });
+    let route = |route: Value, least| (Rows::of(&route, table()), least);
+    [route(plain(), LEAST), route(mapped(), LEAST), route(strict, LEAST), route(rows, LEAST_WITH_ROWS)]
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((choice, payloads)) = input.split_first() else { return };
+    let (rows, least) = &ROUTES[*choice as usize % ROUTES.len()];
+    let mut rows = rows.clone();
+    for payload in payloads.split(|byte| *byte == 0xff) {
+        let (before, count) = (rows.bytes(), rows.columns[0].rows());
+        let used = USED.load(Relaxed);
+        MOST.store(used, Relaxed);
+        let appended = rows.decode(payload);
+        let took = MOST.load(Relaxed) - used;
+        assert!(took <= *least + MULTIPLE * payload.len(), "{took} bytes for {} of payload", payload.len());
+        rows.check(&before, count, &appended);
+    }
+});

@@ -1,0 +1,108 @@
+//! How MQTT writes numbers, strings and properties: MQTT 5, sections 1.5 and 2.2.2.
+//!
+//! What is read is taken off the front of `rest`, and nothing is copied. `None` means that the bytes end too early or
+//! are no such thing.
+
+use super::session::SessionError;
+
+/// Big-endian.
+pub fn number<const N: usize>(rest: &mut &[u8]) -> Option<u32> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(head.iter().fold(0, |value, byte| value << 8 | *byte as u32))
+}
+
+/// Bytes behind their length of two bytes; strings are the same.
+pub fn binary<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = number::<2>(rest)? as usize;
+    take(rest, len)
+}
+
+/// In as few bytes as can be, [MQTT-1.5.5-1], and in no more than four.
+pub fn varint(rest: &mut &[u8]) -> Option<usize> {
+    let mut value = 0;
+    for shift in [0, 7, 14, 21] {
+        let (byte, tail) = rest.split_first()?;
+        *rest = tail;
+        value |= ((byte & 0x7f) as usize) << shift;
+        if byte & 0x80 == 0 {
+            return (*byte != 0 || shift == 0).then_some(value);
+        }
+    }
+    None
+}
+
+/// The properties, behind their length.
+pub fn properties<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = varint(rest)?;
+    take(rest, len)
+}
+
+fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (head, tail) = rest.split_at_checked(len)?;
+    *rest = tail;
+    Some(head)
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    Number(u32),
+    Bytes(&'a [u8]),
+    Pair(&'a [u8], &'a [u8]),
+}
+
+/// Takes one property off: its identifier, which is below 64, and its value. MQTT 5, table 2-4.
+pub fn property<'a>(rest: &mut &'a [u8]) -> Option<(u8, Value<'a>)> {
+    let (id, tail) = rest.split_first()?;
+    *rest = tail;
+    let value = match id {
+        0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2a => Value::Number(number::<1>(rest)?),
+        0x13 | 0x21 | 0x22 | 0x23 => Value::Number(number::<2>(rest)?),
+        0x02 | 0x11 | 0x18 | 0x27 => Value::Number(number::<4>(rest)?),
+        0x0b => Value::Number(varint(rest)? as u32),
+        0x03 | 0x08 | 0x09 | 0x12 | 0x15 | 0x16 | 0x1a | 0x1c | 0x1f => Value::Bytes(binary(rest)?),
+        0x26 => Value::Pair(binary(rest)?, binary(rest)?),
+        _ => return None,
+    };
+    Some((*id, value))
+}
+
+/// Identifiers of properties, a bit for each.
+pub type PropertySet = u64;
+
+pub const fn property_set(ids: &[u8]) -> PropertySet {
+    let mut set = 0;
+    let mut i = 0;
+    while i < ids.len() {
+        set |= 1 << ids[i];
+        i += 1;
+    }
+    set
+}
+
+/// User properties, and the identifiers of the subscriptions that brought a PUBLISH.
+const REPEATABLE: PropertySet = property_set(&[0x26, 0x0b]);
+
+/// Walks all properties of a packet that may have these.
+#[inline]
+pub fn walk<'a>(
+    mut rest: &'a [u8],
+    allowed: PropertySet,
+    mut each: impl FnMut(u8, Value<'a>) -> Result<(), SessionError>,
+) -> Result<(), SessionError> {
+    let mut seen = 0;
+    while !rest.is_empty() {
+        let Some((id, value)) = property(&mut rest) else {
+            return Err(SessionError::malformed("properties that cannot be read"));
+        };
+        if allowed >> id & 1 == 0 {
+            return Err(SessionError::malformed("a property that does not belong to its packet"));
+        }
+        if (seen & !REPEATABLE) >> id & 1 == 1 {
+            return Err(SessionError::protocol("a property twice that may be there once"));
+        }
+        seen |= 1 << id;
+        each(id, value)?;
+    }
+    Ok(())
+}
