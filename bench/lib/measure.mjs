@@ -92,29 +92,9 @@ async function measureIn(scope, run, progress) {
 
   stage = 'measuring'
   const rowsNow = async () => (await clickhouse.query(`SELECT count() AS rows FROM ${database}.positions`))[0].rows
-  const begun = await nextRows(rowsNow)
-  const machineBefore = machineCpuSeconds()
+  const pids = { service: service.pid, broker: broker.pid, clickhouse: clickhouse.pid, load: load.pid }
   const durations = async () => readDurations(await get(service, '/metrics'), run.service.flush)
-  const meters = {
-    service: new Meter(service.pid),
-    ...(firehose ? {} : { broker: new Meter(broker.pid) }),
-    clickhouse: new Meter(clickhouse.pid),
-    load: new Meter(load.pid),
-  }
-  const residentAtFirst = meters.service.residentBytes
-  const before = await durations()
-  await Promise.race([sleep(seconds * 1000), done])
-  const ended = await nextRows(rowsNow)
-  const processes = Object.fromEntries(
-    Object.entries(meters).map(([name, meter]) => [
-      name,
-      { cpuPercent: meter.cpuPercent(), peakResidentBytes: meter.peakResidentBytes },
-    ]),
-  )
-  const took = (ended.at - begun.at) / 1000
-  const used = (100 * (machineCpuSeconds() - machineBefore)) / took
-  const after = await durations()
-  const rowsPerSecond = (ended.rows - begun.rows) / took
+  const interval = await measureInterval(pids, rowsNow, durations, () => Promise.race([sleep(seconds * 1000), done]))
 
   stage = 'event loop'
   const flowing = hasEventLoop ? await eventLoop(service, run.eventLoop, progress) : undefined
@@ -125,32 +105,64 @@ async function measureIn(scope, run, progress) {
   await service.stop(DRAIN_MS)
   const { rows, lost, doubled } = await countRows(clickhouse, database, sent)
   const bare = idle && new Meter(idle.pid).peakResidentBytes
-  const { cpuPercent, peakResidentBytes } = processes.service
+  const { peakResidentBytes } = interval
   return {
     rate,
     source: firehose ? 'firehose' : 'broker',
     qos: firehose ? 0 : run.qos,
     clickhouse: version,
-    seconds: took,
     sent,
     sentPerSecond: sentRate,
-    rowsPerSecond,
-    limit: limitOf({ rate, sentRate, rowsPerSecond, firehose, processes }),
-    cpuPercent,
-    nanosecondsPerMessage: cpuPercent === undefined ? undefined : (cpuPercent * 1e7) / rowsPerSecond,
-    peakResidentBytes,
+    limit: limitOf(run, sentRate, interval),
+    ...interval,
     bareResidentBytes: bare,
-    // Whether it grows: the peak does not tell.
-    residentBytes: { atFirst: residentAtFirst, atLast: meters.service.residentBytes },
-    aboveBareBytes: bare === undefined ? peakResidentBytes : peakResidentBytes - bare,
-    flush: quantiles(before, after),
+    aboveBareBytes: peakResidentBytes - (bare ?? 0),
     rows,
     // Where a service is still at it, nobody knows.
     lost: isDrained ? lost : undefined,
     doubled,
-    processes,
-    othersCpuPercent: Math.max(0, used - Object.values(processes).reduce((sum, one) => sum + (one.cpuPercent ?? 0), 0)),
     eventLoop: flowing && { atRest, flowing },
+  }
+}
+
+/**
+ * From a moment when rows come in to another one, about as long after it as `pass` takes.
+ *
+ * @param {{ service: number, broker?: number, clickhouse?: number, load: number }} pids
+ * @param {() => Promise<number>} rowsNow
+ * @param {() => Promise<ReturnType<typeof readDurations>>} durations of the flushes
+ * @param {() => Promise<unknown>} pass
+ */
+async function measureInterval(pids, rowsNow, durations, pass) {
+  const begun = await nextRows(rowsNow)
+  const machineBefore = machineCpuSeconds()
+  const meters = Object.entries(pids).map(([name, pid]) => ({ name, meter: new Meter(pid) }))
+  const [{ meter: service }] = meters
+  const atFirst = service.residentBytes
+  const before = await durations()
+  await pass()
+  const ended = await nextRows(rowsNow)
+  /** @type {Record<string, { cpuPercent?: number, peakResidentBytes: number }>} */
+  const processes = {}
+  for (const { name, meter } of meters) {
+    processes[name] = { cpuPercent: meter.cpuPercent(), peakResidentBytes: meter.peakResidentBytes }
+  }
+  const seconds = (ended.at - begun.at) / 1000
+  const used = (100 * (machineCpuSeconds() - machineBefore)) / seconds
+  const theirs = Object.values(processes).reduce((sum, { cpuPercent = 0 }) => sum + cpuPercent, 0)
+  const rowsPerSecond = (ended.rows - begun.rows) / seconds
+  const { cpuPercent, peakResidentBytes } = processes.service
+  return {
+    seconds,
+    rowsPerSecond,
+    cpuPercent,
+    nanosecondsPerMessage: cpuPercent === undefined ? undefined : (cpuPercent * 1e7) / rowsPerSecond,
+    peakResidentBytes,
+    // Whether it grows: the peak does not tell.
+    residentBytes: { atFirst, atLast: service.residentBytes },
+    flush: quantiles(before, await durations()),
+    processes,
+    othersCpuPercent: Math.max(0, used - theirs),
   }
 }
 
@@ -168,6 +180,8 @@ async function start(scope, run, clickhouse, database, options) {
     const load = await startLoad(scope, run.programs.load, { firehose: '127.0.0.1:0', ...options })
     const broker = { url: `mqtt://127.0.0.1:${load.latest.ready.port}`, pid: undefined }
     const subscribed = load.next('subscribed')
+    // Where the service does not even start, that is the error.
+    subscribed.catch(() => {})
     const { service, idle } = await startService(scope, run, { broker, mqttVersion: '5' }, clickhouse, database)
     await Promise.race([subscribed, service.failure()])
     return { broker, load, service, idle }
@@ -302,14 +316,16 @@ async function drained(rowsNow, sent) {
  * What kept a step from its rate. The broker holds its publishers back by not reading from them, so what could not be
  * sent is its doing; what it took and the service did not insert may lie at either.
  *
+ * @param {Run} run
+ * @param {number} sentRate
+ * @param {Awaited<ReturnType<typeof measureInterval>>} interval
  * @returns {'' | 'broker' | 'service'}
  */
-function limitOf({ rate, sentRate, rowsPerSecond, firehose, processes }) {
+function limitOf({ rate, firehose }, sentRate, { rowsPerSecond, processes }) {
   // Flat out there is no rate to miss.
-  if (rate === 0) return ''
-  if (Math.min(sentRate, rowsPerSecond) >= KEPT * rate) return ''
+  if (rate === 0 || Math.min(sentRate, rowsPerSecond) >= KEPT * rate) return ''
   if (firehose) return 'service'
-  return sentRate < KEPT * rate || processes.broker?.cpuPercent >= SATURATED_PERCENT ? 'broker' : 'service'
+  return sentRate < KEPT * rate || processes.broker.cpuPercent >= SATURATED_PERCENT ? 'broker' : 'service'
 }
 
 /**
