@@ -1,7 +1,10 @@
 // The instruments of the benchmarks, on quantities that are known: what they say of others is worth no more than this.
 
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { after, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import mqtt from 'mqtt'
 import { buildLoad } from '../bench/lib/build.mjs'
 import { chart } from '../bench/lib/chart.mjs'
@@ -15,6 +18,7 @@ import { SERVICES } from '../bench/lib/services.mjs'
 import { Meter } from '../bench/lib/usage.mjs'
 import { externalBroker, externalClickHouse, startClickHouse, waitFor } from '../tools/servers/index.mjs'
 
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const MEBIBYTE = 2 ** 20
 const scope = new Scope()
 after(() => scope.close())
@@ -30,6 +34,12 @@ const BURN = `
   console.log('{"event":"started"}')`
 
 const HOLD = `globalThis.held = Buffer.alloc(100 * ${MEBIBYTE}, 1); ${IDLE}`
+
+/** The load generator that `npm test` has built; cargo is asked only where there is none, since it may have to wait. */
+async function loadProgram() {
+  const program = join(resolve(ROOT, process.env.CARGO_TARGET_DIR ?? 'target'), 'debug', 'load')
+  return existsSync(program) ? program : buildLoad(scope, 'dev')
+}
 
 /** @param {string} code */
 async function run(code) {
@@ -83,7 +93,7 @@ test('a run of which one in a hundred is withheld lacks exactly these', ours, as
     connections: 4,
     qos: 0,
     batchRows: 500,
-    programs: { load: await buildLoad(scope, 'dev') },
+    programs: { load: await loadProgram() },
     loadOptions: { withhold: 100 },
   })
   const withheld = Math.floor(step.sent / 100)
@@ -95,7 +105,7 @@ test('a run of which one in a hundred is withheld lacks exactly these', ours, as
 })
 
 test('the firehose gives a subscriber every number once, in both versions', { timeout: 120_000 }, async () => {
-  const program = await buildLoad(scope, 'dev')
+  const program = await loadProgram()
   for (const protocolVersion of /** @type {const} */ ([4, 5])) {
     const load = await startLoad(scope, program, { firehose: '127.0.0.1:0', messages: 20_000, rate: 0 })
     const subscribed = load.next('subscribed')
