@@ -44,17 +44,36 @@ export async function step(scope, title, command, args) {
   return output
 }
 
-/** @param {import('./scope.mjs').Scope} scope */
-export async function buildAddon(scope) {
-  await step(scope, 'Building the addon (at first this takes minutes)', 'npm', ['run', 'build'])
+/**
+ * @param {import('./scope.mjs').Scope} scope
+ * @param {string} [profile] of cargo
+ */
+export async function buildAddon(scope, profile = 'release') {
+  const script = {
+    release: ['build'],
+    dev: ['build:debug'],
+  }[profile] ?? ['build:debug', '--', '--profile', profile]
+  await step(scope, 'Building the addon (at first this takes minutes)', 'npm', ['run', ...script])
 }
 
 /**
  * @param {import('./scope.mjs').Scope} scope
+ * @param {string} [profile]
  * @returns {Promise<string>} the path of the program
  */
-export async function buildLoad(scope) {
-  return cargo(scope, 'Building the load generator', ['--profile', 'quick', '--package', 'load'])
+export async function buildLoad(scope, profile = 'quick') {
+  return cargo(scope, 'Building the load generator', ['--profile', profile, '--package', 'load'])
+}
+
+/**
+ * The service in Rust, built as the addon is.
+ *
+ * @param {import('./scope.mjs').Scope} scope
+ * @param {string} profile
+ * @returns {Promise<string>} the path of the program
+ */
+export async function buildRustService(scope, profile) {
+  return cargo(scope, 'Building the service in Rust', ['--profile', profile, '--package', 'rust-service'])
 }
 
 /** @param {import('./scope.mjs').Scope} scope */

@@ -2,6 +2,9 @@
 
 import { findMosquitto, startAedes, startBroker, startClickHouse } from '../../tools/servers/index.mjs'
 
+/** Its default, and who subscribes to what: a service that does not tell when it has begun is known by that. */
+const LOGGED = ['error', 'warning', 'notice', 'information', 'subscribe']
+
 /**
  * By default mosquitto drops what it holds for a client beyond 1,000 messages, at QoS 0 as well, and keeps 20
  * unacknowledged ones in flight. A run that counts what is lost must not count those of the broker, and with 20 in
@@ -15,15 +18,20 @@ import { findMosquitto, startAedes, startBroker, startClickHouse } from '../../t
  */
 export async function ownBroker(scope, { window = 0 } = {}) {
   const hasMosquitto = Boolean(process.env.MQTT_URL || findMosquitto())
-  const broker = hasMosquitto ? await startBroker({ config: ['max_queued_messages 0', `max_inflight_messages ${window}`] }) : await startAedes()
+  const limits = ['max_queued_messages 0', `max_inflight_messages ${window}`]
+  const config = [...limits, ...LOGGED.map((type) => `log_type ${type}`)]
+  const broker = hasMosquitto ? await startBroker({ config }) : await startAedes()
   scope.own(broker, 'remove')
   const name = process.env.MQTT_URL ? 'the broker' : hasMosquitto ? 'mosquitto' : 'aedes'
   return { broker, name, mqttVersion: hasMosquitto ? '5' : '4' }
 }
 
-/** @param {import('./scope.mjs').Scope} scope */
-export async function ownClickHouse(scope) {
-  const clickhouse = scope.own(await startClickHouse(), 'remove')
+/**
+ * @param {import('./scope.mjs').Scope} scope
+ * @param {Record<string, string | number>} [settings] of every query
+ */
+export async function ownClickHouse(scope, settings = {}) {
+  const clickhouse = scope.own(await startClickHouse({ settings }), 'remove')
   const [{ version }] = await clickhouse.query('SELECT version() AS version')
   return { clickhouse, version }
 }

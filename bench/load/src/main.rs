@@ -2,10 +2,13 @@
 //!
 //! One thread does everything, because broker, ClickHouse and the service under test share the machine with it:
 //! each millisecond `pace` says how many messages are due, `fleet` writes them, `connection` sends each socket its
-//! share with one system call. What was really sent goes to standard output, one JSON object a line.
+//! share with one system call. What was really sent goes to standard output, one JSON object a line. `firehose` is the
+//! other way to run it: as a broker, for what is faster than brokers are.
 #![expect(clippy::print_stderr, reason = "a command-line program: its errors go to standard error")]
 
+mod broker;
 mod connection;
+mod firehose;
 mod fleet;
 mod mqtt;
 mod options;
@@ -47,6 +50,9 @@ fn run(options: &Options) -> Result<()> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
+    if let Some(address) = &options.firehose {
+        return firehose::run(address, options, &stop);
+    }
     let connections = (0..options.connections).map(|number| Connection::open(options, number));
     let connections: Vec<_> =
         connections.collect::<Result<_>>().map_err(|error| format!("{}: {error}", options.address))?;
@@ -71,7 +77,9 @@ struct Load {
     fleet: Fleet,
     topic: Vec<u8>,
     payload: Vec<u8>,
+    /// What `--withhold` counts without sending is in it.
     sent: u64,
+    withhold: Option<u64>,
     started: Instant,
 }
 
@@ -85,6 +93,7 @@ impl Load {
             topic: Vec::new(),
             payload: Vec::new(),
             sent: 0,
+            withhold: options.withhold,
             started: Instant::now(),
         }
     }
@@ -127,9 +136,11 @@ impl Load {
             let share = left.div_ceil((lanes - number) as u64).min(connection.room());
             for _ in 0..share {
                 self.fleet.report(*driver, now_ms, self.sent, &mut self.topic, &mut self.payload);
-                connection.push(&self.topic, &self.payload);
-                *driver = if *driver + lanes < self.drivers { *driver + lanes } else { number };
                 self.sent += 1;
+                if !self.withhold.is_some_and(|n| self.sent.is_multiple_of(n)) {
+                    connection.push(&self.topic, &self.payload);
+                }
+                *driver = if *driver + lanes < self.drivers { *driver + lanes } else { number };
             }
             connection.flush()?;
         }

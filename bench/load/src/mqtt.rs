@@ -1,7 +1,7 @@
 //! The few MQTT packets a publisher needs: CONNECT, PUBLISH and DISCONNECT out, CONNACK and PUBACK in.
 //!
 //! Pure functions over byte buffers. `connection` owns the socket and calls them; section numbers are those of
-//! the OASIS standards, MQTT 3.1.1 and 5.0.
+//! the OASIS standards, MQTT 3.1.1 and 5.0. What a broker needs is in `broker`.
 
 use std::fmt;
 
@@ -46,11 +46,11 @@ pub enum Incoming {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct Malformed(&'static str);
+pub struct Malformed(pub &'static str);
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the broker sent {}", self.0)
+        write!(f, "the other side sent {}", self.0)
     }
 }
 
@@ -160,13 +160,13 @@ fn property_size(id: u8, value: &[u8]) -> Option<usize> {
 }
 
 /// The remaining length of a packet and the length of its fixed header.
-fn read_remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
+pub fn read_remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     let Some(rest) = bytes.get(1..) else { return Ok(None) };
     Ok(read_variable(rest)?.map(|(value, bytes)| (value, bytes + 1)))
 }
 
 /// A variable byte integer (1.5.5): its value, and how many bytes it took.
-fn read_variable(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
+pub fn read_variable(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     let mut value = 0;
     for (at, byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7F) << (7 * at);
@@ -177,7 +177,7 @@ fn read_variable(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     if bytes.len() < 4 { Ok(None) } else { Err(Malformed("a length of more than four bytes")) }
 }
 
-fn remaining_length(out: &mut Vec<u8>, mut length: usize) {
+pub fn remaining_length(out: &mut Vec<u8>, mut length: usize) {
     while length >= 0x80 {
         out.push(length as u8 | 0x80);
         length >>= 7;

@@ -9,6 +9,8 @@ pub const HELP: &str = "\
 Simulated drivers that publish their positions over MQTT at a steady rate.
 
   --url <mqtt://host:port>  the broker                                  [mqtt://127.0.0.1:1883]
+  --firehose <host:port>    be the broker: push to the one that subscribes there, at QoS 0; port 0
+                            is any free one
   --username, --password    credentials, where the broker asks for them
   --mqtt <4|5>              protocol version: 4 is MQTT 3.1.1            [4]
   --qos <0|1>                                                            [0]
@@ -19,18 +21,26 @@ Simulated drivers that publish their positions over MQTT at a steady rate.
                             fast as the broker takes them                [10000]
   --seconds <n>             stop after so long                           [until stopped]
   --messages <n>            stop after so many                           [until stopped]
+  --withhold <n>            count every n-th message without sending it: what tells of losses can
+                            be tried with it
   --numbered                adds \"seq\":0, 1, 2, … to the messages
   --wait                    send only after a newline on standard input
 
 Standard output has one JSON object a line: {\"event\":\"ready\"} once all connections stand, then each second
 {\"event\":\"progress\",\"sent\":…,\"acknowledged\":…,\"rate\":…}, and {\"event\":\"done\",…} when every message was
 written, at QoS 1 acknowledged, and the broker has closed its connections. SIGTERM and SIGINT end it the same way.
+
+A firehose says {\"event\":\"ready\",\"port\":…} when it listens and {\"event\":\"subscribed\"} when somebody is there. Its
+messages are encoded beforehand and always numbered, from 1000000000 on; after `done` it stays until its subscriber
+goes.
 ";
 
 #[derive(Debug, PartialEq)]
 pub struct Options {
     /// host:port
     pub address: String,
+    /// host:port to listen on, as a broker.
+    pub firehose: Option<String>,
     pub username: Option<String>,
     pub password: Option<String>,
     pub version: Version,
@@ -41,6 +51,7 @@ pub struct Options {
     pub rate: u64,
     pub duration: Option<Duration>,
     pub messages: Option<u64>,
+    pub withhold: Option<u64>,
     pub numbered: bool,
     pub wait: bool,
 }
@@ -52,6 +63,7 @@ impl Options {
 
         let mut options = Self {
             address: "127.0.0.1:1883".into(),
+            firehose: None,
             username: None,
             password: None,
             version: Version::V4,
@@ -62,12 +74,14 @@ impl Options {
             rate: 10_000,
             duration: None,
             messages: None,
+            withhold: None,
             numbered: false,
             wait: false,
         };
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("url") => options.address = address(&parser.value()?.string()?)?,
+                Long("firehose") => options.firehose = Some(parser.value()?.string()?),
                 Long("username") => options.username = Some(parser.value()?.string()?),
                 Long("password") => options.password = Some(parser.value()?.string()?),
                 Long("mqtt") => {
@@ -91,11 +105,15 @@ impl Options {
                     options.duration = Some(Duration::from_secs_f64(seconds));
                 }
                 Long("messages") => options.messages = Some(number(&mut parser, 1..=u64::MAX)?),
+                Long("withhold") => options.withhold = Some(number(&mut parser, 2..=u64::MAX)?),
                 Long("numbered") => options.numbered = true,
                 Long("wait") => options.wait = true,
                 Long("help") | Short('h') => return Ok(None),
                 other => return Err(other.unexpected()),
             }
+        }
+        if options.firehose.is_some() && options.qos > Qos::AtMostOnce {
+            return Err("--firehose: only QoS 0 is spoken".into());
         }
         if options.connections > options.drivers {
             return Err("--connections: there are fewer drivers than connections".into());
@@ -154,9 +172,16 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused() {
-        for arguments in
-            ["--qos 2", "--rate -1", "--drivers 0", "--drivers 3", "--mqtt 3", "--speed 1", "--window"]
-        {
+        for arguments in [
+            "--qos 2",
+            "--firehose 127.0.0.1:0 --qos 1",
+            "--rate -1",
+            "--drivers 0",
+            "--drivers 3",
+            "--mqtt 3",
+            "--speed 1",
+            "--window",
+        ] {
             assert!(parse(arguments).is_err(), "{arguments}");
         }
     }

@@ -1,0 +1,55 @@
+// The job of the benchmark with millrace, on Node.js and on Bun.
+
+import { Pipeline } from '../../index.js'
+import { serve } from './endpoint.mjs'
+
+const { MQTT_URL, MQTT_VERSION, MQTT_QOS, CLICKHOUSE_URL, CLICKHOUSE_DATABASE, BATCH_ROWS, SPOOL_DIR } = process.env
+const { CLICKHOUSE_USER = 'default', CLICKHOUSE_PASSWORD = '' } = process.env
+
+const log = (event, fields) => console.log(JSON.stringify({ event, ...fields }))
+
+const pipeline = new Pipeline({
+  mqtt: {
+    url: MQTT_URL,
+    clientId: 'fleet-1',
+    protocolVersion: MQTT_VERSION === '4' ? 4 : 5,
+    qos: MQTT_QOS === '0' ? 0 : 1,
+  },
+  clickhouse: {
+    url: CLICKHOUSE_URL,
+    username: CLICKHOUSE_USER,
+    password: CLICKHOUSE_PASSWORD,
+    database: CLICKHOUSE_DATABASE,
+  },
+  routes: [{ topic: 'drivers/{driver_id}/position', table: 'positions' }],
+  batch: { maxRows: Number(BATCH_ROWS), maxDelayMs: 1000 },
+  ...(SPOOL_DIR && { spool: { dir: SPOOL_DIR } }),
+})
+pipeline.on('warning', ({ code, message }) => log('warning', { code, message }))
+pipeline.on('error', ({ code, message }) => {
+  log('error', { code, message })
+  process.exitCode = 1
+})
+
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, async () => {
+    await pipeline.stop()
+    process.exit()
+  })
+}
+
+const port = await serve(metrics)
+await pipeline.start()
+log('started', { port })
+
+/** The text of the engine; quantiles since the start, for as long as its text has no histogram; resident memory. */
+function metrics() {
+  const { p50, p99 } = pipeline.metrics().latencyMs.insert
+  return `${pipeline.prometheus()}
+# TYPE flush_seconds summary
+flush_seconds{quantile="0.5"} ${p50 / 1000}
+flush_seconds{quantile="0.99"} ${p99 / 1000}
+# TYPE process_resident_memory_bytes gauge
+process_resident_memory_bytes ${process.memoryUsage.rss()}
+`
+}

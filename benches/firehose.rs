@@ -1,0 +1,180 @@
+//! A firehose into nothing: what the engine takes for a message when neither a socket nor ClickHouse is there, on one
+//! thread. The same stages as in a pipeline, one more from line to line: packets are framed, decoded into batches, encoded
+//! as blocks, compressed, and thrown away.
+//!
+//! `cargo bench --profile quick --bench firehose`, with a number of rows for other batches than those of 5,000.
+
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clickhouse::Compression;
+use clickhouse::insert_formatted::CompressedData;
+use crossbeam_channel::{Receiver, bounded, unbounded};
+use millrace::batch::Batch;
+use millrace::columns::{ColumnType, block};
+use millrace::config::Config;
+use millrace::decode::TableColumn;
+use millrace::intake::{Intake, Now};
+use millrace::mqtt::session::{Event, Session};
+use millrace::plans::Plans;
+use millrace::shared::Shared;
+use millrace::sink::tables::Table;
+
+/// More than the caches hold, as with messages that come from a socket, and all different.
+const MESSAGES: usize = 50_000;
+/// What a read of the socket brings at most.
+const READ: usize = 256 * 1024;
+const ROUNDS: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Stage {
+    Frame,
+    Decode,
+    Encode,
+    Compress,
+}
+
+fn main() {
+    let rows = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5000);
+    let stream = stream();
+    println!("{} bytes a message, batches of {rows} rows\n", stream.len() / MESSAGES);
+    println!("{:>9} {:>12}", "ns", "messages/s");
+    for (stage, name) in [
+        (Stage::Frame, "framed"),
+        (Stage::Decode, "+ decoded into batches"),
+        (Stage::Encode, "+ encoded as Native blocks"),
+        (Stage::Compress, "+ compressed with LZ4"),
+    ] {
+        let nanos = measure(stage, rows, &stream);
+        println!("{nanos:>9.0} {:>12.0}  {name}", 1e9 / nanos);
+    }
+}
+
+/// Nanoseconds per message in the best of many rounds: what the code takes when nothing disturbs it.
+fn measure(stage: Stage, rows: usize, stream: &[u8]) -> f64 {
+    let mut engine = Engine::new(rows);
+    let mut best = Duration::MAX;
+    let begun = Instant::now();
+    while begun.elapsed() < ROUNDS {
+        let round = Instant::now();
+        engine.round(stage, stream);
+        best = best.min(round.elapsed());
+    }
+    best.as_nanos() as f64 / MESSAGES as f64
+}
+
+struct Engine {
+    shared: Arc<Shared>,
+    session: Session,
+    intake: Intake,
+    batches: Receiver<Batch>,
+    block: Vec<u8>,
+}
+
+impl Engine {
+    fn new(rows: usize) -> Engine {
+        let config = serde_json::json!({
+            "mqtt": { "url": "mqtt://nowhere", "qos": 0 },
+            "clickhouse": { "url": "http://nowhere" },
+            "routes": [{ "topic": "drivers/{driver_id}/position", "table": "positions" }],
+            "batch": { "maxRows": rows },
+        });
+        let config = Config::parse(&config.to_string()).expect("a valid configuration");
+        let columns = [
+            ("driver_id", "String"),
+            ("lat", "Float64"),
+            ("lng", "Float64"),
+            ("speed", "Float32"),
+            ("heading", "UInt16"),
+            ("ts", "DateTime64(3, 'UTC')"),
+        ];
+        let columns = columns.map(|(name, column_type)| TableColumn {
+            name: name.into(),
+            column_type: ColumnType::parse(column_type, "UTC").expect("a type of ClickHouse"),
+            default: None,
+        });
+        let now = Instant::now();
+        let plans = Plans::new(&config.routes, vec![Table::assumed(columns.into())], now);
+        let plans = Arc::new(plans.expect("the route fits the table"));
+        let mut session = Session::new(&config.mqtt, "bench".into(), vec!["drivers/+/position".into()], now);
+        let shared = Arc::new(Shared::new(config, Box::new(|_| {})));
+        let (to_batches, batches) = bounded(1024);
+        let intake = Intake::new(shared.clone(), 0, plans, to_batches, unbounded().0);
+
+        session.connect(now);
+        for answer in [&b"\x20\x03\x00\x00\x00"[..], b"\x90\x04\x00\x01\x00\x00"] {
+            session.receive(answer, now).expect("the answers of a broker");
+        }
+        assert!(session.is_subscribed());
+        Engine { shared, session, intake, batches, block: Vec::new() }
+    }
+
+    /// Takes the whole stream, as so many reads would bring it.
+    fn round(&mut self, stage: Stage, stream: &[u8]) {
+        let mut at = 0;
+        while at < stream.len() {
+            let now = Now::read();
+            let read = &stream[at..stream.len().min(at + READ)];
+            let mut taken = 0;
+            while let Some((bytes, event)) =
+                self.session.receive(&read[taken..], now.instant).expect("well-formed packets")
+            {
+                taken += bytes;
+                let Event::Message { publish, sequence, .. } = event else { continue };
+                if stage == Stage::Frame {
+                    black_box((publish.topic, publish.payload));
+                } else {
+                    self.intake.accept(&publish, sequence, now, "bench");
+                }
+            }
+            at += taken;
+            self.intake.book();
+            while let Ok(batch) = self.batches.try_recv() {
+                self.put(stage, batch);
+            }
+        }
+    }
+
+    /// What a worker does with a batch, but for the INSERT.
+    fn put(&mut self, stage: Stage, batch: Batch) {
+        if stage >= Stage::Encode {
+            self.block = Vec::new();
+            block::encode(&mut self.block, &batch.plan.heads, &batch.columns, batch.rows());
+        }
+        if stage >= Stage::Compress {
+            let compressed = CompressedData::new(&self.block, Compression::Lz4).expect("LZ4 takes all bytes");
+            black_box(compressed);
+        }
+        self.shared.memory.subtract(batch.counted_bytes);
+        self.shared.ledger.close(batch.group, batch.messages.len() as u64, 0);
+    }
+}
+
+/// PUBLISH packets of MQTT 5 at QoS 0, side by side.
+fn stream() -> Vec<u8> {
+    let mut out = Vec::new();
+    for i in 0..MESSAGES {
+        let topic = format!("drivers/driver-{}/position", i % 4999);
+        // Digits like those of real positions: LZ4 must not find more in them than there is.
+        let scattered = (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        let payload = format!(
+            r#"{{"driver_id":"driver-{}","lat":{:.6},"lng":{:.6},"speed":{:.1},"heading":{},"ts":{}}}"#,
+            i % 4999,
+            25.5 + scattered as f64 / 3e7,
+            -80.5 + (scattered % 7_777_777) as f64 / 3e7,
+            (scattered % 333) as f64 / 10.0,
+            scattered % 360,
+            1_730_000_000_000_u64 + i as u64 / 60,
+        );
+        let length = 2 + topic.len() + 1 + payload.len();
+        assert!((128..16_384).contains(&length), "two bytes of remaining length");
+        out.extend([0x30, length as u8 | 0x80, (length >> 7) as u8, 0, topic.len() as u8]);
+        out.extend(topic.bytes());
+        out.push(0);
+        out.extend(payload.bytes());
+    }
+    out
+}
