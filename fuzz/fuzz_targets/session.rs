@@ -38,8 +38,8 @@ struct Broker<'d> {
     received: HashMap<u16, usize>,
     released: HashMap<u16, usize>,
     /// The messages under a packet id, by their sequence numbers: the last one, and those before it whose
-    /// acknowledgement is still on its way.
-    messages: HashMap<u16, Vec<u64>>,
+    /// acknowledgement is still on its way; with each, how many acknowledgements are on their way that are not its own.
+    messages: HashMap<u16, Vec<(u64, usize)>>,
     open: Vec<u64>,
     settled: HashSet<u64>,
     is_closed: bool,
@@ -202,22 +202,35 @@ impl<'d> Broker<'d> {
             };
             assert!(taken > 0 && taken <= rest.len(), "{taken} of {} bytes taken", rest.len());
             if let Some(packet_id) = packet_id(rest).filter(|_| is_again || sequence.is_some()) {
-                let owed = self.received.entry(packet_id).or_default();
                 if let Some(sequence) = sequence {
+                    let earlier = self.on_their_way(packet_id);
                     let messages = self.messages.entry(packet_id).or_default();
-                    if *owed == 0 {
+                    if earlier == 0 {
                         messages.clear();
                     }
-                    messages.push(sequence);
+                    messages.push((sequence, earlier));
                     self.open.push(sequence);
                 }
-                *owed += 1;
+                *self.received.entry(packet_id).or_default() += 1;
             } else if rest[0] == 0x62 && rest.len() >= 4 {
                 *self.released.entry(u16::from_be_bytes([rest[2], rest[3]])).or_default() += 1;
             }
             rest = &rest[taken..];
         }
         self.unread = rest.to_vec();
+    }
+
+    /// The acknowledgements of a packet id that are written and have not reached the broker.
+    fn on_their_way(&self, packet_id: u16) -> usize {
+        let bytes = [&self.said, self.session.outgoing()].concat();
+        let mut rest = bytes.as_slice();
+        let mut count = 0;
+        while let Some((header, len)) = frame(rest) {
+            let is_it = matches!(rest[0] >> 4, 4 | 5) && rest[header..header + 2] == packet_id.to_be_bytes();
+            count += is_it as usize;
+            rest = &rest[header + len..];
+        }
+        count
     }
 
     /// So many of the outgoing bytes reach the broker.
@@ -233,8 +246,9 @@ impl<'d> Broker<'d> {
                     let owed = self.received.get_mut(&id()).filter(|owed| **owed > 0);
                     *owed.expect("nothing is acknowledged more often than it came") -= 1;
                     let messages = self.messages.get_mut(&id()).expect("it came");
-                    assert!(self.settled.contains(&messages[0]), "acknowledged before it was settled");
-                    if messages.len() > 1 {
+                    assert!(self.settled.contains(&messages[0].0), "acknowledged before it was settled");
+                    messages[1..].iter_mut().for_each(|(_, earlier)| *earlier -= 1);
+                    while messages.get(1).is_some_and(|(_, earlier)| *earlier == 0) {
                         messages.remove(0);
                     }
                 }

@@ -35,6 +35,7 @@ pub struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// Reads flags, topic, packet id and properties; `Ok(None)` if `body` does not reach that far.
+    #[inline]
     pub fn parse(flags: u8, body: &'a [u8], has_properties: bool) -> Result<Option<Head<'a>>, SessionError> {
         let qos = flags >> 1 & 3;
         if qos == 3 {
@@ -71,6 +72,7 @@ impl<'a> Head<'a> {
 
 /// That a topic is UTF-8 is seen when it is looked at: a broker that does not check may pass on anything, and the message
 /// then becomes a dead letter.
+#[inline]
 fn check_topic(topic: &[u8]) -> Result<(), SessionError> {
     match memchr::memchr3(0, b'#', b'+', topic).map(|at| topic[at]) {
         None => Ok(()),
@@ -94,6 +96,7 @@ impl<'a> Properties<'a> {
     /// Walks all properties once, so that what is illegal is found before the message is taken; the topic alias is
     /// looked for on the way. Contents that only the publisher is to blame for do not matter here: a broker that passes
     /// them on must not become one that cannot be listened to.
+    #[inline]
     fn check(bytes: &'a [u8]) -> Result<(Self, Option<u16>), SessionError> {
         let mut alias = None;
         wire::walk(bytes, ALLOWED, |id, value| {

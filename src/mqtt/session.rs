@@ -439,9 +439,11 @@ impl Session {
         Ok(Some((packet_bytes, event)))
     }
 
+    #[inline]
     fn publish<'a>(&'a mut self, flags: u8, body: &'a [u8]) -> Result<Event<'a>, SessionError> {
-        let head = Head::parse(flags, body, self.is_v5())?
-            .ok_or(SessionError::malformed("a PUBLISH that ends in its head"))?;
+        let Some(head) = Head::parse(flags, body, self.is_v5())? else {
+            return Err(SessionError::malformed("a PUBLISH that ends in its head"));
+        };
         let payload = &body[head.len..];
         let Some(sequence) = self.record(&head, |topic| {
             // Topic and payload alone: a broker may send properties such as the message expiry changed.
@@ -495,6 +497,7 @@ impl Session {
         Ok(Some((taken, event)))
     }
 
+    #[inline]
     fn topic<'a>(&'a self, head: &Head<'a>) -> &'a [u8] {
         match head.alias {
             Some(alias) => self.aliases.topic(alias),
@@ -503,6 +506,7 @@ impl Session {
     }
 
     /// Records what must be acknowledged: `Some(sequence)`, with none at QoS 0, or `None` if the message is known.
+    #[inline]
     fn record(
         &mut self,
         head: &Head<'_>,

@@ -6,6 +6,7 @@
 use super::session::SessionError;
 
 /// Big-endian.
+#[inline]
 pub fn number<const N: usize>(rest: &mut &[u8]) -> Option<u32> {
     let (head, tail) = rest.split_first_chunk::<N>()?;
     *rest = tail;
@@ -13,12 +14,14 @@ pub fn number<const N: usize>(rest: &mut &[u8]) -> Option<u32> {
 }
 
 /// Bytes behind their length of two bytes; strings are the same.
+#[inline]
 pub fn binary<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = number::<2>(rest)? as usize;
     take(rest, len)
 }
 
 /// In as few bytes as can be, [MQTT-1.5.5-1], and in no more than four.
+#[inline]
 pub fn varint(rest: &mut &[u8]) -> Option<usize> {
     let mut value = 0;
     for shift in [0, 7, 14, 21] {
@@ -33,11 +36,13 @@ pub fn varint(rest: &mut &[u8]) -> Option<usize> {
 }
 
 /// The properties, behind their length.
+#[inline]
 pub fn properties<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = varint(rest)?;
     take(rest, len)
 }
 
+#[inline]
 fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     let (head, tail) = rest.split_at_checked(len)?;
     *rest = tail;
