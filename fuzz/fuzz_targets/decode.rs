@@ -44,7 +44,8 @@ static ALLOCATOR: Counting = Counting;
 /// repeats its fields in many rows has this much by right.
 const LEAST: usize = 256 << 10;
 const LEAST_WITH_ROWS: usize = 8 << 20;
-/// The widest values are of 32 bytes and can be written as `0,`; buffers double when they grow, and are copied then.
+/// `{},` in a list is a row of 38 columns, which takes about 300 bytes, and `0,` can be a value of 32; buffers double when
+/// they grow, and are copied then.
 const MULTIPLE: usize = 200;
 
 /// What each choice of a route begins with, and what its messages may take.

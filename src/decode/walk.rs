@@ -73,6 +73,7 @@ impl Node {
         self.take_roles();
     }
 
+    /// What follows from the places that are known by now; said again after each that is added.
     fn take_roles(&mut self) {
         self.role = match (self.slots.as_slice(), self.has_children()) {
             ([], false) => Role::None,
