@@ -21,7 +21,7 @@ use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::decode::{self, Decoder};
 use crate::metrics::add;
 use crate::mqtt::topic::Captures;
-use crate::mqtt::{Owed, Properties, Publish, Subscription, is_chosen, subscriptions};
+use crate::mqtt::{Acknowledged, Owed, Properties, Publish, Receipt, Subscription, is_chosen, subscriptions};
 use crate::plans::{Plan, Plans};
 use crate::shared::Shared;
 
@@ -45,6 +45,9 @@ pub struct Intake {
     connection: usize,
     /// How old a batch may get.
     delay: Duration,
+    /// The session of the broker that messages come from.
+    session: u64,
+    keeps_receipts: bool,
     lanes: Vec<Lane>,
     /// To tell the copies of a message apart; empty where there can be none.
     subscriptions: Vec<Subscription>,
@@ -108,6 +111,8 @@ impl Intake {
         }
         Intake {
             delay: shared.config.seal_delay(),
+            session: 0,
+            keeps_receipts: shared.config.spool.is_some() && shared.config.mqtt.is_persistent(),
             shared,
             plans,
             connection,
@@ -119,6 +124,15 @@ impl Intake {
             open_letters: None,
             paid: Owed::default(),
             tally: Tally::default(),
+        }
+    }
+
+    /// What comes from now on is of this session of the broker.
+    pub fn of_session(&mut self, session: u64) {
+        if std::mem::replace(&mut self.session, session) != session {
+            for batch in self.lanes.iter_mut().filter_map(|lane| lane.batch.as_mut()) {
+                batch.receipts = Acknowledged::of_session(session);
+            }
         }
     }
 
@@ -174,6 +188,7 @@ impl Intake {
             columns: std::mem::take(&mut lane.columns),
             messages: std::mem::take(&mut lane.messages),
             owed: Owed::default(),
+            receipts: Acknowledged::of_session(self.session),
             opened_at: now.instant,
             counted_bytes: 0,
             ticket: None,
@@ -206,6 +221,10 @@ impl Intake {
                     match self.shared.config.mqtt.ack_after {
                         AckAfter::Receive => self.paid.add(sequence),
                         AckAfter::Spool | AckAfter::Insert => batch.owed.add(sequence),
+                    }
+                    if self.keeps_receipts {
+                        let Publish { packet_id, qos, fingerprint, .. } = *publish;
+                        batch.receipts.push(Receipt { packet_id, qos, fingerprint });
                     }
                 }
                 if !lane.due && is_large(batch, &self.shared.config.batch) {
@@ -484,8 +503,16 @@ mod tests {
         for intake in [&mut one, &mut other] {
             let properties = Properties::NONE;
             let (topic, payload) = (&b"t"[..], &br#"{"seq":1}"#[..]);
-            let publish =
-                Publish { topic, payload, qos: 0, retain: false, duplicate: false, packet_id: 0, properties };
+            let publish = Publish {
+                topic,
+                payload,
+                qos: 0,
+                retain: false,
+                duplicate: false,
+                packet_id: 0,
+                fingerprint: 0,
+                properties,
+            };
             intake.accept(&publish, None, now, "c");
             intake.seal_all();
         }

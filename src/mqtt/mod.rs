@@ -24,6 +24,7 @@ mod whole;
 mod window;
 mod wire;
 
+pub use acknowledged::{Acknowledged, Receipt};
 pub use publish::{Properties, Publish};
 pub use receipts::Owed;
 pub use session::SessionError;

@@ -14,6 +14,7 @@ use crate::batch::{Batch, Messages};
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::intake::Now;
 use crate::metrics::add;
+use crate::mqtt::Acknowledged;
 use crate::spool::{self, Handover, Told, messages};
 
 enum Stored {
@@ -54,6 +55,7 @@ impl Worker {
                     columns: Vec::new(),
                     messages,
                     owed,
+                    receipts: Acknowledged::of_session(0),
                     opened_at: std::time::Instant::now(),
                     counted_bytes,
                     ticket: Some(ticket),
