@@ -9,6 +9,7 @@ const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./lib/
 const { describeTables } = require('./lib/interfaces.js')
 const { proposeTable } = require('./lib/proposal.js')
 const { replayDeadLetters } = require('./lib/replay.js')
+const { inspectSpool } = require('./lib/spool.js')
 
 /** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
 const running = new Set()
@@ -175,3 +176,4 @@ module.exports.MillraceError = MillraceError
 module.exports.replayDeadLetters = replayDeadLetters
 module.exports.describeTables = describeTables
 module.exports.proposeTable = proposeTable
+module.exports.inspectSpool = inspectSpool

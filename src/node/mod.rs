@@ -5,6 +5,7 @@
 //! `index.js` turns the latter into a `MillraceError`.
 
 mod replay;
+mod spool;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
