@@ -89,7 +89,9 @@ impl Messages {
     pub fn push(&mut self, message: &Message<'_>) {
         let Message { received, topic, payload, qos, retain, properties } = *message;
         self.bytes.extend_from_slice(topic);
-        self.bytes.extend_from_slice(properties.as_bytes());
+        if !properties.as_bytes().is_empty() {
+            self.bytes.extend_from_slice(properties.as_bytes());
+        }
         self.bytes.extend_from_slice(payload);
         // A topic has at most 64 KiB and a packet 256 MiB.
         self.spans.push(Span {

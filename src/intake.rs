@@ -82,6 +82,11 @@ struct Tally {
 /// not take one message more, whatever it brings, is full.
 const MOST_ROWS: usize = 1_048_449 - decode::MOST_ROWS;
 
+/// Adding up what the columns hold takes longer than many a message. It is done once for so many of them, and for each
+/// that is large.
+const BETWEEN_LOOKS: usize = 16;
+const LARGE: usize = 4096;
+
 /// How soon a batch that found no room is tried again, where other connections may have taken it.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -128,7 +133,7 @@ impl Intake {
             self.pay(sequence);
             return;
         }
-        let Ok(topic) = std::str::from_utf8(publish.topic) else {
+        let Some(topic) = text(publish.topic) else {
             let reason = Reason::new(Code::NoRoute, "the topic is not UTF-8");
             return self.refuse(None, publish.topic, publish.payload, reason, sequence, now);
         };
@@ -180,7 +185,7 @@ impl Intake {
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
-            received_at: decode::Instant::from_system(now.system),
+            received_at: now.system,
             client_id,
             properties: publish.properties,
         };
@@ -204,7 +209,11 @@ impl Intake {
                         AckAfter::Insert => batch.owed.add(sequence),
                     }
                 }
-                if !lane.due && is_large(batch, &self.shared.config.batch) {
+                let limits = &self.shared.config.batch;
+                let may_be_large = batch.rows() >= limits.rows.min(MOST_ROWS)
+                    || publish.payload.len() >= LARGE
+                    || batch.messages.len().is_multiple_of(BETWEEN_LOOKS);
+                if may_be_large && !lane.due && is_large(batch, limits) {
                     self.seal(at);
                 }
             }
@@ -447,6 +456,16 @@ fn warn_of_cut(shared: &Shared, table: &str, columns: Vec<&str>) {
         );
         shared.warn("TIME_PRECISION_CUT", message);
     }
+}
+
+/// Topics are mostly ASCII, which is seen faster than UTF-8.
+#[inline]
+fn text(bytes: &[u8]) -> Option<&str> {
+    if bytes.is_ascii() {
+        // SAFETY: ASCII is UTF-8.
+        return Some(unsafe { std::str::from_utf8_unchecked(bytes) });
+    }
+    std::str::from_utf8(bytes).ok()
 }
 
 fn is_large(batch: &Batch, limits: &crate::config::Limits) -> bool {

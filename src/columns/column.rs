@@ -113,6 +113,8 @@ impl Column {
 
     pub fn rows(&self) -> usize {
         match self {
+            // Dividing takes longer than all the rest.
+            Column::Fixed { width: 8, data, .. } => data.len() / 8,
             Column::Fixed { width, data, .. } => data.len() / width,
             Column::Strings { rows, .. } | Column::Json { rows, .. } | Column::Tuple { rows, .. } => *rows,
             Column::Nullable { nulls, .. } => nulls.len(),
@@ -144,7 +146,7 @@ impl Column {
     }
 
     /// Appends a value whose bytes are those of the wire; its length is the column's width.
-    #[inline]
+    #[inline(always)]
     pub fn push_fixed<const N: usize>(&mut self, bytes: [u8; N]) {
         match self.values_of_next() {
             Column::Fixed { width, data, .. } => {
@@ -253,6 +255,22 @@ impl Column {
                 parts.iter_mut().zip(others).for_each(|(part, other)| part.append(other));
             }
             (this, other) => debug_assert!(false, "{this:?} and {other:?} differ in type"),
+        }
+    }
+
+    /// Notes how far a column of a row is. One of fixed width is where its rows are.
+    #[inline]
+    pub fn mark_row(&self, marks: &mut Vec<usize>) {
+        if !matches!(self, Column::Fixed { .. }) {
+            self.mark(marks);
+        }
+    }
+
+    /// Goes back to where [`Column::mark_row`] was told, when it had so many rows.
+    pub fn rewind_row(&mut self, rows: usize, marks: &mut &[usize]) {
+        match self {
+            Column::Fixed { width, data, .. } => data.truncate(rows * *width),
+            other => other.rewind(marks),
         }
     }
 

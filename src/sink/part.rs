@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::columns::{Column, block};
 use crate::config::Route;
 use crate::dead_letters::Reason;
-use crate::decode::{self, Instant};
+use crate::decode;
 use crate::mqtt::topic::Captures;
 use crate::plans::Plan;
 
@@ -48,7 +48,7 @@ impl Part {
                 payload: message.payload,
                 qos: message.qos,
                 retain: message.retain,
-                received_at: Instant::from_system(message.received.system),
+                received_at: message.received.system,
                 client_id: &batch.client_id,
                 properties: message.properties,
             };
