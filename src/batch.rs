@@ -12,6 +12,7 @@ use crate::intake::Now;
 use crate::ledger::Group;
 use crate::mqtt::{Owed, Properties};
 use crate::plans::Plan;
+use crate::spool::Ticket;
 
 #[derive(Debug)]
 pub struct Batch {
@@ -29,6 +30,8 @@ pub struct Batch {
     pub opened_at: Instant,
     /// What of [`Batch::bytes`] the memory ceiling knows of.
     pub counted_bytes: usize,
+    /// Of the spool's INSERT whose messages these are.
+    pub ticket: Option<Ticket>,
 }
 
 impl Batch {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -29,8 +29,21 @@ pub struct Recorder {
     pub reconnects: AtomicU64,
     pub unacknowledged: AtomicU64,
     pub mqtt_writes: AtomicU64,
+    /// `None`: there is no spool.
+    pub spool: Option<SpoolGauges>,
     /// By table, in the order of their first route.
     tables: Vec<(String, Table)>,
+}
+
+/// What lies in the spool.
+#[derive(Debug, Default)]
+pub struct SpoolGauges {
+    pub bytes: AtomicU64,
+    pub segments: AtomicU64,
+    /// When the oldest message came, in microseconds since 1970; 0: there is none.
+    pub oldest_micros: AtomicU64,
+    /// What was left there at the end.
+    pub left: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +65,7 @@ pub struct Metrics {
     pub inserts: Inserts,
     pub latency_ms: Latency,
     pub mqtt: Mqtt,
-    pub spool: Option<()>,
+    pub spool: Option<Spool>,
     pub memory_bytes: u64,
     pub tables: BTreeMap<String, TableMetrics>,
 }
@@ -103,6 +116,14 @@ pub struct Mqtt {
 
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
+pub struct Spool {
+    pub bytes: u64,
+    pub segments: u64,
+    pub oldest_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct TableMetrics {
     pub rows: u64,
     pub inserts: u64,
@@ -134,6 +155,7 @@ impl Recorder {
             reconnects: AtomicU64::new(0),
             unacknowledged: AtomicU64::new(0),
             mqtt_writes: AtomicU64::new(0),
+            spool: None,
             tables: named,
         }
     }
@@ -181,9 +203,21 @@ impl Recorder {
                 unacknowledged: get(&self.unacknowledged),
                 writes: get(&self.mqtt_writes),
             },
-            spool: None,
+            spool: self.spool.as_ref().map(SpoolGauges::snapshot),
             memory_bytes: memory_bytes as u64,
             tables: tables.collect(),
+        }
+    }
+}
+
+impl SpoolGauges {
+    fn snapshot(&self) -> Spool {
+        let oldest = SystemTime::UNIX_EPOCH + Duration::from_micros(get(&self.oldest_micros));
+        let age = SystemTime::now().duration_since(oldest).unwrap_or_default();
+        Spool {
+            bytes: get(&self.bytes),
+            segments: get(&self.segments),
+            oldest_ms: if oldest == SystemTime::UNIX_EPOCH { 0 } else { age.as_millis() as u64 },
         }
     }
 }
