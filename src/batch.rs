@@ -12,6 +12,7 @@ use crate::intake::Now;
 use crate::ledger::Group;
 use crate::mqtt::{Owed, Properties};
 use crate::plans::Plan;
+use crate::spares;
 use crate::spool::Ticket;
 
 #[derive(Debug)]
@@ -79,13 +80,11 @@ pub struct Message<'a> {
 }
 
 impl Messages {
-    /// Room for about as many as `other` has.
-    pub fn like(other: &Messages) -> Messages {
-        Messages {
-            bytes: Vec::with_capacity(other.bytes.len()),
-            spans: Vec::with_capacity(other.spans.len()),
-            arrivals: Vec::new(),
-        }
+    /// Takes all away and keeps the room for as many.
+    pub fn clear(&mut self) {
+        spares::empty(&mut self.bytes);
+        spares::empty(&mut self.spans);
+        spares::empty(&mut self.arrivals);
     }
 
     #[inline]

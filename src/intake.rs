@@ -14,8 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::batch::{self, Batch, Messages};
-use crate::columns::Column;
+use crate::batch::{self, Batch};
 use crate::config::{AckAfter, Route};
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::decode::{self, Decoder};
@@ -64,9 +63,6 @@ struct Lane {
     plan: Arc<Plan>,
     decoder: Decoder,
     batch: Option<Batch>,
-    /// Empty, with room for about as much as the last batch had: the next one is made of these.
-    columns: Vec<Column>,
-    messages: Messages,
     /// To be sealed whatever its size and age.
     due: bool,
 }
@@ -176,8 +172,8 @@ impl Intake {
             connection: self.connection,
             client_id: client_id.into(),
             plan: lane.plan.clone(),
-            columns: std::mem::take(&mut lane.columns),
-            messages: std::mem::take(&mut lane.messages),
+            columns: lane.plan.spares.take_columns().unwrap_or_else(|| lane.decoder.columns()),
+            messages: lane.plan.spares.take_messages().unwrap_or_default(),
             owed: Owed::default(),
             opened_at: now.instant,
             counted_bytes: 0,
@@ -361,26 +357,21 @@ impl Intake {
         if batch.messages.is_empty() {
             // Opened for a message that became a dead letter.
             self.shared.ledger.hand_over(batch.group);
-            lane.columns = batch.columns;
+            lane.plan.spares.give_columns(batch.columns);
             lane.due = false;
             return;
         }
         if batch.rows() == 0 {
             // Messages that hold an empty list: nothing has to be inserted for them.
-            lane.columns = batch.columns;
+            lane.plan.spares.give_columns(batch.columns);
             lane.due = false;
             self.shared.memory.subtract(batch.counted_bytes);
             self.shared.settle(batch.connection, batch.owed);
             self.shared.ledger.close(batch.group, batch.messages.len() as u64, 0);
             return;
         }
-        let columns = batch.columns.iter().map(Column::successor).collect();
-        let messages = Messages::like(&batch.messages);
         match self.batches.try_send(batch) {
-            Ok(()) => {
-                (lane.columns, lane.messages) = (columns, messages);
-                lane.due = false;
-            }
+            Ok(()) => lane.due = false,
             // Another connection was quicker.
             Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
                 lane.batch = Some(batch);
@@ -426,8 +417,6 @@ impl Lane {
         let decoder = plan.decoder(&route);
         Lane {
             keeps_properties: route.reads_user_properties(),
-            columns: decoder.columns(),
-            messages: Messages::default(),
             batch: None,
             due: false,
             route,
@@ -440,7 +429,6 @@ impl Lane {
     #[cold]
     fn adopt(&mut self, plan: Arc<Plan>) {
         self.decoder = plan.decoder(&self.route);
-        self.columns = self.decoder.columns();
         self.plan = plan;
     }
 }

@@ -40,6 +40,7 @@ pub mod plans;
 pub mod replay;
 pub mod shared;
 pub mod sink;
+pub mod spares;
 pub mod spool;
 pub mod threads;
 pub mod tls;

@@ -7,6 +7,7 @@
 
 use super::block::put_varint;
 use super::types::{ColumnType, Kind};
+use crate::spares;
 
 #[derive(Debug, Clone)]
 pub enum Column {
@@ -90,24 +91,26 @@ impl Column {
         Column::of(&Kind::Bool)
     }
 
-    /// An empty column of the same type, with room for what this one needed.
-    pub fn successor(&self) -> Column {
-        let room = |data: &Vec<u8>| Vec::with_capacity(data.len());
-        let all = |parts: &[Column]| parts.iter().map(Column::successor).collect();
+    /// Takes all rows away and keeps the room for as many.
+    pub fn clear(&mut self) {
         match self {
-            Column::Fixed { width, zero, data } => {
-                Column::Fixed { width: *width, zero: zero.clone(), data: room(data) }
+            Column::Fixed { data, .. } => spares::empty(data),
+            Column::Strings { data, rows } | Column::Json { data, rows } => {
+                spares::empty(data);
+                *rows = 0;
             }
-            Column::Strings { data, .. } => Column::Strings { data: room(data), rows: 0 },
-            Column::Json { data, .. } => Column::Json { data: room(data), rows: 0 },
-            Column::Nullable { nulls, values } => {
-                Column::Nullable { nulls: room(nulls), values: Box::new(values.successor()) }
+            Column::Nullable { nulls: own, values: inner } | Column::Array { ends: own, items: inner } => {
+                spares::empty(own);
+                inner.clear();
             }
-            Column::Array { ends, items } => {
-                Column::Array { ends: room(ends), items: Box::new(items.successor()) }
+            Column::Tuple { parts, rows } => {
+                *rows = 0;
+                parts.iter_mut().for_each(Column::clear);
             }
-            Column::Tuple { parts, .. } => Column::Tuple { parts: all(parts), rows: 0 },
-            Column::Variant { which, parts } => Column::Variant { which: room(which), parts: all(parts) },
+            Column::Variant { which, parts } => {
+                spares::empty(which);
+                parts.iter_mut().for_each(Column::clear);
+            }
         }
     }
 

@@ -568,13 +568,9 @@ fn put_given(column: &mut Column, slot: &Slot, given: &Given, message: &Message<
                     column.push_fixed(millis.to_le_bytes());
                 }
                 // A clock has more digits than most columns: nobody has to be told that they are cut.
-                kind => {
-                    coerce::put_instant(column, kind, received_at, &mut false).ok_or_else(|| {
-                        Box::new(
-                            Reason::new(Code::OutOfRange, "the clock is out of its range").about(&slot.name),
-                        )
-                    })?
-                }
+                kind => coerce::put_instant(column, kind, received_at, &mut false).ok_or_else(|| {
+                    Box::new(Reason::new(Code::OutOfRange, "the clock is out of its range").about(&slot.name))
+                })?,
             }
             return Ok(true);
         }

@@ -121,7 +121,8 @@ impl TopicFilter {
             let Some(rest) = topic.as_bytes().get(at..) else { return false };
             let len = match level {
                 Level::Literal(text) => {
-                    if !rest.starts_with(text.as_bytes()) || rest.get(text.len()).is_some_and(|b| *b != b'/') {
+                    if !rest.starts_with(text.as_bytes()) || rest.get(text.len()).is_some_and(|b| *b != b'/')
+                    {
                         return false;
                     }
                     text.len()

@@ -21,10 +21,13 @@ pub struct Part {
     pub misfits: Vec<(usize, Reason)>,
 }
 
+/// Room for what a block says of its columns.
+const HEADS: usize = 4096;
+
 impl Part {
     pub fn new(plan: Arc<Plan>, columns: &[Column], misfits: Vec<(usize, Reason)>) -> Part {
         let rows = columns.first().map_or(0, Column::rows);
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(columns.iter().map(Column::bytes).sum::<usize>() + HEADS);
         block::encode(&mut out, &plan.heads, columns, rows);
         Part { plan, block: Bytes::from(out), rows, misfits }
     }

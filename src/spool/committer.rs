@@ -271,7 +271,7 @@ impl Committer {
         let rows = columns.first().map_or(0, |column| column.rows());
         self.block.clear();
         block::encode(&mut self.block, &plan.heads, &columns, rows);
-        drop(columns);
+        plan.spares.give_columns(columns);
         let route = &self.shared.config.routes[batch.route];
         let first = messages.arrivals().first().map_or_else(SystemTime::now, |(at, _)| at.system);
         let record = Record {
@@ -307,6 +307,7 @@ impl Committer {
                 self.inserts.insert(id, Pending { group, messages: count, owed: later });
             }
         }
+        plan.spares.give_messages(messages);
     }
 
     /// Writes and syncs what was appended and what is done; only then acknowledges.
