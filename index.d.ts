@@ -224,7 +224,7 @@ export class Pipeline extends EventEmitter {
   /** A snapshot, cheap. */
   metrics(): Metrics
 
-  /** The same in the Prometheus text format. */
+  /** The same in the Prometheus text format 0.0.4, with histograms: see docs/metrics.md. */
   prometheus(): string
 
   /** While it runs, the pipeline keeps the process alive whether somebody listens or not. */
@@ -282,9 +282,17 @@ export interface Metrics {
   latencyMs: { insert: Quantiles; endToEnd: Quantiles }
   /** Over all connections. `writes` counts those to their sockets: acknowledgements leave many at a time. */
   mqtt: { connected: number; connections: number; reconnects: number; unacknowledged: number; writes: number }
-  spool: { bytes: number; segments: number; oldestMs: number } | null
+  spool: { bytes: number; maxBytes: number; segments: number; oldestMs: number } | null
   /** What the buffers hold now. */
   memoryBytes: number
+  /** The option `memory.maxBytes`: at so many nothing more is read. */
+  memoryMaxBytes: number
+  /** How long ago ClickHouse last confirmed an INSERT, in milliseconds; null if it never has. */
+  lastInsertMs: number | null
+  /** How long the oldest message has been here that is not in ClickHouse, in milliseconds; 0 if none is pending. */
+  oldestPendingMs: number
+  /** Dead letters by code; codes that there were none of are not in it. */
+  deadLetters: Record<string, number>
   /** By table, as the routes name them. */
   tables: Record<string, { rows: number; inserts: number; deadLettered: number }>
 }

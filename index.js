@@ -14,6 +14,7 @@ const { replayDeadLetters } = require('./lib/replay.js')
 const running = new Set()
 
 const STOP_TIMEOUT_MS = 30_000
+const RUNTIME = process.versions.bun ? `bun ${process.versions.bun}` : `node ${process.versions.node}`
 /** The longest delay a timer takes. */
 const FOREVER_MS = 2 ** 31 - 1
 
@@ -104,7 +105,7 @@ class Pipeline extends EventEmitter {
   }
 
   prometheus() {
-    return this.#native.prometheus()
+    return this.#native.prometheus(RUNTIME)
   }
 
   ref() {
