@@ -429,6 +429,37 @@ export interface ProposalOptions {
   topic?: string
 }
 
+/**
+ * Registers the metrics of a pipeline with a registry of prom-client: what `prometheus()` prints, under the same names,
+ * read when the registry is. Several pipelines can share a registry if their names differ.
+ *
+ * @returns a function that takes them out again
+ * @throws {MillraceError} `CONFIG_INVALID`: another pipeline of this name is in the registry
+ */
+export function registerMetrics(pipeline: Pipeline, registry: PrometheusRegistry): () => void
+
+/** What is needed of a `Registry` of prom-client. */
+export interface PrometheusRegistry {
+  registerMetric(metric: any): void
+  removeSingleMetric(name: string): void
+}
+
+/**
+ * Makes instruments for the metrics of a pipeline on a meter of OpenTelemetry, which are read when the meter's reader
+ * collects. docs/metrics.md has their names.
+ *
+ * @returns a function that ends it
+ */
+export function observeMetrics(pipeline: Pipeline, meter: OpenTelemetryMeter): () => void
+
+/** What is needed of a `Meter` of `@opentelemetry/api`. */
+export interface OpenTelemetryMeter {
+  createObservableCounter(name: string, options?: { description?: string; unit?: string }): any
+  createObservableGauge(name: string, options?: { description?: string; unit?: string }): any
+  addBatchObservableCallback(callback: (result: any) => void, observables: any[]): void
+  removeBatchObservableCallback(callback: (result: any) => void, observables: any[]): void
+}
+
 export class MillraceError extends Error {
   /**
    * Stable: `CONFIG_INVALID`, `CLICKHOUSE_UNREACHABLE`, `CLICKHOUSE_REJECTED`, `TABLE_NOT_FOUND`, `COLUMN_NOT_FOUND`,

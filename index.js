@@ -5,6 +5,7 @@
 
 const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
+const { FAMILIES, observeMetrics, registerMetrics } = require('./lib/collectors.js')
 const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./lib/engine.js')
 const { describeTables } = require('./lib/interfaces.js')
 const { proposeTable } = require('./lib/proposal.js')
@@ -108,6 +109,10 @@ class Pipeline extends EventEmitter {
     return this.#native.prometheus(RUNTIME)
   }
 
+  [FAMILIES]() {
+    return JSON.parse(this.#native.families(RUNTIME))
+  }
+
   ref() {
     this.#held = true
     this.#updateHold()
@@ -176,3 +181,5 @@ module.exports.MillraceError = MillraceError
 module.exports.replayDeadLetters = replayDeadLetters
 module.exports.describeTables = describeTables
 module.exports.proposeTable = proposeTable
+module.exports.registerMetrics = registerMetrics
+module.exports.observeMetrics = observeMetrics
