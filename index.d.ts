@@ -25,6 +25,15 @@ export interface PipelineConfig {
   }
   /** Milliseconds between two 'metrics' events; 0 turns the event off. @default 1000 */
   metricsIntervalMs?: number
+  /** Is told what the events 'state', 'warning' and 'error' tell. Nothing is ever printed otherwise. @default none */
+  logger?: Logger
+}
+
+/** What is needed of a logger: the shape of pino's. */
+export interface Logger {
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
 }
 
 export interface MqttConfig {

@@ -6,8 +6,9 @@
 const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
 const { FAMILIES, observeMetrics, registerMetrics } = require('./lib/collectors.js')
-const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./lib/engine.js')
+const { MillraceError, configToJson, fromEvent, fromNative, unwrap } = require('./lib/engine.js')
 const { describeTables } = require('./lib/interfaces.js')
+const { checkLogger, log } = require('./lib/log.js')
 const { proposeTable } = require('./lib/proposal.js')
 const { replayDeadLetters } = require('./lib/replay.js')
 
@@ -21,6 +22,8 @@ const FOREVER_MS = 2 ** 31 - 1
 
 class Pipeline extends EventEmitter {
   #native
+  #name
+  #logger
   /** Keeps the process alive while it is referenced. */
   #hold
   /** What `ref()` or `unref()` asked for; undefined: whether somebody listens decides. */
@@ -30,7 +33,10 @@ class Pipeline extends EventEmitter {
 
   constructor(config) {
     super()
-    const text = toJson(config)
+    const text = configToJson(config)
+    if (config.logger !== undefined) checkLogger(config.logger)
+    this.#logger = config.logger
+    this.#name = config.name ?? 'millrace'
     try {
       this.#native = new NativePipeline(text, (kind, content, bytes) => this.#emit(kind, content, bytes))
     } catch (error) {
@@ -131,6 +137,11 @@ class Pipeline extends EventEmitter {
 
   #emit(kind, content, bytes) {
     const value = fromEvent(kind, content, bytes)
+    this.#tell(kind, value)
+  }
+
+  #tell(kind, value) {
+    if (this.#logger) log(this.#logger, this.#name, kind, value)
     if (kind === 'state') this.emit(kind, value[0], value[1])
     else this.emit(kind, value)
   }
@@ -145,7 +156,7 @@ class Pipeline extends EventEmitter {
 
   /** Nothing else keeps the program alive: it has ended without stop(). What is in hand is brought in first. */
   #programEnded() {
-    this.stop().catch(({ code, message }) => this.emit('warning', { code, message }))
+    this.stop().catch(({ code, message }) => this.#tell('warning', { code, message }))
   }
 
   #release() {

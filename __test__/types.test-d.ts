@@ -2,6 +2,7 @@
 
 import type { EventEmitter } from 'node:events'
 import { metrics } from '@opentelemetry/api'
+import pino from 'pino'
 import { Registry } from 'prom-client'
 import {
   type BatchConfig,
@@ -114,6 +115,7 @@ const most: PipelineConfig = {
   deadLetters: deadLetters[0],
   memory: { maxBytes: 256 * 1024 * 1024 },
   metricsIntervalMs: 1_000,
+  logger: pino(),
 }
 
 // What the compiler refuses.

@@ -43,6 +43,12 @@ function toJson(config, what = 'the configuration') {
   return JSON.stringify(plain(config, ''))
 }
 
+/** A configuration as the engine takes it: without what only JavaScript can use. */
+function configToJson(config) {
+  const isObject = typeof config === 'object' && config !== null && !Array.isArray(config)
+  return toJson(isObject ? { ...config, logger: undefined } : config)
+}
+
 /** The engine answers `{"ok": …}` or `{"error": …}`. */
 function unwrap(text) {
   const { ok, error } = JSON.parse(text)
@@ -72,4 +78,4 @@ function fromEvent(kind, content, bytes) {
   }))
 }
 
-module.exports = { MillraceError, fromEvent, fromNative, toJson, unwrap }
+module.exports = { MillraceError, configToJson, fromEvent, fromNative, toJson, unwrap }
