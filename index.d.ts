@@ -27,6 +27,20 @@ export interface PipelineConfig {
   metricsIntervalMs?: number
   /** Is told what the events 'state', 'warning' and 'error' tell. Nothing is ever printed otherwise. @default none */
   logger?: Logger
+  /** Spans of OpenTelemetry for some of the batches: see docs/metrics.md. Needs `@opentelemetry/api`. @default off */
+  tracing?: TracingConfig
+}
+
+export interface TracingConfig {
+  /** A `Tracer` of `@opentelemetry/api`. */
+  tracer: OpenTelemetryTracer
+  /** How many of the batches are traced, from 0 to 1; the tracer's own sampler comes after it. @default 0.1 */
+  sampleRatio?: number
+}
+
+/** What is needed of a `Tracer` of `@opentelemetry/api`. */
+export interface OpenTelemetryTracer {
+  startSpan(name: string, options?: any, context?: any): any
 }
 
 /** What is needed of a logger: the shape of pino's. */

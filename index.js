@@ -24,6 +24,7 @@ class Pipeline extends EventEmitter {
   #native
   #name
   #logger
+  #tracing
   /** Keeps the process alive while it is referenced. */
   #hold
   /** What `ref()` or `unref()` asked for; undefined: whether somebody listens decides. */
@@ -34,14 +35,17 @@ class Pipeline extends EventEmitter {
   constructor(config) {
     super()
     const text = configToJson(config)
-    if (config.logger !== undefined) checkLogger(config.logger)
-    this.#logger = config.logger
-    this.#name = config.name ?? 'millrace'
     try {
       this.#native = new NativePipeline(text, (kind, content, bytes) => this.#emit(kind, content, bytes))
     } catch (error) {
       throw fromNative(error)
     }
+    const { name = 'millrace', logger, tracing } = config
+    this.#name = name
+    if (logger !== undefined) checkLogger(logger)
+    this.#logger = logger
+    // Loaded by those who trace.
+    if (tracing !== undefined) this.#tracing = new (require('./lib/tracing.js').Tracing)(config)
   }
 
   get state() {
@@ -137,7 +141,8 @@ class Pipeline extends EventEmitter {
 
   #emit(kind, content, bytes) {
     const value = fromEvent(kind, content, bytes)
-    this.#tell(kind, value)
+    if (kind === 'trace') this.#tracing?.record(value)
+    else this.#tell(kind, value)
   }
 
   #tell(kind, value) {

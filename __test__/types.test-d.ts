@@ -1,7 +1,7 @@
 // Every public name, used as a TypeScript program uses it. Nothing here runs: that it compiles is the test.
 
 import type { EventEmitter } from 'node:events'
-import { metrics } from '@opentelemetry/api'
+import { metrics, trace } from '@opentelemetry/api'
 import pino from 'pino'
 import { Registry } from 'prom-client'
 import {
@@ -116,6 +116,7 @@ const most: PipelineConfig = {
   memory: { maxBytes: 256 * 1024 * 1024 },
   metricsIntervalMs: 1_000,
   logger: pino(),
+  tracing: { tracer: trace.getTracer('fleet'), sampleRatio: 0.5 },
 }
 
 // What the compiler refuses.

@@ -46,7 +46,10 @@ function toJson(config, what = 'the configuration') {
 /** A configuration as the engine takes it: without what only JavaScript can use. */
 function configToJson(config) {
   const isObject = typeof config === 'object' && config !== null && !Array.isArray(config)
-  return toJson(isObject ? { ...config, logger: undefined } : config)
+  if (!isObject) return toJson(config)
+  const { logger, tracing, ...rest } = config
+  const hasTracer = typeof tracing === 'object' && tracing !== null
+  return toJson({ ...rest, tracing: hasTracer ? { ...tracing, tracer: undefined } : tracing })
 }
 
 /** The engine answers `{"ok": …}` or `{"error": …}`. */

@@ -186,6 +186,7 @@ fn arguments(event: Event) -> Arguments {
         Event::Warning { code, message } => {
             ("warning", json!({ "code": code, "message": message }).to_string())
         }
+        Event::Trace(trace) => ("trace", text(&trace)),
         Event::Error(error) => ("error", describe(&error).to_string()),
         Event::DeadLetters(letters, _held) => {
             let count = letters.len();
