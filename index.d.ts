@@ -493,5 +493,9 @@ export class MillraceError extends Error {
   readonly code: string
   /** The option that caused it, such as `routes[0].columns.lat`. */
   readonly path?: string
+  /**
+   * Of `CLICKHOUSE_REJECTED`, an `Error` with ClickHouse's own text and its number as `code` (such as 516); of `SPOOL_IO` the
+   * same of the file system.
+   */
   cause?: unknown
 }

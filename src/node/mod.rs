@@ -40,7 +40,7 @@ pub struct NativePipeline {
 
 #[napi]
 impl NativePipeline {
-    /// Throws an error whose message is JSON: `{ code, message, path }`.
+    /// Throws an error whose message is JSON: `{ code, message, path, cause }`.
     #[napi(constructor)]
     pub fn new(
         env: &Env,
@@ -233,5 +233,5 @@ fn throw(error: &Error) -> napi::Error {
 }
 
 fn describe(error: &Error) -> serde_json::Value {
-    json!({ "code": error.code(), "message": error.to_string(), "path": error.path() })
+    json!({ "code": error.code(), "message": error.to_string(), "path": error.path(), "cause": error.cause() })
 }
