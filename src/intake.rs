@@ -44,6 +44,8 @@ pub struct Intake {
     shared: Arc<Shared>,
     plans: Arc<Plans>,
     connection: usize,
+    /// How old a batch may get.
+    delay: Duration,
     lanes: Vec<Lane>,
     /// To tell the copies of a message apart; empty where there can be none.
     subscriptions: Vec<Subscription>,
@@ -107,6 +109,7 @@ impl Intake {
             subscriptions.clear();
         }
         Intake {
+            delay: shared.config.seal_delay(),
             shared,
             plans,
             connection,
@@ -178,6 +181,7 @@ impl Intake {
                 owed: Owed::default(),
                 opened_at: now.instant,
                 counted_bytes: 0,
+                ticket: None,
                 trace,
             }
         });
@@ -208,7 +212,7 @@ impl Intake {
                 if let Some(sequence) = sequence {
                     match self.shared.config.mqtt.ack_after {
                         AckAfter::Receive => self.paid.add(sequence),
-                        AckAfter::Insert => batch.owed.add(sequence),
+                        AckAfter::Spool | AckAfter::Insert => batch.owed.add(sequence),
                     }
                 }
                 if !lane.due && is_large(batch, &self.shared.config.batch) {
@@ -283,7 +287,7 @@ impl Intake {
         if let Some(sequence) = sequence {
             match self.shared.config.mqtt.ack_after {
                 AckAfter::Receive => self.paid.add(sequence),
-                AckAfter::Insert => letters.owed.add(sequence),
+                AckAfter::Spool | AckAfter::Insert => letters.owed.add(sequence),
             }
         }
     }
@@ -322,11 +326,11 @@ impl Intake {
 
     /// Seals what has reached its age, and what could not be handed over before.
     pub fn seal_due(&mut self, now: Instant) {
-        let limits = self.shared.config.batch;
+        let (limits, delay) = (self.shared.config.batch, self.delay);
         for at in 0..self.lanes.len() {
             let lane = &self.lanes[at];
             let Some(batch) = &lane.batch else { continue };
-            if lane.due || now >= batch.opened_at + limits.delay || is_large(batch, &limits) {
+            if lane.due || now >= batch.opened_at + delay || is_large(batch, &limits) {
                 self.seal(at);
             }
         }
@@ -395,9 +399,11 @@ impl Intake {
     /// When [`Intake::seal_due`] has something to do. What waits for the sinks waits for their word, not for a time; but
     /// with several connections, what they work on may all be of others.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let delay = self.shared.config.batch.delay;
-        let due =
-            self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(|batch| batch.opened_at + delay);
+        let due = self
+            .lanes
+            .iter()
+            .filter_map(|lane| lane.batch.as_ref())
+            .map(|batch| batch.opened_at + self.delay);
         let again = (self.shared.config.mqtt.connections > 1 && self.is_sealing()).then(|| now + AGAIN);
         due.filter(|at| *at > now).chain(again).min()
     }

@@ -74,12 +74,16 @@ impl Trace {
         }
     }
 
-    pub fn finish(&mut self, table: &str, messages: &Messages, dead_letters: usize) {
-        self.table = table.into();
-        self.messages = messages.len();
-        self.dead_letters = dead_letters;
+    /// Takes in what is known of a batch before it is inserted.
+    pub fn gather(&mut self, messages: &Messages, rows: usize) {
+        (self.messages, self.rows) = (messages.len(), rows);
         self.began = messages.arrivals().first().map_or(0.0, |(at, _)| millis(at.system));
         self.contexts = contexts(messages);
+    }
+
+    pub fn finish(&mut self, table: &str, dead_letters: usize) {
+        self.table = table.into();
+        self.dead_letters = dead_letters;
         self.ended = millis(SystemTime::now());
     }
 }
