@@ -14,6 +14,7 @@ use crate::mqtt::{Owed, Properties};
 use crate::plans::Plan;
 use crate::spares;
 use crate::spool::Ticket;
+use crate::trace::Trace;
 
 #[derive(Debug)]
 pub struct Batch {
@@ -33,6 +34,8 @@ pub struct Batch {
     pub counted_bytes: usize,
     /// Of the spool's INSERT whose messages these are.
     pub ticket: Option<Ticket>,
+    /// If it is sampled.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl Batch {

@@ -23,6 +23,7 @@ use crate::mqtt::topic::Captures;
 use crate::mqtt::{Owed, Properties, Publish, Subscription, is_chosen, subscriptions};
 use crate::plans::{Plan, Plans};
 use crate::shared::Shared;
+use crate::trace::{Trace, millis};
 
 /// When a read was made, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,7 @@ pub struct Intake {
 
 struct Lane {
     route: Route,
+    /// In the batch that is open.
     keeps_properties: bool,
     /// What the decoder and the columns are made for.
     plan: Arc<Plan>,
@@ -166,18 +168,23 @@ impl Intake {
         if lane.batch.is_none() && self.plans.generation(at) != lane.plan.generation {
             lane.adopt(self.plans.latest(at));
         }
-        let batch = lane.batch.get_or_insert_with(|| Batch {
-            group: self.shared.ledger.open(),
-            route: at,
-            connection: self.connection,
-            client_id: client_id.into(),
-            plan: lane.plan.clone(),
-            columns: lane.plan.spares.take_columns().unwrap_or_else(|| lane.decoder.columns()),
-            messages: lane.plan.spares.take_messages().unwrap_or_default(),
-            owed: Owed::default(),
-            opened_at: now.instant,
-            counted_bytes: 0,
-            ticket: None,
+        let batch = lane.batch.get_or_insert_with(|| {
+            let trace = Trace::sample(self.shared.config.trace_sample_ratio);
+            lane.keeps_properties = trace.is_some() || lane.route.reads_user_properties();
+            Batch {
+                group: self.shared.ledger.open(now.instant),
+                route: at,
+                connection: self.connection,
+                client_id: client_id.into(),
+                plan: lane.plan.clone(),
+                columns: lane.plan.spares.take_columns().unwrap_or_else(|| lane.decoder.columns()),
+                messages: lane.plan.spares.take_messages().unwrap_or_default(),
+                owed: Owed::default(),
+                opened_at: now.instant,
+                counted_bytes: 0,
+                ticket: None,
+                trace,
+            }
         });
         let message = decode::Message {
             topic,
@@ -272,8 +279,9 @@ impl Intake {
         sequence: Option<u64>,
         now: Now,
     ) {
-        let letters =
-            self.open_letters.get_or_insert_with(|| Letters::new(self.shared.ledger.open(), self.connection));
+        let letters = self
+            .open_letters
+            .get_or_insert_with(|| Letters::new(self.shared.ledger.open(now.instant), self.connection));
         letters.push(DeadLetter {
             received_at: now.system,
             route,
@@ -353,7 +361,7 @@ impl Intake {
         }
         self.book();
         let lane = &mut self.lanes[at];
-        let Some(batch) = lane.batch.take() else { return };
+        let Some(mut batch) = lane.batch.take() else { return };
         if batch.messages.is_empty() {
             // Opened for a message that became a dead letter.
             self.shared.ledger.hand_over(batch.group);
@@ -369,6 +377,9 @@ impl Intake {
             self.shared.settle(batch.connection, batch.owed);
             self.shared.ledger.close(batch.group, batch.messages.len() as u64, 0);
             return;
+        }
+        if let Some(trace) = &mut batch.trace {
+            trace.sealed = millis(SystemTime::now());
         }
         match self.batches.try_send(batch) {
             Ok(()) => lane.due = false,
@@ -397,6 +408,11 @@ impl Intake {
         due.filter(|at| *at > now).chain(again).min()
     }
 
+    /// The number of the connection.
+    pub fn connection(&self) -> usize {
+        self.connection
+    }
+
     /// What the open batches hold.
     pub fn open_bytes(&self) -> usize {
         self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(Batch::bytes).sum()
@@ -416,7 +432,7 @@ impl Lane {
     fn new(route: Route, plan: Arc<Plan>) -> Lane {
         let decoder = plan.decoder(&route);
         Lane {
-            keeps_properties: route.reads_user_properties(),
+            keeps_properties: false,
             batch: None,
             due: false,
             route,

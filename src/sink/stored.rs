@@ -151,6 +151,7 @@ impl Worker {
             opened_at: Instant::now(),
             counted_bytes,
             ticket: Some(ticket),
+            trace: None,
         };
         (insert.token, batch)
     }

@@ -155,7 +155,8 @@ impl Committer {
         let Opened { log, recovered } = opened;
         shared.ledger.receive(recovered.messages, 0);
         shared.metrics.rows_decoded.fetch_add(recovered.rows, Ordering::Relaxed);
-        let pending = |messages| Pending { group: shared.ledger.open(), messages, owed: Owed::default() };
+        let pending =
+            |messages| Pending { group: shared.ledger.open(Instant::now()), messages, owed: Owed::default() };
         let inserts = recovered.inserts.iter().map(|(id, messages)| (*id, pending(*messages))).collect();
         let (teller, told) = crossbeam_channel::unbounded();
         Committer {
