@@ -394,6 +394,143 @@ export interface MalformedLetter {
 }
 
 /**
+ * Looks at both ends of a configuration and says what would happen, without consuming: whether ClickHouse and the broker let
+ * us in, where each column gets its value, what is missing or not allowed, and what to do about it.
+ *
+ * ClickHouse gets an INSERT of no rows for each route, to learn whether it would take one. The broker is visited under a
+ * client id of our own, with a clean session, outside of the shared group: a pipeline that runs meanwhile loses nothing.
+ * With `sample`, so many live messages are decoded, at QoS 0, and what would become of them is told. See docs/cli.md.
+ *
+ * @throws {MillraceError} `CONFIG_INVALID`; all else that is wrong is among the findings
+ */
+export function checkPipeline(config: PipelineConfig, options?: CheckOptions): Promise<CheckReport>
+
+export interface CheckOptions {
+  /** Messages to decode, up to 1000000. @default 0: none */
+  sample?: number
+  /** How long to wait for them, in milliseconds. @default 30000 */
+  sampleTimeoutMs?: number
+  /** As whom to visit the broker, where it lets only certain names in; not the pipeline's own. @default random */
+  clientId?: string
+}
+
+export interface CheckReport {
+  /** No finding is an error: a pipeline would start. */
+  ok: boolean
+  /** Errors first. */
+  findings: Finding[]
+  /** By URL. */
+  brokers: BrokerReport[]
+  /** By URL. */
+  clickhouse: ServerReport[]
+  /** In the order of the configuration; empty if no ClickHouse could be asked. */
+  routes: RouteReport[]
+  /** What came of `sample`. */
+  sample: SampleReport | null
+}
+
+export interface Finding {
+  /** 'error': it would not start, or could insert nothing. 'warning': it would start, and something is not as it should be. */
+  level: 'error' | 'warning' | 'note'
+  /** Stable: that of the error or warning a pipeline would give, or one of docs/cli.md. */
+  code: string
+  /** The option that it is about, such as `routes[0].columns.lat`. */
+  path: string | null
+  message: string
+  /** What to do about it. */
+  advice: string | null
+}
+
+export interface BrokerReport {
+  url: string
+  /** It let us in. */
+  reachable: boolean
+  /** As it says of itself below `$SYS`; many do not. */
+  version: string | null
+  protocolVersion: 4 | 5
+  /** What it says when it lets us in; MQTT 3.1.1 says nothing. */
+  limits: {
+    maxQos: number
+    /** Messages that may be in flight to the broker. What it keeps in flight to a subscriber, no broker tells. */
+    receiveMaximum: number
+    /** Null: no limit. */
+    maxPacketBytes: number | null
+    /** For how long it would keep the pipeline's session. */
+    sessionExpirySeconds: number
+    keepAliveSeconds: number
+    topicAliasMaximum: number
+    retained: boolean
+    wildcardSubscriptions: boolean
+    sharedSubscriptions: boolean
+    subscriptionIds: boolean
+  } | null
+  tls: TlsReport | null
+  /** The filters that it let us subscribe to. */
+  granted: string[]
+}
+
+export interface ServerReport {
+  url: string
+  /** It answered a query. */
+  reachable: boolean
+  version: string | null
+  /** As whom it knows us. */
+  user: string | null
+  tls: TlsReport | null
+}
+
+export interface TlsReport {
+  /** Such as `TLSv1_3`. */
+  version: string
+  cipher: string
+  /** The server's own. */
+  certificate: { subject: string; issuer: string; names: string; validUntil: string }
+}
+
+export interface RouteReport {
+  topic: string
+  table: string
+  /** Null if the table could not be looked at, as below. */
+  engine: string | null
+  /** All columns, in the order of the table. */
+  columns: ColumnReport[]
+  /** Whether ClickHouse took an INSERT of no rows; null if none could be made. */
+  insert: boolean | null
+  /** How long that took, in milliseconds. */
+  insertMs: number | null
+  /** Of the table, and of those that its materialized views fill: whether an INSERT that is made again is recognised. */
+  deduplication: { table: string; engine: string; view: string | null; on: boolean; window: number | null }[]
+}
+
+export interface ColumnReport {
+  name: string
+  /** As ClickHouse writes it. */
+  type: string
+  defaultKind: '' | 'DEFAULT' | 'MATERIALIZED' | 'ALIAS' | 'EPHEMERAL'
+  defaultExpression: string
+  /** Where its value comes from, in words; null if it is ClickHouse's to compute. */
+  source: string | null
+  /** A message without it is a dead letter. */
+  required: boolean
+  /** What it gets where a message has nothing for it, in words; null if there always is something. */
+  missing: string | null
+}
+
+export interface SampleReport {
+  /** Messages that came. */
+  messages: number
+  /** Rows that they would have become. */
+  rows: number
+  /** Messages that would have been dead letters. */
+  deadLetters: number
+  seconds: number
+  /** In the order of the configuration. */
+  routes: { messages: number; rows: number }[]
+  /** Dead letters by kind, the most frequent first, with the first of each. */
+  reasons: { count: number; code: string; route: number | null; message: string; topic: string; payload: string }[]
+}
+
+/**
  * Writes TypeScript for the tables of a configuration: by route an interface of the payload, as its columns and its mapping
  * read it, and by table an interface of a row, as `FORMAT JSONEachRow` gives it. Connects to ClickHouse alone. Fields are
  * optional where a message may do without them; comments have ClickHouse's type, the units of times, and the comments of

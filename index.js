@@ -6,6 +6,7 @@
 const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
 const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./lib/engine.js')
+const { checkPipeline } = require('./lib/check.js')
 const { describeTables } = require('./lib/interfaces.js')
 const { proposeTable } = require('./lib/proposal.js')
 const { replayDeadLetters } = require('./lib/replay.js')
@@ -175,3 +176,4 @@ module.exports.MillraceError = MillraceError
 module.exports.replayDeadLetters = replayDeadLetters
 module.exports.describeTables = describeTables
 module.exports.proposeTable = proposeTable
+module.exports.checkPipeline = checkPipeline

@@ -4,7 +4,7 @@
 //! [`connection`] is the I/O and the time around it, one thread each. [`publish`] reads the packet that matters, [`codec`]
 //! all others in both versions of the protocol; both by the rules of [`wire`]. [`subscriptions`] says what to subscribe
 //! to, [`receipts`] remembers what must be acknowledged, [`window`] notices a broker that waits for that,
-//! [`reconnection`] knows when to connect again.
+//! [`reconnection`] knows when to connect again. [`visit`] is a connection that takes nothing from anybody: for a check.
 
 mod aliases;
 mod codec;
@@ -18,11 +18,13 @@ pub mod session;
 mod subscriptions;
 pub mod topic;
 pub mod transport;
+pub mod visit;
 mod websocket;
 mod whole;
 mod window;
 mod wire;
 
+pub use codec::ConnAck;
 pub use publish::{Properties, Publish};
 pub use receipts::Owed;
 pub use session::SessionError;

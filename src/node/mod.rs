@@ -4,6 +4,7 @@
 //! thread of its own and answers by a promise, which always resolves: to `{"ok": …}` or `{"error": …}`. The façade in
 //! `index.js` turns the latter into a `MillraceError`.
 
+mod check;
 mod replay;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -41,10 +41,10 @@ pub struct ColumnRow {
 }
 
 #[derive(Deserialize)]
-struct EngineRow {
-    engine: String,
-    engine_full: String,
-    server_window: String,
+pub struct EngineRow {
+    pub engine: String,
+    pub engine_full: String,
+    pub server_window: String,
 }
 
 #[derive(Deserialize)]
@@ -54,8 +54,8 @@ struct ZoneRow {
 
 /// A connection to ask questions over: the first server that answers.
 pub struct Inspector {
-    client: Client,
-    url: String,
+    pub client: Client,
+    pub url: String,
     zone: String,
     database: String,
 }
@@ -234,7 +234,8 @@ impl Inspector {
             .map_err(|error| answer::error(&self.url, error))
     }
 
-    async fn rows<T: for<'de> Deserialize<'de>>(&self, sql: &str, values: &[&str]) -> Result<Vec<T>> {
+    /// What a SELECT gives; each `?` stands for a value.
+    pub async fn rows<T: for<'de> Deserialize<'de>>(&self, sql: &str, values: &[&str]) -> Result<Vec<T>> {
         rows(&self.client, &self.url, sql, values).await
     }
 }
@@ -370,7 +371,7 @@ impl std::fmt::Display for ColumnRow {
 
 /// A plain MergeTree forgets what it inserted unless it is told to remember; a Replicated one remembers; other
 /// engines are not ours to judge.
-fn deduplicates(engine: &EngineRow) -> bool {
+pub fn deduplicates(engine: &EngineRow) -> bool {
     if !engine.engine.ends_with("MergeTree") || !engine.engine_full.contains("MergeTree") {
         return true;
     }
