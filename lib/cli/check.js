@@ -107,7 +107,9 @@ function printSample({ messages, rows, deadLetters, seconds, routes: seen }, rou
 function printFinding({ level, code, path, message, advice }, source) {
   const place = path ? ` ${path} (${source.placeOf(path)})` : ''
   // The engine's messages begin with the path, too.
-  const text = path && message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message
+  const own = path && message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message
+  // ClickHouse goes on for paragraphs about a password.
+  const [text] = own.split(/\n\s*\n/)
   return block([`${level}: ${code}${place}`, `  ${text}`, ...(advice ? [`  → ${advice}`] : [])])
 }
 
