@@ -213,7 +213,8 @@ test('mistakes of the command line and of the file end with 2 and name what is w
   const right = configFile(t, config)
   const wrong = configFile(t, { ...config, batch: { maxRow: 5 } })
   const unset = configFile(t, { ...config, mqtt: { ...config.mqtt, username: 'me', password: '${NO_SUCH_VARIABLE}' } })
-  for (const [args, told] of [
+  /** @type {[string[], RegExp][]} */
+  const mistakes = [
     [[], /Usage: millrace/],
     [['rnu', right], /unknown command 'rnu'/],
     [['run'], /missing required argument 'config'/],
@@ -229,7 +230,8 @@ test('mistakes of the command line and of the file end with 2 and name what is w
     [['replay', wrong, '--dir', '.'], /millrace\.json:15:5: batch\.maxRow/],
     [['replay', right], /no deadLetters: say --dir, --file or --table/],
     [['run', unset], /mqtt\.password: the environment variable NO_SUCH_VARIABLE is not set/],
-  ]) {
+  ]
+  for (const [args, told] of mistakes) {
     const { code, stderr } = await millrace(t, args)
     assert.equal(code, 2, `${args}: ${stderr}`)
     assert.match(stderr, told)
