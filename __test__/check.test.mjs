@@ -245,6 +245,66 @@ test('subscriptions that a broker refuses or lowers', { timeout, skip }, async (
   assertFound(shared, { level: 'note', code: 'SHARED_GROUP_NOT_TRIED', path: 'mqtt.sharedGroup', advice: /^/ })
 })
 
+test('limits that a broker tells', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt64')
+  const limited = await startScriptedBroker(t, {
+    properties: [
+      ...[0x11, 0, 0, 0, 60], // session expiry
+      ...[0x13, 0, 10], // keep-alive
+      ...[0x21, 0, 7], // receive maximum
+      ...[0x24, 1], // QoS
+      ...[0x27, 0, 0, 16, 0], // packet size
+      ...[0x28, 0, 0x29, 0, 0x2a, 0], // no wildcards, subscription identifiers, shared subscriptions
+    ],
+  })
+  const config = servers.config({
+    mqtt: { url: limited.url, clientId: 'own', sharedGroup: 'g' },
+    deadLetters: { dir: '.' },
+    routes: [
+      { topic: 'a/{x}', table },
+      { topic: 'b', table },
+    ],
+  })
+  const { brokers, findings: all } = await checkPipeline(config)
+  assert.deepEqual(brokers[0].limits, {
+    maxQos: 1,
+    receiveMaximum: 7,
+    maxPacketBytes: 4096,
+    sessionExpirySeconds: 60,
+    keepAliveSeconds: 10,
+    topicAliasMaximum: 0,
+    retained: true,
+    wildcardSubscriptions: false,
+    sharedSubscriptions: false,
+    subscriptionIds: false,
+  })
+  assert.deepEqual(brokers[0].granted, ['b'])
+  assertFound(all, { code: 'SUBSCRIPTION_REFUSED', path: 'mqtt.sharedGroup', message: /no shared subscriptions/ })
+  assertFound(all, { code: 'SUBSCRIPTION_REFUSED', path: 'routes[0].topic', message: /wildcard/ })
+  assertFound(all, { level: 'warning', code: 'SESSION_SHORTENED', path: 'mqtt.sessionExpirySeconds', message: /60 s/ })
+  assertFound(all, { level: 'note', code: 'KEEP_ALIVE_CHANGED', path: 'mqtt.keepAliveSeconds', message: /10 s/, advice: /^$/ })
+  assertFound(all, { level: 'note', code: 'SUBSCRIPTION_IDS_MISSING', path: 'mqtt.url' })
+})
+
+test('a visit leaves nothing behind, and takes nothing from anybody', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt64')
+  const broker = await startScriptedBroker(t)
+  const mqtt = { url: broker.url, clientId: 'own', sharedGroup: 'g', qos: 2 }
+  await checkPipeline(servers.config({ mqtt, routes: [{ topic: 'a/{x}', table }] }), { sample: 1, sampleTimeoutMs: 50 })
+
+  const text = (type) => broker.bodies(type).map((body) => body.toString('latin1'))
+  assert.ok(text('CONNECT').length >= 3)
+  assert.ok(text('CONNECT').every((body) => !body.includes('own')), 'under names of its own')
+  assert.ok(text('SUBSCRIBE').every((body) => !body.includes('$share')), 'outside of the shared group')
+  // The only session that outlives its connection is asked to end, and has no subscription.
+  const isClean = (body) => (body[7] & 2) !== 0
+  const lasting = broker.packets.filter(({ type, body }) => type === 'CONNECT' && !isClean(body)).map(({ connection }) => connection)
+  assert.equal(lasting.length, 1)
+  const [{ type, body }, ...more] = broker.packets.filter(({ connection, type }) => connection === lasting[0] && type !== 'CONNECT')
+  assert.deepEqual([type, [...body], more], ['DISCONNECT', [0, 5, 0x11, 0, 0, 0, 0], []])
+  for (const answer of ['PUBACK', 'PUBREC', 'PUBCOMP']) assert.equal(broker.bodies(answer).length, 0)
+})
+
 test('what the options themselves say', { timeout }, async () => {
   const table = await servers.table('seq UInt64')
   const all = await findings({

@@ -84,14 +84,14 @@ pub async fn look(config: &Config, options: &CheckOptions, report: &mut Report) 
             broker.tls = encryption::look(&url.host, url.port, &config.mqtt.tls, CONNECT_TIMEOUT).await;
         }
         let visitor = Visitor { config, url, client_id: client_id(options) };
-        match visitor.limits().await {
-            Ok((ack, shortened)) => {
+        match visitor.greeting().await {
+            Ok(ack) => {
                 broker.reachable = true;
                 if config.mqtt.version == ProtocolVersion::V5 {
-                    broker.limits = Some(limits(&config.mqtt, &ack, shortened));
+                    broker.limits = Some(limits(&config.mqtt, &ack));
                 }
                 let path = option("mqtt.url", i, config.mqtt.urls.len());
-                judge(config, &ack, shortened, &path, report);
+                judge(config, &ack, &path, report);
                 let granted = visitor.subscribe(report).await;
                 broker.version = visitor.version().await;
                 broker.granted = granted.iter().map(|subscription| subscription.filter.clone()).collect();
@@ -138,26 +138,19 @@ impl Visitor<'_> {
         Visit::begin(self.url, mqtt, self.client_id.clone(), filters).await
     }
 
-    /// What CONNACK says, and for how long the broker would keep a session if that is shorter than wished.
-    async fn limits(&self) -> Result<(ConnAck, Option<u32>)> {
-        let mqtt = &self.config.mqtt;
+    /// What CONNACK says.
+    async fn greeting(&self) -> Result<ConnAck> {
         let filters = plain_subscriptions(self.config).into_iter().map(|s| s.filter).collect();
+        let mqtt = &self.config.mqtt;
         let mut visit = Visit::begin_lasting(self.url, mqtt, self.client_id.clone(), filters).await?;
-        let mut shortened = None;
-        let heard = visit
-            .listen(Instant::now() + CONNECT_TIMEOUT, |event| {
-                if let Event::ShortSession { seconds } = event {
-                    shortened = Some(seconds);
-                }
-                // The first thing that comes is CONNACK.
-                ControlFlow::Break(())
-            })
-            .await;
+        let until = Instant::now() + CONNECT_TIMEOUT;
+        // The first thing that comes is CONNACK.
+        let heard = visit.listen(until, |_| ControlFlow::Break(())).await;
         let ack = visit.broker().cloned();
         visit.end().await;
         match (ack, heard) {
             // What follows it, such as a filter that the broker has no way to grant, is told by a subscription.
-            (Some(ack), _) => Ok((ack, shortened)),
+            (Some(ack), _) => Ok(ack),
             (None, Err(error)) => Err(error),
             (None, Ok(_)) => Err(Error::MqttUnreachable {
                 url: self.url.to_string(),
@@ -247,13 +240,18 @@ impl Visitor<'_> {
     }
 }
 
-fn limits(mqtt: &Mqtt, ack: &ConnAck, shortened: Option<u32>) -> Limits {
+/// For how long the pipeline's session would be kept.
+fn session_expiry(mqtt: &Mqtt, ack: &ConnAck) -> u32 {
     let wished = if mqtt.is_persistent() { mqtt.session_expiry_seconds } else { 0 };
+    ack.session_expiry_seconds.map_or(wished, |seconds| seconds.min(wished))
+}
+
+fn limits(mqtt: &Mqtt, ack: &ConnAck) -> Limits {
     Limits {
         max_qos: ack.max_qos,
         receive_maximum: ack.receive_maximum,
         max_packet_bytes: Some(ack.max_packet_bytes).filter(|bytes| *bytes < usize::MAX),
-        session_expiry_seconds: shortened.unwrap_or(wished),
+        session_expiry_seconds: session_expiry(mqtt, ack),
         keep_alive_seconds: ack.keep_alive_seconds.map_or(mqtt.keep_alive.as_secs(), u64::from),
         topic_alias_maximum: ack.topic_alias_maximum,
         retained: ack.has_retained,
@@ -264,7 +262,7 @@ fn limits(mqtt: &Mqtt, ack: &ConnAck, shortened: Option<u32>) -> Limits {
 }
 
 /// What of the configuration does not go with what the broker says.
-fn judge(config: &Config, ack: &ConnAck, shortened: Option<u32>, path: &str, report: &mut Report) {
+fn judge(config: &Config, ack: &ConnAck, path: &str, report: &mut Report) {
     let mqtt = &config.mqtt;
     let is_v5 = mqtt.version == ProtocolVersion::V5;
     if mqtt.shared_group.is_some() && !ack.has_shared {
@@ -284,7 +282,8 @@ fn judge(config: &Config, ack: &ConnAck, shortened: Option<u32>, path: &str, rep
             if is_v5 { "" } else { "see that your broker has shared subscriptions: MQTT 3.1.1 cannot tell" },
         );
     }
-    if let Some(seconds) = shortened {
+    let seconds = session_expiry(mqtt, ack);
+    if mqtt.is_persistent() && seconds < mqtt.session_expiry_seconds {
         report.find(
             Level::Warning,
             "SESSION_SHORTENED",
