@@ -6,6 +6,7 @@
 const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
 const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./lib/engine.js')
+const { httpHandler, serveHttp } = require('./lib/http.js')
 const { describeTables } = require('./lib/interfaces.js')
 const { proposeTable } = require('./lib/proposal.js')
 const { replayDeadLetters } = require('./lib/replay.js')
@@ -176,3 +177,5 @@ module.exports.MillraceError = MillraceError
 module.exports.replayDeadLetters = replayDeadLetters
 module.exports.describeTables = describeTables
 module.exports.proposeTable = proposeTable
+module.exports.serveHttp = serveHttp
+module.exports.httpHandler = httpHandler
