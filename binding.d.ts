@@ -22,7 +22,9 @@ export declare class NativePipeline {
   pause(): string
   resume(): string
   metrics(): string
-  prometheus(): string
+  prometheus(runtime: string): string
+  /** What `prometheus` prints, for other collectors. */
+  families(runtime: string): string
   /** Resolves to what the table of each route looks like. */
   static describe(config: string): Promise<string>
 }

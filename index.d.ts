@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import { IncomingMessage, ServerResponse } from 'node:http'
 
 /** Any value that JSON can hold. */
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [name: string]: JsonValue }
@@ -224,7 +225,7 @@ export class Pipeline extends EventEmitter {
   /** A snapshot, cheap. */
   metrics(): Metrics
 
-  /** The same in the Prometheus text format. */
+  /** The same in the Prometheus text format 0.0.4, with histograms: see docs/metrics.md. */
   prometheus(): string
 
   /** While it runs, the pipeline keeps the process alive whether somebody listens or not. */
@@ -282,9 +283,17 @@ export interface Metrics {
   latencyMs: { insert: Quantiles; endToEnd: Quantiles }
   /** Over all connections. `writes` counts those to their sockets: acknowledgements leave many at a time. */
   mqtt: { connected: number; connections: number; reconnects: number; unacknowledged: number; writes: number }
-  spool: { bytes: number; segments: number; oldestMs: number } | null
+  spool: { bytes: number; maxBytes: number; segments: number; oldestMs: number } | null
   /** What the buffers hold now. */
   memoryBytes: number
+  /** The option `memory.maxBytes`: at so many nothing more is read. */
+  memoryMaxBytes: number
+  /** How long ago ClickHouse last confirmed an INSERT, in milliseconds; null if it never has. */
+  lastInsertMs: number | null
+  /** How long the oldest message has been here that is not in ClickHouse, in milliseconds; 0 if none is pending. */
+  oldestPendingMs: number
+  /** Dead letters by code; codes that there were none of are not in it. */
+  deadLetters: Record<string, number>
   /** By table, as the routes name them. */
   tables: Record<string, { rows: number; inserts: number; deadLettered: number }>
 }
@@ -556,6 +565,54 @@ export interface ProposalOptions {
   table?: string
   /** The topic of the route: each `{name}` becomes a column. @default none */
   topic?: string
+}
+
+/**
+ * Shows a pipeline over HTTP, to look at and nothing else: no request changes anything, and none needs a password.
+ *
+ * - `/` is the dashboard: what flows, what waits, and in words what is wrong
+ * - `/metrics` is `pipeline.prometheus()`
+ * - `/healthz` is 200 while the pipeline can work, and 503 once it has failed for good (its 'error' event)
+ * - `/readyz` is 200 while it runs, all its connections to the broker are up, no INSERT is being retried, and nothing has
+ *   waited for 30 seconds without anything being settled; else 503, and the body says why
+ * - `/status.json` is what the dashboard reads; it may change with any version
+ *
+ * The dashboard shows topics and reasons of dead letters, but no payloads. See docs/http.md.
+ *
+ * @throws {MillraceError} `CONFIG_INVALID` for a wrong option; and what Node.js throws when it cannot listen
+ */
+export function serveHttp(pipeline: Pipeline, options?: HttpServerOptions): Promise<HttpServer>
+
+/** The same for a server that you have: it answers a request for one of these paths, and returns whether it did. */
+export function httpHandler(pipeline: Pipeline, options?: HttpOptions): HttpHandler
+
+export interface HttpOptions {
+  /**
+   * The host names that are answered to, as a `Host` header has them, without the port. Others get 421, so that no web
+   * page reaches a server on the loopback under a name of its own.
+   * @default loopback names for `serveHttp` on the loopback, else all
+   */
+  hosts?: string[]
+}
+
+export interface HttpServerOptions extends HttpOptions {
+  /** The address to listen on. `0.0.0.0` and `::` are all of them: then whoever reaches the machine can look. @default '127.0.0.1' */
+  host?: string
+  /** 0 is any that is free. @default 0 */
+  port?: number
+}
+
+export interface HttpServer {
+  /** Of the dashboard. */
+  readonly url: string
+  /** Ends the server and all its connections. Until then it keeps the process alive. */
+  close(): Promise<void>
+}
+
+export interface HttpHandler {
+  (request: IncomingMessage, response: ServerResponse): boolean
+  /** Stops watching the pipeline; a handler listens to its events, and so keeps the process alive as long as the pipeline runs. */
+  close(): void
 }
 
 export class MillraceError extends Error {

@@ -7,6 +7,7 @@ const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
 const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./lib/engine.js')
 const { checkPipeline } = require('./lib/check.js')
+const { httpHandler, serveHttp } = require('./lib/http.js')
 const { describeTables } = require('./lib/interfaces.js')
 const { proposeTable } = require('./lib/proposal.js')
 const { replayDeadLetters } = require('./lib/replay.js')
@@ -15,6 +16,7 @@ const { replayDeadLetters } = require('./lib/replay.js')
 const running = new Set()
 
 const STOP_TIMEOUT_MS = 30_000
+const RUNTIME = process.versions.bun ? `bun ${process.versions.bun}` : `node ${process.versions.node}`
 /** The longest delay a timer takes. */
 const FOREVER_MS = 2 ** 31 - 1
 
@@ -105,7 +107,7 @@ class Pipeline extends EventEmitter {
   }
 
   prometheus() {
-    return this.#native.prometheus()
+    return this.#native.prometheus(RUNTIME)
   }
 
   ref() {
@@ -177,3 +179,5 @@ module.exports.replayDeadLetters = replayDeadLetters
 module.exports.describeTables = describeTables
 module.exports.proposeTable = proposeTable
 module.exports.checkPipeline = checkPipeline
+module.exports.serveHttp = serveHttp
+module.exports.httpHandler = httpHandler

@@ -163,7 +163,7 @@ impl Intake {
             lane.adopt(self.plans.latest(at));
         }
         let batch = lane.batch.get_or_insert_with(|| Batch {
-            group: self.shared.ledger.open(),
+            group: self.shared.ledger.open(now.instant),
             route: at,
             connection: self.connection,
             client_id: client_id.into(),
@@ -263,8 +263,9 @@ impl Intake {
         sequence: Option<u64>,
         now: Now,
     ) {
-        let letters =
-            self.open_letters.get_or_insert_with(|| Letters::new(self.shared.ledger.open(), self.connection));
+        let letters = self
+            .open_letters
+            .get_or_insert_with(|| Letters::new(self.shared.ledger.open(now.instant), self.connection));
         letters.push(DeadLetter {
             received_at: now.system,
             route,
@@ -389,6 +390,11 @@ impl Intake {
             self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(|batch| batch.opened_at + delay);
         let again = (self.shared.config.mqtt.connections > 1 && self.is_sealing()).then(|| now + AGAIN);
         due.filter(|at| *at > now).chain(again).min()
+    }
+
+    /// The number of the connection.
+    pub fn connection(&self) -> usize {
+        self.connection
     }
 
     /// What the open batches hold.

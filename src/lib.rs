@@ -38,6 +38,7 @@ pub mod mqtt;
 mod node;
 pub mod pipeline;
 pub mod plans;
+pub mod prometheus;
 pub mod replay;
 pub mod shared;
 pub mod sink;

@@ -26,7 +26,7 @@ impl Shared {
     pub fn new(config: Config, listener: Listener) -> Shared {
         let tables = config.routes.iter().map(|route| route.table.clone());
         Shared {
-            metrics: Recorder::new(tables, config.mqtt.connections as u64),
+            metrics: Recorder::new(tables, config.mqtt.connections),
             memory: Arc::new(Memory::new(config.memory_max_bytes)),
             ledger: Ledger::default(),
             cancelled: watch::Sender::new(false),

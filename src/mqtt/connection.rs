@@ -27,7 +27,7 @@ use super::window::Window;
 use crate::config::BrokerUrl;
 use crate::error::{Error, Result};
 use crate::intake::{Intake, Now};
-use crate::metrics::add;
+use crate::metrics::{ConnectionCounters, add};
 use crate::shared::Shared;
 
 /// What other threads ask of a connection.
@@ -57,8 +57,6 @@ pub struct Connection {
     closing: bool,
     /// Every subscription is granted.
     is_up: bool,
-    /// What this connection has added to the sum of all.
-    unacknowledged: u64,
     /// The broker of the last connection.
     broker: Option<BrokerUrl>,
     /// Told once: the first subscription is granted, or cannot be.
@@ -102,7 +100,6 @@ impl Connection {
             drain: None,
             closing: false,
             is_up: false,
-            unacknowledged: 0,
             broker: None,
             ready: Some(ready),
         }
@@ -172,16 +169,17 @@ impl Connection {
         self.count_unacknowledged(0);
         let was_up = std::mem::take(&mut self.is_up);
         if was_up {
-            self.shared.metrics.connected.fetch_sub(1, Ordering::Relaxed);
+            self.counters().connected.store(0, Ordering::Relaxed);
         }
         was_up
     }
 
-    /// Brings the sum over all connections up to date.
-    fn count_unacknowledged(&mut self, now: u64) {
-        let before = std::mem::replace(&mut self.unacknowledged, now);
-        // Wrapping, as the counter does: a difference may be negative.
-        add(&self.shared.metrics.unacknowledged, now.wrapping_sub(before));
+    fn counters(&self) -> &ConnectionCounters {
+        &self.shared.metrics.connections[self.intake.connection()]
+    }
+
+    fn count_unacknowledged(&self, now: u64) {
+        self.counters().unacknowledged.store(now, Ordering::Relaxed);
     }
 
     async fn connect(&mut self, url: &BrokerUrl) -> End {
@@ -310,7 +308,7 @@ impl Connection {
             match transfer {
                 Err(error) => return Err(SessionError::Disconnected(error.to_string())),
                 Ok(Transfer::Written(bytes)) => {
-                    add(&shared.metrics.mqtt_writes, 1);
+                    add(&self.counters().writes, 1);
                     self.session.sent(bytes, now);
                 }
                 Ok(Transfer::Read { bytes: 0, .. }) => {
@@ -388,13 +386,12 @@ impl Connection {
     }
 
     fn subscribed(&mut self, lowered: &[String]) {
-        let metrics = &self.shared.metrics;
         if !std::mem::replace(&mut self.is_up, true) {
-            add(&metrics.connected, 1);
+            self.counters().connected.store(1, Ordering::Relaxed);
         }
         match self.ready.take() {
             Some(ready) => drop(ready.send(Ok(()))),
-            None => add(&metrics.reconnects, 1),
+            None => add(&self.counters().reconnects, 1),
         }
         if !lowered.is_empty() {
             let message = format!("the broker granted a lower QoS than asked for: {}", lowered.join(", "));

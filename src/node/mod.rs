@@ -23,6 +23,7 @@ use crate::describe::describe as describe_tables;
 use crate::error::{Error, Result};
 use crate::events::{Event, Listener};
 use crate::pipeline::Pipeline;
+use crate::prometheus;
 
 /// Events that may wait for the JavaScript thread. A thread that is blocked for longer misses some; it is told how
 /// many.
@@ -105,8 +106,14 @@ impl NativePipeline {
     }
 
     #[napi]
-    pub fn prometheus(&self) -> String {
-        self.pipeline.prometheus()
+    pub fn prometheus(&self, runtime: String) -> String {
+        prometheus::text(&self.pipeline.families(&runtime))
+    }
+
+    /// What `prometheus` prints, for other collectors.
+    #[napi]
+    pub fn families(&self, runtime: String) -> String {
+        text(&self.pipeline.families(&runtime))
     }
 
     /// Resolves to what the table of each route looks like.

@@ -243,6 +243,7 @@ impl Worker {
     fn count_inserted(&self, route: &Route, part: &Part) {
         let metrics = &self.shared.metrics;
         add(&metrics.inserts_succeeded, 1);
+        metrics.inserted();
         add(&metrics.rows_inserted, part.rows as u64);
         add(&metrics.bytes_inserted, part.block.len() as u64);
         if let Some(table) = metrics.table(&route.table) {
