@@ -79,6 +79,29 @@ test('a run that is ended by SIGTERM under load loses nothing', { timeout }, asy
   assert.ok(said(second).some(({ msg, signal }) => signal === 'SIGINT' && /draining/.test(msg)))
 })
 
+test('metrics, probes and the dashboard are served while it runs', { timeout }, async (t) => {
+  const table = await servers.table(COLUMNS)
+  const file = configFile(t, servers.config({ name: 'served', routes: [route(unique('topic'), table)] }))
+  const program = await running(t, file, ['--http', '0'])
+  const { url } = said(program).find(({ url }) => url)
+  assert.match(url, /^http:\/\/127\.0\.0\.1:\d+\/$/)
+  const get = async (path) => {
+    const response = await fetch(new URL(path, url), { headers: { connection: 'close' } })
+    return [response.status, await response.text()]
+  }
+  const [status, metrics] = await get('metrics')
+  assert.equal(status, 200)
+  assert.match(metrics, /pipeline="served"/)
+  for (const path of ['healthz', 'readyz', '']) assert.equal((await get(path))[0], 200, path)
+
+  const taken = await millrace(t, ['run', file, '--http', new URL(url).host])
+  assert.equal(taken.code, 1)
+  assert.match(taken.stderr, /^millrace: --http: .*EADDRINUSE|in use/)
+  program.signal('SIGTERM')
+  assert.equal((await program.end()).code, 0)
+  await assert.rejects(get('healthz'))
+})
+
 test('a drain that takes too long ends by its timeout, a second signal at once; both lose nothing', { timeout, skip }, async (t) => {
   const clickhouse = await startClickHouse()
   t.after(() => clickhouse.remove())

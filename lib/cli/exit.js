@@ -13,8 +13,13 @@ const NOT_DRAINED = 3
 /** A second signal ends at once, with the code that shells give to it. */
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 }
 
-/** The user is to mend the command line or the configuration file. `message` is all that is to be told. */
-class UsageError extends Error {
+/** An error of which `message` is all that is to be told. */
+class CommandError extends Error {
+  exitCode = FAILED
+}
+
+/** The user is to mend the command line or the configuration file. */
+class UsageError extends CommandError {
   exitCode = USAGE
 }
 
@@ -36,4 +41,4 @@ function onSignal(first) {
   }
 }
 
-module.exports = { FAILED, NOT_DRAINED, OK, SIGNALS, USAGE, UsageError, onSignal }
+module.exports = { CommandError, FAILED, NOT_DRAINED, OK, SIGNALS, USAGE, UsageError, onSignal }

@@ -6,7 +6,7 @@
 const { writeFileSync } = require('node:fs')
 const { Command, InvalidArgumentError, Option } = require('commander')
 const { version } = require('../../package.json')
-const { FAILED, OK, USAGE, UsageError } = require('./exit.js')
+const { CommandError, FAILED, OK, USAGE } = require('./exit.js')
 
 /** How long what keeps the process alive after its end is waited for. */
 const LINGER_MS = 1_000
@@ -53,7 +53,7 @@ ${EXIT_CODES}`,
 
   command('run', 'Run a pipeline until SIGINT or SIGTERM comes, then drain it and end.', [
     'millrace run fleet.json',
-    'millrace run fleet.json --http 127.0.0.1:9464     also /metrics, /healthz, /readyz and the dashboard at /',
+    'millrace run fleet.json --http 127.0.0.1:9090     also /metrics, /healthz, /readyz and the dashboard at /',
     'millrace run fleet.json --drain-timeout 10s       less than what your supervisor waits before SIGKILL',
     'millrace run fleet.json | pino-pretty             elsewhere than on a terminal it writes JSON lines',
   ])
@@ -126,7 +126,7 @@ async function main(argv) {
 function failure(error) {
   // Commander has told what it had to.
   if (error.code?.startsWith('commander.')) return error.exitCode === 0 ? OK : USAGE
-  const isUsers = error instanceof UsageError || error.name === 'MillraceError'
+  const isUsers = error instanceof CommandError || error.name === 'MillraceError'
   process.stderr.write(`millrace: ${isUsers ? error.message : error.stack}\n`)
   if (error.code === 'CONFIG_INVALID') return USAGE
   return error.exitCode ?? FAILED
@@ -167,7 +167,7 @@ function integer(text) {
 function address(text) {
   const [, v6, host, port] = /^(?:(?:\[(.+)\]|([^:]*)):)?(\d{1,5})$/.exec(text) ?? []
   if (port === undefined || Number(port) > 65_535) {
-    throw new InvalidArgumentError('It must be host:port, such as 127.0.0.1:9464, or a port alone.')
+    throw new InvalidArgumentError('It must be host:port, such as 127.0.0.1:9090, or a port alone.')
   }
   return { host: v6 ?? (host || '127.0.0.1'), port: Number(port) }
 }

@@ -4,7 +4,7 @@
 
 const api = require('../../index.js')
 const { ConfigFile } = require('./config-file.js')
-const { FAILED, NOT_DRAINED, OK, USAGE, onSignal } = require('./exit.js')
+const { CommandError, FAILED, NOT_DRAINED, OK, USAGE, onSignal } = require('./exit.js')
 const { Output, statusLine } = require('./output.js')
 
 const STATUS_MS = 1_000
@@ -41,7 +41,7 @@ async function run(file, options) {
   let http
   try {
     // Before the start, which may take its time: whoever asks is told that it is alive and not ready.
-    http = options.http && (await api.serveHttp(pipeline, options.http))
+    http = options.http && (await serve(pipeline, options.http))
     if (http) output.info(`listening on ${http.url}`, { url: http.url })
     await start(pipeline, source, abort.signal, output, ending)
     const code = await ending.came
@@ -85,6 +85,14 @@ function showStatus(pipeline, output) {
 
 function tellMetrics(pipeline, output) {
   output.info('metrics', { metrics: pipeline.metrics() })
+}
+
+async function serve(pipeline, address) {
+  try {
+    return await api.serveHttp(pipeline, address)
+  } catch (error) {
+    throw new CommandError(`--http: ${error.message}`)
+  }
 }
 
 async function start(pipeline, source, signal, output, ending) {
