@@ -4,13 +4,13 @@
 
 const { X509Certificate } = require('node:crypto')
 const { NativePipeline } = require('../binding.js')
-const { fromNative, toJson, unwrap } = require('./engine.js')
+const { configToJson, fromNative, toJson, unwrap } = require('./engine.js')
 
 const DAY_MS = 24 * 3_600_000
 const SOON_DAYS = 21
 
 async function checkPipeline(config, options = {}) {
-  const texts = [toJson(config), toJson(options, 'options')]
+  const texts = [configToJson(config), toJson(options, 'options')]
   let answer
   try {
     answer = NativePipeline.check(...texts)

@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::{fmt, io};
 
+use serde::Serialize;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub enum Error {
     /// Draining took longer than it was allowed to.
     StopTimeout {
         pending: u64,
+        /// How many of them lie in the spool, if there is one.
+        spooled: Option<u64>,
     },
     InvalidState {
         operation: &'static str,
@@ -87,6 +91,13 @@ pub enum Error {
         thread: String,
         message: String,
     },
+}
+
+/// The error of another program. `code` is its own number for it.
+#[derive(Debug, Serialize)]
+pub struct Cause {
+    pub code: Option<i64>,
+    pub message: String,
 }
 
 impl Error {
@@ -126,6 +137,19 @@ impl Error {
             Error::StopTimeout { .. } => "STOP_TIMEOUT",
             Error::InvalidState { .. } => "INVALID_STATE",
             Error::Internal { .. } => "INTERNAL",
+        }
+    }
+
+    /// What ClickHouse or the file system said, where one of them did.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Error::ClickHouseRejected { exception, message } => {
+                Some(Cause { code: exception.map(i64::from), message: message.clone() })
+            }
+            Error::SpoolIo { source, .. } => {
+                Some(Cause { code: source.raw_os_error().map(i64::from), message: source.to_string() })
+            }
+            _ => None,
         }
     }
 
@@ -172,7 +196,12 @@ impl fmt::Display for Error {
             Error::SpoolLocked { dir } => write!(f, "the spool {dir} is in use by another pipeline"),
             Error::SpoolCorrupt { dir, message } => write!(f, "the spool {dir}: {message}"),
             Error::SpoolIo { dir, source } => write!(f, "the spool {dir}: {source}"),
-            Error::StopTimeout { pending } => write!(
+            Error::StopTimeout { pending, spooled: Some(spooled) } => write!(
+                f,
+                "stopped before everything was inserted: {spooled} of {pending} messages that were left lie in the spool and \
+                 are sent after the next start; the others were not acknowledged unless the configuration asked for it"
+            ),
+            Error::StopTimeout { pending, spooled: None } => write!(
                 f,
                 "stopped before everything was inserted: {pending} messages were left, none of them \
                  acknowledged unless the configuration asked for it"

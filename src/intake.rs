@@ -24,6 +24,7 @@ use crate::mqtt::topic::Captures;
 use crate::mqtt::{Owed, Properties, Publish, Subscription, is_chosen, subscriptions};
 use crate::plans::{Plan, Plans};
 use crate::shared::Shared;
+use crate::trace::{Trace, millis};
 
 /// When a read was made, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Intake {
     shared: Arc<Shared>,
     plans: Arc<Plans>,
     connection: usize,
+    /// How old a batch may get.
+    delay: Duration,
     lanes: Vec<Lane>,
     /// To tell the copies of a message apart; empty where there can be none.
     subscriptions: Vec<Subscription>,
@@ -57,6 +60,7 @@ pub struct Intake {
 
 struct Lane {
     route: Route,
+    /// In the batch that is open.
     keeps_properties: bool,
     /// What the decoder and the columns are made for.
     plan: Arc<Plan>,
@@ -105,6 +109,7 @@ impl Intake {
             subscriptions.clear();
         }
         Intake {
+            delay: shared.config.seal_delay(),
             shared,
             plans,
             connection,
@@ -162,17 +167,23 @@ impl Intake {
         if lane.batch.is_none() && self.plans.generation(at) != lane.plan.generation {
             lane.adopt(self.plans.latest(at));
         }
-        let batch = lane.batch.get_or_insert_with(|| Batch {
-            group: self.shared.ledger.open(now.instant),
-            route: at,
-            connection: self.connection,
-            client_id: client_id.into(),
-            plan: lane.plan.clone(),
-            columns: std::mem::take(&mut lane.columns),
-            messages: std::mem::take(&mut lane.messages),
-            owed: Owed::default(),
-            opened_at: now.instant,
-            counted_bytes: 0,
+        let batch = lane.batch.get_or_insert_with(|| {
+            let trace = Trace::sample(self.shared.config.trace_sample_ratio);
+            lane.keeps_properties = trace.is_some() || lane.route.reads_user_properties();
+            Batch {
+                group: self.shared.ledger.open(now.instant),
+                route: at,
+                connection: self.connection,
+                client_id: client_id.into(),
+                plan: lane.plan.clone(),
+                columns: std::mem::take(&mut lane.columns),
+                messages: std::mem::take(&mut lane.messages),
+                owed: Owed::default(),
+                opened_at: now.instant,
+                counted_bytes: 0,
+                ticket: None,
+                trace,
+            }
         });
         let message = decode::Message {
             topic,
@@ -201,7 +212,7 @@ impl Intake {
                 if let Some(sequence) = sequence {
                     match self.shared.config.mqtt.ack_after {
                         AckAfter::Receive => self.paid.add(sequence),
-                        AckAfter::Insert => batch.owed.add(sequence),
+                        AckAfter::Spool | AckAfter::Insert => batch.owed.add(sequence),
                     }
                 }
                 if !lane.due && is_large(batch, &self.shared.config.batch) {
@@ -276,7 +287,7 @@ impl Intake {
         if let Some(sequence) = sequence {
             match self.shared.config.mqtt.ack_after {
                 AckAfter::Receive => self.paid.add(sequence),
-                AckAfter::Insert => letters.owed.add(sequence),
+                AckAfter::Spool | AckAfter::Insert => letters.owed.add(sequence),
             }
         }
     }
@@ -315,11 +326,11 @@ impl Intake {
 
     /// Seals what has reached its age, and what could not be handed over before.
     pub fn seal_due(&mut self, now: Instant) {
-        let limits = self.shared.config.batch;
+        let (limits, delay) = (self.shared.config.batch, self.delay);
         for at in 0..self.lanes.len() {
             let lane = &self.lanes[at];
             let Some(batch) = &lane.batch else { continue };
-            if lane.due || now >= batch.opened_at + limits.delay || is_large(batch, &limits) {
+            if lane.due || now >= batch.opened_at + delay || is_large(batch, &limits) {
                 self.seal(at);
             }
         }
@@ -345,7 +356,7 @@ impl Intake {
         }
         self.book();
         let lane = &mut self.lanes[at];
-        let Some(batch) = lane.batch.take() else { return };
+        let Some(mut batch) = lane.batch.take() else { return };
         if batch.messages.is_empty() {
             // Opened for a message that became a dead letter.
             self.shared.ledger.hand_over(batch.group);
@@ -361,6 +372,9 @@ impl Intake {
             self.shared.settle(batch.connection, batch.owed);
             self.shared.ledger.close(batch.group, batch.messages.len() as u64, 0);
             return;
+        }
+        if let Some(trace) = &mut batch.trace {
+            trace.sealed = millis(SystemTime::now());
         }
         let columns = batch.columns.iter().map(Column::successor).collect();
         let messages = Messages::like(&batch.messages);
@@ -385,9 +399,11 @@ impl Intake {
     /// When [`Intake::seal_due`] has something to do. What waits for the sinks waits for their word, not for a time; but
     /// with several connections, what they work on may all be of others.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let delay = self.shared.config.batch.delay;
-        let due =
-            self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(|batch| batch.opened_at + delay);
+        let due = self
+            .lanes
+            .iter()
+            .filter_map(|lane| lane.batch.as_ref())
+            .map(|batch| batch.opened_at + self.delay);
         let again = (self.shared.config.mqtt.connections > 1 && self.is_sealing()).then(|| now + AGAIN);
         due.filter(|at| *at > now).chain(again).min()
     }
@@ -416,7 +432,7 @@ impl Lane {
     fn new(route: Route, plan: Arc<Plan>) -> Lane {
         let decoder = plan.decoder(&route);
         Lane {
-            keeps_properties: route.reads_user_properties(),
+            keeps_properties: false,
             columns: decoder.columns(),
             messages: Messages::default(),
             batch: None,

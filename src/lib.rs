@@ -45,3 +45,4 @@ pub mod sink;
 pub mod spool;
 pub mod threads;
 pub mod tls;
+pub mod trace;

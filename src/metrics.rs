@@ -33,6 +33,8 @@ pub struct Recorder {
     pub connections: Vec<ConnectionCounters>,
     /// By their place in [`Code::ALL`].
     dead_letters: [AtomicU64; Code::ALL.len()],
+    /// `None`: there is no spool.
+    pub spool: Option<SpoolGauges>,
     /// By table, in the order of their first route.
     tables: Vec<(String, Table)>,
 }
@@ -46,6 +48,18 @@ pub struct ConnectionCounters {
     pub reconnects: AtomicU64,
     pub unacknowledged: AtomicU64,
     pub writes: AtomicU64,
+}
+
+/// What lies in the spool.
+#[derive(Debug, Default)]
+pub struct SpoolGauges {
+    max_bytes: u64,
+    pub bytes: AtomicU64,
+    pub segments: AtomicU64,
+    /// When the oldest message came, in microseconds since 1970; 0: there is none.
+    pub oldest_micros: AtomicU64,
+    /// What was left there at the end.
+    pub left: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -164,6 +178,7 @@ impl Recorder {
             last_insert_time: AtomicU64::new(0),
             connections: (0..connections).map(|_| ConnectionCounters::default()).collect(),
             dead_letters: Default::default(),
+            spool: None,
             tables: named,
         }
     }
@@ -228,13 +243,30 @@ impl Recorder {
                 unacknowledged: sum(|connection| &connection.unacknowledged),
                 writes: sum(|connection| &connection.writes),
             },
-            spool: None,
+            spool: self.spool.as_ref().map(SpoolGauges::snapshot),
             memory_bytes: memory.used() as u64,
             memory_max_bytes: memory.limit() as u64,
             last_insert_ms: self.last_insert(now).map(|since| since.as_millis() as u64),
             oldest_pending_ms: ledger.oldest(now).as_millis() as u64,
             dead_letters: dead_letters.filter(|(_, count)| *count > 0).collect(),
             tables: tables.collect(),
+        }
+    }
+}
+
+impl SpoolGauges {
+    pub fn new(max_bytes: u64) -> SpoolGauges {
+        SpoolGauges { max_bytes, ..Default::default() }
+    }
+
+    fn snapshot(&self) -> Spool {
+        let oldest = SystemTime::UNIX_EPOCH + Duration::from_micros(get(&self.oldest_micros));
+        let age = SystemTime::now().duration_since(oldest).unwrap_or_default();
+        Spool {
+            bytes: get(&self.bytes),
+            max_bytes: self.max_bytes,
+            segments: get(&self.segments),
+            oldest_ms: if oldest == SystemTime::UNIX_EPOCH { 0 } else { age.as_millis() as u64 },
         }
     }
 }

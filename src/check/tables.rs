@@ -16,7 +16,7 @@ use crate::downstream::no_answer;
 use crate::error::{Error, Result};
 use crate::plans;
 use crate::sink::client::clients;
-use crate::sink::request::{Insert, Views};
+use crate::sink::request::{Body, Insert, Views};
 use crate::sink::tables::{ColumnRow, EngineRow, Inspector, Table, deduplicates};
 
 #[derive(Debug, Serialize)]
@@ -349,10 +349,11 @@ impl Look<'_> {
         decoder: &Decoder,
         report: &mut Report,
     ) -> Option<(bool, f64)> {
-        let mut bytes = Vec::new();
-        block::encode(&mut bytes, decoder.heads(), &decoder.columns(), 0);
+        let mut block = Vec::new();
+        block::encode(&mut block, decoder.heads(), &decoder.columns(), 0);
+        let block = block.into();
         let (sql, token) = (table.insert_sql(decoder.heads()), format!("check-{:016x}", random_bits()));
-        let insert = Insert { sql: &sql, block: bytes.into(), token: &token, views: Views::Filled };
+        let insert = Insert { sql: &sql, body: Body::Block(&block), token: &token, views: Views::Filled };
         let began = Instant::now();
         let attempt = insert.attempt(&self.inspector.client, &self.inspector.url, self.config).await;
         let took = began.elapsed().as_secs_f64() * 1000.0;

@@ -38,11 +38,6 @@ impl<'a> Options<'a> {
         Error::config(self.path_of(name), message.as_ref())
     }
 
-    /// For a section that `api` names and this version does not have.
-    pub fn not_yet(&self) -> Error {
-        Error::config(&self.path, "is not available in this version yet")
-    }
-
     pub fn has(&self, name: &str) -> bool {
         self.map.contains_key(name)
     }
@@ -104,6 +99,15 @@ impl<'a> Options<'a> {
                 };
                 Err(self.wrong(name, format!("must be an integer from {min} to {max}, not {got}")))
             }
+        }
+    }
+
+    /// A number from 0 to 1.
+    pub fn fraction(&mut self, name: &'static str) -> Result<Option<f64>> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        match value.as_f64() {
+            Some(number) if (0.0..=1.0).contains(&number) => Ok(Some(number)),
+            _ => Err(self.wrong(name, format!("must be a number from 0 to 1, not {value}"))),
         }
     }
 

@@ -26,6 +26,11 @@ impl Owed {
         }
     }
 
+    /// What another batch owes besides.
+    pub fn append(&mut self, mut other: Owed) {
+        self.runs.append(&mut other.runs);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }

@@ -10,7 +10,7 @@ use crate::config::{CheckOptions, Config};
 
 #[napi]
 impl NativePipeline {
-    /// Resolves to the report. Throws an error whose message is JSON: `{ code, message, path }`.
+    /// Resolves to the report. Throws an error whose message is JSON: `{ code, message, path, cause }`.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn check<'env>(env: &'env Env, config: String, options: String) -> napi::Result<Object<'env>> {
         let config = Config::parse(&config).map_err(|error| throw(&error))?;

@@ -12,6 +12,7 @@ mod halving;
 mod isolation;
 mod part;
 pub mod request;
+mod stored;
 pub mod tables;
 pub mod tokens;
 pub mod worker;

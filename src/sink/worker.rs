@@ -17,24 +17,33 @@ use crossbeam_channel::{Receiver, Sender};
 use super::answer::{Failure, Verdict};
 use super::delivery::{Attempts, SLOW};
 use super::part::Part;
-use super::request::{Insert, Views};
+use super::request::{Body, Insert, Views};
 use super::tables::Inspector;
 use super::tokens::Tokens;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
-use crate::config::Route;
 use crate::dead_letters::{DeadLetter, Letters, Reason};
+use crate::events::Event;
 use crate::metrics::add;
 use crate::plans::{self, Plan, Plans};
 use crate::shared::Shared;
+use crate::spool::Handover;
+use crate::trace::Trace;
 
 pub struct Worker {
     pub shared: Arc<Shared>,
     pub plans: Arc<Plans>,
     pub servers: Servers,
-    pub batches: Receiver<Batch>,
+    pub source: Source,
     pub letters: Sender<Letters>,
     pub tokens: Arc<Tokens>,
+}
+
+/// Where a worker gets what it inserts.
+#[derive(Clone)]
+pub enum Source {
+    Intake(Receiver<Batch>),
+    Spool(Receiver<Handover>),
 }
 
 /// Messages that do not become rows, by their place in the batch; all others do.
@@ -90,7 +99,7 @@ impl Servers {
         false
     }
 
-    fn found(&mut self) {
+    pub(super) fn found(&mut self) {
         self.all[self.at].2 = None;
     }
 }
@@ -103,41 +112,71 @@ const GLANCE: Duration = Duration::from_secs(1);
 impl Worker {
     /// Until the connections are gone and their batches are in, or all is cancelled.
     pub async fn run(mut self) {
-        while let Ok(batch) = self.batches.recv() {
-            if self.shared.is_cancelled() {
-                return;
+        match self.source.clone() {
+            Source::Intake(batches) => {
+                while let Ok(batch) = batches.recv()
+                    && !self.shared.is_cancelled()
+                {
+                    self.insert(batch).await;
+                }
             }
-            self.insert(batch).await;
+            Source::Spool(handovers) => {
+                while let Ok(handover) = handovers.recv()
+                    && !self.shared.is_cancelled()
+                {
+                    self.insert_stored(handover).await;
+                }
+            }
         }
     }
 
     async fn insert(&mut self, mut batch: Batch) {
-        let shared = self.shared.clone();
-        add(&shared.metrics.inserts_in_flight, 1);
-        let end = self.bring_in(&mut batch).await;
-        shared.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
-        match end {
-            Some(unfit) if unfit.is_empty() => self.confirmed(batch),
-            Some(unfit) => self.dead_letter(batch, unfit),
-            None => shared.memory.subtract(batch.counted_bytes),
+        let rows = batch.rows();
+        if let Some(trace) = &mut batch.trace {
+            trace.gather(&batch.messages, rows);
         }
-    }
-
-    /// Brings a batch to its end. `None`: cancelled.
-    async fn bring_in(&mut self, batch: &mut Batch) -> Option<Unfit> {
-        let all = 0..batch.messages.len();
+        add(&self.shared.metrics.inserts_in_flight, 1);
         // The block takes the place of the columns it is copied from.
         let columns = std::mem::take(&mut batch.columns);
         let part = Part::new(batch.plan.clone(), &columns, Vec::new());
         let token = self.tokens.token(batch.group, &part.plan.sql, &part.block);
         drop(columns);
-        match self.put(batch, Some(part), slice::from_ref(&all), &token, Views::Filled).await? {
+        let end = self.bring_in(&mut batch, Some(part), &token).await;
+        self.shared.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.end(batch, end);
+    }
+
+    pub(super) fn end(&self, mut batch: Batch, end: Option<Unfit>) {
+        if let (Some(unfit), Some(trace)) = (&end, batch.trace.take()) {
+            self.tell(trace, &self.shared.config.routes[batch.route].table, unfit.len());
+        }
+        match end {
+            Some(unfit) if unfit.is_empty() => self.confirmed(batch),
+            Some(unfit) => self.dead_letter(batch, unfit),
+            None => self.shared.memory.subtract(batch.counted_bytes),
+        }
+    }
+
+    pub(super) fn tell(&self, mut trace: Box<Trace>, table: &str, dead_letters: usize) {
+        trace.finish(table, dead_letters);
+        self.shared.emit(Event::Trace(trace));
+    }
+
+    /// Brings a batch to its end. `part` is what it is already. `None`: cancelled.
+    pub(super) async fn bring_in(
+        &mut self,
+        batch: &mut Batch,
+        part: Option<Part>,
+        token: &str,
+    ) -> Option<Unfit> {
+        let all = 0..batch.messages.len();
+        match self.put(batch, part, slice::from_ref(&all), token, Views::Filled).await? {
             Put::In(misfits) => {
                 self.servers.advance(Instant::now());
                 self.plans.relieve(batch.route);
                 Some(misfits)
             }
-            Put::Refused(refusal) => self.tell_apart(batch, all, &token, refusal).await,
+            Put::Refused(refusal) => self.tell_apart(batch, all, token, refusal).await,
         }
     }
 
@@ -167,11 +206,13 @@ impl Worker {
             if part.rows == 0 {
                 return Some(Put::In(std::mem::take(&mut part.misfits)));
             }
-            let insert = Insert { sql: &plan.sql, block: part.block.clone(), token, views };
-            let Err(failure) = attempts.make(&self.servers, &insert).await? else {
+            let insert = Insert { sql: &plan.sql, body: Body::Block(&part.block), token, views };
+            let attempt = attempts.make(&self.servers, &insert).await?;
+            let Err(failure) = attempt else {
+                attempts.note(batch.trace.as_deref_mut(), &self.servers, &insert, part.rows, None);
                 self.servers.found();
                 if views == Views::Filled {
-                    self.count_inserted(route, part);
+                    self.count_inserted(&route.table, part.rows as u64, part.block.len() as u64);
                 }
                 return Some(Put::In(std::mem::take(&mut part.misfits)));
             };
@@ -186,6 +227,13 @@ impl Worker {
             match failure {
                 Failure { error, verdict: verdict @ (Verdict::Refused | Verdict::RefusedByView) } => {
                     add(&shared.metrics.inserts_failed, 1);
+                    attempts.note(
+                        batch.trace.as_deref_mut(),
+                        &self.servers,
+                        &insert,
+                        part.rows,
+                        Some(&error),
+                    );
                     let by_view = verdict == Verdict::RefusedByView;
                     return Some(Put::Refused(Refusal { reason: error.to_string().into(), by_view }));
                 }
@@ -195,7 +243,7 @@ impl Worker {
     }
 
     /// The plan for the table as it is now; waits while there is none. `None`: cancelled.
-    async fn plan(&mut self, at: usize) -> Option<Arc<Plan>> {
+    pub(super) async fn plan(&mut self, at: usize) -> Option<Arc<Plan>> {
         let shared = self.shared.clone();
         let limits = shared.config.clickhouse.retry;
         let mut backoff = Backoff::new(limits);
@@ -240,14 +288,14 @@ impl Worker {
         }
     }
 
-    fn count_inserted(&self, route: &Route, part: &Part) {
+    pub(super) fn count_inserted(&self, table: &str, rows: u64, bytes: u64) {
         let metrics = &self.shared.metrics;
         add(&metrics.inserts_succeeded, 1);
         metrics.inserted();
-        add(&metrics.rows_inserted, part.rows as u64);
-        add(&metrics.bytes_inserted, part.block.len() as u64);
-        if let Some(table) = metrics.table(&route.table) {
-            add(&table.rows, part.rows as u64);
+        add(&metrics.rows_inserted, rows);
+        add(&metrics.bytes_inserted, bytes);
+        if let Some(table) = metrics.table(table) {
+            add(&table.rows, rows);
             add(&table.inserts, 1);
         }
     }
@@ -270,6 +318,9 @@ impl Worker {
         // Told before the books are closed: whoever waits for them then closes a connection that knows all.
         self.shared.settle(batch.connection, batch.owed);
         self.shared.ledger.close(batch.group, batch.messages.len() as u64, 0);
+        if let Some(ticket) = batch.ticket {
+            ticket.settled();
+        }
     }
 
     /// All messages are in but these, which become dead letters. With them go the acknowledgements of the whole batch:
@@ -291,6 +342,7 @@ impl Worker {
             }
         }
         letters.owed = batch.owed;
+        letters.ticket = batch.ticket;
         self.shared.memory.add(letters.bytes);
         self.shared.memory.subtract(batch.counted_bytes);
         self.shared.ledger.insert((batch.messages.len() - letters.letters.len()) as u64);
@@ -298,7 +350,7 @@ impl Worker {
         let _ = self.letters.send(letters);
     }
 
-    fn record_latency(&self, now: Instant, received: Instant, count: u32) {
+    pub(super) fn record_latency(&self, now: Instant, received: Instant, count: u32) {
         let latency = now.saturating_duration_since(received);
         self.shared.metrics.end_to_end_latency.record(latency, count as u64);
     }
