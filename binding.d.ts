@@ -41,3 +41,6 @@ export declare class NativeReplay {
   cancel(): void
   report(): string
 }
+
+/** Resolves to what lies in a spool. */
+export declare function inspectSpool(dir: string): Promise<string>

@@ -16,7 +16,7 @@ export interface PipelineConfig {
   routes: Route[]
   /** When rows are inserted. */
   batch?: BatchConfig
-  /** A durable log on disk between the broker and ClickHouse. Not available yet: `CONFIG_INVALID`. @default off */
+  /** A durable log on disk between the broker and ClickHouse: messages are acknowledged as soon as they lie there. @default off */
   spool?: SpoolConfig
   /** Where messages go that cannot become rows. @default only the 'deadLetters' event, the counter and one warning */
   deadLetters?: DeadLetterConfig
@@ -82,7 +82,7 @@ export interface MqttConfig {
   maxPacketBytes?: number
   /** Milliseconds to rest after a read that brought several messages, so that the next one carries many; 0 is off. @default 1 */
   coalesceMs?: number
-  /** When a message of QoS 1 or 2 is acknowledged: at once, or when its rows are confirmed by ClickHouse. ('spool' is not available yet.) @default 'insert' */
+  /** When a message of QoS 1 or 2 is acknowledged: at once, when it is synced in the spool, or when its rows are confirmed by ClickHouse. @default 'spool' with a spool, else 'insert' */
   ackAfter?: 'receive' | 'spool' | 'insert'
   /** Whether retained messages, which a broker sends on subscribing, become rows. @default 'accept' */
   retained?: 'accept' | 'skip'
@@ -193,13 +193,13 @@ export interface BatchConfig {
 }
 
 export interface SpoolConfig {
-  /** One pipeline at a time: locked. */
+  /** For this spool alone; made if it is not there. One pipeline at a time: locked. */
   dir: string
-  /** Bytes; when full, back-pressure to the broker, never loss. @default 4294967296 (4 GiB) */
+  /** Bytes of all files together, soft: what is committed together may pass it. When full, back-pressure to the broker, never loss. @default 4294967296 (4 GiB) */
   maxBytes?: number
-  /** At most so many milliseconds between a message and its fsync. @default 5 */
+  /** At most so many milliseconds between a message and the write that is synced with it. @default 5 */
   commitMs?: number
-  /** Bytes. @default 67108864 (64 MiB) */
+  /** Bytes of a file, soft; room is given back by whole files. At most `maxBytes`. @default 67108864 (64 MiB), or `maxBytes` if that is less */
   segmentBytes?: number
 }
 
@@ -241,7 +241,8 @@ export class Pipeline extends EventEmitter {
    * keeps its subscriptions, so that the broker collects what comes until the next start; without one it unsubscribes.
    *
    * Idempotent: later calls get the same promise. Rejects with `STOP_TIMEOUT` if `timeoutMs` (30000 by default) was not
-   * enough: stopped it is then too, and what was left was never acknowledged.
+   * enough: stopped it is then too, and what was left was never acknowledged, or lies in the spool and is sent after the
+   * next start; the message says how much.
    */
   stop(options?: { timeoutMs?: number }): Promise<Metrics>
 
@@ -306,6 +307,7 @@ export interface Metrics {
   latencyMs: { insert: Quantiles; endToEnd: Quantiles }
   /** Over all connections. `writes` counts those to their sockets: acknowledgements leave many at a time. */
   mqtt: { connected: number; connections: number; reconnects: number; unacknowledged: number; writes: number }
+  /** What lies on disk, and how long ago the oldest message came that is not settled: 0 if there is none. `null` without a spool. */
   spool: { bytes: number; maxBytes: number; segments: number; oldestMs: number } | null
   /** What the buffers hold now. */
   memoryBytes: number
@@ -669,12 +671,45 @@ export interface OpenTelemetryMeter {
   removeBatchObservableCallback(callback: (result: any) => void, observables: any[]): void
 }
 
+/**
+ * Looks into the directory of a spool, whoever has it in use, and changes nothing. While a pipeline writes there, the end of
+ * the last file may be in the middle of a write and is then `torn`.
+ *
+ * @throws {MillraceError} `SPOOL_IO`: it cannot be read; `SPOOL_CORRUPT`: it is of another version of millrace
+ */
+export function inspectSpool(dir: string): Promise<SpoolInspection>
+
+/** What is not settled yet. */
+export interface SpoolBacklog {
+  records: number
+  messages: number
+  rows: number
+  /** Compressed: rows and messages. */
+  bytes: number
+  /** When the oldest message came. */
+  oldest: Date | null
+}
+
+export interface SpoolInspection extends SpoolBacklog {
+  /** Files of the log. */
+  segments: number
+  /** Of all segments, what is settled in them included. */
+  bytes: number
+  /** By table, as the routes named it. */
+  tables: Record<string, SpoolBacklog>
+  /** What cannot be read in the segments although it was synced. The next start puts it aside in `file`. */
+  damaged: { segment: string; at: number; bytes: number; record: number | null; file: string }[]
+  /** Files with what was put aside so far. */
+  setAside: string[]
+  /** What a crash left unfinished at the end of a segment; it had not been acknowledged. */
+  torn: { segment: string; at: number; bytes: number }[]
+}
+
 export class MillraceError extends Error {
   /**
    * Stable: `CONFIG_INVALID`, `CLICKHOUSE_UNREACHABLE`, `CLICKHOUSE_REJECTED`, `TABLE_NOT_FOUND`, `COLUMN_NOT_FOUND`,
    * `COLUMN_UNSUPPORTED`, `MQTT_UNREACHABLE`, `MQTT_REFUSED`, `SUBSCRIPTION_REFUSED`, `SOURCE_UNREADABLE`, `STOP_TIMEOUT`,
-   * `INVALID_STATE`; `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO` once there is a spool; `INTERNAL` is a fault in millrace
-   * itself.
+   * `INVALID_STATE`, `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO`; `INTERNAL` is a fault in millrace itself.
    */
   readonly code: string
   /** The option that caused it, such as `routes[0].columns.lat`. */

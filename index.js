@@ -13,6 +13,7 @@ const { describeTables } = require('./lib/interfaces.js')
 const { checkLogger, log } = require('./lib/log.js')
 const { proposeTable } = require('./lib/proposal.js')
 const { replayDeadLetters } = require('./lib/replay.js')
+const { inspectSpool } = require('./lib/spool.js')
 
 /** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
 const running = new Set()
@@ -204,3 +205,4 @@ module.exports.serveHttp = serveHttp
 module.exports.httpHandler = httpHandler
 module.exports.registerMetrics = registerMetrics
 module.exports.observeMetrics = observeMetrics
+module.exports.inspectSpool = inspectSpool

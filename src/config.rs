@@ -417,7 +417,7 @@ fn clickhouse(mut o: Options<'_>) -> Result<ClickHouse> {
 }
 
 /// Settings that the promises depend on, or that name the request itself.
-const OURS: [&str; 16] = [
+const OURS: [&str; 17] = [
     "async_insert",
     "database",
     "decompress",
@@ -434,6 +434,7 @@ const OURS: [&str; 16] = [
     "offset",
     "query",
     "query_id",
+    "use_strict_insert_block_limits",
 ];
 
 fn backoff(options: Option<Options<'_>>) -> Result<Backoff> {

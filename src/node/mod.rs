@@ -6,6 +6,7 @@
 
 mod check;
 mod replay;
+mod spool;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};

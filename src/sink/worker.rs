@@ -37,6 +37,8 @@ pub struct Worker {
     pub source: Source,
     pub letters: Sender<Letters>,
     pub tokens: Arc<Tokens>,
+    /// ClickHouse is too old to make one block of those of several records: they are decoded again as one.
+    pub squashes_itself: bool,
 }
 
 /// Where a worker gets what it inserts.
@@ -269,7 +271,7 @@ impl Worker {
     }
 
     /// Looks whether the table of a route has changed. A look that fails changes nothing.
-    async fn look(&self, at: usize, within: Duration) {
+    pub(super) async fn look(&self, at: usize, within: Duration) {
         let config = &self.shared.config;
         let route = &config.routes[at];
         let plan = self.plans.latest(at);

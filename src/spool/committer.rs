@@ -426,6 +426,8 @@ impl Committer {
     fn end(self) {
         let Committer { shared, mut log, ends, teller, told, mut inserts, uncommitted, .. } = self;
         drop((ends, teller));
+        let held = self.held.map_or(0, |batch| batch.counted_bytes);
+        shared.memory.subtract(self.memory_bytes + held);
         for told in told {
             if let Told::Settled(id) = told {
                 log.done(id);
