@@ -532,7 +532,10 @@ export interface RouteReport {
   insert: boolean | null
   /** How long that took, in milliseconds. */
   insertMs: number | null
-  /** Of the table, and of those that its materialized views fill: whether an INSERT that is made again is recognised. */
+  /**
+   * Of the table, and of those that its materialized views fill: whether an INSERT that is made again is recognised, and how
+   * many INSERTs are remembered; null where ClickHouse does not say.
+   */
   deduplication: { table: string; engine: string; view: string | null; on: boolean; window: number | null }[]
 }
 

@@ -13,11 +13,12 @@ use crate::config::{ClickHouse, ColumnSource, Config, Meta, Route};
 use crate::dead_letters::writer;
 use crate::decode::Decoder;
 use crate::downstream::no_answer;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::plans;
 use crate::sink::client::clients;
+use crate::sink::deduplication::Reached;
 use crate::sink::request::{Body, Insert, Views};
-use crate::sink::tables::{ColumnRow, EngineRow, Inspector, Table, deduplicates};
+use crate::sink::tables::{ColumnRow, Inspector, Table};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -71,7 +72,7 @@ struct Deduplication {
     view: Option<String>,
     /// Whether it recognises an INSERT that is made again.
     on: bool,
-    /// Of a plain MergeTree: how many INSERTs it remembers.
+    /// How many INSERTs it remembers; `None` where that is not ours to judge.
     window: Option<u64>,
 }
 
@@ -89,21 +90,6 @@ struct Answer {
 #[derive(Deserialize)]
 struct Name {
     name: String,
-}
-
-/// A table in `system.tables`, and what its rows are handed on to.
-#[derive(Deserialize)]
-struct TableRow {
-    #[serde(flatten)]
-    engine: EngineRow,
-    dependencies_database: Vec<String>,
-    dependencies_table: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    target_database: String,
-    target_table: String,
 }
 
 /// Looks at all of it, and gives a decoder for each route that has one.
@@ -236,7 +222,8 @@ impl Look<'_> {
             Error::ClickHouseRejected { exception: Some(ACCESS_DENIED), .. } => {
                 let message = format!("{} may not ask what a pipeline asks at its start: {error}", self.user);
                 let advice = format!(
-                    "GRANT SELECT ON system.merge_tree_settings TO {0}; some servers also want SELECT ON system.tables and \
+                    "GRANT SELECT ON system.merge_tree_settings TO {0}; GRANT SELECT ON \
+                     system.replicated_merge_tree_settings TO {0}; some servers also want SELECT ON system.tables and \
                      system.columns",
                     quote(&self.user)
                 );
@@ -278,66 +265,18 @@ impl Look<'_> {
 
     /// Whether an INSERT into the table, and into those behind its views, is recognised when it is made again.
     async fn deduplication(&self, path: &str, table: &str, report: &mut Report) -> Vec<Deduplication> {
-        let (database, name) = self.inspector.split(table);
-        let mut seen = Vec::<Deduplication>::new();
-        let mut next = vec![(database.to_string(), name.to_string(), None::<String>)];
-        while let Some((database, name, view)) = next.pop() {
-            let table = format!("{database}.{name}");
-            if seen.iter().any(|one| one.table == table) {
-                continue;
+        let reached = match self.inspector.reached(table).await {
+            Ok(reached) => reached,
+            Err(error) => {
+                report.fail(&error, &format!("{path}.table"), advice::on(&error));
+                return Vec::new();
             }
-            let Ok(Some(row)) = self.table_row(&database, &name).await else { continue };
-            for (database, name) in row.dependencies_database.iter().zip(&row.dependencies_table) {
-                let view = format!("{database}.{name}");
-                match self.target(database, name).await {
-                    Some(Target { target_database, target_table }) if !target_table.is_empty() => {
-                        next.push((target_database, target_table, Some(view)));
-                    }
-                    // Of a view that keeps nothing, such as a live one.
-                    Some(_) => {}
-                    None => report.find(
-                        Level::Note,
-                        "DEDUPLICATION_UNKNOWN",
-                        format!("{path}.table"),
-                        format!("this server does not tell which table {view} fills"),
-                        "see for yourself that it has a deduplication window too",
-                    ),
-                }
-            }
-            let on = deduplicates(&row.engine);
-            if !on {
-                let behind = view.as_ref().map(|view| format!(" behind {view}")).unwrap_or_default();
-                report.find(
-                    Level::Warning,
-                    "DEDUPLICATION_OFF",
-                    format!("{path}.table"),
-                    format!(
-                        "{table}{behind} does not recognise an INSERT that is made again, so a lost answer can double rows"
-                    ),
-                    format!(
-                        "ALTER TABLE {}.{} MODIFY SETTING non_replicated_deduplication_window = 1000",
-                        quote(&database),
-                        quote(&name)
-                    ),
-                );
-            }
-            let window = row.window();
-            seen.push(Deduplication { table, engine: row.engine.engine, view, on, window });
+        };
+        for doubtful in reached.iter().filter(|reached| reached.forgets()) {
+            let path = format!("{path}.table");
+            report.find(Level::Warning, "DEDUPLICATION_OFF", path, doubtful.doubt(), doubtful.remedy());
         }
-        seen
-    }
-
-    async fn table_row(&self, database: &str, name: &str) -> Result<Option<TableRow>> {
-        let sql = "SELECT engine, engine_full, dependencies_database, dependencies_table, (SELECT value FROM \
-                   system.merge_tree_settings WHERE name = 'non_replicated_deduplication_window') AS server_window \
-                   FROM system.tables WHERE database = ? AND name = ?";
-        Ok(self.inspector.rows(sql, &[database, name]).await?.into_iter().next())
-    }
-
-    /// What a view fills; `None` where the server does not tell.
-    async fn target(&self, database: &str, view: &str) -> Option<Target> {
-        let sql = "SELECT target_database, target_table FROM system.tables WHERE database = ? AND name = ?";
-        self.inspector.rows(sql, &[database, view]).await.ok()?.into_iter().next()
+        reached.iter().map(Deduplication::of).collect()
     }
 
     /// An INSERT of no rows, with all that one of rows would have: whether it was taken, and in how many milliseconds.
@@ -502,15 +441,14 @@ impl RouteReport {
     }
 }
 
-impl TableRow {
-    fn window(&self) -> Option<u64> {
-        let EngineRow { engine, engine_full, server_window } = &self.engine;
-        if !engine.ends_with("MergeTree") || engine.starts_with("Replicated") || engine.starts_with("Shared")
-        {
-            return None;
+impl Deduplication {
+    fn of(reached: &Reached) -> Deduplication {
+        Deduplication {
+            table: reached.table(),
+            engine: reached.engine.clone(),
+            view: reached.view(),
+            on: !reached.forgets(),
+            window: reached.window,
         }
-        let own = engine_full.split_once("non_replicated_deduplication_window = ");
-        let digits = own.map_or(server_window.as_str(), |(_, rest)| rest);
-        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
     }
 }

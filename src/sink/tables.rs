@@ -21,8 +21,6 @@ pub struct Table {
     described: Vec<ColumnRow>,
     /// Those that are filled.
     pub columns: Vec<TableColumn>,
-    /// Whether ClickHouse recognises an INSERT that is made again.
-    pub deduplicates: bool,
     /// Whether rows that a view refused can be told apart without storing any twice.
     pub divides: bool,
 }
@@ -38,13 +36,6 @@ pub struct ColumnRow {
     /// Only [`Inspector::columns`] asks for it: another comment does not make it another column.
     #[serde(default)]
     pub comment: String,
-}
-
-#[derive(Deserialize)]
-pub struct EngineRow {
-    pub engine: String,
-    pub engine_full: String,
-    pub server_window: String,
 }
 
 #[derive(Deserialize)]
@@ -157,24 +148,16 @@ impl Inspector {
                 format!("{database}.{name} has no column to fill"),
             ));
         }
-        let engines: Vec<EngineRow> = self
-            .rows(
-                "SELECT engine, engine_full, (SELECT value FROM system.merge_tree_settings WHERE name = \
-                 'non_replicated_deduplication_window') AS server_window FROM system.tables WHERE database = ? AND name = ?",
-                &[database, name],
-            )
-            .await?;
-        let engine = engines.first();
+        let row = self.table_row(database, name).await?;
         let mut table = Table {
             database: database.into(),
             name: name.into(),
             zone: self.zone.clone(),
             described,
             columns: known,
-            deduplicates: engine.is_none_or(deduplicates),
             divides: false,
         };
-        table.divides = engine.is_some_and(keeps_once) && !table.is_filled_by_select();
+        table.divides = row.is_some_and(|row| row.keeps_once()) && !table.is_filled_by_select();
         Ok(table)
     }
 
@@ -250,7 +233,6 @@ impl Table {
             zone: "UTC".into(),
             described: Vec::new(),
             columns,
-            deduplicates: true,
             divides: true,
         }
     }
@@ -369,28 +351,6 @@ impl std::fmt::Display for ColumnRow {
     }
 }
 
-/// A plain MergeTree forgets what it inserted unless it is told to remember; a Replicated one remembers; other
-/// engines are not ours to judge.
-pub fn deduplicates(engine: &EngineRow) -> bool {
-    if !engine.engine.ends_with("MergeTree") || !engine.engine_full.contains("MergeTree") {
-        return true;
-    }
-    if engine.engine.starts_with("Replicated") || engine.engine.starts_with("Shared") {
-        return true;
-    }
-    let window = match engine.engine_full.split_once("non_replicated_deduplication_window = ") {
-        Some((_, rest)) => rest.chars().take_while(char::is_ascii_digit).collect(),
-        None => engine.server_window.clone(),
-    };
-    window.parse::<u64>().is_ok_and(|window| window > 0)
-}
-
-/// Whether what is sent under the token of an earlier INSERT is certainly not stored again. Where that is not known, as
-/// behind a `Distributed` table, it is not relied on.
-fn keeps_once(engine: &EngineRow) -> bool {
-    engine.engine == "Null" || (engine.engine.ends_with("MergeTree") && deduplicates(engine))
-}
-
 async fn rows<T: for<'de> Deserialize<'de>>(
     client: &Client,
     url: &str,
@@ -430,7 +390,6 @@ impl Table {
             zone: "UTC".into(),
             described: described.collect(),
             columns: known.collect(),
-            deduplicates: true,
             divides: true,
         }
     }
@@ -439,31 +398,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_plain_merge_tree_deduplicates_only_with_a_window() {
-        let engine = |engine: &str, full: &str, server: &str| {
-            deduplicates(&EngineRow {
-                engine: engine.into(),
-                engine_full: full.into(),
-                server_window: server.into(),
-            })
-        };
-        assert!(!engine("MergeTree", "MergeTree ORDER BY a SETTINGS index_granularity = 8192", "0"));
-        assert!(engine(
-            "MergeTree",
-            "MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 100",
-            "0"
-        ));
-        assert!(!engine(
-            "MergeTree",
-            "MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 0",
-            "5"
-        ));
-        assert!(engine("SummingMergeTree", "SummingMergeTree ORDER BY a", "100"));
-        assert!(engine("ReplicatedMergeTree", "ReplicatedMergeTree('/a', 'b') ORDER BY a", "0"));
-        assert!(engine("Distributed", "Distributed(c, d, t)", "0"));
-    }
 
     fn heads(heads: &[(&str, &str)]) -> Vec<(String, String)> {
         heads.iter().map(|(name, column_type)| (name.to_string(), column_type.to_string())).collect()
