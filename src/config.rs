@@ -4,6 +4,7 @@
 //! path of each option and refuses what nobody asked for; no I/O happens here.
 
 mod broker_url;
+mod check;
 mod options;
 mod source;
 mod spool;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::mqtt::topic::TopicFilter;
 use crate::tls::Tls;
 pub use broker_url::{BrokerUrl, Transport};
+pub use check::{CheckOptions, SampleLimits};
 use options::Options;
 pub use source::ReplaySource;
 pub use spool::Spool;

@@ -183,13 +183,13 @@ impl Connection {
     }
 
     async fn connect(&mut self, url: &BrokerUrl) -> End {
-        let unreachable = |message: String, loss: Loss| {
-            End::Lost(Error::MqttUnreachable { url: url.to_string(), message }, loss)
-        };
         let shared = self.shared.clone();
         let mut stream = match self.meanwhile(transport::connect(url, &shared.config.mqtt)).await {
             Err(closed) => return closed,
-            Ok(Err(error)) => return unreachable(error.to_string(), Loss::GivenUp),
+            Ok(Err(error)) => {
+                let error = Error::MqttUnreachable { url: url.to_string(), message: error.to_string() };
+                return End::Lost(error, Loss::GivenUp);
+            }
             Ok(Ok(stream)) => stream,
         };
         if self.broker.replace(url.clone()).is_some_and(|last| last != *url) {
@@ -207,19 +207,13 @@ impl Connection {
         }
         match conversed {
             Ok(()) => End::Closed,
-            Err(SessionError::Refused(reason)) => {
-                End::Lost(Error::MqttRefused { url: url.to_string(), reason }, Loss::GivenUp)
-            }
-            Err(SessionError::SubscriptionRefused { filter, reason }) => {
-                End::Lost(Error::SubscriptionRefused { filter, reason }, Loss::GivenUp)
-            }
-            Err(other) => {
-                let loss = match other {
+            Err(error) => {
+                let loss = match error {
                     SessionError::TakenOver => Loss::TakenOver,
                     SessionError::Disconnected(_) => Loss::Closed,
                     _ => Loss::GivenUp,
                 };
-                unreachable(other.to_string(), loss)
+                End::Lost(error.at(url), loss)
             }
         }
     }
