@@ -431,14 +431,7 @@ impl Intake {
 impl Lane {
     fn new(route: Route, plan: Arc<Plan>) -> Lane {
         let decoder = plan.decoder(&route);
-        Lane {
-            keeps_properties: false,
-            batch: None,
-            due: false,
-            route,
-            plan,
-            decoder,
-        }
+        Lane { keeps_properties: false, batch: None, due: false, route, plan, decoder }
     }
 
     /// Decodes for another plan from now on.
