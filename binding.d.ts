@@ -10,7 +10,7 @@
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
 export declare class NativePipeline {
-  /** Throws an error whose message is JSON: `{ code, message, path }`. */
+  /** Throws an error whose message is JSON: `{ code, message, path, cause }`. */
   constructor(config: string, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
   get state(): string
   start(): Promise<string>

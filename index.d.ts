@@ -26,6 +26,29 @@ export interface PipelineConfig {
   }
   /** Milliseconds between two 'metrics' events; 0 turns the event off. @default 1000 */
   metricsIntervalMs?: number
+  /** Is told what the events 'state', 'warning' and 'error' tell. Nothing is ever printed otherwise. @default none */
+  logger?: Logger
+  /** Spans of OpenTelemetry for some of the batches: see docs/metrics.md. Needs `@opentelemetry/api`. @default off */
+  tracing?: TracingConfig
+}
+
+export interface TracingConfig {
+  /** A `Tracer` of `@opentelemetry/api`. */
+  tracer: OpenTelemetryTracer
+  /** How many of the batches are traced, from 0 to 1; the tracer's own sampler comes after it. @default 0.1 */
+  sampleRatio?: number
+}
+
+/** What is needed of a `Tracer` of `@opentelemetry/api`. */
+export interface OpenTelemetryTracer {
+  startSpan(name: string, options?: any, context?: any): any
+}
+
+/** What is needed of a logger: the shape of pino's. */
+export interface Logger {
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
 }
 
 export interface MqttConfig {
@@ -478,6 +501,37 @@ export interface HttpHandler {
   close(): void
 }
 
+/**
+ * Registers the metrics of a pipeline with a registry of prom-client: what `prometheus()` prints, under the same names,
+ * read when the registry is. Several pipelines can share a registry if their names differ.
+ *
+ * @returns a function that takes them out again
+ * @throws {MillraceError} `CONFIG_INVALID`: another pipeline of this name is in the registry
+ */
+export function registerMetrics(pipeline: Pipeline, registry: PrometheusRegistry): () => void
+
+/** What is needed of a `Registry` of prom-client. */
+export interface PrometheusRegistry {
+  registerMetric(metric: any): void
+  removeSingleMetric(name: string): void
+}
+
+/**
+ * Makes instruments for the metrics of a pipeline on a meter of OpenTelemetry, which are read when the meter's reader
+ * collects. docs/metrics.md has their names.
+ *
+ * @returns a function that ends it
+ */
+export function observeMetrics(pipeline: Pipeline, meter: OpenTelemetryMeter): () => void
+
+/** What is needed of a `Meter` of `@opentelemetry/api`. */
+export interface OpenTelemetryMeter {
+  createObservableCounter(name: string, options?: { description?: string; unit?: string }): any
+  createObservableGauge(name: string, options?: { description?: string; unit?: string }): any
+  addBatchObservableCallback(callback: (result: any) => void, observables: any[]): void
+  removeBatchObservableCallback(callback: (result: any) => void, observables: any[]): void
+}
+
 export class MillraceError extends Error {
   /**
    * Stable: `CONFIG_INVALID`, `CLICKHOUSE_UNREACHABLE`, `CLICKHOUSE_REJECTED`, `TABLE_NOT_FOUND`, `COLUMN_NOT_FOUND`,
@@ -488,5 +542,9 @@ export class MillraceError extends Error {
   readonly code: string
   /** The option that caused it, such as `routes[0].columns.lat`. */
   readonly path?: string
+  /**
+   * Of `CLICKHOUSE_REJECTED`, an `Error` with ClickHouse's own text and its number as `code` (such as 516); of `SPOOL_IO` the
+   * same of the file system.
+   */
   cause?: unknown
 }

@@ -12,6 +12,7 @@ use crate::intake::Now;
 use crate::ledger::Group;
 use crate::mqtt::{Owed, Properties};
 use crate::plans::Plan;
+use crate::trace::Trace;
 
 #[derive(Debug)]
 pub struct Batch {
@@ -29,6 +30,8 @@ pub struct Batch {
     pub opened_at: Instant,
     /// What of [`Batch::bytes`] the memory ceiling knows of.
     pub counted_bytes: usize,
+    /// If it is sampled.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl Batch {

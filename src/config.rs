@@ -30,6 +30,8 @@ pub struct Config {
     pub memory_max_bytes: usize,
     /// `None`: no metrics event.
     pub metrics_interval: Option<Duration>,
+    /// How many of the batches are traced, from 0 to 1.
+    pub trace_sample_ratio: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,6 +219,14 @@ impl Config {
             }
             None => None,
         };
+        let trace_sample_ratio = match root.section("tracing")? {
+            Some(mut tracing) => {
+                let ratio = tracing.fraction("sampleRatio")?.unwrap_or(0.1);
+                tracing.finish()?;
+                ratio
+            }
+            None => 0.0,
+        };
         let metrics_interval = root.integer("metricsIntervalMs", 0, DAY_MS)?.unwrap_or(1000);
         if let Some(spool) = root.section("spool")? {
             return Err(spool.not_yet());
@@ -232,6 +242,7 @@ impl Config {
             dead_letters,
             memory_max_bytes: memory_max_bytes.unwrap_or(256 << 20) as usize,
             metrics_interval: (metrics_interval > 0).then(|| Duration::from_millis(metrics_interval)),
+            trace_sample_ratio,
         })
     }
 }

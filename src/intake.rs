@@ -24,6 +24,7 @@ use crate::mqtt::topic::Captures;
 use crate::mqtt::{Owed, Properties, Publish, Subscription, is_chosen, subscriptions};
 use crate::plans::{Plan, Plans};
 use crate::shared::Shared;
+use crate::trace::{Trace, millis};
 
 /// When a read was made, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,7 @@ pub struct Intake {
 
 struct Lane {
     route: Route,
+    /// In the batch that is open.
     keeps_properties: bool,
     /// What the decoder and the columns are made for.
     plan: Arc<Plan>,
@@ -162,17 +164,22 @@ impl Intake {
         if lane.batch.is_none() && self.plans.generation(at) != lane.plan.generation {
             lane.adopt(self.plans.latest(at));
         }
-        let batch = lane.batch.get_or_insert_with(|| Batch {
-            group: self.shared.ledger.open(now.instant),
-            route: at,
-            connection: self.connection,
-            client_id: client_id.into(),
-            plan: lane.plan.clone(),
-            columns: std::mem::take(&mut lane.columns),
-            messages: std::mem::take(&mut lane.messages),
-            owed: Owed::default(),
-            opened_at: now.instant,
-            counted_bytes: 0,
+        let batch = lane.batch.get_or_insert_with(|| {
+            let trace = Trace::sample(self.shared.config.trace_sample_ratio);
+            lane.keeps_properties = trace.is_some() || lane.route.reads_user_properties();
+            Batch {
+                group: self.shared.ledger.open(now.instant),
+                route: at,
+                connection: self.connection,
+                client_id: client_id.into(),
+                plan: lane.plan.clone(),
+                columns: std::mem::take(&mut lane.columns),
+                messages: std::mem::take(&mut lane.messages),
+                owed: Owed::default(),
+                opened_at: now.instant,
+                counted_bytes: 0,
+                trace,
+            }
         });
         let message = decode::Message {
             topic,
@@ -345,7 +352,7 @@ impl Intake {
         }
         self.book();
         let lane = &mut self.lanes[at];
-        let Some(batch) = lane.batch.take() else { return };
+        let Some(mut batch) = lane.batch.take() else { return };
         if batch.messages.is_empty() {
             // Opened for a message that became a dead letter.
             self.shared.ledger.hand_over(batch.group);
@@ -361,6 +368,9 @@ impl Intake {
             self.shared.settle(batch.connection, batch.owed);
             self.shared.ledger.close(batch.group, batch.messages.len() as u64, 0);
             return;
+        }
+        if let Some(trace) = &mut batch.trace {
+            trace.sealed = millis(SystemTime::now());
         }
         let columns = batch.columns.iter().map(Column::successor).collect();
         let messages = Messages::like(&batch.messages);
@@ -416,7 +426,7 @@ impl Lane {
     fn new(route: Route, plan: Arc<Plan>) -> Lane {
         let decoder = plan.decoder(&route);
         Lane {
-            keeps_properties: route.reads_user_properties(),
+            keeps_properties: false,
             columns: decoder.columns(),
             messages: Messages::default(),
             batch: None,

@@ -44,3 +44,4 @@ pub mod sink;
 pub mod spool;
 pub mod threads;
 pub mod tls;
+pub mod trace;

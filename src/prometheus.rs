@@ -278,6 +278,38 @@ fn seconds(millis: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Ledger;
+    use crate::memory::Memory;
+    use crate::metrics::Spool;
+
+    /// Each row of the table in `docs/metrics.md`: name, kind, and labels beside `pipeline`.
+    fn documented() -> Vec<(String, String, Vec<String>)> {
+        let rows = include_str!("../docs/metrics.md").lines().filter(|line| line.starts_with("| `millrace_"));
+        // The table of alerts has two columns.
+        let rows =
+            rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>()).filter(|row| row.len() == 6);
+        let words = |cell: &str| {
+            cell.split(", ")
+                .map(|word| word.trim_matches('`').to_string())
+                .filter(|word| !word.is_empty())
+                .collect()
+        };
+        rows.map(|row| (row[1].trim_matches('`').into(), row[2].into(), words(row[3]))).collect()
+    }
+
+    #[test]
+    fn every_family_is_documented_as_it_is() {
+        let recorder = Recorder::new(["t".to_string()], 2);
+        let metrics = recorder.snapshot("idle", Default::default(), &Ledger::default(), &Memory::new(1));
+        let spool = Spool { bytes: 1, max_bytes: 2, segments: 1, oldest_ms: 3 };
+        let metrics = Metrics { spool: Some(spool), ..metrics };
+        let families = families("p", "node", &metrics, &recorder).into_iter().map(|family| {
+            let labels = family.samples[0].labels.iter().map(|(label, _)| label.to_string());
+            let labels = labels.filter(|label| label != "pipeline" && label != "le").collect();
+            (family.name, format!("{:?}", family.kind).to_lowercase(), labels)
+        });
+        assert_eq!(families.collect::<Vec<_>>(), documented());
+    }
 
     #[test]
     fn labels_are_escaped() {

@@ -40,7 +40,7 @@ pub struct NativePipeline {
 
 #[napi]
 impl NativePipeline {
-    /// Throws an error whose message is JSON: `{ code, message, path }`.
+    /// Throws an error whose message is JSON: `{ code, message, path, cause }`.
     #[napi(constructor)]
     pub fn new(
         env: &Env,
@@ -186,6 +186,7 @@ fn arguments(event: Event) -> Arguments {
         Event::Warning { code, message } => {
             ("warning", json!({ "code": code, "message": message }).to_string())
         }
+        Event::Trace(trace) => ("trace", text(&trace)),
         Event::Error(error) => ("error", describe(&error).to_string()),
         Event::DeadLetters(letters, _held) => {
             let count = letters.len();
@@ -232,5 +233,5 @@ fn throw(error: &Error) -> napi::Error {
 }
 
 fn describe(error: &Error) -> serde_json::Value {
-    json!({ "code": error.code(), "message": error.to_string(), "path": error.path() })
+    json!({ "code": error.code(), "message": error.to_string(), "path": error.path(), "cause": error.cause() })
 }

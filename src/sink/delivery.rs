@@ -40,6 +40,8 @@ pub struct Attempts<'a> {
     shared: &'a Shared,
     table: &'a str,
     backoff: Backoff,
+    /// How many there were.
+    made: u32,
     patience: u32,
     /// Once an attempt may have succeeded, another server is not asked lightly: it may not know of the token.
     ambiguous: bool,
@@ -53,12 +55,17 @@ pub const SLOW: Duration = Duration::from_secs(1);
 impl<'a> Attempts<'a> {
     pub fn new(shared: &'a Shared, table: &'a str) -> Attempts<'a> {
         let backoff = Backoff::new(shared.config.clickhouse.retry);
-        Attempts { shared, table, backoff, patience: PATIENCE, ambiguous: false }
+        Attempts { shared, table, backoff, made: 0, patience: PATIENCE, ambiguous: false }
+    }
+
+    pub fn made(&self) -> u32 {
+        self.made
     }
 
     /// `None`: cancelled.
     pub async fn make(&mut self, servers: &Servers, insert: &Insert<'_>) -> Option<Result<(), Failure>> {
         let began = Instant::now();
+        self.made += 1;
         let (client, url) = servers.current();
         let attempt = tokio::select! {
             biased;

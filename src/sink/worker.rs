@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clickhouse::Client;
 use crossbeam_channel::{Receiver, Sender};
@@ -24,9 +24,12 @@ use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::config::Route;
 use crate::dead_letters::{DeadLetter, Letters, Reason};
+use crate::error::Error;
+use crate::events::Event;
 use crate::metrics::add;
 use crate::plans::{self, Plan, Plans};
 use crate::shared::Shared;
+use crate::trace::{self, millis};
 
 pub struct Worker {
     pub shared: Arc<Shared>,
@@ -114,8 +117,14 @@ impl Worker {
     async fn insert(&mut self, mut batch: Batch) {
         let shared = self.shared.clone();
         add(&shared.metrics.inserts_in_flight, 1);
+        let rows = batch.rows();
         let end = self.bring_in(&mut batch).await;
         shared.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let (Some(unfit), Some(mut trace)) = (&end, batch.trace.take()) {
+            trace.rows = rows;
+            trace.finish(&shared.config.routes[batch.route].table, &batch.messages, unfit.len());
+            shared.emit(Event::Trace(trace));
+        }
         match end {
             Some(unfit) if unfit.is_empty() => self.confirmed(batch),
             Some(unfit) => self.dead_letter(batch, unfit),
@@ -154,6 +163,7 @@ impl Worker {
         let shared = self.shared.clone();
         let route = &shared.config.routes[batch.route];
         let mut attempts = Attempts::new(&shared, &route.table);
+        let began = SystemTime::now();
         loop {
             let plan = self.plan(batch.route).await?;
             let part = match &mut part {
@@ -168,7 +178,9 @@ impl Worker {
                 return Some(Put::In(std::mem::take(&mut part.misfits)));
             }
             let insert = Insert { sql: &plan.sql, block: part.block.clone(), token, views };
-            let Err(failure) = attempts.make(&self.servers, &insert).await? else {
+            let attempt = attempts.make(&self.servers, &insert).await?;
+            let Err(failure) = attempt else {
+                self.note(batch, &insert, part.rows, attempts.made(), began, None);
                 self.servers.found();
                 if views == Views::Filled {
                     self.count_inserted(route, part);
@@ -186,6 +198,7 @@ impl Worker {
             match failure {
                 Failure { error, verdict: verdict @ (Verdict::Refused | Verdict::RefusedByView) } => {
                     add(&shared.metrics.inserts_failed, 1);
+                    self.note(batch, &insert, part.rows, attempts.made(), began, Some(&error));
                     let by_view = verdict == Verdict::RefusedByView;
                     return Some(Put::Refused(Refusal { reason: error.to_string().into(), by_view }));
                 }
@@ -238,6 +251,29 @@ impl Worker {
         if let Some(message) = self.plans.learn(at, route, looked) {
             self.shared.warn("TABLE_CHANGED", message);
         }
+    }
+
+    /// Notes the end of an INSERT in the trace of its batch. A trial brings nothing in, and is none.
+    fn note(
+        &self,
+        batch: &mut Batch,
+        insert: &Insert<'_>,
+        rows: usize,
+        attempts: u32,
+        began: SystemTime,
+        refused: Option<&Error>,
+    ) {
+        let Some(trace) = batch.trace.as_mut().filter(|_| insert.views != Views::Tried) else { return };
+        trace.insert(trace::Insert {
+            token: insert.token.into(),
+            url: self.servers.current().1.into(),
+            rows,
+            bytes: insert.block.len(),
+            attempts,
+            began: millis(began),
+            ended: millis(SystemTime::now()),
+            refused: refused.map(Error::to_string),
+        });
     }
 
     fn count_inserted(&self, route: &Route, part: &Part) {
