@@ -15,6 +15,7 @@ use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::intake::Now;
 use crate::metrics::add;
 use crate::spool::{self, Handover, Told, messages};
+use crate::trace::Trace;
 
 enum Stored {
     In,
@@ -25,14 +26,17 @@ enum Stored {
 }
 
 impl Worker {
-    pub(super) async fn insert_stored(&mut self, handover: Handover) {
+    pub(super) async fn insert_stored(&mut self, mut handover: Handover) {
         let teller = handover.ticket.teller.clone();
         add(&self.shared.metrics.inserts_in_flight, 1);
-        let stored = self.put_stored(&handover.insert).await;
-        let Handover { insert, group, owed, counted_bytes, ticket } = handover;
+        let stored = self.put_stored(&handover.insert, &mut handover.trace).await;
+        let Handover { insert, group, owed, counted_bytes, ticket, trace } = handover;
         match stored {
             None => self.shared.memory.subtract(counted_bytes),
             Some(Stored::In) => {
+                if let Some(trace) = trace {
+                    self.tell(trace, &insert.records[0].lane.table, 0);
+                }
                 let now = SystemTime::now();
                 for record in &insert.records {
                     let latency = now.duration_since(record.received_at).unwrap_or_default();
@@ -57,13 +61,16 @@ impl Worker {
                     opened_at: std::time::Instant::now(),
                     counted_bytes,
                     ticket: Some(ticket),
-                    trace: None,
+                    trace,
                 };
                 drop(insert.records);
                 let end = self.bring_in(&mut batch, None, &insert.token).await;
                 self.end(batch, end);
             }
             Some(Stored::Refused(reason, messages)) => {
+                if let Some(trace) = trace {
+                    self.tell(trace, &insert.records[0].lane.table, messages.len());
+                }
                 let mut letters = Letters::new(group, insert.records[0].lane.connection as usize);
                 for message in messages.iter() {
                     letters.push(DeadLetter {
@@ -86,7 +93,7 @@ impl Worker {
     }
 
     /// `None`: cancelled.
-    async fn put_stored(&mut self, insert: &spool::Insert) -> Option<Stored> {
+    async fn put_stored(&mut self, insert: &spool::Insert, trace: &mut Option<Box<Trace>>) -> Option<Stored> {
         let shared = self.shared.clone();
         let spool::Record { lane, statement, .. } = &*insert.records[0];
         let route = shared
@@ -108,13 +115,14 @@ impl Worker {
                 token: &insert.token,
                 views: Views::Filled,
             };
+            let rows: u64 = insert.records.iter().map(|record| u64::from(record.rows)).sum();
             let Err(failure) = attempts.make(&self.servers, &attempt).await? else {
+                attempts.note(trace.as_deref_mut(), &self.servers, &attempt, rows as usize, None);
                 self.servers.found();
                 self.servers.advance(std::time::Instant::now());
                 if let Some(at) = route {
                     self.plans.relieve(at);
                 }
-                let rows = insert.records.iter().map(|record| u64::from(record.rows)).sum();
                 let bytes = insert.records.iter().map(|record| u64::from(record.block_bytes)).sum();
                 self.count_inserted(&lane.table, rows, bytes);
                 return Some(Stored::In);
@@ -125,6 +133,8 @@ impl Worker {
             if (is_about_rows || (failure.verdict == Verdict::RetrySlowly && route.is_some()))
                 && let Some((client_id, messages)) = decoded(insert)
             {
+                let trace = trace.as_deref_mut();
+                attempts.note(trace, &self.servers, &attempt, rows as usize, Some(&failure.error));
                 add(&shared.metrics.inserts_retried, 1);
                 return Some(match route {
                     Some(at) => Stored::Anew(at, client_id, messages),
