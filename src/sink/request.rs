@@ -28,6 +28,16 @@ pub enum Body<'a> {
     Framed(&'a [Arc<Record>]),
 }
 
+impl Body<'_> {
+    /// Before compression.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Body::Block(block) => block.len(),
+            Body::Framed(records) => records.iter().map(|record| record.block_bytes as usize).sum(),
+        }
+    }
+}
+
 /// What the materialized views behind the table do with an INSERT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Views {
