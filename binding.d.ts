@@ -10,7 +10,9 @@
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
 export declare class NativePipeline {
-  /** Throws an error whose message is JSON: `{ code, message, path }`. */
+  /** Resolves to the report. Throws an error whose message is JSON: `{ code, message, path, cause }`. */
+  static check(config: string, options: string): Promise<string>
+  /** Throws an error whose message is JSON: `{ code, message, path, cause }`. */
   constructor(config: string, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
   get state(): string
   start(): Promise<string>
@@ -20,7 +22,9 @@ export declare class NativePipeline {
   pause(): string
   resume(): string
   metrics(): string
-  prometheus(): string
+  prometheus(runtime: string): string
+  /** What `prometheus` prints, for other collectors. */
+  families(runtime: string): string
   /** Resolves to what the table of each route looks like. */
   static describe(config: string): Promise<string>
 }
@@ -37,3 +41,6 @@ export declare class NativeReplay {
   cancel(): void
   report(): string
 }
+
+/** Resolves to what lies in a spool. */
+export declare function inspectSpool(dir: string): Promise<string>

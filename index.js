@@ -5,20 +5,29 @@
 
 const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
-const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./lib/engine.js')
+const { checkPipeline } = require('./lib/check.js')
+const { FAMILIES, observeMetrics, registerMetrics } = require('./lib/collectors.js')
+const { MillraceError, configToJson, fromEvent, fromNative, unwrap } = require('./lib/engine.js')
+const { httpHandler, serveHttp } = require('./lib/http.js')
 const { describeTables } = require('./lib/interfaces.js')
+const { checkLogger, log } = require('./lib/log.js')
 const { proposeTable } = require('./lib/proposal.js')
 const { replayDeadLetters } = require('./lib/replay.js')
+const { inspectSpool } = require('./lib/spool.js')
 
 /** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
 const running = new Set()
 
 const STOP_TIMEOUT_MS = 30_000
+const RUNTIME = process.versions.bun ? `bun ${process.versions.bun}` : `node ${process.versions.node}`
 /** The longest delay a timer takes. */
 const FOREVER_MS = 2 ** 31 - 1
 
 class Pipeline extends EventEmitter {
   #native
+  #name
+  #logger
+  #tracing
   /** Keeps the process alive while it is referenced. */
   #hold
   /** What `ref()` or `unref()` asked for; undefined: whether somebody listens decides. */
@@ -28,12 +37,18 @@ class Pipeline extends EventEmitter {
 
   constructor(config) {
     super()
-    const text = toJson(config)
+    const text = configToJson(config)
     try {
       this.#native = new NativePipeline(text, (kind, content, bytes) => this.#emit(kind, content, bytes))
     } catch (error) {
       throw fromNative(error)
     }
+    const { name = 'millrace', logger, tracing } = config
+    this.#name = name
+    if (logger !== undefined) checkLogger(logger)
+    this.#logger = logger
+    // Loaded by those who trace.
+    if (tracing !== undefined) this.#tracing = new (require('./lib/tracing.js').Tracing)(config)
   }
 
   get state() {
@@ -104,7 +119,11 @@ class Pipeline extends EventEmitter {
   }
 
   prometheus() {
-    return this.#native.prometheus()
+    return this.#native.prometheus(RUNTIME)
+  }
+
+  [FAMILIES]() {
+    return JSON.parse(this.#native.families(RUNTIME))
   }
 
   ref() {
@@ -125,6 +144,12 @@ class Pipeline extends EventEmitter {
 
   #emit(kind, content, bytes) {
     const value = fromEvent(kind, content, bytes)
+    if (kind === 'trace') this.#tracing?.record(value)
+    else this.#tell(kind, value)
+  }
+
+  #tell(kind, value) {
+    if (this.#logger) log(this.#logger, this.#name, kind, value)
     if (kind === 'state') this.emit(kind, value[0], value[1])
     else this.emit(kind, value)
   }
@@ -139,7 +164,7 @@ class Pipeline extends EventEmitter {
 
   /** Nothing else keeps the program alive: it has ended without stop(). What is in hand is brought in first. */
   #programEnded() {
-    this.stop().catch(({ code, message }) => this.emit('warning', { code, message }))
+    this.stop().catch(({ code, message }) => this.#tell('warning', { code, message }))
   }
 
   #release() {
@@ -175,3 +200,9 @@ module.exports.MillraceError = MillraceError
 module.exports.replayDeadLetters = replayDeadLetters
 module.exports.describeTables = describeTables
 module.exports.proposeTable = proposeTable
+module.exports.checkPipeline = checkPipeline
+module.exports.serveHttp = serveHttp
+module.exports.httpHandler = httpHandler
+module.exports.registerMetrics = registerMetrics
+module.exports.observeMetrics = observeMetrics
+module.exports.inspectSpool = inspectSpool

@@ -267,6 +267,10 @@ async function refused(t, config, { code, path = undefined, message = /./ }) {
     assert.equal(error.code, code, error.message)
     assert.equal(error.path, path, error.message)
     assert.match(error.message, message)
+    if (code === 'CLICKHOUSE_REJECTED') {
+      assert.ok(error.cause instanceof Error)
+      assert.match(error.cause.message, new RegExp(`^Code: ${/** @type {any} */ (error.cause).code}\\. `))
+    }
     return true
   })
   assert.equal(pipeline.state, 'idle')

@@ -1,6 +1,9 @@
 // Every public name, used as a TypeScript program uses it. Nothing here runs: that it compiles is the test.
 
 import type { EventEmitter } from 'node:events'
+import { metrics, trace } from '@opentelemetry/api'
+import pino from 'pino'
+import { Registry } from 'prom-client'
 import {
   type BatchConfig,
   type ClickHouseConfig,
@@ -11,11 +14,13 @@ import {
   type Metrics,
   MillraceError,
   type MqttConfig,
+  observeMetrics,
   Pipeline,
   type PipelineConfig,
   type ProposalOptions,
   proposeTable,
   type Quantiles,
+  registerMetrics,
   type ReplayOptions,
   type ReplayReport,
   type ReplaySource,
@@ -110,6 +115,8 @@ const most: PipelineConfig = {
   deadLetters: deadLetters[0],
   memory: { maxBytes: 256 * 1024 * 1024 },
   metricsIntervalMs: 1_000,
+  logger: pino(),
+  tracing: { tracer: trace.getTracer('fleet'), sampleRatio: 0.5 },
 }
 
 // What the compiler refuses.
@@ -163,6 +170,11 @@ async function use(): Promise<void> {
   pipeline.resume()
   const text: string = pipeline.prometheus()
   read(pipeline.metrics())
+  const ends: (() => void)[] = [
+    registerMetrics(pipeline, new Registry()),
+    observeMetrics(pipeline, metrics.getMeter('fleet')),
+  ]
+  for (const end of ends) end()
   const last: Metrics = await pipeline.stop()
   const lastInTime: Metrics = await pipeline.stop({ timeoutMs: 5_000 })
   const disposed: Promise<void> = pipeline[Symbol.asyncDispose]()
@@ -197,6 +209,10 @@ function read(metrics: Metrics): void {
     metrics.mqtt.reconnects,
     metrics.mqtt.unacknowledged,
     metrics.memoryBytes,
+    metrics.memoryMaxBytes,
+    metrics.oldestPendingMs,
+    metrics.lastInsertMs ?? 0,
+    metrics.deadLetters.JSON_INVALID ?? 0,
   ]
   const state: string = metrics.state
   const latencies: Quantiles[] = [metrics.latencyMs.insert, metrics.latencyMs.endToEnd]

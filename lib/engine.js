@@ -2,10 +2,14 @@
 
 // What crosses between JavaScript and the engine, in both directions: JSON texts, and payloads as Buffers.
 
-/** An error of millrace: `code` is stable, `path` names the option that caused it. */
+/** An error of millrace: `code` is stable, `path` names the option that caused it, `cause` is what another program said. */
 class MillraceError extends Error {
-  constructor({ code, message, path }, options) {
-    super(message, options)
+  /**
+   * @param {{ code: string, message: string, path?: string, cause?: { code: number | null, message: string } }} description
+   * @param {ErrorOptions} [options]
+   */
+  constructor({ code, message, path, cause }, options) {
+    super(message, cause ? { cause: Object.assign(new Error(cause.message), { code: cause.code }) } : options)
     this.name = 'MillraceError'
     this.code = code
     if (path != null) this.path = path
@@ -43,6 +47,15 @@ function toJson(config, what = 'the configuration') {
   return JSON.stringify(plain(config, ''))
 }
 
+/** A configuration as the engine takes it: without what only JavaScript can use. */
+function configToJson(config) {
+  const isObject = typeof config === 'object' && config !== null && !Array.isArray(config)
+  if (!isObject) return toJson(config)
+  const { logger, tracing, ...rest } = config
+  const hasTracer = typeof tracing === 'object' && tracing !== null
+  return toJson({ ...rest, tracing: hasTracer ? { ...tracing, tracer: undefined } : tracing })
+}
+
 /** The engine answers `{"ok": …}` or `{"error": …}`. */
 function unwrap(text) {
   const { ok, error } = JSON.parse(text)
@@ -72,4 +85,4 @@ function fromEvent(kind, content, bytes) {
   }))
 }
 
-module.exports = { MillraceError, fromEvent, fromNative, toJson, unwrap }
+module.exports = { MillraceError, configToJson, fromEvent, fromNative, toJson, unwrap }

@@ -4,7 +4,7 @@
 // looks like.
 
 const { NativePipeline } = require('../binding.js')
-const { fromNative, toJson, unwrap } = require('./engine.js')
+const { configToJson, fromNative, unwrap } = require('./engine.js')
 const { Place } = require('./payload.js')
 const { property, typesOf } = require('./typescript.js')
 
@@ -29,7 +29,7 @@ const HEADER =
   '// Made by describeTables() of millrace from tables and mapping. When they change, make it anew rather than edit it.\n'
 
 async function describeTables(config) {
-  const text = toJson(config)
+  const text = configToJson(config)
   let answer
   try {
     answer = NativePipeline.describe(text)

@@ -4,7 +4,7 @@
 // chunks, each as soon as there is room for it.
 
 const { NativeReplay } = require('../binding.js')
-const { MillraceError, fromEvent, fromNative, toJson, unwrap } = require('./engine.js')
+const { MillraceError, configToJson, fromEvent, fromNative, toJson, unwrap } = require('./engine.js')
 
 const PROGRESS_MS = 1_000
 /** A chunk that is handed over has at most so many letters, and not much more than so many bytes. */
@@ -59,7 +59,7 @@ function checked(options) {
 
 function create(config, source, onEvent) {
   try {
-    return new NativeReplay(toJson(config), source, onEvent)
+    return new NativeReplay(configToJson(config), source, onEvent)
   } catch (error) {
     throw fromNative(error)
   }

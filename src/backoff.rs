@@ -32,8 +32,8 @@ impl Backoff {
     }
 }
 
-/// From 0 to 1. The standard library's hash keys are random; jitter and names need no more than that.
-fn random() -> f64 {
+/// From 0 to 1. The standard library's hash keys are random; jitter, names and samples need no more than that.
+pub fn random() -> f64 {
     (random_bits() >> 11) as f64 / (1u64 << 53) as f64
 }
 

@@ -4,6 +4,7 @@
 //! path of each option and refuses what nobody asked for; no I/O happens here.
 
 mod broker_url;
+mod check;
 mod options;
 mod source;
 mod spool;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::mqtt::topic::TopicFilter;
 use crate::tls::Tls;
 pub use broker_url::{BrokerUrl, Transport};
+pub use check::{CheckOptions, SampleLimits};
 use options::Options;
 pub use source::ReplaySource;
 pub use spool::Spool;
@@ -34,6 +36,8 @@ pub struct Config {
     pub memory_max_bytes: usize,
     /// `None`: no metrics event.
     pub metrics_interval: Option<Duration>,
+    /// How many of the batches are traced, from 0 to 1.
+    pub trace_sample_ratio: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,6 +236,14 @@ impl Config {
             }
             None => None,
         };
+        let trace_sample_ratio = match root.section("tracing")? {
+            Some(mut tracing) => {
+                let ratio = tracing.fraction("sampleRatio")?.unwrap_or(0.1);
+                tracing.finish()?;
+                ratio
+            }
+            None => 0.0,
+        };
         let metrics_interval = root.integer("metricsIntervalMs", 0, DAY_MS)?.unwrap_or(1000);
         root.finish()?;
 
@@ -245,6 +257,7 @@ impl Config {
             dead_letters,
             memory_max_bytes: memory_max_bytes.unwrap_or(256 << 20) as usize,
             metrics_interval: (metrics_interval > 0).then(|| Duration::from_millis(metrics_interval)),
+            trace_sample_ratio,
         })
     }
 }
@@ -404,7 +417,7 @@ fn clickhouse(mut o: Options<'_>) -> Result<ClickHouse> {
 }
 
 /// Settings that the promises depend on, or that name the request itself.
-const OURS: [&str; 16] = [
+const OURS: [&str; 17] = [
     "async_insert",
     "database",
     "decompress",
@@ -421,6 +434,7 @@ const OURS: [&str; 16] = [
     "offset",
     "query",
     "query_id",
+    "use_strict_insert_block_limits",
 ];
 
 fn backoff(options: Option<Options<'_>>) -> Result<Backoff> {

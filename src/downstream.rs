@@ -132,7 +132,9 @@ impl Downstream {
             let clickhouse = &shared.config.clickhouse;
             let servers = Servers::new(clients(clickhouse)?, &clickhouse.urls, i);
             workers.push(spawn(shared, "insert", async move || {
-                Worker { shared: own, plans, servers, source, letters, tokens }.run().await;
+                Worker { shared: own, plans, servers, source, letters, tokens, squashes_itself: false }
+                    .run()
+                    .await;
             })?);
         }
         let writer = Writer { shared: shared.clone(), store, letters, tokens };

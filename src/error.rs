@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::{fmt, io};
 
+use serde::Serialize;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug)]
@@ -91,6 +93,13 @@ pub enum Error {
     },
 }
 
+/// The error of another program. `code` is its own number for it.
+#[derive(Debug, Serialize)]
+pub struct Cause {
+    pub code: Option<i64>,
+    pub message: String,
+}
+
 impl Error {
     pub fn config(path: impl Into<String>, message: impl Into<String>) -> Error {
         Error::ConfigInvalid { path: path.into(), message: message.into() }
@@ -128,6 +137,19 @@ impl Error {
             Error::StopTimeout { .. } => "STOP_TIMEOUT",
             Error::InvalidState { .. } => "INVALID_STATE",
             Error::Internal { .. } => "INTERNAL",
+        }
+    }
+
+    /// What ClickHouse or the file system said, where one of them did.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Error::ClickHouseRejected { exception, message } => {
+                Some(Cause { code: exception.map(i64::from), message: message.clone() })
+            }
+            Error::SpoolIo { source, .. } => {
+                Some(Cause { code: source.raw_os_error().map(i64::from), message: source.to_string() })
+            }
+            _ => None,
         }
     }
 

@@ -4,6 +4,7 @@ use crate::dead_letters::DeadLetter;
 use crate::error::Error;
 use crate::memory::Held;
 use crate::metrics::Metrics;
+use crate::trace::Trace;
 
 #[derive(Debug)]
 pub enum Event {
@@ -18,6 +19,8 @@ pub enum Event {
         code: &'static str,
         message: String,
     },
+    /// Of a sampled batch that has been settled.
+    Trace(Box<Trace>),
     /// It cannot go on by itself.
     Error(Error),
 }

@@ -14,6 +14,7 @@ const BUCKETS: usize = (36 - SUB_BITS as usize + 1) * SUB;
 #[derive(Debug)]
 pub struct Histogram {
     buckets: Box<[AtomicU64]>,
+    sum: AtomicU64,
     max: AtomicU64,
 }
 
@@ -27,9 +28,22 @@ pub struct Quantiles {
     pub max: f64,
 }
 
+/// How many durations were at most as long as each of some limits. An original bucket that has a limit inside it counts as
+/// longer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cumulative {
+    pub counts: Vec<u64>,
+    pub count: u64,
+    pub sum: Duration,
+}
+
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), max: AtomicU64::new(0) }
+        Histogram {
+            buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            sum: AtomicU64::new(0),
+            max: AtomicU64::new(0),
+        }
     }
 }
 
@@ -37,11 +51,37 @@ impl Histogram {
     pub fn record(&self, duration: Duration, count: u64) {
         let micros = duration.as_micros().min(u64::MAX as u128) as u64;
         self.buckets[bucket(micros)].fetch_add(count, Ordering::Relaxed);
+        self.sum.fetch_add(micros.saturating_mul(count), Ordering::Relaxed);
         self.max.fetch_max(micros, Ordering::Relaxed);
     }
 
+    fn counts(&self) -> Vec<u64> {
+        self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).collect()
+    }
+
+    /// `limits` rise.
+    pub fn cumulative(&self, limits: &[Duration]) -> Cumulative {
+        let counts = self.counts();
+        let count = counts.iter().sum();
+        let mut buckets = counts.into_iter().enumerate().peekable();
+        let mut below = 0;
+        let counts = limits.iter().map(|limit| {
+            while let Some((_, in_bucket)) =
+                buckets.next_if(|(index, _)| u128::from(last_of(*index)) <= limit.as_micros())
+            {
+                below += in_bucket;
+            }
+            below
+        });
+        Cumulative {
+            counts: counts.collect(),
+            count,
+            sum: Duration::from_micros(self.sum.load(Ordering::Relaxed)),
+        }
+    }
+
     pub fn quantiles(&self) -> Quantiles {
-        let counts: Vec<u64> = self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        let counts = self.counts();
         let count: u64 = counts.iter().sum();
         let max = self.max.load(Ordering::Relaxed);
         let quantile = |q: f64| {
@@ -111,5 +151,23 @@ mod tests {
             assert!((got - expected).abs() / expected < 0.04, "{got} {expected}");
         }
         assert_eq!(Histogram::default().quantiles(), Quantiles::default());
+    }
+
+    #[test]
+    fn what_is_at_most_as_long_as_a_limit() {
+        let histogram = Histogram::default();
+        for millis in 1..=1000 {
+            histogram.record(Duration::from_millis(millis), 2);
+        }
+        let limits = [0, 10, 100, 5000].map(Duration::from_millis);
+        let Cumulative { counts, count, sum } = histogram.cumulative(&limits);
+        assert_eq!((count, sum), (2000, Duration::from_millis(1_001_000)));
+        for (got, expected) in counts.into_iter().zip([0u64, 20, 200, 2000]) {
+            assert!(got <= expected && got as f64 >= expected as f64 * 0.9, "{got} {expected}");
+        }
+        // A whole-millisecond duration a little below a limit is below it.
+        let one = Histogram::default();
+        one.record(Duration::from_micros(970), 1);
+        assert_eq!(one.cumulative(&[Duration::from_millis(1)]).counts, [1]);
     }
 }

@@ -4,9 +4,9 @@
 //! under one lock, once per read and once per batch, never per message. The ledger also knows which groups of
 //! messages (batches, dead letters) are still open, so that a flush or a stop can wait for them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -35,7 +35,8 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Books {
     counts: Counts,
-    open: BTreeSet<Group>,
+    /// With the arrival of the first message of each.
+    open: BTreeMap<Group, Instant>,
     next: Group,
     abandoned: bool,
 }
@@ -50,12 +51,19 @@ impl Ledger {
         self.books().counts
     }
 
-    /// Opens a group: its messages will all be settled by one [`Ledger::close`].
-    pub fn open(&self) -> Group {
+    /// How long the message has been here that came first of those that are pending; zero if there are none.
+    pub fn oldest(&self, now: Instant) -> Duration {
+        let books = self.books();
+        let first = books.open.values().min().filter(|_| books.counts.pending > 0);
+        first.map_or(Duration::ZERO, |first| now.saturating_duration_since(*first))
+    }
+
+    /// Opens a group whose first message came at `now`: they will all be settled by one [`Ledger::close`].
+    pub fn open(&self, now: Instant) -> Group {
         let mut books = self.books();
         let group = books.next;
         books.next += 1;
-        books.open.insert(group);
+        books.open.insert(group, now);
         group
     }
 
@@ -105,7 +113,7 @@ impl Ledger {
     pub fn wait_below(&self, watermark: Group, deadline: Option<Instant>) -> bool {
         let mut books = self.books();
         loop {
-            if books.open.first().is_none_or(|group| *group >= watermark) {
+            if books.open.first_key_value().is_none_or(|(group, _)| *group >= watermark) {
                 return true;
             }
             if books.abandoned {
@@ -152,7 +160,8 @@ mod tests {
     #[test]
     fn the_books_balance() {
         let ledger = Ledger::default();
-        let (a, b) = (ledger.open(), ledger.open());
+        let now = Instant::now();
+        let (a, b) = (ledger.open(now), ledger.open(now));
         ledger.receive(10, 2);
         assert!(balanced(ledger.counts()));
         ledger.insert(2);
@@ -164,11 +173,26 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_message_is_that_of_the_first_open_group() {
+        let ledger = Ledger::default();
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let a = ledger.open(at(0));
+        assert_eq!(ledger.oldest(at(1)), Duration::ZERO, "nothing has been received yet");
+        ledger.open(at(2));
+        ledger.receive(2, 0);
+        assert_eq!(ledger.oldest(at(5)), Duration::from_secs(5));
+        ledger.close(a, 1, 0);
+        assert_eq!(ledger.oldest(at(5)), Duration::from_secs(3));
+    }
+
+    #[test]
     fn waiting_ends_when_the_groups_below_are_closed() {
         let ledger = Ledger::default();
-        let a = ledger.open();
+        let now = Instant::now();
+        let a = ledger.open(now);
         let mark = ledger.watermark();
-        let later = ledger.open();
+        let later = ledger.open(now);
         assert!(!ledger.wait_below(mark, Some(Instant::now())));
         ledger.hand_over(a);
         assert!(ledger.wait_below(mark, None));

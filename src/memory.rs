@@ -24,6 +24,10 @@ impl Memory {
         self.used.load(Ordering::Relaxed)
     }
 
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub fn is_full(&self) -> bool {
         self.used() >= self.limit
     }

@@ -1,14 +1,15 @@
 //! What happened so far: counters that the stages add to, and the snapshots that JavaScript sees.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+use crate::dead_letters::Code;
 use crate::histogram::{Histogram, Quantiles};
-use crate::ledger::Counts;
+use crate::ledger::{Counts, Ledger};
+use crate::memory::Memory;
 
 /// Shared by all threads of a pipeline.
 #[derive(Debug)]
@@ -24,20 +25,35 @@ pub struct Recorder {
     pub inserts_in_flight: AtomicU64,
     pub insert_latency: Histogram,
     pub end_to_end_latency: Histogram,
-    pub connected: AtomicU64,
-    pub connections: u64,
-    pub reconnects: AtomicU64,
-    pub unacknowledged: AtomicU64,
-    pub mqtt_writes: AtomicU64,
+    /// When ClickHouse last confirmed an INSERT: microseconds since `started_at`, 0 if it never has.
+    last_insert: AtomicU64,
+    /// The same in milliseconds since 1970: the difference of two clocks would not keep still.
+    pub last_insert_time: AtomicU64,
+    /// By their number.
+    pub connections: Vec<ConnectionCounters>,
+    /// By their place in [`Code::ALL`].
+    dead_letters: [AtomicU64; Code::ALL.len()],
     /// `None`: there is no spool.
     pub spool: Option<SpoolGauges>,
     /// By table, in the order of their first route.
     tables: Vec<(String, Table)>,
 }
 
+/// Each on cache lines of its own: every connection counts on its own thread.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ConnectionCounters {
+    /// 1 while it is up.
+    pub connected: AtomicU64,
+    pub reconnects: AtomicU64,
+    pub unacknowledged: AtomicU64,
+    pub writes: AtomicU64,
+}
+
 /// What lies in the spool.
 #[derive(Debug, Default)]
 pub struct SpoolGauges {
+    max_bytes: u64,
     pub bytes: AtomicU64,
     pub segments: AtomicU64,
     /// When the oldest message came, in microseconds since 1970; 0: there is none.
@@ -67,6 +83,13 @@ pub struct Metrics {
     pub mqtt: Mqtt,
     pub spool: Option<Spool>,
     pub memory_bytes: u64,
+    pub memory_max_bytes: u64,
+    /// How long ago ClickHouse confirmed an INSERT.
+    pub last_insert_ms: Option<u64>,
+    /// How long the oldest message has been here that is not in ClickHouse; 0 if there is none.
+    pub oldest_pending_ms: u64,
+    /// By code; only those that there are.
+    pub dead_letters: BTreeMap<&'static str, u64>,
     pub tables: BTreeMap<String, TableMetrics>,
 }
 
@@ -118,6 +141,7 @@ pub struct Mqtt {
 #[serde(rename_all = "camelCase")]
 pub struct Spool {
     pub bytes: u64,
+    pub max_bytes: u64,
     pub segments: u64,
     pub oldest_ms: u64,
 }
@@ -131,7 +155,7 @@ pub struct TableMetrics {
 }
 
 impl Recorder {
-    pub fn new(tables: impl IntoIterator<Item = String>, connections: u64) -> Recorder {
+    pub fn new(tables: impl IntoIterator<Item = String>, connections: usize) -> Recorder {
         let mut named: Vec<(String, Table)> = Vec::new();
         for table in tables {
             if !named.iter().any(|(name, _)| *name == table) {
@@ -150,11 +174,10 @@ impl Recorder {
             inserts_in_flight: AtomicU64::new(0),
             insert_latency: Histogram::default(),
             end_to_end_latency: Histogram::default(),
-            connected: AtomicU64::new(0),
-            connections,
-            reconnects: AtomicU64::new(0),
-            unacknowledged: AtomicU64::new(0),
-            mqtt_writes: AtomicU64::new(0),
+            last_insert: AtomicU64::new(0),
+            last_insert_time: AtomicU64::new(0),
+            connections: (0..connections).map(|_| ConnectionCounters::default()).collect(),
+            dead_letters: Default::default(),
             spool: None,
             tables: named,
         }
@@ -164,13 +187,32 @@ impl Recorder {
         self.tables.iter().find(|(n, _)| n == name).map(|(_, table)| table)
     }
 
-    pub fn snapshot(
-        &self,
-        state: &'static str,
-        messages: Counts,
-        rates: Rates,
-        memory_bytes: usize,
-    ) -> Metrics {
+    pub fn dead_letters(&self, code: Code) -> &AtomicU64 {
+        &self.dead_letters[code as usize]
+    }
+
+    /// ClickHouse has just confirmed an INSERT.
+    pub fn inserted(&self) {
+        let since = self.started_at.elapsed().as_micros() as u64;
+        self.last_insert.fetch_max(since.max(1), Ordering::Relaxed);
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.last_insert_time.store(time.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// How long before `now` ClickHouse last confirmed an INSERT.
+    fn last_insert(&self, now: Instant) -> Option<Duration> {
+        let last = Some(get(&self.last_insert)).filter(|last| *last > 0)?;
+        Some(now.saturating_duration_since(self.started_at + Duration::from_micros(last)))
+    }
+
+    pub fn snapshot(&self, state: &'static str, rates: Rates, ledger: &Ledger, memory: &Memory) -> Metrics {
+        let now = Instant::now();
+        let messages = ledger.counts();
+        let spool = self.spool.as_ref().map(SpoolGauges::snapshot);
+        let sum = |counter: fn(&ConnectionCounters) -> &AtomicU64| {
+            self.connections.iter().map(|connection| get(counter(connection))).sum()
+        };
+        let dead_letters = Code::ALL.map(|code| (code.as_str(), get(self.dead_letters(code)))).into_iter();
         let tables = self.tables.iter().map(|(name, table)| {
             let metrics = TableMetrics {
                 rows: get(&table.rows),
@@ -181,7 +223,7 @@ impl Recorder {
         });
         Metrics {
             state,
-            uptime_ms: self.started_at.elapsed().as_millis() as u64,
+            uptime_ms: now.saturating_duration_since(self.started_at).as_millis() as u64,
             messages,
             rows: Rows { decoded: get(&self.rows_decoded), inserted: get(&self.rows_inserted) },
             bytes: Bytes { received: get(&self.bytes_received), inserted: get(&self.bytes_inserted) },
@@ -197,151 +239,48 @@ impl Recorder {
                 end_to_end: self.end_to_end_latency.quantiles(),
             },
             mqtt: Mqtt {
-                connected: get(&self.connected),
-                connections: self.connections,
-                reconnects: get(&self.reconnects),
-                unacknowledged: get(&self.unacknowledged),
-                writes: get(&self.mqtt_writes),
+                connected: sum(|connection| &connection.connected),
+                connections: self.connections.len() as u64,
+                reconnects: sum(|connection| &connection.reconnects),
+                unacknowledged: sum(|connection| &connection.unacknowledged),
+                writes: sum(|connection| &connection.writes),
             },
-            spool: self.spool.as_ref().map(SpoolGauges::snapshot),
-            memory_bytes: memory_bytes as u64,
+            spool,
+            memory_bytes: memory.used() as u64,
+            memory_max_bytes: memory.limit() as u64,
+            last_insert_ms: self.last_insert(now).map(|since| since.as_millis() as u64),
+            // What was in the spool before this start is older than its group in the books.
+            oldest_pending_ms: spool
+                .filter(|_| messages.pending > 0)
+                .map_or(0, |spool| spool.oldest_ms)
+                .max(ledger.oldest(now).as_millis() as u64),
+            dead_letters: dead_letters.filter(|(_, count)| *count > 0).collect(),
             tables: tables.collect(),
         }
     }
 }
 
 impl SpoolGauges {
+    pub fn new(max_bytes: u64) -> SpoolGauges {
+        SpoolGauges { max_bytes, ..Default::default() }
+    }
+
     fn snapshot(&self) -> Spool {
         let oldest = SystemTime::UNIX_EPOCH + Duration::from_micros(get(&self.oldest_micros));
         let age = SystemTime::now().duration_since(oldest).unwrap_or_default();
         Spool {
             bytes: get(&self.bytes),
+            max_bytes: self.max_bytes,
             segments: get(&self.segments),
             oldest_ms: if oldest == SystemTime::UNIX_EPOCH { 0 } else { age.as_millis() as u64 },
         }
     }
 }
 
-fn get(counter: &AtomicU64) -> u64 {
+pub fn get(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
 pub fn add(counter: &AtomicU64, value: u64) {
     counter.fetch_add(value, Ordering::Relaxed);
-}
-
-impl Metrics {
-    /// The snapshot in the Prometheus text format, version 0.0.4:
-    /// <https://prometheus.io/docs/instrumenting/exposition_formats/>.
-    pub fn prometheus(&self, pipeline: &str) -> String {
-        let mut out = String::new();
-        let mut metric = |kind: &str, name: &str, help: &str, samples: &[(String, f64)]| {
-            // Writing into a String cannot fail.
-            let _ = writeln!(out, "# HELP millrace_{name} {help}\n# TYPE millrace_{name} {kind}");
-            for (labels, value) in samples {
-                let _ = writeln!(out, "millrace_{name}{{pipeline=\"{pipeline}\"{labels}}} {value}");
-            }
-        };
-        let one = |value: u64| [(String::new(), value as f64)];
-        let m = &self.messages;
-        metric("counter", "messages_received_total", "Messages received from the broker.", &one(m.received));
-        metric(
-            "counter",
-            "messages_inserted_total",
-            "Messages whose rows ClickHouse confirmed.",
-            &one(m.inserted),
-        );
-        metric(
-            "counter",
-            "messages_dead_lettered_total",
-            "Messages that became dead letters.",
-            &one(m.dead_lettered),
-        );
-        metric(
-            "counter",
-            "messages_dropped_total",
-            "Messages the configuration asked to drop.",
-            &one(m.dropped),
-        );
-        metric(
-            "counter",
-            "messages_skipped_total",
-            "Messages passed over: retained or sent again.",
-            &one(m.skipped),
-        );
-        metric("gauge", "messages_pending", "Messages received and not settled.", &one(m.pending));
-        metric("counter", "rows_decoded_total", "Rows decoded.", &one(self.rows.decoded));
-        metric("counter", "rows_inserted_total", "Rows ClickHouse confirmed.", &one(self.rows.inserted));
-        metric("counter", "received_bytes_total", "MQTT payload bytes received.", &one(self.bytes.received));
-        metric(
-            "counter",
-            "inserted_bytes_total",
-            "Uncompressed block bytes inserted.",
-            &one(self.bytes.inserted),
-        );
-        metric(
-            "counter",
-            "inserts_succeeded_total",
-            "INSERTs that ClickHouse confirmed.",
-            &one(self.inserts.succeeded),
-        );
-        metric(
-            "counter",
-            "inserts_retried_total",
-            "Attempts of INSERTs beyond the first.",
-            &one(self.inserts.retried),
-        );
-        metric(
-            "counter",
-            "inserts_failed_total",
-            "INSERTs that ClickHouse refused for good.",
-            &one(self.inserts.failed),
-        );
-        metric("gauge", "inserts_in_flight", "INSERTs under way.", &one(self.inserts.in_flight));
-        metric("gauge", "mqtt_connected", "Connections that are up.", &one(self.mqtt.connected));
-        metric(
-            "counter",
-            "mqtt_reconnects_total",
-            "Connections made after the first.",
-            &one(self.mqtt.reconnects),
-        );
-        metric(
-            "gauge",
-            "mqtt_unacknowledged",
-            "Messages the broker waits for us to acknowledge.",
-            &one(self.mqtt.unacknowledged),
-        );
-        metric(
-            "counter",
-            "mqtt_writes_total",
-            "Writes to the sockets of the connections.",
-            &one(self.mqtt.writes),
-        );
-        metric("gauge", "memory_bytes", "Bytes that the buffers hold.", &one(self.memory_bytes));
-        metric(
-            "gauge",
-            "uptime_seconds",
-            "Seconds since the pipeline started.",
-            &[(String::new(), self.uptime_ms as f64 / 1000.0)],
-        );
-        let by_table = |value: fn(&TableMetrics) -> u64| -> Vec<(String, f64)> {
-            self.tables
-                .iter()
-                .map(|(name, t)| (format!(",table=\"{}\"", escape(name)), value(t) as f64))
-                .collect()
-        };
-        metric("counter", "table_rows_total", "Rows inserted into a table.", &by_table(|t| t.rows));
-        metric("counter", "table_inserts_total", "INSERTs into a table.", &by_table(|t| t.inserts));
-        metric(
-            "counter",
-            "table_dead_lettered_total",
-            "Messages for a table that became dead letters.",
-            &by_table(|t| t.dead_lettered),
-        );
-        out
-    }
-}
-
-fn escape(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -28,6 +28,7 @@ use crate::mqtt::connection::{Command, Connection};
 use crate::mqtt::session::Session;
 use crate::mqtt::{Acknowledged, is_ambiguous, subscriptions};
 use crate::plans::Plans;
+use crate::prometheus::{Family, families};
 use crate::shared::Shared;
 use crate::sink::tokens::Tokens;
 use crate::spool::{self, Call};
@@ -44,6 +45,9 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 6] =
+        [State::Idle, State::Starting, State::Running, State::Paused, State::Stopping, State::Stopped];
+
     pub fn as_str(self) -> &'static str {
         match self {
             State::Idle => "idle",
@@ -340,11 +344,12 @@ impl Pipeline {
 
     pub fn metrics(&self) -> Metrics {
         let Shared { metrics, ledger, memory, .. } = &*self.shared;
-        metrics.snapshot(self.state().as_str(), ledger.counts(), *lock(&self.rates), memory.used())
+        metrics.snapshot(self.state().as_str(), *lock(&self.rates), ledger, memory)
     }
 
-    pub fn prometheus(&self) -> String {
-        self.metrics().prometheus(&self.shared.config.name)
+    /// The same for other collectors; `runtime` is what we run in.
+    pub fn families(&self, runtime: &str) -> Vec<Family> {
+        families(&self.shared.config.name, runtime, &self.metrics(), &self.shared.metrics)
     }
 
     /// Ends everything at once; nothing more is acknowledged. For a runtime that goes away under us.

@@ -28,8 +28,8 @@ pub struct Shared {
 impl Shared {
     pub fn new(config: Config, listener: Listener) -> Shared {
         let tables = config.routes.iter().map(|route| route.table.clone());
-        let mut metrics = Recorder::new(tables, config.mqtt.connections as u64);
-        metrics.spool = config.spool.is_some().then(SpoolGauges::default);
+        let mut metrics = Recorder::new(tables, config.mqtt.connections);
+        metrics.spool = config.spool.as_ref().map(|spool| SpoolGauges::new(spool.max_bytes));
         Shared {
             metrics,
             memory: Arc::new(Memory::new(config.memory_max_bytes)),

@@ -23,7 +23,7 @@ const DIRECTORY = fileURLToPath(new URL('../services/', import.meta.url))
 const MILLRACE = {
   script: 'millrace.mjs',
   needs: /** @type {const} */ ('addon'),
-  flush: ['millrace_insert_duration_seconds', 'flush_seconds'],
+  flush: ['millrace_insert_duration_seconds'],
 }
 const JAVASCRIPT = { script: 'javascript.mjs', flush: ['flush_seconds'] }
 

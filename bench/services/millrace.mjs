@@ -42,13 +42,9 @@ const port = await serve(metrics)
 await pipeline.start()
 log('started', { port })
 
-/** The text of the engine; quantiles since the start, for as long as its text has no histogram; resident memory. */
+/** The text of the engine, and resident memory. */
 function metrics() {
-  const { p50, p99 } = pipeline.metrics().latencyMs.insert
   return `${pipeline.prometheus()}
-# TYPE flush_seconds summary
-flush_seconds{quantile="0.5"} ${p50 / 1000}
-flush_seconds{quantile="0.99"} ${p99 / 1000}
 # TYPE process_resident_memory_bytes gauge
 process_resident_memory_bytes ${process.memoryUsage.rss()}
 `

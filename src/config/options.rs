@@ -102,6 +102,15 @@ impl<'a> Options<'a> {
         }
     }
 
+    /// A number from 0 to 1.
+    pub fn fraction(&mut self, name: &'static str) -> Result<Option<f64>> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        match value.as_f64() {
+            Some(number) if (0.0..=1.0).contains(&number) => Ok(Some(number)),
+            _ => Err(self.wrong(name, format!("must be a number from 0 to 1, not {value}"))),
+        }
+    }
+
     pub fn boolean(&mut self, name: &'static str) -> Result<Option<bool>> {
         match self.value(name) {
             None => Ok(None),

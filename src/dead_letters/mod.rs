@@ -29,6 +29,18 @@ pub enum Code {
 }
 
 impl Code {
+    pub const ALL: [Code; 9] = [
+        Code::JsonInvalid,
+        Code::NotAnObject,
+        Code::FieldMissing,
+        Code::TypeMismatch,
+        Code::OutOfRange,
+        Code::UnknownField,
+        Code::NoRoute,
+        Code::RejectedByClickHouse,
+        Code::PacketTooLarge,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Code::JsonInvalid => "JSON_INVALID",

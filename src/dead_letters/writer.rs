@@ -71,6 +71,7 @@ impl Writer {
             if let Some(table) = route.and_then(|route| self.shared.metrics.table(&route.table)) {
                 add(&table.dead_lettered, 1);
             }
+            add(self.shared.metrics.dead_letters(letter.reason.code), 1);
         }
         self.shared.settle(connection, owed);
         self.shared.emit(Event::DeadLetters(letters, Held::take_over(&self.shared.memory, bytes)));

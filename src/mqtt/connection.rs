@@ -1,8 +1,7 @@
 //! The I/O and the time around a [`Session`]: one thread, one socket, one loop.
 //!
 //! - One read takes what the socket has, up to 256 KiB; all its messages are decoded and batched before the next.
-//! - After a read that brought more than a message or two it rests for `coalesceMs`, so that the next read again
-//!   carries many: a broker writes each message by itself, and waking up for each is what costs most at real rates.
+//! - After a read that brought more than a message or two it rests, so that the next read again carries many.
 //! - Acknowledgements of a whole batch leave in one write.
 //! - Under back-pressure it stops reading and goes on pinging.
 //! - A lost connection is replaced, with back-off; the session decides what that means for what is in hand.
@@ -21,13 +20,14 @@ use tokio::sync::mpsc;
 use super::Owed;
 use super::inbox::Inbox;
 use super::reconnection::{Loss, Reconnection};
+use super::rest::Rest;
 use super::session::{Event, Session, SessionError};
 use super::transport::{self, CONNECT_TIMEOUT};
 use super::window::Window;
 use crate::config::BrokerUrl;
 use crate::error::{Error, Result};
 use crate::intake::{Intake, Now};
-use crate::metrics::add;
+use crate::metrics::{ConnectionCounters, add};
 use crate::shared::Shared;
 
 /// What other threads ask of a connection.
@@ -57,8 +57,6 @@ pub struct Connection {
     closing: bool,
     /// Every subscription is granted.
     is_up: bool,
-    /// What this connection has added to the sum of all.
-    unacknowledged: u64,
     /// The broker of the last connection.
     broker: Option<BrokerUrl>,
     /// Told once: the first subscription is granted, or cannot be.
@@ -102,7 +100,6 @@ impl Connection {
             drain: None,
             closing: false,
             is_up: false,
-            unacknowledged: 0,
             broker: None,
             ready: Some(ready),
         }
@@ -172,26 +169,27 @@ impl Connection {
         self.count_unacknowledged(0);
         let was_up = std::mem::take(&mut self.is_up);
         if was_up {
-            self.shared.metrics.connected.fetch_sub(1, Ordering::Relaxed);
+            self.counters().connected.store(0, Ordering::Relaxed);
         }
         was_up
     }
 
-    /// Brings the sum over all connections up to date.
-    fn count_unacknowledged(&mut self, now: u64) {
-        let before = std::mem::replace(&mut self.unacknowledged, now);
-        // Wrapping, as the counter does: a difference may be negative.
-        add(&self.shared.metrics.unacknowledged, now.wrapping_sub(before));
+    fn counters(&self) -> &ConnectionCounters {
+        &self.shared.metrics.connections[self.intake.connection()]
+    }
+
+    fn count_unacknowledged(&self, now: u64) {
+        self.counters().unacknowledged.store(now, Ordering::Relaxed);
     }
 
     async fn connect(&mut self, url: &BrokerUrl) -> End {
-        let unreachable = |message: String, loss: Loss| {
-            End::Lost(Error::MqttUnreachable { url: url.to_string(), message }, loss)
-        };
         let shared = self.shared.clone();
         let mut stream = match self.meanwhile(transport::connect(url, &shared.config.mqtt)).await {
             Err(closed) => return closed,
-            Ok(Err(error)) => return unreachable(error.to_string(), Loss::GivenUp),
+            Ok(Err(error)) => {
+                let error = Error::MqttUnreachable { url: url.to_string(), message: error.to_string() };
+                return End::Lost(error, Loss::GivenUp);
+            }
             Ok(Ok(stream)) => stream,
         };
         if self.broker.replace(url.clone()).is_some_and(|last| last != *url) {
@@ -209,19 +207,13 @@ impl Connection {
         }
         match conversed {
             Ok(()) => End::Closed,
-            Err(SessionError::Refused(reason)) => {
-                End::Lost(Error::MqttRefused { url: url.to_string(), reason }, Loss::GivenUp)
-            }
-            Err(SessionError::SubscriptionRefused { filter, reason }) => {
-                End::Lost(Error::SubscriptionRefused { filter, reason }, Loss::GivenUp)
-            }
-            Err(other) => {
-                let loss = match other {
+            Err(error) => {
+                let loss = match error {
                     SessionError::TakenOver => Loss::TakenOver,
                     SessionError::Disconnected(_) => Loss::Closed,
                     _ => Loss::GivenUp,
                 };
-                unreachable(other.to_string(), loss)
+                End::Lost(error.at(url), loss)
             }
         }
     }
@@ -265,6 +257,7 @@ impl Connection {
         let shared = self.shared.clone();
         let began = clock();
         let mut has_looked = false;
+        let mut rest = Rest::new(shared.config.mqtt.coalesce);
         self.session.connect(began);
         loop {
             let now = clock();
@@ -316,7 +309,7 @@ impl Connection {
             match transfer {
                 Err(error) => return Err(SessionError::Disconnected(error.to_string())),
                 Ok(Transfer::Written(bytes)) => {
-                    add(&shared.metrics.mqtt_writes, 1);
+                    add(&self.counters().writes, 1);
                     self.session.sent(bytes, now);
                 }
                 Ok(Transfer::Read { bytes: 0, .. }) => {
@@ -325,11 +318,13 @@ impl Connection {
                 Ok(Transfer::Read { bytes, drained }) => {
                     self.inbox.filled(bytes);
                     let messages = self.take_messages()?;
-                    let coalesce = shared.config.mqtt.coalesce;
-                    if drained && messages > 2 && !coalesce.is_zero() && self.session.outgoing().is_empty() {
-                        // This thread has nothing else to do, and a timer of the runtime would be woken by each
-                        // segment that arrives: the very wake-ups that the rest is there to save.
-                        std::thread::sleep(coalesce);
+                    if drained && self.session.outgoing().is_empty() {
+                        let pause = rest.after(messages, bytes);
+                        if !pause.is_zero() {
+                            // This thread has nothing else to do, and a timer of the runtime would be woken by each
+                            // segment that arrives: the very wake-ups that the rest is there to save.
+                            std::thread::sleep(pause);
+                        }
                     }
                 }
             }
@@ -395,13 +390,12 @@ impl Connection {
     }
 
     fn subscribed(&mut self, lowered: &[String]) {
-        let metrics = &self.shared.metrics;
         if !std::mem::replace(&mut self.is_up, true) {
-            add(&metrics.connected, 1);
+            self.counters().connected.store(1, Ordering::Relaxed);
         }
         match self.ready.take() {
             Some(ready) => drop(ready.send(Ok(()))),
-            None => add(&metrics.reconnects, 1),
+            None => add(&self.counters().reconnects, 1),
         }
         if !lowered.is_empty() {
             let message = format!("the broker granted a lower QoS than asked for: {}", lowered.join(", "));

@@ -4,7 +4,9 @@
 //! thread of its own and answers by a promise, which always resolves: to `{"ok": …}` or `{"error": …}`. The façade in
 //! `index.js` turns the latter into a `MillraceError`.
 
+mod check;
 mod replay;
+mod spool;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -22,6 +24,7 @@ use crate::describe::describe as describe_tables;
 use crate::error::{Error, Result};
 use crate::events::{Event, Listener};
 use crate::pipeline::Pipeline;
+use crate::prometheus;
 
 /// Events that may wait for the JavaScript thread. A thread that is blocked for longer misses some; it is told how
 /// many.
@@ -39,7 +42,7 @@ pub struct NativePipeline {
 
 #[napi]
 impl NativePipeline {
-    /// Throws an error whose message is JSON: `{ code, message, path }`.
+    /// Throws an error whose message is JSON: `{ code, message, path, cause }`.
     #[napi(constructor)]
     pub fn new(
         env: &Env,
@@ -104,8 +107,14 @@ impl NativePipeline {
     }
 
     #[napi]
-    pub fn prometheus(&self) -> String {
-        self.pipeline.prometheus()
+    pub fn prometheus(&self, runtime: String) -> String {
+        prometheus::text(&self.pipeline.families(&runtime))
+    }
+
+    /// What `prometheus` prints, for other collectors.
+    #[napi]
+    pub fn families(&self, runtime: String) -> String {
+        text(&self.pipeline.families(&runtime))
     }
 
     /// Resolves to what the table of each route looks like.
@@ -179,6 +188,7 @@ fn arguments(event: Event) -> Arguments {
         Event::Warning { code, message } => {
             ("warning", json!({ "code": code, "message": message }).to_string())
         }
+        Event::Trace(trace) => ("trace", text(&trace)),
         Event::Error(error) => ("error", describe(&error).to_string()),
         Event::DeadLetters(letters, _held) => {
             let count = letters.len();
@@ -225,5 +235,5 @@ fn throw(error: &Error) -> napi::Error {
 }
 
 fn describe(error: &Error) -> serde_json::Value {
-    json!({ "code": error.code(), "message": error.to_string(), "path": error.path() })
+    json!({ "code": error.code(), "message": error.to_string(), "path": error.path(), "cause": error.cause() })
 }

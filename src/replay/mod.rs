@@ -99,6 +99,8 @@ struct Progress {
 impl Replay {
     pub fn new(mut config: Config, source: ReplaySource, listener: Listener) -> Replay {
         config.batch.delay = NEVER;
+        // What is fed again is no part of a trace any more.
+        config.trace_sample_ratio = 0.0;
         // The letters are kept already, and the spool is the pipeline's.
         config.spool = None;
         let failure: Arc<Mutex<Option<Error>>> = Arc::default();

@@ -27,10 +27,17 @@ pub(super) struct TableRow {
     replicated_window: String,
 }
 
-/// Why a table does not recognise an INSERT.
-struct Forgetful {
-    /// The view that fills it, where that is not a route.
-    view: Option<String>,
+/// A table that rows of an INSERT reach: the one it names, or one that a materialized view behind that fills.
+#[derive(Debug)]
+pub struct Reached {
+    database: String,
+    name: String,
+    pub engine: String,
+    /// The database and the name of the view.
+    view: Option<(String, String)>,
+    /// How many INSERTs it remembers; `None` where that is not ours to judge.
+    pub window: Option<u64>,
+    /// What says so.
     setting: &'static str,
 }
 
@@ -53,13 +60,20 @@ impl Inspector {
     pub async fn doubts(&self, tables: impl Iterator<Item = &str>) -> Result<Vec<String>> {
         let mut found = BTreeMap::new();
         for table in tables {
-            self.collect_forgetful(table, &mut found).await?;
+            for reached in self.reached(table).await? {
+                if reached.forgets() {
+                    found.entry(reached.quoted()).or_insert(reached);
+                }
+            }
         }
-        Ok(found.iter().map(|(table, forgetful)| forgetful.advice(table)).collect())
+        let told = found.values().map(|reached| format!("{}: {}", reached.doubt(), reached.remedy()));
+        Ok(told.collect())
     }
 
-    async fn collect_forgetful(&self, table: &str, found: &mut BTreeMap<String, Forgetful>) -> Result<()> {
+    /// All tables that an INSERT into `table` reaches, itself first.
+    pub async fn reached(&self, table: &str) -> Result<Vec<Reached>> {
         let (database, name) = self.split(table);
+        let mut reached = Vec::new();
         let mut seen = BTreeSet::new();
         let mut next = vec![(database.to_owned(), name.to_owned(), None)];
         while let Some((database, name, view)) = next.pop() {
@@ -68,37 +82,63 @@ impl Inspector {
                 continue;
             }
             let Some(row) = self.table_row(&database, &name).await? else { continue };
-            if let Some(setting) = row.missing_setting() {
-                let table = format!("{}.{}", quote(&database), quote(&name));
-                found.entry(table).or_insert(Forgetful { view, setting });
-            }
+            let (setting, window) = row.window().unzip();
+            let setting = setting.unwrap_or(PLAIN);
+            let engine = row.engine.clone();
             for (database, view) in row.dependencies_database.into_iter().zip(row.dependencies_table) {
                 if let Some(row) = self.table_row(&database, &view).await?
                     && !row.target_table.is_empty()
                 {
-                    let view = format!("{}.{}", quote(&database), quote(&view));
-                    next.push((row.target_database, row.target_table, Some(view)));
+                    next.push((row.target_database, row.target_table, Some((database, view))));
                 }
             }
+            reached.push(Reached { database, name, engine, view, window, setting });
         }
-        Ok(())
+        Ok(reached)
     }
 }
 
-impl Forgetful {
-    fn advice(&self, table: &str) -> String {
-        let Forgetful { view, setting } = self;
-        let filled = view.as_ref().map(|view| format!(", which the view {view} fills,")).unwrap_or_default();
+impl Reached {
+    pub fn table(&self) -> String {
+        format!("{}.{}", self.database, self.name)
+    }
+
+    /// The view that fills it.
+    pub fn view(&self) -> Option<String> {
+        self.view.as_ref().map(|(database, name)| format!("{database}.{name}"))
+    }
+
+    /// Whether it does not recognise an INSERT that is made again.
+    pub fn forgets(&self) -> bool {
+        self.window == Some(0)
+    }
+
+    pub fn doubt(&self) -> String {
+        let view = self.view.as_ref().map(|(database, name)| quoted(database, name));
+        let filled = view.map(|view| format!(", which the view {view} fills,")).unwrap_or_default();
         format!(
-            "{table}{filled} does not recognise an INSERT that is made again, so a lost answer can double rows: \
-             ALTER TABLE {table} MODIFY SETTING {setting} = 1000"
+            "{}{filled} does not recognise an INSERT that is made again, so a lost answer can double rows",
+            self.quoted()
         )
     }
+
+    /// The statement that makes it remember.
+    pub fn remedy(&self) -> String {
+        format!("ALTER TABLE {} MODIFY SETTING {} = 1000", self.quoted(), self.setting)
+    }
+
+    fn quoted(&self) -> String {
+        quoted(&self.database, &self.name)
+    }
+}
+
+fn quoted(database: &str, name: &str) -> String {
+    format!("{}.{}", quote(database), quote(name))
 }
 
 impl TableRow {
     pub fn deduplicates(&self) -> bool {
-        self.missing_setting().is_none()
+        self.window().is_none_or(|(_, window)| window > 0)
     }
 
     /// Whether what is sent under the token of an earlier INSERT is certainly not stored again. Where that is not known, as
@@ -107,9 +147,9 @@ impl TableRow {
         self.engine == "Null" || (self.engine.ends_with("MergeTree") && self.deduplicates())
     }
 
-    /// The window that is 0. A plain MergeTree forgets what it inserted unless it is told to remember, a replicated one
-    /// remembers unless it is told to forget; other engines are not ours to judge.
-    fn missing_setting(&self) -> Option<&'static str> {
+    /// How many INSERTs it remembers, and what says so. A plain MergeTree forgets what it inserted unless it is told to
+    /// remember, a replicated one remembers unless it is told to forget; other engines are not ours to judge.
+    fn window(&self) -> Option<(&'static str, u64)> {
         if !self.engine.ends_with("MergeTree") || !self.engine_full.contains("MergeTree") {
             return None;
         }
@@ -123,7 +163,7 @@ impl TableRow {
             Some((_, rest)) => rest.chars().take_while(char::is_ascii_digit).collect(),
             None => of_server.clone(),
         };
-        (window.parse() == Ok(0)).then_some(setting)
+        window.parse().ok().map(|window| (setting, window))
     }
 }
 
@@ -144,7 +184,7 @@ mod tests {
                 plain_window: plain.into(),
                 replicated_window: replicated.into(),
             };
-            row.missing_setting()
+            row.window().filter(|(_, window)| *window == 0).map(|(setting, _)| setting)
         };
         assert_eq!(missing("MergeTree", "a = 1", "0", "10000"), Some(PLAIN));
         assert_eq!(missing("MergeTree", "non_replicated_deduplication_window = 100", "0", "0"), None);

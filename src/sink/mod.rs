@@ -7,7 +7,7 @@
 
 pub mod answer;
 pub mod client;
-mod deduplication;
+pub mod deduplication;
 pub mod delivery;
 mod halving;
 mod isolation;

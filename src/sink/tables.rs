@@ -45,8 +45,8 @@ struct ZoneRow {
 
 /// A connection to ask questions over: the first server that answers.
 pub struct Inspector {
-    client: Client,
-    url: String,
+    pub client: Client,
+    pub url: String,
     zone: String,
     database: String,
 }
@@ -217,11 +217,8 @@ impl Inspector {
             .map_err(|error| answer::error(&self.url, error))
     }
 
-    pub(super) async fn rows<T: for<'de> Deserialize<'de>>(
-        &self,
-        sql: &str,
-        values: &[&str],
-    ) -> Result<Vec<T>> {
+    /// What a SELECT gives; each `?` stands for a value.
+    pub async fn rows<T: for<'de> Deserialize<'de>>(&self, sql: &str, values: &[&str]) -> Result<Vec<T>> {
         rows(&self.client, &self.url, sql, values).await
     }
 }

@@ -23,10 +23,12 @@ use super::tokens::Tokens;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::dead_letters::{DeadLetter, Letters, Reason};
+use crate::events::Event;
 use crate::metrics::add;
 use crate::plans::{self, Plan, Plans};
 use crate::shared::Shared;
 use crate::spool::Handover;
+use crate::trace::Trace;
 
 pub struct Worker {
     pub shared: Arc<Shared>,
@@ -35,6 +37,8 @@ pub struct Worker {
     pub source: Source,
     pub letters: Sender<Letters>,
     pub tokens: Arc<Tokens>,
+    /// ClickHouse is too old to make one block of those of several records: they are decoded again as one.
+    pub squashes_itself: bool,
 }
 
 /// Where a worker gets what it inserts.
@@ -129,23 +133,35 @@ impl Worker {
     }
 
     async fn insert(&mut self, mut batch: Batch) {
+        let rows = batch.rows();
+        if let Some(trace) = &mut batch.trace {
+            trace.gather(&batch.messages, rows);
+        }
         add(&self.shared.metrics.inserts_in_flight, 1);
         // The block takes the place of the columns it is copied from.
         let columns = std::mem::take(&mut batch.columns);
         let part = Part::new(batch.plan.clone(), &columns, Vec::new());
         let token = self.tokens.token(batch.group, &part.plan.sql, &part.block);
-        drop(columns);
+        part.plan.spares.give_columns(columns);
         let end = self.bring_in(&mut batch, Some(part), &token).await;
         self.shared.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
         self.end(batch, end);
     }
 
-    pub(super) fn end(&self, batch: Batch, end: Option<Unfit>) {
+    pub(super) fn end(&self, mut batch: Batch, end: Option<Unfit>) {
+        if let (Some(unfit), Some(trace)) = (&end, batch.trace.take()) {
+            self.tell(trace, &self.shared.config.routes[batch.route].table, unfit.len());
+        }
         match end {
             Some(unfit) if unfit.is_empty() => self.confirmed(batch),
             Some(unfit) => self.dead_letter(batch, unfit),
             None => self.shared.memory.subtract(batch.counted_bytes),
         }
+    }
+
+    pub(super) fn tell(&self, mut trace: Box<Trace>, table: &str, dead_letters: usize) {
+        trace.finish(table, dead_letters);
+        self.shared.emit(Event::Trace(trace));
     }
 
     /// Brings a batch to its end. `part` is what it is already. `None`: cancelled.
@@ -193,7 +209,9 @@ impl Worker {
                 return Some(Put::In(std::mem::take(&mut part.misfits)));
             }
             let insert = Insert { sql: &plan.sql, body: Body::Block(&part.block), token, views };
-            let Err(failure) = attempts.make(&self.servers, &insert).await? else {
+            let attempt = attempts.make(&self.servers, &insert).await?;
+            let Err(failure) = attempt else {
+                attempts.note(batch.trace.as_deref_mut(), &self.servers, &insert, part.rows, None);
                 self.servers.found();
                 if views == Views::Filled {
                     self.count_inserted(&route.table, part.rows as u64, part.block.len() as u64);
@@ -211,6 +229,13 @@ impl Worker {
             match failure {
                 Failure { error, verdict: verdict @ (Verdict::Refused | Verdict::RefusedByView) } => {
                     add(&shared.metrics.inserts_failed, 1);
+                    attempts.note(
+                        batch.trace.as_deref_mut(),
+                        &self.servers,
+                        &insert,
+                        part.rows,
+                        Some(&error),
+                    );
                     let by_view = verdict == Verdict::RefusedByView;
                     return Some(Put::Refused(Refusal { reason: error.to_string().into(), by_view }));
                 }
@@ -246,7 +271,7 @@ impl Worker {
     }
 
     /// Looks whether the table of a route has changed. A look that fails changes nothing.
-    async fn look(&self, at: usize, within: Duration) {
+    pub(super) async fn look(&self, at: usize, within: Duration) {
         let config = &self.shared.config;
         let route = &config.routes[at];
         let plan = self.plans.latest(at);
@@ -268,6 +293,7 @@ impl Worker {
     pub(super) fn count_inserted(&self, table: &str, rows: u64, bytes: u64) {
         let metrics = &self.shared.metrics;
         add(&metrics.inserts_succeeded, 1);
+        metrics.inserted();
         add(&metrics.rows_inserted, rows);
         add(&metrics.bytes_inserted, bytes);
         if let Some(table) = metrics.table(table) {
@@ -297,6 +323,7 @@ impl Worker {
         if let Some(ticket) = batch.ticket {
             ticket.settled();
         }
+        batch.plan.spares.give_messages(batch.messages);
     }
 
     /// All messages are in but these, which become dead letters. With them go the acknowledgements of the whole batch:

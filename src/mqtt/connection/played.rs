@@ -214,7 +214,7 @@ async fn played(play: Play) -> (Broker, usize, u64, Duration) {
     let counts = shared.ledger.counts();
     let total = u64::from(play.total);
     assert_eq!((counts.received, counts.inserted, counts.pending), (total, total, 0));
-    (broker, most, shared.metrics.mqtt_writes.load(Ordering::Relaxed), began.elapsed())
+    (broker, most, shared.metrics.connections[0].writes.load(Ordering::Relaxed), began.elapsed())
 }
 
 #[tokio::test(start_paused = true)]

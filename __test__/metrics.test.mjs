@@ -1,0 +1,304 @@
+// Metrics as others collect them: the Prometheus text, a registry of prom-client, a meter of OpenTelemetry.
+
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { AggregationTemporality, InMemoryMetricExporter, MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics'
+import parse from 'parse-prometheus-text-format'
+import { Registry } from 'prom-client'
+import { observeMetrics, Pipeline, registerMetrics } from '../index.js'
+import { waitFor } from '../tools/servers/index.mjs'
+import { assertLedger } from './support/ledger.mjs'
+import { received, settled, unique, useServers } from './support/servers.mjs'
+
+const servers = useServers()
+const timeout = 60_000
+const DOCUMENT = readFileSync(new URL('../docs/metrics.md', import.meta.url), 'utf8')
+
+/** A pipeline that has inserted 75 messages and refused 25. */
+async function busy(t, config = {}) {
+  const table = await servers.table('seq UInt32')
+  const topic = unique('topic')
+  const pipeline = await servers.started(t, { routes: [{ topic, table }], ...config })
+  const publisher = await servers.publisher(t)
+  await publisher.flood(100, (seq) => ({ topic, payload: seq % 4 ? JSON.stringify({ seq }) : 'bad' }))
+  await settled(pipeline, 100)
+  return { pipeline, table, topic, publisher }
+}
+
+/** What a third party reads in the text, by name. */
+function families(text) {
+  return new Map(parse(text).map((family) => [family.name, family]))
+}
+
+/** The value of the one sample that has these labels. */
+function value(family, labels = {}) {
+  const samples = family.metrics.filter((sample) =>
+    Object.entries(labels).every(([name, label]) => sample.labels[name] === label),
+  )
+  assert.equal(samples.length, 1, `${family.name} ${JSON.stringify(labels)}`)
+  return Number(samples[0].value)
+}
+
+/** Names of the table in the document that this pipeline should have. */
+function documented(pipeline) {
+  const names = [...DOCUMENT.matchAll(/^\| `(millrace_\w+)` \| (?:counter|gauge|histogram) \|/gm)].map(([, name]) => name)
+  return names.filter((name) => pipeline.metrics().spool || !name.startsWith('millrace_spool_')).sort()
+}
+
+test('the text is read by others, and says what metrics() says', { timeout }, async (t) => {
+  const name = unique('mill')
+  const { pipeline, table } = await busy(t, { name })
+  const metrics = pipeline.metrics()
+  const all = families(pipeline.prometheus())
+  for (const { name: family, metrics: samples } of all.values()) {
+    for (const { labels } of samples) if (labels) assert.equal(labels.pipeline, name, family)
+  }
+  const figures = {
+    millrace_up: 1,
+    millrace_messages_received_total: 100,
+    millrace_messages_inserted_total: 75,
+    millrace_messages_dead_lettered_total: 25,
+    millrace_messages_dropped_total: 0,
+    millrace_messages_skipped_total: 0,
+    millrace_messages_pending: 0,
+    millrace_oldest_pending_seconds: 0,
+    millrace_rows_decoded_total: 75,
+    millrace_rows_inserted_total: 75,
+    millrace_received_bytes_total: metrics.bytes.received,
+    millrace_inserted_bytes_total: metrics.bytes.inserted,
+    millrace_insert_retries_total: 0,
+    millrace_inserts_in_flight: 0,
+    millrace_mqtt_connections: 1,
+    millrace_memory_max_bytes: 256 * 2 ** 20,
+  }
+  for (const [family, expected] of Object.entries(figures)) assert.equal(value(all.get(family)), expected, family)
+  for (const [family, labels, expected] of [
+    ['millrace_state', { state: 'running' }, 1],
+    ['millrace_state', { state: 'paused' }, 0],
+    ['millrace_inserts_total', { result: 'succeeded' }, metrics.inserts.succeeded],
+    ['millrace_inserts_total', { result: 'failed' }, 0],
+    ['millrace_dead_letters_total', { code: 'JSON_INVALID' }, 25],
+    ['millrace_dead_letters_total', { code: 'NO_ROUTE' }, 0],
+    ['millrace_mqtt_connected', { connection: '1' }, 1],
+    ['millrace_mqtt_reconnects_total', { connection: '1' }, 0],
+    ['millrace_table_rows_total', { table }, 75],
+    ['millrace_table_inserts_total', { table }, metrics.inserts.succeeded],
+    ['millrace_table_dead_lettered_total', { table }, 25],
+  ]) {
+    assert.equal(value(all.get(family), labels), expected, `${family} ${JSON.stringify(labels)}`)
+  }
+  const [{ labels }] = all.get('millrace_build_info').metrics
+  assert.equal(labels.version, JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version)
+  assert.match(labels.runtime, /^(node|bun) \d+\.\d+/)
+  const now = Date.now() / 1000
+  const last = value(all.get('millrace_last_insert_timestamp_seconds'))
+  assert.ok(last > now - timeout / 1000 && last <= now + 1, `${last} at ${now}`)
+})
+
+test('histograms rise to their count', { timeout }, async (t) => {
+  const { pipeline } = await busy(t)
+  // The parser leaves out sum and count of a histogram that has labels.
+  const all = families(pipeline.prometheus().replace(/pipeline="[^"]+",?/g, ''))
+  const { insert, endToEnd } = pipeline.metrics().latencyMs
+  assert.equal(endToEnd.count, 75)
+  for (const { name, quantiles } of [
+    { name: 'millrace_insert_duration_seconds', quantiles: insert },
+    { name: 'millrace_end_to_end_duration_seconds', quantiles: endToEnd },
+  ]) {
+    const { count, max } = quantiles
+    const family = all.get(name)
+    assert.equal(family.type, 'HISTOGRAM')
+    const [histogram] = family.metrics
+    assert.equal(Number(histogram.count), count, name)
+    const buckets = Object.entries(histogram.buckets)
+      .map(([limit, below]) => [Number(limit.replace('+Inf', 'Infinity')), Number(below)])
+      .sort(([a], [b]) => a - b)
+    assert.equal(buckets.at(-1)[0], Infinity)
+    assert.equal(buckets.at(-1)[1], count)
+    for (let i = 1; i < buckets.length; i++) assert.ok(buckets[i][1] >= buckets[i - 1][1], `${name} ${buckets[i]}`)
+    const sum = Number(histogram.sum)
+    assert.ok(sum > 0 && sum <= (count * max * 1.001) / 1000, `${name} ${sum}`)
+  }
+})
+
+test('promtool finds nothing to say about the text', { timeout }, async (t) => {
+  const { pipeline } = await busy(t, { name: unique('mill') })
+  const { error, status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
+    input: pipeline.prometheus(),
+    encoding: 'utf8',
+  })
+  if (error) {
+    assert.equal(/** @type {any} */ (error).code, 'ENOENT')
+    console.log('promtool is not installed here: nothing was checked')
+    return
+  }
+  assert.equal(stdout + stderr, '')
+  assert.equal(status, 0)
+})
+
+test('the document names what the text names', { timeout }, async (t) => {
+  const { pipeline } = await busy(t)
+  assert.deepEqual([...families(pipeline.prometheus()).keys()].sort(), documented(pipeline))
+})
+
+test('a spool has figures of its own', { timeout }, async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'millrace-metrics-'))
+  t.after(() => rmSync(dir, { recursive: true, force: true }))
+  const config = { mqtt: { clientId: unique('client') }, spool: { dir: join(dir, 'spool'), maxBytes: 2 ** 30 } }
+  const { pipeline, topic, publisher } = await busy(t, { ...config, batch: { maxDelayMs: 3_600_000 } })
+  await publisher.publish(topic, { seq: 100 })
+  await waitFor(() => pipeline.metrics().spool.oldestMs >= 10)
+  const { spool, oldestPendingMs } = pipeline.metrics()
+  assert.ok(oldestPendingMs >= 10)
+  const all = families(pipeline.prometheus())
+  assert.deepEqual([...all.keys()].sort(), documented(pipeline))
+  assert.equal(value(all.get('millrace_spool_bytes')), spool.bytes)
+  assert.ok(spool.bytes > 0)
+  assert.equal(value(all.get('millrace_spool_max_bytes')), 2 ** 30)
+  assert.equal(value(all.get('millrace_spool_segments')), spool.segments)
+  assert.ok(value(all.get('millrace_spool_oldest_seconds')) >= spool.oldestMs / 1000)
+  await pipeline.flush()
+  assert.equal(pipeline.metrics().oldestPendingMs, 0)
+})
+
+test('ages: of the oldest message that is pending, and of the last INSERT', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt32')
+  const topic = unique('topic')
+  const pipeline = await servers.started(t, { routes: [{ topic, table }], batch: { maxDelayMs: 3_600_000 }, mqtt: { qos: 0 } })
+  assert.equal(pipeline.metrics().lastInsertMs, null)
+  assert.equal(pipeline.metrics().oldestPendingMs, 0)
+  assert.equal(value(families(pipeline.prometheus()).get('millrace_last_insert_timestamp_seconds')), 0)
+  const publisher = await servers.publisher(t)
+  const sent = Date.now()
+  await publisher.publish(topic, { seq: 1 })
+  await received(pipeline, 1)
+  await waitFor(() => pipeline.metrics().oldestPendingMs >= 100, { message: () => JSON.stringify(pipeline.metrics()) })
+  assert.ok(pipeline.metrics().oldestPendingMs <= Date.now() - sent)
+  await pipeline.flush()
+  const { lastInsertMs, oldestPendingMs } = pipeline.metrics()
+  assert.equal(oldestPendingMs, 0)
+  assert.ok(lastInsertMs >= 0 && lastInsertMs <= Date.now() - sent, String(lastInsertMs))
+})
+
+test('connections are told apart', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt32')
+  const topic = unique('topic')
+  const pipeline = await servers.started(t, {
+    mqtt: { connections: 3, sharedGroup: unique('group') },
+    routes: [{ topic, table }],
+  })
+  const publisher = await servers.publisher(t)
+  await publisher.flood(90, (seq) => ({ topic, payload: JSON.stringify({ seq }) }))
+  await settled(pipeline, 90)
+  const all = families(pipeline.prometheus())
+  const connected = all.get('millrace_mqtt_connected').metrics.map(({ labels, value: up }) => [labels.connection, up])
+  assert.deepEqual(connected, [['1', '1'], ['2', '1'], ['3', '1']])
+  const { mqtt } = pipeline.metrics()
+  assert.equal(mqtt.connected, 3)
+  const writes = all.get('millrace_mqtt_writes_total').metrics.map((sample) => Number(sample.value))
+  assert.ok(writes.every((count) => count > 0), String(writes))
+})
+
+test('the metrics event brings what metrics() has', { timeout }, async (t) => {
+  const { pipeline } = await busy(t)
+  let event
+  pipeline.on('metrics', (metrics) => (event = metrics))
+  await waitFor(() => event?.messages.deadLettered === 25 && event.messages.pending === 0)
+  const snapshot = pipeline.metrics()
+  assertLedger(event)
+  assert.deepEqual(Object.keys(event).sort(), Object.keys(snapshot).sort())
+  assert.deepEqual(event.messages, snapshot.messages)
+  assert.deepEqual(event.deadLetters, { JSON_INVALID: 25 })
+})
+
+test('a registry of prom-client has the same', { timeout }, async (t) => {
+  const [one, two] = [await busy(t, { name: unique('mill') }), await busy(t, { name: unique('mill') })]
+  const registry = new Registry()
+  const removeOne = registerMetrics(one.pipeline, registry)
+  const removeTwo = registerMetrics(two.pipeline, registry)
+  registerMetrics(two.pipeline, registry)
+  await Promise.all([one, two].map(({ pipeline }) => pipeline.stop()))
+
+  const samples = (text) =>
+    text.split('\n').filter((line) => line && !line.startsWith('#') && !line.startsWith('millrace_uptime')).sort()
+  const own = [one, two].flatMap(({ pipeline }) => samples(pipeline.prometheus()))
+  assert.deepEqual(samples(await registry.metrics()), own.sort())
+  const json = await registry.getMetricsAsJSON()
+  const { values } = json.find(({ name }) => name === 'millrace_messages_received_total')
+  assert.deepEqual(values.map((sample) => sample.value), [100, 100])
+
+  removeOne()
+  assert.equal((await registry.metrics()).match(/^millrace_up\{/gm).length, 1)
+  removeTwo()
+  assert.equal((await registry.metrics()).trim(), '')
+
+  const registered = unique('mill')
+  const stopped = (name) => new Pipeline(servers.config({ name, routes: [{ topic: 'a', table: 'b' }] }))
+  registerMetrics(stopped(registered), registry)
+  assert.throws(() => registerMetrics(stopped(registered), registry), { code: 'CONFIG_INVALID', path: 'name' })
+})
+
+test('prom-client writes OpenMetrics of them', { timeout }, async (t) => {
+  const { pipeline } = await busy(t)
+  const registry = new Registry()
+  registry.setContentType(/** @type {any} */ (Registry.OPENMETRICS_CONTENT_TYPE))
+  registerMetrics(pipeline, registry)
+  for (let scrape = 0; scrape < 2; scrape++) {
+    const text = await registry.metrics()
+    assert.match(text, /^# TYPE millrace_messages_received counter$/m)
+    assert.match(text, /^millrace_messages_received_total\{pipeline="[^"]+"\} 100$/m)
+    assert.match(text, /# EOF\n$/)
+  }
+})
+
+test('instruments on a meter of OpenTelemetry', { timeout }, async (t) => {
+  const name = unique('mill')
+  const { pipeline, table, topic, publisher } = await busy(t, { name })
+  const exporter = new InMemoryMetricExporter(AggregationTemporality.CUMULATIVE)
+  const reader = new PeriodicExportingMetricReader({ exporter, exportIntervalMillis: 3_600_000 })
+  const provider = new MeterProvider({ readers: [reader] })
+  t.after(() => provider.shutdown())
+  const end = observeMetrics(pipeline, provider.getMeter('test'))
+  let collected
+  const collect = async () => {
+    await provider.forceFlush()
+    collected = exporter.getMetrics().at(-1).scopeMetrics[0].metrics
+  }
+  await collect()
+  const of = (metric) => collected.find(({ descriptor }) => descriptor.name === metric)
+  const point = (metric, attributes = {}) => {
+    const points = of(metric).dataPoints.filter((candidate) =>
+      Object.entries({ pipeline: name, ...attributes }).every(([key, label]) => candidate.attributes[key] === label),
+    )
+    assert.equal(points.length, 1, `${metric} ${JSON.stringify(attributes)}`)
+    return points[0].value
+  }
+  assert.equal(point('millrace.messages_received'), 100)
+  assert.equal(point('millrace.table_rows', { table }), 75)
+  assert.equal(point('millrace.dead_letters', { code: 'JSON_INVALID' }), 25)
+  assert.equal(point('millrace.state', { state: 'running' }), 1)
+  assert.equal(point('millrace.end_to_end_duration_seconds.count'), 75)
+  const { latencyMs } = pipeline.metrics()
+  assert.equal(point('millrace.end_to_end_duration_seconds.quantile', { quantile: '0.5' }), latencyMs.endToEnd.p50 / 1000)
+  assert.equal(point('millrace.insert_duration_seconds.quantile', { quantile: '1' }), latencyMs.insert.max / 1000)
+  assert.equal(of('millrace.received_bytes').descriptor.unit, 'By')
+  assert.equal(of('millrace.uptime_seconds').descriptor.unit, 's')
+  assert.ok(/** @type {any} */ (of('millrace.messages_received')).isMonotonic)
+
+  const derived = documented(pipeline).flatMap((documentedName) => {
+    const own = documentedName.replace('millrace_', 'millrace.').replace(/_total$/, '')
+    return /_duration_seconds$/.test(own) ? ['count', 'sum', 'quantile'].map((part) => `${own}.${part}`) : [own]
+  })
+  assert.deepEqual(collected.map(({ descriptor }) => descriptor.name).sort(), derived.sort())
+
+  // What has ended is not read any more: it stays as it was.
+  end()
+  await publisher.publish(topic, { seq: 100 })
+  await settled(pipeline, 101)
+  await collect()
+  assert.equal(point('millrace.messages_received'), 100)
+})

@@ -1,0 +1,131 @@
+'use strict'
+
+// The metrics of a pipeline for collectors that a program has already: a registry of prom-client, a meter of OpenTelemetry.
+// Both ask when they want to know; nothing is done in between.
+
+const { MillraceError } = require('./engine.js')
+
+/** The method of a pipeline that gives what `prometheus()` prints, as `src/prometheus.rs` has it. */
+const FAMILIES = Symbol('families')
+
+/** @type {WeakMap<object, Registered>} */
+const registries = new WeakMap()
+
+function registerMetrics(pipeline, registry) {
+  const registered = registries.get(registry) ?? new Registered(registry)
+  registries.set(registry, registered)
+  registered.add(pipeline)
+  return () => registered.remove(pipeline)
+}
+
+/** What a registry of prom-client has of us: a metric for each family, which all pipelines share. */
+class Registered {
+  #registry
+  #pipelines = new Map()
+  #metrics = new Map()
+  #read
+
+  constructor(registry) {
+    this.#registry = registry
+  }
+
+  add(pipeline) {
+    const families = pipeline[FAMILIES]()
+    const name = Object.fromEntries(families[0].samples[0].labels).pipeline
+    const other = this.#pipelines.get(name)
+    if (other && other !== pipeline) {
+      const message = `name: there is a pipeline ${name} in this registry already`
+      throw new MillraceError({ code: 'CONFIG_INVALID', message, path: 'name' })
+    }
+    this.#pipelines.set(name, pipeline)
+    for (const family of families) this.#register(family)
+  }
+
+  remove(pipeline) {
+    for (const [name, its] of this.#pipelines) if (its === pipeline) this.#pipelines.delete(name)
+    if (this.#pipelines.size > 0) return
+    for (const name of this.#metrics.keys()) this.#registry.removeSingleMetric(name)
+    this.#metrics.clear()
+  }
+
+  #register({ name, help, kind }) {
+    if (!this.#metrics.has(name)) this.#metrics.set(name, this.#metric(name, help, kind))
+    // Nothing happens where it is there already.
+    this.#registry.registerMetric(this.#metrics.get(name))
+  }
+
+  #metric(name, help, type) {
+    const values = () => this.#values(name)
+    return {
+      name,
+      help,
+      type,
+      aggregator: 'sum',
+      async get() {
+        // Its own name: with OpenMetrics a registry takes the `_total` off it.
+        return { name: this.name, help, type, aggregator: 'sum', values: values() }
+      },
+      reset() {},
+    }
+  }
+
+  #values(name) {
+    // A registry asks all its metrics in one go: they get the same snapshot.
+    if (!this.#read) {
+      this.#read = [...this.#pipelines.values()].flatMap((pipeline) => pipeline[FAMILIES]())
+      queueMicrotask(() => (this.#read = undefined))
+    }
+    const samples = this.#read.filter((family) => family.name === name).flatMap((family) => family.samples)
+    return samples.map(({ name: metricName, labels, value }) => {
+      const isPart = metricName !== name
+      return { labels: Object.fromEntries(labels), value, ...(isPart && { metricName }) }
+    })
+  }
+}
+
+function observeMetrics(pipeline, meter) {
+  const instruments = new Map()
+  const instrument = (name, kind, description, unit) => {
+    const create = kind === 'counter' ? 'createObservableCounter' : 'createObservableGauge'
+    instruments.set(name, meter[create](name, { description, unit }))
+  }
+  const readings = () => pipeline[FAMILIES]().flatMap((family) => readingsOf(family, pipeline))
+  for (const { name, kind, help, unit } of readings()) if (!instruments.has(name)) instrument(name, kind, help, unit)
+  const callback = (result) => {
+    for (const { name, value, attributes } of readings()) result.observe(instruments.get(name), value, attributes)
+  }
+  const all = [...instruments.values()]
+  meter.addBatchObservableCallback(callback, all)
+  return () => meter.removeBatchObservableCallback(callback, all)
+}
+
+/** The quantiles that `metrics()` has of a histogram; 1 is the longest. */
+const QUANTILES = { 0.5: 'p50', 0.9: 'p90', 0.99: 'p99', 1: 'max' }
+const LATENCIES = { millrace_insert_duration_seconds: 'insert', millrace_end_to_end_duration_seconds: 'endToEnd' }
+
+/** The samples of a family as OpenTelemetry names them. */
+function readingsOf({ name: familyName, kind, help, samples }, pipeline) {
+  const name = familyName.replace(/^millrace_/, 'millrace.').replace(/_total$/, '')
+  const unit = name.endsWith('_seconds') ? 's' : name.endsWith('_bytes') ? 'By' : '1'
+  if (kind !== 'histogram') {
+    return samples.map(({ labels, value }) => ({ name, kind, help, unit, value, attributes: Object.fromEntries(labels) }))
+  }
+  // An instrument that is asked cannot be a histogram.
+  const latency = pipeline.metrics().latencyMs[LATENCIES[familyName]]
+  const attributes = Object.fromEntries(samples[0].labels.filter(([label]) => label !== 'le'))
+  const total = (part) => samples.find((sample) => sample.name === `${familyName}_${part}`).value
+  return [
+    { name: `${name}.count`, kind: 'counter', help, unit: '1', value: total('count'), attributes },
+    { name: `${name}.sum`, kind: 'counter', help, unit, value: total('sum'), attributes },
+    ...Object.entries(QUANTILES).map(([quantile, field]) => ({
+      name: `${name}.quantile`,
+      kind: 'gauge',
+      help,
+      unit,
+      value: latency[field] / 1000,
+      attributes: { ...attributes, quantile },
+    })),
+  ]
+}
+
+module.exports = { FAMILIES, observeMetrics, registerMetrics }
