@@ -173,6 +173,10 @@ impl Disk for Simulated {
         self.0.borrow().file(name).map(|file| file.bytes.clone())
     }
 
+    fn len(&self, name: &str) -> Result<u64> {
+        self.0.borrow().file(name).map(|file| file.bytes.len() as u64)
+    }
+
     fn read_at(&self, name: &str, at: u64, len: usize) -> Result<Vec<u8>> {
         let state = self.0.borrow();
         let bytes = state.file(name)?.bytes.get(at as usize..at as usize + len);
