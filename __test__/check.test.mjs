@@ -3,16 +3,17 @@
 
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { checkPipeline } from '../index.js'
-import { externalBroker, externalClickHouse, startBroker, startClickHouse } from '../tools/servers/index.mjs'
+import { externalBroker, externalClickHouse, startBroker, startClickHouse, waitFor } from '../tools/servers/index.mjs'
 import { asFiles, Authority } from './support/certificates.mjs'
 import { configFile, directory } from './support/config-file.mjs'
 import { startFront } from './support/front.mjs'
 import { COLUMNS, position, route, topicFilter } from './support/positions.mjs'
 import { startCommand } from './support/program.mjs'
 import { startScriptedBroker } from './support/scripted-broker.mjs'
-import { settled, unique, useServers } from './support/servers.mjs'
+import { received, settled, unique, useServers } from './support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000
@@ -304,6 +305,26 @@ test('a visit leaves nothing behind, and takes nothing from anybody', { timeout 
   const [{ type, body }, ...more] = broker.packets.filter(({ connection, type }) => connection === lasting[0] && type !== 'CONNECT')
   assert.deepEqual([type, [...body], more], ['DISCONNECT', [0, 5, 0x11, 0, 0, 0, 0], []])
   for (const answer of ['PUBACK', 'PUBREC', 'PUBCOMP']) assert.equal(broker.bodies(answer).length, 0)
+})
+
+test('what an earlier run left in the spool', { timeout, skip }, async (t) => {
+  const clickhouse = await startClickHouse()
+  t.after(() => clickhouse.remove())
+  await clickhouse.command('CREATE TABLE t (seq UInt64) ENGINE MergeTree ORDER BY seq SETTINGS non_replicated_deduplication_window = 9')
+  const [dir, topic] = [join(directory(t), 'spool'), unique('topic')]
+  const config = { clickhouse: { url: clickhouse.url, database: 'default' }, spool: { dir }, routes: [{ topic, table: 't' }] }
+  const code = 'SPOOL_NOT_EMPTY'
+  assert.ok(!(await findings(config)).some((finding) => finding.code === code))
+  const pipeline = await servers.started(t, { ...config, mqtt: { clientId: unique('client') } })
+  await clickhouse.stop()
+  await (await servers.publisher(t)).publish(topic, { seq: 1 })
+  await received(pipeline, 1)
+  await waitFor(() => pipeline.metrics().mqtt.unacknowledged === 0, { message: 'acknowledged by the spool' })
+  const all = await findings(config)
+  assertFound(all, { code: 'CLICKHOUSE_UNREACHABLE', path: 'clickhouse.url' })
+  assertFound(all, { level: 'note', code, path: 'spool.dir', message: /1 messages wait/, advice: /^$/ })
+  writeFileSync(join(dir, '..', 'file'), '')
+  assertFound(await findings({ ...config, spool: { dir: join(dir, '..', 'file') } }), { code: 'SPOOL_IO', path: 'spool.dir' })
 })
 
 test('what the options themselves say', { timeout }, async () => {
