@@ -87,12 +87,12 @@ test('metrics, probes and the dashboard are served while it runs', { timeout }, 
   assert.match(url, /^http:\/\/127\.0\.0\.1:\d+\/$/)
   const get = async (path) => {
     const response = await fetch(new URL(path, url), { headers: { connection: 'close' } })
-    return [response.status, await response.text()]
+    return { status: response.status, text: await response.text() }
   }
-  const [status, metrics] = await get('metrics')
-  assert.equal(status, 200)
-  assert.match(metrics, /pipeline="served"/)
-  for (const path of ['healthz', 'readyz', '']) assert.equal((await get(path))[0], 200, path)
+  const metrics = await get('metrics')
+  assert.equal(metrics.status, 200)
+  assert.match(metrics.text, /pipeline="served"/)
+  for (const path of ['healthz', 'readyz', '']) assert.equal((await get(path)).status, 200, path)
 
   const taken = await millrace(t, ['run', file, '--http', new URL(url).host])
   assert.equal(taken.code, 1)
