@@ -80,7 +80,7 @@ export interface MqttConfig {
   topicAliasMaximum?: number
   /** Bytes. A larger message is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with MQTT 5 a broker is told the limit and does not send it. @default 1048576 (1 MiB) */
   maxPacketBytes?: number
-  /** Milliseconds to rest after a read that brought several messages, so that the next one carries many; 0 is off. @default 1 */
+  /** Milliseconds to rest after a read that brought several messages, so that the next one carries many; in a dense stream up to 5; 0 is off. @default 1 */
   coalesceMs?: number
   /** When a message of QoS 1 or 2 is acknowledged: at once, when it is synced in the spool, or when its rows are confirmed by ClickHouse. @default 'spool' with a spool, else 'insert' */
   ackAfter?: 'receive' | 'spool' | 'insert'
@@ -601,8 +601,8 @@ export interface ProposalOptions {
  * - `/` is the dashboard: what flows, what waits, and in words what is wrong
  * - `/metrics` is `pipeline.prometheus()`
  * - `/healthz` is 200 while the pipeline can work, and 503 once it has failed for good (its 'error' event)
- * - `/readyz` is 200 while it runs, all its connections to the broker are up, no INSERT is being retried, and nothing has
- *   waited for 30 seconds without anything being settled; else 503, and the body says why
+ * - `/readyz` is 200 while it runs, all its connections to the broker are up, no INSERT is being retried, and no
+ *   message has waited for 30 seconds in which nothing was inserted; else 503, and the body says why
  * - `/status.json` is what the dashboard reads; it may change with any version
  *
  * The dashboard shows topics and reasons of dead letters, but no payloads. See docs/http.md.

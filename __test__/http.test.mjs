@@ -6,6 +6,7 @@ import { EventEmitter, once } from 'node:events'
 import { createServer, request } from 'node:http'
 import { test } from 'node:test'
 import { httpHandler, MillraceError, Pipeline, serveHttp } from '../index.js'
+import { FAMILIES } from '../lib/collectors.js'
 import { Monitor } from '../lib/monitor.js'
 import { externalBroker, externalClickHouse, startBroker, waitFor } from '../tools/servers/index.mjs'
 import { COLUMNS, position, route } from './support/positions.mjs'
@@ -190,6 +191,31 @@ test('ready, with servers that go and come', { timeout, skip: externalClickHouse
   assert.equal((await fetch(`${http.url}healthz`)).status, 200)
 })
 
+test('ClickHouse that refuses is told by its own word for why', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt64', { storage: { parts_to_throw_insert: 1, parts_to_delay_insert: 1 } })
+  await servers.command(`SYSTEM STOP MERGES ${table}`)
+  const topic = unique('topic')
+  const pipeline = servers.pipeline(t, {
+    clickhouse: { retry: { minMs: 20, maxMs: 200 } },
+    routes: [{ topic, table }],
+    batch: { maxRows: 1 },
+  })
+  const http = await serveHttp(pipeline)
+  t.after(() => http.close())
+  await pipeline.start()
+  const publisher = await servers.publisher(t)
+  await publisher.flood(5, (i) => ({ topic, payload: `{"seq":${i}}` }))
+  let text
+  const isTold = async () => {
+    text = await (await fetch(`${http.url}readyz`)).text()
+    return text.includes('ClickHouse refuses: too many parts. Retrying.')
+  }
+  await waitFor(isTold, { timeoutMs: 20_000, message: () => `too many parts, it is ${text};` })
+  await servers.command(`ALTER TABLE ${table} MODIFY SETTING parts_to_throw_insert = 1000, parts_to_delay_insert = 1000`)
+  await settled(pipeline, 5)
+  await waitFor(async () => (await fetch(`${http.url}readyz`)).ok, { message: 'ready again' })
+})
+
 // ── A pipeline that is played, on a clock that is held ──
 
 class Played extends EventEmitter {
@@ -207,14 +233,14 @@ class Played extends EventEmitter {
     deadLetters: {},
     tables: { a: { rows: 0, inserts: 0, deadLettered: 0 } },
   }
-  exposition = ''
+  families = []
 
   metrics() {
     return structuredClone({ state: this.state, ...this.content })
   }
 
-  prometheus() {
-    return this.exposition
+  [FAMILIES]() {
+    return this.families
   }
 }
 
@@ -312,21 +338,24 @@ test('what is kept is bounded', (t) => {
 
 test('rates and recent latencies', (t) => {
   const { pipeline, monitor, after } = play(t)
-  const histogram = (name, ...counts) =>
-    counts.map((count, i) => `millrace_${name}_bucket{pipeline="p",le="${[0.1, 0.2, '+Inf'][i]}"} ${count}\n`).join('')
+  const observed = (...counts) => {
+    const name = 'millrace_insert_duration_seconds'
+    const samples = counts.map((value, i) => ({ name: `${name}_bucket`, labels: [['le', ['0.1', '0.2', '+Inf'][i]]], value }))
+    pipeline.families = [{ name, kind: 'histogram', samples }]
+  }
   const latest = () => {
     const { fields, rows } = monitor.status().samples
     return Object.fromEntries(fields.map((field, i) => [field, rows.at(-1)[i]]))
   }
   assert.equal(latest().insertP50, null)
-  pipeline.exposition = histogram('insert_duration_seconds', 0, 100, 100)
+  observed(0, 100, 100)
   after(2, { messages: { received: 400 }, rows: { inserted: 300 } })
   const { messagesPerSecond, rowsPerSecond, insertP50, insertP99, endToEndP50 } = latest()
   assert.deepEqual([messagesPerSecond, rowsPerSecond, insertP50, insertP99, endToEndP50], [200, 150, 150, 199, null])
   // What was long ago is no longer recent.
   for (let i = 0; i < 11; i++) after(1)
   assert.deepEqual([latest().insertP50, latest().messagesPerSecond], [null, 0])
-  pipeline.exposition = histogram('insert_duration_seconds', 0, 100, 110)
+  observed(0, 100, 110)
   after()
   assert.equal(latest().insertP50, 200)
 })

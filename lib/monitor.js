@@ -5,7 +5,7 @@
 // worded in li./situation.js.
 
 const { errorMonitor } = require('node:events')
-const { quantile, readMetrics } = require('./exposition.js')
+const { quantile, readFamilies } = require('./families.js')
 const { clickHouseFailure, describeSituation } = require('./situation.js')
 
 const INTERVAL_MS = 1000
@@ -87,7 +87,7 @@ class Monitor {
   look() {
     const at = this.#now()
     const metrics = this.#pipeline.metrics()
-    const exposed = readMetrics(this.#pipeline.prometheus())
+    const families = readFamilies(this.#pipeline)
     const { messages, rows, mqtt } = metrics
 
     if (messages.received > (this.#looks.at(-1)?.received ?? 0)) this.#lastMessage = at
@@ -98,7 +98,7 @@ class Monitor {
     if (this.#lettersUnwritten && at - this.#lettersUnwritten.last > MINUTE_MS) this.#lettersUnwritten = undefined
     for (const [code, { last }] of this.#letterCodes) if (at - last > MINUTE_MS) this.#letterCodes.delete(code)
 
-    const look = { at, metrics, exposed, received: messages.received, inserted: rows.inserted }
+    const look = { at, metrics, families, received: messages.received, inserted: rows.inserted }
     this.#looks.push(look)
     if (this.#looks.length > LATENCY_SAMPLES + 1) this.#looks.shift()
     this.#samples.push(this.#sample(look))
@@ -121,15 +121,15 @@ class Monitor {
 
   /** All that the dashboard shows; of the samples, those from number `from` on. */
   status(from = 0) {
-    const { metrics, exposed } = this.#looks.at(-1)
+    const { metrics, families } = this.#looks.at(-1)
     const first = this.#next - this.#samples.length
     return {
-      name: exposed.name,
+      name: families.name,
       now: this.#now(),
       metrics,
       situation: this.#situation(),
       tables: this.#tables(),
-      connections: exposed.byLabel('mqtt_connected', 'connection'),
+      connections: families.byLabel('mqtt_connected', 'connection'),
       letters: [...this.#letters.values()].reverse(),
       events: this.#events,
       samples: { fields: FIELDS, rows: this.#samples.slice(Math.max(0, from - first)), next: this.#next },
@@ -151,10 +151,10 @@ class Monitor {
     })
   }
 
-  #sample({ at, metrics, exposed }) {
+  #sample({ at, metrics, families }) {
     const latency = (name) => {
-      const before = this.#looks[0].exposed.buckets(name)
-      return [0.5, 0.99].map((q) => quantile(exposed.buckets(name), before, q))
+      const before = this.#looks[0].families.buckets(name)
+      return [0.5, 0.99].map((q) => quantile(families.buckets(name), before, q))
     }
     return [
       at,

@@ -71,8 +71,8 @@ function clickHouse({ failing }) {
 
 function clickHouseText(message) {
   if (/^ClickHouse at \S+ cannot be reached/.test(message)) return 'ClickHouse cannot be reached. Retrying.'
-  // Its exceptions end with their name: (TOO_MANY_PARTS) (version …).
-  const name = /\(([A-Z][A-Z0-9_]+)\)/.exec(message)?.[1]
+  // Its exceptions end with their name, (TOO_MANY_PARTS), and perhaps the version.
+  const name = /^.*\(([A-Z][A-Z0-9_]+)\)/s.exec(message)?.[1]
   if (name) return `ClickHouse refuses: ${name.toLowerCase().replaceAll('_', ' ')}. Retrying.`
   return 'INSERTs into ClickHouse fail. Retrying.'
 }
@@ -143,6 +143,7 @@ function notRunning({ metrics, stateSince: since }) {
     case 'stopping':
       return told('info', 'Stopping: what is in hand is inserted.')
     default:
+      if (metrics.messages.pending > 0) return told('warn', 'Stopped before everything was inserted.')
       return told('info', 'Stopped.')
   }
 }

@@ -42,6 +42,7 @@ pub mod prometheus;
 pub mod replay;
 pub mod shared;
 pub mod sink;
+pub mod spares;
 pub mod spool;
 pub mod threads;
 pub mod tls;

@@ -207,6 +207,8 @@ impl Recorder {
 
     pub fn snapshot(&self, state: &'static str, rates: Rates, ledger: &Ledger, memory: &Memory) -> Metrics {
         let now = Instant::now();
+        let messages = ledger.counts();
+        let spool = self.spool.as_ref().map(SpoolGauges::snapshot);
         let sum = |counter: fn(&ConnectionCounters) -> &AtomicU64| {
             self.connections.iter().map(|connection| get(counter(connection))).sum()
         };
@@ -222,7 +224,7 @@ impl Recorder {
         Metrics {
             state,
             uptime_ms: now.saturating_duration_since(self.started_at).as_millis() as u64,
-            messages: ledger.counts(),
+            messages,
             rows: Rows { decoded: get(&self.rows_decoded), inserted: get(&self.rows_inserted) },
             bytes: Bytes { received: get(&self.bytes_received), inserted: get(&self.bytes_inserted) },
             rates,
@@ -243,11 +245,15 @@ impl Recorder {
                 unacknowledged: sum(|connection| &connection.unacknowledged),
                 writes: sum(|connection| &connection.writes),
             },
-            spool: self.spool.as_ref().map(SpoolGauges::snapshot),
+            spool,
             memory_bytes: memory.used() as u64,
             memory_max_bytes: memory.limit() as u64,
             last_insert_ms: self.last_insert(now).map(|since| since.as_millis() as u64),
-            oldest_pending_ms: ledger.oldest(now).as_millis() as u64,
+            // What was in the spool before this start is older than its group in the books.
+            oldest_pending_ms: spool
+                .filter(|_| messages.pending > 0)
+                .map_or(0, |spool| spool.oldest_ms)
+                .max(ledger.oldest(now).as_millis() as u64),
             dead_letters: dead_letters.filter(|(_, count)| *count > 0).collect(),
             tables: tables.collect(),
         }

@@ -164,7 +164,7 @@ impl Sampler<'_> {
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
-            received_at: decode::Instant::from_system(SystemTime::now()),
+            received_at: SystemTime::now(),
             client_id,
             properties: publish.properties,
         };

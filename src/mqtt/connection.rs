@@ -1,8 +1,7 @@
 //! The I/O and the time around a [`Session`]: one thread, one socket, one loop.
 //!
 //! - One read takes what the socket has, up to 256 KiB; all its messages are decoded and batched before the next.
-//! - After a read that brought more than a message or two it rests for `coalesceMs`, so that the next read again
-//!   carries many: a broker writes each message by itself, and waking up for each is what costs most at real rates.
+//! - After a read that brought more than a message or two it rests, so that the next read again carries many.
 //! - Acknowledgements of a whole batch leave in one write.
 //! - Under back-pressure it stops reading and goes on pinging.
 //! - A lost connection is replaced, with back-off; the session decides what that means for what is in hand.
@@ -21,6 +20,7 @@ use tokio::sync::mpsc;
 use super::Owed;
 use super::inbox::Inbox;
 use super::reconnection::{Loss, Reconnection};
+use super::rest::Rest;
 use super::session::{Event, Session, SessionError};
 use super::transport::{self, CONNECT_TIMEOUT};
 use super::window::Window;
@@ -257,6 +257,7 @@ impl Connection {
         let shared = self.shared.clone();
         let began = clock();
         let mut has_looked = false;
+        let mut rest = Rest::new(shared.config.mqtt.coalesce);
         self.session.connect(began);
         loop {
             let now = clock();
@@ -317,11 +318,13 @@ impl Connection {
                 Ok(Transfer::Read { bytes, drained }) => {
                     self.inbox.filled(bytes);
                     let messages = self.take_messages()?;
-                    let coalesce = shared.config.mqtt.coalesce;
-                    if drained && messages > 2 && !coalesce.is_zero() && self.session.outgoing().is_empty() {
-                        // This thread has nothing else to do, and a timer of the runtime would be woken by each
-                        // segment that arrives: the very wake-ups that the rest is there to save.
-                        std::thread::sleep(coalesce);
+                    if drained && self.session.outgoing().is_empty() {
+                        let pause = rest.after(messages, bytes);
+                        if !pause.is_zero() {
+                            // This thread has nothing else to do, and a timer of the runtime would be woken by each
+                            // segment that arrives: the very wake-ups that the rest is there to save.
+                            std::thread::sleep(pause);
+                        }
                     }
                 }
             }

@@ -16,6 +16,7 @@ mod publish;
 mod reason;
 mod receipts;
 mod reconnection;
+mod rest;
 pub mod session;
 mod subscriptions;
 pub mod topic;

@@ -462,7 +462,7 @@ impl Session {
         Ok(Some((packet_bytes, event)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn publish<'a>(&'a mut self, flags: u8, body: &'a [u8]) -> Result<Event<'a>, SessionError> {
         let Some(head) = Head::parse(flags, body, self.is_v5())? else {
             return Err(SessionError::malformed("a PUBLISH that ends in its head"));

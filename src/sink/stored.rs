@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::intake::Now;
 use crate::metrics::add;
 use crate::spool::{self, Handover, Record, Told, messages};
+use crate::trace::Trace;
 
 /// The end of what was sent as it was stored.
 enum Stored {
@@ -44,8 +45,8 @@ impl Worker {
         let _ = teller.send(Told::Free);
     }
 
-    async fn bring_in_stored(&mut self, handover: Handover) {
-        match self.put_stored(&handover.insert).await {
+    async fn bring_in_stored(&mut self, mut handover: Handover) {
+        match self.put_stored(&handover.insert, &mut handover.trace).await {
             None => self.shared.memory.subtract(handover.counted_bytes),
             Some(Stored::In) => self.confirmed_stored(handover),
             Some(Stored::Anew(route, decoded)) => {
@@ -66,12 +67,13 @@ impl Worker {
     }
 
     /// Sends the blocks again and again until ClickHouse has them or something else must be done. `None`: cancelled.
-    async fn put_stored(&mut self, insert: &spool::Insert) -> Option<Stored> {
+    async fn put_stored(&mut self, insert: &spool::Insert, trace: &mut Option<Box<Trace>>) -> Option<Stored> {
         let shared = self.shared.clone();
         let Record { lane, statement, .. } = &*insert.records[0];
         let mut routes = shared.config.routes.iter();
         let route = routes.position(|route| route.topic.as_str() == lane.route && route.table == lane.table);
         let mut attempts = Attempts::new(&shared, &lane.table);
+        let rows = insert.records.iter().map(|record| record.rows as usize).sum();
         loop {
             let mut generation = 0;
             if let Some(route) = route {
@@ -86,10 +88,12 @@ impl Worker {
             let body = Body::Framed(&insert.records);
             let attempt = Insert { sql: statement, body, token: &insert.token, views: Views::Filled };
             let Err(failure) = attempts.make(&self.servers, &attempt).await? else {
+                attempts.note(trace.as_deref_mut(), &self.servers, &attempt, rows, None);
                 self.put_is_in(insert, route);
                 return Some(Stored::In);
             };
             if let Some(stored) = self.judge(insert, route, generation, &failure).await {
+                attempts.note(trace.as_deref_mut(), &self.servers, &attempt, rows, Some(&failure.error));
                 return Some(stored);
             }
             attempts.wait(&mut self.servers, &failure).await?;
@@ -138,7 +142,7 @@ impl Worker {
 
     /// The messages of an INSERT as a batch, and its token.
     fn batch(&self, handover: Handover, route: usize, decoded: Decoded) -> (String, Batch) {
-        let Handover { insert, group, owed, counted_bytes, ticket } = handover;
+        let Handover { insert, group, owed, counted_bytes, ticket, trace } = handover;
         let batch = Batch {
             group,
             route,
@@ -151,13 +155,16 @@ impl Worker {
             opened_at: Instant::now(),
             counted_bytes,
             ticket: Some(ticket),
-            trace: None,
+            trace,
         };
         (insert.token, batch)
     }
 
     fn confirmed_stored(&self, handover: Handover) {
-        let Handover { insert, group, owed, counted_bytes, ticket } = handover;
+        let Handover { insert, group, owed, counted_bytes, ticket, trace } = handover;
+        if let Some(trace) = trace {
+            self.tell(trace, &insert.records[0].lane.table, 0);
+        }
         let now = SystemTime::now();
         for record in &insert.records {
             let latency = now.duration_since(record.received_at).unwrap_or_default();
@@ -171,7 +178,10 @@ impl Worker {
     }
 
     fn dead_letter_all(&self, handover: Handover, messages: &Messages, refusal: &Refusal) {
-        let Handover { insert, group, owed, counted_bytes, ticket } = handover;
+        let Handover { insert, group, owed, counted_bytes, ticket, trace } = handover;
+        if let Some(trace) = trace {
+            self.tell(trace, &insert.records[0].lane.table, messages.len());
+        }
         let reason = format!("{}; no route is left to tell its messages apart", refusal.reason);
         let reason = Reason::new(Code::RejectedByClickHouse, reason);
         let mut letters = Letters::new(group, insert.records[0].lane.connection as usize);

@@ -142,7 +142,7 @@ impl Worker {
         let columns = std::mem::take(&mut batch.columns);
         let part = Part::new(batch.plan.clone(), &columns, Vec::new());
         let token = self.tokens.token(batch.group, &part.plan.sql, &part.block);
-        drop(columns);
+        part.plan.spares.give_columns(columns);
         let end = self.bring_in(&mut batch, Some(part), &token).await;
         self.shared.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
         self.end(batch, end);
@@ -323,6 +323,7 @@ impl Worker {
         if let Some(ticket) = batch.ticket {
             ticket.settled();
         }
+        batch.plan.spares.give_messages(batch.messages);
     }
 
     /// All messages are in but these, which become dead letters. With them go the acknowledgements of the whole batch:

@@ -34,6 +34,7 @@ use crate::ledger::Group;
 use crate::mqtt::Owed;
 use crate::shared::Shared;
 use crate::sink::client::ZSTD_LEVEL;
+use crate::trace::Trace;
 
 /// A log that was opened, and what was found in it.
 pub struct Opened {
@@ -87,6 +88,8 @@ struct Pending {
     group: Group,
     messages: u64,
     owed: Owed,
+    /// Of what is sampled of it.
+    trace: Option<Box<Trace>>,
 }
 
 struct Uncommitted {
@@ -109,6 +112,8 @@ const RETRY: config::Backoff =
     config::Backoff { min: Duration::from_millis(50), max: Duration::from_secs(2) };
 /// How long it is kept in memory alone that an INSERT is done. After a crash in between it is made again under its token.
 const TIDY: Duration = Duration::from_millis(100);
+/// While so many INSERTs are not settled, nothing more is traced.
+const MOST_TRACED: usize = 64;
 
 /// Opens the spool of a configuration, if it has one, and tells what was found to be damaged.
 pub fn open(shared: &Shared) -> Result<Option<Opened>> {
@@ -155,8 +160,12 @@ impl Committer {
         let Opened { log, recovered } = opened;
         shared.ledger.receive(recovered.messages, 0);
         shared.metrics.rows_decoded.fetch_add(recovered.rows, Ordering::Relaxed);
-        let pending =
-            |messages| Pending { group: shared.ledger.open(Instant::now()), messages, owed: Owed::default() };
+        let pending = |messages| Pending {
+            group: shared.ledger.open(Instant::now()),
+            messages,
+            owed: Owed::default(),
+            trace: None,
+        };
         let inserts = recovered.inserts.iter().map(|(id, messages)| (*id, pending(*messages))).collect();
         let (teller, told) = crossbeam_channel::unbounded();
         Committer {
@@ -268,11 +277,13 @@ impl Committer {
 
     /// Takes a batch into the log.
     fn append(&mut self, batch: Batch) {
-        let Batch { group, connection, client_id, plan, columns, messages, owed, counted_bytes, .. } = batch;
+        let Batch {
+            group, connection, client_id, plan, columns, messages, owed, counted_bytes, trace, ..
+        } = batch;
         let rows = columns.first().map_or(0, |column| column.rows());
         self.block.clear();
         block::encode(&mut self.block, &plan.heads, &columns, rows);
-        drop(columns);
+        plan.spares.give_columns(columns);
         let route = &self.shared.config.routes[batch.route];
         let first = messages.arrivals().first().map_or_else(SystemTime::now, |(at, _)| at.system);
         let record = Record {
@@ -290,6 +301,11 @@ impl Committer {
             raw: messages::encode(&messages, &client_id).expect("a batch is far smaller than 4 GiB"),
         };
         let id = self.log.append(record, Instant::now());
+        // While ClickHouse is away the INSERTs that wait can be very many.
+        let trace = trace.filter(|_| self.inserts.len() < MOST_TRACED).map(|mut trace| {
+            trace.gather(&messages, rows);
+            trace
+        });
         self.shared.memory.subtract(counted_bytes);
         let (now, later) = match self.shared.config.mqtt.ack_after {
             AckAfter::Insert => (Owed::default(), owed),
@@ -301,13 +317,18 @@ impl Committer {
             Some(pending) => {
                 pending.messages += count;
                 pending.owed.append(later);
+                match (&mut pending.trace, trace) {
+                    (Some(pending), Some(trace)) => pending.join(*trace),
+                    (pending, trace) => *pending = pending.take().or(trace),
+                }
                 // The group of the INSERT is older: whoever waits for this one waits for that one too.
                 self.shared.ledger.hand_over(group);
             }
             None => {
-                self.inserts.insert(id, Pending { group, messages: count, owed: later });
+                self.inserts.insert(id, Pending { group, messages: count, owed: later, trace });
             }
         }
+        plan.spares.give_messages(messages);
     }
 
     /// Writes and syncs what was appended and what is done; only then acknowledges.
@@ -369,6 +390,7 @@ impl Committer {
         pending.messages = readable;
         let group = pending.group;
         let owed = mem::take(&mut pending.owed);
+        let trace = pending.trace.take();
         if insert.records.is_empty() {
             ledger.close(group, 0, 0);
             self.hear(Told::Settled(insert.id));
@@ -379,7 +401,7 @@ impl Committer {
         let ticket = Ticket { id: insert.id, token: insert.token.clone(), teller: self.teller.clone() };
         self.free -= 1;
         // The workers end after this thread.
-        let _ = self.ends.handovers.send(Handover { insert, group, owed, counted_bytes, ticket });
+        let _ = self.ends.handovers.send(Handover { insert, group, owed, counted_bytes, ticket, trace });
     }
 
     /// Brings memory and metrics up to date.

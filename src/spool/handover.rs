@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 use super::log::Insert;
 use crate::ledger::Group;
 use crate::mqtt::Owed;
+use crate::trace::Trace;
 
 /// What the pipeline asks of the spool.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Handover {
     /// What the memory ceiling knows of.
     pub counted_bytes: usize,
     pub ticket: Ticket,
+    /// Of what is sampled of it.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// What a worker says.

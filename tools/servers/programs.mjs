@@ -25,6 +25,11 @@ export function findPromtool() {
   return find(['promtool', 'promtool.exe'])
 }
 
+/** @returns {string | undefined} the path of a checker of Kubernetes manifests, from PyPI */
+export function findKubernetesValidate() {
+  return find(['kubernetes-validate', 'kubernetes-validate.exe'])
+}
+
 /** @param {string[]} names */
 function find(names) {
   const directories = (process.env.PATH ?? '').split(delimiter).filter(Boolean)
