@@ -433,7 +433,7 @@ test('a sample of a silent topic ends by its time', { timeout }, async () => {
 
 test('on the command line: a report to read, or as JSON, and an exit code', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
-  const config = servers.config({ mqtt: { clientId: 'c' }, deadLetters: { dir: directory(t) }, routes: [route('a', table)] })
+  const config = servers.config({ mqtt: { clientId: 'c' }, deadLetters: { dir: directory(t) }, routes: [{ topic: 'a', table }] })
   const run = async (...args) => {
     const program = startCommand(t, ['check', ...args])
     const { code, stderr } = await program.end()
@@ -445,6 +445,15 @@ test('on the command line: a report to read, or as JSON, and an exit code', { ti
   assert.match(good.stdout, /^broker mqtt:.*\n {2}limits: QoS 2/)
   assert.match(good.stdout, /\n {4}lat +Float64 +field lat +required: a dead letter\n/)
   assert.match(good.stdout, /\n0 errors, 0 warnings, 1 note$/)
+  assert.equal((await run(file, '--client-id', 'c')).code, 2)
+
+  const publisher = await servers.publisher(t)
+  await publisher.publish('a', 'no JSON \u001b[2J', { retain: true })
+  t.after(() => publisher.publish('a', '', { retain: true }))
+  const sampled = await run(file, '--sample', '1', '--strict')
+  assert.equal(sampled.code, 1)
+  assert.match(sampled.stdout, /\nsample: 1 message in .* s, 0 rows, 1 dead letter\n.*\n {2}1 JSON_INVALID: .*\n {4}such as a no JSON \ufffd\[2J\n/)
+  assert.ok(!sampled.stdout.includes('\u001b'))
 
   writeFileSync(file, JSON.stringify({ ...config, deadLetters: {}, routes: [{ topic: 'a', table: 'none' }] }, null, 2))
   const bad = await run(file)

@@ -283,6 +283,8 @@ test('a terminal has a status line below what is told', () => {
   assert.equal(written.at(-1), `\r\u001b[2K${'x'.repeat(39)}`)
   output.warn('careful', { code: 'CODE' })
   assert.match(written.at(-1), /^\r\u001b\[2K\d\d:\d\d:\d\d warning: careful\nx{39}$/)
+  output.info('from a topic: \u001b[2J\r\n  cleared')
+  assert.match(written.at(-1), / from a topic: \ufffd\[2J cleared\nx{39}$/, 'a terminal obeys nobody who publishes')
   output.end()
   assert.equal(written.at(-1), '\n')
 

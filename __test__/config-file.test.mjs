@@ -277,6 +277,12 @@ test('the schema names the options of index.d.ts, all of them and no others', ()
   assert.deepEqual([...new Set(optionsOf(schema))].filter((option) => option !== '$schema').sort(), [...new Set(options)].sort())
 })
 
+test('the configurations for deployment are right', () => {
+  for (const name of ['deploy/config/millrace.json', 'deploy/kubernetes/millrace.json']) {
+    assert.ok(accepts(JSON.parse(read(name))), `${name}: ${JSON.stringify(accepts.errors)}`)
+  }
+})
+
 test('the example of the help, and those of the documentation, are right', () => {
   const help = read('lib/cli/index.js')
   const example = /\n {2}(\{\n[^]*?\n {2}\})/.exec(help)[1].replaceAll('\\${', '${')
