@@ -449,8 +449,8 @@ test('on the command line: a report to read, or as JSON, and an exit code', { ti
 
   const publisher = await servers.publisher(t)
   await publisher.publish('a', 'no JSON \u001b[2J', { retain: true })
-  t.after(() => publisher.publish('a', '', { retain: true }))
   const sampled = await run(file, '--sample', '1', '--strict')
+  await publisher.publish('a', '', { retain: true })
   assert.equal(sampled.code, 1)
   assert.match(sampled.stdout, /\nsample: 1 message in .* s, 0 rows, 1 dead letter\n.*\n {2}1 JSON_INVALID: .*\n {4}such as a no JSON \ufffd\[2J\n/)
   assert.ok(!sampled.stdout.includes('\u001b'))
