@@ -26,7 +26,12 @@ function spoolDir(t) {
   return join(parent, 'made', 'by', 'start')
 }
 
-/** A configuration that a test starts more than once. */
+/**
+ * A configuration that a test starts more than once.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {any} config
+ */
 function resumable(t, { spool, clickhouse, ...config }) {
   return {
     mqtt: { clientId: unique('client') },
