@@ -153,6 +153,20 @@ test('a drain that takes too long ends by its timeout, a second signal at once; 
   assert.equal((await last.end()).code, 0)
 })
 
+test('nobody reads what it says: it goes on, and drains', { timeout }, async (t) => {
+  const table = await servers.table(COLUMNS)
+  const prefix = unique('topic')
+  const config = servers.config({ mqtt: { clientId: unique('client') }, routes: [route(prefix, table)] })
+  const program = await running(t, configFile(t, config), ['--log-interval', '10ms'])
+  program.deafen()
+  const publisher = await servers.publisher(t)
+  await publisher.flood(5_000, (i) => position(prefix, i))
+  await waitFor(async () => (await servers.count(table)) > 0, { message: () => program.errors.join('\n') })
+  program.signal('SIGTERM')
+  const { code, stderr } = await program.end()
+  assert.equal(code, 0, stderr)
+})
+
 test('a signal while it starts ends it', { timeout }, async (t) => {
   // It listens and never answers.
   const silent = createServer().listen(0, '127.0.0.1')
@@ -288,8 +302,9 @@ test('a terminal has a status line below what is told', () => {
   output.end()
   assert.equal(written.at(-1), '\n')
 
-  const { metrics } = { metrics: new Pipeline(servers.config({ routes: [{ topic: 'a', table: 't' }] })).metrics() }
-  assert.match(statusLine(metrics), /^idle {2}0 msg\/s .* 0 of 1 connected$/)
+  const metrics = new Pipeline(servers.config({ routes: [{ topic: 'a', table: 't' }] })).metrics()
+  assert.match(statusLine(metrics), /^idle {2}0 msg\/s /)
+  assert.match(statusLine({ ...metrics, state: 'running' }), /^running, 0 of 1 connected {2}0 msg\/s /)
 })
 
 test('what waits in a spool can be looked at, and is not lost', { timeout, skip }, async (t) => {

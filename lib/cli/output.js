@@ -69,8 +69,9 @@ const count = (/** @type {number} */ number) => NUMBER.format(number)
 
 /** How a pipeline is, in one line. */
 function statusLine({ state, messages, rates, latencyMs, mqtt, spool }) {
+  const isShort = (state === 'running' || state === 'paused') && mqtt.connected < mqtt.connections
   const parts = [
-    state,
+    isShort ? `${state}, ${mqtt.connected} of ${mqtt.connections} connected` : state,
     `${count(rates.messagesPerSecond)} msg/s`,
     `${count(rates.rowsPerSecond)} rows/s`,
     `${count(messages.inserted)} inserted`,
@@ -79,7 +80,6 @@ function statusLine({ state, messages, rates, latencyMs, mqtt, spool }) {
     `p99 ${count(latencyMs.endToEnd.p99)} ms`,
   ]
   if (spool) parts.push(`spool ${count(spool.bytes / 1024)} KiB`)
-  if (mqtt.connected < mqtt.connections) parts.push(`${mqtt.connected} of ${mqtt.connections} connected`)
   return parts.join('  ')
 }
 
