@@ -332,6 +332,13 @@ impl Intake {
     /// Seals what has reached its age, and what could not be handed over before.
     pub fn seal_due(&mut self, now: Instant) {
         let (limits, delay) = (self.shared.config.batch, self.delay);
+        let opened = |lane: &Lane| lane.batch.as_ref().map(|batch| batch.opened_at);
+        if self.shared.config.spool.is_some()
+            && self.lanes.iter().filter_map(opened).any(|at| now >= at + delay)
+        {
+            // What is sealed together is synced together.
+            return self.seal_all();
+        }
         for at in 0..self.lanes.len() {
             let lane = &self.lanes[at];
             let Some(batch) = &lane.batch else { continue };
