@@ -15,6 +15,8 @@ pub struct Publish<'a> {
     pub duplicate: bool,
     /// 0 at QoS 0.
     pub packet_id: u16,
+    /// Of topic and payload; 0 at QoS 0.
+    pub fingerprint: u32,
     pub properties: Properties<'a>,
 }
 
