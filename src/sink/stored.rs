@@ -124,7 +124,7 @@ impl Worker {
                     self.plans.relieve(at);
                 }
                 let bytes = insert.records.iter().map(|record| u64::from(record.block_bytes)).sum();
-                self.count_inserted(&lane.table, rows, bytes);
+                shared.metrics.count_insert(&lane.table, rows, bytes);
                 return Some(Stored::In);
             };
             // Perhaps the table is another one than when the blocks were made, perhaps rows are bad. Where the messages can
