@@ -1,8 +1,10 @@
 // npm run demo: a fleet of drivers, a broker, ClickHouse, and between them a service with millrace, measured.
 //
 // From a fresh clone it installs and builds what it needs first. The service is examples/fleet/service.mjs in a
-// process of its own, so that its CPU and memory are not mixed with those of this program.
+// process of its own, so that its CPU and memory are not mixed with those of this program. Its dashboard is opened in a
+// browser where somebody sits at a screen.
 
+import { spawn } from 'node:child_process'
 import { performance } from 'node:perf_hooks'
 import { buildAddon, buildClickHouseServer, buildLoad } from '../bench/lib/build.mjs'
 import { countRows, createTables, drain, startLoad, startService } from '../bench/lib/fleet.mjs'
@@ -46,13 +48,16 @@ await runMain(async (scope) => {
     MQTT_QOS: String(options.qos),
     CLICKHOUSE_URL: clickhouse.url,
     CLICKHOUSE_DATABASE: database,
+    HTTP_PORT: '0',
   })
+  const { dashboard } = service.latest.started
   service.on('warning', ({ code, message }) => console.log(`warning: ${code}: ${message}`))
   const load = await startLoad(scope, loadProgram, { url: broker.url, ...options })
   console.log(
     `${count(options.drivers)} drivers send ${count(options.rate)} messages per second at QoS ${options.qos} ` +
-      `for ${options.seconds} seconds\n`,
+      `for ${options.seconds} seconds: look at ${dashboard}\n`,
   )
+  openBrowser(dashboard)
 
   const meter = new Meter(service.pid)
   const bare = new Meter(idle.pid)
@@ -92,6 +97,18 @@ await runMain(async (scope) => {
   }
   return lost + doubled > 0 ? 1 : 0
 })
+
+/** In the browser of whoever sits there; if there is none, its address has been printed. */
+function openBrowser(url) {
+  const { platform, env } = process
+  const hasScreen = platform === 'darwin' || platform === 'win32' || env.DISPLAY || env.WAYLAND_DISPLAY
+  if (!process.stdout.isTTY || !hasScreen) return
+  const openers = { darwin: ['open'], win32: ['cmd', '/c', 'start', '""'] }
+  const [command, ...args] = openers[platform] ?? ['xdg-open']
+  const opener = spawn(command, [...args, url], { stdio: 'ignore', detached: true })
+  opener.once('error', () => {})
+  opener.unref()
+}
 
 /** One line that is written anew each second; where the output is no terminal, one line a second. */
 function showProgress(service, meter, bare) {

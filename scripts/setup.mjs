@@ -1,10 +1,12 @@
-// What `npm test` and `npm run demo` need on the machine: the npm packages and, where this can be done, mosquitto.
-// It runs before anything is installed, so it imports nothing but what Node.js brings and what imports only that.
+// What `npm test` and `npm run demo` need on the machine: the npm packages and, where this can be done, mosquitto and, for
+// the tests, Chromium and yamllint. It runs before anything is installed, so it imports nothing but what Node.js brings
+// and what imports only that.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, statSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { findChromium, findYamllint } from '../tools/servers/programs.mjs'
 import { findMosquitto } from '../tools/servers/mosquitto.mjs'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -12,13 +14,15 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /**
  * Checks Node.js and Rust, installs what is missing, and says in one line what cannot be installed.
  *
+ * @param {{ forTests?: boolean }} [options] `forTests`: what only tests need as well
  * @returns {{ mosquitto: string | undefined }} the path of mosquitto, if it is there
  * @throws {Error} in one line, where nothing can go on
  */
-export function setup() {
+export function setup({ forTests = false } = {}) {
   checkNode()
   checkRust()
   installPackages()
+  if (forTests) installTestTools()
   return { mosquitto: findMosquitto() ?? installMosquitto() }
 }
 
@@ -58,14 +62,28 @@ function installPackages() {
 /** @returns {string | undefined} */
 function installMosquitto() {
   const byHand = process.platform === 'darwin' ? 'brew install mosquitto' : 'sudo apt-get install mosquitto'
-  if (process.getuid?.() === 0 && existsSync('/etc/debian_version')) {
-    const install = ['install', '--yes', '--no-install-recommends', 'mosquitto']
-    // A list of packages that is absent or old is the usual reason for a first attempt to fail.
-    if (!run('apt-get', install) && run('apt-get', ['update'])) run('apt-get', install)
-  }
+  installOnDebian('mosquitto')
   const mosquitto = findMosquitto()
   if (!mosquitto) console.log(`mosquitto is not installed: ${byHand}, or see https://mosquitto.org/download`)
   return mosquitto
+}
+
+function installTestTools() {
+  if (!findChromium()) installOnDebian('chromium')
+  if (!findChromium()) console.log('Chromium is not installed: the dashboard will not be tested in a browser')
+  if (!findYamllint()) installOnDebian('yamllint')
+}
+
+/**
+ * Where it is Debian, and we are root.
+ *
+ * @param {string} name
+ */
+function installOnDebian(name) {
+  if (process.getuid?.() !== 0 || !existsSync('/etc/debian_version')) return
+  const install = ['install', '--yes', '--no-install-recommends', name]
+  // A list of packages that is absent or old is the usual reason for a first attempt to fail.
+  if (!run('apt-get', install) && run('apt-get', ['update'])) run('apt-get', install)
 }
 
 /**
@@ -106,7 +124,7 @@ function isOlder(one, other) {
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   try {
-    setup()
+    setup({ forTests: true })
   } catch (error) {
     console.error(/** @type {Error} */ (error).message)
     process.exitCode = 1

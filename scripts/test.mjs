@@ -86,7 +86,7 @@ async function main(groups) {
 
   heading('setup')
   try {
-    setup()
+    setup({ forTests: true })
   } catch (error) {
     console.error(/** @type {Error} */ (error).message)
     return 1

@@ -4,6 +4,7 @@
 //! path of each option and refuses what nobody asked for; no I/O happens here.
 
 mod broker_url;
+mod check;
 mod options;
 mod source;
 mod spool;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::mqtt::topic::TopicFilter;
 use crate::tls::Tls;
 pub use broker_url::{BrokerUrl, Transport};
+pub use check::{CheckOptions, SampleLimits};
 use options::Options;
 pub use source::ReplaySource;
 pub use spool::Spool;
@@ -415,7 +417,7 @@ fn clickhouse(mut o: Options<'_>) -> Result<ClickHouse> {
 }
 
 /// Settings that the promises depend on, or that name the request itself.
-const OURS: [&str; 16] = [
+const OURS: [&str; 17] = [
     "async_insert",
     "database",
     "decompress",
@@ -432,6 +434,7 @@ const OURS: [&str; 16] = [
     "offset",
     "query",
     "query_id",
+    "use_strict_insert_block_limits",
 ];
 
 fn backoff(options: Option<Options<'_>>) -> Result<Backoff> {

@@ -50,18 +50,7 @@ pub async fn prepare(shared: &Shared) -> Result<Prepared> {
     let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
         let mut tables = Vec::new();
         for (i, route) in routes.iter().enumerate() {
-            let table = inspector.table(&plans::path(i), route).await?;
-            if !table.deduplicates {
-                shared.warn(
-                    "DEDUPLICATION_OFF",
-                    format!(
-                        "{} does not recognise an INSERT that is made again, so a lost answer can double rows: \
-                         ALTER TABLE {} MODIFY SETTING non_replicated_deduplication_window = 1000",
-                        route.table, route.table
-                    ),
-                );
-            }
-            tables.push(table);
+            tables.push(inspector.table(&plans::path(i), route).await?);
         }
         let store = match (&dead_letters.table, &dead_letters.dir) {
             (Some(table), _) => {
@@ -72,12 +61,17 @@ pub async fn prepare(shared: &Shared) -> Result<Prepared> {
             }
             (None, Some(dir)) => {
                 let dir = PathBuf::from(dir);
-                std::fs::create_dir_all(&dir)
-                    .map_err(|error| Error::config("deadLetters.dir", format!("cannot be created: {error}")))?;
+                std::fs::create_dir_all(&dir).map_err(|error| {
+                    Error::config("deadLetters.dir", format!("cannot be created: {error}"))
+                })?;
                 Store::Directory(dir)
             }
             (None, None) => Store::Event,
         };
+        let filled = routes.iter().map(|route| route.table.as_str()).chain(dead_letters.table.as_deref());
+        for doubt in inspector.doubts(filled).await? {
+            shared.warn("DEDUPLICATION_OFF", doubt);
+        }
         Ok((tables, store))
     })
     .await
@@ -138,7 +132,9 @@ impl Downstream {
             let clickhouse = &shared.config.clickhouse;
             let servers = Servers::new(clients(clickhouse)?, &clickhouse.urls, i);
             workers.push(spawn(shared, "insert", async move || {
-                Worker { shared: own, plans, servers, source, letters, tokens }.run().await;
+                Worker { shared: own, plans, servers, source, letters, tokens, squashes_itself: false }
+                    .run()
+                    .await;
             })?);
         }
         let writer = Writer { shared: shared.clone(), store, letters, tokens };

@@ -4,7 +4,7 @@
 //
 // Settings come from the environment. Every line of output is a JSON object, as log collectors like it.
 
-import { Pipeline } from 'millrace'
+import { Pipeline, serveHttp } from 'millrace'
 
 const {
   MQTT_URL = 'mqtt://localhost:1883',
@@ -12,6 +12,7 @@ const {
   MQTT_QOS = '1',
   CLICKHOUSE_URL = 'http://localhost:8123',
   CLICKHOUSE_DATABASE = 'fleet',
+  HTTP_PORT,
 } = process.env
 
 const log = (event, fields) => console.log(JSON.stringify({ event, ...fields }))
@@ -39,8 +40,13 @@ pipeline.on('error', ({ code, message }) => {
 })
 
 for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.once(signal, async () => log('stopped', await pipeline.stop()))
+  process.once(signal, async () => {
+    log('stopped', await pipeline.stop())
+    await http?.close()
+  })
 }
 
+// The dashboard, the probes and the metrics, for this machine alone.
+const http = HTTP_PORT ? await serveHttp(pipeline, { port: Number(HTTP_PORT) }) : undefined
 await pipeline.start()
-log('started')
+log('started', { dashboard: http?.url })

@@ -37,6 +37,8 @@ pub struct Worker {
     pub source: Source,
     pub letters: Sender<Letters>,
     pub tokens: Arc<Tokens>,
+    /// ClickHouse is too old to make one block of those of several records: they are decoded again as one.
+    pub squashes_itself: bool,
 }
 
 /// Where a worker gets what it inserts.
@@ -140,7 +142,7 @@ impl Worker {
         let columns = std::mem::take(&mut batch.columns);
         let part = Part::new(batch.plan.clone(), &columns, Vec::new());
         let token = self.tokens.token(batch.group, &part.plan.sql, &part.block);
-        drop(columns);
+        part.plan.spares.give_columns(columns);
         let end = self.bring_in(&mut batch, Some(part), &token).await;
         self.shared.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
         self.end(batch, end);
@@ -269,7 +271,7 @@ impl Worker {
     }
 
     /// Looks whether the table of a route has changed. A look that fails changes nothing.
-    async fn look(&self, at: usize, within: Duration) {
+    pub(super) async fn look(&self, at: usize, within: Duration) {
         let config = &self.shared.config;
         let route = &config.routes[at];
         let plan = self.plans.latest(at);
@@ -309,6 +311,7 @@ impl Worker {
         if let Some(ticket) = batch.ticket {
             ticket.settled();
         }
+        batch.plan.spares.give_messages(batch.messages);
     }
 
     /// All messages are in but these, which become dead letters. With them go the acknowledgements of the whole batch:

@@ -283,7 +283,7 @@ impl Committer {
         let rows = columns.first().map_or(0, |column| column.rows());
         self.block.clear();
         block::encode(&mut self.block, &plan.heads, &columns, rows);
-        drop(columns);
+        plan.spares.give_columns(columns);
         let route = &self.shared.config.routes[batch.route];
         let first = messages.arrivals().first().map_or_else(SystemTime::now, |(at, _)| at.system);
         let record = Record {
@@ -328,6 +328,7 @@ impl Committer {
                 self.inserts.insert(id, Pending { group, messages: count, owed: later, trace });
             }
         }
+        plan.spares.give_messages(messages);
     }
 
     /// Writes and syncs what was appended and what is done; only then acknowledges.
@@ -447,6 +448,8 @@ impl Committer {
     fn end(self) {
         let Committer { shared, mut log, ends, teller, told, mut inserts, uncommitted, .. } = self;
         drop((ends, teller));
+        let held = self.held.map_or(0, |batch| batch.counted_bytes);
+        shared.memory.subtract(self.memory_bytes + held);
         for told in told {
             if let Told::Settled(id) = told {
                 log.done(id);

@@ -1,0 +1,228 @@
+// The dashboard in a real browser, beside a pipeline between a real broker and a real ClickHouse.
+
+/// <reference lib="dom" />
+/// <reference lib="dom.iterable" />
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { serveHttp } from '../index.js'
+import { externalBroker, externalClickHouse, startBroker, waitFor } from '../tools/servers/index.mjs'
+import { noBrowser, openBrowser, openPage } from './support/browser.mjs'
+import { COLUMNS, position, route } from './support/positions.mjs'
+import { OPEN_BROKER, settled, unique, useServers } from './support/servers.mjs'
+
+const servers = useServers()
+const timeout = 120_000
+const retry = { minMs: 20, maxMs: 200 }
+
+/** A pipeline that runs, and the address of its dashboard. */
+async function served(t, config) {
+  const pipeline = servers.pipeline(t, config)
+  const http = await serveHttp(pipeline)
+  t.after(() => http.close())
+  await pipeline.start()
+  return { pipeline, url: http.url }
+}
+
+/** Waits for the text of an element to be as it should be. */
+async function shows(page, selector, expected) {
+  let text
+  const isThere = async () => {
+    text = await page.textContent(selector)
+    return expected instanceof RegExp ? expected.test(text) : text === expected
+  }
+  await waitFor(isThere, { timeoutMs: 30_000, message: () => `${selector} '${expected}', it is '${text}';` })
+}
+
+const cells = (page, selector) => page.$$eval(`${selector} tr`, (rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent)))
+const pairs = (page, selector) =>
+  page.$$eval(`${selector} > div`, (divs) => Object.fromEntries(divs.map((div) => [...div.children].map((child) => child.textContent))))
+
+test('the figures of a pipeline, and dead letters as text', { timeout, skip: noBrowser }, async (t) => {
+  const [table, other] = [await servers.table(COLUMNS), await servers.table('seq UInt64')]
+  const [prefix, second] = [unique('topic'), unique('topic')]
+  const { pipeline, url } = await served(t, {
+    name: 'fleet',
+    routes: [route(prefix, table), { topic: `${second}/#`, table: other }],
+  })
+  const publisher = await servers.publisher(t)
+  const browser = await openBrowser(t)
+  const { page, errors, foreign } = await openPage(browser, url)
+  await shows(page, '#headline', 'Connected. No messages are coming.')
+  await shows(page, '#messages', '0/s')
+
+  await publisher.flood(3_000, (i) => position(prefix, i))
+  await shows(page, '#messages', /^[1-9][\d,]*\/s$/)
+  await publisher.flood(500, (i) => ({ topic: `${second}/a`, payload: `{"seq":${i}}` }))
+  const script = '<img src=x onerror="globalThis.harmed = true">'
+  await publisher.flood(7, () => ({ topic: `${second}/${script}`, payload: JSON.stringify({ seq: script }) }))
+  await settled(pipeline, 3_507)
+
+  await shows(page, '#books', 'Received3,507Inserted3,500Waiting0Dead letters7')
+  await shows(page, '#name', 'fleet')
+  await shows(page, '#messages-note', '3,507 received')
+  await shows(page, '#rows-note', '3,500 inserted')
+  await shows(page, '#pending', '0')
+  await shows(page, '#dead', '7')
+  await shows(page, '#end-to-end', /^[\d.]+m?s$/)
+  await shows(page, '#insert', /^[\d.]+m?s$/)
+  await shows(page, '#headline', 'Messages became dead letters within the last minute: TYPE_MISMATCH.')
+
+  const { tables, inserts } = pipeline.metrics()
+  const tableRows = await cells(page, '#tables')
+  assert.deepEqual(
+    tableRows.map(([name, , ...figures]) => [name, ...figures]),
+    [[table, 3_000, 0], [other, 500, 7]]
+      .map(([name, rows, dead]) => [name, rows.toLocaleString('en'), String(tables[name].inserts), String(dead)])
+      .sort(),
+  )
+  assert.equal((await pairs(page, '#broker'))['Connections up'], '1 of 1')
+  assert.equal((await pairs(page, '#inserts')).Succeeded, inserts.succeeded.toLocaleString('en'))
+  assert.equal(await servers.count(table), 3_000)
+
+  const [[, code, times, topic, message], ...more] = await cells(page, '#letters')
+  assert.deepEqual([code, times, topic, more], ['TYPE_MISMATCH', '7 ×', `${second}/${script}`, []])
+  assert.match(message, /column seq/)
+  assert.equal(await page.evaluate(() => globalThis.harmed), undefined)
+
+  await pipeline.stop()
+  await shows(page, '#headline', 'Stopped.')
+  assert.deepEqual({ errors, foreign }, { errors: [], foreign: [] })
+})
+
+test(
+  'ClickHouse that is stopped, and back: said in words, and read aloud once',
+  { timeout, skip: noBrowser || externalClickHouse },
+  async (t) => {
+    const table = await servers.table(COLUMNS)
+    const prefix = unique('topic')
+    const { pipeline, url } = await served(t, { clickhouse: { retry }, routes: [route(prefix, table)] })
+    const publisher = await servers.publisher(t)
+    const browser = await openBrowser(t)
+    const { page, errors } = await openPage(browser, url)
+    await publisher.flood(500, (i) => position(prefix, i))
+    await shows(page, '#headline', 'Messages flow into ClickHouse.')
+    await page.evaluate(() => {
+      globalThis.spoken = []
+      const headline = document.getElementById('headline')
+      const watch = () => globalThis.spoken.push(headline.textContent)
+      new MutationObserver(watch).observe(headline, { childList: true, characterData: true, subtree: true })
+    })
+
+    await servers.clickhouse.stop()
+    await publisher.flood(500, (i) => position(prefix, 500 + i))
+    await shows(page, '#headline', 'ClickHouse cannot be reached. Retrying.')
+    await shows(page, '#since', /^Since \d\d:\d\d:\d\d, for \d+ s · \d+ s behind$/)
+    await shows(page, '#detail', new RegExp(`^${table}: ClickHouse at http://127.0.0.1:\\d+ cannot be reached`))
+    await shows(page, '#books', 'Received1,000Inserted500Waiting500')
+    assert.equal((await fetch(`${url}readyz`)).status, 503)
+
+    await servers.clickhouse.start()
+    await settled(pipeline, 1_000)
+    await shows(page, '#headline', 'Messages flow into ClickHouse.')
+    await shows(page, '#books', 'Received1,000Inserted1,000Waiting0')
+    assert.equal((await fetch(`${url}readyz`)).status, 200)
+    assert.deepEqual(await page.evaluate(() => globalThis.spoken), [
+      'ClickHouse cannot be reached. Retrying.',
+      'Messages flow into ClickHouse.',
+    ])
+    assert.deepEqual(errors, [])
+  },
+)
+
+test('a broker that is away, and a process that is gone', { timeout, skip: noBrowser || externalBroker }, async (t) => {
+  const broker = await startBroker({ config: OPEN_BROKER })
+  t.after(() => broker.remove())
+  const table = await servers.table(COLUMNS)
+  const pipeline = servers.pipeline(t, {
+    mqtt: { url: broker.url, reconnect: { minMs: 20, maxMs: 200 } },
+    routes: [route(unique('topic'), table)],
+  })
+  const http = await serveHttp(pipeline)
+  await pipeline.start()
+  const browser = await openBrowser(t)
+  const { page } = await openPage(browser, http.url)
+  await shows(page, '#headline', 'Connected. No messages are coming.')
+  await broker.stop()
+  await shows(page, '#headline', 'There is no connection to the broker. Reconnecting.')
+  await shows(page, '#detail', /the broker at mqtt:.* cannot be reached/)
+  await broker.start()
+  await shows(page, '#headline', 'Connected. No messages are coming.')
+  await http.close()
+  await shows(page, '#headline', 'This page gets no answer from the pipeline’s process.')
+})
+
+test('light, dark, a phone, a keyboard', { timeout, skip: noBrowser }, async (t) => {
+  const table = await servers.table('seq UInt64')
+  const topic = unique('topic')
+  const { pipeline, url } = await served(t, { routes: [{ topic, table }] })
+  const publisher = await servers.publisher(t)
+  await publisher.flood(20, (i) => ({ topic, payload: i < 10 ? `{"seq":${i}}` : '{"seq":"a long word, to be read on a phone"}' }))
+  await settled(pipeline, 20)
+  const browser = await openBrowser(t)
+
+  const grounds = []
+  for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+    for (const viewport of [{ width: 1280, height: 900 }, { width: 360, height: 740 }]) {
+      const { page, errors } = await openPage(browser, url, { colorScheme, viewport })
+      await shows(page, '#dead', '10')
+      const where = `${colorScheme}, ${viewport.width} pixels`
+      assert.deepEqual(await page.evaluate(faintTexts), [], where)
+      const { scrollWidth, innerWidth } = await page.evaluate(() => ({
+        scrollWidth: document.documentElement.scrollWidth,
+        innerWidth: globalThis.innerWidth,
+      }))
+      assert.ok(scrollWidth <= innerWidth, `${where}: the page is ${scrollWidth} wide`)
+      grounds.push(await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor))
+      assert.deepEqual(errors, [], where)
+      await page.context().close()
+    }
+  }
+  assert.equal(grounds[0], grounds[1])
+  assert.notEqual(grounds[0], grounds[2])
+
+  const { page } = await openPage(browser, url)
+  await shows(page, '#dead', '10')
+  await page.keyboard.press('Tab')
+  await page.keyboard.press('Enter')
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'main')
+  await page.keyboard.press('Tab')
+  await page.keyboard.press('ArrowRight')
+  assert.equal(await page.getAttribute('[name=span]:checked', 'value'), '900')
+  await page.keyboard.press('Tab')
+  await page.keyboard.press('Enter')
+  await waitFor(async () => (await cells(page, 'figure tbody')).length > 0, { message: 'the figures of a plot' })
+  const figure = page.locator('figure').first()
+  assert.match(await figure.ariaSnapshot(), /table "Throughput":\s[^]*row "Time messages\/s rows\/s"/)
+  const letters = page.getByRole('region', { name: 'Dead letters' }).getByRole('table')
+  assert.match(await letters.ariaSnapshot(), /row ".* TYPE_MISMATCH 10 × .* column seq/)
+})
+
+/** In the page: texts with less contrast than WCAG's 4.5 : 1. */
+function faintTexts() {
+  const channels = (color) => (color.match(/[\d.]+/g) ?? []).map(Number)
+  const luminance = (color) => {
+    const [r, g, b] = channels(color).map((value) => {
+      const share = value / 255
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4
+    })
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+  }
+  const ground = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const { backgroundColor } = getComputedStyle(at)
+      if (channels(backgroundColor)[3] !== 0) return backgroundColor
+    }
+    return 'rgb(255, 255, 255)'
+  }
+  const faint = []
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+  while (texts.nextNode()) {
+    const node = texts.currentNode.parentElement
+    if (!texts.currentNode.textContent.trim() || !node.checkVisibility() || node.closest('script, style')) continue
+    const [one, two] = [luminance(getComputedStyle(node).color), luminance(ground(node))].sort((a, b) => b - a)
+    const contrast = (one + 0.05) / (two + 0.05)
+    if (contrast < 4.5) faint.push(`${texts.currentNode.textContent}: ${contrast.toFixed(2)}`)
+  }
+  return faint
+}

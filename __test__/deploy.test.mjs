@@ -1,0 +1,211 @@
+// That what lies in deploy/ is well-formed, fits together, and names only metrics that there are. None of it is run.
+
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { parseAllDocuments, stringify } from 'yaml'
+import { Pipeline } from '../index.js'
+import { findKubernetesValidate, findPromtool, findYamllint } from '../tools/servers/index.mjs'
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const DEPLOY = join(ROOT, 'deploy')
+/** Where setup installs it. */
+const isDebianCi = process.env.CI && existsSync('/etc/debian_version')
+
+const text = (path) => readFileSync(join(DEPLOY, path), 'utf8')
+const files = (extension) =>
+  readdirSync(DEPLOY, { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith(extension))
+
+function yaml(path) {
+  const documents = parseAllDocuments(text(path), { strict: true, uniqueKeys: true })
+  return documents.map((document) => {
+    assert.deepEqual([...document.errors, ...document.warnings], [], path)
+    return document.toJS()
+  })
+}
+
+const json = (path) => JSON.parse(text(path))
+
+/** Runs a checker, whose complaints are the message of the failure. */
+function passes(command, args, options = {}) {
+  const { status, stdout, stderr, error } = spawnSync(command, args, { cwd: DEPLOY, encoding: 'utf8', ...options })
+  assert.equal(status, 0, `${error ?? ''}${stdout}${stderr}`)
+}
+
+const dashboard = json('grafana/dashboards/millrace.json')
+const targets = dashboard.panels.flatMap(({ title, targets }) => targets.map(({ expr }) => ({ where: title, expr })))
+const rules = yaml('prometheus/alerts.yml')[0].groups.flatMap(({ rules }) => rules)
+const alerts = rules.map(({ alert, expr }) => ({ where: alert, expr }))
+
+/** The metrics of docs/metrics.md, with their kind and labels. */
+function documented() {
+  const rows = readFileSync(join(ROOT, 'docs', 'metrics.md'), 'utf8').matchAll(/^\| `(millrace_\w+)` \| (\w+) \|(.*?)\|/gm)
+  return new Map(
+    Array.from(rows, ([, name, kind, labels]) => [name, { kind, labels: [...labels.matchAll(/`(\w+)`/g)].map(([, label]) => label) }]),
+  )
+}
+
+test('every file is what its name says', () => {
+  for (const path of [...files('.yml'), ...files('.yaml')]) assert.ok(yaml(path).length > 0, path)
+  for (const path of files('.json')) json(path)
+})
+
+test('yamllint', { skip: !findYamllint() && !isDebianCi && 'yamllint is not installed' }, () => {
+  passes(findYamllint() ?? 'yamllint', ['--strict', '--config-file', '.yamllint.yaml', '.'])
+})
+
+test('the dashboard for Grafana and the alerts name only metrics and labels that there are', () => {
+  const metrics = documented()
+  assert.ok(metrics.size > 30)
+  const known = new Set(['pipeline', 'instance', 'le', ...[...metrics.values()].flatMap(({ labels }) => labels)])
+  for (const { where, expr } of [...targets, ...alerts]) {
+    const used = expr.match(/millrace_\w+/g)
+    assert.ok(used, where)
+    for (const name of used) {
+      const histogram = metrics.get(name.replace(/_(bucket|sum|count)$/, ''))?.kind === 'histogram'
+      assert.ok(metrics.has(name) || histogram, `${where}: ${name} is not in docs/metrics.md`)
+    }
+    const lists = [...expr.matchAll(/(?:by|without) \(([^)]*)\)/g)].flatMap(([, list]) => list.split(/, */))
+    const matchers = Array.from(expr.matchAll(/(\w+)=~?"/g), ([, label]) => label)
+    for (const label of [...lists, ...matchers]) assert.ok(known.has(label), `${where}: no label ${label}`)
+  }
+})
+
+test('each alert says how bad it is and what it means, and is in the README', () => {
+  const readme = text('README.md')
+  for (const { alert, labels, annotations } of rules) {
+    assert.ok(['critical', 'warning'].includes(labels.severity), alert)
+    assert.ok(annotations.summary, alert)
+    assert.ok(readme.includes(`| \`${alert}\` | ${labels.severity} |`), `${alert} in deploy/README.md`)
+    assert.ok(text('prometheus/alerts.test.yml').includes(`alertname: ${alert}\n`), `a test of ${alert}`)
+  }
+})
+
+test('promtool', { skip: !findPromtool() && 'promtool, which comes with Prometheus, is not installed' }, () => {
+  const promtool = findPromtool()
+  const cwd = join(DEPLOY, 'prometheus')
+  passes(promtool, ['check', 'config', 'prometheus.yml'], { cwd })
+  passes(promtool, ['test', 'rules', 'alerts.test.yml'], { cwd })
+
+  // What Grafana asks, as rules, so that it is parsed; with its variables filled in.
+  const filled = (expr) => expr.replaceAll('$__rate_interval', '1m').replaceAll(/\$\w+/g, '.*')
+  const asked = targets.map(({ expr }, i) => ({ record: `dashboard:${i}`, expr: filled(expr) }))
+  const directory = mkdtempSync(join(tmpdir(), 'millrace-deploy-'))
+  try {
+    writeFileSync(join(directory, 'asked.yml'), stringify({ groups: [{ name: 'dashboard', rules: asked }] }))
+    passes(promtool, ['check', 'rules', join(directory, 'asked.yml')])
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+})
+
+test('the panels of the dashboard have places and names of their own', () => {
+  const ids = dashboard.panels.map(({ id }) => id)
+  assert.equal(new Set(ids).size, ids.length)
+  const taken = new Set()
+  for (const { title, description, gridPos, targets } of dashboard.panels) {
+    assert.ok(title && description)
+    assert.equal(new Set(targets.map(({ refId }) => refId)).size, targets.length, title)
+    for (let x = gridPos.x; x < gridPos.x + gridPos.w; x++) {
+      assert.ok(x < 24, title)
+      for (let y = gridPos.y; y < gridPos.y + gridPos.h; y++) {
+        assert.ok(!taken.has(`${x} ${y}`), `${title} lies on another panel`)
+        taken.add(`${x} ${y}`)
+      }
+    }
+  }
+  const variables = dashboard.templating.list.map(({ name }) => name)
+  for (const { where, expr } of targets) {
+    for (const [, name] of expr.matchAll(/\$(?!__)(\w+)/g)) assert.ok(variables.includes(name), `${where}: $${name}`)
+  }
+})
+
+const [compose] = yaml('compose.yaml')
+const [statefulSet] = yaml('kubernetes/statefulset.yaml')
+const pod = statefulSet.spec.template.spec
+const [container] = pod.containers
+
+test('the configurations are valid, and find their environment', () => {
+  for (const [path, environment] of [
+    ['config/millrace.json', Object.keys(compose.services.millrace.environment)],
+    ['kubernetes/millrace.json', container.env.map(({ name }) => name)],
+  ]) {
+    const used = Array.from(text(path).matchAll(/\$\{(\w+)/g), ([, name]) => name)
+    assert.deepEqual(used.filter((name) => !environment.includes(name)), [], path)
+    // The spool is checked below: an engine that has none refuses it.
+    const { spool, ...config } = JSON.parse(text(path).replaceAll(/\$\{\w+\}/g, 'x'))
+    new Pipeline(config)
+    assert.deepEqual(Object.keys(spool).sort(), ['dir', 'maxBytes'], path)
+    assert.equal(spool.dir, '/spool')
+  }
+})
+
+test('the Compose file fits together', () => {
+  const { services, volumes } = compose
+  for (const [name, service] of Object.entries(services)) {
+    for (const mount of service.volumes ?? []) {
+      const [from] = mount.split(':')
+      assert.ok(from.startsWith('.') ? existsSync(join(DEPLOY, from)) : from in volumes, `${name}: ${mount}`)
+    }
+    for (const port of service.ports ?? []) assert.match(port, /^127\.0\.0\.1:/, `${name}: ${port}`)
+    for (const other of Object.keys(service.depends_on ?? {})) assert.ok(services[other].healthcheck, other)
+    assert.ok(service.build || /:v?\d/.test(service.image), `${name} has a version`)
+  }
+  const config = json('config/millrace.json')
+  for (const url of [config.mqtt.url, config.clickhouse.url]) assert.ok(new URL(url).hostname in services, url)
+  const [{ static_configs: scraped }] = yaml('prometheus/prometheus.yml')[0].scrape_configs
+  assert.deepEqual(scraped, [{ targets: ['millrace:9090'] }])
+  const [{ datasources }] = yaml('grafana/provisioning/datasources/prometheus.yml')
+  assert.equal(datasources[0].url, 'http://prometheus:9090')
+  assert.ok(statSync(join(DEPLOY, 'clickhouse/tables.sh')).mode & 0o100)
+})
+
+test('the Kubernetes manifests fit together', () => {
+  const [service] = yaml('kubernetes/service.yaml')
+  const [budget] = yaml('kubernetes/disruption-budget.yaml')
+  const { labels } = statefulSet.spec.template.metadata
+  for (const selector of [service.spec.selector, budget.spec.selector.matchLabels, statefulSet.spec.selector.matchLabels]) {
+    assert.deepEqual(selector, labels)
+  }
+  assert.equal(statefulSet.spec.serviceName, service.metadata.name)
+
+  const [{ name, containerPort }] = container.ports
+  assert.equal(service.spec.ports[0].targetPort, name)
+  assert.equal(container.args[container.args.indexOf('--http') + 1], `0.0.0.0:${containerPort}`)
+  for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe']) assert.equal(container[probe].httpGet.port, name)
+  const drain = Number.parseInt(container.args[container.args.indexOf('--drain-timeout') + 1], 10)
+  assert.ok(drain < pod.terminationGracePeriodSeconds)
+
+  const claims = statefulSet.spec.volumeClaimTemplates
+  const there = [...pod.volumes, ...claims.map(({ metadata }) => metadata)].map(({ name }) => name)
+  assert.deepEqual(container.volumeMounts.map(({ name }) => name).sort(), there.sort())
+  const { spool, memory } = json('kubernetes/millrace.json')
+  const bytes = (size) => Number.parseInt(size, 10) * { Mi: 2 ** 20, Gi: 2 ** 30 }[size.slice(-2)]
+  assert.ok(spool.maxBytes < bytes(claims[0].spec.resources.requests.storage))
+  assert.ok(memory.maxBytes < bytes(container.resources.requests.memory))
+
+  const [{ resources, configMapGenerator }] = yaml('kubernetes/kustomization.yaml')
+  for (const path of [...resources, ...configMapGenerator[0].files]) assert.ok(existsSync(join(DEPLOY, 'kubernetes', path)), path)
+  assert.equal(configMapGenerator[0].name, pod.volumes[0].configMap.name)
+})
+
+test(
+  'the Kubernetes manifests against the schemas of Kubernetes',
+  { skip: !findKubernetesValidate() && 'kubernetes-validate, from PyPI, is not installed' },
+  () => {
+    const manifests = ['service', 'statefulset', 'disruption-budget'].map((name) => `kubernetes/${name}.yaml`)
+    passes(findKubernetesValidate(), ['--strict', ...manifests])
+  },
+)
+
+test('the image runs as a user of its own, and its command is the one that is served', () => {
+  const dockerfile = text('Dockerfile')
+  const stages = dockerfile.split(/^FROM /m)
+  assert.match(stages.at(-1), /^USER node$/m)
+  assert.match(stages.at(-1), /^CMD \["run", "\/config\/millrace\.json", "--http", "0\.0\.0\.0:9090"\]$/m)
+  for (const [, image] of dockerfile.matchAll(/^FROM (\S+)/gm)) assert.match(image, /:[\d.]+-/, 'a version')
+})

@@ -1,0 +1,361 @@
+// What a pipeline shows over HTTP: paths, probes, who is answered to; and what the probes say of each thing that can be
+// wrong, on a pipeline that is played.
+
+import assert from 'node:assert/strict'
+import { EventEmitter, once } from 'node:events'
+import { createServer, request } from 'node:http'
+import { test } from 'node:test'
+import { httpHandler, MillraceError, Pipeline, serveHttp } from '../index.js'
+import { FAMILIES } from '../lib/collectors.js'
+import { Monitor } from '../lib/monitor.js'
+import { externalBroker, externalClickHouse, startBroker, waitFor } from '../tools/servers/index.mjs'
+import { COLUMNS, position, route } from './support/positions.mjs'
+import { OPEN_BROKER, settled, unique, useServers } from './support/servers.mjs'
+
+const servers = useServers()
+const timeout = 60_000
+
+const PATHS = ['/', '/metrics', '/healthz', '/readyz', '/status.json']
+const CONFIG = {
+  mqtt: { url: 'mqtt://localhost' },
+  clickhouse: { url: 'http://localhost:8123' },
+  routes: [{ topic: 'a', table: 't' }],
+}
+
+/** `fetch` sets a Host header of its own. */
+function ask(url, { host, method = 'GET' }) {
+  return new Promise((resolve, reject) => {
+    const asked = request(url, { method, headers: { host } }, (response) => {
+      response.resume().once('end', () => resolve(response.statusCode))
+    })
+    asked.once('error', reject)
+    asked.end()
+  })
+}
+
+test('each path, of a pipeline that is not started', { timeout }, async (t) => {
+  const pipeline = new Pipeline({ ...CONFIG, name: 'fleet' })
+  const http = await serveHttp(pipeline)
+  t.after(() => http.close())
+  assert.match(http.url, /^http:\/\/127\.0\.0\.1:\d+\/$/)
+  const get = async (path, options) => {
+    const response = await fetch(new URL(path, http.url), options)
+    return { status: response.status, headers: response.headers, text: await response.text() }
+  }
+
+  const page = await get('/')
+  assert.equal(page.status, 200)
+  assert.equal(page.headers.get('content-type'), 'text/html; charset=utf-8')
+  const policy = page.headers.get('content-security-policy')
+  assert.match(policy, /^default-src 'none'; style-src 'sha256-/)
+  assert.doesNotMatch(policy, /unsafe/)
+  // Nothing of the page comes from elsewhere: no address in an attribute but those of this server.
+  assert.deepEqual([...page.text.matchAll(/(?:src|href)="(?!#|data:)([^"]*)"/g)].map(([, to]) => to), ['metrics', 'healthz', 'readyz'])
+
+  const metrics = await get('/metrics')
+  assert.equal(metrics.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
+  assert.match(metrics.text, /^millrace_messages_received_total\{pipeline="fleet"\} 0$/m)
+
+  const health = await get('/healthz')
+  assert.deepEqual([health.status, health.text], [200, 'alive\n'])
+  const ready = await get('/readyz')
+  assert.deepEqual([ready.status, ready.text], [503, 'not ready\nNot started.\n'])
+
+  const status = JSON.parse((await get('/status.json?from=nonsense')).text)
+  assert.equal(status.name, 'fleet')
+  assert.deepEqual(status.metrics.messages, pipeline.metrics().messages)
+  assert.equal((await get('/else')).status, 404)
+  assert.equal((await get('/constructor')).status, 404)
+
+  for (const path of PATHS) {
+    const { status, headers } = await get(path)
+    assert.equal(headers.get('cache-control'), 'no-store')
+    assert.equal(headers.get('x-content-type-options'), 'nosniff')
+    const head = await get(path, { method: 'HEAD' })
+    assert.deepEqual([head.status, head.text], [status, ''])
+    assert.ok(Number(head.headers.get('content-length')) > 0)
+    for (const method of ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS']) {
+      const refused = await get(path, { method })
+      assert.deepEqual([refused.status, refused.headers.get('allow')], [405, 'GET, HEAD'])
+    }
+  }
+})
+
+test('only loopback names are answered to on the loopback', { timeout }, async (t) => {
+  const pipeline = new Pipeline(CONFIG)
+  const http = await serveHttp(pipeline)
+  t.after(() => http.close())
+  const { port } = new URL(http.url)
+  for (const host of [`127.0.0.1:${port}`, `localhost:${port}`, 'LOCALHOST', '[::1]:80']) {
+    assert.equal(await ask(http.url, { host }), 200, host)
+  }
+  for (const host of ['evil.example', `evil.example:${port}`, '127.0.0.1.evil.example']) {
+    for (const path of PATHS) assert.equal(await ask(new URL(path, http.url), { host }), 421, host)
+  }
+
+  const named = await serveHttp(pipeline, { hosts: ['fleet.example'] })
+  t.after(() => named.close())
+  assert.equal(await ask(named.url, { host: 'fleet.example:80' }), 200)
+  assert.equal(await ask(named.url, { host: '127.0.0.1' }), 421)
+
+  const open = await serveHttp(pipeline, { host: '0.0.0.0' })
+  t.after(() => open.close())
+  const { port: openPort } = new URL(open.url)
+  assert.equal(await ask(`http://127.0.0.1:${openPort}/`, { host: 'fleet.example' }), 200)
+})
+
+test('a handler in a server that has pages of its own', { timeout }, async (t) => {
+  const pipeline = new Pipeline(CONFIG)
+  const handle = httpHandler(pipeline)
+  const server = createServer((request, response) => {
+    if (!handle(request, response)) response.end('mine')
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => server.close())
+  const { port } = /** @type {import('node:net').AddressInfo} */ (server.address())
+  const text = async (path) => (await fetch(`http://127.0.0.1:${port}${path}`)).text()
+  assert.equal(await text('/orders'), 'mine')
+  assert.equal(await text('/healthz'), 'alive\n')
+  assert.ok(pipeline.eventNames().length > 0)
+  handle.close()
+  assert.deepEqual(pipeline.eventNames(), [])
+})
+
+test('a server that is closed, and options that are wrong', { timeout }, async () => {
+  const pipeline = new Pipeline(CONFIG)
+  const http = await serveHttp(pipeline)
+  assert.equal((await fetch(`${http.url}healthz`)).status, 200)
+  const port = Number(new URL(http.url).port)
+  await assert.rejects(serveHttp(pipeline, { port }), { code: 'EADDRINUSE' })
+  await Promise.all([http.close(), http.close()])
+  await assert.rejects(fetch(http.url))
+  assert.deepEqual(pipeline.eventNames(), [])
+
+  for (const [path, options] of [
+    ['port', { port: -1 }],
+    ['port', { port: 65_536 }],
+    ['port', { port: /** @type {any} */ ('80') }],
+    ['host', { host: '' }],
+  ]) {
+    await assert.rejects(serveHttp(pipeline, /** @type {any} */ (options)), (error) => {
+      assert.ok(error instanceof MillraceError)
+      assert.deepEqual([error.code, error.path], ['CONFIG_INVALID', path])
+      return true
+    })
+  }
+})
+
+test('ready, with servers that go and come', { timeout, skip: externalClickHouse || externalBroker }, async (t) => {
+  const broker = await startBroker({ config: OPEN_BROKER })
+  t.after(() => broker.remove())
+  const table = await servers.table(COLUMNS)
+  const prefix = unique('topic')
+  const pipeline = servers.pipeline(t, {
+    mqtt: { url: broker.url, reconnect: { minMs: 20, maxMs: 200 } },
+    clickhouse: { retry: { minMs: 20, maxMs: 200 } },
+    routes: [route(prefix, table)],
+  })
+  const http = await serveHttp(pipeline)
+  t.after(() => http.close())
+  const ready = async (status, reason) => {
+    let text
+    const isSo = async () => {
+      const response = await fetch(`${http.url}readyz`)
+      text = await response.text()
+      return response.status === status && reason.test(text)
+    }
+    await waitFor(isSo, { timeoutMs: 20_000, message: () => `${status} ${reason}, it is ${text};` })
+  }
+  await pipeline.start()
+  await ready(200, /^ready$/m)
+
+  const publisher = await servers.publisher(t, { url: broker.url })
+  await servers.clickhouse.stop()
+  await publisher.flood(10, (i) => position(prefix, i))
+  await ready(503, /^not ready\nClickHouse cannot be reached\. Retrying\. .*Connection refused/)
+  await servers.clickhouse.start()
+  await ready(200, /^ready$/m)
+  await settled(pipeline, 10)
+
+  await broker.stop()
+  await ready(503, /^There is no connection to the broker/m)
+  await broker.start()
+  await ready(200, /^ready$/m)
+  pipeline.pause()
+  await ready(503, /^Paused/m)
+  pipeline.resume()
+  await ready(200, /^ready$/m)
+  await pipeline.stop()
+  await ready(503, /^Stopped\.$/m)
+  assert.equal((await fetch(`${http.url}healthz`)).status, 200)
+})
+
+test('ClickHouse that refuses is told by its own word for why', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt64', { storage: { parts_to_throw_insert: 1, parts_to_delay_insert: 1 } })
+  await servers.command(`SYSTEM STOP MERGES ${table}`)
+  const topic = unique('topic')
+  const pipeline = servers.pipeline(t, {
+    clickhouse: { retry: { minMs: 20, maxMs: 200 } },
+    routes: [{ topic, table }],
+    batch: { maxRows: 1 },
+  })
+  const http = await serveHttp(pipeline)
+  t.after(() => http.close())
+  await pipeline.start()
+  const publisher = await servers.publisher(t)
+  await publisher.flood(5, (i) => ({ topic, payload: `{"seq":${i}}` }))
+  let text
+  const isTold = async () => {
+    text = await (await fetch(`${http.url}readyz`)).text()
+    return text.includes('ClickHouse refuses: too many parts. Retrying.')
+  }
+  await waitFor(isTold, { timeoutMs: 20_000, message: () => `too many parts, it is ${text};` })
+  await servers.command(`ALTER TABLE ${table} MODIFY SETTING parts_to_throw_insert = 1000, parts_to_delay_insert = 1000`)
+  await settled(pipeline, 5)
+  await waitFor(async () => (await fetch(`${http.url}readyz`)).ok, { message: 'ready again' })
+})
+
+// ── A pipeline that is played, on a clock that is held ──
+
+class Played extends EventEmitter {
+  state = 'running'
+  now = 1_700_000_000_000
+  content = {
+    messages: { received: 0, inserted: 0, deadLettered: 0, dropped: 0, skipped: 0, pending: 0 },
+    rows: { decoded: 0, inserted: 0 },
+    mqtt: { connected: 1, connections: 1, reconnects: 0, unacknowledged: 0, writes: 0 },
+    spool: null,
+    memoryBytes: 0,
+    memoryMaxBytes: 1_000,
+    lastInsertMs: null,
+    oldestPendingMs: 0,
+    deadLetters: {},
+    tables: { a: { rows: 0, inserts: 0, deadLettered: 0 } },
+  }
+  families = []
+
+  metrics() {
+    return structuredClone({ state: this.state, ...this.content })
+  }
+
+  [FAMILIES]() {
+    return this.families
+  }
+}
+
+/** @param {import('node:test').TestContext} t */
+function play(t) {
+  const pipeline = new Played()
+  const monitor = new Monitor(pipeline, () => pipeline.now)
+  t.after(() => monitor.close())
+  /** @param {number} [seconds] that pass @param {any} [change] of the metrics */
+  const after = (seconds = 1, change = {}) => {
+    pipeline.now += seconds * 1000
+    for (const [name, value] of Object.entries(change)) {
+      pipeline.content[name] = value && typeof value === 'object' ? { ...pipeline.content[name], ...value } : value
+    }
+    monitor.look()
+    return monitor.status().situation
+  }
+  const warn = (code, message) => pipeline.emit('warning', { code, message })
+  return { pipeline, monitor, after, warn, begin: pipeline.now }
+}
+
+test('messages that wait for 30 seconds while nothing is inserted are a stall', (t) => {
+  const { monitor, after, begin } = play(t)
+  assert.deepEqual(after(1, { messages: { received: 9, pending: 9 }, oldestPendingMs: 29_000 }), [
+    { level: 'good', text: 'Messages flow into ClickHouse.' },
+  ])
+  assert.deepEqual(monitor.readiness(), { ready: true, reasons: [] })
+  const text = 'Messages wait, and nothing gets into ClickHouse.'
+  assert.deepEqual(after(1, { oldestPendingMs: 30_000 }), [{ level: 'bad', text, since: begin - 28_000, blocks: true }])
+  assert.deepEqual(monitor.readiness(), { ready: false, reasons: [text] })
+  // As long as something is inserted it is late, and not stalled.
+  assert.deepEqual(after(1, { lastInsertMs: 500 }), [{ level: 'warn', text: 'ClickHouse is behind.' }])
+  assert.equal(monitor.readiness().ready, true)
+})
+
+test('INSERTs that fail: one problem for all tables, until each has recovered', (t) => {
+  const { monitor, after, warn, begin } = play(t)
+  const parts = 'ClickHouse refused: Code: 252. DB::Exception: Too many parts (3000). (TOO_MANY_PARTS) (version 26.7)'
+  after(0, { messages: { received: 2, pending: 2 } })
+  warn('CLICKHOUSE_RETRYING', `fleet.a: ${parts}; trying again in 100 ms`)
+  after(40)
+  warn('CLICKHOUSE_RETRYING', `b: ${parts}; trying again in 400 ms`)
+  const told = { level: 'bad', text: 'ClickHouse refuses: too many parts. Retrying.', since: begin, blocks: true }
+  assert.deepEqual(after(), [{ ...told, detail: `fleet.a, b: ${parts}` }])
+  warn('CLICKHOUSE_RECOVERED', 'fleet.a: inserted after 3 failures')
+  assert.deepEqual(after(), [{ ...told, detail: `b: ${parts}`, since: begin + 40_000 }])
+  assert.equal(monitor.readiness().ready, false)
+  // Given up, as rows that are refused are: nothing is left to insert.
+  assert.deepEqual(after(1, { messages: { pending: 0 } }).map(({ level }) => level), ['good'])
+
+  warn('CLICKHOUSE_RETRYING', 'a: something else; trying again in 100 ms')
+  assert.equal(monitor.status().situation[0].text, 'INSERTs into ClickHouse fail. Retrying.')
+})
+
+test('everything else that can be wrong, the worst first', (t) => {
+  const { pipeline, monitor, after, warn } = play(t)
+  const texts = (situation) => situation.map(({ text }) => text)
+  assert.deepEqual(texts(after(1, { memoryBytes: 990 })), ['The buffers are full: the broker has to keep what comes.'])
+  assert.deepEqual(texts(after(1, { spool: { bytes: 85, maxBytes: 100 }, memoryBytes: 0 })), ['The spool fills up.'])
+  assert.deepEqual(texts(after(1, { spool: { bytes: 99 } })), ['The spool is full: the broker has to keep what comes.'])
+  after(1, { spool: null, mqtt: { connected: 1, connections: 2 } })
+  warn('MQTT_RECONNECTING', 'the broker closed the connection; connecting again in 100 ms')
+  const letter = { receivedAt: new Date(pipeline.now), topic: 't', code: 'JSON_INVALID', message: 'no', payload: Buffer.alloc(0) }
+  pipeline.emit('deadLetters', [letter, letter])
+  const [first, second] = after()
+  assert.equal(first.text, 'Only 1 of 2 connections to the broker are up. Reconnecting.')
+  assert.equal(first.detail, 'the broker closed the connection')
+  assert.equal(second.text, 'Messages became dead letters within the last minute: JSON_INVALID.')
+  assert.equal(monitor.readiness().reasons.length, 1)
+  after(1, { mqtt: { connected: 2 } })
+  assert.deepEqual(texts(after(60)), ['Connected. No messages are coming.'])
+
+  // Nobody listens to 'error', so that it is thrown; the monitor has heard of it nevertheless.
+  const error = Object.assign(new Error('a fault in millrace'), { code: 'INTERNAL' })
+  assert.throws(() => pipeline.emit('error', error), error)
+  assert.equal(monitor.failure, 'a fault in millrace')
+  assert.deepEqual(texts(after()), ['millrace has failed and takes no more messages. Start it anew.'])
+})
+
+test('what is kept is bounded', (t) => {
+  const { pipeline, monitor, after, warn } = play(t)
+  for (let i = 0; i < 1_000; i++) {
+    warn(`CODE_${i}`, 'x'.repeat(10_000))
+    const letter = { receivedAt: new Date(), topic: `t/${i}`, code: 'JSON_INVALID', message: 'm'.repeat(10_000) }
+    pipeline.emit('deadLetters', [letter, letter])
+    after()
+  }
+  const { events, letters, samples } = monitor.status()
+  assert.deepEqual([events.length, letters.length, samples.rows.length, samples.next], [50, 50, 900, 1_001])
+  assert.deepEqual([letters[0].topic, letters[0].count], ['t/999', 2])
+  assert.ok(JSON.stringify(events).length < 50_000)
+  assert.deepEqual(monitor.status(samples.next).samples.rows, [])
+  assert.equal(monitor.status(samples.next - 3).samples.rows.length, 3)
+})
+
+test('rates and recent latencies', (t) => {
+  const { pipeline, monitor, after } = play(t)
+  const observed = (...counts) => {
+    const name = 'millrace_insert_duration_seconds'
+    const samples = counts.map((value, i) => ({ name: `${name}_bucket`, labels: [['le', ['0.1', '0.2', '+Inf'][i]]], value }))
+    pipeline.families = [{ name, kind: 'histogram', samples }]
+  }
+  const latest = () => {
+    const { fields, rows } = monitor.status().samples
+    return Object.fromEntries(fields.map((field, i) => [field, rows.at(-1)[i]]))
+  }
+  assert.equal(latest().insertP50, null)
+  observed(0, 100, 100)
+  after(2, { messages: { received: 400 }, rows: { inserted: 300 } })
+  const { messagesPerSecond, rowsPerSecond, insertP50, insertP99, endToEndP50 } = latest()
+  assert.deepEqual([messagesPerSecond, rowsPerSecond, insertP50, insertP99, endToEndP50], [200, 150, 150, 199, null])
+  // What was long ago is no longer recent.
+  for (let i = 0; i < 11; i++) after(1)
+  assert.deepEqual([latest().insertP50, latest().messagesPerSecond], [null, 0])
+  observed(0, 100, 110)
+  after()
+  assert.equal(latest().insertP50, 200)
+})

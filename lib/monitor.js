@@ -1,0 +1,258 @@
+'use strict'
+
+// What a pipeline did lately and what is wrong with it, for the dashboard and the probes. A monitor listens to the
+// events of a pipeline and looks at its metrics once a second; everything it keeps is bounded. What it finds wrong is
+// worded in li./situation.js.
+
+const { errorMonitor } = require('node:events')
+const { quantile, readFamilies } = require('./families.js')
+const { clickHouseFailure, describeSituation } = require('./situation.js')
+
+const INTERVAL_MS = 1000
+/** A quarter of an hour. */
+const SAMPLES = 900
+/** Rows come in batches, so that the rate over one second alone would jump. */
+const RATE_SAMPLES = 5
+const LATENCY_SAMPLES = 10
+const EVENTS = 50
+const LETTERS = 50
+const TEXT_LENGTH = 400
+const MINUTE_MS = 60_000
+
+const BROKER_WARNINGS = ['MQTT_RECONNECTING', 'SESSION_TAKEN_OVER']
+
+/** What a sample consists of, beside its time. */
+const FIELDS = [
+  'at',
+  'messagesPerSecond',
+  'rowsPerSecond',
+  'endToEndP50',
+  'endToEndP99',
+  'insertP50',
+  'insertP99',
+  'memoryBytes',
+  'spoolBytes',
+  'pending',
+  'oldestPendingMs',
+]
+
+class Monitor {
+  #pipeline
+  #now
+  #timer
+  #samples = []
+  /** The number that the next sample gets. */
+  #next = 0
+  /** Of the last looks, what rates and recent latencies are computed from. */
+  #looks = []
+  #events = []
+  /** The last different dead letters, the newest last. */
+  #letters = new Map()
+  /** The codes of the last minute's letters: since when, and when last. */
+  #letterCodes = new Map()
+  /** The failures of INSERTs that have not been followed by a success, by table. */
+  #failing = new Map()
+  /** What is known of a condition that lasts: since when, and the last word on it. */
+  #brokerLost
+  #lettersUnwritten
+  #failure
+  /** When a message was seen to have come. */
+  #lastMessage = -Infinity
+  #stateSince
+  #listeners
+
+  /** @param now a clock, in milliseconds since 1970 */
+  constructor(pipeline, now = Date.now) {
+    this.#pipeline = pipeline
+    this.#now = now
+    this.#stateSince = now()
+    this.#listeners = [
+      ['state', (state, previous) => this.#onState(state, previous)],
+      ['warning', (warning) => this.#onWarning(warning)],
+      ['deadLetters', (letters) => this.#onDeadLetters(letters)],
+      // Listening to 'error' itself would hide errors that nobody handles.
+      [errorMonitor, (error) => this.#onError(error)],
+    ]
+    for (const [event, listener] of this.#listeners) pipeline.on(event, listener)
+    this.look()
+    this.#watch(pipeline.state)
+  }
+
+  close() {
+    clearInterval(this.#timer)
+    for (const [event, listener] of this.#listeners) this.#pipeline.off(event, listener)
+  }
+
+  /** Takes a sample. The timer calls it while the pipeline runs. */
+  look() {
+    const at = this.#now()
+    const metrics = this.#pipeline.metrics()
+    const families = readFamilies(this.#pipeline)
+    const { messages, rows, mqtt } = metrics
+
+    if (messages.received > (this.#looks.at(-1)?.received ?? 0)) this.#lastMessage = at
+    if (messages.pending === 0) this.#failing.clear()
+    const isRunning = metrics.state === 'running' || metrics.state === 'paused'
+    if (!isRunning || mqtt.connected === mqtt.connections) this.#brokerLost = undefined
+    else this.#brokerLost ??= { since: at, message: '' }
+    if (this.#lettersUnwritten && at - this.#lettersUnwritten.last > MINUTE_MS) this.#lettersUnwritten = undefined
+    for (const [code, { last }] of this.#letterCodes) if (at - last > MINUTE_MS) this.#letterCodes.delete(code)
+
+    const look = { at, metrics, families, received: messages.received, inserted: rows.inserted }
+    this.#looks.push(look)
+    if (this.#looks.length > LATENCY_SAMPLES + 1) this.#looks.shift()
+    this.#samples.push(this.#sample(look))
+    this.#next += 1
+    if (this.#samples.length > SAMPLES) this.#samples.shift()
+  }
+
+  /** Whether the pipeline is connected at both ends and not stalled, and if it is not, why. */
+  readiness() {
+    const reasons = this.#situation()
+      .filter(({ blocks }) => blocks)
+      .map(({ text, detail }) => (detail ? `${text} ${detail}` : text))
+    return { ready: reasons.length === 0, reasons }
+  }
+
+  /** What made the pipeline fail for good, if something did. */
+  get failure() {
+    return this.#failure?.message
+  }
+
+  /** All that the dashboard shows; of the samples, those from number `from` on. */
+  status(from = 0) {
+    const { metrics, families } = this.#looks.at(-1)
+    const first = this.#next - this.#samples.length
+    return {
+      name: families.name,
+      now: this.#now(),
+      metrics,
+      situation: this.#situation(),
+      tables: this.#tables(),
+      connections: families.byLabel('mqtt_connected', 'connection'),
+      letters: [...this.#letters.values()].reverse(),
+      events: this.#events,
+      samples: { fields: FIELDS, rows: this.#samples.slice(Math.max(0, from - first)), next: this.#next },
+    }
+  }
+
+  #situation() {
+    const { at, metrics } = this.#looks.at(-1)
+    return describeSituation({
+      at,
+      metrics,
+      stateSince: this.#stateSince,
+      failure: this.#failure,
+      failing: [...this.#failing.values()],
+      brokerLost: this.#brokerLost,
+      lettersUnwritten: this.#lettersUnwritten,
+      letterCodes: this.#letterCodes,
+      isFlowing: at - this.#lastMessage < MINUTE_MS,
+    })
+  }
+
+  #sample({ at, metrics, families }) {
+    const latency = (name) => {
+      const before = this.#looks[0].families.buckets(name)
+      return [0.5, 0.99].map((q) => quantile(families.buckets(name), before, q))
+    }
+    return [
+      at,
+      this.#rate((look) => look.received),
+      this.#rate((look) => look.inserted),
+      ...latency('end_to_end_duration_seconds'),
+      ...latency('insert_duration_seconds'),
+      metrics.memoryBytes,
+      metrics.spool?.bytes ?? null,
+      metrics.messages.pending,
+      metrics.oldestPendingMs,
+    ]
+  }
+
+  /** By table, what its metrics say and how fast it fills. */
+  #tables() {
+    const entries = Object.entries(this.#looks.at(-1).metrics.tables).map(([name, table]) => {
+      const rowsPerSecond = this.#rate(({ metrics }) => metrics.tables[name].rows)
+      return [name, { ...table, rowsPerSecond }]
+    })
+    return Object.fromEntries(entries)
+  }
+
+  /** How fast a counter rose lately. */
+  #rate(counter) {
+    const last = this.#looks.at(-1)
+    const first = this.#looks.at(-1 - RATE_SAMPLES) ?? this.#looks[0]
+    if (last.at <= first.at) return 0
+    return round(((counter(last) - counter(first)) / (last.at - first.at)) * 1000)
+  }
+
+  /** Nothing moves before start() and after stop(), which is the end of a pipeline. */
+  #watch(state) {
+    const isAtRest = state === 'idle' || state === 'stopped'
+    if (isAtRest) {
+      clearInterval(this.#timer)
+      this.#timer = undefined
+    } else if (!this.#timer) {
+      this.#timer = setInterval(() => this.look(), INTERVAL_MS)
+      this.#timer.unref()
+    }
+  }
+
+  #onState(state, previous) {
+    this.#stateSince = this.#now()
+    this.#note('state', state, `${previous} → ${state}`)
+    this.#watch(state)
+    this.look()
+  }
+
+  #onWarning({ code, message }) {
+    const at = this.#now()
+    this.#note('warning', code, message)
+    if (code === 'CLICKHOUSE_RETRYING') {
+      const failure = clickHouseFailure(message)
+      this.#failing.set(failure.table, { since: this.#failing.get(failure.table)?.since ?? at, ...failure })
+    } else if (code === 'CLICKHOUSE_RECOVERED') {
+      this.#failing.delete(clickHouseFailure(message).table)
+    } else if (BROKER_WARNINGS.includes(code)) {
+      this.#brokerLost = { since: this.#brokerLost?.since ?? at, message }
+    } else if (code === 'DEAD_LETTERS_RETRYING') {
+      this.#lettersUnwritten = { since: this.#lettersUnwritten?.since ?? at, last: at, message }
+    }
+  }
+
+  #onDeadLetters(letters) {
+    const at = this.#now()
+    for (const { receivedAt, topic, code, message } of letters) {
+      this.#letterCodes.set(code, { since: this.#letterCodes.get(code)?.since ?? at, last: at })
+      const key = `${code} ${topic} ${message}`
+      const count = (this.#letters.get(key)?.count ?? 0) + 1
+      this.#letters.delete(key)
+      this.#letters.set(key, { at: receivedAt.getTime(), topic: shortened(topic), code, message: shortened(message), count })
+      if (this.#letters.size > LETTERS) this.#letters.delete(this.#letters.keys().next().value)
+    }
+  }
+
+  #onError({ code, message }) {
+    this.#failure = { since: this.#now(), message }
+    this.#note('error', code, message)
+  }
+
+  /** An event like the last one of its kind, as each attempt of a retry brings, takes its place. */
+  #note(kind, code, message) {
+    const last = this.#events[0]
+    const count = last?.code === code && kind !== 'state' ? last.count + 1 : 1
+    if (count > 1) this.#events.shift()
+    this.#events.unshift({ at: this.#now(), kind, code, message: shortened(message), count })
+    if (this.#events.length > EVENTS) this.#events.pop()
+  }
+}
+
+function shortened(text) {
+  return text.length > TEXT_LENGTH ? `${text.slice(0, TEXT_LENGTH)} …` : text
+}
+
+function round(value) {
+  return Math.round(value * 10) / 10
+}
+
+module.exports = { Monitor }
