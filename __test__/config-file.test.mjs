@@ -141,6 +141,7 @@ const full = {
     },
   ],
   batch: { maxRows: 1, maxBytes: 1, maxDelayMs: 1 },
+  spool: { dir: 'spool', maxBytes: 1 << 30, commitMs: 1, segmentBytes: 1 << 20 },
   deadLetters: { dir: 'letters' },
   memory: { maxBytes: 1 << 20 },
   metricsIntervalMs: 0,
@@ -163,6 +164,7 @@ test('the schema and the engine accept the same', () => {
     mqtt({ url: ['mqtt://one', 'ws://two/path?a=b'], protocolVersion: 4, qos: 0 }),
     clickhouse({ settings: {} }),
     { ...minimal, deadLetters: { table: 'letters' } },
+    { ...mqtt({ ackAfter: 'spool' }), spool: { dir: 'spool' } },
     column('$'),
     column({ value: null }),
   ]
@@ -186,6 +188,9 @@ test('the schema and the engine refuse the same mistakes', () => {
     { ...minimal, batch: { maxRows: '5000' } },
     { ...minimal, deadLetters: { table: 't', dir: 'd' } },
     { ...minimal, memory: 5 },
+    { ...minimal, spool: {} },
+    { ...minimal, spool: { dir: 'spool', commitMs: 0 } },
+    mqtt({ ackAfter: 'spool' }),
     { ...minimal, metricsIntervalMs: 0.5 },
     mqtt({ url: 'localhost:1883' }),
     mqtt({ url: 'tcp://localhost' }),
@@ -270,6 +275,12 @@ test('the schema names the options of index.d.ts, all of them and no others', ()
   const options = declared('PipelineConfig', '').filter((option) => !NOT_IN_A_FILE.test(option))
   assert.ok(options.includes('mqtt.tls.ca') && options.includes('routes.columns.userProperty'), options.join(' '))
   assert.deepEqual([...new Set(optionsOf(schema))].filter((option) => option !== '$schema').sort(), [...new Set(options)].sort())
+})
+
+test('the configurations for deployment are right', () => {
+  for (const name of ['deploy/config/millrace.json', 'deploy/kubernetes/millrace.json']) {
+    assert.ok(accepts(JSON.parse(read(name))), `${name}: ${JSON.stringify(accepts.errors)}`)
+  }
 })
 
 test('the example of the help, and those of the documentation, are right', () => {

@@ -3,6 +3,11 @@
 // What a command that runs for a while says: on a terminal lines for people, with a status line below them that is written
 // over and over; elsewhere JSON, one object a line, as pino writes it: `level`, `time`, `msg`.
 
+/** On one line, and without what a terminal would obey: topics and reasons come from whoever publishes. */
+function plain(text) {
+  return text.replace(/\s*[\r\n]+\s*/g, ' ').replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd')
+}
+
 const CLEAR_LINE = '\r\u001b[2K'
 
 class Output {
@@ -55,7 +60,7 @@ class Output {
     }
     const mark = level === 'info' ? '' : `${level === 'warn' ? 'warning' : level}: `
     const clear = this.#status && CLEAR_LINE
-    this.#stream.write(`${clear}${now.toTimeString().slice(0, 8)} ${mark}${msg}\n${this.#status}`)
+    this.#stream.write(`${clear}${now.toTimeString().slice(0, 8)} ${mark}${plain(msg)}\n${this.#status}`)
   }
 }
 
@@ -78,4 +83,4 @@ function statusLine({ state, messages, rates, latencyMs, mqtt, spool }) {
   return parts.join('  ')
 }
 
-module.exports = { Output, count, statusLine }
+module.exports = { Output, count, plain, statusLine }
