@@ -224,10 +224,12 @@ class Monitor {
     const at = this.#now()
     for (const { receivedAt, topic, code, message } of letters) {
       this.#letterCodes.set(code, { since: this.#letterCodes.get(code)?.since ?? at, last: at })
-      const key = `${code} ${topic} ${message}`
+      const letter = { at: receivedAt.getTime(), topic: shortened(topic), code, message: shortened(message) }
+      const key = `${code} ${letter.topic} ${letter.message}`
       const count = (this.#letters.get(key)?.count ?? 0) + 1
+      // At the end, where the newest is.
       this.#letters.delete(key)
-      this.#letters.set(key, { at: receivedAt.getTime(), topic: shortened(topic), code, message: shortened(message), count })
+      this.#letters.set(key, { ...letter, count })
       if (this.#letters.size > LETTERS) this.#letters.delete(this.#letters.keys().next().value)
     }
   }
