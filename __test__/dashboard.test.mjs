@@ -8,6 +8,7 @@ import { test } from 'node:test'
 import { serveHttp } from '../index.js'
 import { externalBroker, externalClickHouse, startBroker, waitFor } from '../tools/servers/index.mjs'
 import { noBrowser, openBrowser, openPage } from './support/browser.mjs'
+import { Played } from './support/played.mjs'
 import { COLUMNS, position, route } from './support/positions.mjs'
 import { OPEN_BROKER, settled, unique, useServers } from './support/servers.mjs'
 
@@ -157,6 +158,36 @@ test('a broker that is away, and a process that is gone', { timeout, skip: noBro
   await shows(page, '#headline', 'Connected. No messages are coming.')
   await http.close()
   await shows(page, '#headline', 'This page gets no answer from the pipeline’s process.')
+})
+
+test('a spool that fills up, a connection that is down, several things wrong', { timeout, skip: noBrowser }, async (t) => {
+  const pipeline = new Played()
+  Object.assign(pipeline.content, {
+    mqtt: { connected: 2, connections: 3, reconnects: 7, unacknowledged: 1_234, writes: 9 },
+    spool: { bytes: 900 * 2 ** 20, maxBytes: 2 ** 30, segments: 15, oldestMs: 75_000 },
+    memoryBytes: 64 * 2 ** 20,
+    memoryMaxBytes: 2 ** 28,
+  })
+  const name = 'millrace_mqtt_connected'
+  const samples = [1, 0, 1].map((value, i) => ({ name, labels: [['connection', String(i + 1)]], value }))
+  pipeline.families = [{ name, kind: 'gauge', samples }]
+  const http = await serveHttp(/** @type {any} */ (pipeline))
+  t.after(() => http.close())
+  pipeline.emit('warning', { code: 'MQTT_RECONNECTING', message: 'it closed the connection; connecting again in 100 ms' })
+
+  const { page, errors } = await openPage(await openBrowser(t), http.url)
+  await shows(page, '#headline', 'Only 2 of 3 connections to the broker are up. Reconnecting.')
+  await shows(page, '#detail', 'it closed the connection')
+  await shows(page, '#others', 'The spool fills up.')
+  const { 'Connections up': up, Down: down } = await pairs(page, '#broker')
+  assert.deepEqual([up, down], ['2 of 3', 'number 2'])
+  const meters = page.locator('#buffers').getByRole('meter')
+  assert.deepEqual(await meters.evaluateAll((all) => all.map((one) => [one.ariaLabel, one.ariaValueText])), [
+    ['Memory', '64 MiB of 256 MiB'],
+    ['Spool', '900 MiB of 1 GiB'],
+  ])
+  assert.deepEqual(await pairs(page, '#spool'), { Segments: '15', 'Oldest in the spool': '75 s' })
+  assert.deepEqual(errors, [])
 })
 
 test('light, dark, a phone, a keyboard', { timeout, skip: noBrowser }, async (t) => {

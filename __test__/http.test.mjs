@@ -2,13 +2,13 @@
 // wrong, on a pipeline that is played.
 
 import assert from 'node:assert/strict'
-import { EventEmitter, once } from 'node:events'
+import { once } from 'node:events'
 import { createServer, request } from 'node:http'
 import { test } from 'node:test'
 import { httpHandler, MillraceError, Pipeline, serveHttp } from '../index.js'
-import { FAMILIES } from '../lib/collectors.js'
 import { Monitor } from '../lib/monitor.js'
 import { externalBroker, externalClickHouse, startBroker, waitFor } from '../tools/servers/index.mjs'
+import { Played } from './support/played.mjs'
 import { COLUMNS, position, route } from './support/positions.mjs'
 import { OPEN_BROKER, settled, unique, useServers } from './support/servers.mjs'
 
@@ -217,32 +217,6 @@ test('ClickHouse that refuses is told by its own word for why', { timeout }, asy
 })
 
 // ── A pipeline that is played, on a clock that is held ──
-
-class Played extends EventEmitter {
-  state = 'running'
-  now = 1_700_000_000_000
-  content = {
-    messages: { received: 0, inserted: 0, deadLettered: 0, dropped: 0, skipped: 0, pending: 0 },
-    rows: { decoded: 0, inserted: 0 },
-    mqtt: { connected: 1, connections: 1, reconnects: 0, unacknowledged: 0, writes: 0 },
-    spool: null,
-    memoryBytes: 0,
-    memoryMaxBytes: 1_000,
-    lastInsertMs: null,
-    oldestPendingMs: 0,
-    deadLetters: {},
-    tables: { a: { rows: 0, inserts: 0, deadLettered: 0 } },
-  }
-  families = []
-
-  metrics() {
-    return structuredClone({ state: this.state, ...this.content })
-  }
-
-  [FAMILIES]() {
-    return this.families
-  }
-}
 
 /** @param {import('node:test').TestContext} t */
 function play(t) {
