@@ -51,7 +51,7 @@ await runMain(async (scope) => {
     await page.getByText('1 min', { exact: true }).click()
     return page
   }
-  const desktop = await open({ viewport: { width: 1280, height: 860 }, colorScheme: 'light' })
+  const desktop = await open({ viewport: { width: 1280, height: 1010 }, colorScheme: 'light' })
   const phone = await open({ viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, colorScheme: 'dark' })
   console.log(`${http.url} for ${SECONDS} seconds`)
   await sleep(SECONDS * 1000)
