@@ -35,9 +35,10 @@ async function shows(page, selector, expected) {
   await waitFor(isThere, { timeoutMs: 30_000, message: () => `${selector} '${expected}', it is '${text}';` })
 }
 
-const cells = (page, selector) => page.$$eval(`${selector} tr`, (rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent)))
-const pairs = (page, selector) =>
-  page.$$eval(`${selector} > div`, (divs) => Object.fromEntries(divs.map((div) => [...div.children].map((child) => child.textContent))))
+/** The texts of what is in each element. */
+const cells = (page, selector) =>
+  page.$$eval(selector, (all) => all.map((one) => [...one.children].map(({ textContent }) => textContent)))
+const pairs = async (page, selector) => Object.fromEntries(await cells(page, `${selector} > div`))
 
 test('the figures of a pipeline, and dead letters as text', { timeout, skip: noBrowser }, async (t) => {
   const [table, other] = [await servers.table(COLUMNS), await servers.table('seq UInt64')]
@@ -77,7 +78,7 @@ test('the figures of a pipeline, and dead letters as text', { timeout, skip: noB
   await shows(page, '#headline', 'Messages became dead letters within the last minute: TYPE_MISMATCH.')
 
   const { tables, inserts } = pipeline.metrics()
-  const tableRows = await cells(page, '#tables')
+  const tableRows = await cells(page, '#tables tr')
   assert.deepEqual(
     tableRows.map(([name, , ...figures]) => [name, ...figures]),
     [[table, sent, 0], [other, 500, 7]]
@@ -88,7 +89,7 @@ test('the figures of a pipeline, and dead letters as text', { timeout, skip: noB
   assert.equal((await pairs(page, '#inserts')).Succeeded, inserts.succeeded.toLocaleString('en'))
   assert.equal(await servers.count(table), sent)
 
-  const [[, code, times, topic, message], ...more] = await cells(page, '#letters')
+  const [[, code, times, topic, message], ...more] = await cells(page, '#letters tr')
   assert.deepEqual([code, times, topic, more], ['TYPE_MISMATCH', '7 ×', `${second}/${script}`, []])
   assert.match(message, /column seq/)
   assert.equal(await page.evaluate(() => globalThis.harmed), undefined)
@@ -160,7 +161,7 @@ test('a broker that is away, and a process that is gone', { timeout, skip: noBro
   await shows(page, '#headline', 'This page gets no answer from the pipeline’s process.')
 })
 
-test('a spool that fills up, a connection that is down, several things wrong', { timeout, skip: noBrowser }, async (t) => {
+test('a spool that fills up, and a connection that is down', { timeout, skip: noBrowser }, async (t) => {
   const pipeline = new Played()
   Object.assign(pipeline.content, {
     mqtt: { connected: 2, connections: 3, reconnects: 7, unacknowledged: 1_234, writes: 9 },
@@ -173,7 +174,8 @@ test('a spool that fills up, a connection that is down, several things wrong', {
   pipeline.families = [{ name, kind: 'gauge', samples }]
   const http = await serveHttp(/** @type {any} */ (pipeline))
   t.after(() => http.close())
-  pipeline.emit('warning', { code: 'MQTT_RECONNECTING', message: 'it closed the connection; connecting again in 100 ms' })
+  const message = 'it closed the connection; connecting again in 100 ms'
+  pipeline.emit('warning', { code: 'MQTT_RECONNECTING', message })
 
   const { page, errors } = await openPage(await openBrowser(t), http.url)
   await shows(page, '#headline', 'Only 2 of 3 connections to the broker are up. Reconnecting.')
@@ -195,7 +197,8 @@ test('light, dark, a phone, a keyboard', { timeout, skip: noBrowser }, async (t)
   const topic = unique('topic')
   const { pipeline, url } = await served(t, { routes: [{ topic, table }] })
   const publisher = await servers.publisher(t)
-  await publisher.flood(20, (i) => ({ topic, payload: i < 10 ? `{"seq":${i}}` : '{"seq":"a long word, to be read on a phone"}' }))
+  const wrong = '{"seq":"a long word, to be read on a phone"}'
+  await publisher.flood(20, (i) => ({ topic, payload: i < 10 ? `{"seq":${i}}` : wrong }))
   await settled(pipeline, 20)
   const browser = await openBrowser(t)
 
@@ -229,7 +232,7 @@ test('light, dark, a phone, a keyboard', { timeout, skip: noBrowser }, async (t)
   assert.equal(await page.getAttribute('[name=span]:checked', 'value'), '900')
   await page.keyboard.press('Tab')
   await page.keyboard.press('Enter')
-  await waitFor(async () => (await cells(page, 'figure tbody')).length > 0, { message: 'the figures of a plot' })
+  await waitFor(async () => (await cells(page, 'figure tbody tr')).length > 0, { message: 'the figures of a plot' })
   const figure = page.locator('figure').first()
   assert.match(await figure.ariaSnapshot(), /table "Throughput":\s[^]*row "Time messages\/s rows\/s"/)
   const letters = page.getByRole('region', { name: 'Dead letters' }).getByRole('table')
