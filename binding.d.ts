@@ -10,6 +10,8 @@
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
 export declare class NativePipeline {
+  /** Resolves to the report. Throws an error whose message is JSON: `{ code, message, path, cause }`. */
+  static check(config: string, options: string): Promise<string>
   /** Throws an error whose message is JSON: `{ code, message, path, cause }`. */
   constructor(config: string, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
   get state(): string
@@ -39,3 +41,6 @@ export declare class NativeReplay {
   cancel(): void
   report(): string
 }
+
+/** Resolves to what lies in a spool. */
+export declare function inspectSpool(dir: string): Promise<string>

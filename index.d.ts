@@ -16,7 +16,7 @@ export interface PipelineConfig {
   routes: Route[]
   /** When rows are inserted. */
   batch?: BatchConfig
-  /** A durable log on disk between the broker and ClickHouse. Not available yet: `CONFIG_INVALID`. @default off */
+  /** A durable log on disk between the broker and ClickHouse: messages are acknowledged as soon as they lie there. @default off */
   spool?: SpoolConfig
   /** Where messages go that cannot become rows. @default only the 'deadLetters' event, the counter and one warning */
   deadLetters?: DeadLetterConfig
@@ -80,9 +80,9 @@ export interface MqttConfig {
   topicAliasMaximum?: number
   /** Bytes. A larger message is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with MQTT 5 a broker is told the limit and does not send it. @default 1048576 (1 MiB) */
   maxPacketBytes?: number
-  /** Milliseconds to rest after a read that brought several messages, so that the next one carries many; 0 is off. @default 1 */
+  /** Milliseconds to rest after a read that brought several messages, so that the next one carries many; in a dense stream up to 5; 0 is off. @default 1 */
   coalesceMs?: number
-  /** When a message of QoS 1 or 2 is acknowledged: at once, or when its rows are confirmed by ClickHouse. ('spool' is not available yet.) @default 'insert' */
+  /** When a message of QoS 1 or 2 is acknowledged: at once, when it is synced in the spool, or when its rows are confirmed by ClickHouse. @default 'spool' with a spool, else 'insert' */
   ackAfter?: 'receive' | 'spool' | 'insert'
   /** Whether retained messages, which a broker sends on subscribing, become rows. @default 'accept' */
   retained?: 'accept' | 'skip'
@@ -193,13 +193,13 @@ export interface BatchConfig {
 }
 
 export interface SpoolConfig {
-  /** One pipeline at a time: locked. */
+  /** For this spool alone; made if it is not there. One pipeline at a time: locked. */
   dir: string
-  /** Bytes; when full, back-pressure to the broker, never loss. @default 4294967296 (4 GiB) */
+  /** Bytes of all files together, soft: what is committed together may pass it. When full, back-pressure to the broker, never loss. @default 4294967296 (4 GiB) */
   maxBytes?: number
-  /** At most so many milliseconds between a message and its fsync. @default 5 */
+  /** At most so many milliseconds between a message and the write that is synced with it. @default 5 */
   commitMs?: number
-  /** Bytes. @default 67108864 (64 MiB) */
+  /** Bytes of a file, soft; room is given back by whole files. At most `maxBytes`. @default 67108864 (64 MiB), or `maxBytes` if that is less */
   segmentBytes?: number
 }
 
@@ -241,7 +241,8 @@ export class Pipeline extends EventEmitter {
    * keeps its subscriptions, so that the broker collects what comes until the next start; without one it unsubscribes.
    *
    * Idempotent: later calls get the same promise. Rejects with `STOP_TIMEOUT` if `timeoutMs` (30000 by default) was not
-   * enough: stopped it is then too, and what was left was never acknowledged.
+   * enough: stopped it is then too, and what was left was never acknowledged, or lies in the spool and is sent after the
+   * next start; the message says how much.
    */
   stop(options?: { timeoutMs?: number }): Promise<Metrics>
 
@@ -306,6 +307,7 @@ export interface Metrics {
   latencyMs: { insert: Quantiles; endToEnd: Quantiles }
   /** Over all connections. `writes` counts those to their sockets: acknowledgements leave many at a time. */
   mqtt: { connected: number; connections: number; reconnects: number; unacknowledged: number; writes: number }
+  /** What lies on disk, and how long ago the oldest message came that is not settled: 0 if there is none. `null` without a spool. */
   spool: { bytes: number; maxBytes: number; segments: number; oldestMs: number } | null
   /** What the buffers hold now. */
   memoryBytes: number
@@ -426,6 +428,146 @@ export interface MalformedLetter {
 }
 
 /**
+ * Looks at both ends of a configuration and says what would happen, without consuming: whether ClickHouse and the broker let
+ * us in, where each column gets its value, what is missing or not allowed, and what to do about it.
+ *
+ * ClickHouse gets an INSERT of no rows for each route, to learn whether it would take one. The broker is visited under a
+ * client id of our own, with a clean session, outside of the shared group: a pipeline that runs meanwhile loses nothing.
+ * With `sample`, so many live messages are decoded, at QoS 0, and what would become of them is told. See docs/cli.md.
+ *
+ * @throws {MillraceError} `CONFIG_INVALID`; all else that is wrong is among the findings
+ */
+export function checkPipeline(config: PipelineConfig, options?: CheckOptions): Promise<CheckReport>
+
+export interface CheckOptions {
+  /** Messages to decode, up to 1000000. @default 0: none */
+  sample?: number
+  /** How long to wait for them, in milliseconds. @default 30000 */
+  sampleTimeoutMs?: number
+  /** As whom to visit the broker, where it lets only certain names in; not the pipeline's own. @default random */
+  clientId?: string
+}
+
+export interface CheckReport {
+  /** No finding is an error: a pipeline would start. */
+  ok: boolean
+  /** Errors first. */
+  findings: Finding[]
+  /** By URL. */
+  brokers: BrokerReport[]
+  /** By URL. */
+  clickhouse: ServerReport[]
+  /** In the order of the configuration; empty if no ClickHouse could be asked. */
+  routes: RouteReport[]
+  /** What came of `sample`. */
+  sample: SampleReport | null
+}
+
+export interface Finding {
+  /** 'error': it would not start, or could insert nothing. 'warning': it would start, and something is not as it should be. */
+  level: 'error' | 'warning' | 'note'
+  /** Stable: that of the error or warning a pipeline would give, or one of docs/cli.md. */
+  code: string
+  /** The option that it is about, such as `routes[0].columns.lat`. */
+  path: string | null
+  message: string
+  /** What to do about it. */
+  advice: string | null
+}
+
+export interface BrokerReport {
+  url: string
+  /** It let us in. */
+  reachable: boolean
+  /** As it says of itself below `$SYS`; many do not. */
+  version: string | null
+  protocolVersion: 4 | 5
+  /** What it says when it lets us in; MQTT 3.1.1 says nothing. */
+  limits: {
+    maxQos: number
+    /** Messages that may be in flight to the broker. What it keeps in flight to a subscriber, no broker tells. */
+    receiveMaximum: number
+    /** Null: no limit. */
+    maxPacketBytes: number | null
+    /** For how long it would keep the pipeline's session. */
+    sessionExpirySeconds: number
+    keepAliveSeconds: number
+    topicAliasMaximum: number
+    retained: boolean
+    wildcardSubscriptions: boolean
+    sharedSubscriptions: boolean
+    subscriptionIds: boolean
+  } | null
+  tls: TlsReport | null
+  /** The filters that it let us subscribe to. */
+  granted: string[]
+}
+
+export interface ServerReport {
+  url: string
+  /** It answered a query. */
+  reachable: boolean
+  version: string | null
+  /** As whom it knows us. */
+  user: string | null
+  tls: TlsReport | null
+}
+
+export interface TlsReport {
+  /** Such as `TLSv1_3`. */
+  version: string
+  cipher: string
+  /** The server's own. */
+  certificate: { subject: string; issuer: string; names: string; validUntil: string }
+}
+
+export interface RouteReport {
+  topic: string
+  table: string
+  /** Null if the table could not be looked at, as below. */
+  engine: string | null
+  /** All columns, in the order of the table. */
+  columns: ColumnReport[]
+  /** Whether ClickHouse took an INSERT of no rows; null if none could be made. */
+  insert: boolean | null
+  /** How long that took, in milliseconds. */
+  insertMs: number | null
+  /**
+   * Of the table, and of those that its materialized views fill: whether an INSERT that is made again is recognised, and how
+   * many INSERTs are remembered; null where ClickHouse does not say.
+   */
+  deduplication: { table: string; engine: string; view: string | null; on: boolean; window: number | null }[]
+}
+
+export interface ColumnReport {
+  name: string
+  /** As ClickHouse writes it. */
+  type: string
+  defaultKind: '' | 'DEFAULT' | 'MATERIALIZED' | 'ALIAS' | 'EPHEMERAL'
+  defaultExpression: string
+  /** Where its value comes from, in words; null if it is ClickHouse's to compute. */
+  source: string | null
+  /** A message without it is a dead letter. */
+  required: boolean
+  /** What it gets where a message has nothing for it, in words; null if there always is something. */
+  missing: string | null
+}
+
+export interface SampleReport {
+  /** Messages that came. */
+  messages: number
+  /** Rows that they would have become. */
+  rows: number
+  /** Messages that would have been dead letters. */
+  deadLetters: number
+  seconds: number
+  /** In the order of the configuration. */
+  routes: { messages: number; rows: number }[]
+  /** Dead letters by kind, the most frequent first, with the first of each. */
+  reasons: { count: number; code: string; route: number | null; message: string; topic: string; payload: string }[]
+}
+
+/**
  * Writes TypeScript for the tables of a configuration: by route an interface of the payload, as its columns and its mapping
  * read it, and by table an interface of a row, as `FORMAT JSONEachRow` gives it. Connects to ClickHouse alone. Fields are
  * optional where a message may do without them; comments have ClickHouse's type, the units of times, and the comments of
@@ -532,12 +674,45 @@ export interface OpenTelemetryMeter {
   removeBatchObservableCallback(callback: (result: any) => void, observables: any[]): void
 }
 
+/**
+ * Looks into the directory of a spool, whoever has it in use, and changes nothing. While a pipeline writes there, the end of
+ * the last file may be in the middle of a write and is then `torn`.
+ *
+ * @throws {MillraceError} `SPOOL_IO`: it cannot be read; `SPOOL_CORRUPT`: it is of another version of millrace
+ */
+export function inspectSpool(dir: string): Promise<SpoolInspection>
+
+/** What is not settled yet. */
+export interface SpoolBacklog {
+  records: number
+  messages: number
+  rows: number
+  /** Compressed: rows and messages. */
+  bytes: number
+  /** When the oldest message came. */
+  oldest: Date | null
+}
+
+export interface SpoolInspection extends SpoolBacklog {
+  /** Files of the log. */
+  segments: number
+  /** Of all segments, what is settled in them included. */
+  bytes: number
+  /** By table, as the routes named it. */
+  tables: Record<string, SpoolBacklog>
+  /** What cannot be read in the segments although it was synced. The next start puts it aside in `file`. */
+  damaged: { segment: string; at: number; bytes: number; record: number | null; file: string }[]
+  /** Files with what was put aside so far. */
+  setAside: string[]
+  /** What a crash left unfinished at the end of a segment; it had not been acknowledged. */
+  torn: { segment: string; at: number; bytes: number }[]
+}
+
 export class MillraceError extends Error {
   /**
    * Stable: `CONFIG_INVALID`, `CLICKHOUSE_UNREACHABLE`, `CLICKHOUSE_REJECTED`, `TABLE_NOT_FOUND`, `COLUMN_NOT_FOUND`,
    * `COLUMN_UNSUPPORTED`, `MQTT_UNREACHABLE`, `MQTT_REFUSED`, `SUBSCRIPTION_REFUSED`, `SOURCE_UNREADABLE`, `STOP_TIMEOUT`,
-   * `INVALID_STATE`; `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO` once there is a spool; `INTERNAL` is a fault in millrace
-   * itself.
+   * `INVALID_STATE`, `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO`; `INTERNAL` is a fault in millrace itself.
    */
   readonly code: string
   /** The option that caused it, such as `routes[0].columns.lat`. */

@@ -5,6 +5,7 @@
 
 const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
+const { checkPipeline } = require('./lib/check.js')
 const { FAMILIES, observeMetrics, registerMetrics } = require('./lib/collectors.js')
 const { MillraceError, configToJson, fromEvent, fromNative, unwrap } = require('./lib/engine.js')
 const { httpHandler, serveHttp } = require('./lib/http.js')
@@ -12,6 +13,7 @@ const { describeTables } = require('./lib/interfaces.js')
 const { checkLogger, log } = require('./lib/log.js')
 const { proposeTable } = require('./lib/proposal.js')
 const { replayDeadLetters } = require('./lib/replay.js')
+const { inspectSpool } = require('./lib/spool.js')
 
 /** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
 const running = new Set()
@@ -198,7 +200,9 @@ module.exports.MillraceError = MillraceError
 module.exports.replayDeadLetters = replayDeadLetters
 module.exports.describeTables = describeTables
 module.exports.proposeTable = proposeTable
+module.exports.checkPipeline = checkPipeline
 module.exports.serveHttp = serveHttp
 module.exports.httpHandler = httpHandler
 module.exports.registerMetrics = registerMetrics
 module.exports.observeMetrics = observeMetrics
+module.exports.inspectSpool = inspectSpool

@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { AggregationTemporality, InMemoryMetricExporter, MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics'
 import parse from 'parse-prometheus-text-format'
@@ -141,6 +143,26 @@ test('promtool finds nothing to say about the text', { timeout }, async (t) => {
 test('the document names what the text names', { timeout }, async (t) => {
   const { pipeline } = await busy(t)
   assert.deepEqual([...families(pipeline.prometheus()).keys()].sort(), documented(pipeline))
+})
+
+test('a spool has figures of its own', { timeout }, async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'millrace-metrics-'))
+  t.after(() => rmSync(dir, { recursive: true, force: true }))
+  const config = { mqtt: { clientId: unique('client') }, spool: { dir: join(dir, 'spool'), maxBytes: 2 ** 30 } }
+  const { pipeline, topic, publisher } = await busy(t, { ...config, batch: { maxDelayMs: 3_600_000 } })
+  await publisher.publish(topic, { seq: 100 })
+  await waitFor(() => pipeline.metrics().spool.oldestMs >= 10)
+  const { spool, oldestPendingMs } = pipeline.metrics()
+  assert.ok(oldestPendingMs >= 10)
+  const all = families(pipeline.prometheus())
+  assert.deepEqual([...all.keys()].sort(), documented(pipeline))
+  assert.equal(value(all.get('millrace_spool_bytes')), spool.bytes)
+  assert.ok(spool.bytes > 0)
+  assert.equal(value(all.get('millrace_spool_max_bytes')), 2 ** 30)
+  assert.equal(value(all.get('millrace_spool_segments')), spool.segments)
+  assert.ok(value(all.get('millrace_spool_oldest_seconds')) >= spool.oldestMs / 1000)
+  await pipeline.flush()
+  assert.equal(pipeline.metrics().oldestPendingMs, 0)
 })
 
 test('ages: of the oldest message that is pending, and of the last INSERT', { timeout }, async (t) => {

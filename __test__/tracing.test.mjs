@@ -1,6 +1,9 @@
 // Spans of sampled batches, as an SDK of OpenTelemetry gets them.
 
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api'
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base'
@@ -127,6 +130,37 @@ test('a batch, its INSERT, and links to where the messages come from', { timeout
       'millrace.attempts': 1,
     })
   }
+})
+
+test('through a spool', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt32')
+  const topic = unique('topic')
+  const { tracer, spans } = recorder()
+  const dir = mkdtempSync(join(tmpdir(), 'millrace-traced-'))
+  t.after(() => rmSync(dir, { recursive: true, force: true }))
+  const pipeline = await servers.started(t, {
+    mqtt: { clientId: unique('client') },
+    routes: [{ topic, table }],
+    spool: { dir: join(dir, 'spool') },
+    batch: { maxDelayMs: 3_600_000 },
+    tracing: { tracer, sampleRatio: 1 },
+  })
+  const publisher = await servers.publisher(t, { protocolVersion: 5, clients: 1 })
+  // Each is in the spool before the next is sent.
+  for (let seq = 0; seq < 5; seq++) {
+    const userProperties = { traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(15)}${seq}-01` }
+    await publisher.publish(topic, { seq }, { properties: { userProperties } })
+    await waitFor(() => pipeline.metrics().mqtt.unacknowledged === 0 && pipeline.metrics().messages.received > seq)
+  }
+  await settled(pipeline, 5)
+  const found = await traced(spans, 5)
+  assert.equal(found.length, 1)
+  const [{ batch, inserts }] = found
+  assert.equal(batch.attributes['millrace.rows'], 5)
+  assert.deepEqual(new Set(batch.links.map(({ context }) => context.spanId.at(-1))), new Set(['0', '1', '2', '3', '4']))
+  assert.equal(inserts.length, 1)
+  assert.equal(inserts[0].attributes['millrace.rows'], 5)
+  assert.ok(inserts[0].attributes['millrace.token'].length > 0)
 })
 
 test('attempts are counted', { timeout }, async (t) => {

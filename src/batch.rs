@@ -12,6 +12,8 @@ use crate::intake::Now;
 use crate::ledger::Group;
 use crate::mqtt::{Owed, Properties};
 use crate::plans::Plan;
+use crate::spares;
+use crate::spool::Ticket;
 use crate::trace::Trace;
 
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct Batch {
     pub opened_at: Instant,
     /// What of [`Batch::bytes`] the memory ceiling knows of.
     pub counted_bytes: usize,
+    /// Of the spool's INSERT whose messages these are.
+    pub ticket: Option<Ticket>,
     /// If it is sampled.
     pub trace: Option<Box<Trace>>,
 }
@@ -79,20 +83,20 @@ pub struct Message<'a> {
 }
 
 impl Messages {
-    /// Room for about as many as `other` has.
-    pub fn like(other: &Messages) -> Messages {
-        Messages {
-            bytes: Vec::with_capacity(other.bytes.len()),
-            spans: Vec::with_capacity(other.spans.len()),
-            arrivals: Vec::new(),
-        }
+    /// Takes all away and keeps the room for as many.
+    pub fn clear(&mut self) {
+        spares::empty(&mut self.bytes);
+        spares::empty(&mut self.spans);
+        spares::empty(&mut self.arrivals);
     }
 
     #[inline]
     pub fn push(&mut self, message: &Message<'_>) {
         let Message { received, topic, payload, qos, retain, properties } = *message;
         self.bytes.extend_from_slice(topic);
-        self.bytes.extend_from_slice(properties.as_bytes());
+        if !properties.as_bytes().is_empty() {
+            self.bytes.extend_from_slice(properties.as_bytes());
+        }
         self.bytes.extend_from_slice(payload);
         // A topic has at most 64 KiB and a packet 256 MiB.
         self.spans.push(Span {

@@ -4,8 +4,10 @@
 //! path of each option and refuses what nobody asked for; no I/O happens here.
 
 mod broker_url;
+mod check;
 mod options;
 mod source;
+mod spool;
 mod tls;
 
 use std::time::Duration;
@@ -15,8 +17,10 @@ use crate::error::{Error, Result};
 use crate::mqtt::topic::TopicFilter;
 use crate::tls::Tls;
 pub use broker_url::{BrokerUrl, Transport};
+pub use check::{CheckOptions, SampleLimits};
 use options::Options;
 pub use source::ReplaySource;
+pub use spool::Spool;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -25,6 +29,8 @@ pub struct Config {
     pub clickhouse: ClickHouse,
     pub routes: Vec<Route>,
     pub batch: Limits,
+    /// `None`: batches go to ClickHouse at once.
+    pub spool: Option<Spool>,
     pub dead_letters: DeadLetters,
     /// All buffers together, in bytes.
     pub memory_max_bytes: usize,
@@ -43,6 +49,7 @@ pub enum ProtocolVersion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AckAfter {
     Receive,
+    Spool,
     Insert,
 }
 
@@ -187,6 +194,15 @@ pub struct DeadLetters {
 }
 
 impl Config {
+    /// How long a message may wait in a batch. With a spool it is acknowledged soon after; `batch.maxDelayMs` is then for the
+    /// INSERTs that are made of what is in the spool.
+    pub fn seal_delay(&self) -> Duration {
+        match &self.spool {
+            Some(spool) if self.mqtt.ack_after != AckAfter::Insert => spool.commit,
+            _ => self.batch.delay,
+        }
+    }
+
     /// Reads the JSON text that the façade hands over. Every error is `CONFIG_INVALID` with the option's path.
     pub fn parse(text: &str) -> Result<Config> {
         let value: serde_json::Value = serde_json::from_str(text)
@@ -198,7 +214,8 @@ impl Config {
             return Err(root
                 .wrong("name", "must be letters, digits, '.', '_' or '-': it goes into metrics and tokens"));
         }
-        let mqtt = mqtt(root.required("mqtt")?)?;
+        let spool = root.section("spool")?.map(spool::spool).transpose()?;
+        let mqtt = mqtt(root.required("mqtt")?, spool.is_some())?;
         let clickhouse = clickhouse(root.required("clickhouse")?)?;
         let routes = root
             .list("routes")?
@@ -228,9 +245,6 @@ impl Config {
             None => 0.0,
         };
         let metrics_interval = root.integer("metricsIntervalMs", 0, DAY_MS)?.unwrap_or(1000);
-        if let Some(spool) = root.section("spool")? {
-            return Err(spool.not_yet());
-        }
         root.finish()?;
 
         Ok(Config {
@@ -239,6 +253,7 @@ impl Config {
             clickhouse,
             routes,
             batch,
+            spool,
             dead_letters,
             memory_max_bytes: memory_max_bytes.unwrap_or(256 << 20) as usize,
             metrics_interval: (metrics_interval > 0).then(|| Duration::from_millis(metrics_interval)),
@@ -250,7 +265,7 @@ impl Config {
 /// The longest that any span of time in milliseconds may be: a typo is likelier than a longer wish.
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
+fn mqtt(mut o: Options<'_>, has_spool: bool) -> Result<Mqtt> {
     let mut urls = Vec::new();
     for (path, url) in o.strings("url")? {
         urls.push(BrokerUrl::parse(&path, &url)?);
@@ -305,7 +320,9 @@ fn mqtt(mut o: Options<'_>) -> Result<Mqtt> {
     let coalesce = o.integer("coalesceMs", 0, 1000)?.unwrap_or(1);
     let ack_after = match o.choice("ackAfter", &["receive", "spool", "insert"])? {
         Some("receive") => AckAfter::Receive,
-        Some("spool") => return Err(o.wrong("ackAfter", "'spool' needs a spool")),
+        Some("spool") if !has_spool => return Err(o.wrong("ackAfter", "'spool' needs a spool")),
+        Some("insert") => AckAfter::Insert,
+        _ if has_spool => AckAfter::Spool,
         _ => AckAfter::Insert,
     };
     let skip_retained = o.choice("retained", &["accept", "skip"])? == Some("skip");
@@ -400,7 +417,7 @@ fn clickhouse(mut o: Options<'_>) -> Result<ClickHouse> {
 }
 
 /// Settings that the promises depend on, or that name the request itself.
-const OURS: [&str; 16] = [
+const OURS: [&str; 17] = [
     "async_insert",
     "database",
     "decompress",
@@ -417,6 +434,7 @@ const OURS: [&str; 16] = [
     "offset",
     "query",
     "query_id",
+    "use_strict_insert_block_limits",
 ];
 
 fn backoff(options: Option<Options<'_>>) -> Result<Backoff> {

@@ -6,6 +6,8 @@
 //!            ──letters──▶  writer   ──▶ dead letters
 //! ```
 //!
+//! With a spool its thread stands between intake and workers: see [`spool::Committer`].
+//!
 //! A pipeline and a replay have the same: [`prepare`] asks ClickHouse about the tables, [`Downstream::start`] starts the
 //! threads. They end by themselves when the senders they were started with are gone, or when all is cancelled.
 
@@ -26,7 +28,8 @@ use crate::shared::Shared;
 use crate::sink::client::clients;
 use crate::sink::tables::Inspector;
 use crate::sink::tokens::Tokens;
-use crate::sink::worker::{Servers, Worker};
+use crate::sink::worker::{Servers, Source, Worker};
+use crate::spool::{self, Committer, Ends};
 use crate::threads::spawn;
 
 /// Sealed batches that may wait for a worker. The memory ceiling is what bounds them; this only keeps tiny batches
@@ -47,18 +50,7 @@ pub async fn prepare(shared: &Shared) -> Result<Prepared> {
     let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
         let mut tables = Vec::new();
         for (i, route) in routes.iter().enumerate() {
-            let table = inspector.table(&plans::path(i), route).await?;
-            if !table.deduplicates {
-                shared.warn(
-                    "DEDUPLICATION_OFF",
-                    format!(
-                        "{} does not recognise an INSERT that is made again, so a lost answer can double rows: \
-                         ALTER TABLE {} MODIFY SETTING non_replicated_deduplication_window = 1000",
-                        route.table, route.table
-                    ),
-                );
-            }
-            tables.push(table);
+            tables.push(inspector.table(&plans::path(i), route).await?);
         }
         let store = match (&dead_letters.table, &dead_letters.dir) {
             (Some(table), _) => {
@@ -69,12 +61,17 @@ pub async fn prepare(shared: &Shared) -> Result<Prepared> {
             }
             (None, Some(dir)) => {
                 let dir = PathBuf::from(dir);
-                std::fs::create_dir_all(&dir)
-                    .map_err(|error| Error::config("deadLetters.dir", format!("cannot be created: {error}")))?;
+                std::fs::create_dir_all(&dir).map_err(|error| {
+                    Error::config("deadLetters.dir", format!("cannot be created: {error}"))
+                })?;
                 Store::Directory(dir)
             }
             (None, None) => Store::Event,
         };
+        let filled = routes.iter().map(|route| route.table.as_str()).chain(dead_letters.table.as_deref());
+        for doubt in inspector.doubts(filled).await? {
+            shared.warn("DEDUPLICATION_OFF", doubt);
+        }
         Ok((tables, store))
     })
     .await
@@ -94,6 +91,7 @@ pub async fn inspect(clickhouse: &crate::config::ClickHouse) -> Result<Inspector
 
 /// The threads behind the intake.
 pub struct Downstream {
+    spool: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
     writer: JoinHandle<()>,
 }
@@ -110,30 +108,44 @@ impl Downstream {
         plans: Arc<Plans>,
         store: Store,
         tokens: Tokens,
+        spool: Option<spool::Opened>,
     ) -> Result<(Downstream, Outlets)> {
         let tokens = Arc::new(tokens);
         let (batch_sender, batches) = crossbeam_channel::bounded(QUEUE);
         let (letter_sender, letters) = crossbeam_channel::unbounded();
+        let (spool, source) = match spool {
+            None => (None, Source::Intake(batches)),
+            Some(opened) => {
+                let (calls_sender, calls) = crossbeam_channel::unbounded();
+                // Bounded by the workers: each that is free gets one.
+                let (handovers, source) = crossbeam_channel::unbounded();
+                let committer = Committer::new(shared.clone(), opened, Ends { batches, calls, handovers });
+                shared.set_spool(calls_sender);
+                (Some(spawn(shared, "spool", async move || committer.run())?), Source::Spool(source))
+            }
+        };
         let mut workers = Vec::new();
         for i in 0..shared.config.clickhouse.max_in_flight {
-            let (plans, batches) = (plans.clone(), batches.clone());
+            let (plans, source) = (plans.clone(), source.clone());
             let (letters, tokens) = (letter_sender.clone(), tokens.clone());
             let own = shared.clone();
             let clickhouse = &shared.config.clickhouse;
             let servers = Servers::new(clients(clickhouse)?, &clickhouse.urls, i);
             workers.push(spawn(shared, "insert", async move || {
-                Worker { shared: own, plans, servers, batches, letters, tokens }.run().await;
+                Worker { shared: own, plans, servers, source, letters, tokens, squashes_itself: false }
+                    .run()
+                    .await;
             })?);
         }
         let writer = Writer { shared: shared.clone(), store, letters, tokens };
         let writer = spawn(shared, "letters", async move || writer.run().await)?;
-        Ok((Downstream { workers, writer }, Outlets { batches: batch_sender, letters: letter_sender }))
+        Ok((Downstream { spool, workers, writer }, Outlets { batches: batch_sender, letters: letter_sender }))
     }
 
     /// Waits for all of them, in the order in which they end.
     pub fn join(self) {
         // A panic was caught and told by the thread itself.
-        for thread in self.workers {
+        for thread in self.spool.into_iter().chain(self.workers) {
             let _ = thread.join();
         }
         let _ = self.writer.join();

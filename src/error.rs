@@ -79,6 +79,8 @@ pub enum Error {
     /// Draining took longer than it was allowed to.
     StopTimeout {
         pending: u64,
+        /// How many of them lie in the spool, if there is one.
+        spooled: Option<u64>,
     },
     InvalidState {
         operation: &'static str,
@@ -194,7 +196,12 @@ impl fmt::Display for Error {
             Error::SpoolLocked { dir } => write!(f, "the spool {dir} is in use by another pipeline"),
             Error::SpoolCorrupt { dir, message } => write!(f, "the spool {dir}: {message}"),
             Error::SpoolIo { dir, source } => write!(f, "the spool {dir}: {source}"),
-            Error::StopTimeout { pending } => write!(
+            Error::StopTimeout { pending, spooled: Some(spooled) } => write!(
+                f,
+                "stopped before everything was inserted: {spooled} of {pending} messages that were left lie in the spool and \
+                 are sent after the next start; the others were not acknowledged unless the configuration asked for it"
+            ),
+            Error::StopTimeout { pending, spooled: None } => write!(
                 f,
                 "stopped before everything was inserted: {pending} messages were left, none of them \
                  acknowledged unless the configuration asked for it"

@@ -14,8 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::batch::{self, Batch, Messages};
-use crate::columns::Column;
+use crate::batch::{self, Batch};
 use crate::config::{AckAfter, Route};
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::decode::{self, Decoder};
@@ -44,6 +43,8 @@ pub struct Intake {
     shared: Arc<Shared>,
     plans: Arc<Plans>,
     connection: usize,
+    /// How old a batch may get.
+    delay: Duration,
     lanes: Vec<Lane>,
     /// To tell the copies of a message apart; empty where there can be none.
     subscriptions: Vec<Subscription>,
@@ -64,9 +65,6 @@ struct Lane {
     plan: Arc<Plan>,
     decoder: Decoder,
     batch: Option<Batch>,
-    /// Empty, with room for about as much as the last batch had: the next one is made of these.
-    columns: Vec<Column>,
-    messages: Messages,
     /// To be sealed whatever its size and age.
     due: bool,
 }
@@ -83,6 +81,11 @@ struct Tally {
 /// ClickHouse squashes the blocks of one INSERT up to 1,048,449 rows: beyond it an INSERT is not atomic. A batch that may
 /// not take one message more, whatever it brings, is full.
 const MOST_ROWS: usize = 1_048_449 - decode::MOST_ROWS;
+
+/// Adding up what the columns hold takes longer than many a message. It is done once for so many of them, and for each
+/// that is large.
+const BETWEEN_LOOKS: usize = 16;
+const LARGE: usize = 4096;
 
 /// How soon a batch that found no room is tried again, where other connections may have taken it.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -107,6 +110,7 @@ impl Intake {
             subscriptions.clear();
         }
         Intake {
+            delay: shared.config.seal_delay(),
             shared,
             plans,
             connection,
@@ -130,7 +134,7 @@ impl Intake {
             self.pay(sequence);
             return;
         }
-        let Ok(topic) = std::str::from_utf8(publish.topic) else {
+        let Some(topic) = text(publish.topic) else {
             let reason = Reason::new(Code::NoRoute, "the topic is not UTF-8");
             return self.refuse(None, publish.topic, publish.payload, reason, sequence, now);
         };
@@ -173,11 +177,12 @@ impl Intake {
                 connection: self.connection,
                 client_id: client_id.into(),
                 plan: lane.plan.clone(),
-                columns: std::mem::take(&mut lane.columns),
-                messages: std::mem::take(&mut lane.messages),
+                columns: lane.plan.spares.take_columns().unwrap_or_else(|| lane.decoder.columns()),
+                messages: lane.plan.spares.take_messages().unwrap_or_default(),
                 owed: Owed::default(),
                 opened_at: now.instant,
                 counted_bytes: 0,
+                ticket: None,
                 trace,
             }
         });
@@ -187,7 +192,7 @@ impl Intake {
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
-            received_at: decode::Instant::from_system(now.system),
+            received_at: now.system,
             client_id,
             properties: publish.properties,
         };
@@ -208,10 +213,14 @@ impl Intake {
                 if let Some(sequence) = sequence {
                     match self.shared.config.mqtt.ack_after {
                         AckAfter::Receive => self.paid.add(sequence),
-                        AckAfter::Insert => batch.owed.add(sequence),
+                        AckAfter::Spool | AckAfter::Insert => batch.owed.add(sequence),
                     }
                 }
-                if !lane.due && is_large(batch, &self.shared.config.batch) {
+                let limits = &self.shared.config.batch;
+                let may_be_large = batch.rows() >= limits.rows.min(MOST_ROWS)
+                    || publish.payload.len() >= LARGE
+                    || batch.messages.len().is_multiple_of(BETWEEN_LOOKS);
+                if may_be_large && !lane.due && is_large(batch, limits) {
                     self.seal(at);
                 }
             }
@@ -283,7 +292,7 @@ impl Intake {
         if let Some(sequence) = sequence {
             match self.shared.config.mqtt.ack_after {
                 AckAfter::Receive => self.paid.add(sequence),
-                AckAfter::Insert => letters.owed.add(sequence),
+                AckAfter::Spool | AckAfter::Insert => letters.owed.add(sequence),
             }
         }
     }
@@ -322,11 +331,11 @@ impl Intake {
 
     /// Seals what has reached its age, and what could not be handed over before.
     pub fn seal_due(&mut self, now: Instant) {
-        let limits = self.shared.config.batch;
+        let (limits, delay) = (self.shared.config.batch, self.delay);
         for at in 0..self.lanes.len() {
             let lane = &self.lanes[at];
             let Some(batch) = &lane.batch else { continue };
-            if lane.due || now >= batch.opened_at + limits.delay || is_large(batch, &limits) {
+            if lane.due || now >= batch.opened_at + delay || is_large(batch, &limits) {
                 self.seal(at);
             }
         }
@@ -356,13 +365,13 @@ impl Intake {
         if batch.messages.is_empty() {
             // Opened for a message that became a dead letter.
             self.shared.ledger.hand_over(batch.group);
-            lane.columns = batch.columns;
+            lane.plan.spares.give_columns(batch.columns);
             lane.due = false;
             return;
         }
         if batch.rows() == 0 {
             // Messages that hold an empty list: nothing has to be inserted for them.
-            lane.columns = batch.columns;
+            lane.plan.spares.give_columns(batch.columns);
             lane.due = false;
             self.shared.memory.subtract(batch.counted_bytes);
             self.shared.settle(batch.connection, batch.owed);
@@ -372,13 +381,8 @@ impl Intake {
         if let Some(trace) = &mut batch.trace {
             trace.sealed = millis(SystemTime::now());
         }
-        let columns = batch.columns.iter().map(Column::successor).collect();
-        let messages = Messages::like(&batch.messages);
         match self.batches.try_send(batch) {
-            Ok(()) => {
-                (lane.columns, lane.messages) = (columns, messages);
-                lane.due = false;
-            }
+            Ok(()) => lane.due = false,
             // Another connection was quicker.
             Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
                 lane.batch = Some(batch);
@@ -395,9 +399,11 @@ impl Intake {
     /// When [`Intake::seal_due`] has something to do. What waits for the sinks waits for their word, not for a time; but
     /// with several connections, what they work on may all be of others.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let delay = self.shared.config.batch.delay;
-        let due =
-            self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(|batch| batch.opened_at + delay);
+        let due = self
+            .lanes
+            .iter()
+            .filter_map(|lane| lane.batch.as_ref())
+            .map(|batch| batch.opened_at + self.delay);
         let again = (self.shared.config.mqtt.connections > 1 && self.is_sealing()).then(|| now + AGAIN);
         due.filter(|at| *at > now).chain(again).min()
     }
@@ -425,23 +431,13 @@ impl Intake {
 impl Lane {
     fn new(route: Route, plan: Arc<Plan>) -> Lane {
         let decoder = plan.decoder(&route);
-        Lane {
-            keeps_properties: false,
-            columns: decoder.columns(),
-            messages: Messages::default(),
-            batch: None,
-            due: false,
-            route,
-            plan,
-            decoder,
-        }
+        Lane { keeps_properties: false, batch: None, due: false, route, plan, decoder }
     }
 
     /// Decodes for another plan from now on.
     #[cold]
     fn adopt(&mut self, plan: Arc<Plan>) {
         self.decoder = plan.decoder(&self.route);
-        self.columns = self.decoder.columns();
         self.plan = plan;
     }
 }
@@ -463,6 +459,16 @@ fn warn_of_cut(shared: &Shared, table: &str, columns: Vec<&str>) {
         );
         shared.warn("TIME_PRECISION_CUT", message);
     }
+}
+
+/// Topics are mostly ASCII, which is seen faster than UTF-8.
+#[inline]
+fn text(bytes: &[u8]) -> Option<&str> {
+    if bytes.is_ascii() {
+        // SAFETY: ASCII is UTF-8.
+        return Some(unsafe { std::str::from_utf8_unchecked(bytes) });
+    }
+    std::str::from_utf8(bytes).ok()
 }
 
 fn is_large(batch: &Batch, limits: &crate::config::Limits) -> bool {

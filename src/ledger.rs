@@ -82,6 +82,13 @@ impl Ledger {
         counts.pending = counts.pending.saturating_sub(inserted);
     }
 
+    /// Messages of a group that stays open cannot be read any more; the spool has put them aside.
+    pub fn put_aside(&self, messages: u64) {
+        let counts = &mut self.books().counts;
+        counts.dead_lettered += messages;
+        counts.pending = counts.pending.saturating_sub(messages);
+    }
+
     /// A group is settled: its messages are inserted or dead letters.
     pub fn close(&self, group: Group, inserted: u64, dead_lettered: u64) {
         let mut books = self.books();

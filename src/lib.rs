@@ -16,10 +16,11 @@
 //!
 //! `pipeline` owns the threads and channels between these, `downstream` those behind the intake; `shared` is what they all
 //! see, and `plans` what the tables are like now. `config` checks the options before anything opens. `describe` says what
-//! the tables want, for generated types. `node` is the only module that knows JavaScript.
+//! the tables want, for generated types; `check` looks at both ends before a start. `node` is the only module that knows JavaScript.
 
 pub mod backoff;
 pub mod batch;
+pub mod check;
 pub mod columns;
 pub mod config;
 pub mod dead_letters;
@@ -41,6 +42,7 @@ pub mod prometheus;
 pub mod replay;
 pub mod shared;
 pub mod sink;
+pub mod spares;
 pub mod spool;
 pub mod threads;
 pub mod tls;

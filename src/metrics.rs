@@ -33,6 +33,8 @@ pub struct Recorder {
     pub connections: Vec<ConnectionCounters>,
     /// By their place in [`Code::ALL`].
     dead_letters: [AtomicU64; Code::ALL.len()],
+    /// `None`: there is no spool.
+    pub spool: Option<SpoolGauges>,
     /// By table, in the order of their first route.
     tables: Vec<(String, Table)>,
 }
@@ -46,6 +48,18 @@ pub struct ConnectionCounters {
     pub reconnects: AtomicU64,
     pub unacknowledged: AtomicU64,
     pub writes: AtomicU64,
+}
+
+/// What lies in the spool.
+#[derive(Debug, Default)]
+pub struct SpoolGauges {
+    max_bytes: u64,
+    pub bytes: AtomicU64,
+    pub segments: AtomicU64,
+    /// When the oldest message came, in microseconds since 1970; 0: there is none.
+    pub oldest_micros: AtomicU64,
+    /// What was left there at the end.
+    pub left: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -164,6 +178,7 @@ impl Recorder {
             last_insert_time: AtomicU64::new(0),
             connections: (0..connections).map(|_| ConnectionCounters::default()).collect(),
             dead_letters: Default::default(),
+            spool: None,
             tables: named,
         }
     }
@@ -192,6 +207,8 @@ impl Recorder {
 
     pub fn snapshot(&self, state: &'static str, rates: Rates, ledger: &Ledger, memory: &Memory) -> Metrics {
         let now = Instant::now();
+        let messages = ledger.counts();
+        let spool = self.spool.as_ref().map(SpoolGauges::snapshot);
         let sum = |counter: fn(&ConnectionCounters) -> &AtomicU64| {
             self.connections.iter().map(|connection| get(counter(connection))).sum()
         };
@@ -207,7 +224,7 @@ impl Recorder {
         Metrics {
             state,
             uptime_ms: now.saturating_duration_since(self.started_at).as_millis() as u64,
-            messages: ledger.counts(),
+            messages,
             rows: Rows { decoded: get(&self.rows_decoded), inserted: get(&self.rows_inserted) },
             bytes: Bytes { received: get(&self.bytes_received), inserted: get(&self.bytes_inserted) },
             rates,
@@ -228,13 +245,34 @@ impl Recorder {
                 unacknowledged: sum(|connection| &connection.unacknowledged),
                 writes: sum(|connection| &connection.writes),
             },
-            spool: None,
+            spool,
             memory_bytes: memory.used() as u64,
             memory_max_bytes: memory.limit() as u64,
             last_insert_ms: self.last_insert(now).map(|since| since.as_millis() as u64),
-            oldest_pending_ms: ledger.oldest(now).as_millis() as u64,
+            // What was in the spool before this start is older than its group in the books.
+            oldest_pending_ms: spool
+                .filter(|_| messages.pending > 0)
+                .map_or(0, |spool| spool.oldest_ms)
+                .max(ledger.oldest(now).as_millis() as u64),
             dead_letters: dead_letters.filter(|(_, count)| *count > 0).collect(),
             tables: tables.collect(),
+        }
+    }
+}
+
+impl SpoolGauges {
+    pub fn new(max_bytes: u64) -> SpoolGauges {
+        SpoolGauges { max_bytes, ..Default::default() }
+    }
+
+    fn snapshot(&self) -> Spool {
+        let oldest = SystemTime::UNIX_EPOCH + Duration::from_micros(get(&self.oldest_micros));
+        let age = SystemTime::now().duration_since(oldest).unwrap_or_default();
+        Spool {
+            bytes: get(&self.bytes),
+            max_bytes: self.max_bytes,
+            segments: get(&self.segments),
+            oldest_ms: if oldest == SystemTime::UNIX_EPOCH { 0 } else { age.as_millis() as u64 },
         }
     }
 }

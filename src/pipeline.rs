@@ -9,6 +9,7 @@
 //! All methods may be called from any thread and block until they are done; the binding calls the slow ones on
 //! threads of their own.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ use crate::plans::Plans;
 use crate::prometheus::{Family, families};
 use crate::shared::Shared;
 use crate::sink::tokens::Tokens;
+use crate::spool::{self, Call};
 use crate::threads::{run_on, runtime, spawn, thread};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +151,7 @@ impl Pipeline {
             );
         }
         open_tls(shared)?;
+        let spool = spool::open(shared)?;
         let Prepared { plans, store } = run_on(runtime()?, async {
             tokio::select! {
                 biased;
@@ -161,7 +164,7 @@ impl Pipeline {
             (0..shared.config.mqtt.connections).map(|_| mpsc::unbounded_channel()).unzip();
         shared.set_connections(senders);
         let tokens = Tokens::Drawn(format!("{}-{:016x}", shared.config.name, random_bits()));
-        let (downstream, outlets) = Downstream::start(shared, plans.clone(), store, tokens)?;
+        let (downstream, outlets) = Downstream::start(shared, plans.clone(), store, tokens, spool)?;
         let (reporting, until) = crossbeam_channel::bounded(0);
         let reporter = self.spawn_reporter(until)?;
         let mut threads = Threads { connections: Vec::new(), downstream, reporter, reporting };
@@ -236,6 +239,8 @@ impl Pipeline {
         if !matches!(state, State::Running | State::Paused) {
             return Err(Error::InvalidState { operation: "flush", state: state.as_str() });
         }
+        let hurry = Arc::new(());
+        self.shared.call_spool(Call::Hurry(Arc::downgrade(&hurry)));
         // What was received until now is in groups that are open now: later ones are not waited for.
         let watermark = self.shared.ledger.watermark();
         let (done, flushed) = crossbeam_channel::unbounded();
@@ -275,6 +280,8 @@ impl Pipeline {
         let threads = lock(&self.threads).take();
         let mut drained = true;
         if let Some(threads) = threads {
+            let hurry = Arc::new(());
+            self.shared.call_spool(Call::Hurry(Arc::downgrade(&hurry)));
             let (done, ready) = crossbeam_channel::unbounded();
             self.shared.command(|| Command::Drain(done.clone()));
             drop(done);
@@ -288,6 +295,7 @@ impl Pipeline {
                     }
                 }
             }
+            drained = drained && self.commit_spool(deadline);
             drained = drained && self.shared.ledger.wait_below(u64::MAX, Some(deadline));
             self.shared.command(|| Command::Close);
             threads.finish(|| {
@@ -299,9 +307,18 @@ impl Pipeline {
         let metrics = Metrics { state: State::Stopped.as_str(), ..self.metrics() };
         self.turn("stop", &[State::Stopping], State::Stopped)?;
         if metrics.messages.pending > 0 {
-            return Err(Error::StopTimeout { pending: metrics.messages.pending });
+            let spooled = self.shared.metrics.spool.as_ref().map(|spool| spool.left.load(Ordering::Relaxed));
+            return Err(Error::StopTimeout { pending: metrics.messages.pending, spooled });
         }
         Ok(metrics)
+    }
+
+    /// Waits until all that was sealed is committed, so that whoever closes the connections then has acknowledged it: what is
+    /// found in the spool at the next start must not come again from the broker. `false`: the deadline passed first.
+    fn commit_spool(&self, deadline: Instant) -> bool {
+        let (done, committed) = crossbeam_channel::bounded(0);
+        self.shared.call_spool(Call::Commit(done));
+        committed.recv_deadline(deadline) != Err(RecvTimeoutError::Timeout)
     }
 
     /// The part of [`Pipeline::stop`] that takes no time, where no start is under way: from here on it is stopping.

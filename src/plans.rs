@@ -13,6 +13,7 @@ use crate::config::Route;
 use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::sink::tables::Table;
+use crate::spares::Spares;
 
 /// How a route fills its table.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Plan {
     pub sql: String,
     /// The names and types that blocks declare.
     pub heads: Vec<(String, String)>,
+    /// For batches of these columns.
+    pub spares: Spares,
     at: usize,
 }
 
@@ -31,7 +34,7 @@ impl Plan {
     fn new(generation: u64, at: usize, route: &Route, table: Table) -> Result<Plan> {
         let decoder = Decoder::new(&path(at), route, &table.columns)?;
         let (sql, heads) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
-        Ok(Plan { generation, table, sql, heads, at })
+        Ok(Plan { generation, table, sql, heads, spares: Spares::default(), at })
     }
 
     pub fn decoder(&self, route: &Route) -> Decoder {

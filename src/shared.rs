@@ -2,15 +2,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crossbeam_channel::Sender;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::events::{Event, Listener};
 use crate::ledger::Ledger;
 use crate::memory::Memory;
-use crate::metrics::Recorder;
+use crate::metrics::{Recorder, SpoolGauges};
 use crate::mqtt::Owed;
 use crate::mqtt::connection::Command;
+use crate::spool::Call;
 
 pub struct Shared {
     pub config: Config,
@@ -20,17 +22,21 @@ pub struct Shared {
     listener: Listener,
     cancelled: watch::Sender<bool>,
     connections: Mutex<Vec<mpsc::UnboundedSender<Command>>>,
+    spool: Mutex<Option<Sender<Call>>>,
 }
 
 impl Shared {
     pub fn new(config: Config, listener: Listener) -> Shared {
         let tables = config.routes.iter().map(|route| route.table.clone());
+        let mut metrics = Recorder::new(tables, config.mqtt.connections);
+        metrics.spool = config.spool.as_ref().map(|spool| SpoolGauges::new(spool.max_bytes));
         Shared {
-            metrics: Recorder::new(tables, config.mqtt.connections),
+            metrics,
             memory: Arc::new(Memory::new(config.memory_max_bytes)),
             ledger: Ledger::default(),
             cancelled: watch::Sender::new(false),
             connections: Mutex::default(),
+            spool: Mutex::default(),
             config,
             listener,
         }
@@ -67,10 +73,24 @@ impl Shared {
         }
     }
 
+    /// Where the spool takes calls.
+    pub fn set_spool(&self, calls: Sender<Call>) {
+        *self.spool.lock().unwrap_or_else(PoisonError::into_inner) = Some(calls);
+    }
+
+    /// Calls the spool, if there is one.
+    pub fn call_spool(&self, call: Call) {
+        if let Some(calls) = &*self.spool.lock().unwrap_or_else(PoisonError::into_inner) {
+            // One that has ended has nothing to do any more.
+            let _ = calls.send(call);
+        }
+    }
+
     /// Makes every thread end as soon as it can, whatever is left.
     pub fn cancel(&self) {
         self.cancelled.send_replace(true);
         self.ledger.abandon();
+        self.call_spool(Call::Cancel);
     }
 
     /// Before a start: forgets what an earlier one that failed left behind. All its threads have ended.

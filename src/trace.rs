@@ -1,7 +1,8 @@
 //! What a sampled batch went through; JavaScript makes spans of it.
 //!
 //! `intake` decides when it opens a batch whether it is sampled, and only then keeps the properties of its messages.
-//! `sink::worker` notes each INSERT, and tells all of it when the batch is settled.
+//! `sink::worker` notes each INSERT, and tells all of it when the batch is settled. With a spool many batches are one
+//! INSERT: what of them is sampled goes on as one.
 //!
 //! The contexts of messages are user properties of MQTT 5, `traceparent` and `tracestate`, as the W3C's draft of trace
 //! context for MQTT has them; their form is that of <https://www.w3.org/TR/trace-context/>.
@@ -74,12 +75,26 @@ impl Trace {
         }
     }
 
-    pub fn finish(&mut self, table: &str, messages: &Messages, dead_letters: usize) {
-        self.table = table.into();
-        self.messages = messages.len();
-        self.dead_letters = dead_letters;
+    /// Takes in what is known of a batch before it is inserted.
+    pub fn gather(&mut self, messages: &Messages, rows: usize) {
+        (self.messages, self.rows) = (messages.len(), rows);
         self.began = messages.arrivals().first().map_or(0.0, |(at, _)| millis(at.system));
         self.contexts = contexts(messages);
+    }
+
+    /// Goes on as one with another that is in the same INSERT.
+    pub fn join(&mut self, other: Trace) {
+        self.messages += other.messages;
+        self.rows += other.rows;
+        self.began = self.began.min(other.began);
+        self.sealed = self.sealed.max(other.sealed);
+        let room = MOST_CONTEXTS - self.contexts.len();
+        self.contexts.extend(other.contexts.into_iter().take(room));
+    }
+
+    pub fn finish(&mut self, table: &str, dead_letters: usize) {
+        self.table = table.into();
+        self.dead_letters = dead_letters;
         self.ended = millis(SystemTime::now());
     }
 }

@@ -10,8 +10,16 @@ import { waitFor } from '../../tools/servers/index.mjs'
  * ends, if it has not ended.
  */
 export function startProgram(t, name, config, env = {}) {
-  const file = fileURLToPath(new URL(`programs/${name}`, import.meta.url))
-  const child = spawn(process.execPath, [file, JSON.stringify(config)], {
+  return start(t, name, [fileURLToPath(new URL(`programs/${name}`, import.meta.url)), JSON.stringify(config)], env)
+}
+
+/** The same with the command line `millrace <args>`. */
+export function startCommand(t, args, env = {}) {
+  return start(t, 'millrace', [fileURLToPath(new URL('../../bin/millrace.js', import.meta.url)), ...args], env)
+}
+
+function start(t, name, args, env) {
+  const child = spawn(process.execPath, args, {
     env: { ...process.env, ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
   })

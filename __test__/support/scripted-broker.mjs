@@ -21,14 +21,14 @@ const TYPES = {
 
 /**
  * `connect` and `subscribe` are what it answers: a return code, or nothing with `null`, or a function that says so for the
- * number of a connection, the first being 1. `present` says that it knows the session. It speaks the version of MQTT that
- * it is spoken to, and ends when the test ends.
+ * number of a connection, the first being 1. `present` says that it knows the session; `properties` are the bytes of
+ * those of CONNACK, in MQTT 5. It speaks the version of MQTT that it is spoken to, and ends when the test ends.
  *
  * @param {any} t
- * @param {{ connect?: any, subscribe?: any, present?: boolean }} [answers]
+ * @param {{ connect?: any, subscribe?: any, present?: boolean, properties?: number[] }} [answers]
  */
-export async function startScriptedBroker(t, { connect = 0, subscribe = 1, present = false } = {}) {
-  const broker = new ScriptedBroker({ connect, subscribe, present })
+export async function startScriptedBroker(t, { connect = 0, subscribe = 1, present = false, properties = [] } = {}) {
+  const broker = new ScriptedBroker({ connect, subscribe, present, properties })
   await broker.listen()
   t.after(() => broker.close())
   return broker
@@ -138,7 +138,9 @@ class ScriptedBroker {
     const isV5 = this.#versions.get(socket) === 5
     const noProperties = isV5 ? [0] : []
     if (type === CONNECT && connect !== null) {
-      socket.write(packet(0x20, [connect === 0 && this.#answers.present ? 1 : 0, connect, ...noProperties]))
+      const { present, properties } = this.#answers
+      const told = isV5 ? [properties.length, ...properties] : []
+      socket.write(packet(0x20, [connect === 0 && present ? 1 : 0, connect, ...told]))
     }
     if (type === SUBSCRIBE && subscribe !== null) {
       const filters = countFilters(body, isV5 ? 3 + body[2] : 2)

@@ -7,6 +7,7 @@
 
 use super::block::put_varint;
 use super::types::{ColumnType, Kind};
+use crate::spares;
 
 #[derive(Debug, Clone)]
 pub enum Column {
@@ -90,29 +91,33 @@ impl Column {
         Column::of(&Kind::Bool)
     }
 
-    /// An empty column of the same type, with room for what this one needed.
-    pub fn successor(&self) -> Column {
-        let room = |data: &Vec<u8>| Vec::with_capacity(data.len());
-        let all = |parts: &[Column]| parts.iter().map(Column::successor).collect();
+    /// Takes all rows away and keeps the room for as many.
+    pub fn clear(&mut self) {
         match self {
-            Column::Fixed { width, zero, data } => {
-                Column::Fixed { width: *width, zero: zero.clone(), data: room(data) }
+            Column::Fixed { data, .. } => spares::empty(data),
+            Column::Strings { data, rows } | Column::Json { data, rows } => {
+                spares::empty(data);
+                *rows = 0;
             }
-            Column::Strings { data, .. } => Column::Strings { data: room(data), rows: 0 },
-            Column::Json { data, .. } => Column::Json { data: room(data), rows: 0 },
-            Column::Nullable { nulls, values } => {
-                Column::Nullable { nulls: room(nulls), values: Box::new(values.successor()) }
+            Column::Nullable { nulls: own, values: inner } | Column::Array { ends: own, items: inner } => {
+                spares::empty(own);
+                inner.clear();
             }
-            Column::Array { ends, items } => {
-                Column::Array { ends: room(ends), items: Box::new(items.successor()) }
+            Column::Tuple { parts, rows } => {
+                *rows = 0;
+                parts.iter_mut().for_each(Column::clear);
             }
-            Column::Tuple { parts, .. } => Column::Tuple { parts: all(parts), rows: 0 },
-            Column::Variant { which, parts } => Column::Variant { which: room(which), parts: all(parts) },
+            Column::Variant { which, parts } => {
+                spares::empty(which);
+                parts.iter_mut().for_each(Column::clear);
+            }
         }
     }
 
     pub fn rows(&self) -> usize {
         match self {
+            // Dividing takes longer than all the rest.
+            Column::Fixed { width: 8, data, .. } => data.len() / 8,
             Column::Fixed { width, data, .. } => data.len() / width,
             Column::Strings { rows, .. } | Column::Json { rows, .. } | Column::Tuple { rows, .. } => *rows,
             Column::Nullable { nulls, .. } => nulls.len(),
@@ -144,7 +149,7 @@ impl Column {
     }
 
     /// Appends a value whose bytes are those of the wire; its length is the column's width.
-    #[inline]
+    #[inline(always)]
     pub fn push_fixed<const N: usize>(&mut self, bytes: [u8; N]) {
         match self.values_of_next() {
             Column::Fixed { width, data, .. } => {
@@ -253,6 +258,22 @@ impl Column {
                 parts.iter_mut().zip(others).for_each(|(part, other)| part.append(other));
             }
             (this, other) => debug_assert!(false, "{this:?} and {other:?} differ in type"),
+        }
+    }
+
+    /// Notes how far a column of a row is. One of fixed width is where its rows are.
+    #[inline]
+    pub fn mark_row(&self, marks: &mut Vec<usize>) {
+        if !matches!(self, Column::Fixed { .. }) {
+            self.mark(marks);
+        }
+    }
+
+    /// Goes back to where [`Column::mark_row`] was told, when it had so many rows.
+    pub fn rewind_row(&mut self, rows: usize, marks: &mut &[usize]) {
+        match self {
+            Column::Fixed { width, data, .. } => data.truncate(rows * *width),
+            other => other.rewind(marks),
         }
     }
 

@@ -38,11 +38,6 @@ impl<'a> Options<'a> {
         Error::config(self.path_of(name), message.as_ref())
     }
 
-    /// For a section that `api` names and this version does not have.
-    pub fn not_yet(&self) -> Error {
-        Error::config(&self.path, "is not available in this version yet")
-    }
-
     pub fn has(&self, name: &str) -> bool {
         self.map.contains_key(name)
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::ledger::Group;
 use crate::mqtt::Owed;
+use crate::spool::Ticket;
 
 /// The stable codes of dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,11 +130,13 @@ pub struct Letters {
     pub owed: Owed,
     /// What the memory ceiling knows of.
     pub bytes: usize,
+    /// Of the spool's INSERT that they were in.
+    pub ticket: Option<Ticket>,
 }
 
 impl Letters {
     pub fn new(group: Group, connection: usize) -> Letters {
-        Letters { group, connection, letters: Vec::new(), owed: Owed::default(), bytes: 0 }
+        Letters { group, connection, letters: Vec::new(), owed: Owed::default(), bytes: 0, ticket: None }
     }
 
     pub fn push(&mut self, letter: DeadLetter) {

@@ -22,7 +22,7 @@ use crate::memory::Held;
 use crate::metrics::add;
 use crate::shared::Shared;
 use crate::sink::delivery::{Outcome, deliver};
-use crate::sink::request::{Insert, Views};
+use crate::sink::request::{Body, Insert, Views};
 use crate::sink::tokens::Tokens;
 use crate::sink::worker::Servers;
 
@@ -64,7 +64,7 @@ impl Writer {
     }
 
     fn settle(&self, letters: Letters) {
-        let Letters { group, connection, letters, owed, bytes } = letters;
+        let Letters { group, connection, letters, owed, bytes, ticket } = letters;
         let count = letters.len() as u64;
         for letter in &letters {
             let route = letter.route.and_then(|route| self.shared.config.routes.get(route));
@@ -76,6 +76,9 @@ impl Writer {
         self.shared.settle(connection, owed);
         self.shared.emit(Event::DeadLetters(letters, Held::take_over(&self.shared.memory, bytes)));
         self.shared.ledger.close(group, 0, count);
+        if let Some(ticket) = ticket {
+            ticket.settled();
+        }
     }
 
     /// `false`: cancelled before they were kept.
@@ -85,8 +88,13 @@ impl Writer {
             Store::Table { name, servers } => {
                 let sql = insert_sql(name);
                 let block = encode(&letters.letters);
-                let token = self.tokens.token(format_args!("letters-{}", letters.group), &sql, &block);
-                let insert = Insert { sql: &sql, block, token: &token, views: Views::Filled };
+                let token = match &letters.ticket {
+                    None => self.tokens.token(format_args!("letters-{}", letters.group), &sql, &block),
+                    // After a crash these are the letters of the same INSERT again.
+                    Some(ticket) => format!("{}-letters", ticket.token),
+                };
+                let insert =
+                    Insert { sql: &sql, body: Body::Block(&block), token: &token, views: Views::Filled };
                 match deliver(&self.shared, servers, &insert, name).await {
                     Outcome::Confirmed => true,
                     Outcome::Cancelled => false,

@@ -21,6 +21,8 @@ mod walk;
 pub use path::{Path, Root, Segment};
 pub use time::Instant;
 
+use std::time::SystemTime;
+
 use crate::columns::{Column, ColumnType, Kind};
 use crate::config::{ColumnSource, Meta, Route, Unit};
 use crate::dead_letters::{Code, Reason};
@@ -69,7 +71,7 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
     pub qos: u8,
     pub retain: bool,
-    pub received_at: Instant,
+    pub received_at: SystemTime,
     pub client_id: &'a str,
     pub properties: Properties<'a>,
 }
@@ -88,8 +90,8 @@ pub struct Slot {
     column_type: ColumnType,
     unit: Unit,
     missing: Missing,
-    /// Where the column's numbers begin among the marks of a row.
-    marks: usize,
+    /// Where the column's lengths begin in a [`Start`].
+    lengths: usize,
 }
 
 /// What a row gets where the message has nothing for a column.
@@ -140,13 +142,41 @@ struct Scratch {
     filled: Vec<bool>,
     /// Where the values around the rows are. The last is the list of rows itself.
     places: Vec<Option<usize>>,
-    /// How far the columns were before the message, and before the row.
-    message_marks: Vec<usize>,
-    marks: Vec<usize>,
+    /// How far the columns were before the row; and before the message, once it has a second row.
+    start: Start,
+    message_start: Option<Start>,
     serial: u64,
     manner: Manner,
     cut: Vec<usize>,
     was_cut: Vec<bool>,
+}
+
+/// How far columns of as many rows are.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    rows: usize,
+    lengths: Vec<usize>,
+}
+
+impl Start {
+    #[inline]
+    fn note(&mut self, columns: &[Column]) {
+        self.rows = columns.first().map_or(0, Column::rows);
+        self.lengths.clear();
+        columns.iter().for_each(|column| column.mark_row(&mut self.lengths));
+    }
+
+    #[cold]
+    fn go_back(&self, columns: &mut [Column]) {
+        let mut lengths = self.lengths.as_slice();
+        columns.iter_mut().for_each(|column| column.rewind_row(self.rows, &mut lengths));
+    }
+
+    /// The same for the column of one slot.
+    #[cold]
+    fn take_back(&self, column: &mut Column, slot: &Slot) {
+        column.rewind_row(self.rows, &mut &self.lengths[slot.lengths..]);
+    }
 }
 
 impl Decoder {
@@ -221,7 +251,7 @@ impl Decoder {
                 (false, None, true) => Missing::Zero,
                 (false, None, false) => Missing::Refused,
             },
-            marks: 0,
+            lengths: 0,
         };
 
         let mut json_path = None;
@@ -303,10 +333,10 @@ impl Decoder {
 
     /// Adds the columns that say where a default is to be computed, behind those of the table.
     fn add_flags(&mut self, table: &[TableColumn]) {
-        let mut marks = Vec::new();
+        let mut lengths = Vec::new();
         for ((slot, column), described) in self.slots.iter_mut().zip(&self.columns.clone()).zip(table) {
-            slot.marks = marks.len();
-            column.mark(&mut marks);
+            slot.lengths = lengths.len();
+            column.mark_row(&mut lengths);
             if let (Missing::Flagged(flag), Some(name)) = (&mut slot.missing, described.missing_flag(table)) {
                 *flag = self.columns.len();
                 self.heads.push((name, "Bool".into()));
@@ -350,18 +380,16 @@ impl Decoder {
     /// error the columns are as before.
     #[inline]
     pub fn append(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<usize, Reason> {
-        self.row.marks.clear();
-        columns.iter().for_each(|column| column.mark(&mut self.row.marks));
-        self.row.message_marks.clear();
+        self.row.start.note(columns);
+        self.row.message_start = None;
         self.fill(message, columns).map_err(|reason| {
-            // They were put aside when a second row began.
-            let Scratch { message_marks, marks, .. } = &self.row;
-            let mut marks = if message_marks.is_empty() { marks.as_slice() } else { message_marks };
-            columns.iter_mut().for_each(|column| column.rewind(&mut marks));
+            let Scratch { message_start, start, .. } = &self.row;
+            message_start.as_ref().unwrap_or(start).go_back(columns);
             *reason
         })
     }
 
+    #[inline]
     fn fill(&mut self, message: &Message<'_>, columns: &mut [Column]) -> reader::Result<usize> {
         let mut rows = Rows::default();
         if !self.reads_json {
@@ -407,14 +435,14 @@ impl Decoder {
         let Some(around) = &mut self.around else {
             return self.row(Some(reader), None, message, columns, rows);
         };
-        let Scratch { filled, places, serial, manner, cut, .. } = &mut self.row;
+        let Scratch { filled, places, serial, manner, cut, start, .. } = &mut self.row;
         places.fill(None);
         *serial += 1;
         let mut outer = Row {
             slots: &self.slots,
             columns,
             filled,
-            marks: &[],
+            start,
             places: Some(places),
             serial: *serial,
             manner,
@@ -449,14 +477,13 @@ impl Decoder {
         columns: &mut [Column],
         rows: &mut Rows,
     ) -> reader::Result<()> {
-        let Scratch { filled, places, message_marks, marks, serial, manner, cut, .. } = &mut self.row;
+        let Scratch { filled, places, message_start, start, serial, manner, cut, .. } = &mut self.row;
         if rows.count > 0 {
             if rows.count == 1 {
-                message_marks.clone_from(marks);
+                *message_start = Some(start.clone());
             }
             rows.check(columns, message.payload)?;
-            marks.clear();
-            columns.iter().for_each(|column| column.mark(marks));
+            start.note(columns);
         }
         rows.count += 1;
         *serial += 1;
@@ -466,7 +493,7 @@ impl Decoder {
                 slots: &self.slots,
                 columns,
                 filled,
-                marks,
+                start,
                 places: None,
                 serial: *serial,
                 manner,
@@ -534,19 +561,16 @@ fn put_given(column: &mut Column, slot: &Slot, given: &Given, message: &Message<
             return Ok(true);
         }
         Given::Meta(Meta::ReceivedAt) => {
+            let received_at = Instant::from_system(message.received_at);
             match &slot.column_type.kind {
                 Kind::Int { .. } => {
-                    let millis = message.received_at.ticks(3).unwrap_or(0);
+                    let millis = received_at.ticks(3).unwrap_or(0);
                     column.push_fixed(millis.to_le_bytes());
                 }
                 // A clock has more digits than most columns: nobody has to be told that they are cut.
-                kind => {
-                    coerce::put_instant(column, kind, message.received_at, &mut false).ok_or_else(|| {
-                        Box::new(
-                            Reason::new(Code::OutOfRange, "the clock is out of its range").about(&slot.name),
-                        )
-                    })?
-                }
+                kind => coerce::put_instant(column, kind, received_at, &mut false).ok_or_else(|| {
+                    Box::new(Reason::new(Code::OutOfRange, "the clock is out of its range").about(&slot.name))
+                })?,
             }
             return Ok(true);
         }
@@ -555,7 +579,14 @@ fn put_given(column: &mut Column, slot: &Slot, given: &Given, message: &Message<
             column.push_string(message.payload);
             return Ok(true);
         }
-        Given::Topic(index) => Scalar::Text(message.captures.get(*index, message.topic)),
+        Given::Topic(index) => {
+            let level = message.captures.get(*index, message.topic);
+            if matches!(slot.column_type.kind, Kind::String) {
+                column.push_string(level.as_bytes());
+                return Ok(true);
+            }
+            Scalar::Text(level)
+        }
         Given::Meta(Meta::Topic) => Scalar::Text(message.topic),
         Given::Meta(Meta::ClientId) => Scalar::Text(message.client_id),
         Given::Meta(Meta::Qos) => Scalar::Text(["0", "1", "2"][message.qos.min(2) as usize]),

@@ -32,9 +32,84 @@ const POWERS_64: [f64; 23] = [
     1e19, 1e20, 1e21, 1e22,
 ];
 
+/// What most numbers are: a few digits with or without a point, and no exponent.
+#[derive(Debug, Clone, Copy)]
+pub struct Short {
+    is_negative: bool,
+    /// At most 18 digits, so that it fits also with a sign.
+    mantissa: u64,
+    /// How many of them stand behind the point.
+    decimals: usize,
+}
+
+/// So many digits fit 63 bits whatever they are.
+const MOST_SHORT_DIGITS: usize = 18;
+
+impl Short {
+    /// Reads a number from `start`, if it is short; also says where it ends.
+    #[inline(always)]
+    pub fn scan(bytes: &[u8], start: usize) -> Option<(Short, usize)> {
+        let is_negative = bytes.get(start) == Some(&b'-');
+        let whole = start + is_negative as usize;
+        let mut mantissa = 0;
+        let mut at = digits(bytes, whole, &mut mantissa);
+        let mut count = at - whole;
+        if count == 0 || (count > 1 && bytes[whole] == b'0') {
+            return None;
+        }
+        let mut decimals = 0;
+        if bytes.get(at) == Some(&b'.') {
+            let end = digits(bytes, at + 1, &mut mantissa);
+            decimals = end - at - 1;
+            count += decimals;
+            at = end;
+            if decimals == 0 {
+                return None;
+            }
+        }
+        let has_exponent = bytes.get(at).is_some_and(|byte| byte | 0x20 == b'e');
+        let is_short = count <= MOST_SHORT_DIGITS && !has_exponent;
+        is_short.then_some((Short { is_negative, mantissa, decimals }, at))
+    }
+
+    #[inline(always)]
+    pub fn integer(self) -> Option<i64> {
+        let magnitude = self.mantissa as i64;
+        (self.decimals == 0).then_some(if self.is_negative { -magnitude } else { magnitude })
+    }
+
+    /// The magnitude of an integer.
+    #[inline(always)]
+    pub fn count(self) -> Option<u64> {
+        (self.decimals == 0 && !self.is_negative).then_some(self.mantissa)
+    }
+
+    /// See [`Number::exact_f64`].
+    #[inline(always)]
+    pub fn exact_f64(self) -> Option<f64> {
+        let power = POWERS_64.get(self.decimals).filter(|_| self.mantissa <= 1 << 53)?;
+        let magnitude = self.mantissa as f64 / power;
+        Some(if self.is_negative { -magnitude } else { magnitude })
+    }
+
+    /// See [`Number::exact_f32`].
+    #[inline(always)]
+    pub fn exact_f32(self) -> Option<f32> {
+        narrowed(self.exact_f64()?)
+    }
+}
+
+/// Rounding twice goes wrong only where the first rounding ends in the middle between two of the narrow floats, and these
+/// have 29 bits less. Below the normal ones they have even fewer bits, beyond the largest none.
+#[inline(always)]
+fn narrowed(wide: f64) -> Option<f32> {
+    let is_normal = (f32::MIN_POSITIVE as f64..f32::MAX as f64).contains(&wide.abs()) || wide == 0.0;
+    (is_normal && wide.to_bits() & 0x1fff_ffff != 0x1000_0000).then_some(wide as f32)
+}
+
 impl<'a> Number<'a> {
     /// Reads a number as JSON has it from `start`; also says where it ended, or where it went wrong.
-    #[inline(always)]
+    #[inline]
     pub fn scan(bytes: &'a [u8], start: usize) -> (Option<Number<'a>>, usize) {
         let is_negative = bytes.get(start) == Some(&b'-');
         let whole = start + is_negative as usize;
@@ -149,11 +224,7 @@ impl<'a> Number<'a> {
     /// The same for 32 bits.
     #[inline(always)]
     pub fn exact_f32(self) -> Option<f32> {
-        // Rounding twice goes wrong only where the first rounding ends in the middle between two of the narrow floats,
-        // and these have 29 bits less. Below the normal ones they have even fewer bits, beyond the largest none.
-        let wide = self.exact_f64()?;
-        let is_normal = (f32::MIN_POSITIVE as f64..f32::MAX as f64).contains(&wide.abs()) || wide == 0.0;
-        (is_normal && wide.to_bits() & 0x1fff_ffff != 0x1000_0000).then_some(wide as f32)
+        narrowed(self.exact_f64()?)
     }
 
     /// The magnitude times 10^`scale`, if that is an integer.

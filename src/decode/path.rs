@@ -1,5 +1,7 @@
 //! Paths into a JSON document: `lat`, `position.lat`, `axes[0]`, `['a.b'].c`, `$.ts`, `@`.
 
+use std::fmt;
+
 use serde::Serialize;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,6 +27,32 @@ pub enum Root {
 pub enum Segment {
     Field(String),
     Item(usize),
+}
+
+/// As it is written in a configuration.
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = match self.root {
+            Root::Either => String::new(),
+            Root::Document => "$".into(),
+            Root::Element => "@".into(),
+        };
+        for segment in &self.segments {
+            match segment {
+                Segment::Item(index) => text += &format!("[{index}]"),
+                Segment::Field(name) if name.is_empty() || name.contains(['.', '[', ']', '$', '@']) => {
+                    text += &format!("['{name}']");
+                }
+                Segment::Field(name) => {
+                    if !text.is_empty() {
+                        text.push('.');
+                    }
+                    text += name;
+                }
+            }
+        }
+        f.write_str(&text)
+    }
 }
 
 impl Path {
@@ -101,7 +129,9 @@ mod tests {
             ("['a.b'].c", vec![field("a.b"), field("c")]),
             ("x['y']['z.z']", vec![field("x"), field("y"), field("z.z")]),
         ] {
-            assert_eq!(Path::parse(text), Ok(Path { root: Root::Either, segments: expected }), "{text}");
+            let path = Path { root: Root::Either, segments: expected };
+            assert_eq!(Path::parse(&path.to_string()), Ok(path.clone()));
+            assert_eq!(Path::parse(text), Ok(path), "{text}");
         }
         for (text, root, segments) in [
             ("$", Root::Document, vec![]),
@@ -111,7 +141,9 @@ mod tests {
             ("$ts", Root::Either, vec![field("$ts")]),
             ("['$']", Root::Either, vec![field("$")]),
         ] {
-            assert_eq!(Path::parse(text), Ok(Path { root, segments }), "{text}");
+            let path = Path { root, segments };
+            assert_eq!(Path::parse(&path.to_string()), Ok(path.clone()));
+            assert_eq!(Path::parse(text), Ok(path), "{text}");
         }
         for text in ["", ".", "a.", ".a", "a..b", "a[", "a[x]", "['a", "a]b", "a.[0]", "a[0]b", "$.", "@."] {
             assert!(Path::parse(text).is_err(), "{text}");

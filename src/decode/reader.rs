@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::number::Number;
+use super::number::{Number, Short};
 use crate::dead_letters::{Code, Reason};
 
 /// Boxed, so that what succeeds stays small.
@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The first byte of what comes next.
-    #[inline]
+    #[inline(always)]
     pub fn peek(&mut self) -> Result<u8> {
         match self.bytes.get(self.at) {
             Some(byte) if *byte > b' ' => Ok(*byte),
@@ -57,6 +57,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline(never)]
     fn peek_behind_space(&mut self) -> Result<u8> {
         self.skip_space();
         self.bytes.get(self.at).copied().ok_or_else(|| self.invalid("it ends too early"))
@@ -157,28 +158,22 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// Passes over `,"key":`, without the comma if it is the first, if it is written exactly so or with space between.
-    /// What usually comes is found by one comparison.
+    /// Passes over `"key":`, and the comma before it unless it is the first, if it is written exactly so, or with a space
+    /// behind the comma.
     #[inline(always)]
-    pub fn eat_member(&mut self, quoted: &[u8], is_first: bool) -> bool {
-        let quoted = &quoted[is_first as usize..];
-        self.eat(self.at, quoted) || (!is_first && self.eat_behind_space(quoted))
-    }
-
-    #[inline(always)]
-    fn eat(&mut self, start: usize, wanted: &[u8]) -> bool {
-        let end = start + wanted.len();
-        let is_there = self.bytes.get(start..end).is_some_and(|there| is_same(there, wanted));
+    pub fn eat_member(&mut self, key: &Key, is_first: bool) -> bool {
+        let mut at = self.at;
+        if !is_first {
+            if self.bytes.get(at) != Some(&b',') {
+                return false;
+            }
+            at += 1 + (self.bytes.get(at + 1) == Some(&b' ')) as usize;
+        }
+        let is_there = self.bytes.get(at..).is_some_and(|rest| key.begins(rest));
         if is_there {
-            self.at = end;
+            self.at = at + key.quoted.len();
         }
         is_there
-    }
-
-    /// `, "key":`
-    #[inline]
-    fn eat_behind_space(&mut self, quoted: &[u8]) -> bool {
-        self.bytes.get(self.at..self.at + 2) == Some(b", ") && self.eat(self.at + 2, &quoted[1..])
     }
 
     /// Passes over a key, and the colon behind it, if it is one that `find` knows; gives what that says of it.
@@ -358,8 +353,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a number; only where [`Reader::peek`] said that one begins.
+    /// A number that is short, and where it ends: [`Reader::pass`] goes there. Only where [`Reader::peek`] said that one
+    /// begins.
     #[inline(always)]
+    pub fn short_number(&self) -> Option<(Short, usize)> {
+        Short::scan(self.bytes, self.at)
+    }
+
+    /// Goes to where a value ends that was looked at.
+    #[inline(always)]
+    pub fn pass(&mut self, end: usize) {
+        self.at = end;
+    }
+
+    /// Reads a number; only where [`Reader::peek`] said that one begins.
+    #[inline]
     pub fn number(&mut self) -> Result<Number<'a>> {
         let (number, end) = Number::scan(self.bytes, self.at);
         self.at = end;
@@ -373,6 +381,41 @@ impl<'a> Reader<'a> {
             false => format!("{what}, at byte {}", self.at.min(self.bytes.len())),
         };
         Box::new(Reason::new(Code::JsonInvalid, message))
+    }
+}
+
+/// A key as it mostly stands in a document: `"name":`. It is found again by one comparison.
+#[derive(Debug, Clone)]
+pub struct Key {
+    quoted: Box<[u8]>,
+    /// Its first 16 bytes, and which of them are its own: none if it is longer.
+    start: u128,
+    own: u128,
+}
+
+impl Key {
+    pub fn new(name: &str) -> Key {
+        let quoted = format!("{}:", serde_json::Value::from(name)).into_bytes();
+        let mut start = [0; 16];
+        let mut own = [0; 16];
+        if quoted.len() <= 16 {
+            start[..quoted.len()].copy_from_slice(&quoted);
+            own[..quoted.len()].fill(0xff);
+        }
+        Key { quoted: quoted.into(), start: u128::from_le_bytes(start), own: u128::from_le_bytes(own) }
+    }
+
+    #[inline(always)]
+    fn begins(&self, bytes: &[u8]) -> bool {
+        match bytes.first_chunk() {
+            Some(chunk) if self.own != 0 => u128::from_le_bytes(*chunk) & self.own == self.start,
+            _ => self.begins_slowly(bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn begins_slowly(&self, bytes: &[u8]) -> bool {
+        bytes.starts_with(&self.quoted)
     }
 }
 

@@ -60,8 +60,7 @@ const TENS: [u32; 10] =
 /// The ticks of a `DateTime64(scale)` for a number that counts no finer ones since 1970: what most clocks send. `None` for
 /// all others, and beyond 2299.
 #[inline(always)]
-pub fn ticks_of_number(number: &Number<'_>, unit: Unit, scale: u32) -> Option<i64> {
-    let count = number.small().filter(|_| !number.is_negative())?;
+pub fn ticks(count: u64, unit: Unit, scale: u32) -> Option<i64> {
     let finer = scale.checked_sub(decimals(unit, count as f64))?;
     let ticks = count.checked_mul(TENS[finer as usize] as u64)?;
     let is_within = ticks < YEAR_2300 as u64 * TENS[scale as usize] as u64;

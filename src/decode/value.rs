@@ -4,7 +4,7 @@
 //! Variant takes the first of its types that the value fits.
 
 use super::coerce::{self, Scalar};
-use super::number::Number;
+use super::number::{Number, Short};
 use super::reader::{Reader, Result, Token};
 use super::time;
 use crate::columns::{Column, ColumnType, Element, Kind};
@@ -25,7 +25,7 @@ pub struct Manner {
 }
 
 /// Reads a value into `column`; `false` and nothing appended if it is `null`, which is the same as missing.
-#[inline]
+#[inline(always)]
 pub fn read(
     reader: &mut Reader<'_>,
     column_type: &ColumnType,
@@ -33,34 +33,43 @@ pub fn read(
     manner: &mut Manner,
 ) -> Result<bool> {
     let kind = &column_type.kind;
-    match reader.peek()? {
-        b'n' => return reader.null().map(|()| false),
-        b'-' | b'0'..=b'9' if !matches!(kind, Kind::Variant(_)) => {
-            let number = reader.number()?;
-            // What most telemetry is made of, without a detour.
-            match kind {
-                Kind::Float64 if let Some(float) = number.exact_f64() => {
-                    column.push_fixed(float.to_le_bytes())
-                }
-                Kind::Float32 if let Some(float) = number.exact_f32() => {
-                    column.push_fixed(float.to_le_bytes())
-                }
-                Kind::Int { bytes, signed }
-                    if let Some(integer) = number.small_integer()
-                        && coerce::push_integer(column, *bytes, *signed, integer).is_some() => {}
-                Kind::DateTime64 { scale, .. }
-                    if let Some(ticks) = time::ticks_of_number(&number, manner.unit, *scale) =>
-                {
-                    column.push_fixed(ticks.to_le_bytes())
-                }
-                _ => coerce::put(column, kind, manner.unit, Scalar::Number(number), &mut manner.was_cut)?,
+    let first = reader.peek()?;
+    // What most telemetry is made of, without a detour.
+    match first {
+        b'-' | b'0'..=b'9' => {
+            if let Some((number, end)) = reader.short_number()
+                && push_short(column, kind, manner.unit, number)
+            {
+                reader.pass(end);
+                return Ok(true);
             }
         }
-        b'"' if matches!(kind, Kind::String) => column.push_string(reader.text()?.as_bytes()),
-        b't' | b'f' if matches!(kind, Kind::Bool) => column.push_fixed([reader.flag()? as u8]),
-        _ => return read_other(reader, column_type, column, manner),
+        b'"' if matches!(kind, Kind::String) => {
+            column.push_string(reader.text()?.as_bytes());
+            return Ok(true);
+        }
+        _ => {}
     }
-    Ok(true)
+    read_other(reader, column_type, column, manner)
+}
+
+/// `false`: not here.
+#[inline(always)]
+fn push_short(column: &mut Column, kind: &Kind, unit: Unit, number: Short) -> bool {
+    match kind {
+        Kind::Float64 => number.exact_f64().map(|float| column.push_fixed(float.to_le_bytes())).is_some(),
+        Kind::Float32 => number.exact_f32().map(|float| column.push_fixed(float.to_le_bytes())).is_some(),
+        Kind::Int { bytes, signed } => number
+            .integer()
+            .and_then(|integer| coerce::push_integer(column, *bytes, *signed, integer))
+            .is_some(),
+        Kind::DateTime64 { scale, .. } => number
+            .count()
+            .and_then(|count| time::ticks(count, unit, *scale))
+            .map(|ticks| column.push_fixed(ticks.to_le_bytes()))
+            .is_some(),
+        _ => false,
+    }
 }
 
 /// What is met less often.
@@ -72,7 +81,13 @@ fn read_other(
     manner: &mut Manner,
 ) -> Result<bool> {
     let text;
+    let first = reader.peek()?;
     let value = match &column_type.kind {
+        _ if first == b'n' => return reader.null().map(|()| false),
+        Kind::Bool if matches!(first, b't' | b'f') => {
+            column.push_fixed([reader.flag()? as u8]);
+            return Ok(true);
+        }
         Kind::String => {
             column.push_string(reader.raw()?.as_bytes());
             return Ok(true);

@@ -4,9 +4,9 @@
 //! the order of its keys, so each key is first compared with the one that stood there in the last message.
 
 use super::path::Segment;
-use super::reader::{Reader, Result, is_same};
+use super::reader::{Key, Reader, Result, is_same};
 use super::value::{self, Manner};
-use super::{Missing, Slot};
+use super::{Missing, Slot, Start};
 use crate::columns::{Column, Kind};
 use crate::dead_letters::{Code, Reason};
 
@@ -15,14 +15,13 @@ pub struct Node {
     role: Role,
     /// The columns that take the value here: indices into the slots.
     slots: Vec<usize>,
+    /// In the order in which they stood in the last object.
     fields: Vec<Field>,
     /// The signatures of their names.
     signatures: Vec<u64>,
     items: Vec<(usize, Node)>,
     /// The columns that the objects of a list here fill together: those of a Nested.
     nested: Vec<Part>,
-    /// Which of `fields` stood at each position of the last object.
-    order: Vec<usize>,
     /// The row for which it was met last.
     met: u64,
 }
@@ -42,8 +41,7 @@ enum Role {
 #[derive(Debug, Clone)]
 struct Field {
     name: String,
-    /// `,"name":`, as it mostly stands in the document.
-    quoted: Vec<u8>,
+    key: Key,
     node: Node,
 }
 
@@ -90,10 +88,9 @@ impl Node {
         let child = match first {
             Segment::Field(name) => {
                 let at = self.fields.iter().position(|field| field.name == *name).unwrap_or_else(|| {
-                    let quoted = format!(",{}:", serde_json::Value::from(name.as_str()));
                     self.fields.push(Field {
                         name: name.clone(),
-                        quoted: quoted.into(),
+                        key: Key::new(name),
                         node: Node::default(),
                     });
                     self.fields.len() - 1
@@ -141,7 +138,7 @@ pub struct Row<'r> {
     /// Which columns have their value for this row.
     pub filled: &'r mut [bool],
     /// How far the columns were before this row.
-    pub marks: &'r [usize],
+    pub start: &'r Start,
     /// Instead of filling columns, note where their values are.
     pub places: Option<&'r mut [Option<usize>]>,
     /// Counts the rows, from 1.
@@ -153,7 +150,7 @@ pub struct Row<'r> {
 
 impl Row<'_> {
     /// Fills a column with the value here, in place of an earlier one: the last of duplicate keys wins.
-    #[inline]
+    #[inline(always)]
     pub fn fill(&mut self, slot: usize, reader: &mut Reader<'_>) -> Result<()> {
         if let Some(places) = &mut self.places {
             reader.peek()?;
@@ -186,8 +183,7 @@ impl Row<'_> {
 
     #[cold]
     fn take_back(&mut self, slot: usize) {
-        let mut marks = &self.marks[self.slots[slot].marks..];
-        self.columns[slot].rewind(&mut marks);
+        self.start.take_back(&mut self.columns[slot], &self.slots[slot]);
         self.filled[slot] = false;
     }
 
@@ -203,7 +199,7 @@ impl Row<'_> {
 }
 
 /// Reads a value at a node: into its columns, into its children, or both.
-#[inline]
+#[inline(always)]
 pub fn read(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     match node.role {
         Role::Column(slot) => row.fill(slot, reader),
@@ -212,6 +208,7 @@ pub fn read(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Resu
     }
 }
 
+#[inline(never)]
 fn read_branch(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     if std::mem::replace(&mut node.met, row.serial) == row.serial {
         row.forget(node);
@@ -240,44 +237,70 @@ fn children(node: &mut Node, first: u8, reader: &mut Reader<'_>, row: &mut Row<'
 
 fn object(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     reader.enter()?;
-    let Node { fields, signatures, order, .. } = node;
-    let mut position = 0;
+    let Node { fields, signatures, .. } = node;
+    // Those before it were met already.
+    let mut expected = 0;
     let mut is_first = true;
     loop {
-        let expected = order.get(position).copied();
-        let field = match expected {
-            Some(expected) if reader.eat_member(&fields[expected].quoted, is_first) => expected,
-            _ => {
-                if !reader.next_member(is_first)? {
-                    return Ok(());
-                }
-                is_first = false;
-                let find = |key: &[u8]| {
-                    let wanted = signature(key);
-                    let is_it =
-                        |at: usize| signatures[at] == wanted && is_same(fields[at].name.as_bytes(), key);
-                    (0..signatures.len()).find(|at| is_it(*at))
-                };
-                let Some(found) = reader.known_key(find)? else {
-                    let key = reader.key()?;
-                    if row.manner.reject_unknown {
-                        return Err(value::unknown_field(&key));
-                    }
-                    reader.skip()?;
+        let field = match fields.get(expected) {
+            Some(field) if reader.eat_member(&field.key, is_first) => expected,
+            _ => match find_member(fields, signatures, expected, is_first, reader, row)? {
+                Member::Known(found) => found,
+                Member::Unknown => {
+                    is_first = false;
                     continue;
-                };
-                match expected {
-                    Some(_) => order[position] = found,
-                    None if order.len() < fields.len() => order.push(found),
-                    None => {}
                 }
-                found
-            }
+                Member::None => return Ok(()),
+            },
         };
         is_first = false;
-        position += 1;
+        expected += (field == expected) as usize;
         read(&mut fields[field].node, reader, row)?;
     }
+}
+
+enum Member {
+    /// The place of its field.
+    Known(usize),
+    /// Passed over.
+    Unknown,
+    /// The object has ended.
+    None,
+}
+
+/// A member that is not the one that stood here in the last object; from now on it is.
+#[inline]
+fn find_member(
+    fields: &mut [Field],
+    signatures: &mut [u64],
+    expected: usize,
+    is_first: bool,
+    reader: &mut Reader<'_>,
+    row: &mut Row<'_>,
+) -> Result<Member> {
+    if !reader.next_member(is_first)? {
+        return Ok(Member::None);
+    }
+    let find = |key: &[u8]| {
+        let wanted = signature(key);
+        let is_it = |at: usize| signatures[at] == wanted && is_same(fields[at].name.as_bytes(), key);
+        (0..signatures.len()).find(|at| is_it(*at))
+    };
+    let Some(found) = reader.known_key(find)? else {
+        let key = reader.key()?;
+        if row.manner.reject_unknown {
+            return Err(value::unknown_field(&key));
+        }
+        reader.skip()?;
+        return Ok(Member::Unknown);
+    };
+    // One that was met already is there twice.
+    if found < expected {
+        return Ok(Member::Known(found));
+    }
+    fields.swap(found, expected);
+    signatures.swap(found, expected);
+    Ok(Member::Known(expected))
 }
 
 /// The first bytes of a name and its length: names that differ mostly differ there.

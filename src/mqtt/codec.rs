@@ -118,7 +118,7 @@ pub fn write_unsubscribe(out: &mut BytesMut, version: ProtocolVersion, packet_id
 }
 
 /// A CONNACK that lets us in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ConnAck {
     pub session_present: bool,
     pub session_expiry_seconds: Option<u32>,
@@ -129,6 +129,12 @@ pub struct ConnAck {
     pub has_wildcards: bool,
     pub has_shared: bool,
     pub has_subscription_ids: bool,
+    pub has_retained: bool,
+    /// Of what we publish, and so of no use to a subscriber; but brokers grant no more than that either.
+    pub max_qos: u8,
+    /// How many messages we may have in flight to the broker. What it has in flight to us, none tells.
+    pub receive_maximum: u16,
+    pub topic_alias_maximum: u16,
 }
 
 const CONNACK_PROPERTIES: PropertySet = property_set(&[
@@ -155,6 +161,10 @@ pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck
         has_wildcards: true,
         has_shared: true,
         has_subscription_ids: version == ProtocolVersion::V5,
+        has_retained: true,
+        max_qos: 2,
+        receive_maximum: u16::MAX,
+        topic_alias_maximum: 0,
     };
     if version == ProtocolVersion::V4 {
         return match code {
@@ -183,6 +193,10 @@ pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck
                 return Err(SessionError::protocol("a property of CONNACK that is neither 0 nor 1"));
             }
             (0x27, Value::Number(0)) => return Err(SessionError::protocol("a maximum packet size of 0")),
+            (0x21, Value::Number(most)) => ack.receive_maximum = most as u16,
+            (0x22, Value::Number(most)) => ack.topic_alias_maximum = most as u16,
+            (0x24, Value::Number(most)) => ack.max_qos = most as u8,
+            (0x25, Value::Number(0)) => ack.has_retained = false,
             (0x27, Value::Number(bytes)) => ack.max_packet_bytes = bytes as usize,
             (0x28, Value::Number(0)) => ack.has_wildcards = false,
             (0x29, Value::Number(0)) => ack.has_subscription_ids = false,

@@ -1,8 +1,7 @@
 //! The I/O and the time around a [`Session`]: one thread, one socket, one loop.
 //!
 //! - One read takes what the socket has, up to 256 KiB; all its messages are decoded and batched before the next.
-//! - After a read that brought more than a message or two it rests for `coalesceMs`, so that the next read again
-//!   carries many: a broker writes each message by itself, and waking up for each is what costs most at real rates.
+//! - After a read that brought more than a message or two it rests, so that the next read again carries many.
 //! - Acknowledgements of a whole batch leave in one write.
 //! - Under back-pressure it stops reading and goes on pinging.
 //! - A lost connection is replaced, with back-off; the session decides what that means for what is in hand.
@@ -21,6 +20,7 @@ use tokio::sync::mpsc;
 use super::Owed;
 use super::inbox::Inbox;
 use super::reconnection::{Loss, Reconnection};
+use super::rest::Rest;
 use super::session::{Event, Session, SessionError};
 use super::transport::{self, CONNECT_TIMEOUT};
 use super::window::Window;
@@ -183,13 +183,13 @@ impl Connection {
     }
 
     async fn connect(&mut self, url: &BrokerUrl) -> End {
-        let unreachable = |message: String, loss: Loss| {
-            End::Lost(Error::MqttUnreachable { url: url.to_string(), message }, loss)
-        };
         let shared = self.shared.clone();
         let mut stream = match self.meanwhile(transport::connect(url, &shared.config.mqtt)).await {
             Err(closed) => return closed,
-            Ok(Err(error)) => return unreachable(error.to_string(), Loss::GivenUp),
+            Ok(Err(error)) => {
+                let error = Error::MqttUnreachable { url: url.to_string(), message: error.to_string() };
+                return End::Lost(error, Loss::GivenUp);
+            }
             Ok(Ok(stream)) => stream,
         };
         if self.broker.replace(url.clone()).is_some_and(|last| last != *url) {
@@ -207,19 +207,13 @@ impl Connection {
         }
         match conversed {
             Ok(()) => End::Closed,
-            Err(SessionError::Refused(reason)) => {
-                End::Lost(Error::MqttRefused { url: url.to_string(), reason }, Loss::GivenUp)
-            }
-            Err(SessionError::SubscriptionRefused { filter, reason }) => {
-                End::Lost(Error::SubscriptionRefused { filter, reason }, Loss::GivenUp)
-            }
-            Err(other) => {
-                let loss = match other {
+            Err(error) => {
+                let loss = match error {
                     SessionError::TakenOver => Loss::TakenOver,
                     SessionError::Disconnected(_) => Loss::Closed,
                     _ => Loss::GivenUp,
                 };
-                unreachable(other.to_string(), loss)
+                End::Lost(error.at(url), loss)
             }
         }
     }
@@ -263,6 +257,7 @@ impl Connection {
         let shared = self.shared.clone();
         let began = clock();
         let mut has_looked = false;
+        let mut rest = Rest::new(shared.config.mqtt.coalesce);
         self.session.connect(began);
         loop {
             let now = clock();
@@ -323,11 +318,13 @@ impl Connection {
                 Ok(Transfer::Read { bytes, drained }) => {
                     self.inbox.filled(bytes);
                     let messages = self.take_messages()?;
-                    let coalesce = shared.config.mqtt.coalesce;
-                    if drained && messages > 2 && !coalesce.is_zero() && self.session.outgoing().is_empty() {
-                        // This thread has nothing else to do, and a timer of the runtime would be woken by each
-                        // segment that arrives: the very wake-ups that the rest is there to save.
-                        std::thread::sleep(coalesce);
+                    if drained && self.session.outgoing().is_empty() {
+                        let pause = rest.after(messages, bytes);
+                        if !pause.is_zero() {
+                            // This thread has nothing else to do, and a timer of the runtime would be woken by each
+                            // segment that arrives: the very wake-ups that the rest is there to save.
+                            std::thread::sleep(pause);
+                        }
                     }
                 }
             }

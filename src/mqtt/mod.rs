@@ -3,9 +3,11 @@
 //! [`session`] is the protocol's state machine: bytes and the time in, events and bytes out, no sockets and no clock.
 //! [`connection`] is the I/O and the time around it, one thread each. [`publish`] reads the packet that matters, [`codec`]
 //! all others in both versions of the protocol; both by the rules of [`wire`]. [`subscriptions`] says what to subscribe
-//! to, [`receipts`] remembers what must be acknowledged, [`window`] notices a broker that waits for that,
-//! [`reconnection`] knows when to connect again.
+//! to, [`receipts`] remembers what must be acknowledged and [`acknowledged`] what was, [`window`] notices a broker that waits
+//! for that, [`reconnection`] knows when to connect again. [`visit`] is a connection that takes nothing from anybody: for a
+//! check.
 
+mod acknowledged;
 mod aliases;
 mod codec;
 pub mod connection;
@@ -14,15 +16,18 @@ mod publish;
 mod reason;
 mod receipts;
 mod reconnection;
+mod rest;
 pub mod session;
 mod subscriptions;
 pub mod topic;
 pub mod transport;
+pub mod visit;
 mod websocket;
 mod whole;
 mod window;
 mod wire;
 
+pub use codec::ConnAck;
 pub use publish::{Properties, Publish};
 pub use receipts::Owed;
 pub use session::SessionError;

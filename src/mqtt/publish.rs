@@ -35,7 +35,7 @@ pub struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// Reads flags, topic, packet id and properties; `Ok(None)` if `body` does not reach that far.
-    #[inline]
+    #[inline(always)]
     pub fn parse(flags: u8, body: &'a [u8], has_properties: bool) -> Result<Option<Head<'a>>, SessionError> {
         let qos = flags >> 1 & 3;
         if qos == 3 {
@@ -74,6 +74,25 @@ impl<'a> Head<'a> {
 /// then becomes a dead letter.
 #[inline]
 fn check_topic(topic: &[u8]) -> Result<(), SessionError> {
+    if !may_be_illegal(topic) { Ok(()) } else { find_illegal(topic) }
+}
+
+/// Whether a NUL or a wildcard may stand among the bytes, eight of them at once. The last eight may be looked at twice.
+#[inline]
+fn may_be_illegal(topic: &[u8]) -> bool {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let zeros = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
+    let look = |word: [u8; 8]| {
+        let word = u64::from_ne_bytes(word);
+        zeros(word) | zeros(word ^ (LOW * b'#' as u64)) | zeros(word ^ (LOW * b'+' as u64))
+    };
+    let Some(last) = topic.last_chunk() else { return topic.iter().any(|b| matches!(b, 0 | b'#' | b'+')) };
+    topic.as_chunks().0.iter().fold(look(*last), |seen, word| seen | look(*word)) != 0
+}
+
+#[cold]
+fn find_illegal(topic: &[u8]) -> Result<(), SessionError> {
     match memchr::memchr3(0, b'#', b'+', topic).map(|at| topic[at]) {
         None => Ok(()),
         Some(0) => Err(SessionError::malformed("a topic with U+0000")), // [MQTT-1.5.4-2]

@@ -8,8 +8,12 @@
 //! - At QoS 2 the acknowledgement is PUBREC, and the packet id is remembered until PUBREL, over reconnects too
 //!   (MQTT 5, 4.3.3). It is remembered a little longer, until something shows that our PUBCOMP has arrived: a mosquitto
 //!   that restarts before sends the message again, though it had sent PUBREL.
+//! - At QoS 1 an acknowledgement that has left may not have arrived. What comes again then is recognised by [`Acknowledged`],
+//!   until the broker has something new to say.
 
 use std::collections::{HashMap, VecDeque};
+
+use super::acknowledged::{self, Acknowledged};
 
 /// The messages of one batch, by sequence number, as runs of consecutive ones.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -24,6 +28,11 @@ impl Owed {
             Some((first, count)) if *first + *count == sequence => *count += 1,
             _ => self.runs.push((sequence, 1)),
         }
+    }
+
+    /// What another batch owes besides.
+    pub fn append(&mut self, mut other: Owed) {
+        self.runs.append(&mut other.runs);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -46,10 +55,11 @@ pub struct Receipts {
     in_use: Box<[u64; 1024]>,
     /// Entries of earlier connections that the broker has not sent again yet, by packet id.
     carried: HashMap<u16, Carried>,
-    /// Whether some of `carried` are released: they only matter until the broker has something new to say.
-    carries_released: bool,
+    /// Whether some of `carried` are finished: they only matter until the broker has something new to say.
+    carries_finished: bool,
     /// Where an entry of an earlier connection that is not settled is now, by its first sequence number.
     moved: HashMap<u64, Place>,
+    acknowledged: Acknowledged,
 }
 
 #[derive(Debug)]
@@ -58,6 +68,8 @@ struct Entry {
     qos: u8,
     fingerprint: u32,
     settled: bool,
+    /// It stands among the acknowledged ones already.
+    is_acknowledged: bool,
     /// The sequence number under which a batch knows the message: its own, unless it was sent again.
     origin: u64,
 }
@@ -90,6 +102,17 @@ enum Stage {
     Settled,
     /// At QoS 2: released, or about to be.
     Released,
+    /// Its acknowledgement left, on an earlier connection or in an earlier process.
+    Acknowledged,
+    /// The same, but another message may look like it.
+    Doubtful,
+}
+
+impl Stage {
+    /// The broker has no reason to send it again, unless it missed our last word.
+    fn is_finished(self) -> bool {
+        matches!(self, Stage::Released | Stage::Acknowledged | Stage::Doubtful)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -138,8 +161,9 @@ impl Default for Receipts {
             released: VecDeque::new(),
             in_use: Box::new([0; 1024]),
             carried: HashMap::new(),
-            carries_released: false,
+            carries_finished: false,
             moved: HashMap::new(),
+            acknowledged: Acknowledged::default(),
         }
     }
 }
@@ -160,29 +184,32 @@ impl Receipts {
         }
         self.in_use[packet_id as usize / 64] |= 1 << (packet_id % 64);
         let sequence = self.first + self.entries.len() as u64;
-        let mut entry = Entry { packet_id, qos, fingerprint, settled: false, origin: sequence };
+        let mut entry =
+            Entry { packet_id, qos, fingerprint, settled: false, is_acknowledged: false, origin: sequence };
         let mut receipt = Receipt::New(sequence);
         if !self.carried.is_empty()
             && let Some(carried) = self.carried.remove(&packet_id)
         {
-            let is_again = duplicate || (qos == 2 && carried.stage != Stage::Released);
+            let is_again = duplicate || (qos == 2 && !carried.stage.is_finished());
             if is_again && (carried.qos, carried.fingerprint) == (qos, fingerprint) {
                 receipt = Receipt::Again;
+                entry.is_acknowledged = matches!(carried.stage, Stage::Acknowledged | Stage::Doubtful);
                 match carried.stage {
                     Stage::Open(origin) => {
                         entry.origin = origin;
                         self.moved.insert(origin, Place::Again(sequence));
                     }
-                    Stage::Settled | Stage::Released => entry.settled = true,
+                    Stage::Settled | Stage::Released | Stage::Acknowledged => entry.settled = true,
+                    Stage::Doubtful => receipt = Receipt::New(sequence),
                 }
             } else if let Stage::Open(origin) = carried.stage {
                 self.moved.remove(&origin);
             }
         }
-        if self.carries_released && !duplicate && receipt != Receipt::Again {
+        if self.carries_finished && !duplicate && receipt != Receipt::Again {
             // What is sent again comes first: MQTT 5, 4.6.
-            self.carried.retain(|_, carried| carried.stage != Stage::Released);
-            self.carries_released = false;
+            self.carried.retain(|_, carried| !carried.stage.is_finished());
+            self.carries_finished = false;
         }
         self.entries.push_back(entry);
         receipt
@@ -240,12 +267,12 @@ impl Receipts {
         match self.carried.get_mut(&packet_id) {
             // Also one that is not settled: on the earlier connection the broker may have had a PUBREC of which we do
             // not know that it left.
-            Some(carried) if carried.qos == 2 && carried.stage != Stage::Released => {
+            Some(carried) if carried.qos == 2 && !carried.stage.is_finished() => {
                 if let Stage::Open(origin) = carried.stage {
                     self.moved.remove(&origin);
                 }
                 carried.stage = Stage::Released;
-                self.carries_released = true;
+                self.carries_finished = true;
                 Release::Known
             }
             _ => Release::Unknown,
@@ -297,11 +324,14 @@ impl Receipts {
         let count = below.saturating_sub(self.first).min(self.leaving as u64) as usize;
         for _ in 0..count {
             let Some(entry) = self.entries.pop_front() else { break };
-            let Entry { packet_id, qos, fingerprint, origin, .. } = entry;
+            let Entry { packet_id, qos, fingerprint, origin, is_acknowledged, .. } = entry;
             if qos == 2 {
                 self.unreleased.insert(packet_id, Unreleased { fingerprint, sequence: self.first });
             } else {
                 self.forget(packet_id);
+                if !is_acknowledged {
+                    self.acknowledged.push(acknowledged::Receipt { packet_id, qos, fingerprint });
+                }
             }
             if origin != self.first {
                 self.moved.remove(&entry.origin);
@@ -316,18 +346,29 @@ impl Receipts {
         self.leaving = 0;
         self.in_use.fill(0);
         if session_present {
-            self.carries_released |= !self.released.is_empty();
+            self.carried.retain(|_, carried| !matches!(carried.stage, Stage::Acknowledged | Stage::Doubtful));
+            for (acknowledged::Receipt { packet_id, qos, fingerprint }, is_sure) in
+                self.acknowledged.to_recognise()
+            {
+                let stage = if is_sure { Stage::Acknowledged } else { Stage::Doubtful };
+                // What the last connection left behind under this packet id is younger.
+                self.carried.entry(packet_id).or_insert(Carried { qos, fingerprint, stage });
+                self.carries_finished = true;
+            }
+            self.carries_finished |= !self.released.is_empty();
             for Released { packet_id, fingerprint, .. } in self.released.drain(..) {
                 self.carried.insert(packet_id, Carried { qos: 2, fingerprint, stage: Stage::Released });
             }
             for (packet_id, Unreleased { fingerprint, .. }) in self.unreleased.drain() {
                 self.carried.insert(packet_id, Carried { qos: 2, fingerprint, stage: Stage::Settled });
             }
-            for Entry { packet_id, qos, fingerprint, settled, origin } in self.entries.drain(..) {
+            for Entry { packet_id, qos, fingerprint, settled, is_acknowledged, origin } in
+                self.entries.drain(..)
+            {
                 self.first += 1;
                 let stage = if settled {
                     self.moved.remove(&origin);
-                    Stage::Settled
+                    if is_acknowledged { Stage::Acknowledged } else { Stage::Settled }
                 } else {
                     self.moved.insert(origin, Place::Carried(packet_id));
                     Stage::Open(origin)
@@ -339,9 +380,10 @@ impl Receipts {
             self.entries.clear();
             self.unreleased.clear();
             self.released.clear();
-            self.carries_released = false;
+            self.carries_finished = false;
             self.carried.clear();
             self.moved.clear();
+            self.acknowledged = Acknowledged::default();
         }
     }
 }
@@ -392,7 +434,8 @@ mod tests {
         assert_eq!(receipts.receive(2, 1, true, 20), Receipt::Again);
         receipts.settle(&owed(&[1]));
         assert_eq!(popped(&mut receipts), [2]);
-        assert_eq!((receipts.carried.len(), receipts.moved.len()), (0, 0));
+        assert!(receipts.carried.values().all(|carried| carried.stage.is_finished()));
+        assert_eq!(receipts.moved.len(), 0);
     }
 
     #[test]
@@ -417,6 +460,44 @@ mod tests {
         receipts.reconnect(true);
         assert_eq!(receipts.receive(1, 1, true, 10), Receipt::Again);
         assert_eq!(popped(&mut receipts), [1]);
+    }
+
+    #[test]
+    fn an_acknowledgement_that_left_and_was_lost_is_made_again() {
+        let lost = || {
+            let mut receipts = Receipts::default();
+            for id in 1..=2000 {
+                let fingerprint = if id == 1999 { 1998 } else { id as u32 };
+                assert_eq!(receipts.receive(id, 1, false, fingerprint), Receipt::New(id as u64 - 1));
+            }
+            receipts.settle(&owed(&(0..2000).collect::<Vec<_>>()));
+            assert_eq!(popped(&mut receipts).len(), 2000);
+            receipts
+        };
+        let mut receipts = lost();
+        for _ in 0..2 {
+            receipts.reconnect(true);
+            assert_eq!(receipts.receive(1500, 1, true, 1500), Receipt::Again);
+            assert_eq!(receipts.receive(2000, 1, true, 2000), Receipt::Again);
+            assert_eq!(popped(&mut receipts), [1500, 2000]);
+        }
+        receipts.reconnect(true);
+        assert_eq!(receipts.receive(1997, 1, true, 0), Receipt::New(2004), "other content");
+        assert_eq!(receipts.receive(1998, 1, true, 1998), Receipt::New(2005), "content that came twice");
+
+        let mut receipts = lost();
+        receipts.reconnect(true);
+        assert_eq!(receipts.receive(2001, 1, false, 2001), Receipt::New(2000));
+        assert_eq!(
+            receipts.receive(2000, 1, true, 2000),
+            Receipt::New(2001),
+            "what is sent again comes first"
+        );
+
+        let mut receipts = lost();
+        receipts.reconnect(false);
+        receipts.reconnect(true);
+        assert_eq!(receipts.receive(2000, 1, true, 2000), Receipt::New(2000), "of another session");
     }
 
     #[test]

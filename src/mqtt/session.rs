@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::aliases::Aliases;
-use super::codec::{self, SubAck};
+use super::codec::{self, ConnAck, SubAck};
 use super::publish::{Head, Publish};
 use super::reason;
 use super::receipts::{Owed, Receipt, Receipts, Release};
 use super::subscriptions::subscription_id;
-use crate::config::{Mqtt, ProtocolVersion};
+use crate::config::{BrokerUrl, Mqtt, ProtocolVersion};
+use crate::error::Error;
 
 /// Why a connection cannot go on. All of them end it; the session may be taken up again by the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,20 @@ impl SessionError {
     /// What can be read and must not be.
     pub(super) const fn protocol(what: &'static str) -> SessionError {
         SessionError::illegal(what, reason::PROTOCOL_ERROR)
+    }
+}
+
+impl SessionError {
+    /// As the owner of the pipeline is told.
+    pub fn at(self, url: &BrokerUrl) -> Error {
+        let url = url.to_string();
+        match self {
+            SessionError::Refused(reason) => Error::MqttRefused { url, reason },
+            SessionError::SubscriptionRefused { filter, reason } => {
+                Error::SubscriptionRefused { filter, reason }
+            }
+            other => Error::MqttUnreachable { url, message: other.to_string() },
+        }
     }
 }
 
@@ -157,6 +172,8 @@ pub struct Session {
     keep_alive: Duration,
     /// The largest packet that the broker takes.
     broker_max_packet_bytes: usize,
+    /// What it said of itself when it let us in.
+    broker: Option<ConnAck>,
     /// Whether the session is older than this process: what it then holds may have been asked for at a higher QoS.
     is_inherited: bool,
     /// Whether SUBSCRIBE was granted since this process began: then a session that is present has it.
@@ -204,6 +221,7 @@ impl Session {
             lowered: Vec::new(),
             keep_alive: config.keep_alive,
             broker_max_packet_bytes: usize::MAX,
+            broker: None,
             is_inherited: false,
             subscribed_before: false,
             receipts: Receipts::default(),
@@ -243,6 +261,11 @@ impl Session {
 
     pub fn client_id(&self) -> &str {
         &self.ours.client_id
+    }
+
+    /// What the broker said of itself when it last let us in.
+    pub fn broker(&self) -> Option<&ConnAck> {
+        self.broker.as_ref()
     }
 
     /// Whether the broker's answers to CONNECT and SUBSCRIBE are still to come.
@@ -439,7 +462,7 @@ impl Session {
         Ok(Some((packet_bytes, event)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn publish<'a>(&'a mut self, flags: u8, body: &'a [u8]) -> Result<Event<'a>, SessionError> {
         let Some(head) = Head::parse(flags, body, self.is_v5())? else {
             return Err(SessionError::malformed("a PUBLISH that ends in its head"));
@@ -588,10 +611,11 @@ impl Session {
         if let Some(seconds) = ack.keep_alive_seconds {
             self.keep_alive = Duration::from_secs(seconds as u64); // [MQTT-3.2.2-21]
         }
-        if let Some(client_id) = ack.client_id {
-            self.ours.client_id = client_id;
+        if let Some(client_id) = &ack.client_id {
+            self.ours.client_id = client_id.clone();
         }
         self.broker_max_packet_bytes = ack.max_packet_bytes;
+        self.broker = Some(ack.clone());
         if ack.session_present && !self.ours.persistent {
             return Err(SessionError::protocol("a session after a clean start")); // [MQTT-3.2.2-4]
         }

@@ -118,16 +118,21 @@ impl TopicFilter {
                 }
                 return true;
             }
-            if at > topic.len() {
-                return false;
+            let Some(rest) = topic.as_bytes().get(at..) else { return false };
+            let len = match level {
+                Level::Literal(text) => {
+                    if !rest.starts_with(text.as_bytes()) || rest.get(text.len()).is_some_and(|b| *b != b'/')
+                    {
+                        return false;
+                    }
+                    text.len()
+                }
+                _ => rest.iter().position(|b| *b == b'/').unwrap_or(rest.len()),
+            };
+            if let Level::One(Some(_)) = level {
+                captures.0.push((at, at + len));
             }
-            let end = topic.as_bytes()[at..].iter().position(|b| *b == b'/').map_or(topic.len(), |n| at + n);
-            match level {
-                Level::Literal(text) if topic[at..end] != **text => return false,
-                Level::One(Some(_)) => captures.0.push((at, end)),
-                _ => {}
-            }
-            at = end + 1;
+            at += len + 1;
         }
         at > topic.len()
     }

@@ -89,7 +89,7 @@ pub const fn property_set(ids: &[u8]) -> PropertySet {
 const REPEATABLE: PropertySet = property_set(&[0x26, 0x0b]);
 
 /// Walks all properties of a packet that may have these.
-#[inline]
+#[inline(always)]
 pub fn walk<'a>(
     mut rest: &'a [u8],
     allowed: PropertySet,

@@ -4,7 +4,9 @@
 //! thread of its own and answers by a promise, which always resolves: to `{"ok": …}` or `{"error": …}`. The façade in
 //! `index.js` turns the latter into a `MillraceError`.
 
+mod check;
 mod replay;
+mod spool;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};

@@ -101,6 +101,8 @@ impl Replay {
         config.batch.delay = NEVER;
         // What is fed again is no part of a trace any more.
         config.trace_sample_ratio = 0.0;
+        // The letters are kept already, and the spool is the pipeline's.
+        config.spool = None;
         let failure: Arc<Mutex<Option<Error>>> = Arc::default();
         let failed = failure.clone();
         let listener: Listener = Box::new(move |event| match event {
@@ -137,7 +139,7 @@ impl Replay {
         let (settled_sender, settled) = mpsc::unbounded_channel();
         shared.set_connections(vec![settled_sender]);
         let (downstream, Outlets { batches, letters }) =
-            Downstream::start(shared, plans.clone(), store, Tokens::content())?;
+            Downstream::start(shared, plans.clone(), store, Tokens::content(), None)?;
 
         let outcome: Arc<Mutex<Result<()>>> = Arc::new(Mutex::new(Ok(())));
         let feed = Feed {

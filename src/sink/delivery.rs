@@ -1,14 +1,15 @@
 //! One INSERT, again and again until it is confirmed, refused for good, or the pipeline is cancelled.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::answer::{Failure, Verdict};
-use super::request::Insert;
+use super::request::{Insert, Views};
 use super::worker::Servers;
 use crate::backoff::Backoff;
 use crate::error::Error;
 use crate::metrics::add;
 use crate::shared::Shared;
+use crate::trace::{self, Trace, millis};
 
 pub enum Outcome {
     Confirmed,
@@ -40,6 +41,7 @@ pub struct Attempts<'a> {
     shared: &'a Shared,
     table: &'a str,
     backoff: Backoff,
+    began: SystemTime,
     /// How many there were.
     made: u32,
     patience: u32,
@@ -55,11 +57,15 @@ pub const SLOW: Duration = Duration::from_secs(1);
 impl<'a> Attempts<'a> {
     pub fn new(shared: &'a Shared, table: &'a str) -> Attempts<'a> {
         let backoff = Backoff::new(shared.config.clickhouse.retry);
-        Attempts { shared, table, backoff, made: 0, patience: PATIENCE, ambiguous: false }
-    }
-
-    pub fn made(&self) -> u32 {
-        self.made
+        Attempts {
+            shared,
+            table,
+            backoff,
+            began: SystemTime::now(),
+            made: 0,
+            patience: PATIENCE,
+            ambiguous: false,
+        }
     }
 
     /// `None`: cancelled.
@@ -81,6 +87,28 @@ impl<'a> Attempts<'a> {
             }
         }
         Some(attempt)
+    }
+
+    /// Notes how they ended. A trial brings nothing in, and is no INSERT.
+    pub fn note(
+        &self,
+        trace: Option<&mut Trace>,
+        servers: &Servers,
+        insert: &Insert<'_>,
+        rows: usize,
+        refused: Option<&Error>,
+    ) {
+        let Some(trace) = trace.filter(|_| insert.views != Views::Tried) else { return };
+        trace.insert(trace::Insert {
+            token: insert.token.into(),
+            url: servers.current().1.into(),
+            rows,
+            bytes: insert.body.bytes(),
+            attempts: self.made,
+            began: millis(self.began),
+            ended: millis(SystemTime::now()),
+            refused: refused.map(Error::to_string),
+        });
     }
 
     /// Chooses the server for the next attempt, and waits for its time. `None`: cancelled.

@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::columns::{Column, block};
 use crate::config::Route;
 use crate::dead_letters::Reason;
-use crate::decode::{self, Instant};
+use crate::decode;
 use crate::mqtt::topic::Captures;
 use crate::plans::Plan;
 
@@ -21,10 +21,13 @@ pub struct Part {
     pub misfits: Vec<(usize, Reason)>,
 }
 
+/// Room for what a block says of its columns.
+const HEADS: usize = 4096;
+
 impl Part {
     pub fn new(plan: Arc<Plan>, columns: &[Column], misfits: Vec<(usize, Reason)>) -> Part {
         let rows = columns.first().map_or(0, Column::rows);
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(columns.iter().map(Column::bytes).sum::<usize>() + HEADS);
         block::encode(&mut out, &plan.heads, columns, rows);
         Part { plan, block: Bytes::from(out), rows, misfits }
     }
@@ -48,7 +51,7 @@ impl Part {
                 payload: message.payload,
                 qos: message.qos,
                 retain: message.retain,
-                received_at: Instant::from_system(message.received.system),
+                received_at: message.received.system,
                 client_id: &batch.client_id,
                 properties: message.properties,
             };

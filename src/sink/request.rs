@@ -1,22 +1,41 @@
-//! One attempt to insert one block.
+//! One attempt at one INSERT.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clickhouse::Client;
-use clickhouse::insert_formatted::CompressedData;
+use clickhouse::insert_formatted::{CompressedData, InsertFormatted};
 
 use super::answer::{Failure, classify};
 use crate::config;
+use crate::spool::Record;
 
 /// What an INSERT carries, fixed before its first attempt and the same in each of them.
 pub struct Insert<'a> {
     pub sql: &'a str,
-    /// A Native block.
-    pub block: Bytes,
+    pub body: Body<'a>,
     /// Tells ClickHouse that two attempts are the same INSERT.
     pub token: &'a str,
     pub views: Views,
+}
+
+#[derive(Clone, Copy)]
+pub enum Body<'a> {
+    /// One Native block.
+    Block(&'a Bytes),
+    /// Native blocks as they lie in the spool: compressed, each in a frame.
+    Framed(&'a [Arc<Record>]),
+}
+
+impl Body<'_> {
+    /// Before compression.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Body::Block(block) => block.len(),
+            Body::Framed(records) => records.iter().map(|record| record.block_bytes as usize).sum(),
+        }
+    }
 }
 
 /// What the materialized views behind the table do with an INSERT.
@@ -54,9 +73,15 @@ impl Insert<'_> {
     }
 
     async fn send(&self, client: &Client, config: &config::ClickHouse) -> clickhouse::error::Result<()> {
-        let mut insert = client
-            .insert_formatted_with(self.sql)
-            .with_timeouts(Some(config.request_timeout), Some(config.request_timeout));
+        let insert = match self.body {
+            Body::Block(_) => client.insert_formatted_with(self.sql),
+            // The client is to take the bytes as they are.
+            Body::Framed(_) => {
+                let client = client.clone().with_compression(clickhouse::Compression::None);
+                client.insert_formatted_with(self.sql).with_setting("decompress", "1")
+            }
+        };
+        let mut insert = insert.with_timeouts(Some(config.request_timeout), Some(config.request_timeout));
         for (name, value) in SETTINGS {
             insert = insert.with_setting(name, value);
         }
@@ -67,18 +92,16 @@ impl Insert<'_> {
         for (name, value) in self.views.settings() {
             insert = insert.with_setting(*name, *value);
         }
+        if let Body::Framed([_, _, ..]) = self.body {
+            for (name, value) in SQUASHED {
+                insert = insert.with_setting(name, value);
+            }
+        }
         insert = insert.with_setting("insert_deduplication_token", self.token);
 
-        let sent = match config.compression {
-            config::Compression::None => insert.send(self.block.clone()).await,
-            // Deterministic: compressed again, a block is the same bytes again.
-            config::Compression::Lz4 => {
-                insert.send_compressed(CompressedData::new(&self.block, clickhouse::Compression::Lz4)?).await
-            }
-            config::Compression::Zstd => {
-                let compression = clickhouse::Compression::Zstd(super::client::ZSTD_LEVEL);
-                insert.send_compressed(CompressedData::new(&self.block, compression)?).await
-            }
+        let sent = match self.body {
+            Body::Block(block) => send_block(&mut insert, block, config.compression).await,
+            Body::Framed(records) => send_frames(&mut insert, records).await,
         };
         // A server that refuses early closes the request under our hands: only the answer says why.
         let ended = tokio::time::timeout(config.request_timeout + GRACE, insert.end()).await;
@@ -90,6 +113,37 @@ impl Insert<'_> {
         }
     }
 }
+
+async fn send_block(
+    insert: &mut InsertFormatted,
+    block: &Bytes,
+    compression: config::Compression,
+) -> clickhouse::error::Result<()> {
+    // Deterministic: compressed again, a block is the same bytes again.
+    let compression = match compression {
+        config::Compression::None => return insert.send(block.clone()).await,
+        config::Compression::Lz4 => clickhouse::Compression::Lz4,
+        config::Compression::Zstd => clickhouse::Compression::Zstd(super::client::ZSTD_LEVEL),
+    };
+    insert.send_compressed(CompressedData::new(block, compression)?).await
+}
+
+async fn send_frames(insert: &mut InsertFormatted, records: &[Arc<Record>]) -> clickhouse::error::Result<()> {
+    for record in records {
+        insert.send(record.block.clone()).await?;
+    }
+    Ok(())
+}
+
+/// Blocks that follow one another are one block when ClickHouse looks at the token. Without it a token is only recognised if
+/// as many blocks come with it as before, and what is decoded again is a single one. Tried with ClickHouse 26.7; older
+/// servers do not know the first.
+const SQUASHED: [(&str, &str); 4] = [
+    ("use_strict_insert_block_limits", "1"),
+    ("min_insert_block_size_rows", "1048449"),
+    ("min_insert_block_size_bytes", "0"),
+    ("max_insert_block_size_bytes", "0"),
+];
 
 /// The crate's own timeout should come first.
 const GRACE: Duration = Duration::from_secs(1);

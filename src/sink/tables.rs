@@ -21,8 +21,6 @@ pub struct Table {
     described: Vec<ColumnRow>,
     /// Those that are filled.
     pub columns: Vec<TableColumn>,
-    /// Whether ClickHouse recognises an INSERT that is made again.
-    pub deduplicates: bool,
     /// Whether rows that a view refused can be told apart without storing any twice.
     pub divides: bool,
 }
@@ -41,21 +39,14 @@ pub struct ColumnRow {
 }
 
 #[derive(Deserialize)]
-struct EngineRow {
-    engine: String,
-    engine_full: String,
-    server_window: String,
-}
-
-#[derive(Deserialize)]
 struct ZoneRow {
     zone: String,
 }
 
 /// A connection to ask questions over: the first server that answers.
 pub struct Inspector {
-    client: Client,
-    url: String,
+    pub client: Client,
+    pub url: String,
     zone: String,
     database: String,
 }
@@ -157,24 +148,16 @@ impl Inspector {
                 format!("{database}.{name} has no column to fill"),
             ));
         }
-        let engines: Vec<EngineRow> = self
-            .rows(
-                "SELECT engine, engine_full, (SELECT value FROM system.merge_tree_settings WHERE name = \
-                 'non_replicated_deduplication_window') AS server_window FROM system.tables WHERE database = ? AND name = ?",
-                &[database, name],
-            )
-            .await?;
-        let engine = engines.first();
+        let row = self.table_row(database, name).await?;
         let mut table = Table {
             database: database.into(),
             name: name.into(),
             zone: self.zone.clone(),
             described,
             columns: known,
-            deduplicates: engine.is_none_or(deduplicates),
             divides: false,
         };
-        table.divides = engine.is_some_and(keeps_once) && !table.is_filled_by_select();
+        table.divides = row.is_some_and(|row| row.keeps_once()) && !table.is_filled_by_select();
         Ok(table)
     }
 
@@ -234,7 +217,8 @@ impl Inspector {
             .map_err(|error| answer::error(&self.url, error))
     }
 
-    async fn rows<T: for<'de> Deserialize<'de>>(&self, sql: &str, values: &[&str]) -> Result<Vec<T>> {
+    /// What a SELECT gives; each `?` stands for a value.
+    pub async fn rows<T: for<'de> Deserialize<'de>>(&self, sql: &str, values: &[&str]) -> Result<Vec<T>> {
         rows(&self.client, &self.url, sql, values).await
     }
 }
@@ -249,7 +233,6 @@ impl Table {
             zone: "UTC".into(),
             described: Vec::new(),
             columns,
-            deduplicates: true,
             divides: true,
         }
     }
@@ -368,28 +351,6 @@ impl std::fmt::Display for ColumnRow {
     }
 }
 
-/// A plain MergeTree forgets what it inserted unless it is told to remember; a Replicated one remembers; other
-/// engines are not ours to judge.
-fn deduplicates(engine: &EngineRow) -> bool {
-    if !engine.engine.ends_with("MergeTree") || !engine.engine_full.contains("MergeTree") {
-        return true;
-    }
-    if engine.engine.starts_with("Replicated") || engine.engine.starts_with("Shared") {
-        return true;
-    }
-    let window = match engine.engine_full.split_once("non_replicated_deduplication_window = ") {
-        Some((_, rest)) => rest.chars().take_while(char::is_ascii_digit).collect(),
-        None => engine.server_window.clone(),
-    };
-    window.parse::<u64>().is_ok_and(|window| window > 0)
-}
-
-/// Whether what is sent under the token of an earlier INSERT is certainly not stored again. Where that is not known, as
-/// behind a `Distributed` table, it is not relied on.
-fn keeps_once(engine: &EngineRow) -> bool {
-    engine.engine == "Null" || (engine.engine.ends_with("MergeTree") && deduplicates(engine))
-}
-
 async fn rows<T: for<'de> Deserialize<'de>>(
     client: &Client,
     url: &str,
@@ -429,7 +390,6 @@ impl Table {
             zone: "UTC".into(),
             described: described.collect(),
             columns: known.collect(),
-            deduplicates: true,
             divides: true,
         }
     }
@@ -438,31 +398,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_plain_merge_tree_deduplicates_only_with_a_window() {
-        let engine = |engine: &str, full: &str, server: &str| {
-            deduplicates(&EngineRow {
-                engine: engine.into(),
-                engine_full: full.into(),
-                server_window: server.into(),
-            })
-        };
-        assert!(!engine("MergeTree", "MergeTree ORDER BY a SETTINGS index_granularity = 8192", "0"));
-        assert!(engine(
-            "MergeTree",
-            "MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 100",
-            "0"
-        ));
-        assert!(!engine(
-            "MergeTree",
-            "MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 0",
-            "5"
-        ));
-        assert!(engine("SummingMergeTree", "SummingMergeTree ORDER BY a", "100"));
-        assert!(engine("ReplicatedMergeTree", "ReplicatedMergeTree('/a', 'b') ORDER BY a", "0"));
-        assert!(engine("Distributed", "Distributed(c, d, t)", "0"));
-    }
 
     fn heads(heads: &[(&str, &str)]) -> Vec<(String, String)> {
         heads.iter().map(|(name, column_type)| (name.to_string(), column_type.to_string())).collect()

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use clickhouse::Client;
 use crossbeam_channel::{Receiver, Sender};
@@ -17,27 +17,35 @@ use crossbeam_channel::{Receiver, Sender};
 use super::answer::{Failure, Verdict};
 use super::delivery::{Attempts, SLOW};
 use super::part::Part;
-use super::request::{Insert, Views};
+use super::request::{Body, Insert, Views};
 use super::tables::Inspector;
 use super::tokens::Tokens;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
-use crate::config::Route;
 use crate::dead_letters::{DeadLetter, Letters, Reason};
-use crate::error::Error;
 use crate::events::Event;
 use crate::metrics::add;
 use crate::plans::{self, Plan, Plans};
 use crate::shared::Shared;
-use crate::trace::{self, millis};
+use crate::spool::Handover;
+use crate::trace::Trace;
 
 pub struct Worker {
     pub shared: Arc<Shared>,
     pub plans: Arc<Plans>,
     pub servers: Servers,
-    pub batches: Receiver<Batch>,
+    pub source: Source,
     pub letters: Sender<Letters>,
     pub tokens: Arc<Tokens>,
+    /// ClickHouse is too old to make one block of those of several records: they are decoded again as one.
+    pub squashes_itself: bool,
+}
+
+/// Where a worker gets what it inserts.
+#[derive(Clone)]
+pub enum Source {
+    Intake(Receiver<Batch>),
+    Spool(Receiver<Handover>),
 }
 
 /// Messages that do not become rows, by their place in the batch; all others do.
@@ -93,7 +101,7 @@ impl Servers {
         false
     }
 
-    fn found(&mut self) {
+    pub(super) fn found(&mut self) {
         self.all[self.at].2 = None;
     }
 }
@@ -106,47 +114,71 @@ const GLANCE: Duration = Duration::from_secs(1);
 impl Worker {
     /// Until the connections are gone and their batches are in, or all is cancelled.
     pub async fn run(mut self) {
-        while let Ok(batch) = self.batches.recv() {
-            if self.shared.is_cancelled() {
-                return;
+        match self.source.clone() {
+            Source::Intake(batches) => {
+                while let Ok(batch) = batches.recv()
+                    && !self.shared.is_cancelled()
+                {
+                    self.insert(batch).await;
+                }
             }
-            self.insert(batch).await;
+            Source::Spool(handovers) => {
+                while let Ok(handover) = handovers.recv()
+                    && !self.shared.is_cancelled()
+                {
+                    self.insert_stored(handover).await;
+                }
+            }
         }
     }
 
     async fn insert(&mut self, mut batch: Batch) {
-        let shared = self.shared.clone();
-        add(&shared.metrics.inserts_in_flight, 1);
         let rows = batch.rows();
-        let end = self.bring_in(&mut batch).await;
-        shared.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
-        if let (Some(unfit), Some(mut trace)) = (&end, batch.trace.take()) {
-            trace.rows = rows;
-            trace.finish(&shared.config.routes[batch.route].table, &batch.messages, unfit.len());
-            shared.emit(Event::Trace(trace));
+        if let Some(trace) = &mut batch.trace {
+            trace.gather(&batch.messages, rows);
         }
-        match end {
-            Some(unfit) if unfit.is_empty() => self.confirmed(batch),
-            Some(unfit) => self.dead_letter(batch, unfit),
-            None => shared.memory.subtract(batch.counted_bytes),
-        }
-    }
-
-    /// Brings a batch to its end. `None`: cancelled.
-    async fn bring_in(&mut self, batch: &mut Batch) -> Option<Unfit> {
-        let all = 0..batch.messages.len();
+        add(&self.shared.metrics.inserts_in_flight, 1);
         // The block takes the place of the columns it is copied from.
         let columns = std::mem::take(&mut batch.columns);
         let part = Part::new(batch.plan.clone(), &columns, Vec::new());
         let token = self.tokens.token(batch.group, &part.plan.sql, &part.block);
-        drop(columns);
-        match self.put(batch, Some(part), slice::from_ref(&all), &token, Views::Filled).await? {
+        part.plan.spares.give_columns(columns);
+        let end = self.bring_in(&mut batch, Some(part), &token).await;
+        self.shared.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.end(batch, end);
+    }
+
+    pub(super) fn end(&self, mut batch: Batch, end: Option<Unfit>) {
+        if let (Some(unfit), Some(trace)) = (&end, batch.trace.take()) {
+            self.tell(trace, &self.shared.config.routes[batch.route].table, unfit.len());
+        }
+        match end {
+            Some(unfit) if unfit.is_empty() => self.confirmed(batch),
+            Some(unfit) => self.dead_letter(batch, unfit),
+            None => self.shared.memory.subtract(batch.counted_bytes),
+        }
+    }
+
+    pub(super) fn tell(&self, mut trace: Box<Trace>, table: &str, dead_letters: usize) {
+        trace.finish(table, dead_letters);
+        self.shared.emit(Event::Trace(trace));
+    }
+
+    /// Brings a batch to its end. `part` is what it is already. `None`: cancelled.
+    pub(super) async fn bring_in(
+        &mut self,
+        batch: &mut Batch,
+        part: Option<Part>,
+        token: &str,
+    ) -> Option<Unfit> {
+        let all = 0..batch.messages.len();
+        match self.put(batch, part, slice::from_ref(&all), token, Views::Filled).await? {
             Put::In(misfits) => {
                 self.servers.advance(Instant::now());
                 self.plans.relieve(batch.route);
                 Some(misfits)
             }
-            Put::Refused(refusal) => self.tell_apart(batch, all, &token, refusal).await,
+            Put::Refused(refusal) => self.tell_apart(batch, all, token, refusal).await,
         }
     }
 
@@ -163,7 +195,6 @@ impl Worker {
         let shared = self.shared.clone();
         let route = &shared.config.routes[batch.route];
         let mut attempts = Attempts::new(&shared, &route.table);
-        let began = SystemTime::now();
         loop {
             let plan = self.plan(batch.route).await?;
             let part = match &mut part {
@@ -177,13 +208,13 @@ impl Worker {
             if part.rows == 0 {
                 return Some(Put::In(std::mem::take(&mut part.misfits)));
             }
-            let insert = Insert { sql: &plan.sql, block: part.block.clone(), token, views };
+            let insert = Insert { sql: &plan.sql, body: Body::Block(&part.block), token, views };
             let attempt = attempts.make(&self.servers, &insert).await?;
             let Err(failure) = attempt else {
-                self.note(batch, &insert, part.rows, attempts.made(), began, None);
+                attempts.note(batch.trace.as_deref_mut(), &self.servers, &insert, part.rows, None);
                 self.servers.found();
                 if views == Views::Filled {
-                    self.count_inserted(route, part);
+                    self.count_inserted(&route.table, part.rows as u64, part.block.len() as u64);
                 }
                 return Some(Put::In(std::mem::take(&mut part.misfits)));
             };
@@ -198,7 +229,13 @@ impl Worker {
             match failure {
                 Failure { error, verdict: verdict @ (Verdict::Refused | Verdict::RefusedByView) } => {
                     add(&shared.metrics.inserts_failed, 1);
-                    self.note(batch, &insert, part.rows, attempts.made(), began, Some(&error));
+                    attempts.note(
+                        batch.trace.as_deref_mut(),
+                        &self.servers,
+                        &insert,
+                        part.rows,
+                        Some(&error),
+                    );
                     let by_view = verdict == Verdict::RefusedByView;
                     return Some(Put::Refused(Refusal { reason: error.to_string().into(), by_view }));
                 }
@@ -208,7 +245,7 @@ impl Worker {
     }
 
     /// The plan for the table as it is now; waits while there is none. `None`: cancelled.
-    async fn plan(&mut self, at: usize) -> Option<Arc<Plan>> {
+    pub(super) async fn plan(&mut self, at: usize) -> Option<Arc<Plan>> {
         let shared = self.shared.clone();
         let limits = shared.config.clickhouse.retry;
         let mut backoff = Backoff::new(limits);
@@ -234,7 +271,7 @@ impl Worker {
     }
 
     /// Looks whether the table of a route has changed. A look that fails changes nothing.
-    async fn look(&self, at: usize, within: Duration) {
+    pub(super) async fn look(&self, at: usize, within: Duration) {
         let config = &self.shared.config;
         let route = &config.routes[at];
         let plan = self.plans.latest(at);
@@ -253,37 +290,14 @@ impl Worker {
         }
     }
 
-    /// Notes the end of an INSERT in the trace of its batch. A trial brings nothing in, and is none.
-    fn note(
-        &self,
-        batch: &mut Batch,
-        insert: &Insert<'_>,
-        rows: usize,
-        attempts: u32,
-        began: SystemTime,
-        refused: Option<&Error>,
-    ) {
-        let Some(trace) = batch.trace.as_mut().filter(|_| insert.views != Views::Tried) else { return };
-        trace.insert(trace::Insert {
-            token: insert.token.into(),
-            url: self.servers.current().1.into(),
-            rows,
-            bytes: insert.block.len(),
-            attempts,
-            began: millis(began),
-            ended: millis(SystemTime::now()),
-            refused: refused.map(Error::to_string),
-        });
-    }
-
-    fn count_inserted(&self, route: &Route, part: &Part) {
+    pub(super) fn count_inserted(&self, table: &str, rows: u64, bytes: u64) {
         let metrics = &self.shared.metrics;
         add(&metrics.inserts_succeeded, 1);
         metrics.inserted();
-        add(&metrics.rows_inserted, part.rows as u64);
-        add(&metrics.bytes_inserted, part.block.len() as u64);
-        if let Some(table) = metrics.table(&route.table) {
-            add(&table.rows, part.rows as u64);
+        add(&metrics.rows_inserted, rows);
+        add(&metrics.bytes_inserted, bytes);
+        if let Some(table) = metrics.table(table) {
+            add(&table.rows, rows);
             add(&table.inserts, 1);
         }
     }
@@ -306,6 +320,10 @@ impl Worker {
         // Told before the books are closed: whoever waits for them then closes a connection that knows all.
         self.shared.settle(batch.connection, batch.owed);
         self.shared.ledger.close(batch.group, batch.messages.len() as u64, 0);
+        if let Some(ticket) = batch.ticket {
+            ticket.settled();
+        }
+        batch.plan.spares.give_messages(batch.messages);
     }
 
     /// All messages are in but these, which become dead letters. With them go the acknowledgements of the whole batch:
@@ -327,6 +345,7 @@ impl Worker {
             }
         }
         letters.owed = batch.owed;
+        letters.ticket = batch.ticket;
         self.shared.memory.add(letters.bytes);
         self.shared.memory.subtract(batch.counted_bytes);
         self.shared.ledger.insert((batch.messages.len() - letters.letters.len()) as u64);
@@ -334,7 +353,7 @@ impl Worker {
         let _ = self.letters.send(letters);
     }
 
-    fn record_latency(&self, now: Instant, received: Instant, count: u32) {
+    pub(super) fn record_latency(&self, now: Instant, received: Instant, count: u32) {
         let latency = now.saturating_duration_since(received);
         self.shared.metrics.end_to_end_latency.record(latency, count as u64);
     }

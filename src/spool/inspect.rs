@@ -1,5 +1,6 @@
 //! Looking inside a directory, for whoever wonders what lies there. It may be in use.
 
+use std::io;
 use std::time::SystemTime;
 
 use super::damage::{DAMAGED, Damage};
@@ -32,7 +33,20 @@ pub struct Backlog {
     pub oldest: SystemTime,
 }
 
+const ATTEMPTS: usize = 10;
+
 pub fn inspect<D: Disk>(disk: &D) -> Result<Inspection> {
+    // Whoever has the lock may delete a segment that is just being looked at.
+    for _ in 1..ATTEMPTS {
+        match look(disk) {
+            Err(Error::SpoolIo { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
+    look(disk)
+}
+
+fn look<D: Disk>(disk: &D) -> Result<Inspection> {
     let scan = Scan::of(disk)?;
     let mut lanes = Vec::<Backlog>::new();
     scan.for_each(disk, |_, _, body, assigned| {

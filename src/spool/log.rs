@@ -192,27 +192,23 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// The next INSERT that is due, or with `all` the next one whatever its age. It is the caller's until [`Log::done`].
-    /// Each one taken is to be attempted only with these blocks in this order under this token.
+    /// The next INSERT that is due, or with `all` the next one whatever its age. It is the caller's until [`Log::done`], also
+    /// where no record of it can be read any more. Each one taken is to be attempted only with these blocks in this order
+    /// under this token.
     pub fn take(&mut self, now: Instant, all: bool) -> io::Result<Option<Insert>> {
-        while let Some(id) = self.queue.next(now, all) {
-            let Some(waiting) = self.queue.get(id) else { break };
-            let (token, sequences) = (waiting.token.clone(), waiting.records.clone());
-            let mut records = Vec::with_capacity(sequences.len());
-            for sequence in &sequences {
-                records.extend(self.record(*sequence)?);
-            }
-            self.queue.take(id);
-            for sequence in &sequences {
-                let kept = self.records.get_mut(sequence).and_then(|slot| slot.kept.take());
-                self.kept_bytes -= kept.map_or(0, |record| record.bytes());
-            }
-            if !records.is_empty() {
-                return Ok(Some(Insert { id, token, records }));
-            }
-            self.done(id);
+        let Some(id) = self.queue.next(now, all) else { return Ok(None) };
+        let Some(waiting) = self.queue.get(id) else { return Ok(None) };
+        let (token, sequences) = (waiting.token.clone(), waiting.records.clone());
+        let mut records = Vec::with_capacity(sequences.len());
+        for sequence in &sequences {
+            records.extend(self.record(*sequence)?);
         }
-        Ok(None)
+        self.queue.take(id);
+        for sequence in &sequences {
+            let kept = self.records.get_mut(sequence).and_then(|slot| slot.kept.take());
+            self.kept_bytes -= kept.map_or(0, |record| record.bytes());
+        }
+        Ok(Some(Insert { id, token, records }))
     }
 
     /// A record, from memory or from disk. `None`: what is on disk can no longer be read, and was put aside.

@@ -86,11 +86,13 @@
 //!    their route by topic and table.
 //! 5. When all rows are in or kept as dead letters: [`Log::done`], then [`Log::sweep`].
 
+mod committer;
 mod damage;
 pub mod disk;
 mod entry;
 pub mod frame;
 mod group;
+mod handover;
 mod inspect;
 mod log;
 pub mod messages;
@@ -100,7 +102,9 @@ mod recovery;
 mod scan;
 mod segment;
 
+pub use committer::{Committer, Ends, Opened, open};
 pub use damage::Damage;
+pub use handover::{Call, Handover, Ticket, Told};
 pub use inspect::{Backlog, Inspection, inspect};
 pub use log::{Insert, Log, Options};
 pub use queue::InsertLimits;

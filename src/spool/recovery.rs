@@ -24,6 +24,8 @@ pub struct Recovered {
     pub records: u64,
     pub rows: u64,
     pub messages: u64,
+    /// The INSERTs that all of this is in, by id, with their messages.
+    pub inserts: BTreeMap<u64, u64>,
     /// Found to be damaged for the first time.
     pub damages: Vec<Damage>,
     pub torn: Vec<Torn>,
@@ -53,6 +55,7 @@ impl<D: Disk> Log<D> {
             recovered.records += 1;
             recovered.rows += u64::from(record.rows);
             recovered.messages += u64::from(record.messages);
+            *recovered.inserts.entry(insert).or_default() += u64::from(record.messages);
             queue.restore(insert, sequence, &assigned.token, &record, now, found.is_synced);
             if !found.is_synced {
                 group.push(Kind::Record, sequence, |out| out.extend(body));

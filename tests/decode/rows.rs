@@ -1,9 +1,11 @@
 //! A table with a column of every kind, and a decoder for it that is checked after each message.
 
+use std::time::{Duration, SystemTime};
+
 use millrace::columns::{Column, ColumnType, Kind};
 use millrace::config::Config;
 use millrace::dead_letters::Reason;
-use millrace::decode::{Decoder, Instant, Message, TableColumn};
+use millrace::decode::{Decoder, Message, TableColumn};
 use millrace::mqtt::Properties;
 use millrace::mqtt::topic::{Captures, TopicFilter};
 use serde_json::{Value, json};
@@ -138,7 +140,7 @@ impl Rows {
             payload,
             qos: 1,
             retain: false,
-            received_at: Instant { seconds: 1_730_000_000, nanos: 123_456_789 },
+            received_at: SystemTime::UNIX_EPOCH + Duration::new(1_730_000_000, 123_456_789),
             client_id: "fleet-1",
             properties: Properties::NONE,
         };

@@ -11,6 +11,7 @@ mod client;
 mod exactly_once;
 mod hostile;
 mod limits;
+mod lost_acknowledgements;
 mod requests;
 mod streams;
 mod time;

@@ -1,0 +1,435 @@
+// A check of a configuration, against real servers with one prepared mistake each: it is found, named, and told how to mend.
+// And nothing is taken or written by looking.
+
+import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { checkPipeline } from '../index.js'
+import { externalBroker, externalClickHouse, startBroker, startClickHouse } from '../tools/servers/index.mjs'
+import { asFiles, Authority } from './support/certificates.mjs'
+import { configFile, directory } from './support/config-file.mjs'
+import { startFront } from './support/front.mjs'
+import { COLUMNS, position, route, topicFilter } from './support/positions.mjs'
+import { startCommand } from './support/program.mjs'
+import { startScriptedBroker } from './support/scripted-broker.mjs'
+import { settled, unique, useServers } from './support/servers.mjs'
+
+const servers = useServers()
+const timeout = 60_000
+const skip = externalBroker || externalClickHouse
+
+/** The findings of a check, with what a configuration of a test always has. */
+async function findings(config, options) {
+  const report = await checkPipeline(servers.config({ deadLetters: { dir: '.' }, ...config }), options)
+  for (const { level, code, message } of report.findings) {
+    assert.ok(['error', 'warning', 'note'].includes(level) && /^[A-Z_]+$/.test(code) && message.length > 0)
+  }
+  assert.equal(report.ok, report.findings.every(({ level }) => level !== 'error'))
+  return report.findings
+}
+
+/** That there is this finding, with a part of its message and of its advice. */
+function assertFound(all, { level = 'error', code, path, message = /./, advice = /./ }) {
+  const told = JSON.stringify(all, null, 1)
+  const found = all.filter((finding) => finding.code === code && finding.path === path)
+  const isIt = (finding) => finding.level === level && message.test(finding.message) && advice.test(finding.advice ?? '')
+  assert.ok(found.some(isIt), `${level} ${code} at ${path}, ${message}, ${advice}: ${told}`)
+}
+
+const errors = (all) => all.filter(({ level }) => level === 'error')
+
+test('a right configuration is told column by column, and no error is found', { timeout }, async (t) => {
+  const table = await servers.table(`
+    driver_id LowCardinality(String),
+    lat Float64,
+    speed Float32 DEFAULT 7,
+    note Nullable(String),
+    at DateTime64(3),
+    place String,
+    source String,
+    trace String,
+    hash UInt64 MATERIALIZED cityHash64(lat)`)
+  const view = unique('view')
+  const target = await servers.table('driver_id String, n UInt64', { engine: 'SummingMergeTree', order: 'driver_id' })
+  await servers.command(`CREATE MATERIALIZED VIEW ${view} TO ${target} AS SELECT driver_id, count() AS n FROM ${table} GROUP BY driver_id`)
+  const prefix = unique('topic')
+  const columns = {
+    lat: 'position.lat',
+    at: { meta: 'receivedAt' },
+    place: { path: "['a.b'][0]", default: 'nowhere' },
+    source: { value: 'mqtt' },
+    trace: { userProperty: 'trace' },
+  }
+  const config = servers.config({
+    mqtt: { clientId: unique('client') },
+    deadLetters: { dir: '.' },
+    routes: [{ topic: topicFilter(prefix), table, columns }],
+  })
+  const report = await checkPipeline(config)
+  assert.equal(report.ok, true, JSON.stringify(report.findings))
+
+  const [{ columns: seen, deduplication, ...rest }] = report.routes
+  assert.deepEqual({ ...rest, insertMs: 0 }, { topic: topicFilter(prefix), table, engine: 'MergeTree', insert: true, insertMs: 0 })
+  const told = seen.map(({ name, source, required, missing }) => [name, source, required, missing])
+  assert.deepEqual(told, [
+    ['driver_id', 'topic {driver_id}', false, null],
+    ['lat', 'field position.lat', true, 'a dead letter'],
+    ['speed', 'field speed', false, 'DEFAULT 7'],
+    ['note', 'field note', false, 'NULL'],
+    ['at', 'when it was received', false, null],
+    ['place', "field ['a.b'][0]", false, '"nowhere"'],
+    ['source', 'always "mqtt"', false, null],
+    ['trace', 'user property trace', true, 'a dead letter'],
+    ['hash', null, false, null],
+  ])
+  assert.deepEqual(
+    deduplication.map(({ table, view, on, window }) => [table, view, on, window]),
+    [
+      [`${servers.database}.${table}`, null, true, 10_000],
+      [`${servers.database}.${target}`, `${servers.database}.${view}`, true, 10_000],
+    ],
+  )
+  const [broker] = report.brokers
+  assert.equal(broker.reachable, true)
+  assert.equal(broker.limits.maxQos, 2)
+  assert.equal(broker.limits.sessionExpirySeconds, 86_400)
+  assert.equal(broker.tls, null)
+  assert.equal(broker.granted.length, 1)
+  if (!externalBroker) assert.match(broker.version, /^mosquitto version 2/)
+  assert.match(report.clickhouse[0].version, /^\d+\./)
+  assert.equal(report.clickhouse[0].user, config.clickhouse.username ?? 'default')
+  assertFound(report.findings, { level: 'note', code: 'WINDOW_UNKNOWN', path: 'mqtt.qos', message: /20 allow \d+/, advice: /10000 or more.*max_inflight_messages/ })
+  assert.equal(await servers.count(table), 0)
+})
+
+test('ends that are not there', { timeout }, async () => {
+  const table = await servers.table(COLUMNS)
+  const routes = [route(unique('topic'), table)]
+  assertFound(await findings({ routes, mqtt: { url: 'mqtt://127.0.0.1:1' } }), {
+    code: 'MQTT_UNREACHABLE',
+    path: 'mqtt.url',
+    message: /127\.0\.0\.1:1 cannot be reached/,
+    advice: /is the broker running/,
+  })
+  assertFound(await findings({ routes, clickhouse: { url: 'http://127.0.0.1:1' } }), {
+    code: 'CLICKHOUSE_UNREACHABLE',
+    path: 'clickhouse.url',
+    advice: /is ClickHouse running/,
+  })
+  // One of two will do.
+  const some = await findings({
+    routes,
+    mqtt: { url: ['mqtt://127.0.0.1:1', servers.broker.url] },
+    clickhouse: { url: [servers.clickhouse.url, 'http://127.0.0.1:1'] },
+  })
+  assert.deepEqual(errors(some), [])
+  assertFound(some, { level: 'warning', code: 'MQTT_UNREACHABLE', path: 'mqtt.url[0]' })
+  assertFound(some, { level: 'warning', code: 'CLICKHOUSE_UNREACHABLE', path: 'clickhouse.url[1]' })
+})
+
+test('users who are not let in', { timeout, skip }, async (t) => {
+  const broker = await startBroker({ allowAnonymous: false, users: { fleet: 'right' } })
+  t.after(() => broker.remove())
+  const table = await servers.table(COLUMNS)
+  const routes = [route(unique('topic'), table)]
+  const login = { url: broker.url, username: 'fleet' }
+  for (const protocolVersion of [4, 5]) {
+    const refused = await findings({ routes, mqtt: { ...login, password: 'wrong', protocolVersion } })
+    assertFound(refused, { code: 'MQTT_REFUSED', path: 'mqtt', advice: /mqtt\.username and mqtt\.password/ })
+    assert.deepEqual(errors(await findings({ routes, mqtt: { ...login, password: 'right', protocolVersion } })), [])
+  }
+  assertFound(await findings({ routes, clickhouse: { password: 'wrong' } }), {
+    code: 'CLICKHOUSE_REJECTED',
+    path: 'clickhouse.url',
+    message: /Code: (194|516)\./,
+    advice: /clickhouse\.username and clickhouse\.password/,
+  })
+})
+
+test('tables and columns that are not there, each of them', { timeout }, async () => {
+  const table = await servers.table('seq UInt64, half UInt64 ALIAS seq / 2, kept String')
+  const routes = [
+    { topic: 'a', table: `${table}s` },
+    { topic: 'b', table: 'nothing_like_any_other_table' },
+    { topic: 'c/{seq}/{unused}', table, columns: { speeed: 'speed', half: 'half', seq: { topic: 'seq' } } },
+    { topic: 'd', table: 'no_such_database.t' },
+  ]
+  const all = await findings({ routes })
+  const code = 'TABLE_NOT_FOUND'
+  assertFound(all, { code, path: 'routes[0].table', advice: new RegExp(`did you mean ${table}\\?`) })
+  assertFound(all, { code, path: 'routes[1].table', advice: /create it/ })
+  assertFound(all, { code, path: 'routes[3].table', advice: /there is no database no_such_database/ })
+  assertFound(all, { code: 'COLUMN_NOT_FOUND', path: 'routes[2].columns.speeed', advice: /correct the name/ })
+  assertFound(all, { code: 'COLUMN_NOT_FOUND', path: 'routes[2].columns.half', advice: /ALIAS/ })
+  assertFound(all, { level: 'warning', code: 'TOPIC_NAME_UNUSED', path: 'routes[2].topic', message: /\{unused\} fills nothing/ })
+  assert.equal(errors(all).length, 5)
+})
+
+test('grants that are missing, and settings that nobody knows', { timeout, skip }, async (t) => {
+  const SYSTEM = ['merge_tree_settings', 'replicated_merge_tree_settings'].map((name) => `GRANT SELECT ON system.${name}`)
+  const grants = (...query) => ({ password: 'p', grants: { query } })
+  const clickhouse = await startClickHouse({
+    users: {
+      blind: grants('GRANT SELECT ON other.*'),
+      reader: grants('GRANT SELECT ON default.*', ...SYSTEM),
+      writer: grants('GRANT INSERT ON default.*'),
+      enough: grants('GRANT INSERT ON default.positions', ...SYSTEM),
+    },
+  })
+  t.after(() => clickhouse.remove())
+  await clickhouse.command(`CREATE TABLE positions (${COLUMNS}) ENGINE MergeTree ORDER BY seq
+    SETTINGS non_replicated_deduplication_window = 1000`)
+  const as = (username, more = {}) =>
+    findings({
+      clickhouse: { url: clickhouse.url, database: 'default', username, password: 'p' },
+      routes: [route(unique('topic'), 'positions')],
+      ...more,
+    })
+  assertFound(await as('blind'), { code: 'TABLE_NOT_FOUND', path: 'routes[0].table', advice: /GRANT INSERT ON .*positions.* TO `blind`/ })
+  const [code, path] = ['GRANT_MISSING', 'clickhouse.username']
+  assertFound(await as('reader'), { code, path, message: /reader may not insert/, advice: /^GRANT INSERT ON `default`.`positions` TO `reader`$/ })
+  assertFound(await as('writer'), { code, path, advice: /GRANT SELECT ON system\.merge_tree_settings TO `writer`/ })
+  assert.deepEqual(errors(await as('enough')), [])
+  const letters = await as('enough', { deadLetters: { table: 'letters' } })
+  assertFound(letters, { code, path: 'deadLetters.table', message: /lacks CREATE TABLE/, advice: /GRANT CREATE TABLE/ })
+  assertFound(letters, { code, path: 'deadLetters.table', message: /lacks INSERT/, advice: /GRANT INSERT/ })
+  const settings = { url: clickhouse.url, database: 'default', settings: { max_threds: 2 } }
+  const unknown = await findings({ clickhouse: settings, routes: [route(unique('topic'), 'positions')] })
+  assertFound(unknown, { code: 'CLICKHOUSE_REJECTED', path: 'clickhouse.settings', message: /max_threds/, advice: /correct its name/ })
+})
+
+test('tables without a deduplication window, those behind views as well', { timeout }, async () => {
+  const none = { storage: { non_replicated_deduplication_window: 0 } }
+  const table = await servers.table('seq UInt64', none)
+  const [first, second] = [await servers.table('seq UInt64'), await servers.table('n UInt64', none)]
+  for (const [from, to, sql] of [
+    [table, first, 'SELECT seq'],
+    [first, second, 'SELECT count() AS n'],
+  ]) {
+    await servers.command(`CREATE MATERIALIZED VIEW ${unique('view')} TO ${to} AS ${sql} FROM ${from}`)
+  }
+  const all = await findings({ routes: [{ topic: 'a', table }] })
+  const expected = { level: 'warning', code: 'DEDUPLICATION_OFF', path: 'routes[0].table' }
+  assertFound(all, { ...expected, message: new RegExp(`\`${table}\` does not`), advice: new RegExp(`ALTER TABLE .*${table}.* = 1000`) })
+  assertFound(all, { ...expected, message: new RegExp(`\`${second}\`, which the view .*view.* fills,`), advice: new RegExp(`ALTER TABLE .*${second}`) })
+  assert.equal(all.filter(({ code }) => code === expected.code).length, 2)
+})
+
+test('subscriptions that a broker refuses or lowers', { timeout, skip }, async (t) => {
+  const [one, other] = [await servers.table('seq UInt64'), await servers.table('seq UInt64')]
+  const routes = [
+    { topic: 'open/{x}', table: one },
+    { topic: 'secret/#', table: other },
+  ]
+  for (const [protocolVersion, code] of [
+    [4, 0x80],
+    [5, 0x87],
+  ]) {
+    const strict = await startScriptedBroker(t, { subscribe: code })
+    const all = await findings({ mqtt: { url: strict.url, protocolVersion }, routes })
+    for (const i of [0, 1]) {
+      const advice = /access rules/
+      assertFound(all, { code: 'SUBSCRIPTION_REFUSED', path: `routes[${i}].topic`, advice })
+    }
+    assert.equal(strict.acknowledged.length, 0)
+  }
+  const modest = await startBroker({ config: ['max_qos 0'] })
+  t.after(() => modest.remove())
+  assertFound(await findings({ mqtt: { url: modest.url, qos: 2 }, routes }), {
+    level: 'warning',
+    code: 'QOS_LOWERED',
+    path: 'mqtt.qos',
+    message: /QoS 2 was asked for.*open\/\+, secret\/#/,
+    advice: /max_qos/,
+  })
+  const shared = await findings({ mqtt: { sharedGroup: 'g', connections: 2 }, routes })
+  assertFound(shared, { level: 'note', code: 'SHARED_GROUP_NOT_TRIED', path: 'mqtt.sharedGroup', advice: /^/ })
+})
+
+test('limits that a broker tells', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt64')
+  const limited = await startScriptedBroker(t, {
+    properties: [
+      ...[0x11, 0, 0, 0, 60], // session expiry
+      ...[0x13, 0, 10], // keep-alive
+      ...[0x21, 0, 7], // receive maximum
+      ...[0x24, 1], // QoS
+      ...[0x27, 0, 0, 16, 0], // packet size
+      ...[0x28, 0, 0x29, 0, 0x2a, 0], // no wildcards, subscription identifiers, shared subscriptions
+    ],
+  })
+  const config = servers.config({
+    mqtt: { url: limited.url, clientId: 'own', sharedGroup: 'g' },
+    deadLetters: { dir: '.' },
+    routes: [
+      { topic: 'a/{x}', table },
+      { topic: 'b', table },
+    ],
+  })
+  const { brokers, findings: all } = await checkPipeline(config)
+  assert.deepEqual(brokers[0].limits, {
+    maxQos: 1,
+    receiveMaximum: 7,
+    maxPacketBytes: 4096,
+    sessionExpirySeconds: 60,
+    keepAliveSeconds: 10,
+    topicAliasMaximum: 0,
+    retained: true,
+    wildcardSubscriptions: false,
+    sharedSubscriptions: false,
+    subscriptionIds: false,
+  })
+  assert.deepEqual(brokers[0].granted, ['b'])
+  assertFound(all, { code: 'SUBSCRIPTION_REFUSED', path: 'mqtt.sharedGroup', message: /no shared subscriptions/ })
+  assertFound(all, { code: 'SUBSCRIPTION_REFUSED', path: 'routes[0].topic', message: /wildcard/ })
+  assertFound(all, { level: 'warning', code: 'SESSION_SHORTENED', path: 'mqtt.sessionExpirySeconds', message: /60 s/ })
+  assertFound(all, { level: 'note', code: 'KEEP_ALIVE_CHANGED', path: 'mqtt.keepAliveSeconds', message: /10 s/, advice: /^$/ })
+  assertFound(all, { level: 'note', code: 'SUBSCRIPTION_IDS_MISSING', path: 'mqtt.url' })
+})
+
+test('a visit leaves nothing behind, and takes nothing from anybody', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt64')
+  const broker = await startScriptedBroker(t)
+  const mqtt = { url: broker.url, clientId: 'own', sharedGroup: 'g', qos: 2 }
+  await checkPipeline(servers.config({ mqtt, routes: [{ topic: 'a/{x}', table }] }), { sample: 1, sampleTimeoutMs: 50 })
+
+  const text = (type) => broker.bodies(type).map((body) => body.toString('latin1'))
+  assert.ok(text('CONNECT').length >= 3)
+  assert.ok(text('CONNECT').every((body) => !body.includes('own')), 'under names of its own')
+  assert.ok(text('SUBSCRIBE').every((body) => !body.includes('$share')), 'outside of the shared group')
+  // The only session that outlives its connection is asked to end, and has no subscription.
+  const isClean = (body) => (body[7] & 2) !== 0
+  const lasting = broker.packets.filter(({ type, body }) => type === 'CONNECT' && !isClean(body)).map(({ connection }) => connection)
+  assert.equal(lasting.length, 1)
+  const [{ type, body }, ...more] = broker.packets.filter(({ connection, type }) => connection === lasting[0] && type !== 'CONNECT')
+  assert.deepEqual([type, [...body], more], ['DISCONNECT', [0, 5, 0x11, 0, 0, 0, 0], []])
+  for (const answer of ['PUBACK', 'PUBREC', 'PUBCOMP']) assert.equal(broker.bodies(answer).length, 0)
+})
+
+test('what the options themselves say', { timeout }, async () => {
+  const table = await servers.table('seq UInt64')
+  const all = await findings({
+    mqtt: { protocolVersion: 4 },
+    deadLetters: {},
+    routes: [
+      { topic: 'a/+/c', table },
+      { topic: 'a/b/+', table },
+      { topic: 'a/b/c', table },
+    ],
+  })
+  assertFound(all, { code: 'CONFIG_INVALID', path: 'routes[2].topic', message: /can never match/, advice: /narrower route first/ })
+  assertFound(all, { level: 'warning', code: 'FILTERS_OVERLAP', path: 'routes' })
+  assertFound(all, { level: 'warning', code: 'DEAD_LETTERS_NOT_KEPT', path: 'deadLetters' })
+  assertFound(all, { level: 'note', code: 'SESSION_CLEAN', path: 'mqtt.clientId' })
+
+  const own = { mqtt: { url: 'mqtt://x', clientId: 'own' }, clickhouse: { url: 'http://x' }, routes: [{ topic: 'a', table }] }
+  for (const options of [{ sample: -1 }, { sampel: 5 }, { sampleTimeoutMs: 0 }, { clientId: 'own' }]) {
+    await assert.rejects(checkPipeline(own, /** @type {any} */ (options)), { code: 'CONFIG_INVALID', path: /^options\./ })
+  }
+})
+
+test('TLS is told, and certificates that will not last', { timeout, skip }, async (t) => {
+  const authority = new Authority('the authority of the tests')
+  const here = authority.issue({ hosts: ['localhost', '127.0.0.1'] })
+  const files = asFiles(t, { ca: authority.ca, ...here })
+  const broker = await startBroker({ config: [`cafile ${files.ca}`, `certfile ${files.cert}`, `keyfile ${files.key}`] })
+  t.after(() => broker.remove())
+  const front = await startFront(t, servers.clickhouse.port, { tls: here })
+  const table = await servers.table(COLUMNS)
+  const tls = { ca: authority.ca }
+  const config = servers.config({
+    mqtt: { url: broker.url.replace('mqtt:', 'mqtts:'), tls },
+    clickhouse: { url: `https://127.0.0.1:${front.port}`, tls },
+    routes: [route(unique('topic'), table)],
+  })
+  const report = await checkPipeline(config)
+  assert.ok(report.ok, JSON.stringify(report.findings))
+  for (const { tls } of [...report.brokers, ...report.clickhouse]) {
+    assert.match(tls.version, /^TLSv1_[23]$/)
+    assert.match(tls.certificate.names, /localhost/)
+    assert.ok(new Date(tls.certificate.validUntil).getTime() > Date.now())
+  }
+  // Those of the tests are valid for a day.
+  for (const path of ['mqtt.tls', 'clickhouse.tls']) {
+    assertFound(report.findings, { level: 'warning', code: 'CERTIFICATE_EXPIRES', path, advice: /renew/ })
+  }
+  const stranger = new Authority('somebody else').ca
+  const all = await findings({ ...config, mqtt: { ...config.mqtt, tls: { ca: stranger } } })
+  assertFound(all, { code: 'MQTT_UNREACHABLE', path: 'mqtt.url', message: /not issued by an authority that we trust/ })
+})
+
+test('a sample is decoded as a pipeline would, and takes nothing from one that runs', { timeout }, async (t) => {
+  const table = await servers.table(`${COLUMNS}, extra UInt8`)
+  const prefix = unique('topic')
+  const other = unique('topic')
+  const columns = { extra: { path: 'extra', default: 0 } }
+  const routes = [
+    { ...route(prefix, table), columns },
+    { ...route(other, table), columns },
+  ]
+  const config = { mqtt: { clientId: unique('client'), sharedGroup: 'g' }, routes }
+  const pipeline = await servers.started(t, config)
+  const publisher = await servers.publisher(t)
+  const { heading, ...headless } = JSON.parse(position(prefix, 7).payload)
+  const bad = { [`${prefix}/1/position`]: headless, [`${prefix}/2/position`]: { ...headless, heading: 70_000 }, [`${prefix}/3/position`]: 'no JSON' }
+
+  let count = 0
+  let isOver = false
+  const checking = checkPipeline(servers.config(config), { sample: 200 }).finally(() => (isOver = true))
+  while (!isOver) {
+    const [topic, payload] = Object.entries(bad)[count % 10] ?? []
+    if (topic) await publisher.publish(topic, payload)
+    else await publisher.publish(position(prefix, count).topic, position(prefix, count).payload)
+    count++
+  }
+  const { sample, findings: all } = await checking
+  assert.equal(sample.messages, 200)
+  assert.equal(sample.rows + sample.deadLetters, 200)
+  assert.deepEqual(sample.routes, [{ messages: 200, rows: sample.rows }, { messages: 0, rows: 0 }])
+  assert.equal(sample.reasons.reduce((sum, { count }) => sum + count, 0), sample.deadLetters)
+  const codes = sample.reasons.map(({ code, route, message }) => [code, route, /^column \w+/.exec(message)?.[0]]).sort()
+  assert.deepEqual(codes, [
+    ['FIELD_MISSING', 0, 'column heading'],
+    ['JSON_INVALID', 0, undefined],
+    ['OUT_OF_RANGE', 0, 'column heading'],
+  ])
+  const wrong = { level: 'warning', code: 'SAMPLE_DEAD_LETTERS', path: 'routes[0]' }
+  assertFound(all, { ...wrong, message: /\d+ of 200 messages .*FIELD_MISSING: column heading/, advice: /missingFields/ })
+  assertFound(all, { ...wrong, message: /JSON_INVALID/, advice: /narrow the topic/ })
+  assertFound(all, { level: 'note', code: 'ROUTE_NOT_SEEN', path: 'routes[1].topic', advice: /^/ })
+
+  await settled(pipeline, count)
+  assert.equal(pipeline.metrics().messages.received, count)
+  assert.equal(pipeline.metrics().mqtt.reconnects, 0)
+  assert.equal(heading, 7)
+})
+
+test('a sample of a silent topic ends by its time', { timeout }, async () => {
+  const table = await servers.table('seq UInt64')
+  const all = await findings({ routes: [{ topic: unique('topic'), table }] }, { sample: 1, sampleTimeoutMs: 100 })
+  assertFound(all, { level: 'warning', code: 'SAMPLE_EMPTY', path: 'routes', advice: /does anybody publish/ })
+})
+
+test('on the command line: a report to read, or as JSON, and an exit code', { timeout }, async (t) => {
+  const table = await servers.table(COLUMNS)
+  const config = servers.config({ mqtt: { clientId: 'c' }, deadLetters: { dir: directory(t) }, routes: [route('a', table)] })
+  const run = async (...args) => {
+    const program = startCommand(t, ['check', ...args])
+    const { code, stderr } = await program.end()
+    return { code, stdout: program.lines.join('\n'), stderr }
+  }
+  const file = configFile(t, config)
+  const good = await run(file, '--strict')
+  assert.equal(good.code, 0, good.stdout + good.stderr)
+  assert.match(good.stdout, /^broker mqtt:.*\n {2}limits: QoS 2/)
+  assert.match(good.stdout, /\n {4}lat +Float64 +field lat +required: a dead letter\n/)
+  assert.match(good.stdout, /\n0 errors, 0 warnings, 1 note$/)
+
+  writeFileSync(file, JSON.stringify({ ...config, deadLetters: {}, routes: [{ topic: 'a', table: 'none' }] }, null, 2))
+  const bad = await run(file)
+  assert.equal(bad.code, 1)
+  assert.match(bad.stdout, /\nerror: TABLE_NOT_FOUND routes\[0\]\.table \(.*millrace\.json:\d+:7\)\n {2}there is no table .*\n {2}→ /)
+  const { ok, findings } = JSON.parse((await run(file, '--json')).stdout)
+  assert.equal(ok, false)
+  assertFound(findings, { code: 'TABLE_NOT_FOUND', path: 'routes[0].table' })
+})

@@ -1,0 +1,167 @@
+// A consuming process that is killed again and again, at random instants, while ClickHouse and the broker come and go.
+// Whatever happens, each number that the publisher saw acknowledged is in the table in the end, once.
+
+import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { startBroker, startClickHouse, waitFor } from '../../tools/servers/index.mjs'
+import { Numbers } from './numbers.mjs'
+import { Random } from './random.mjs'
+
+const PROGRAM = fileURLToPath(new URL('programs/consumes.mjs', import.meta.url))
+/** The longest that a process may live, and a server stay away. */
+const LIFE_MS = 2_000
+const AWAY_MS = 2_000
+/** How long everything may take to arrive when nothing fails any more. */
+const DRAIN_MS = 60_000
+
+/**
+ * @typedef {object} Outcome
+ * @property {number} seed
+ * @property {number} kills of the consuming process
+ * @property {number} running how many of these were after its start
+ * @property {number} clickhouse how often ClickHouse was ended and started again, by SIGTERM or SIGKILL
+ * @property {number} broker how often the broker was, by SIGTERM: killed, it loses what it had acknowledged
+ * @property {number} published
+ * @property {number} acknowledged
+ * @property {number} rows
+ * @property {number[]} missing numbers that were acknowledged and are not there
+ * @property {number[]} doubled numbers that are there more than once
+ * @property {number} seconds
+ */
+
+/**
+ * @param {{ kills: number, seed?: number, perSecond?: number, config?: any, log?: (text: string) => void }} options
+ *   `config` of the pipeline, beside servers and route; `perSecond` messages
+ * @returns {Promise<Outcome>}
+ */
+export async function crash({ kills, seed = Random.seed(), perSecond = 1_000, config = {}, log = () => {} }) {
+  const started = performance.now()
+  const random = new Random(seed)
+  const directory = mkdtempSync(join(tmpdir(), 'millrace-crash-'))
+  const clickhouse = await startClickHouse()
+  const broker = await startBroker({ persistence: true, config: ['max_inflight_messages 0'] })
+  let consumer
+  let numbers
+  try {
+    await clickhouse.command(`CREATE TABLE numbers (number UInt64) ENGINE = MergeTree ORDER BY number
+      SETTINGS non_replicated_deduplication_window = 10000`)
+    const pipeline = {
+      mqtt: { url: broker.url, clientId: 'crashes', reconnect: { minMs: 20, maxMs: 200 }, ...config.mqtt },
+      clickhouse: { url: clickhouse.url, retry: { minMs: 20, maxMs: 200 } },
+      routes: [{ topic: 'numbers', table: 'numbers' }],
+      batch: { maxRows: 500, maxDelayMs: 100 },
+      ...(config.spool && { spool: { dir: join(directory, 'spool'), ...config.spool } }),
+    }
+    // From here on the broker keeps for the session what comes.
+    consumer = new Consumer(pipeline)
+    await consumer.running()
+    numbers = new Numbers({ url: broker.url, topic: 'numbers', perSecond })
+
+    const counts = { kills: 0, running: 0, clickhouse: 0, broker: 0 }
+    let goes = true
+    const killing = (async () => {
+      while (counts.kills < kills) {
+        await Promise.race([sleep(random.below(LIFE_MS)), consumer.ended])
+        if (await consumer.kill()) {
+          counts.kills++
+          if (consumer.ran) counts.running++
+          if (counts.kills % 10 === 0) log(`${counts.kills} kills, ${numbers.acknowledged.size} messages acknowledged`)
+        }
+        consumer = new Consumer(pipeline)
+      }
+    })()
+    const chaos = (async () => {
+      // Numbers of its own: the order in which the two draw depends on the machine.
+      const drawn = new Random(seed + 1)
+      while (goes) {
+        await sleep(1_000 + drawn.below(4_000))
+        const which = drawn.chance(0.5) ? 'clickhouse' : 'broker'
+        const server = which === 'clickhouse' ? clickhouse : broker
+        await (which === 'clickhouse' && drawn.chance(0.5) ? server.kill() : server.stop())
+        await sleep(drawn.below(AWAY_MS))
+        await server.start()
+        counts[which]++
+      }
+    })()
+    await killing
+    goes = false
+    await chaos
+    await numbers.stop()
+
+    const { acknowledged, published } = numbers
+    const arrived = async () => (await clickhouse.query('SELECT uniqExact(number) AS n FROM numbers'))[0].n
+    await waitFor(
+      async () => {
+        if (!consumer.alive) consumer = new Consumer(pipeline)
+        return (await arrived()) >= acknowledged.size
+      },
+      { timeoutMs: DRAIN_MS, intervalMs: 100, message: () => `the rest arriving; ${consumer.errors.slice(-5)}` },
+    ).catch((error) => log(String(error)))
+    await consumer.stop()
+
+    const there = new Map()
+    for (const { number } of await clickhouse.query('SELECT number FROM numbers')) {
+      there.set(number, (there.get(number) ?? 0) + 1)
+    }
+    return {
+      seed,
+      ...counts,
+      published,
+      acknowledged: acknowledged.size,
+      rows: [...there.values()].reduce((sum, count) => sum + count, 0),
+      missing: [...acknowledged].filter((number) => !there.has(number)),
+      doubled: [...there].filter(([, count]) => count > 1).map(([number]) => number),
+      seconds: (performance.now() - started) / 1000,
+    }
+  } finally {
+    await numbers?.stop()
+    await consumer?.kill()
+    await broker.remove()
+    await clickhouse.remove()
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+/** The process that is killed. One that cannot start because a server is away ends by itself. */
+class Consumer {
+  alive = true
+  /** Whether its pipeline has started. */
+  ran = false
+  errors = []
+
+  #child
+
+  constructor(config) {
+    this.#child = spawn(process.execPath, [PROGRAM, JSON.stringify(config)], { stdio: ['pipe', 'pipe', 'pipe'] })
+    this.#child.stdin.on('error', () => {})
+    createInterface({ input: this.#child.stdout }).on('line', () => (this.ran = true))
+    createInterface({ input: this.#child.stderr }).on('line', (line) => this.errors.push(line))
+    this.ended = new Promise((resolve) => {
+      this.#child.once('close', () => {
+        this.alive = false
+        resolve(undefined)
+      })
+    })
+  }
+
+  async running() {
+    await waitFor(() => this.ran, { timeoutMs: 30_000, message: () => `a consumer: ${this.errors.join('\n')}` })
+  }
+
+  /** @returns {Promise<boolean>} whether it was still there to be killed */
+  async kill() {
+    const killed = this.alive && this.#child.kill('SIGKILL')
+    await this.ended
+    return killed && this.#child.signalCode === 'SIGKILL'
+  }
+
+  async stop() {
+    this.#child.stdin.write('stop\n')
+    await this.ended
+  }
+}

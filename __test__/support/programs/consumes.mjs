@@ -1,0 +1,13 @@
+// Consumes until it is killed, or told to stop by a line on its standard input.
+
+import { createInterface } from 'node:readline'
+import { Pipeline } from '../../../index.js'
+
+const pipeline = new Pipeline(JSON.parse(process.argv[2]))
+pipeline.on('warning', ({ code, message }) => console.error(`${code}: ${message}`))
+await pipeline.start()
+console.log('running')
+createInterface({ input: process.stdin }).once('line', async () => {
+  await pipeline.stop()
+  process.exit()
+})

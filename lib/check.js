@@ -1,0 +1,53 @@
+'use strict'
+
+// A look at both ends of a configuration, before it runs. The engine looks; this reads the certificates that it brought.
+
+const { X509Certificate } = require('node:crypto')
+const { NativePipeline } = require('../binding.js')
+const { configToJson, fromNative, toJson, unwrap } = require('./engine.js')
+
+const DAY_MS = 24 * 3_600_000
+const SOON_DAYS = 21
+
+async function checkPipeline(config, options = {}) {
+  const texts = [configToJson(config), toJson(options, 'options')]
+  let answer
+  try {
+    answer = NativePipeline.check(...texts)
+  } catch (error) {
+    throw fromNative(error)
+  }
+  const report = unwrap(await answer)
+  // As it was given: the engine has only the filter.
+  const { routes } = JSON.parse(texts[0])
+  report.routes.forEach((route, i) => Object.assign(route, { topic: routes[i].topic }))
+  for (const [path, ends] of [
+    ['mqtt.tls', report.brokers],
+    ['clickhouse.tls', report.clickhouse],
+  ]) {
+    for (const { url, tls } of ends) if (tls) readCertificate(tls, url, path, report.findings)
+  }
+  return { ok: report.findings.every(({ level }) => level !== 'error'), ...report }
+}
+
+function readCertificate(tls, url, path, findings) {
+  const certificate = new X509Certificate(Buffer.from(tls.certificate, 'base64'))
+  const until = new Date(certificate.validTo)
+  tls.certificate = {
+    subject: certificate.subject ?? '',
+    issuer: certificate.issuer ?? '',
+    names: certificate.subjectAltName ?? '',
+    validUntil: until.toISOString(),
+  }
+  const days = Math.floor((until.getTime() - Date.now()) / DAY_MS)
+  if (days >= SOON_DAYS) return
+  findings.push({
+    level: 'warning',
+    code: 'CERTIFICATE_EXPIRES',
+    path,
+    message: `the certificate of ${url} is valid until ${until.toISOString()}: ${days < 1 ? 'less than a day' : `${days} days`}`,
+    advice: 'renew it before, on the server: without a valid one no connection is made',
+  })
+}
+
+module.exports = { checkPipeline }

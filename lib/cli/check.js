@@ -1,0 +1,134 @@
+'use strict'
+
+// `millrace check`: what `checkPipeline` reports, for people to read.
+
+const { checkPipeline } = require('../check.js')
+const { ConfigFile } = require('./config-file.js')
+const { FAILED, OK } = require('./exit.js')
+
+/**
+ * @param {string} file
+ * @param {{ sample?: number, sampleTimeout?: number, clientId?: string, strict?: boolean, json?: boolean }} options
+ * @returns {Promise<number>} the exit code
+ */
+async function check(file, { sample, sampleTimeout, clientId, strict, json }) {
+  const source = new ConfigFile(file)
+  let report
+  try {
+    report = await checkPipeline(source.config, { sample, sampleTimeoutMs: sampleTimeout, clientId })
+  } catch (error) {
+    throw error.path?.startsWith('options.') ? error : source.located(error)
+  }
+  process.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : print(report, source))
+  const isFine = strict ? report.findings.every(({ level }) => level === 'note') : report.ok
+  return isFine ? OK : FAILED
+}
+
+function print({ brokers, clickhouse, routes, sample, findings }, source) {
+  return [
+    ...brokers.map(printBroker),
+    ...clickhouse.map(printServer),
+    ...routes.map(printRoute),
+    ...(sample ? [printSample(sample, routes)] : []),
+    ...findings.map((finding) => printFinding(finding, source)),
+    summary(findings),
+  ].join('\n')
+}
+
+function printBroker({ url, reachable, version, protocolVersion, limits, tls, granted }) {
+  const speaks = protocolVersion === 5 ? 'MQTT 5' : 'MQTT 3.1.1'
+  const lines = [`broker ${url}: ${reachable ? `${version ?? 'it does not tell its version'}, ${speaks}` : 'no connection'}`]
+  if (tls) lines.push(printTls(tls))
+  if (limits) lines.push(printLimits(limits))
+  else if (reachable) lines.push('  limits: MQTT 3.1.1 does not tell')
+  if (granted.length > 0) lines.push(`  subscriptions granted: ${granted.join(', ')}`)
+  return block(lines)
+}
+
+function printLimits(limits) {
+  const has = Object.entries({
+    retained: 'retained messages',
+    wildcardSubscriptions: 'wildcards',
+    sharedSubscriptions: 'shared subscriptions',
+    subscriptionIds: 'subscription identifiers',
+  })
+  const [available, missing] = [true, false].map((is) => has.filter(([name]) => limits[name] === is).map(([, text]) => text))
+  const lines = [
+    `  limits: QoS ${limits.maxQos}, packets ${limits.maxPacketBytes ? `of ${limits.maxPacketBytes} bytes` : 'of any size'}, ` +
+      `sessions kept ${limits.sessionExpirySeconds} s, keep-alive ${limits.keepAliveSeconds} s, ` +
+      `receive maximum ${limits.receiveMaximum} (of what is sent to it), topic aliases ${limits.topicAliasMaximum}`,
+    `  has: ${available.join(', ') || 'none of the options'}`,
+  ]
+  if (missing.length > 0) lines.push(`  lacks: ${missing.join(', ')}`)
+  return lines.join('\n')
+}
+
+function printTls({ version, cipher, certificate }) {
+  return `  ${version.replace('TLSv1_', 'TLS 1.')}, ${cipher}; certificate for ${certificate.names || certificate.subject}, valid until ${certificate.validUntil}`
+}
+
+function printServer({ url, reachable, version, user, tls }) {
+  const lines = [`ClickHouse ${url}: ${reachable ? `${version}, as ${user}` : 'no answer'}`]
+  if (tls) lines.push(printTls(tls))
+  return block(lines)
+}
+
+function printRoute({ topic, table, engine, columns, insert, deduplication }, i) {
+  const lines = [`routes[${i}]: ${topic} to ${table}${engine ? `, ${engine}` : ''}`]
+  if (insert !== null) lines.push(`  INSERT: ${insert ? 'allowed' : 'refused'}`)
+  for (const { table, engine, view, on, window } of deduplication) {
+    const behind = view ? `${table} (${engine}, filled by ${view})` : table
+    const remembers = window ? `on, remembers ${window} INSERTs` : 'on'
+    lines.push(`  deduplication of ${behind}: ${on ? remembers : 'off'}`)
+  }
+  if (columns.length > 0) {
+    lines.push(
+      ...aligned([
+        ['column', 'type', 'from', 'if it is missing'],
+        ...columns.map(({ name, type, defaultKind, source, required, missing }) => [
+          name,
+          type,
+          source ?? (/^(|DEFAULT)$/.test(defaultKind) ? 'not filled' : `ClickHouse: ${defaultKind}`),
+          required ? 'required: a dead letter' : (missing ?? ''),
+        ]),
+      ]),
+    )
+  }
+  return block(lines)
+}
+
+function printSample({ messages, rows, deadLetters, seconds, routes: seen }, routes) {
+  return block([
+    `sample: ${messages} messages in ${seconds.toFixed(1)} s, ${rows} rows, ${deadLetters} dead letters`,
+    ...seen.map(({ messages, rows }, i) => `  routes[${i}] ${routes[i]?.topic ?? ''}: ${messages} messages, ${rows} rows`),
+  ])
+}
+
+function printFinding({ level, code, path, message, advice }, source) {
+  const place = path ? ` ${path} (${source.placeOf(path)})` : ''
+  // The engine's messages begin with the path, too.
+  const own = path && message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message
+  // ClickHouse goes on for paragraphs about a password.
+  const [text] = own.split(/\n\s*\n/)
+  return block([`${level}: ${code}${place}`, `  ${text}`, ...(advice ? [`  → ${advice}`] : [])])
+}
+
+function summary(findings) {
+  const count = (level, one, many) => {
+    const { length } = findings.filter((finding) => finding.level === level)
+    return `${length} ${length === 1 ? one : many}`
+  }
+  return `${count('error', 'error', 'errors')}, ${count('warning', 'warning', 'warnings')}, ${count('note', 'note', 'notes')}\n`
+}
+
+/** Rows of cells, each column as wide as its widest. */
+function aligned(rows) {
+  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)))
+  return rows.map((row) => `    ${row.map((cell, i) => cell.padEnd(widths[i])).join('  ')}`.trimEnd())
+}
+
+function block(lines) {
+  return `${lines.join('\n')}\n`
+}
+
+module.exports = { check }

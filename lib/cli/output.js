@@ -1,0 +1,81 @@
+'use strict'
+
+// What a command that runs for a while says: on a terminal lines for people, with a status line below them that is written
+// over and over; elsewhere JSON, one object a line, as pino writes it: `level`, `time`, `msg`.
+
+const CLEAR_LINE = '\r\u001b[2K'
+
+class Output {
+  #stream
+  #isTerminal
+  #status = ''
+
+  /**
+   * @param {{ json?: boolean, stream?: NodeJS.WriteStream }} [options] `json`: JSON on a terminal as well
+   */
+  constructor({ json = false, stream = process.stdout } = {}) {
+    this.#stream = stream
+    this.#isTerminal = Boolean(stream.isTTY) && !json
+  }
+
+  get isTerminal() {
+    return this.#isTerminal
+  }
+
+  info(msg, fields) {
+    this.#say('info', msg, fields)
+  }
+
+  warn(msg, fields) {
+    this.#say('warn', msg, fields)
+  }
+
+  error(msg, fields) {
+    this.#say('error', msg, fields)
+  }
+
+  /** Writes the status line anew; on a terminal alone. */
+  status(line) {
+    if (!this.#isTerminal) return
+    this.#status = line.slice(0, Math.max(0, (this.#stream.columns || 80) - 1))
+    this.#stream.write(`${CLEAR_LINE}${this.#status}`)
+  }
+
+  /** Leaves the status line as it is: what follows begins on a line of its own. */
+  end() {
+    if (this.#status) this.#stream.write('\n')
+    this.#status = ''
+  }
+
+  #say(level, msg, fields = {}) {
+    const now = new Date()
+    if (!this.#isTerminal) {
+      this.#stream.write(`${JSON.stringify({ level, time: now.toISOString(), msg, ...fields })}\n`)
+      return
+    }
+    const mark = level === 'info' ? '' : `${level === 'warn' ? 'warning' : level}: `
+    const clear = this.#status && CLEAR_LINE
+    this.#stream.write(`${clear}${now.toTimeString().slice(0, 8)} ${mark}${msg}\n${this.#status}`)
+  }
+}
+
+const NUMBER = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
+const count = (/** @type {number} */ number) => NUMBER.format(number)
+
+/** How a pipeline is, in one line. */
+function statusLine({ state, messages, rates, latencyMs, mqtt, spool }) {
+  const parts = [
+    state,
+    `${count(rates.messagesPerSecond)} msg/s`,
+    `${count(rates.rowsPerSecond)} rows/s`,
+    `${count(messages.inserted)} inserted`,
+    `${count(messages.pending)} pending`,
+    `${count(messages.deadLettered)} dead letters`,
+    `p99 ${count(latencyMs.endToEnd.p99)} ms`,
+  ]
+  if (spool) parts.push(`spool ${count(spool.bytes / 1024)} KiB`)
+  if (mqtt.connected < mqtt.connections) parts.push(`${mqtt.connected} of ${mqtt.connections} connected`)
+  return parts.join('  ')
+}
+
+module.exports = { Output, count, statusLine }

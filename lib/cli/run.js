@@ -1,0 +1,123 @@
+'use strict'
+
+// `millrace run`: a pipeline from a file, until a signal comes or it cannot go on.
+
+const api = require('../../index.js')
+const { ConfigFile } = require('./config-file.js')
+const { CommandError, FAILED, NOT_DRAINED, OK, USAGE, onSignal } = require('./exit.js')
+const { Output, statusLine } = require('./output.js')
+
+const STATUS_MS = 1_000
+/** Of a group of dead letters so many are shown; all of them go where `deadLetters` says. */
+const SHOWN_LETTERS = 3
+
+/**
+ * @param {string} file
+ * @param {{ http?: { host: string, port: number }, drainTimeout: number, logInterval: number, json?: boolean }} options
+ * @returns {Promise<number>} the exit code
+ */
+async function run(file, options) {
+  const source = new ConfigFile(file)
+  let pipeline
+  try {
+    pipeline = new api.Pipeline(source.config)
+  } catch (error) {
+    throw source.located(error)
+  }
+  const output = new Output({ json: options.json })
+  const ending = new Ending()
+  tell(pipeline, output, ending)
+
+  const abort = new AbortController()
+  const forget = onSignal((signal) => {
+    output.info(`${signal}: draining; a second one ends at once`, { signal })
+    ending.come(OK)
+    abort.abort()
+  })
+  const report = setInterval(
+    () => (output.isTerminal ? showStatus(pipeline, output) : tellMetrics(pipeline, output)),
+    output.isTerminal ? STATUS_MS : options.logInterval,
+  )
+  let http
+  try {
+    // Before the start, which may take its time: whoever asks is told that it is alive and not ready.
+    http = options.http && (await serve(pipeline, options.http))
+    if (http) output.info(`listening on ${http.url}`, { url: http.url })
+    await start(pipeline, source, abort.signal, output, ending)
+    const code = await ending.came
+    return (await stop(pipeline, options.drainTimeout, output)) || code
+  } finally {
+    clearInterval(report)
+    output.end()
+    await http?.close()
+    forget()
+  }
+}
+
+/** The first reason to end. */
+class Ending {
+  /** @type {(code: number) => void} */
+  come = () => {}
+  /** @type {Promise<number>} the exit code */
+  came = new Promise((resolve) => (this.come = resolve))
+}
+
+function tell(pipeline, output, ending) {
+  pipeline.on('state', (state, previous) => output.info(state, { state, previous }))
+  pipeline.on('warning', ({ code, message }) => output.warn(message, { code }))
+  pipeline.on('deadLetters', (letters) => {
+    const shown = letters.slice(0, SHOWN_LETTERS).map(({ route, topic, code, message }) => ({ route, topic, code, message }))
+    const [{ code, message, topic }] = letters
+    output.warn(`dead letters: ${letters.length}, the first from ${topic}: ${code}: ${message}`, {
+      count: letters.length,
+      letters: shown,
+    })
+  })
+  pipeline.on('error', (error) => {
+    output.error(error.message, { code: error.code, path: error.path })
+    ending.come(FAILED)
+  })
+}
+
+function showStatus(pipeline, output) {
+  output.status(statusLine(pipeline.metrics()))
+}
+
+function tellMetrics(pipeline, output) {
+  output.info('metrics', { metrics: pipeline.metrics() })
+}
+
+async function serve(pipeline, address) {
+  try {
+    return await api.serveHttp(pipeline, address)
+  } catch (error) {
+    throw new CommandError(`--http: ${error.message}`)
+  }
+}
+
+async function start(pipeline, source, signal, output, ending) {
+  try {
+    await pipeline.start({ signal })
+  } catch (error) {
+    if (signal.aborted) return
+    // What is wrong with the tables has a place in the file as well.
+    const place = error.path && source.placeOf(error.path)
+    output.error(place ? `${place}: ${error.message}` : error.message, { code: error.code, path: error.path })
+    ending.come(error.code === 'CONFIG_INVALID' ? USAGE : FAILED)
+  }
+}
+
+async function stop(pipeline, timeoutMs, output) {
+  try {
+    await pipeline.stop({ timeoutMs })
+  } catch (error) {
+    output.error(error.message, { code: error.code })
+    return error.code === 'STOP_TIMEOUT' ? NOT_DRAINED : FAILED
+  } finally {
+    if (output.isTerminal) showStatus(pipeline, output)
+    else tellMetrics(pipeline, output)
+  }
+  return OK
+}
+
+module.exports = { run }

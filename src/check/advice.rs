@@ -1,0 +1,64 @@
+//! What to do about an error.
+
+use crate::error::Error;
+
+/// ClickHouse's codes: src/Common/ErrorCodes.cpp.
+pub const UNKNOWN_SETTING: u32 = 115;
+pub const READONLY: u32 = 164;
+pub const ACCESS_DENIED: u32 = 497;
+const NO_LOGIN: [u32; 4] = [192, 193, 194, 516];
+
+pub fn on(error: &Error) -> &'static str {
+    match error {
+        Error::ClickHouseUnreachable { .. } => {
+            "is ClickHouse running, and is this its HTTP interface? Its port is 8123 for http:// and 8443 for https://, \
+             not 9000"
+        }
+        Error::ClickHouseRejected { exception: Some(code), .. } if NO_LOGIN.contains(code) => {
+            "set clickhouse.username and clickhouse.password to those of a user of this server"
+        }
+        Error::ClickHouseRejected { exception: Some(READONLY), .. } => {
+            "give the user a profile that is not readonly"
+        }
+        Error::ClickHouseRejected { exception: Some(UNKNOWN_SETTING), .. } => {
+            "correct its name in clickhouse.settings, or leave it out"
+        }
+        Error::MqttUnreachable { .. } => {
+            "is the broker running, and does the URL have its host and port? Ports are mostly 1883 for mqtt://, 8883 for \
+             mqtts://, and for ws:// whatever the broker says, with the path /mqtt"
+        }
+        Error::MqttRefused { .. } => {
+            "set mqtt.username and mqtt.password to those of a user of this broker; some also ask for a certain client id, \
+             which a check takes as its clientId"
+        }
+        Error::SubscriptionRefused { .. } => {
+            "let the broker's access rules allow this user to subscribe to the filter, or correct the topic of the route"
+        }
+        Error::ColumnNotFound { .. } => {
+            "correct the name of the column, add it to the table, or leave it out of the route; a MATERIALIZED or ALIAS \
+             column is ClickHouse's to compute"
+        }
+        Error::ColumnUnsupported { .. } => "give the column a DEFAULT, and it is left to ClickHouse",
+        _ => "",
+    }
+}
+
+/// What to do about a message that would be a dead letter.
+pub fn on_letter(code: &str) -> &'static str {
+    match code {
+        "FIELD_MISSING" => {
+            "name its place in the payload in the route's columns, or give the column a DEFAULT, make it Nullable, or set \
+             missingFields to 'zero'"
+        }
+        "TYPE_MISMATCH" | "OUT_OF_RANGE" => {
+            "give the column a type that holds such values, or name another place in the payload in the route's columns"
+        }
+        "UNKNOWN_FIELD" => "set unknownFields to 'ignore', or add a column for the field",
+        "JSON_INVALID" | "NOT_AN_OBJECT" => {
+            "narrow the topic of the route to messages that are JSON objects, or mend the publisher; { meta: 'payload' } \
+             puts a payload of any kind into a String column"
+        }
+        "PACKET_TOO_LARGE" => "raise mqtt.maxPacketBytes",
+        _ => "",
+    }
+}

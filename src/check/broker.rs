@@ -1,0 +1,348 @@
+//! The broker's end: whether it lets us in, what it grants, and its limits as it tells them.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::advice;
+use super::encryption::{self, Encryption};
+use super::tables::option;
+use super::{Level, Report, RouteReport};
+use crate::backoff::random_bits;
+use crate::config::{AckAfter, BrokerUrl, CheckOptions, Config, Mqtt, ProtocolVersion};
+use crate::error::{Error, Result};
+use crate::mqtt::session::Event;
+use crate::mqtt::transport::CONNECT_TIMEOUT;
+use crate::mqtt::visit::Visit;
+use crate::mqtt::{ConnAck, Subscription, subscriptions};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Broker {
+    url: String,
+    reachable: bool,
+    /// As it says of itself below `$SYS`, if it does.
+    version: Option<String>,
+    /// 4 is MQTT 3.1.1.
+    protocol_version: u8,
+    /// What CONNACK says; MQTT 3.1.1 says nothing.
+    limits: Option<Limits>,
+    tls: Option<Encryption>,
+    /// The filters that it let us subscribe to.
+    granted: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Limits {
+    max_qos: u8,
+    /// What we may have in flight to it; what it has in flight to us, no broker tells.
+    receive_maximum: u16,
+    /// `None`: no limit.
+    max_packet_bytes: Option<usize>,
+    session_expiry_seconds: u32,
+    keep_alive_seconds: u64,
+    topic_alias_maximum: u16,
+    retained: bool,
+    wildcard_subscriptions: bool,
+    shared_subscriptions: bool,
+    subscription_ids: bool,
+}
+
+/// A broker that lets us in, and what we may subscribe to there.
+pub struct Reached {
+    pub url: BrokerUrl,
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// How long a broker is given to say its version: it keeps that as a retained message.
+const VERSION_TIMEOUT: Duration = Duration::from_millis(300);
+const VERSIONS: [&str; 2] = ["$SYS/broker/version", "$SYS/brokers/+/version"];
+
+/// Visits each; the first that lets us in comes back.
+pub async fn look(config: &Config, options: &CheckOptions, report: &mut Report) -> Option<Reached> {
+    if config.mqtt.is_encrypted()
+        && let Err(error) = config.mqtt.tls.client()
+    {
+        report.fail(&error, "mqtt.tls", "");
+        return None;
+    }
+    let mut first = None;
+    let mut errors = Vec::new();
+    for (i, url) in config.mqtt.urls.iter().enumerate() {
+        let mut broker = Broker {
+            url: url.to_string(),
+            reachable: false,
+            version: None,
+            protocol_version: if config.mqtt.version == ProtocolVersion::V5 { 5 } else { 4 },
+            limits: None,
+            tls: None,
+            granted: Vec::new(),
+        };
+        if url.transport.is_encrypted() {
+            broker.tls = encryption::look(&url.host, url.port, &config.mqtt.tls, CONNECT_TIMEOUT).await;
+        }
+        let visitor = Visitor { config, url, client_id: client_id(options) };
+        match visitor.greeting().await {
+            Ok(ack) => {
+                broker.reachable = true;
+                if config.mqtt.version == ProtocolVersion::V5 {
+                    broker.limits = Some(limits(&config.mqtt, &ack));
+                }
+                let path = option("mqtt.url", i, config.mqtt.urls.len());
+                judge(config, &ack, &path, report);
+                let granted = visitor.subscribe(report).await;
+                broker.version = visitor.version().await;
+                broker.granted = granted.iter().map(|subscription| subscription.filter.clone()).collect();
+                first = first.or_else(|| Some(Reached { url: url.clone(), subscriptions: granted }));
+            }
+            Err(error) => errors.push((i, error)),
+        }
+        report.brokers.push(broker);
+    }
+    let level = if first.is_some() { Level::Warning } else { Level::Error };
+    for (i, error) in errors {
+        let path = match error {
+            Error::MqttRefused { .. } => "mqtt".into(),
+            _ => option("mqtt.url", i, config.mqtt.urls.len()),
+        };
+        let path = error.path().unwrap_or(&path);
+        report.find(level, error.code(), path, error.to_string(), advice::on(&error));
+    }
+    if first.is_some() {
+        tell_window(config, report);
+    }
+    first
+}
+
+/// Nobody else's: a pipeline that runs keeps its own.
+pub fn client_id(options: &CheckOptions) -> String {
+    options.client_id.clone().unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4))
+}
+
+/// What to subscribe to outside of the shared group, where messages are taken from nobody.
+fn plain_subscriptions(config: &Config) -> Vec<Subscription> {
+    let mqtt = Mqtt { shared_group: None, ..config.mqtt.clone() };
+    subscriptions(&Config { mqtt, ..config.clone() })
+}
+
+struct Visitor<'a> {
+    config: &'a Config,
+    url: &'a BrokerUrl,
+    client_id: String,
+}
+
+impl Visitor<'_> {
+    async fn begin(&self, mqtt: &Mqtt, filters: Vec<String>) -> Result<Visit> {
+        Visit::begin(self.url, mqtt, self.client_id.clone(), filters).await
+    }
+
+    /// What CONNACK says.
+    async fn greeting(&self) -> Result<ConnAck> {
+        let filters = plain_subscriptions(self.config).into_iter().map(|s| s.filter).collect();
+        let mqtt = &self.config.mqtt;
+        let mut visit = Visit::begin_lasting(self.url, mqtt, self.client_id.clone(), filters).await?;
+        let until = Instant::now() + CONNECT_TIMEOUT;
+        // The first thing that comes is CONNACK.
+        let heard = visit.listen(until, |_| ControlFlow::Break(())).await;
+        let ack = visit.broker().cloned();
+        visit.end().await;
+        match (ack, heard) {
+            // What follows it, such as a filter that the broker has no way to grant, is told by a subscription.
+            (Some(ack), _) => Ok(ack),
+            (None, Err(error)) => Err(error),
+            (None, Ok(_)) => Err(Error::MqttUnreachable {
+                url: self.url.to_string(),
+                message: "no answer within 5 s".into(),
+            }),
+        }
+    }
+
+    /// Subscribes as a pipeline would, but for the shared group: what was granted.
+    async fn subscribe(&self, report: &mut Report) -> Vec<Subscription> {
+        // What is retained would only come for nothing.
+        let mqtt = Mqtt { skip_retained: true, ..self.config.mqtt.clone() };
+        let mut wanted = plain_subscriptions(self.config);
+        while !wanted.is_empty() {
+            let filters = wanted.iter().map(|subscription| subscription.filter.clone()).collect();
+            let mut lowered = Vec::new();
+            let asked = async {
+                let mut visit = self.begin(&mqtt, filters).await?;
+                let heard = visit.listen(Instant::now() + CONNECT_TIMEOUT * 2, |event| match event {
+                    Event::Subscribed { lowered: those } => {
+                        lowered = those;
+                        ControlFlow::Break(())
+                    }
+                    _ => ControlFlow::Continue(()),
+                });
+                let heard = heard.await;
+                visit.end().await;
+                heard
+            };
+            match asked.await {
+                Ok(_) => {
+                    self.tell_lowered(&lowered, report);
+                    return wanted;
+                }
+                // Mostly one of several: the others are asked for again.
+                Err(Error::SubscriptionRefused { filter, reason }) => {
+                    let route = self.config.routes.iter().position(|route| route.topic.as_str() == filter);
+                    let path = route.map_or_else(|| "routes".into(), |i| format!("routes[{i}].topic"));
+                    wanted.retain(|subscription| subscription.filter != filter);
+                    let error = Error::SubscriptionRefused { filter, reason };
+                    report.fail(&error, &path, advice::on(&error));
+                }
+                Err(error) => {
+                    report.fail(&error, "mqtt", advice::on(&error));
+                    return Vec::new();
+                }
+            }
+        }
+        wanted
+    }
+
+    fn tell_lowered(&self, lowered: &[String], report: &mut Report) {
+        if lowered.is_empty() {
+            return;
+        }
+        report.find(
+            Level::Warning,
+            "QOS_LOWERED",
+            "mqtt.qos",
+            format!("QoS {} was asked for, and less was granted: {}", self.config.mqtt.qos, lowered.join(", ")),
+            "let the broker allow that QoS (max_qos in mosquitto), or set mqtt.qos to what it grants; at QoS 0 messages are \
+             lost whenever a connection breaks",
+        );
+    }
+
+    /// What the broker says of itself; many do not, or not to everybody.
+    async fn version(&self) -> Option<String> {
+        for filter in VERSIONS {
+            let mqtt = Mqtt { skip_retained: false, qos: 0, ..self.config.mqtt.clone() };
+            let mut visit = self.begin(&mqtt, vec![filter.into()]).await.ok()?;
+            let mut version = None;
+            let heard = visit.listen(Instant::now() + VERSION_TIMEOUT, |event| match event {
+                Event::Message { publish, .. } => {
+                    version = Some(String::from_utf8_lossy(publish.payload).into_owned());
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            });
+            // A refusal is no matter: that is not what a pipeline needs.
+            let _ = heard.await;
+            visit.end().await;
+            if version.is_some() {
+                return version;
+            }
+        }
+        None
+    }
+}
+
+/// For how long the pipeline's session would be kept.
+fn session_expiry(mqtt: &Mqtt, ack: &ConnAck) -> u32 {
+    let wished = if mqtt.is_persistent() { mqtt.session_expiry_seconds } else { 0 };
+    ack.session_expiry_seconds.map_or(wished, |seconds| seconds.min(wished))
+}
+
+fn limits(mqtt: &Mqtt, ack: &ConnAck) -> Limits {
+    Limits {
+        max_qos: ack.max_qos,
+        receive_maximum: ack.receive_maximum,
+        max_packet_bytes: Some(ack.max_packet_bytes).filter(|bytes| *bytes < usize::MAX),
+        session_expiry_seconds: session_expiry(mqtt, ack),
+        keep_alive_seconds: ack.keep_alive_seconds.map_or(mqtt.keep_alive.as_secs(), u64::from),
+        topic_alias_maximum: ack.topic_alias_maximum,
+        retained: ack.has_retained,
+        wildcard_subscriptions: ack.has_wildcards,
+        shared_subscriptions: ack.has_shared,
+        subscription_ids: ack.has_subscription_ids,
+    }
+}
+
+/// What of the configuration does not go with what the broker says.
+fn judge(config: &Config, ack: &ConnAck, path: &str, report: &mut Report) {
+    let mqtt = &config.mqtt;
+    let is_v5 = mqtt.version == ProtocolVersion::V5;
+    if mqtt.shared_group.is_some() && !ack.has_shared {
+        report.find(
+            Level::Error,
+            "SUBSCRIPTION_REFUSED",
+            "mqtt.sharedGroup",
+            "the broker has no shared subscriptions",
+            "leave sharedGroup out, with connections at 1, or allow them at the broker",
+        );
+    } else if mqtt.shared_group.is_some() {
+        report.find(
+            Level::Note,
+            "SHARED_GROUP_NOT_TRIED",
+            "mqtt.sharedGroup",
+            "the filters were tried outside of the shared group: a member of it would have taken messages from the others",
+            if is_v5 { "" } else { "see that your broker has shared subscriptions: MQTT 3.1.1 cannot tell" },
+        );
+    }
+    let seconds = session_expiry(mqtt, ack);
+    if mqtt.is_persistent() && seconds < mqtt.session_expiry_seconds {
+        report.find(
+            Level::Warning,
+            "SESSION_SHORTENED",
+            "mqtt.sessionExpirySeconds",
+            format!("the broker keeps the session for {seconds} s only while we are away"),
+            "raise the broker's limit, or be back sooner than that: what it collected is lost afterwards",
+        );
+    }
+    let wished = mqtt.keep_alive.as_secs();
+    if let Some(seconds) = ack.keep_alive_seconds.map(u64::from).filter(|seconds| *seconds != wished) {
+        report.find(
+            Level::Note,
+            "KEEP_ALIVE_CHANGED",
+            "mqtt.keepAliveSeconds",
+            format!("the broker wants a keep-alive of {seconds} s instead of {wished} s, and gets it"),
+            "",
+        );
+    }
+    if !ack.has_subscription_ids && is_v5 && config.routes.len() > 1 {
+        report.find(
+            Level::Note,
+            "SUBSCRIPTION_IDS_MISSING",
+            path,
+            "the broker has no subscription identifiers: if it sends a message once for each filter that matches, the copies \
+             cannot be told apart",
+            "see that the topics of the routes do not overlap in part",
+        );
+    }
+}
+
+/// In flight to one client by default: 20 in mosquitto and VerneMQ, 32 in EMQX; a wider one to compare with.
+const WINDOWS: [u32; 3] = [20, 32, 100];
+/// How long arrivals must have stopped before a batch is sealed for a broker that waits: see mqtt/window.rs.
+const STILL_MS: f64 = 20.0;
+
+/// The broker's window, which none tells, and what it means for the rate.
+fn tell_window(config: &Config, report: &mut Report) {
+    if config.mqtt.qos == 0 || config.mqtt.ack_after != AckAfter::Insert {
+        return;
+    }
+    let slowest = report.routes.iter().filter_map(RouteReport::insert_ms).reduce(f64::max);
+    let rates = slowest.map(|insert_ms| {
+        let rate = |window: &u32| f64::from(*window) * 1000.0 / (STILL_MS + insert_ms);
+        let rates: Vec<_> =
+            WINDOWS.iter().map(|window| format!("{window} allow {:.0}", rate(window))).collect();
+        format!("; of messages a second, at most: {}", rates.join(", "))
+    });
+    report.find(
+        Level::Note,
+        "WINDOW_UNKNOWN",
+        "mqtt.qos",
+        format!(
+            "no broker tells how many unacknowledged messages it keeps in flight to a client, and no batch can have more{}",
+            rates.unwrap_or_default()
+        ),
+        format!(
+            "set it to {} or more, twice batch.maxRows: max_inflight_messages in mosquitto (20 by default, 0 lifts it), \
+             mqtt.max_inflight in EMQX (32)",
+            config.batch.rows * 2
+        ),
+    );
+}

@@ -1,0 +1,45 @@
+//! By what a connection is encrypted, seen in a handshake of its own.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::ServerName;
+use serde::Serialize;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::tls::Tls;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Encryption {
+    /// Such as `TLSv1_3`.
+    version: String,
+    cipher: String,
+    /// The server's own, in DER and base64: the façade reads it.
+    certificate: Option<String>,
+}
+
+/// `None` where there is no connection: whoever connects to use it is told why.
+pub async fn look(host: &str, port: u16, tls: &Tls, within: Duration) -> Option<Encryption> {
+    let handshake = async {
+        let name = match &tls.server_name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_string()).ok()?,
+        };
+        let client = tls.client().ok()?;
+        let socket = TcpStream::connect((host, port)).await.ok()?;
+        let stream = TlsConnector::from(client).connect(name, socket).await.ok()?;
+        let (_, connection) = stream.get_ref();
+        Some(Encryption {
+            version: connection.protocol_version()?.as_str()?.into(),
+            cipher: connection.negotiated_cipher_suite()?.suite().as_str()?.into(),
+            certificate: connection
+                .peer_certificates()?
+                .first()
+                .map(|certificate| STANDARD.encode(certificate)),
+        })
+    };
+    tokio::time::timeout(within, handshake).await.ok().flatten()
+}

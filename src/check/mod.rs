@@ -1,0 +1,150 @@
+//! A look at both ends before anything is started: what is there, what would go wrong, and what to do about it.
+//!
+//! Nothing is consumed and nothing is written. ClickHouse is asked about its tables and given an INSERT of no rows, which it
+//! judges like any other ([`tables`]). The broker is visited under a client id of our own, outside of the shared group
+//! ([`broker`]); on request messages are decoded as they come, which are copies ([`sample`]). What is wrong becomes a
+//! [`Finding`] and the look goes on: whoever mends a configuration wants to know all of it.
+
+mod advice;
+mod broker;
+mod encryption;
+mod sample;
+mod tables;
+
+use serde::Serialize;
+
+use crate::config::{CheckOptions, Config, DeadLetters};
+use crate::downstream::check_reachable;
+use crate::error::{Error, Result};
+use crate::mqtt::is_ambiguous;
+use crate::threads::{run_on, runtime};
+use broker::Broker;
+use sample::Sample;
+use tables::{RouteReport, Server};
+
+/// What was seen.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub findings: Vec<Finding>,
+    /// By URL.
+    pub brokers: Vec<Broker>,
+    pub clickhouse: Vec<Server>,
+    pub routes: Vec<RouteReport>,
+    /// If one was asked for.
+    pub sample: Option<Sample>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Level {
+    /// A pipeline would not start, or would lose or refuse what it is given.
+    Error,
+    /// It would start, and something is not as it should be.
+    Warning,
+    /// What cannot be known from here, or should be known.
+    Note,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    pub level: Level,
+    pub code: &'static str,
+    /// The option that it is about.
+    pub path: Option<String>,
+    pub message: String,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+impl Report {
+    fn find(
+        &mut self,
+        level: Level,
+        code: &'static str,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        self.findings.push(Finding {
+            level,
+            code,
+            path: some(path.into()),
+            message: message.into(),
+            advice: some(advice.into()),
+        });
+    }
+
+    /// What `start()` would fail with. `path` counts where the error names none.
+    fn fail(&mut self, error: &Error, path: &str, advice: impl Into<String>) {
+        let path = error.path().unwrap_or(path);
+        self.find(Level::Error, error.code(), path, error.to_string(), advice);
+    }
+}
+
+/// Looks at everything. An error is one of the configuration itself.
+pub fn check(config: &Config, options: &CheckOptions) -> Result<Report> {
+    let is_taken = |at| options.client_id.is_some() && config.mqtt.client_id_of(at) == options.client_id;
+    if (0..config.mqtt.connections).any(is_taken) {
+        let message = "must not be the pipeline's own: the visit would end its connection and its session";
+        return Err(Error::config("options.clientId", message));
+    }
+    run_on(runtime()?, async {
+        let mut report = Report::default();
+        look_at_configuration(config, &mut report);
+        let decoders = tables::look(config, &mut report).await;
+        let is_there = broker::look(config, options, &mut report).await;
+        if let (Some(limits), Some(url)) = (&options.sample, is_there) {
+            report.sample = sample::take(config, options, limits, &url, decoders, &mut report).await;
+        }
+        report.findings.sort_by_key(|finding| finding.level as u8);
+        Ok(report)
+    })
+}
+
+/// What the options alone say.
+fn look_at_configuration(config: &Config, report: &mut Report) {
+    if let Err(error) = check_reachable(&config.routes) {
+        report.fail(&error, "routes", "put the narrower route first, or leave one of them out");
+    }
+    if is_ambiguous(config) {
+        report.find(
+            Level::Warning,
+            "FILTERS_OVERLAP",
+            "routes",
+            "topics of the routes overlap in part: with MQTT 3.1.1 a broker may deliver a message for each of them, which \
+             doubles its rows",
+            "use protocolVersion 5, where the copies are recognised",
+        );
+    }
+    if config.mqtt.client_id.is_none() && config.mqtt.qos > 0 {
+        report.find(
+            Level::Note,
+            "SESSION_CLEAN",
+            "mqtt.clientId",
+            "without a clientId the session ends with the connection: what is published while the pipeline is away never \
+             comes",
+            "give it a clientId that nobody else uses",
+        );
+    }
+    if config.mqtt.tls.insecure {
+        report.find(
+            Level::Warning,
+            "TLS_INSECURE",
+            "mqtt.tls.insecure",
+            "any certificate is taken: whoever is on the way to the broker can read and change everything, the password \
+             included",
+            "name the authority of the broker's certificate in mqtt.tls.ca instead",
+        );
+    }
+    if let DeadLetters { table: None, dir: None } = config.dead_letters {
+        report.find(
+            Level::Warning,
+            "DEAD_LETTERS_NOT_KEPT",
+            "deadLetters",
+            "messages that cannot become rows are told by an event and kept nowhere",
+            "set deadLetters.table or deadLetters.dir",
+        );
+    }
+}

@@ -1,0 +1,241 @@
+//! Messages as they come, decoded as a pipeline would, and let go.
+//!
+//! They are copies at QoS 0, for a client of our own outside of the shared group: whoever else is to have them has them too.
+//! What ClickHouse alone can judge, such as a constraint, shows only in a pipeline.
+
+use std::ops::ControlFlow;
+use std::time::{Instant, SystemTime};
+
+use serde::Serialize;
+
+use super::broker::{Reached, client_id};
+use super::{Level, Report, advice};
+use crate::config::{CheckOptions, Config, Mqtt, SampleLimits};
+use crate::dead_letters::{Code, Reason};
+use crate::decode::{self, Decoder};
+use crate::mqtt::session::Event;
+use crate::mqtt::topic::Captures;
+use crate::mqtt::visit::Visit;
+use crate::mqtt::{Publish, Subscription, is_chosen};
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    messages: usize,
+    rows: usize,
+    /// Messages that would be dead letters.
+    dead_letters: usize,
+    seconds: f64,
+    /// By route.
+    routes: Vec<Seen>,
+    /// The most frequent first.
+    reasons: Vec<Letters>,
+}
+
+#[derive(Debug, Default, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seen {
+    messages: usize,
+    rows: usize,
+}
+
+/// Dead letters of one kind, with the first of them.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Letters {
+    count: usize,
+    code: &'static str,
+    route: Option<usize>,
+    message: String,
+    topic: String,
+    /// As much of it as fits a line.
+    payload: String,
+    #[serde(skip)]
+    about: String,
+}
+
+const MOST_REASONS: usize = 100;
+const MOST_PAYLOAD: usize = 200;
+
+/// `None` if there is nothing to sample: what was missing has been told.
+pub async fn take(
+    config: &Config,
+    options: &CheckOptions,
+    limits: &SampleLimits,
+    reached: &Reached,
+    decoders: Vec<Option<Decoder>>,
+    report: &mut Report,
+) -> Option<Sample> {
+    let mut sampler = Sampler {
+        config,
+        subscriptions: &reached.subscriptions,
+        decoders,
+        captures: Captures::default(),
+        sample: Sample { routes: vec![Seen::default(); config.routes.len()], ..Sample::default() },
+    };
+    if reached.subscriptions.is_empty() {
+        return None;
+    }
+    let mqtt = Mqtt { qos: 0, ..config.mqtt.clone() };
+    let filters = reached.subscriptions.iter().map(|subscription| subscription.filter.clone()).collect();
+    let began = Instant::now();
+    let listened = async {
+        let mut visit = Visit::begin(&reached.url, &mqtt, client_id(options), filters).await?;
+        let listened = visit.listen(began + limits.within, |event| {
+            sampler.hear(event);
+            match sampler.sample.messages >= limits.messages {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        let listened = listened.await;
+        visit.end().await;
+        listened
+    };
+    if let Err(error) = listened.await {
+        report.fail(&error, "mqtt", advice::on(&error));
+    }
+    let Sampler { mut sample, mut decoders, .. } = sampler;
+    sample.seconds = began.elapsed().as_secs_f64();
+    sample.reasons.sort_by_key(|letters| std::cmp::Reverse(letters.count));
+    tell(&sample, config, report);
+    for (i, decoder) in decoders.iter_mut().enumerate() {
+        for column in decoder.iter_mut().flat_map(Decoder::take_cut) {
+            report.find(
+                Level::Warning,
+                "TIME_PRECISION_CUT",
+                format!("routes[{i}].columns.{column}"),
+                format!("times for the column {column} have more digits than it keeps; they are cut towards the past"),
+                "give the column more digits, such as DateTime64(6)",
+            );
+        }
+    }
+    Some(sample)
+}
+
+struct Sampler<'a> {
+    config: &'a Config,
+    subscriptions: &'a [Subscription],
+    decoders: Vec<Option<Decoder>>,
+    captures: Captures,
+    sample: Sample,
+}
+
+impl Sampler<'_> {
+    fn hear(&mut self, event: Event<'_>) {
+        match event {
+            Event::Message { publish, client_id, .. } => self.message(&publish, client_id),
+            Event::TooLarge { topic, packet_bytes, .. } => {
+                let limit = self.config.mqtt.max_packet_bytes;
+                let message = format!("a packet of {packet_bytes} bytes is over maxPacketBytes, {limit}");
+                self.sample.messages += 1;
+                self.refuse(None, topic, &[], &Reason::new(Code::PacketTooLarge, message));
+            }
+            _ => {}
+        }
+    }
+
+    /// As `Intake::accept` takes one.
+    fn message(&mut self, publish: &Publish<'_>, client_id: &str) {
+        if publish.retain && self.config.mqtt.skip_retained {
+            return;
+        }
+        let Ok(topic) = std::str::from_utf8(publish.topic) else {
+            self.sample.messages += 1;
+            let reason = Reason::new(Code::NoRoute, "the topic is not UTF-8");
+            return self.refuse(None, publish.topic, publish.payload, &reason);
+        };
+        let ids = publish.properties.subscription_ids();
+        if self.subscriptions.len() > 1 && !is_chosen(self.subscriptions, topic, ids, &mut self.captures) {
+            return;
+        }
+        self.sample.messages += 1;
+        let routes = &self.config.routes;
+        let Some(at) = routes.iter().position(|route| route.topic.matches(topic, &mut self.captures)) else {
+            let reason = Reason::new(Code::NoRoute, "no route takes this topic");
+            return self.refuse(None, publish.topic, publish.payload, &reason);
+        };
+        self.sample.routes[at].messages += 1;
+        // A route whose table cannot be filled has been told.
+        let Some(decoder) = &mut self.decoders[at] else { return };
+        let message = decode::Message {
+            topic,
+            captures: &self.captures,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            received_at: SystemTime::now(),
+            client_id,
+            properties: publish.properties,
+        };
+        let mut columns = decoder.columns();
+        match decoder.append(&message, &mut columns) {
+            Ok(rows) => {
+                self.sample.rows += rows;
+                self.sample.routes[at].rows += rows;
+            }
+            Err(reason) => self.refuse(Some(at), publish.topic, publish.payload, &reason),
+        }
+    }
+
+    fn refuse(&mut self, route: Option<usize>, topic: &[u8], payload: &[u8], reason: &Reason) {
+        self.sample.dead_letters += 1;
+        let (code, about) = (reason.code.as_str(), about(reason));
+        let reasons = &mut self.sample.reasons;
+        let is_it = |known: &&mut Letters| known.code == code && known.route == route && known.about == about;
+        if let Some(known) = reasons.iter_mut().find(is_it) {
+            known.count += 1;
+        } else if reasons.len() < MOST_REASONS {
+            reasons.push(Letters {
+                count: 1,
+                code,
+                route,
+                message: reason.message.to_string(),
+                topic: String::from_utf8_lossy(topic).into_owned(),
+                payload: String::from_utf8_lossy(payload).chars().take(MOST_PAYLOAD).collect(),
+                about,
+            });
+        }
+    }
+}
+
+/// What dead letters of one kind have in common: the column, or the field, but not the value.
+fn about(reason: &Reason) -> String {
+    match reason.message.split_once(": ") {
+        Some((column, _)) if column.starts_with("column ") => column.into(),
+        _ if reason.code == Code::UnknownField => reason.message.to_string(),
+        _ => String::new(),
+    }
+}
+
+fn tell(sample: &Sample, config: &Config, report: &mut Report) {
+    for letters in &sample.reasons {
+        let path = letters.route.map_or_else(|| "routes".into(), |route| format!("routes[{route}]"));
+        report.find(
+            Level::Warning,
+            "SAMPLE_DEAD_LETTERS",
+            path,
+            format!(
+                "{} of {} messages would be dead letters: {}: {}",
+                letters.count, sample.messages, letters.code, letters.message
+            ),
+            advice::on_letter(letters.code),
+        );
+    }
+    if sample.messages == 0 {
+        return report.find(
+            Level::Warning,
+            "SAMPLE_EMPTY",
+            "routes",
+            format!("nothing came in {:.0} s", sample.seconds),
+            "does anybody publish to these topics now? Some brokers (mosquitto) grant a subscription and then deliver nothing \
+             to a user who may not read the topic",
+        );
+    }
+    for (i, route) in config.routes.iter().enumerate() {
+        if sample.routes[i].messages == 0 {
+            let message = format!("no message of the sample came for {}", route.topic.as_str());
+            report.find(Level::Note, "ROUTE_NOT_SEEN", format!("routes[{i}].topic"), message, "");
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! ClickHouse's end: its servers, the tables of the routes, what they want of a message, and what we may do to them.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::advice::{self, ACCESS_DENIED};
+use super::encryption::{self, Encryption};
+use super::{Level, Report};
+use crate::backoff::random_bits;
+use crate::columns::{Kind, block, quote};
+use crate::config::{ClickHouse, ColumnSource, Config, Meta, Route};
+use crate::dead_letters::writer;
+use crate::decode::Decoder;
+use crate::downstream::no_answer;
+use crate::error::Error;
+use crate::plans;
+use crate::sink::client::clients;
+use crate::sink::deduplication::Reached;
+use crate::sink::request::{Body, Insert, Views};
+use crate::sink::tables::{ColumnRow, Inspector, Table};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Server {
+    url: String,
+    reachable: bool,
+    version: Option<String>,
+    /// As whom it knows us.
+    user: Option<String>,
+    tls: Option<Encryption>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteReport {
+    topic: String,
+    table: String,
+    engine: Option<String>,
+    columns: Vec<ColumnReport>,
+    /// Whether ClickHouse took an INSERT of no rows; `None` if none could be made.
+    insert: Option<bool>,
+    /// How long that took.
+    insert_ms: Option<f64>,
+    /// Of the table, and of the tables that its materialized views fill.
+    deduplication: Vec<Deduplication>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ColumnReport {
+    name: String,
+    #[serde(rename = "type")]
+    column_type: String,
+    /// `DEFAULT`, `MATERIALIZED`, `ALIAS`, `EPHEMERAL`, or nothing.
+    default_kind: String,
+    default_expression: String,
+    /// Where its value comes from; `None` if it is ClickHouse's to compute.
+    source: Option<String>,
+    /// Whether a message must have it.
+    required: bool,
+    /// What it gets where the message has nothing for it.
+    missing: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Deduplication {
+    table: String,
+    engine: String,
+    /// The view that fills it.
+    view: Option<String>,
+    /// Whether it recognises an INSERT that is made again.
+    on: bool,
+    /// How many INSERTs it remembers; `None` where that is not ours to judge.
+    window: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Who {
+    version: String,
+    user: String,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    result: u8,
+}
+
+#[derive(Deserialize)]
+struct Name {
+    name: String,
+}
+
+/// Looks at all of it, and gives a decoder for each route that has one.
+pub async fn look(config: &Config, report: &mut Report) -> Vec<Option<Decoder>> {
+    let mut decoders: Vec<Option<Decoder>> = config.routes.iter().map(|_| None).collect();
+    let Some((inspector, user)) = servers(&config.clickhouse, report).await else { return decoders };
+    let look = Look { inspector, user, config: &config.clickhouse };
+    for (i, route) in config.routes.iter().enumerate() {
+        let (path, seen) = (plans::path(i), RouteReport::of(route));
+        report.routes.push(seen);
+        decoders[i] = look.route(&path, route, report).await;
+    }
+    if let Some(table) = &config.dead_letters.table {
+        look.letters(table, report).await;
+    }
+    decoders
+}
+
+/// Asks each server who it is; the first that answers is asked all the rest.
+async fn servers(config: &ClickHouse, report: &mut Report) -> Option<(Inspector, String)> {
+    let all = match clients(config) {
+        Ok(all) => all,
+        Err(error) => {
+            report.fail(&error, "clickhouse.tls", "");
+            return None;
+        }
+    };
+    let mut first = None;
+    let mut errors = Vec::new();
+    for (i, (client, url)) in all.iter().zip(&config.urls).enumerate() {
+        let (client, urls) = (std::slice::from_ref(client), std::slice::from_ref(url));
+        let ask = async {
+            let inspector = Inspector::connect(client, urls, &config.database).await?;
+            let who: Vec<Who> =
+                inspector.rows("SELECT version() AS version, currentUser() AS user", &[]).await?;
+            Ok::<_, Error>((inspector, who.into_iter().next()))
+        };
+        let asked = tokio::time::timeout(config.connect_timeout, ask).await;
+        let mut server = Server {
+            url: url.clone(),
+            reachable: false,
+            version: None,
+            user: None,
+            tls: encryption(config, url).await,
+        };
+        match asked.unwrap_or_else(|_| Err(no_answer(config))) {
+            Ok((inspector, who)) => {
+                let (version, user) = who.map(|who| (who.version, who.user)).unzip();
+                first = first.or_else(|| Some((inspector, user.clone().unwrap_or_default())));
+                server = Server { reachable: true, version, user, ..server };
+            }
+            Err(error) => errors.push((option("clickhouse.url", i, config.urls.len()), error)),
+        }
+        report.clickhouse.push(server);
+    }
+    // With several, the others do the work meanwhile.
+    let level = if first.is_some() { Level::Warning } else { Level::Error };
+    for (path, error) in errors {
+        report.find(level, error.code(), path, error.to_string(), advice::on(&error));
+    }
+    first
+}
+
+async fn encryption(config: &ClickHouse, url: &str) -> Option<Encryption> {
+    let url: http::Uri = url.parse().ok()?;
+    if url.scheme_str() != Some("https") {
+        return None;
+    }
+    let host = url.host()?.trim_start_matches('[').trim_end_matches(']');
+    encryption::look(host, url.port_u16().unwrap_or(443), &config.tls, config.connect_timeout).await
+}
+
+/// The path of an option that may be one value or a list.
+pub fn option(name: &str, i: usize, count: usize) -> String {
+    if count > 1 { format!("{name}[{i}]") } else { name.into() }
+}
+
+struct Look<'a> {
+    inspector: Inspector,
+    user: String,
+    config: &'a ClickHouse,
+}
+
+impl Look<'_> {
+    /// Looks at the table of a route; its report is the last one.
+    async fn route(&self, path: &str, route: &Route, report: &mut Report) -> Option<Decoder> {
+        let table = match self.inspector.table(path, route).await {
+            Ok(table) => table,
+            Err(error) => {
+                self.no_table(path, &route.table, &error, report).await;
+                return None;
+            }
+        };
+        let (decoder, route) = fitted(path, route, &table, report);
+        let Ok(columns) = self.inspector.columns(&route.table).await else { return decoder };
+        for name in route.topic.names() {
+            let is_used = |(_, source): &(String, ColumnSource)| matches!(source, ColumnSource::Topic(used) if used == name);
+            let is_column = columns.iter().any(|column| column.name == name);
+            if !is_column && !route.columns.iter().any(is_used) {
+                report.find(
+                    Level::Warning,
+                    "TOPIC_NAME_UNUSED",
+                    format!("{path}.topic"),
+                    format!("{{{name}}} fills nothing: {} has no column {name}", route.table),
+                    format!("add the column, or say which one it fills: columns: {{ <column>: {{ topic: '{name}' }} }}"),
+                );
+            }
+        }
+        let described =
+            columns.into_iter().map(|column| described(column, &route, decoder.as_ref())).collect();
+        let deduplication = self.deduplication(path, &route.table, report).await;
+        let inserted = match &decoder {
+            Some(decoder) => self.insert(path, &route, &table, decoder, report).await,
+            None => None,
+        };
+        if let Some(seen) = report.routes.last_mut() {
+            seen.engine = deduplication.first().map(|own| own.engine.clone());
+            seen.columns = described;
+            seen.deduplication = deduplication;
+            (seen.insert, seen.insert_ms) = inserted.unzip();
+        }
+        decoder
+    }
+
+    /// Why a table could not be looked at.
+    async fn no_table(&self, path: &str, table: &str, error: &Error, report: &mut Report) {
+        let (database, name) = self.inspector.split(table);
+        let advice = match error {
+            Error::TableNotFound { .. } => self.instead_of(database, name).await,
+            Error::ClickHouseRejected { exception: Some(ACCESS_DENIED), .. } => {
+                let message = format!("{} may not ask what a pipeline asks at its start: {error}", self.user);
+                let advice = format!(
+                    "GRANT SELECT ON system.merge_tree_settings TO {0}; GRANT SELECT ON \
+                     system.replicated_merge_tree_settings TO {0}; some servers also want SELECT ON system.tables and \
+                     system.columns",
+                    quote(&self.user)
+                );
+                return report.find(Level::Error, "GRANT_MISSING", "clickhouse.username", message, advice);
+            }
+            error => advice::on(error).into(),
+        };
+        report.fail(error, &format!("{path}.table"), advice);
+    }
+
+    /// What may have been meant by a table that is not there.
+    async fn instead_of(&self, database: &str, name: &str) -> String {
+        let yes = async |sql: &str| match self.inspector.rows::<Answer>(sql, &[]).await {
+            Ok(answers) => Some(answers.first().is_some_and(|answer| answer.result == 1)),
+            // It is not for us to know.
+            Err(_) => None,
+        };
+        let whole = format!("{}.{}", quote(database), quote(name));
+        if yes(&format!("EXISTS DATABASE {}", quote(database))).await == Some(false) {
+            return format!(
+                "there is no database {database}: correct clickhouse.database or the table's name"
+            );
+        }
+        if yes(&format!("EXISTS TABLE {whole}")).await.is_none() {
+            return format!(
+                "create it; if it is there, {0} may not see it: GRANT INSERT ON {whole} TO {1}",
+                self.user,
+                quote(&self.user)
+            );
+        }
+        let alike = "SELECT name FROM system.tables WHERE database = ? AND editDistanceUTF8(lower(name), lower(?)) <= 3 \
+                     ORDER BY editDistanceUTF8(lower(name), lower(?)) LIMIT 1";
+        let meant: Vec<Name> = self.inspector.rows(alike, &[database, name, name]).await.unwrap_or_default();
+        match meant.first() {
+            Some(Name { name: meant }) => format!("did you mean {meant}? Otherwise create it"),
+            None => "create it; proposeTable() of millrace proposes one for sample payloads".into(),
+        }
+    }
+
+    /// Whether an INSERT into the table, and into those behind its views, is recognised when it is made again.
+    async fn deduplication(&self, path: &str, table: &str, report: &mut Report) -> Vec<Deduplication> {
+        let reached = match self.inspector.reached(table).await {
+            Ok(reached) => reached,
+            Err(error) => {
+                report.fail(&error, &format!("{path}.table"), advice::on(&error));
+                return Vec::new();
+            }
+        };
+        for doubtful in reached.iter().filter(|reached| reached.forgets()) {
+            let path = format!("{path}.table");
+            report.find(Level::Warning, "DEDUPLICATION_OFF", path, doubtful.doubt(), doubtful.remedy());
+        }
+        reached.iter().map(Deduplication::of).collect()
+    }
+
+    /// An INSERT of no rows, with all that one of rows would have: whether it was taken, and in how many milliseconds.
+    async fn insert(
+        &self,
+        path: &str,
+        route: &Route,
+        table: &Table,
+        decoder: &Decoder,
+        report: &mut Report,
+    ) -> Option<(bool, f64)> {
+        let mut block = Vec::new();
+        block::encode(&mut block, decoder.heads(), &decoder.columns(), 0);
+        let block = block.into();
+        let (sql, token) = (table.insert_sql(decoder.heads()), format!("check-{:016x}", random_bits()));
+        let insert = Insert { sql: &sql, body: Body::Block(&block), token: &token, views: Views::Filled };
+        let began = Instant::now();
+        let attempt = insert.attempt(&self.inspector.client, &self.inspector.url, self.config).await;
+        let took = began.elapsed().as_secs_f64() * 1000.0;
+        let Err(failure) = attempt else { return Some((true, took)) };
+        let (database, name) = self.inspector.split(&route.table);
+        match &failure.error {
+            error @ Error::ClickHouseRejected { exception: Some(ACCESS_DENIED), .. } => report.find(
+                Level::Error,
+                "GRANT_MISSING",
+                "clickhouse.username",
+                format!("{} may not insert into {database}.{name}: {error}", self.user),
+                format!("GRANT INSERT ON {}.{} TO {}", quote(database), quote(name), quote(&self.user)),
+            ),
+            error @ Error::ClickHouseRejected { exception: Some(advice::UNKNOWN_SETTING), .. } => {
+                report.fail(error, "clickhouse.settings", advice::on(error));
+            }
+            error => report.fail(error, &format!("{path}.table"), advice::on(error)),
+        }
+        Some((false, took))
+    }
+
+    /// The table of dead letters, which `start()` creates if it is not there.
+    async fn letters(&self, table: &str, report: &mut Report) {
+        const PATH: &str = "deadLetters.table";
+        match self.inspector.check(PATH, table, writer::column_names()).await {
+            Ok(()) => {}
+            Err(Error::TableNotFound { .. }) => report.find(
+                Level::Note,
+                "TABLE_CREATED_AT_START",
+                PATH,
+                format!("{table} is not there yet: start() creates it"),
+                "",
+            ),
+            Err(error) => {
+                report.fail(&error, PATH, "drop the table or name another: start() creates what is not there")
+            }
+        }
+        let (database, name) = self.inspector.split(table);
+        let whole = format!("{}.{}", quote(database), quote(name));
+        for right in ["CREATE TABLE", "INSERT"] {
+            let sql = format!("CHECK GRANT {right} ON {whole}");
+            // Older servers do not know the question.
+            let Ok(answers) = self.inspector.rows::<Answer>(&sql, &[]).await else { continue };
+            if answers.first().is_some_and(|answer| answer.result == 0) {
+                report.find(
+                    Level::Error,
+                    "GRANT_MISSING",
+                    PATH,
+                    format!("{} lacks {right} on {database}.{name}, which dead letters need", self.user),
+                    format!("GRANT {right} ON {whole} TO {}", quote(&self.user)),
+                );
+            }
+        }
+    }
+}
+
+/// The decoder, and the route as far as its columns can be filled: what cannot is told, column by column.
+fn fitted(path: &str, route: &Route, table: &Table, report: &mut Report) -> (Option<Decoder>, Route) {
+    let mut route = route.clone();
+    loop {
+        let error = match Decoder::new(path, &route, &table.columns) {
+            Ok(decoder) => return (Some(decoder), route),
+            Err(error) => error,
+        };
+        report.fail(&error, path, advice::on(&error));
+        let at =
+            error.path().unwrap_or_default().strip_prefix(&format!("{path}.columns.")).unwrap_or_default();
+        let is_it =
+            |name: &str| at == name || at.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+        let before = route.columns.len();
+        route.columns.retain(|(name, _)| !is_it(name));
+        if route.columns.len() == before {
+            return (None, route);
+        }
+    }
+}
+
+fn described(column: ColumnRow, route: &Route, decoder: Option<&Decoder>) -> ColumnReport {
+    let wanted = decoder.and_then(|decoder| decoder.wants().find(|(name, ..)| *name == column.name));
+    let Some((_, taken, required)) = wanted else {
+        return ColumnReport::new(column, None, false, None);
+    };
+    let given = route.columns.iter().find(|(name, _)| *name == column.name).map(|(_, source)| source);
+    let is_captured = route.topic.names().any(|name| name == column.name);
+    let source = match given {
+        None if is_captured => format!("topic {{{}}}", column.name),
+        None => format!("field {}", column.name),
+        Some(ColumnSource::Path { path, .. }) => format!("field {path}"),
+        Some(ColumnSource::Topic(name)) => format!("topic {{{name}}}"),
+        Some(ColumnSource::Meta(meta)) => meta_name(*meta).into(),
+        Some(ColumnSource::UserProperty(name)) => format!("user property {name}"),
+        Some(ColumnSource::Value(value)) => format!("always {value}"),
+    };
+    let may_be_missing = match given {
+        None => !is_captured,
+        Some(source) => matches!(source, ColumnSource::Path { .. } | ColumnSource::UserProperty(_)),
+    };
+    let missing = may_be_missing.then(|| match given {
+        _ if required => "a dead letter".into(),
+        Some(ColumnSource::Path { default: Some(value), .. }) if !value.is_null() => value.to_string(),
+        _ if column.default_kind == "DEFAULT" => format!("DEFAULT {}", column.default_expression),
+        _ if taken.nullable || matches!(taken.kind, Kind::Variant(_)) => "NULL".into(),
+        _ => "zero".into(),
+    });
+    ColumnReport::new(column, Some(source), required && may_be_missing, missing)
+}
+
+impl ColumnReport {
+    fn new(
+        column: ColumnRow,
+        source: Option<String>,
+        required: bool,
+        missing: Option<String>,
+    ) -> ColumnReport {
+        let ColumnRow { name, column_type, default_kind, default_expression, .. } = column;
+        ColumnReport { name, column_type, default_kind, default_expression, source, required, missing }
+    }
+}
+
+fn meta_name(meta: Meta) -> &'static str {
+    match meta {
+        Meta::Topic => "the topic",
+        Meta::ReceivedAt => "when it was received",
+        Meta::Payload => "the payload",
+        Meta::Qos => "the QoS",
+        Meta::Retain => "the retain flag",
+        Meta::ClientId => "the client id",
+    }
+}
+
+impl RouteReport {
+    fn of(route: &Route) -> RouteReport {
+        RouteReport {
+            topic: route.topic.as_str().into(),
+            table: route.table.clone(),
+            engine: None,
+            columns: Vec::new(),
+            insert: None,
+            insert_ms: None,
+            deduplication: Vec::new(),
+        }
+    }
+
+    pub fn insert_ms(&self) -> Option<f64> {
+        self.insert_ms
+    }
+}
+
+impl Deduplication {
+    fn of(reached: &Reached) -> Deduplication {
+        Deduplication {
+            table: reached.table(),
+            engine: reached.engine.clone(),
+            view: reached.view(),
+            on: !reached.forgets(),
+            window: reached.window,
+        }
+    }
+}

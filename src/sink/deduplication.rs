@@ -1,0 +1,203 @@
+//! Whether ClickHouse recognises an INSERT that is made again: the table itself, and each table that a materialized view
+//! behind it fills, since every one of them remembers INSERTs for itself or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::tables::Inspector;
+use crate::columns::quote;
+use crate::error::Result;
+
+/// A table as `system.tables` has it.
+#[derive(Debug, Deserialize)]
+pub(super) struct TableRow {
+    engine: String,
+    engine_full: String,
+    /// Views that are fed by what is inserted here.
+    dependencies_database: Vec<String>,
+    dependencies_table: Vec<String>,
+    /// Of a materialized view, where it puts its rows. Older servers do not say.
+    #[serde(default)]
+    target_database: String,
+    #[serde(default)]
+    target_table: String,
+    /// What the server has for tables that say nothing.
+    plain_window: String,
+    replicated_window: String,
+}
+
+/// A table that rows of an INSERT reach: the one it names, or one that a materialized view behind that fills.
+#[derive(Debug)]
+pub struct Reached {
+    database: String,
+    name: String,
+    pub engine: String,
+    /// The database and the name of the view.
+    view: Option<(String, String)>,
+    /// How many INSERTs it remembers; `None` where that is not ours to judge.
+    pub window: Option<u64>,
+    /// What says so.
+    setting: &'static str,
+}
+
+const PLAIN: &str = "non_replicated_deduplication_window";
+const REPLICATED: &str = "replicated_deduplication_window";
+
+impl Inspector {
+    pub(super) async fn table_row(&self, database: &str, name: &str) -> Result<Option<TableRow>> {
+        let sql = "SELECT engine, engine_full, dependencies_database, dependencies_table, \
+                   COLUMNS('^target_(database|table)$'), \
+                   (SELECT value FROM system.merge_tree_settings WHERE name = \
+                   'non_replicated_deduplication_window') AS plain_window, \
+                   (SELECT value FROM system.replicated_merge_tree_settings WHERE name = \
+                   'replicated_deduplication_window') AS replicated_window \
+                   FROM system.tables WHERE database = ? AND name = ?";
+        Ok(self.rows(sql, &[database, name]).await?.into_iter().next())
+    }
+
+    /// What to tell of tables that can get rows twice when an INSERT into one of `tables` is made again.
+    pub async fn doubts(&self, tables: impl Iterator<Item = &str>) -> Result<Vec<String>> {
+        let mut found = BTreeMap::new();
+        for table in tables {
+            for reached in self.reached(table).await? {
+                if reached.forgets() {
+                    found.entry(reached.quoted()).or_insert(reached);
+                }
+            }
+        }
+        let told = found.values().map(|reached| format!("{}: {}", reached.doubt(), reached.remedy()));
+        Ok(told.collect())
+    }
+
+    /// All tables that an INSERT into `table` reaches, itself first.
+    pub async fn reached(&self, table: &str) -> Result<Vec<Reached>> {
+        let (database, name) = self.split(table);
+        let mut reached = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut next = vec![(database.to_owned(), name.to_owned(), None)];
+        while let Some((database, name, view)) = next.pop() {
+            // Views may lead back to where they came from. What we are not allowed to see is not there.
+            if !seen.insert((database.clone(), name.clone())) {
+                continue;
+            }
+            let Some(row) = self.table_row(&database, &name).await? else { continue };
+            let (setting, window) = row.window().unzip();
+            let setting = setting.unwrap_or(PLAIN);
+            let engine = row.engine.clone();
+            for (database, view) in row.dependencies_database.into_iter().zip(row.dependencies_table) {
+                if let Some(row) = self.table_row(&database, &view).await?
+                    && !row.target_table.is_empty()
+                {
+                    next.push((row.target_database, row.target_table, Some((database, view))));
+                }
+            }
+            reached.push(Reached { database, name, engine, view, window, setting });
+        }
+        Ok(reached)
+    }
+}
+
+impl Reached {
+    pub fn table(&self) -> String {
+        format!("{}.{}", self.database, self.name)
+    }
+
+    /// The view that fills it.
+    pub fn view(&self) -> Option<String> {
+        self.view.as_ref().map(|(database, name)| format!("{database}.{name}"))
+    }
+
+    /// Whether it does not recognise an INSERT that is made again.
+    pub fn forgets(&self) -> bool {
+        self.window == Some(0)
+    }
+
+    pub fn doubt(&self) -> String {
+        let view = self.view.as_ref().map(|(database, name)| quoted(database, name));
+        let filled = view.map(|view| format!(", which the view {view} fills,")).unwrap_or_default();
+        format!(
+            "{}{filled} does not recognise an INSERT that is made again, so a lost answer can double rows",
+            self.quoted()
+        )
+    }
+
+    /// The statement that makes it remember.
+    pub fn remedy(&self) -> String {
+        format!("ALTER TABLE {} MODIFY SETTING {} = 1000", self.quoted(), self.setting)
+    }
+
+    fn quoted(&self) -> String {
+        quoted(&self.database, &self.name)
+    }
+}
+
+fn quoted(database: &str, name: &str) -> String {
+    format!("{}.{}", quote(database), quote(name))
+}
+
+impl TableRow {
+    pub fn deduplicates(&self) -> bool {
+        self.window().is_none_or(|(_, window)| window > 0)
+    }
+
+    /// Whether what is sent under the token of an earlier INSERT is certainly not stored again. Where that is not known, as
+    /// behind a `Distributed` table, it is not relied on.
+    pub fn keeps_once(&self) -> bool {
+        self.engine == "Null" || (self.engine.ends_with("MergeTree") && self.deduplicates())
+    }
+
+    /// How many INSERTs it remembers, and what says so. A plain MergeTree forgets what it inserted unless it is told to
+    /// remember, a replicated one remembers unless it is told to forget; other engines are not ours to judge.
+    fn window(&self) -> Option<(&'static str, u64)> {
+        if !self.engine.ends_with("MergeTree") || !self.engine_full.contains("MergeTree") {
+            return None;
+        }
+        let is_replicated = self.engine.starts_with("Replicated") || self.engine.starts_with("Shared");
+        let (setting, of_server) = match is_replicated {
+            true => (REPLICATED, &self.replicated_window),
+            false => (PLAIN, &self.plain_window),
+        };
+        // With the space before it, one name is no part of the other.
+        let window = match self.engine_full.split_once(&format!(" {setting} = ")) {
+            Some((_, rest)) => rest.chars().take_while(char::is_ascii_digit).collect(),
+            None => of_server.clone(),
+        };
+        window.parse().ok().map(|window| (setting, window))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_tree_deduplicates_only_with_a_window() {
+        let missing = |engine: &str, settings: &str, plain: &str, replicated: &str| {
+            let row = TableRow {
+                engine: engine.into(),
+                engine_full: format!("{engine} ORDER BY a SETTINGS {settings}, index_granularity = 8192"),
+                dependencies_database: Vec::new(),
+                dependencies_table: Vec::new(),
+                target_database: String::new(),
+                target_table: String::new(),
+                plain_window: plain.into(),
+                replicated_window: replicated.into(),
+            };
+            row.window().filter(|(_, window)| *window == 0).map(|(setting, _)| setting)
+        };
+        assert_eq!(missing("MergeTree", "a = 1", "0", "10000"), Some(PLAIN));
+        assert_eq!(missing("MergeTree", "non_replicated_deduplication_window = 100", "0", "0"), None);
+        assert_eq!(missing("MergeTree", "non_replicated_deduplication_window = 0", "5", "0"), Some(PLAIN));
+        assert_eq!(missing("SummingMergeTree", "a = 1", "100", "0"), None);
+        let replicated = "ReplicatedMergeTree";
+        assert_eq!(missing(replicated, "a = 1", "0", "10000"), None);
+        assert_eq!(missing(replicated, "non_replicated_deduplication_window = 0", "0", "10000"), None);
+        assert_eq!(
+            missing(replicated, "replicated_deduplication_window = 0", "0", "10000"),
+            Some(REPLICATED)
+        );
+        assert_eq!(missing("Distributed", "a = 1", "0", "0"), None);
+        assert_eq!(missing("Null", "a = 1", "0", "0"), None);
+    }
+}
