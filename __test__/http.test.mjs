@@ -288,6 +288,15 @@ test('everything else that can be wrong, the worst first', (t) => {
   after(1, { mqtt: { connected: 2 } })
   assert.deepEqual(texts(after(60)), ['Connected. No messages are coming.'])
 
+  // Of the disk there is a word when it works again, and of dead letters there is not.
+  warn('SPOOL_IO', 'the spool /spool: no space left on device; nothing is acknowledged until it works again')
+  warn('DEAD_LETTERS_RETRYING', 'letters.jsonl: no space left on device; trying again in 1000 ms')
+  const both = ['The disk of the spool fails. Retrying.', 'Dead letters cannot be kept. Retrying.']
+  assert.deepEqual(texts(after(90, { oldestPendingMs: 90_000, lastInsertMs: 0 })).slice(0, 2), both)
+  assert.equal(monitor.readiness().ready, false)
+  warn('SPOOL_RECOVERED', 'the spool /spool has room again')
+  assert.deepEqual(texts(after(1, { oldestPendingMs: 0 })), ['Connected. No messages are coming.'])
+
   // Nobody listens to 'error', so that it is thrown; the monitor has heard of it nevertheless.
   const error = Object.assign(new Error('a fault in millrace'), { code: 'INTERNAL' })
   assert.throws(() => pipeline.emit('error', error), error)
