@@ -88,7 +88,7 @@ fn may_be_illegal(topic: &[u8]) -> bool {
     let look = |word: [u8; 8]| {
         let word = u64::from_ne_bytes(word);
         // # and + differ in one bit.
-        zeros(word) | zeros((word | LOW * 8) ^ (LOW * b'+' as u64))
+        zeros(word) | zeros((word | (LOW * 8)) ^ (LOW * b'+' as u64))
     };
     let Some(last) = topic.last_chunk() else { return topic.iter().any(|b| matches!(b, 0 | b'#' | b'+')) };
     topic.as_chunks().0.iter().fold(look(*last), |seen, word| seen | look(*word)) != 0
