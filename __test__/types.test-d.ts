@@ -1,6 +1,7 @@
 // Every public name, used as a TypeScript program uses it. Nothing here runs: that it compiles is the test.
 
 import type { EventEmitter } from 'node:events'
+import { createServer } from 'node:http'
 import { metrics, trace } from '@opentelemetry/api'
 import pino from 'pino'
 import { Registry } from 'prom-client'
@@ -13,6 +14,8 @@ import {
   type DeadLetter,
   type DeadLetterConfig,
   describeTables,
+  httpHandler,
+  type HttpServerOptions,
   type Metrics,
   MillraceError,
   type MqttConfig,
@@ -28,6 +31,7 @@ import {
   type ReplaySource,
   replayDeadLetters,
   type Route,
+  serveHttp,
   type SpoolConfig,
 } from '../index.js'
 import * as millrace from '../index.js'
@@ -287,3 +291,17 @@ function explain(error: unknown): string {
 const everything: [typeof Pipeline, typeof MillraceError] = [millrace.Pipeline, millrace.MillraceError]
 export { check, everything, explain, generate, least, most, noRoutes, replay, see, sources, unknownOption, use }
 export { wrongCompression, wrongMeta, wrongUnit, wrongVersion }
+
+async function show(pipeline: Pipeline): Promise<void> {
+  const options: HttpServerOptions = { host: '::1', port: 9090, hosts: ['fleet.example'] }
+  const http = await serveHttp(pipeline, options)
+  same<typeof http.url, string>(true)
+  await http.close()
+  // @ts-expect-error: a port is a number
+  await serveHttp(pipeline, { port: '80' })
+  const handle = httpHandler(pipeline)
+  createServer((request, response) => {
+    if (!handle(request, response)) response.end()
+  })
+  handle.close()
+}

@@ -6,8 +6,8 @@
 //!            └──letters──▶ writer ◀──letters──┘
 //! ```
 //!
-//! All methods may be called from any thread and block until they are done; the binding calls the slow ones on
-//! threads of their own.
+//! With a spool its thread stands between the two, and acknowledges. All methods may be called from any thread and block
+//! until they are done; the binding calls the slow ones on threads of their own.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

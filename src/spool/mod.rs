@@ -75,26 +75,11 @@
 //! **In memory.** Each record that is not done has some 130 bytes there, and 4 GiB of records of one message each would be
 //! millions: [`Log::memory_bytes`] is to be counted towards the ceiling.
 //!
-//! **Between intake and workers**, where it will stand:
-//!
-//! ```text
-//! intake ──batches──▶ spool thread ──INSERTs──▶ workers
-//!    ▲                    │   ▲                    │
-//!    └───── committed ────┘   └─────── done ───────┘
-//! ```
-//!
-//! 1. With a spool, the intake seals what it has every `commitMs`. The thread encodes the columns, compresses the block and
-//!    the messages, and appends a [`Record`]. It keeps the ledger's group under the id of the INSERT, to be closed with it.
-//! 2. After a commit it settles with the connection what the records owe. While [`Log::is_full`] it takes no more batches:
-//!    the channel fills up, and the intake stops reading as it does for busy workers. It tries a failed commit again after a
-//!    while, and warns.
-//! 3. It offers what [`Log::take`] gives to the workers and waits for the next batch, the next commit, [`Log::due_at`], or
-//!    for a worker that is done. `flush` and a drain take `all`.
-//! 4. A worker sends the blocks one after the other under the token, with the statement of the first record. A client without
-//!    compression takes bytes as they are, and `decompress=1` stands among the settings. Where the plan has another statement,
-//!    or ClickHouse refuses, the worker makes a batch of the messages of all records and goes on as it does now. Records find
-//!    their route by topic and table.
-//! 5. When all rows are in or kept as dead letters: [`Log::done`], then [`Log::sweep`].
+//! **Between intake and workers.** [`Committer`] is the thread that owns a [`Log`]: what comes from the intake it appends and
+//! commits, then acknowledgements leave, and what is due it hands to the workers ([`Handover`]). They send the blocks one after
+//! the other under the token, with the statement of the first record. Where the plan has another statement, or ClickHouse does
+//! not take them, they make a batch of the messages of all records and go on as without a spool. Records find their route by
+//! topic and table.
 
 mod committer;
 mod damage;
