@@ -174,6 +174,7 @@ test('grants that are missing, and settings that nobody knows', { timeout, skip 
       blind: grants('GRANT SELECT ON other.*'),
       reader: grants('GRANT SELECT ON default.*', ...SYSTEM),
       writer: grants('GRANT INSERT ON default.*'),
+      keeper: grants('GRANT INSERT ON default.*', ...SYSTEM),
       enough: grants('GRANT INSERT ON default.positions', ...SYSTEM),
     },
   })
@@ -194,6 +195,15 @@ test('grants that are missing, and settings that nobody knows', { timeout, skip 
   const letters = await as('enough', { deadLetters: { table: 'letters' } })
   assertFound(letters, { code, path: 'deadLetters.table', message: /lacks CREATE TABLE/, advice: /GRANT CREATE TABLE/ })
   assertFound(letters, { code, path: 'deadLetters.table', message: /lacks INSERT/, advice: /GRANT INSERT/ })
+  // Where the table is, nobody needs the right to create it.
+  await clickhouse.command(`CREATE TABLE kept (received_at DateTime64(3, 'UTC'), route Int32, topic String, payload String,
+    error_code LowCardinality(String), error String) ENGINE = MergeTree ORDER BY received_at`)
+  const kept = await as('keeper', { deadLetters: { table: 'kept' } })
+  assert.deepEqual(errors(kept), [])
+  assertFound(kept, { level: 'warning', code: 'DEDUPLICATION_OFF', path: 'deadLetters.table', advice: /ALTER TABLE .*kept/ })
+  const keeper = { url: clickhouse.url, database: 'default', username: 'keeper', password: 'p' }
+  const routed = { deadLetters: { table: 'kept' }, routes: [route(unique('topic'), 'positions')] }
+  await (await servers.started(t, { clickhouse: keeper, ...routed })).stop()
   const settings = { url: clickhouse.url, database: 'default', settings: { max_threds: 2 } }
   const unknown = await findings({ clickhouse: settings, routes: [route(unique('topic'), 'positions')] })
   assertFound(unknown, { code: 'CLICKHOUSE_REJECTED', path: 'clickhouse.settings', message: /max_threds/, advice: /correct its name/ })
