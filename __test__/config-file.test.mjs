@@ -34,6 +34,7 @@ function assertWrong(t, text, place, message, environment = {}) {
 test('comments, trailing commas, a byte order mark and $schema', (t) => {
   const text = '\ufeff{\n  // one\n  "$schema": "./millrace.schema.json",\n  "a": [1, /* two */ {"b": null},],\n}\n'
   assert.deepEqual(config(t, text), { a: [1, { b: null }] })
+  assert.deepEqual(Object.keys(config(t, '{"__proto__": {"a": 1}}')), ['__proto__'])
 })
 
 test('what is not JSON is told by line and column', (t) => {
