@@ -352,6 +352,7 @@ impl Connection {
     /// Takes all complete packets off the read buffer; how many messages there were.
     fn take_messages(&mut self) -> Result<usize, SessionError> {
         let now = Now::read();
+        self.intake.of_session(self.session.broker_session());
         let mut messages = 0;
         let mut taken = Ok(());
         loop {

@@ -15,6 +15,7 @@ use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::error::Error;
 use crate::intake::Now;
 use crate::metrics::add;
+use crate::mqtt::Acknowledged;
 use crate::spool::{self, Handover, Record, Told, messages};
 use crate::trace::Trace;
 
@@ -108,7 +109,7 @@ impl Worker {
         }
         let rows = insert.records.iter().map(|record| u64::from(record.rows)).sum();
         let bytes = insert.records.iter().map(|record| u64::from(record.block_bytes)).sum();
-        self.count_inserted(&insert.records[0].lane.table, rows, bytes);
+        self.shared.metrics.count_insert(&insert.records[0].lane.table, rows, bytes);
     }
 
     /// What follows from a failure. `None`: the same is tried again; so is what cannot be decoded, rather than given up.
@@ -152,6 +153,7 @@ impl Worker {
             columns: Vec::new(),
             messages: decoded.messages,
             owed,
+            receipts: Acknowledged::of_session(0),
             opened_at: Instant::now(),
             counted_bytes,
             ticket: Some(ticket),
