@@ -16,7 +16,7 @@ import { count } from './lib/format.mjs'
 import { measure } from './lib/measure.mjs'
 import { report, summary } from './lib/report.mjs'
 import { runMain } from './lib/scope.mjs'
-import { FLUSH_BUCKETS, SERVICES, spoolRefusal } from './lib/services.mjs'
+import { FLUSH_BUCKETS, SERVICES } from './lib/services.mjs'
 import { machine } from './lib/usage.mjs'
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
@@ -89,7 +89,7 @@ await runMain(async (scope) => {
 })
 
 /**
- * Those of the services that can run here; the addon is built, since only it knows what it takes.
+ * Those of the services that can run here; the addon is built for them.
  *
  * @param {import('./lib/scope.mjs').Scope} scope
  * @param {Options} options
@@ -106,10 +106,8 @@ async function chooseServices(scope, options) {
       }
       return !why
     })
-  const here = without(options.services ?? Object.keys(SERVICES), ({ missing }) => missing?.())
-  if (needs(here, 'addon')) await buildAddon(scope, options.profile)
-  const refusal = here.some((name) => SERVICES[name].spool) ? await spoolRefusal() : undefined
-  const chosen = without(here, ({ spool }) => spool && refusal)
+  const chosen = without(options.services ?? Object.keys(SERVICES), ({ missing }) => missing?.())
+  if (needs(chosen, 'addon')) await buildAddon(scope, options.profile)
   if (chosen.length === 0) throw new Error('no service is left')
   return { chosen, skipped }
 }

@@ -191,8 +191,15 @@ impl Recorder {
         &self.dead_letters[code as usize]
     }
 
-    /// ClickHouse has just confirmed an INSERT.
-    pub fn inserted(&self) {
+    /// ClickHouse has just confirmed an INSERT into a table.
+    pub fn count_insert(&self, table: &str, rows: u64, bytes: u64) {
+        add(&self.inserts_succeeded, 1);
+        add(&self.rows_inserted, rows);
+        add(&self.bytes_inserted, bytes);
+        if let Some(table) = self.table(table) {
+            add(&table.rows, rows);
+            add(&table.inserts, 1);
+        }
         let since = self.started_at.elapsed().as_micros() as u64;
         self.last_insert.fetch_max(since.max(1), Ordering::Relaxed);
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -12,7 +12,7 @@ import { findBun } from '../../tools/servers/bun.mjs'
  * @property {'node' | 'bun'} [runtime] of a service in JavaScript
  * @property {string} [script] in bench/services
  * @property {'addon' | 'rust'} [needs] what is built for it
- * @property {boolean} [spool] see `spoolRefusal`
+ * @property {boolean} [spool] it has a spool, and QoS 1
  * @property {string[]} flush names of its flush histogram; the first one that is there
  * @property {Record<string, unknown>} configuration what is not the same for all, for the reader of a result
  * @property {() => string | undefined} [missing] why it cannot run here
@@ -91,26 +91,6 @@ export function runtimeOf(service) {
 
 function noBun() {
   return findBun() ? undefined : 'Bun is not installed: run npm install'
-}
-
-/**
- * Asks the engine, once it is built: a configuration is checked before anything opens.
- *
- * @returns {Promise<string | undefined>} why it takes no spool
- */
-export async function spoolRefusal() {
-  const { Pipeline } = await import('../../index.js')
-  try {
-    new Pipeline({
-      mqtt: { url: 'mqtt://localhost', clientId: 'bench' },
-      clickhouse: { url: 'http://localhost' },
-      routes: [{ topic: 'a', table: 'a' }],
-      spool: { dir: 'spool' },
-    })
-    return undefined
-  } catch (error) {
-    return `the engine does not take it: ${error.message}`
-  }
 }
 
 function findVector() {

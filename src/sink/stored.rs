@@ -109,7 +109,7 @@ impl Worker {
         }
         let rows = insert.records.iter().map(|record| u64::from(record.rows)).sum();
         let bytes = insert.records.iter().map(|record| u64::from(record.block_bytes)).sum();
-        self.count_inserted(&insert.records[0].lane.table, rows, bytes);
+        self.shared.metrics.count_insert(&insert.records[0].lane.table, rows, bytes);
     }
 
     /// What follows from a failure. `None`: the same is tried again; so is what cannot be decoded, rather than given up.

@@ -214,7 +214,7 @@ impl Worker {
                 attempts.note(batch.trace.as_deref_mut(), &self.servers, &insert, part.rows, None);
                 self.servers.found();
                 if views == Views::Filled {
-                    self.count_inserted(&route.table, part.rows as u64, part.block.len() as u64);
+                    shared.metrics.count_insert(&route.table, part.rows as u64, part.block.len() as u64);
                 }
                 return Some(Put::In(std::mem::take(&mut part.misfits)));
             };
@@ -287,18 +287,6 @@ impl Worker {
         let Ok(looked) = looked else { return };
         if let Some(message) = self.plans.learn(at, route, looked) {
             self.shared.warn("TABLE_CHANGED", message);
-        }
-    }
-
-    pub(super) fn count_inserted(&self, table: &str, rows: u64, bytes: u64) {
-        let metrics = &self.shared.metrics;
-        add(&metrics.inserts_succeeded, 1);
-        metrics.inserted();
-        add(&metrics.rows_inserted, rows);
-        add(&metrics.bytes_inserted, bytes);
-        if let Some(table) = metrics.table(table) {
-            add(&table.rows, rows);
-            add(&table.inserts, 1);
         }
     }
 
