@@ -177,7 +177,7 @@ impl Disk for Simulated {
     }
 
     fn len(&self, name: &str) -> Result<u64> {
-        self.0.borrow().file(name).map(|file| file.bytes.len() as u64)
+        self.state().file(name).map(|file| file.bytes.len() as u64)
     }
 
     fn read_at(&self, name: &str, at: u64, len: usize) -> Result<Vec<u8>> {
