@@ -33,6 +33,7 @@ const HELP = `npm run bench:spool -- [options]
   --rate <n>        1: messages per second                    [60000]
   --seconds <n>     1 and 2: measured                         [20]
   --warm-up <n>     1: seconds before that                    [5]
+  --commit <ms>     spool.commitMs                            [5]
   --window <n>      2: unacknowledged messages in flight      [65535]
   --mebibytes <n>   3: what lies in the spool                 [1024]
   --spool <0|1>     1: only without or with, for a profile    [both]
@@ -45,6 +46,7 @@ await runMain(async (scope) => {
     rate: { default: 60_000, min: 1, max: 10_000_000 },
     seconds: { default: 20, min: 1, max: 86_400 },
     'warm-up': { default: 5, min: 1, max: 3600 },
+    commit: { default: 5, min: 1, max: 1000 },
     window: { default: 65_535, min: 1, max: 65_535 },
     mebibytes: { default: 1024, min: 1, max: 60_000 },
     spool: { default: 2, min: 0, max: 2 },
@@ -193,7 +195,7 @@ await runMain(async (scope) => {
       MQTT_VERSION: mqttVersion,
       CLICKHOUSE_URL: clickhouse.url,
       CLICKHOUSE_DATABASE: database,
-      ...(spool && { SPOOL_DIR: spool }),
+      ...(spool && { SPOOL_DIR: spool, COMMIT_MS: String(options.commit) }),
     }
     const service = scope.own(new Program('the service', process.execPath, [SERVICE], env), 'stop')
     service.on('warning', ({ code, message }) => console.log(`warning: ${code}: ${message}`))

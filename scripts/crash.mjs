@@ -9,14 +9,16 @@ const HELP = `npm run test:crash -- [options]
 
   --kills <n>   of the consuming process     [200]
   --rate <n>    messages per second          [2000]
-  --spool <0|1> 0 does without, to see what is doubled then  [1]`
+  --qos <1|2>   of publisher and consumer    [1]
+  --spool <0|1> 0 does without one           [1]`
 
-const { kills, rate, spool } = numberOptions(HELP, {
+const { kills, rate, qos, spool } = numberOptions(HELP, {
   kills: { default: 200, min: 1, max: 1_000_000 },
   rate: { default: 2_000, min: 1, max: 20_000 },
+  qos: { default: 1, min: 1, max: 2 },
   spool: { default: 1, min: 0, max: 1 },
 })
-const outcome = await crash({ kills, perSecond: rate, config: spool ? PROMISED : {}, log: console.log })
+const outcome = await crash({ kills, qos: qos === 2 ? 2 : 1, perSecond: rate, config: spool ? PROMISED : {}, log: console.log })
 const { missing, doubled, ...counts } = outcome
 console.log(`
 seed                     ${counts.seed}

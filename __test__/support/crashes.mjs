@@ -42,11 +42,11 @@ const DRAIN_MS = 60_000
  */
 
 /**
- * @param {{ kills: number, seed?: number, perSecond?: number, config?: any, log?: (text: string) => void }} options
- *   `config` of the pipeline, beside servers and route; `perSecond` messages
+ * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, config?: any, log?: (text: string) => void }} options
+ *   `config` of the pipeline, beside servers and route; `perSecond` messages; `qos` of publisher and pipeline
  * @returns {Promise<Outcome>}
  */
-export async function crash({ kills, seed = Random.seed(), perSecond = 1_000, config = {}, log = () => {} }) {
+export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, config = {}, log = () => {} }) {
   const started = performance.now()
   const random = new Random(seed)
   const directory = mkdtempSync(join(tmpdir(), 'millrace-crash-'))
@@ -58,7 +58,7 @@ export async function crash({ kills, seed = Random.seed(), perSecond = 1_000, co
     await clickhouse.command(`CREATE TABLE numbers (number UInt64) ENGINE = MergeTree ORDER BY number
       SETTINGS non_replicated_deduplication_window = 10000`)
     const pipeline = {
-      mqtt: { url: broker.url, clientId: 'crashes', reconnect: { minMs: 20, maxMs: 200 }, ...config.mqtt },
+      mqtt: { url: broker.url, clientId: 'crashes', qos, reconnect: { minMs: 20, maxMs: 200 } },
       clickhouse: { url: clickhouse.url, retry: { minMs: 20, maxMs: 200 } },
       routes: [{ topic: 'numbers', table: 'numbers' }],
       batch: { maxRows: 500, maxDelayMs: 100 },
@@ -67,7 +67,7 @@ export async function crash({ kills, seed = Random.seed(), perSecond = 1_000, co
     // From here on the broker keeps for the session what comes.
     consumer = new Consumer(pipeline)
     await consumer.running()
-    numbers = new Numbers({ url: broker.url, topic: 'numbers', perSecond })
+    numbers = new Numbers({ url: broker.url, topic: 'numbers', qos, perSecond })
     await waitFor(() => numbers.acknowledged.size >= BEFORE, { timeoutMs: 30_000, message: `${BEFORE} messages` })
 
     const counts = { kills: 0, running: 0, clickhouse: 0, broker: 0 }
@@ -129,8 +129,8 @@ export async function crash({ kills, seed = Random.seed(), perSecond = 1_000, co
   } finally {
     await numbers?.stop()
     await consumer?.kill()
-    await broker.remove()
-    await clickhouse.remove()
+    // They end with this process at the latest; a machine that is busy must not take the outcome away.
+    for (const server of [broker, clickhouse]) await server.remove().catch((error) => log(String(error)))
     rmSync(directory, { recursive: true, force: true })
   }
 }

@@ -1,4 +1,4 @@
-// Publishes the numbers 0, 1, 2, … at QoS 1, each once: a number that the broker has not acknowledged when a connection
+// Publishes the numbers 0, 1, 2, … at QoS 1 or 2, each once: a number that the broker has not acknowledged when a connection
 // ends is never sent again, because whether it has arrived is not known.
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -15,15 +15,17 @@ export class Numbers {
 
   #url
   #topic
+  #qos
   #goes = true
   #work
 
   /**
-   * @param {{ url: string, topic: string, perSecond: number }} options
+   * @param {{ url: string, topic: string, qos: 1 | 2, perSecond: number }} options
    */
-  constructor({ url, topic, perSecond }) {
+  constructor({ url, topic, qos, perSecond }) {
     this.#url = url
     this.#topic = topic
+    this.#qos = qos
     this.#work = this.#run(perSecond)
   }
 
@@ -57,7 +59,7 @@ export class Numbers {
       while (this.#goes && open < WINDOW && this.published - from < due) {
         const number = this.published++
         open++
-        client.publish(this.#topic, JSON.stringify({ number }), { qos: 1 }, (error) => {
+        client.publish(this.#topic, JSON.stringify({ number }), { qos: this.#qos }, (error) => {
           open--
           if (!error) this.acknowledged.add(number)
         })

@@ -2,7 +2,7 @@
 
 import { Pipeline } from '../../index.js'
 
-const { MQTT_URL, MQTT_VERSION, CLICKHOUSE_URL, CLICKHOUSE_DATABASE, SPOOL_DIR, METRICS_MS = '250' } = process.env
+const { MQTT_URL, MQTT_VERSION, CLICKHOUSE_URL, CLICKHOUSE_DATABASE, SPOOL_DIR, COMMIT_MS } = process.env
 const log = (event, fields) => console.log(JSON.stringify({ event, ...fields }))
 
 const pipeline = new Pipeline({
@@ -10,8 +10,8 @@ const pipeline = new Pipeline({
   clickhouse: { url: CLICKHOUSE_URL, database: CLICKHOUSE_DATABASE },
   routes: [{ topic: 'drivers/{driver_id}/position', table: 'positions' }],
   batch: { maxRows: 5000, maxDelayMs: 1000 },
-  metricsIntervalMs: Number(METRICS_MS),
-  ...(SPOOL_DIR && { spool: { dir: SPOOL_DIR, maxBytes: 64 * 2 ** 30 } }),
+  metricsIntervalMs: 250,
+  ...(SPOOL_DIR && { spool: { dir: SPOOL_DIR, maxBytes: 64 * 2 ** 30, commitMs: Number(COMMIT_MS) } }),
 })
 pipeline.on('metrics', (metrics) => log('metrics', metrics))
 pipeline.on('warning', (warning) => log('warning', warning))
