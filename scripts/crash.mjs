@@ -7,12 +7,12 @@ import { numberOptions } from '../bench/lib/options.mjs'
 
 const HELP = `npm run test:crash -- [options]
 
-  --kills <n>   of the consuming process     [120]
+  --kills <n>   of the consuming process     [200]
   --rate <n>    messages per second          [2000]
   --spool <0|1> 0 does without, to see what is doubled then  [1]`
 
 const { kills, rate, spool } = numberOptions(HELP, {
-  kills: { default: 120, min: 1, max: 1_000_000 },
+  kills: { default: 200, min: 1, max: 1_000_000 },
   rate: { default: 2_000, min: 1, max: 20_000 },
   spool: { default: 1, min: 0, max: 1 },
 })

@@ -382,7 +382,7 @@ impl<D: Disk> Log<D> {
 
     /// What it holds in memory: what is kept, what is not written yet, and a place for each record.
     pub fn memory_bytes(&self) -> usize {
-        self.kept_bytes + self.group.len() + self.remembered.bytes() + self.records.len() * RECORD_BYTES
+        self.kept_bytes + self.group.len() + self.records.len() * RECORD_BYTES
     }
 
     /// When [`Log::take`] may have something that it has not now, if nothing else happens.

@@ -92,11 +92,6 @@ impl Remembered {
         self.sessions.get(&connection)
     }
 
-    pub fn bytes(&self) -> usize {
-        let receipts = self.sessions.values().map(|session| session.acknowledged.iter().len());
-        receipts.sum::<usize>() * size_of::<Receipt>()
-    }
-
     /// The entry that a segment begins with, of about so many bytes at most; `next_sequence` is that of the next record.
     pub fn entry(&self, marker: u64, next_sequence: u64, bytes: usize) -> Vec<u8> {
         if self.is_empty() {
