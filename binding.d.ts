@@ -12,6 +12,8 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 export declare class NativePipeline {
   /** Resolves to the report. Throws an error whose message is JSON: `{ code, message, path, cause }`. */
   static check(config: string, options: string): Promise<string>
+  /** Resolves to what lies in a spool. */
+  static inspectSpool(dir: string): Promise<string>
   /** Throws an error whose message is JSON: `{ code, message, path, cause }`. */
   constructor(config: string, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
   get state(): string
@@ -41,6 +43,3 @@ export declare class NativeReplay {
   cancel(): void
   report(): string
 }
-
-/** Resolves to what lies in a spool. */
-export declare function inspectSpool(dir: string): Promise<string>

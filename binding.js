@@ -837,4 +837,3 @@ module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __n
 module.exports = nativeBinding
 module.exports.NativePipeline = nativeBinding.NativePipeline
 module.exports.NativeReplay = nativeBinding.NativeReplay
-module.exports.inspectSpool = nativeBinding.inspectSpool

@@ -601,8 +601,8 @@ export interface ProposalOptions {
  * - `/` is the dashboard: what flows, what waits, and in words what is wrong
  * - `/metrics` is `pipeline.prometheus()`
  * - `/healthz` is 200 while the pipeline can work, and 503 once it has failed for good (its 'error' event)
- * - `/readyz` is 200 while it runs, all its connections to the broker are up, no INSERT is being retried, and no
- *   message has waited for 30 seconds in which nothing was inserted; else 503, and the body says why
+ * - `/readyz` is 200 while it runs, all its connections to the broker are up, no INSERT is being retried, the
+ *   spool works, and no message has waited for 30 seconds in which nothing was inserted; else 503, and the body says why
  * - `/status.json` is what the dashboard reads; it may change with any version
  *
  * The dashboard shows topics and reasons of dead letters, but no payloads. See docs/http.md.

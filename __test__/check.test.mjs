@@ -3,16 +3,17 @@
 
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { checkPipeline } from '../index.js'
-import { externalBroker, externalClickHouse, startBroker, startClickHouse } from '../tools/servers/index.mjs'
+import { externalBroker, externalClickHouse, startBroker, startClickHouse, waitFor } from '../tools/servers/index.mjs'
 import { asFiles, Authority } from './support/certificates.mjs'
 import { configFile, directory } from './support/config-file.mjs'
 import { startFront } from './support/front.mjs'
 import { COLUMNS, position, route, topicFilter } from './support/positions.mjs'
 import { startCommand } from './support/program.mjs'
 import { startScriptedBroker } from './support/scripted-broker.mjs'
-import { settled, unique, useServers } from './support/servers.mjs'
+import { received, settled, unique, useServers } from './support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000
@@ -173,6 +174,7 @@ test('grants that are missing, and settings that nobody knows', { timeout, skip 
       blind: grants('GRANT SELECT ON other.*'),
       reader: grants('GRANT SELECT ON default.*', ...SYSTEM),
       writer: grants('GRANT INSERT ON default.*'),
+      keeper: grants('GRANT INSERT ON default.*', ...SYSTEM),
       enough: grants('GRANT INSERT ON default.positions', ...SYSTEM),
     },
   })
@@ -193,6 +195,15 @@ test('grants that are missing, and settings that nobody knows', { timeout, skip 
   const letters = await as('enough', { deadLetters: { table: 'letters' } })
   assertFound(letters, { code, path: 'deadLetters.table', message: /lacks CREATE TABLE/, advice: /GRANT CREATE TABLE/ })
   assertFound(letters, { code, path: 'deadLetters.table', message: /lacks INSERT/, advice: /GRANT INSERT/ })
+  // Where the table is, nobody needs the right to create it.
+  await clickhouse.command(`CREATE TABLE kept (received_at DateTime64(3, 'UTC'), route Int32, topic String, payload String,
+    error_code LowCardinality(String), error String) ENGINE = MergeTree ORDER BY received_at`)
+  const kept = await as('keeper', { deadLetters: { table: 'kept' } })
+  assert.deepEqual(errors(kept), [])
+  assertFound(kept, { level: 'warning', code: 'DEDUPLICATION_OFF', path: 'deadLetters.table', advice: /ALTER TABLE .*kept/ })
+  const keeper = { url: clickhouse.url, database: 'default', username: 'keeper', password: 'p' }
+  const routed = { deadLetters: { table: 'kept' }, routes: [route(unique('topic'), 'positions')] }
+  await (await servers.started(t, { clickhouse: keeper, ...routed })).stop()
   const settings = { url: clickhouse.url, database: 'default', settings: { max_threds: 2 } }
   const unknown = await findings({ clickhouse: settings, routes: [route(unique('topic'), 'positions')] })
   assertFound(unknown, { code: 'CLICKHOUSE_REJECTED', path: 'clickhouse.settings', message: /max_threds/, advice: /correct its name/ })
@@ -306,6 +317,26 @@ test('a visit leaves nothing behind, and takes nothing from anybody', { timeout 
   for (const answer of ['PUBACK', 'PUBREC', 'PUBCOMP']) assert.equal(broker.bodies(answer).length, 0)
 })
 
+test('what an earlier run left in the spool', { timeout, skip }, async (t) => {
+  const clickhouse = await startClickHouse()
+  t.after(() => clickhouse.remove())
+  await clickhouse.command('CREATE TABLE t (seq UInt64) ENGINE MergeTree ORDER BY seq SETTINGS non_replicated_deduplication_window = 9')
+  const [dir, topic] = [join(directory(t), 'spool'), unique('topic')]
+  const config = { clickhouse: { url: clickhouse.url, database: 'default' }, spool: { dir }, routes: [{ topic, table: 't' }] }
+  const code = 'SPOOL_NOT_EMPTY'
+  assert.ok(!(await findings(config)).some((finding) => finding.code === code))
+  const pipeline = await servers.started(t, { ...config, mqtt: { clientId: unique('client') } })
+  await clickhouse.stop()
+  await (await servers.publisher(t)).publish(topic, { seq: 1 })
+  await received(pipeline, 1)
+  await waitFor(() => pipeline.metrics().mqtt.unacknowledged === 0, { message: 'acknowledged by the spool' })
+  const all = await findings(config)
+  assertFound(all, { code: 'CLICKHOUSE_UNREACHABLE', path: 'clickhouse.url' })
+  assertFound(all, { level: 'note', code, path: 'spool.dir', message: /1 messages wait/, advice: /^$/ })
+  writeFileSync(join(dir, '..', 'file'), '')
+  assertFound(await findings({ ...config, spool: { dir: join(dir, '..', 'file') } }), { code: 'SPOOL_IO', path: 'spool.dir' })
+})
+
 test('what the options themselves say', { timeout }, async () => {
   const table = await servers.table('seq UInt64')
   const all = await findings({
@@ -412,7 +443,7 @@ test('a sample of a silent topic ends by its time', { timeout }, async () => {
 
 test('on the command line: a report to read, or as JSON, and an exit code', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
-  const config = servers.config({ mqtt: { clientId: 'c' }, deadLetters: { dir: directory(t) }, routes: [route('a', table)] })
+  const config = servers.config({ mqtt: { clientId: 'c' }, deadLetters: { dir: directory(t) }, routes: [{ topic: 'a', table }] })
   const run = async (...args) => {
     const program = startCommand(t, ['check', ...args])
     const { code, stderr } = await program.end()
@@ -424,6 +455,15 @@ test('on the command line: a report to read, or as JSON, and an exit code', { ti
   assert.match(good.stdout, /^broker mqtt:.*\n {2}limits: QoS 2/)
   assert.match(good.stdout, /\n {4}lat +Float64 +field lat +required: a dead letter\n/)
   assert.match(good.stdout, /\n0 errors, 0 warnings, 1 note$/)
+  assert.equal((await run(file, '--client-id', 'c')).code, 2)
+
+  const publisher = await servers.publisher(t)
+  await publisher.publish('a', 'no JSON \u001b[2J', { retain: true })
+  const sampled = await run(file, '--sample', '1', '--strict')
+  await publisher.publish('a', '', { retain: true })
+  assert.equal(sampled.code, 1)
+  assert.match(sampled.stdout, /\nsample: 1 message in .* s, 0 rows, 1 dead letter\n.*\n {2}1 JSON_INVALID: .*\n {4}such as a no JSON \ufffd\[2J\n/)
+  assert.ok(!sampled.stdout.includes('\u001b'))
 
   writeFileSync(file, JSON.stringify({ ...config, deadLetters: {}, routes: [{ topic: 'a', table: 'none' }] }, null, 2))
   const bad = await run(file)

@@ -87,12 +87,12 @@ test('metrics, probes and the dashboard are served while it runs', { timeout }, 
   assert.match(url, /^http:\/\/127\.0\.0\.1:\d+\/$/)
   const get = async (path) => {
     const response = await fetch(new URL(path, url), { headers: { connection: 'close' } })
-    return [response.status, await response.text()]
+    return { status: response.status, text: await response.text() }
   }
-  const [status, metrics] = await get('metrics')
-  assert.equal(status, 200)
-  assert.match(metrics, /pipeline="served"/)
-  for (const path of ['healthz', 'readyz', '']) assert.equal((await get(path))[0], 200, path)
+  const metrics = await get('metrics')
+  assert.equal(metrics.status, 200)
+  assert.match(metrics.text, /pipeline="served"/)
+  for (const path of ['healthz', 'readyz', '']) assert.equal((await get(path)).status, 200, path)
 
   const taken = await millrace(t, ['run', file, '--http', new URL(url).host])
   assert.equal(taken.code, 1)
@@ -151,6 +151,20 @@ test('a drain that takes too long ends by its timeout, a second signal at once; 
   })
   last.signal('SIGTERM')
   assert.equal((await last.end()).code, 0)
+})
+
+test('nobody reads what it says: it goes on, and drains', { timeout }, async (t) => {
+  const table = await servers.table(COLUMNS)
+  const prefix = unique('topic')
+  const config = servers.config({ mqtt: { clientId: unique('client') }, routes: [route(prefix, table)] })
+  const program = await running(t, configFile(t, config), ['--log-interval', '10ms'])
+  program.deafen()
+  const publisher = await servers.publisher(t)
+  await publisher.flood(5_000, (i) => position(prefix, i))
+  await waitFor(async () => (await servers.count(table)) > 0, { message: () => program.errors.join('\n') })
+  program.signal('SIGTERM')
+  const { code, stderr } = await program.end()
+  assert.equal(code, 0, stderr)
 })
 
 test('a signal while it starts ends it', { timeout }, async (t) => {
@@ -283,9 +297,54 @@ test('a terminal has a status line below what is told', () => {
   assert.equal(written.at(-1), `\r\u001b[2K${'x'.repeat(39)}`)
   output.warn('careful', { code: 'CODE' })
   assert.match(written.at(-1), /^\r\u001b\[2K\d\d:\d\d:\d\d warning: careful\nx{39}$/)
+  output.info('from a topic: \u001b[2J\r\n  cleared')
+  assert.match(written.at(-1), / from a topic: \ufffd\[2J cleared\nx{39}$/, 'a terminal obeys nobody who publishes')
   output.end()
   assert.equal(written.at(-1), '\n')
 
-  const { metrics } = { metrics: new Pipeline(servers.config({ routes: [{ topic: 'a', table: 't' }] })).metrics() }
-  assert.match(statusLine(metrics), /^idle {2}0 msg\/s .* 0 of 1 connected$/)
+  const metrics = new Pipeline(servers.config({ routes: [{ topic: 'a', table: 't' }] })).metrics()
+  assert.match(statusLine(metrics), /^idle {2}0 msg\/s /)
+  assert.match(statusLine({ ...metrics, state: 'running' }), /^running, 0 of 1 connected {2}0 msg\/s /)
+})
+
+test('what waits in a spool can be looked at, and is not lost', { timeout, skip }, async (t) => {
+  const clickhouse = await startClickHouse()
+  t.after(() => clickhouse.remove())
+  await clickhouse.command(`CREATE TABLE positions (${COLUMNS}) ENGINE MergeTree ORDER BY seq
+    SETTINGS non_replicated_deduplication_window = 1000`)
+  const [prefix, dir] = [unique('topic'), join(directory(t), 'spool')]
+  const file = configFile(t, {
+    mqtt: { url: servers.broker.url, clientId: unique('client') },
+    clickhouse: { url: clickhouse.url, retry: { minMs: 10, maxMs: 50 }, connectTimeoutMs: 300 },
+    spool: { dir },
+    routes: [route(prefix, 'positions')],
+    batch: { maxDelayMs: 50 },
+  })
+  const nowhere = await millrace(t, ['spool', dir])
+  assert.equal(nowhere.code, 1)
+  assert.match(nowhere.stderr, /^millrace: the spool .*spool: /)
+
+  const first = await running(t, file, ['--drain-timeout', '200ms'])
+  await clickhouse.stop()
+  const publisher = await servers.publisher(t)
+  await publisher.flood(1_000, (i) => position(prefix, i))
+  const inspected = async () => JSON.parse((await millrace(t, ['spool', dir, '--json'])).stdout)
+  await waitFor(async () => (await inspected()).messages === 1_000, { message: () => `a spool: ${first.lines.at(-1)}` })
+  first.signal('SIGTERM')
+  assert.equal((await first.end()).code, 3)
+  const { messages, rows, tables } = await inspected()
+  assert.deepEqual([messages, rows, tables.positions.messages], [1_000, 1_000, 1_000])
+  const { code, stdout } = await millrace(t, ['spool', dir])
+  assert.equal(code, 0)
+  assert.match(stdout, /\nwaiting: 1,000 messages, 1,000 rows in [\d,]+ records, the oldest from 20/)
+
+  await clickhouse.start()
+  const second = await running(t, file)
+  await waitFor(async () => (await clickhouse.query('SELECT count() AS n FROM positions'))[0].n === 1_000, {
+    timeoutMs: 30_000,
+    message: () => `all rows: ${second.lines.at(-1)}`,
+  })
+  second.signal('SIGTERM')
+  assert.equal((await second.end()).code, 0)
+  assert.match((await millrace(t, ['spool', dir])).stdout, /nothing waits/)
 })

@@ -34,6 +34,7 @@ function assertWrong(t, text, place, message, environment = {}) {
 test('comments, trailing commas, a byte order mark and $schema', (t) => {
   const text = '\ufeff{\n  // one\n  "$schema": "./millrace.schema.json",\n  "a": [1, /* two */ {"b": null},],\n}\n'
   assert.deepEqual(config(t, text), { a: [1, { b: null }] })
+  assert.deepEqual(Object.keys(config(t, '{"__proto__": {"a": 1}}')), ['__proto__'])
 })
 
 test('what is not JSON is told by line and column', (t) => {
@@ -141,6 +142,7 @@ const full = {
     },
   ],
   batch: { maxRows: 1, maxBytes: 1, maxDelayMs: 1 },
+  spool: { dir: 'spool', maxBytes: 1 << 30, commitMs: 1, segmentBytes: 1 << 20 },
   deadLetters: { dir: 'letters' },
   memory: { maxBytes: 1 << 20 },
   metricsIntervalMs: 0,
@@ -163,6 +165,7 @@ test('the schema and the engine accept the same', () => {
     mqtt({ url: ['mqtt://one', 'ws://two/path?a=b'], protocolVersion: 4, qos: 0 }),
     clickhouse({ settings: {} }),
     { ...minimal, deadLetters: { table: 'letters' } },
+    { ...mqtt({ ackAfter: 'spool' }), spool: { dir: 'spool' } },
     column('$'),
     column({ value: null }),
   ]
@@ -186,6 +189,9 @@ test('the schema and the engine refuse the same mistakes', () => {
     { ...minimal, batch: { maxRows: '5000' } },
     { ...minimal, deadLetters: { table: 't', dir: 'd' } },
     { ...minimal, memory: 5 },
+    { ...minimal, spool: {} },
+    { ...minimal, spool: { dir: 'spool', commitMs: 0 } },
+    mqtt({ ackAfter: 'spool' }),
     { ...minimal, metricsIntervalMs: 0.5 },
     mqtt({ url: 'localhost:1883' }),
     mqtt({ url: 'tcp://localhost' }),
@@ -270,6 +276,12 @@ test('the schema names the options of index.d.ts, all of them and no others', ()
   const options = declared('PipelineConfig', '').filter((option) => !NOT_IN_A_FILE.test(option))
   assert.ok(options.includes('mqtt.tls.ca') && options.includes('routes.columns.userProperty'), options.join(' '))
   assert.deepEqual([...new Set(optionsOf(schema))].filter((option) => option !== '$schema').sort(), [...new Set(options)].sort())
+})
+
+test('the configurations for deployment are right', () => {
+  for (const name of ['deploy/config/millrace.json', 'deploy/kubernetes/millrace.json']) {
+    assert.ok(accepts(JSON.parse(read(name))), `${name}: ${JSON.stringify(accepts.errors)}`)
+  }
 })
 
 test('the example of the help, and those of the documentation, are right', () => {

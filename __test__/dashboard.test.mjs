@@ -8,6 +8,7 @@ import { test } from 'node:test'
 import { serveHttp } from '../index.js'
 import { externalBroker, externalClickHouse, startBroker, waitFor } from '../tools/servers/index.mjs'
 import { noBrowser, openBrowser, openPage } from './support/browser.mjs'
+import { Played } from './support/played.mjs'
 import { COLUMNS, position, route } from './support/positions.mjs'
 import { OPEN_BROKER, settled, unique, useServers } from './support/servers.mjs'
 
@@ -34,9 +35,10 @@ async function shows(page, selector, expected) {
   await waitFor(isThere, { timeoutMs: 30_000, message: () => `${selector} '${expected}', it is '${text}';` })
 }
 
-const cells = (page, selector) => page.$$eval(`${selector} tr`, (rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent)))
-const pairs = (page, selector) =>
-  page.$$eval(`${selector} > div`, (divs) => Object.fromEntries(divs.map((div) => [...div.children].map((child) => child.textContent))))
+/** The texts of what is in each element. */
+const cells = (page, selector) =>
+  page.$$eval(selector, (all) => all.map((one) => [...one.children].map(({ textContent }) => textContent)))
+const pairs = async (page, selector) => Object.fromEntries(await cells(page, `${selector} > div`))
 
 test('the figures of a pipeline, and dead letters as text', { timeout, skip: noBrowser }, async (t) => {
   const [table, other] = [await servers.table(COLUMNS), await servers.table('seq UInt64')]
@@ -52,35 +54,42 @@ test('the figures of a pipeline, and dead letters as text', { timeout, skip: noB
   await shows(page, '#messages', '0/s')
 
   await publisher.flood(3_000, (i) => position(prefix, i))
-  await shows(page, '#messages', /^[1-9][\d,]*\/s$/)
+  // What is shown of the last seconds is there as long as messages come.
+  let sent = 3_000
+  for (const selector of ['#messages', '#rows', '#end-to-end', '#insert']) {
+    const isShown = async () => {
+      await publisher.flood(1, () => position(prefix, sent++))
+      return /^(?!0\/)[\d.,]+(\/s|ms|s)$/.test(await page.textContent(selector))
+    }
+    await waitFor(isShown, { timeoutMs: 30_000, intervalMs: 200, message: selector })
+  }
   await publisher.flood(500, (i) => ({ topic: `${second}/a`, payload: `{"seq":${i}}` }))
   const script = '<img src=x onerror="globalThis.harmed = true">'
   await publisher.flood(7, () => ({ topic: `${second}/${script}`, payload: JSON.stringify({ seq: script }) }))
-  await settled(pipeline, 3_507)
+  await settled(pipeline, sent + 507)
 
-  await shows(page, '#books', 'Received3,507Inserted3,500Waiting0Dead letters7')
+  const [received, inserted] = [sent + 507, sent + 500].map((number) => number.toLocaleString('en'))
+  await shows(page, '#books', `Received${received}Inserted${inserted}Waiting0Dead letters7`)
   await shows(page, '#name', 'fleet')
-  await shows(page, '#messages-note', '3,507 received')
-  await shows(page, '#rows-note', '3,500 inserted')
+  await shows(page, '#messages-note', `${received} received`)
+  await shows(page, '#rows-note', `${inserted} inserted`)
   await shows(page, '#pending', '0')
   await shows(page, '#dead', '7')
-  await shows(page, '#end-to-end', /^[\d.]+m?s$/)
-  await shows(page, '#insert', /^[\d.]+m?s$/)
   await shows(page, '#headline', 'Messages became dead letters within the last minute: TYPE_MISMATCH.')
 
   const { tables, inserts } = pipeline.metrics()
-  const tableRows = await cells(page, '#tables')
+  const tableRows = await cells(page, '#tables tr')
   assert.deepEqual(
     tableRows.map(([name, , ...figures]) => [name, ...figures]),
-    [[table, 3_000, 0], [other, 500, 7]]
+    [[table, sent, 0], [other, 500, 7]]
       .map(([name, rows, dead]) => [name, rows.toLocaleString('en'), String(tables[name].inserts), String(dead)])
       .sort(),
   )
   assert.equal((await pairs(page, '#broker'))['Connections up'], '1 of 1')
   assert.equal((await pairs(page, '#inserts')).Succeeded, inserts.succeeded.toLocaleString('en'))
-  assert.equal(await servers.count(table), 3_000)
+  assert.equal(await servers.count(table), sent)
 
-  const [[, code, times, topic, message], ...more] = await cells(page, '#letters')
+  const [[, code, times, topic, message], ...more] = await cells(page, '#letters tr')
   assert.deepEqual([code, times, topic, more], ['TYPE_MISMATCH', '7 ×', `${second}/${script}`, []])
   assert.match(message, /column seq/)
   assert.equal(await page.evaluate(() => globalThis.harmed), undefined)
@@ -152,12 +161,44 @@ test('a broker that is away, and a process that is gone', { timeout, skip: noBro
   await shows(page, '#headline', 'This page gets no answer from the pipeline’s process.')
 })
 
+test('a spool that fills up, and a connection that is down', { timeout, skip: noBrowser }, async (t) => {
+  const pipeline = new Played()
+  Object.assign(pipeline.content, {
+    mqtt: { connected: 2, connections: 3, reconnects: 7, unacknowledged: 1_234, writes: 9 },
+    spool: { bytes: 900 * 2 ** 20, maxBytes: 2 ** 30, segments: 15, oldestMs: 75_000 },
+    memoryBytes: 64 * 2 ** 20,
+    memoryMaxBytes: 2 ** 28,
+  })
+  const name = 'millrace_mqtt_connected'
+  const samples = [1, 0, 1].map((value, i) => ({ name, labels: [['connection', String(i + 1)]], value }))
+  pipeline.families = [{ name, kind: 'gauge', samples }]
+  const http = await serveHttp(/** @type {any} */ (pipeline))
+  t.after(() => http.close())
+  const message = 'it closed the connection; connecting again in 100 ms'
+  pipeline.emit('warning', { code: 'MQTT_RECONNECTING', message })
+
+  const { page, errors } = await openPage(await openBrowser(t), http.url)
+  await shows(page, '#headline', 'Only 2 of 3 connections to the broker are up. Reconnecting.')
+  await shows(page, '#detail', 'it closed the connection')
+  await shows(page, '#others', 'The spool fills up.')
+  const { 'Connections up': up, Down: down } = await pairs(page, '#broker')
+  assert.deepEqual([up, down], ['2 of 3', 'number 2'])
+  const meters = page.locator('#buffers').getByRole('meter')
+  assert.deepEqual(await meters.evaluateAll((all) => all.map((one) => [one.ariaLabel, one.ariaValueText])), [
+    ['Memory', '64 MiB of 256 MiB'],
+    ['Spool', '900 MiB of 1 GiB'],
+  ])
+  assert.deepEqual(await pairs(page, '#spool'), { Segments: '15', 'Oldest in the spool': '75 s' })
+  assert.deepEqual(errors, [])
+})
+
 test('light, dark, a phone, a keyboard', { timeout, skip: noBrowser }, async (t) => {
   const table = await servers.table('seq UInt64')
   const topic = unique('topic')
   const { pipeline, url } = await served(t, { routes: [{ topic, table }] })
   const publisher = await servers.publisher(t)
-  await publisher.flood(20, (i) => ({ topic, payload: i < 10 ? `{"seq":${i}}` : '{"seq":"a long word, to be read on a phone"}' }))
+  const wrong = '{"seq":"a long word, to be read on a phone"}'
+  await publisher.flood(20, (i) => ({ topic, payload: i < 10 ? `{"seq":${i}}` : wrong }))
   await settled(pipeline, 20)
   const browser = await openBrowser(t)
 
@@ -191,7 +232,7 @@ test('light, dark, a phone, a keyboard', { timeout, skip: noBrowser }, async (t)
   assert.equal(await page.getAttribute('[name=span]:checked', 'value'), '900')
   await page.keyboard.press('Tab')
   await page.keyboard.press('Enter')
-  await waitFor(async () => (await cells(page, 'figure tbody')).length > 0, { message: 'the figures of a plot' })
+  await waitFor(async () => (await cells(page, 'figure tbody tr')).length > 0, { message: 'the figures of a plot' })
   const figure = page.locator('figure').first()
   assert.match(await figure.ariaSnapshot(), /table "Throughput":\s[^]*row "Time messages\/s rows\/s"/)
   const letters = page.getByRole('region', { name: 'Dead letters' }).getByRole('table')

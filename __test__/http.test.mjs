@@ -2,13 +2,13 @@
 // wrong, on a pipeline that is played.
 
 import assert from 'node:assert/strict'
-import { EventEmitter, once } from 'node:events'
+import { once } from 'node:events'
 import { createServer, request } from 'node:http'
 import { test } from 'node:test'
 import { httpHandler, MillraceError, Pipeline, serveHttp } from '../index.js'
-import { FAMILIES } from '../lib/collectors.js'
 import { Monitor } from '../lib/monitor.js'
 import { externalBroker, externalClickHouse, startBroker, waitFor } from '../tools/servers/index.mjs'
+import { Played } from './support/played.mjs'
 import { COLUMNS, position, route } from './support/positions.mjs'
 import { OPEN_BROKER, settled, unique, useServers } from './support/servers.mjs'
 
@@ -50,7 +50,8 @@ test('each path, of a pipeline that is not started', { timeout }, async (t) => {
   assert.match(policy, /^default-src 'none'; style-src 'sha256-/)
   assert.doesNotMatch(policy, /unsafe/)
   // Nothing of the page comes from elsewhere: no address in an attribute but those of this server.
-  assert.deepEqual([...page.text.matchAll(/(?:src|href)="(?!#|data:)([^"]*)"/g)].map(([, to]) => to), ['metrics', 'healthz', 'readyz'])
+  const addresses = Array.from(page.text.matchAll(/(?:src|href)="(?!#|data:)([^"]*)"/g), ([, address]) => address)
+  assert.deepEqual(addresses, ['metrics', 'healthz', 'readyz'])
 
   const metrics = await get('/metrics')
   assert.equal(metrics.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
@@ -211,38 +212,12 @@ test('ClickHouse that refuses is told by its own word for why', { timeout }, asy
     return text.includes('ClickHouse refuses: too many parts. Retrying.')
   }
   await waitFor(isTold, { timeoutMs: 20_000, message: () => `too many parts, it is ${text};` })
-  await servers.command(`ALTER TABLE ${table} MODIFY SETTING parts_to_throw_insert = 1000, parts_to_delay_insert = 1000`)
+  await servers.command(`ALTER TABLE ${table} RESET SETTING parts_to_throw_insert, parts_to_delay_insert`)
   await settled(pipeline, 5)
   await waitFor(async () => (await fetch(`${http.url}readyz`)).ok, { message: 'ready again' })
 })
 
 // ── A pipeline that is played, on a clock that is held ──
-
-class Played extends EventEmitter {
-  state = 'running'
-  now = 1_700_000_000_000
-  content = {
-    messages: { received: 0, inserted: 0, deadLettered: 0, dropped: 0, skipped: 0, pending: 0 },
-    rows: { decoded: 0, inserted: 0 },
-    mqtt: { connected: 1, connections: 1, reconnects: 0, unacknowledged: 0, writes: 0 },
-    spool: null,
-    memoryBytes: 0,
-    memoryMaxBytes: 1_000,
-    lastInsertMs: null,
-    oldestPendingMs: 0,
-    deadLetters: {},
-    tables: { a: { rows: 0, inserts: 0, deadLettered: 0 } },
-  }
-  families = []
-
-  metrics() {
-    return structuredClone({ state: this.state, ...this.content })
-  }
-
-  [FAMILIES]() {
-    return this.families
-  }
-}
 
 /** @param {import('node:test').TestContext} t */
 function play(t) {
@@ -303,7 +278,7 @@ test('everything else that can be wrong, the worst first', (t) => {
   assert.deepEqual(texts(after(1, { spool: { bytes: 99 } })), ['The spool is full: the broker has to keep what comes.'])
   after(1, { spool: null, mqtt: { connected: 1, connections: 2 } })
   warn('MQTT_RECONNECTING', 'the broker closed the connection; connecting again in 100 ms')
-  const letter = { receivedAt: new Date(pipeline.now), topic: 't', code: 'JSON_INVALID', message: 'no', payload: Buffer.alloc(0) }
+  const letter = { receivedAt: new Date(pipeline.now), topic: 't', code: 'JSON_INVALID', message: 'no' }
   pipeline.emit('deadLetters', [letter, letter])
   const [first, second] = after()
   assert.equal(first.text, 'Only 1 of 2 connections to the broker are up. Reconnecting.')
@@ -312,6 +287,15 @@ test('everything else that can be wrong, the worst first', (t) => {
   assert.equal(monitor.readiness().reasons.length, 1)
   after(1, { mqtt: { connected: 2 } })
   assert.deepEqual(texts(after(60)), ['Connected. No messages are coming.'])
+
+  // Of the disk there is a word when it works again, and of dead letters there is not.
+  warn('SPOOL_IO', 'the spool /spool: no space left on device; nothing is acknowledged until it works again')
+  warn('DEAD_LETTERS_RETRYING', 'letters.jsonl: no space left on device; trying again in 1000 ms')
+  const both = ['The disk of the spool fails. Retrying.', 'Dead letters cannot be kept. Retrying.']
+  assert.deepEqual(texts(after(90, { oldestPendingMs: 90_000, lastInsertMs: 0 })).slice(0, 2), both)
+  assert.equal(monitor.readiness().ready, false)
+  warn('SPOOL_RECOVERED', 'the spool /spool has room again')
+  assert.deepEqual(texts(after(1, { oldestPendingMs: 0 })), ['Connected. No messages are coming.'])
 
   // Nobody listens to 'error', so that it is thrown; the monitor has heard of it nevertheless.
   const error = Object.assign(new Error('a fault in millrace'), { code: 'INTERNAL' })
@@ -340,7 +324,8 @@ test('rates and recent latencies', (t) => {
   const { pipeline, monitor, after } = play(t)
   const observed = (...counts) => {
     const name = 'millrace_insert_duration_seconds'
-    const samples = counts.map((value, i) => ({ name: `${name}_bucket`, labels: [['le', ['0.1', '0.2', '+Inf'][i]]], value }))
+    const limits = ['0.1', '0.2', '+Inf']
+    const samples = counts.map((value, i) => ({ name: `${name}_bucket`, labels: [['le', limits[i]]], value }))
     pipeline.families = [{ name, kind: 'histogram', samples }]
   }
   const latest = () => {

@@ -10,6 +10,7 @@ import { externalBroker, externalClickHouse, waitFor } from '../tools/servers/in
 import { assertLedger, watchLedger } from './support/ledger.mjs'
 import { assertPositions, COLUMNS, position, route } from './support/positions.mjs'
 import { startProxy } from './support/proxy.mjs'
+import { publishPacket, startScriptedBroker } from './support/scripted-broker.mjs'
 import { collect, heard, received, settled, unique, useServers } from './support/servers.mjs'
 
 const servers = useServers()
@@ -26,7 +27,12 @@ function spoolDir(t) {
   return join(parent, 'made', 'by', 'start')
 }
 
-/** A configuration that a test starts more than once. */
+/**
+ * A configuration that a test starts more than once.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {any} config
+ */
 function resumable(t, { spool, clickhouse, ...config }) {
   return {
     mqtt: { clientId: unique('client') },
@@ -454,6 +460,28 @@ test('a message that cannot be decoded is acknowledged when its dead letter is k
   await acknowledged(pipeline)
   assert.deepEqual(await servers.counted(table), { rows: 2, different: 2 })
   assert.equal(await servers.count(letters), 1)
+})
+
+test('a broker with a small window that waits for it is answered from the spool, and a warning tells', { timeout, skip }, async (t) => {
+  const table = await servers.table('seq UInt32')
+  const broker = await startScriptedBroker(t)
+  const config = resumable(t, {
+    mqtt: { url: broker.url, protocolVersion: 4 },
+    routes: [{ topic: 'a', table }],
+    spool: { commitMs: 1_000 },
+  })
+  const pipeline = await servers.started(t, config)
+  const warnings = collect(pipeline, 'warning')
+  await withoutClickHouse(async () => {
+    for (let round = 1; round <= 12; round++) {
+      const ids = Array.from({ length: 20 }, (_, i) => (round - 1) * 20 + i + 1)
+      broker.send(Buffer.concat(ids.map((id) => publishPacket('a', JSON.stringify({ seq: id }), { id }))))
+      await waitFor(() => broker.acknowledged.length === round * 20, { message: `the acknowledgements of round ${round}` })
+    }
+    await waitFor(() => warnings.some(({ code }) => code === 'WINDOW_NARROW'), { message: 'a warning' })
+  })
+  await settled(pipeline, 240)
+  assert.deepEqual(await servers.counted(table), { rows: 240, different: 240 })
 })
 
 test('flush() means ClickHouse, not the spool', { timeout }, async (t) => {

@@ -1,16 +1,21 @@
 // Every public name, used as a TypeScript program uses it. Nothing here runs: that it compiles is the test.
 
 import type { EventEmitter } from 'node:events'
+import { createServer } from 'node:http'
 import { metrics, trace } from '@opentelemetry/api'
 import pino from 'pino'
 import { Registry } from 'prom-client'
 import {
   type BatchConfig,
+  checkPipeline,
+  type CheckOptions,
   type ClickHouseConfig,
   type ColumnSource,
   type DeadLetter,
   type DeadLetterConfig,
   describeTables,
+  httpHandler,
+  type HttpServerOptions,
   type Metrics,
   MillraceError,
   type MqttConfig,
@@ -26,6 +31,7 @@ import {
   type ReplaySource,
   replayDeadLetters,
   type Route,
+  serveHttp,
   type SpoolConfig,
 } from '../index.js'
 import * as millrace from '../index.js'
@@ -260,6 +266,20 @@ async function generate(payloads: Buffer[]): Promise<string[]> {
   return [await describeTables(least), proposeTable(payloads, options), proposeTable(new Set(['{}', { a: 1 }]))]
 }
 
+async function check(): Promise<string[]> {
+  const options: CheckOptions = { sample: 100, sampleTimeoutMs: 1_000, clientId: 'a' }
+  // @ts-expect-error: not an option
+  await checkPipeline(least, { samples: 1 })
+  const { ok, findings, brokers, clickhouse, routes, sample } = await checkPipeline(least, options)
+  same<typeof ok, boolean>(true)
+  same<(typeof findings)[number]['level'], 'error' | 'warning' | 'note'>(true)
+  const texts = findings.map(({ code, path, message, advice }) => `${code} ${path ?? ''} ${message} ${advice ?? ''}`)
+  const limits: number[] = brokers.map(({ limits }) => limits?.maxQos ?? 2)
+  const versions = clickhouse.map(({ version, tls }) => `${version ?? ''} ${tls?.certificate.validUntil ?? ''}`)
+  const columns = routes.flatMap(({ columns }) => columns.map(({ name, source }) => `${name} ${source ?? ''}`))
+  return [...texts, ...versions, ...columns, String(limits), String(sample?.reasons[0]?.count)]
+}
+
 function explain(error: unknown): string {
   if (!(error instanceof MillraceError)) return String(error)
   const asError: Error = error
@@ -269,5 +289,19 @@ function explain(error: unknown): string {
 }
 
 const everything: [typeof Pipeline, typeof MillraceError] = [millrace.Pipeline, millrace.MillraceError]
-export { everything, explain, generate, least, most, noRoutes, replay, see, sources, unknownOption, use }
+export { check, everything, explain, generate, least, most, noRoutes, replay, see, sources, unknownOption, use }
 export { wrongCompression, wrongMeta, wrongUnit, wrongVersion }
+
+async function show(pipeline: Pipeline): Promise<void> {
+  const options: HttpServerOptions = { host: '::1', port: 9090, hosts: ['fleet.example'] }
+  const http = await serveHttp(pipeline, options)
+  same<typeof http.url, string>(true)
+  await http.close()
+  // @ts-expect-error: a port is a number
+  await serveHttp(pipeline, { port: '80' })
+  const handle = httpHandler(pipeline)
+  createServer((request, response) => {
+    if (!handle(request, response)) response.end()
+  })
+  handle.close()
+}

@@ -19,6 +19,8 @@ const LETTERS = 50
 const TEXT_LENGTH = 400
 const MINUTE_MS = 60_000
 
+/** Warnings of conditions that last; for their end there is not always another one. */
+const LASTING_WARNINGS = ['DEAD_LETTERS_RETRYING', 'SPOOL_IO']
 const BROKER_WARNINGS = ['MQTT_RECONNECTING', 'SESSION_TAKEN_OVER']
 
 /** What a sample consists of, beside its time. */
@@ -52,9 +54,9 @@ class Monitor {
   #letterCodes = new Map()
   /** The failures of INSERTs that have not been followed by a success, by table. */
   #failing = new Map()
-  /** What is known of a condition that lasts: since when, and the last word on it. */
+  /** What lasts, since when, and the last word on it: by the code of its warning; of the broker; for good. */
+  #troubles = new Map()
   #brokerLost
-  #lettersUnwritten
   #failure
   /** When a message was seen to have come. */
   #lastMessage = -Infinity
@@ -95,7 +97,10 @@ class Monitor {
     const isRunning = metrics.state === 'running' || metrics.state === 'paused'
     if (!isRunning || mqtt.connected === mqtt.connections) this.#brokerLost = undefined
     else this.#brokerLost ??= { since: at, message: '' }
-    if (this.#lettersUnwritten && at - this.#lettersUnwritten.last > MINUTE_MS) this.#lettersUnwritten = undefined
+    const isMoving = metrics.oldestPendingMs < MINUTE_MS
+    for (const [code, { last }] of this.#troubles) {
+      if (isMoving && at - last > MINUTE_MS) this.#troubles.delete(code)
+    }
     for (const [code, { last }] of this.#letterCodes) if (at - last > MINUTE_MS) this.#letterCodes.delete(code)
 
     const look = { at, metrics, families, received: messages.received, inserted: rows.inserted }
@@ -145,7 +150,7 @@ class Monitor {
       failure: this.#failure,
       failing: [...this.#failing.values()],
       brokerLost: this.#brokerLost,
-      lettersUnwritten: this.#lettersUnwritten,
+      troubles: this.#troubles,
       letterCodes: this.#letterCodes,
       isFlowing: at - this.#lastMessage < MINUTE_MS,
     })
@@ -215,8 +220,10 @@ class Monitor {
       this.#failing.delete(clickHouseFailure(message).table)
     } else if (BROKER_WARNINGS.includes(code)) {
       this.#brokerLost = { since: this.#brokerLost?.since ?? at, message }
-    } else if (code === 'DEAD_LETTERS_RETRYING') {
-      this.#lettersUnwritten = { since: this.#lettersUnwritten?.since ?? at, last: at, message }
+    } else if (LASTING_WARNINGS.includes(code)) {
+      this.#troubles.set(code, { since: this.#troubles.get(code)?.since ?? at, last: at, message })
+    } else if (code === 'SPOOL_RECOVERED') {
+      this.#troubles.delete('SPOOL_IO')
     }
   }
 
@@ -224,10 +231,12 @@ class Monitor {
     const at = this.#now()
     for (const { receivedAt, topic, code, message } of letters) {
       this.#letterCodes.set(code, { since: this.#letterCodes.get(code)?.since ?? at, last: at })
-      const key = `${code} ${topic} ${message}`
+      const letter = { at: receivedAt.getTime(), topic: shortened(topic), code, message: shortened(message) }
+      const key = `${code} ${letter.topic} ${letter.message}`
       const count = (this.#letters.get(key)?.count ?? 0) + 1
+      // At the end, where the newest is.
       this.#letters.delete(key)
-      this.#letters.set(key, { at: receivedAt.getTime(), topic: shortened(topic), code, message: shortened(message), count })
+      this.#letters.set(key, { ...letter, count })
       if (this.#letters.size > LETTERS) this.#letters.delete(this.#letters.keys().next().value)
     }
   }

@@ -27,6 +27,7 @@ function describeSituation(facts) {
     ...clickHouse(facts),
     broker(facts),
     stalled(facts),
+    disk(facts),
     unwritten(facts),
     spool(facts),
     memory(facts),
@@ -97,10 +98,18 @@ function stalled({ at, metrics, failing }) {
   return { level: 'bad', text, since: at - idleMs, blocks: true }
 }
 
-function unwritten({ lettersUnwritten }) {
-  if (!lettersUnwritten) return undefined
-  const { message, since } = lettersUnwritten
+function unwritten({ troubles }) {
+  const trouble = troubles.get('DEAD_LETTERS_RETRYING')
+  if (!trouble) return undefined
+  const { message, since } = trouble
   return { level: 'bad', text: 'Dead letters cannot be kept. Retrying.', detail: message, since }
+}
+
+function disk({ troubles }) {
+  const trouble = troubles.get('SPOOL_IO')
+  if (!trouble) return undefined
+  const { message, since } = trouble
+  return { level: 'bad', text: 'The disk of the spool fails. Retrying.', detail: message, since, blocks: true }
 }
 
 function spool({ metrics: { spool } }) {

@@ -2,14 +2,14 @@
 
 // What lies in a spool, for whoever wonders.
 
-const { inspectSpool: inspect } = require('../binding.js')
+const { NativePipeline } = require('../binding.js')
 const { MillraceError, unwrap } = require('./engine.js')
 
 async function inspectSpool(dir) {
   if (typeof dir !== 'string' || dir === '') {
     throw new MillraceError({ code: 'CONFIG_INVALID', message: 'dir: must be the path of a directory', path: 'dir' })
   }
-  const { tables, ...all } = unwrap(await inspect(dir))
+  const { tables, ...all } = unwrap(await NativePipeline.inspectSpool(dir))
   return {
     ...dated(all),
     tables: Object.fromEntries(Object.entries(tables).map(([table, backlog]) => [table, dated(backlog)])),

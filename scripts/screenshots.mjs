@@ -13,13 +13,15 @@ import { findChromium, startBroker, startClickHouse, waitFor } from '../tools/se
 const IMAGES = fileURLToPath(new URL('../docs/images/', import.meta.url))
 const SECONDS = 70
 const RATE = 2000
+const TABLES = ['positions (driver_id String, lat Float64, lng Float64)', 'engines (driver_id String, rpm UInt16)']
 
 await runMain(async (scope) => {
   const executablePath = findChromium()
   if (!executablePath) throw new Error('there is no Chromium: npm run setup installs one on Debian')
   const clickhouse = scope.own(await startClickHouse(), 'remove')
-  const broker = scope.own(await startBroker({ config: ['max_inflight_messages 0', 'max_queued_messages 0'] }), 'remove')
-  for (const table of ['positions (driver_id String, lat Float64, lng Float64)', 'engines (driver_id String, rpm UInt16)']) {
+  const config = ['max_inflight_messages 0', 'max_queued_messages 0']
+  const broker = scope.own(await startBroker({ config }), 'remove')
+  for (const table of TABLES) {
     await clickhouse.command(
       `CREATE TABLE ${table} ENGINE = MergeTree ORDER BY driver_id SETTINGS non_replicated_deduplication_window = 1000`,
     )
@@ -51,7 +53,7 @@ await runMain(async (scope) => {
     await page.getByText('1 min', { exact: true }).click()
     return page
   }
-  const desktop = await open({ viewport: { width: 1280, height: 860 }, colorScheme: 'light' })
+  const desktop = await open({ viewport: { width: 1280, height: 1010 }, colorScheme: 'light' })
   const phone = await open({ viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, colorScheme: 'dark' })
   console.log(`${http.url} for ${SECONDS} seconds`)
   await sleep(SECONDS * 1000)

@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::columns::Column;
 use crate::intake::Now;
 use crate::ledger::Group;
-use crate::mqtt::{Owed, Properties};
+use crate::mqtt::{Acknowledged, Owed, Properties};
 use crate::plans::Plan;
 use crate::spares;
 use crate::spool::Ticket;
@@ -29,6 +29,8 @@ pub struct Batch {
     pub columns: Vec<Column>,
     pub messages: Messages,
     pub owed: Owed,
+    /// Of its messages, where a spool keeps them.
+    pub receipts: Acknowledged,
     pub opened_at: Instant,
     /// What of [`Batch::bytes`] the memory ceiling knows of.
     pub counted_bytes: usize,

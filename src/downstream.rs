@@ -54,7 +54,10 @@ pub async fn prepare(shared: &Shared) -> Result<Prepared> {
         }
         let store = match (&dead_letters.table, &dead_letters.dir) {
             (Some(table), _) => {
-                inspector.execute(&writer::create_sql(table)).await?;
+                // Even with IF NOT EXISTS the statement needs a right, which many do well without.
+                if inspector.columns(table).await?.is_empty() {
+                    inspector.execute(&writer::create_sql(table)).await?;
+                }
                 inspector.check("deadLetters.table", table, writer::column_names()).await?;
                 let servers = Servers::new(clients(clickhouse)?, &clickhouse.urls, 0);
                 Store::Table { name: table.clone(), servers }

@@ -20,7 +20,7 @@ use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::decode::{self, Decoder};
 use crate::metrics::add;
 use crate::mqtt::topic::Captures;
-use crate::mqtt::{Owed, Properties, Publish, Subscription, is_chosen, subscriptions};
+use crate::mqtt::{Acknowledged, Owed, Properties, Publish, Receipt, Subscription, is_chosen, subscriptions};
 use crate::plans::{Plan, Plans};
 use crate::shared::Shared;
 use crate::trace::{Trace, millis};
@@ -45,6 +45,9 @@ pub struct Intake {
     connection: usize,
     /// How old a batch may get.
     delay: Duration,
+    /// The session of the broker that messages come from.
+    session: u64,
+    keeps_receipts: bool,
     lanes: Vec<Lane>,
     /// To tell the copies of a message apart; empty where there can be none.
     subscriptions: Vec<Subscription>,
@@ -111,6 +114,8 @@ impl Intake {
         }
         Intake {
             delay: shared.config.seal_delay(),
+            session: 0,
+            keeps_receipts: shared.config.spool.is_some() && shared.config.mqtt.is_persistent(),
             shared,
             plans,
             connection,
@@ -122,6 +127,15 @@ impl Intake {
             open_letters: None,
             paid: Owed::default(),
             tally: Tally::default(),
+        }
+    }
+
+    /// What comes from now on is of this session of the broker.
+    pub fn of_session(&mut self, session: u64) {
+        if std::mem::replace(&mut self.session, session) != session {
+            for batch in self.lanes.iter_mut().filter_map(|lane| lane.batch.as_mut()) {
+                batch.receipts = Acknowledged::of_session(session);
+            }
         }
     }
 
@@ -180,6 +194,7 @@ impl Intake {
                 columns: lane.plan.spares.take_columns().unwrap_or_else(|| lane.decoder.columns()),
                 messages: lane.plan.spares.take_messages().unwrap_or_default(),
                 owed: Owed::default(),
+                receipts: Acknowledged::of_session(self.session),
                 opened_at: now.instant,
                 counted_bytes: 0,
                 ticket: None,
@@ -214,6 +229,10 @@ impl Intake {
                     match self.shared.config.mqtt.ack_after {
                         AckAfter::Receive => self.paid.add(sequence),
                         AckAfter::Spool | AckAfter::Insert => batch.owed.add(sequence),
+                    }
+                    if self.keeps_receipts {
+                        let Publish { packet_id, qos, fingerprint, .. } = *publish;
+                        batch.receipts.push(Receipt { packet_id, qos, fingerprint });
                     }
                 }
                 let limits = &self.shared.config.batch;
@@ -332,6 +351,13 @@ impl Intake {
     /// Seals what has reached its age, and what could not be handed over before.
     pub fn seal_due(&mut self, now: Instant) {
         let (limits, delay) = (self.shared.config.batch, self.delay);
+        let opened = |lane: &Lane| lane.batch.as_ref().map(|batch| batch.opened_at);
+        if self.shared.config.spool.is_some()
+            && self.lanes.iter().filter_map(opened).any(|at| now >= at + delay)
+        {
+            // What is sealed together is synced together.
+            return self.seal_all();
+        }
         for at in 0..self.lanes.len() {
             let lane = &self.lanes[at];
             let Some(batch) = &lane.batch else { continue };
@@ -500,8 +526,16 @@ mod tests {
         for intake in [&mut one, &mut other] {
             let properties = Properties::NONE;
             let (topic, payload) = (&b"t"[..], &br#"{"seq":1}"#[..]);
-            let publish =
-                Publish { topic, payload, qos: 0, retain: false, duplicate: false, packet_id: 0, properties };
+            let publish = Publish {
+                topic,
+                payload,
+                qos: 0,
+                retain: false,
+                duplicate: false,
+                packet_id: 0,
+                fingerprint: 0,
+                properties,
+            };
             intake.accept(&publish, None, now, "c");
             intake.seal_all();
         }

@@ -12,7 +12,8 @@
 //!    the same token until ClickHouse has answered. What it refuses is divided (`sink::isolation`).
 //! 6. Then the connection acknowledges it to the broker (`mqtt::receipts`), and the `ledger` books it.
 //!
-//! A `replay` feeds dead letters in at 2, without a broker. `spool` is a log on disk that is to stand between 4 and 5.
+//! With a `spool`, a log on disk stands between 4 and 5: its thread encodes the block, writes and syncs it, and then the
+//! connection acknowledges. A `replay` feeds dead letters in at 2, without a broker.
 //!
 //! `pipeline` owns the threads and channels between these, `downstream` those behind the intake; `shared` is what they all
 //! see, and `plans` what the tables are like now. `config` checks the options before anything opens. `describe` says what

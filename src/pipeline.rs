@@ -6,8 +6,8 @@
 //!            └──letters──▶ writer ◀──letters──┘
 //! ```
 //!
-//! All methods may be called from any thread and block until they are done; the binding calls the slow ones on
-//! threads of their own.
+//! With a spool its thread stands between the two, and acknowledges. All methods may be called from any thread and block
+//! until they are done; the binding calls the slow ones on threads of their own.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ use crate::intake::Intake;
 use crate::metrics::{Metrics, Rates};
 use crate::mqtt::connection::{Command, Connection};
 use crate::mqtt::session::Session;
-use crate::mqtt::{is_ambiguous, subscriptions};
+use crate::mqtt::{Acknowledged, is_ambiguous, subscriptions};
 use crate::plans::Plans;
 use crate::prometheus::{Family, families};
 use crate::shared::Shared;
@@ -164,11 +164,14 @@ impl Pipeline {
             (0..shared.config.mqtt.connections).map(|_| mpsc::unbounded_channel()).unzip();
         shared.set_connections(senders);
         let tokens = Tokens::Drawn(format!("{}-{:016x}", shared.config.name, random_bits()));
+        let acknowledged = (0..shared.config.mqtt.connections)
+            .map(|at| spool.as_ref()?.acknowledged(at, &shared.config.mqtt.client_id_of(at)?))
+            .collect();
         let (downstream, outlets) = Downstream::start(shared, plans.clone(), store, tokens, spool)?;
         let (reporting, until) = crossbeam_channel::bounded(0);
         let reporter = self.spawn_reporter(until)?;
         let mut threads = Threads { connections: Vec::new(), downstream, reporter, reporting };
-        match self.connect(plans, outlets, commands, &mut threads.connections) {
+        match self.connect(plans, outlets, commands, acknowledged, &mut threads.connections) {
             Ok(()) => Ok(threads),
             Err(error) => {
                 shared.cancel();
@@ -184,6 +187,7 @@ impl Pipeline {
         plans: Arc<Plans>,
         outlets: Outlets,
         commands: Vec<mpsc::UnboundedReceiver<Command>>,
+        acknowledged: Vec<Option<Acknowledged>>,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<()> {
         let shared = &self.shared;
@@ -192,10 +196,13 @@ impl Pipeline {
         let (ready_sender, ready) = crossbeam_channel::bounded(mqtt.connections);
         let filters: Vec<_> =
             subscriptions(&shared.config).into_iter().map(|subscription| subscription.filter).collect();
-        for (at, commands) in commands.into_iter().enumerate() {
+        for (at, (commands, acknowledged)) in commands.into_iter().zip(acknowledged).enumerate() {
             let client_id =
                 mqtt.client_id_of(at).unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4));
-            let session = Session::new(mqtt, client_id, filters.clone(), Instant::now());
+            let mut session = Session::new(mqtt, client_id, filters.clone(), Instant::now());
+            if let Some(acknowledged) = acknowledged {
+                session.remember(acknowledged);
+            }
             let intake = Intake::new(shared.clone(), at, plans.clone(), batches.clone(), letters.clone());
             let connection = Connection::new(shared.clone(), session, intake, commands, ready_sender.clone());
             threads.push(spawn(shared, "mqtt", async move || connection.run().await)?);

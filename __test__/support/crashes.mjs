@@ -1,5 +1,8 @@
 // A consuming process that is killed again and again, at random instants, while ClickHouse and the broker come and go.
 // Whatever happens, each number that the publisher saw acknowledged is in the table in the end, once.
+//
+// It begins with some thousand messages, since what a broker sends again is only recognised once it is known how it gives
+// packet ids (src/mqtt/acknowledged.rs).
 
 import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -13,6 +16,10 @@ import { Numbers } from './numbers.mjs'
 import { Random } from './random.mjs'
 
 const PROGRAM = fileURLToPath(new URL('programs/consumes.mjs', import.meta.url))
+/** Under which each number is in the table once. Small segments, so that there are many. */
+export const PROMISED = { spool: { segmentBytes: 1 << 20 } }
+/** How many messages come before the first kill. */
+const BEFORE = 2_000
 /** The longest that a process may live, and a server stay away. */
 const LIFE_MS = 2_000
 const AWAY_MS = 2_000
@@ -61,6 +68,7 @@ export async function crash({ kills, seed = Random.seed(), perSecond = 1_000, co
     consumer = new Consumer(pipeline)
     await consumer.running()
     numbers = new Numbers({ url: broker.url, topic: 'numbers', perSecond })
+    await waitFor(() => numbers.acknowledged.size >= BEFORE, { timeoutMs: 30_000, message: `${BEFORE} messages` })
 
     const counts = { kills: 0, running: 0, clickhouse: 0, broker: 0 }
     let goes = true

@@ -37,6 +37,8 @@ function start(t, name, args, env) {
     lines,
     errors,
     running: () => end === undefined,
+    /** Nobody reads what it says any more. */
+    deafen: () => child.stdout.destroy(),
     kill: () => child.kill('SIGKILL'),
     signal: (name) => child.kill(name),
     say: (line) => child.stdin.write(`${line}\n`),

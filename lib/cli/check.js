@@ -5,6 +5,7 @@
 const { checkPipeline } = require('../check.js')
 const { ConfigFile } = require('./config-file.js')
 const { FAILED, OK } = require('./exit.js')
+const { plain } = require('./output.js')
 
 /**
  * @param {string} file
@@ -97,10 +98,15 @@ function printRoute({ topic, table, engine, columns, insert, deduplication }, i)
   return block(lines)
 }
 
-function printSample({ messages, rows, deadLetters, seconds, routes: seen }, routes) {
+/** Its counts, and what would be dead letters with the first of each kind. */
+function printSample({ messages, rows, deadLetters, seconds, routes: seen, reasons }, routes) {
   return block([
-    `sample: ${messages} messages in ${seconds.toFixed(1)} s, ${rows} rows, ${deadLetters} dead letters`,
-    ...seen.map(({ messages, rows }, i) => `  routes[${i}] ${routes[i]?.topic ?? ''}: ${messages} messages, ${rows} rows`),
+    `sample: ${many(messages, 'message')} in ${seconds.toFixed(1)} s, ${many(rows, 'row')}, ${many(deadLetters, 'dead letter')}`,
+    ...seen.map((its, i) => `  routes[${i}] ${routes[i]?.topic ?? ''}: ${many(its.messages, 'message')}, ${many(its.rows, 'row')}`),
+    ...reasons.flatMap(({ count, code, message, topic, payload }) => [
+      `  ${count} ${code}: ${plain(message)}`,
+      `    such as ${plain(topic)} ${plain(payload)}`,
+    ]),
   ])
 }
 
@@ -110,15 +116,16 @@ function printFinding({ level, code, path, message, advice }, source) {
   const own = path && message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message
   // ClickHouse goes on for paragraphs about a password.
   const [text] = own.split(/\n\s*\n/)
-  return block([`${level}: ${code}${place}`, `  ${text}`, ...(advice ? [`  → ${advice}`] : [])])
+  return block([`${level}: ${code}${place}`, `  ${plain(text)}`, ...(advice ? [`  → ${advice}`] : [])])
 }
 
 function summary(findings) {
-  const count = (level, one, many) => {
-    const { length } = findings.filter((finding) => finding.level === level)
-    return `${length} ${length === 1 ? one : many}`
-  }
-  return `${count('error', 'error', 'errors')}, ${count('warning', 'warning', 'warnings')}, ${count('note', 'note', 'notes')}\n`
+  const counts = ['error', 'warning', 'note'].map((level) => many(findings.filter((its) => its.level === level).length, level))
+  return `${counts.join(', ')}\n`
+}
+
+function many(count, what) {
+  return `${count} ${what}${count === 1 ? '' : 's'}`
 }
 
 /** Rows of cells, each column as wide as its widest. */

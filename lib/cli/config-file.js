@@ -45,14 +45,14 @@ class ConfigFile {
   #value(node, path, environment) {
     switch (node.type) {
       case 'object': {
-        const object = {}
+        const values = new Map()
         for (const { children } of node.children) {
           const [{ value: name, offset }, value] = children
           const its = join(path, name)
-          if (Object.hasOwn(object, name)) throw this.#wrong(offset, `${its}: is there twice`)
-          object[name] = this.#value(value, its, environment)
+          if (values.has(name)) throw this.#wrong(offset, `${its}: is there twice`)
+          values.set(name, this.#value(value, its, environment))
         }
-        return object
+        return Object.fromEntries(values)
       }
       case 'array':
         return node.children.map((item, i) => this.#value(item, `${path}[${i}]`, environment))

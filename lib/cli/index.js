@@ -111,6 +111,10 @@ ${EXIT_CODES}`,
 
 /** Runs a command and sets the exit code. */
 async function main(argv) {
+  // Whoever read it has gone: that is no reason to leave a stream undrained.
+  process.stdout.on('error', (error) => {
+    if (error.code !== 'EPIPE') throw error
+  })
   let code = OK
   try {
     await program((/** @type {number} */ ended) => (code = ended)).parseAsync(argv)

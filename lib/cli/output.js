@@ -3,6 +3,11 @@
 // What a command that runs for a while says: on a terminal lines for people, with a status line below them that is written
 // over and over; elsewhere JSON, one object a line, as pino writes it: `level`, `time`, `msg`.
 
+/** On one line, and without what a terminal would obey: topics and reasons come from whoever publishes. */
+function plain(text) {
+  return text.replace(/\s*[\r\n]+\s*/g, ' ').replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd')
+}
+
 const CLEAR_LINE = '\r\u001b[2K'
 
 class Output {
@@ -55,7 +60,7 @@ class Output {
     }
     const mark = level === 'info' ? '' : `${level === 'warn' ? 'warning' : level}: `
     const clear = this.#status && CLEAR_LINE
-    this.#stream.write(`${clear}${now.toTimeString().slice(0, 8)} ${mark}${msg}\n${this.#status}`)
+    this.#stream.write(`${clear}${now.toTimeString().slice(0, 8)} ${mark}${plain(msg)}\n${this.#status}`)
   }
 }
 
@@ -64,8 +69,9 @@ const count = (/** @type {number} */ number) => NUMBER.format(number)
 
 /** How a pipeline is, in one line. */
 function statusLine({ state, messages, rates, latencyMs, mqtt, spool }) {
+  const isShort = (state === 'running' || state === 'paused') && mqtt.connected < mqtt.connections
   const parts = [
-    state,
+    isShort ? `${state}, ${mqtt.connected} of ${mqtt.connections} connected` : state,
     `${count(rates.messagesPerSecond)} msg/s`,
     `${count(rates.rowsPerSecond)} rows/s`,
     `${count(messages.inserted)} inserted`,
@@ -74,8 +80,7 @@ function statusLine({ state, messages, rates, latencyMs, mqtt, spool }) {
     `p99 ${count(latencyMs.endToEnd.p99)} ms`,
   ]
   if (spool) parts.push(`spool ${count(spool.bytes / 1024)} KiB`)
-  if (mqtt.connected < mqtt.connections) parts.push(`${mqtt.connected} of ${mqtt.connections} connected`)
   return parts.join('  ')
 }
 
-module.exports = { Output, count, statusLine }
+module.exports = { Output, count, plain, statusLine }

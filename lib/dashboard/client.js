@@ -99,6 +99,8 @@
     return now - at < 43_200_000 ? text : `${calendar.format(at)} ${text}`
   }
 
+  const often = (times) => (times > 1 ? `${whole.format(times)} ×` : '')
+
   // ── Elements ──
 
   function element(tag, properties = {}, ...children) {
@@ -177,7 +179,13 @@
         'details',
         {},
         element('summary', {}, 'As a table'),
-        element('table', {}, element('caption', { className: 'unseen' }, title), element('thead', {}, this.head), this.body),
+        element(
+          'table',
+          {},
+          element('caption', { className: 'unseen' }, title),
+          element('thead', {}, this.head),
+          this.body,
+        ),
       )
       const header = (text) => element('th', { scope: 'col' }, text)
       this.head.append(header('Time'), ...series.map(({ name }) => header(name)))
@@ -224,7 +232,13 @@
             incrs: TIMES,
             values: (_, splits) => splits.map((at) => (span() > 60 ? minutes : clock).format(at * 1000)),
           },
-          { ...axis, size: 64, space: 30, incrs: this.steps, values: (_, splits) => splits.map((value) => this.format(value)) },
+          {
+            ...axis,
+            size: 64,
+            space: 30,
+            incrs: this.steps,
+            values: (_, splits) => splits.map((value) => this.format(value)),
+          },
         ],
         series: [
           {},
@@ -304,8 +318,9 @@
     const title = `${text} – ${name}`
     if (document.title === title) return
     document.title = title
-    const color = encodeURIComponent(tone(level))
-    $('icon').href = `data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" fill="${color}"/></svg>`
+    const dot = `<circle cx="8" cy="8" r="7" fill="${tone(level)}"/>`
+    const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">${dot}</svg>`
+    $('icon').href = `data:image/svg+xml,${encodeURIComponent(icon)}`
   }
 
   function showNow(now, metrics) {
@@ -410,7 +425,7 @@
     const rows = letters.map(({ at, code, count: times, topic, message }) => [
       time(at, now),
       code,
-      times > 1 ? `${whole.format(times)} ×` : '',
+      often(times),
       topic,
       message,
     ])
@@ -420,7 +435,7 @@
   function showEvents(events, now) {
     $('events-none').hidden = events.length > 0
     $('events-table').hidden = events.length === 0
-    const rows = events.map(({ at, code, count: times, message }) => [time(at, now), code, times > 1 ? `${whole.format(times)} ×` : '', message])
+    const rows = events.map(({ at, code, count: times, message }) => [time(at, now), code, often(times), message])
     fillTable($('events'), rows)
   }
 
@@ -478,10 +493,14 @@
     document.body.toggleAttribute('data-stale', lostSince !== undefined)
   }
 
+  function shown() {
+    return new Promise((resolve) => document.addEventListener('visibilitychange', resolve, { once: true }))
+  }
+
   async function run() {
     for (;;) {
       // A page that nobody sees asks for nothing; what it missed comes at once.
-      if (document.hidden) await new Promise((resolve) => document.addEventListener('visibilitychange', resolve, { once: true }))
+      if (document.hidden) await shown()
       await round()
       await new Promise((resolve) => setTimeout(resolve, POLL_MS))
     }
@@ -490,6 +509,7 @@
   for (const input of document.querySelectorAll('[name=span]')) {
     input.addEventListener('change', () => plots.forEach((plot) => plot.update()))
   }
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => plots.forEach((plot) => plot.plot.redraw()))
+  const redraw = () => plots.forEach((plot) => plot.plot.redraw())
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw)
   run()
 }

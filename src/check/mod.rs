@@ -13,10 +13,12 @@ mod tables;
 
 use serde::Serialize;
 
-use crate::config::{CheckOptions, Config, DeadLetters};
+use crate::config::{CheckOptions, Config, DeadLetters, Spool};
 use crate::downstream::check_reachable;
 use crate::error::{Error, Result};
 use crate::mqtt::is_ambiguous;
+use crate::spool::disk::Directory;
+use crate::spool::inspect;
 use crate::threads::{run_on, runtime};
 use broker::Broker;
 use sample::Sample;
@@ -93,6 +95,9 @@ pub fn check(config: &Config, options: &CheckOptions) -> Result<Report> {
     run_on(runtime()?, async {
         let mut report = Report::default();
         look_at_configuration(config, &mut report);
+        if let Some(spool) = &config.spool {
+            look_at_spool(spool, &mut report);
+        }
         let decoders = tables::look(config, &mut report).await;
         let is_there = broker::look(config, options, &mut report).await;
         if let (Some(limits), Some(url)) = (&options.sample, is_there) {
@@ -145,6 +150,32 @@ fn look_at_configuration(config: &Config, report: &mut Report) {
             "deadLetters",
             "messages that cannot become rows are told by an event and kept nowhere",
             "set deadLetters.table or deadLetters.dir",
+        );
+    }
+}
+
+/// What an earlier run left; a directory that is not there is made at start.
+fn look_at_spool(spool: &Spool, report: &mut Report) {
+    const PATH: &str = "spool.dir";
+    if !spool.dir.exists() {
+        return;
+    }
+    let found = match inspect(&Directory::look(&spool.dir)) {
+        Ok(found) => found,
+        Err(error) => return report.fail(&error, PATH, "give it a directory of its own, which we may write"),
+    };
+    let waiting: u64 = found.lanes.iter().map(|backlog| backlog.messages).sum();
+    if waiting > 0 {
+        let message = format!("{waiting} messages wait there: of a pipeline at work, or for the next start");
+        report.find(Level::Note, "SPOOL_NOT_EMPTY", PATH, message, "");
+    }
+    if !found.damages.is_empty() {
+        report.find(
+            Level::Warning,
+            "SPOOL_DAMAGED",
+            PATH,
+            format!("{} places there cannot be read although they were synced", found.damages.len()),
+            "look at the disk; the next start puts them aside, `millrace spool` says where",
         );
     }
 }

@@ -317,22 +317,27 @@ impl Look<'_> {
     /// The table of dead letters, which `start()` creates if it is not there.
     async fn letters(&self, table: &str, report: &mut Report) {
         const PATH: &str = "deadLetters.table";
+        let mut rights = vec!["INSERT"];
         match self.inspector.check(PATH, table, writer::column_names()).await {
-            Ok(()) => {}
-            Err(Error::TableNotFound { .. }) => report.find(
-                Level::Note,
-                "TABLE_CREATED_AT_START",
-                PATH,
-                format!("{table} is not there yet: start() creates it"),
-                "",
-            ),
+            Ok(()) => {
+                self.deduplication("deadLetters", table, report).await;
+            }
+            Err(Error::TableNotFound { .. }) => {
+                rights.push("CREATE TABLE");
+                let message = format!("{table} is not there yet: start() creates it");
+                report.find(Level::Note, "TABLE_CREATED_AT_START", PATH, message, "");
+            }
             Err(error) => {
-                report.fail(&error, PATH, "drop the table or name another: start() creates what is not there")
+                report.fail(
+                    &error,
+                    PATH,
+                    "drop the table or name another: start() creates what is not there",
+                );
             }
         }
         let (database, name) = self.inspector.split(table);
         let whole = format!("{}.{}", quote(database), quote(name));
-        for right in ["CREATE TABLE", "INSERT"] {
+        for right in rights {
             let sql = format!("CHECK GRANT {right} ON {whole}");
             // Older servers do not know the question.
             let Ok(answers) = self.inspector.rows::<Answer>(&sql, &[]).await else { continue };

@@ -24,7 +24,7 @@ use super::rest::Rest;
 use super::session::{Event, Session, SessionError};
 use super::transport::{self, CONNECT_TIMEOUT};
 use super::window::Window;
-use crate::config::BrokerUrl;
+use crate::config::{AckAfter, BrokerUrl};
 use crate::error::{Error, Result};
 use crate::intake::{Intake, Now};
 use crate::metrics::{ConnectionCounters, add};
@@ -89,13 +89,18 @@ impl Connection {
         commands: mpsc::UnboundedReceiver<Command>,
         ready: Sender<Result<()>>,
     ) -> Connection {
+        let mqtt = &shared.config.mqtt;
+        let window = match mqtt.ack_after {
+            AckAfter::Spool => Window::for_commits(mqtt.coalesce),
+            _ => Window::default(),
+        };
         Connection {
             shared,
             session,
             intake,
             commands,
             inbox: Inbox::default(),
-            window: Window::default(),
+            window,
             paused: false,
             drain: None,
             closing: false,
@@ -347,6 +352,7 @@ impl Connection {
     /// Takes all complete packets off the read buffer; how many messages there were.
     fn take_messages(&mut self) -> Result<usize, SessionError> {
         let now = Now::read();
+        self.intake.of_session(self.session.broker_session());
         let mut messages = 0;
         let mut taken = Ok(());
         loop {

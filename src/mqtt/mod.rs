@@ -27,6 +27,7 @@ mod whole;
 mod window;
 mod wire;
 
+pub use acknowledged::{Acknowledged, Receipt};
 pub use codec::ConnAck;
 pub use publish::{Properties, Publish};
 pub use receipts::Owed;

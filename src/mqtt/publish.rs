@@ -15,6 +15,8 @@ pub struct Publish<'a> {
     pub duplicate: bool,
     /// 0 at QoS 0.
     pub packet_id: u16,
+    /// Of topic and payload; 0 at QoS 0.
+    pub fingerprint: u32,
     pub properties: Properties<'a>,
 }
 
@@ -78,14 +80,15 @@ fn check_topic(topic: &[u8]) -> Result<(), SessionError> {
 }
 
 /// Whether a NUL or a wildcard may stand among the bytes, eight of them at once. The last eight may be looked at twice.
-#[inline]
+#[inline(always)]
 fn may_be_illegal(topic: &[u8]) -> bool {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
     let zeros = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
     let look = |word: [u8; 8]| {
         let word = u64::from_ne_bytes(word);
-        zeros(word) | zeros(word ^ (LOW * b'#' as u64)) | zeros(word ^ (LOW * b'+' as u64))
+        // # and + differ in one bit.
+        zeros(word) | zeros((word | (LOW * 8)) ^ (LOW * b'+' as u64))
     };
     let Some(last) = topic.last_chunk() else { return topic.iter().any(|b| matches!(b, 0 | b'#' | b'+')) };
     topic.as_chunks().0.iter().fold(look(*last), |seen, word| seen | look(*word)) != 0

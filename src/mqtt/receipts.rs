@@ -169,6 +169,14 @@ impl Default for Receipts {
 }
 
 impl Receipts {
+    pub fn remember(&mut self, acknowledged: Acknowledged) {
+        self.acknowledged = acknowledged;
+    }
+
+    pub fn session(&self) -> u64 {
+        self.acknowledged.session()
+    }
+
     /// Messages received on this connection and not acknowledged.
     pub fn unacknowledged(&self) -> usize {
         self.entries.len() - self.leaving

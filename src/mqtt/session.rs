@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use super::acknowledged::Acknowledged;
 use super::aliases::Aliases;
 use super::codec::{self, ConnAck, SubAck};
 use super::publish::{Head, Publish};
@@ -259,6 +260,16 @@ impl Session {
         self.subscribed_before = false;
     }
 
+    /// What an earlier process acknowledged, should the broker have kept the session.
+    pub fn remember(&mut self, acknowledged: Acknowledged) {
+        self.receipts.remember(acknowledged);
+    }
+
+    /// Another one for each session that the broker began for us.
+    pub fn broker_session(&self) -> u64 {
+        self.receipts.session()
+    }
+
     pub fn client_id(&self) -> &str {
         &self.ours.client_id
     }
@@ -468,7 +479,7 @@ impl Session {
             return Err(SessionError::malformed("a PUBLISH that ends in its head"));
         };
         let payload = &body[head.len..];
-        let Some(sequence) = self.record(&head, |topic| {
+        let Some((sequence, fingerprint)) = self.record(&head, |topic| {
             // Topic and payload alone: a broker may send properties such as the message expiry changed.
             crc32c::crc32c_append(crc32c::crc32c(topic), payload)
         })?
@@ -482,6 +493,7 @@ impl Session {
             retain: head.retain,
             duplicate: head.duplicate,
             packet_id: head.packet_id,
+            fingerprint,
             properties: head.properties,
         };
         Ok(Event::Message { publish, sequence, client_id: &self.ours.client_id })
@@ -512,7 +524,7 @@ impl Session {
         let recorded = self.record(&head, |topic| crc32c::crc32c_append(payload_bytes as u32, topic))?;
         self.skip = packet_bytes - taken;
         let event = match recorded {
-            Some(sequence) => {
+            Some((sequence, _)) => {
                 Event::TooLarge { topic: self.topic(&head), qos: head.qos, packet_bytes, sequence }
             }
             None => Event::Again,
@@ -528,13 +540,14 @@ impl Session {
         }
     }
 
-    /// Records what must be acknowledged: `Some(sequence)`, with none at QoS 0, or `None` if the message is known.
+    /// Records what must be acknowledged: its sequence number, with none at QoS 0, and its fingerprint; or `None` if the
+    /// message is known.
     #[inline]
     fn record(
         &mut self,
         head: &Head<'_>,
         fingerprint: impl Fn(&[u8]) -> u32,
-    ) -> Result<Option<Option<u64>>, SessionError> {
+    ) -> Result<Option<(Option<u64>, u32)>, SessionError> {
         // A broker may deliver before it grants (3.8.4), but not before CONNACK.
         if matches!(self.phase, Phase::Connecting | Phase::Closed) {
             return Err(SessionError::protocol("a PUBLISH before CONNACK"));
@@ -546,7 +559,7 @@ impl Session {
             self.aliases.learn(head.topic, alias)?;
         }
         if head.qos == 0 {
-            return Ok(Some(None));
+            return Ok(Some((None, 0)));
         }
         let fingerprint = fingerprint(self.topic(head));
         // What is sent again does not count: mosquitto does so at once with all it has, whatever we allow.
@@ -558,7 +571,7 @@ impl Session {
                 .ok_or(SessionError::illegal(what, reason::RECEIVE_MAXIMUM_EXCEEDED))?;
         }
         match self.receipts.receive(head.packet_id, head.qos, head.duplicate, fingerprint) {
-            Receipt::New(sequence) => Ok(Some(Some(sequence))),
+            Receipt::New(sequence) => Ok(Some((Some(sequence), fingerprint))),
             Receipt::Again => Ok(None),
             Receipt::Unreleased => {
                 self.answer(PUBREC, head.packet_id);

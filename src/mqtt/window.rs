@@ -9,11 +9,17 @@
 //! Where the same number of messages stalls again and again, and our acknowledgements set it going each time, that number
 //! is the broker's window: worth telling once, since a setting of the broker raises it. If it holds enough for an INSERT,
 //! a batch is from then on sealed as soon as it is full: waiting for the silence would cost most of a fast stream.
+//!
+//! Where a spool acknowledges, a batch that is sealed early costs a commit and no INSERT: a shorter silence counts, and any
+//! window is enough.
 
 use std::time::{Duration, Instant};
 
 /// The shortest silence that counts.
 const STILL: Duration = Duration::from_millis(20);
+
+/// The same where a spool acknowledges, beside the rest between two reads.
+const STILL_FOR_COMMIT: Duration = Duration::from_millis(2);
 
 /// Stalls that are further apart are the stream's own pauses.
 const APART: Duration = Duration::from_millis(500);
@@ -29,8 +35,12 @@ pub struct Narrow {
     pub messages_per_second: f64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Window {
+    /// The shortest silence that counts.
+    still: Duration,
+    /// A known window of so many is not waited for.
+    enough: usize,
     last: Option<Instant>,
     /// Smoothed distance between messages; `None` until one was seen.
     distance: Option<Duration>,
@@ -45,7 +55,32 @@ pub struct Window {
     told: bool,
 }
 
+impl Default for Window {
+    fn default() -> Window {
+        Window::new(STILL, ENOUGH)
+    }
+}
+
 impl Window {
+    fn new(still: Duration, enough: usize) -> Window {
+        Window {
+            still,
+            enough,
+            last: None,
+            distance: None,
+            acknowledged: false,
+            stall: None,
+            alike: 0,
+            known: None,
+            told: false,
+        }
+    }
+
+    /// Where a spool acknowledges.
+    pub fn for_commits(coalesce: Duration) -> Window {
+        Window::new(STILL_FOR_COMMIT + coalesce, 1)
+    }
+
     /// `count` messages came with one read.
     pub fn arrived(&mut self, count: usize, now: Instant) {
         if count == 0 {
@@ -97,10 +132,10 @@ impl Window {
 
     /// When the arrivals count as stopped, if no further message comes.
     pub fn still_at(&self, unacknowledged: usize) -> Option<Instant> {
-        if unacknowledged >= ENOUGH && self.known == Some(unacknowledged) {
+        if unacknowledged >= self.enough && self.known == Some(unacknowledged) {
             return self.last;
         }
-        Some(self.last? + STILL.max(self.distance? * 4))
+        Some(self.last? + self.still.max(self.distance? * 4))
     }
 }
 
@@ -151,6 +186,19 @@ mod tests {
             assert_eq!(window.still_at(messages), Some(still_at));
             assert_eq!(window.still_at(messages - 1), Some(start + STILL));
         }
+    }
+
+    #[test]
+    fn a_commit_does_not_wait_for_any_window_that_is_known() {
+        let start = Instant::now();
+        let mut window = Window::for_commits(MS);
+        for i in 0..6 {
+            window.arrived(20, start);
+            assert_eq!(window.still_at(20), Some(start + 3 * MS));
+            window.stalled(20, start + i * 5 * MS);
+        }
+        window.arrived(20, start);
+        assert_eq!(window.still_at(20), Some(start));
     }
 
     #[test]

@@ -9,17 +9,20 @@ use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 use serde_json::{Value, json};
 
-use super::promise;
+use super::{NativePipeline, promise};
 use crate::spool::disk::Directory;
 use crate::spool::{Backlog, Inspection, inspect};
 
-/// Resolves to what lies in a spool.
-#[napi(ts_return_type = "Promise<string>")]
-pub fn inspect_spool<'env>(env: &'env Env, dir: String) -> napi::Result<Object<'env>> {
-    promise(env, move || {
-        let directory = Directory::look(&PathBuf::from(dir));
-        inspect(&directory).map(|inspection| describe(&inspection))
-    })
+#[napi]
+impl NativePipeline {
+    /// Resolves to what lies in a spool.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn inspect_spool<'env>(env: &'env Env, dir: String) -> napi::Result<Object<'env>> {
+        promise(env, move || {
+            let directory = Directory::look(&PathBuf::from(dir));
+            inspect(&directory).map(|inspection| describe(&inspection))
+        })
+    }
 }
 
 fn describe(inspection: &Inspection) -> Value {

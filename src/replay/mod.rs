@@ -318,6 +318,7 @@ impl Feed {
                     retain: false,
                     duplicate: false,
                     packet_id: 0,
+                    fingerprint: 0,
                     properties: Properties::NONE,
                 };
                 self.intake.accept(&publish, None, now, &self.client_id);

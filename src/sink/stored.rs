@@ -15,6 +15,7 @@ use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::error::Error;
 use crate::intake::Now;
 use crate::metrics::add;
+use crate::mqtt::Acknowledged;
 use crate::spool::{self, Handover, Record, Told, messages};
 use crate::trace::Trace;
 
@@ -152,6 +153,7 @@ impl Worker {
             columns: Vec::new(),
             messages: decoded.messages,
             owed,
+            receipts: Acknowledged::of_session(0),
             opened_at: Instant::now(),
             counted_bytes,
             ticket: Some(ticket),

@@ -24,14 +24,14 @@ use super::log::{Insert, Log, Options};
 use super::queue::InsertLimits;
 use super::record::{Lane, Record};
 use super::recovery::Recovered;
-use super::{Damage, messages};
+use super::{Damage, messages, receipts};
 use crate::backoff::{Backoff, random_bits};
 use crate::batch::Batch;
 use crate::columns::block;
 use crate::config::{self, AckAfter, Compression, Config};
 use crate::error::{Error, Result};
 use crate::ledger::Group;
-use crate::mqtt::Owed;
+use crate::mqtt::{Acknowledged, Owed};
 use crate::shared::Shared;
 use crate::sink::client::ZSTD_LEVEL;
 use crate::trace::Trace;
@@ -131,7 +131,10 @@ pub fn open(shared: &Shared) -> Result<Option<Opened>> {
             delay: batch.delay,
         },
     };
-    let (log, recovered) = Log::open(Directory::lock(&spool.dir)?, options, Instant::now())?;
+    let (mut log, recovered) = Log::open(Directory::lock(&spool.dir)?, options, Instant::now())?;
+    // What may not have been synced before a crash is known to a connection only after this. Where it fails it is tried
+    // again, and what the broker sends again is taken again.
+    let _ = log.commit();
     warn_of_damages(shared, &recovered.damages);
     for torn in &recovered.torn {
         shared.warn(
@@ -151,6 +154,14 @@ pub fn open(shared: &Shared) -> Result<Option<Opened>> {
 fn warn_of_damages(shared: &Shared, damages: &[Damage]) {
     for damage in damages {
         shared.warn("SPOOL_CORRUPT", damage.to_string());
+    }
+}
+
+impl Opened {
+    /// What an earlier process acknowledged on this connection.
+    pub fn acknowledged(&self, connection: usize, client_id: &str) -> Option<Acknowledged> {
+        let session = self.log.session(connection as u32)?;
+        (session.client_id == client_id).then(|| session.acknowledged.clone())
     }
 }
 
@@ -278,7 +289,17 @@ impl Committer {
     /// Takes a batch into the log.
     fn append(&mut self, batch: Batch) {
         let Batch {
-            group, connection, client_id, plan, columns, messages, owed, counted_bytes, trace, ..
+            group,
+            connection,
+            client_id,
+            plan,
+            columns,
+            messages,
+            owed,
+            receipts,
+            counted_bytes,
+            trace,
+            ..
         } = batch;
         let rows = columns.first().map_or(0, |column| column.rows());
         self.block.clear();
@@ -299,6 +320,7 @@ impl Committer {
             block_bytes: self.block.len() as u32,
             block: frame::compress(&self.block, self.method).expect("a batch is far smaller than 4 GiB"),
             raw: messages::encode(&messages, &client_id).expect("a batch is far smaller than 4 GiB"),
+            receipts: receipts::encode(&receipts, &client_id),
         };
         let id = self.log.append(record, Instant::now());
         // While ClickHouse is away the INSERTs that wait can be very many.

@@ -9,6 +9,8 @@ pub enum Kind {
     Done = 2,
     /// The segment ends here, and all of it had been synced.
     End = 3,
+    /// The body is the receipts of all records below `sequence`.
+    Receipts = 4,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +52,9 @@ impl Header {
         if u64_at(0) != marker || u32_at(36) != crc32c::crc32c(&bytes[..36]) {
             return None;
         }
-        let kind = [Kind::Record, Kind::Done, Kind::End].into_iter().find(|kind| *kind as u8 == bytes[32])?;
+        let kind = [Kind::Record, Kind::Done, Kind::End, Kind::Receipts]
+            .into_iter()
+            .find(|kind| *kind as u8 == bytes[32])?;
         Some(Header {
             kind,
             sequence: u64_at(8),

@@ -12,6 +12,7 @@ use super::disk::{Disk, DiskFile};
 use super::entry::{HEADER, Header, Kind};
 use super::group::Group;
 use super::queue::{InsertLimits, Queue};
+use super::receipts::{Remembered, Session};
 use super::record::{Assigned, Record};
 use super::segment::{Name, Segment};
 
@@ -46,6 +47,7 @@ pub struct Log<D: Disk> {
     pub(super) settled: BTreeMap<u64, Vec<Place>>,
     pub(super) queue: Queue,
     pub(super) group: Group,
+    pub(super) remembered: Remembered,
     pub(super) kept_bytes: usize,
     /// What was read last: a segment, where in it, the bytes.
     pub(super) ahead: Option<(Name, u64, Vec<u8>)>,
@@ -95,6 +97,7 @@ impl<D: Disk> Log<D> {
             .assign(sequence, &record, now, || format!("{}-{:016x}-{sequence}", options.name, options.life));
         let token = queue.get(insert).map_or("", |waiting| &waiting.token);
         group.push(Kind::Record, sequence, |body| record.encode(insert, token, body));
+        self.remembered.append(sequence, record.lane.connection, &record.receipts);
         let bytes = record.bytes();
         let is_kept = self.kept_bytes + bytes <= self.options.keep_bytes;
         self.kept_bytes += if is_kept { bytes } else { 0 };
@@ -133,11 +136,19 @@ impl<D: Disk> Log<D> {
         segment
             .inserts
             .extend(self.group.records().filter_map(|sequence| Some(self.records.get(&sequence)?.insert)));
+        let mut begin = segment.bytes;
+        if begin == 0 {
+            let most = self.options.segment_bytes as usize / 8;
+            let entry = self.remembered.entry(segment.name.marker, self.next_sequence, most);
+            begin += entry.len() as u64;
+            file.write(&entry)?;
+        }
         file.write(self.group.seal(segment.name.marker, segment.bytes))?;
         file.sync()?;
 
-        let (name, begin) = (segment.name, segment.bytes);
-        segment.bytes += self.group.len() as u64;
+        let name = segment.name;
+        segment.bytes = begin + self.group.len() as u64;
+        self.remembered.synced();
         self.commits += 1;
         for (at, header) in self.group.drain() {
             if header.kind == Kind::Done {
@@ -278,8 +289,9 @@ impl<D: Disk> Log<D> {
 
     fn sweep_front(&mut self) -> io::Result<()> {
         while let Some(segment) = self.segments.front() {
-            let is_last = self.segments.len() == 1 && self.file.is_some();
-            let is_wanted = is_last && segment.bytes < self.options.segment_bytes && !self.is_out_of_room();
+            let is_last = self.segments.len() == 1;
+            let is_written = self.file.is_some() && segment.bytes < self.options.segment_bytes;
+            let is_wanted = is_last && (is_written || !self.remembered.is_empty()) && !self.is_out_of_room();
             if segment.open > 0 || is_wanted {
                 break;
             }
@@ -342,6 +354,11 @@ impl<D: Disk> Log<D> {
     /// Whether [`Log::commit`] has anything to do.
     pub fn has_uncommitted(&self) -> bool {
         !self.group.is_empty()
+    }
+
+    /// What is known of the broker's session of a connection: only of what is synced.
+    pub fn session(&self, connection: u32) -> Option<&Session> {
+        self.remembered.session(connection)
     }
 
     /// Bytes on disk.

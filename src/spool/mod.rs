@@ -23,15 +23,22 @@
 //!   36  u32  CRC32C of the 36 bytes before
 //!   40       body
 //!
-//! kind 1, a record; kind 2, done: the INSERT that began with record `sequence` is settled; kind 3, the end of the segment.
-//! Only a record has a body:
+//! kind 1, a record; kind 2, done: the INSERT that began with record `sequence` is settled; kind 3, the end of the segment;
+//! kind 4, the receipts of all records below `sequence`. Only a record and receipts have a body. A record's:
 //!    0  u64  the sequence of the first record of its INSERT
 //!    8  u64  when its oldest message came, in microseconds since 1970
 //!   16  u32  rows
 //!   20  u32  messages
 //!   24  u32  bytes of the block before it was compressed
 //!   28  u32  connection
-//!   32  six times u32 length + bytes: token, route, table, INSERT statement, messages, block
+//!   32  seven times u32 length + bytes: token, route, table, INSERT statement, messages, receipts, block
+//!
+//! receipts of a record, of one session that a broker keeps:
+//!    0  u64  the session, a random number
+//!    8  u16 length + bytes: client id
+//!       u16 packet id, u8 QoS, u32 checksum of topic and payload: for each message above QoS 0
+//!
+//! kind 4: for each connection, u32 connection, u32 length + receipts
 //! ```
 //!
 //! **Why a record holds what it holds.** The block is the very bytes that the body of an INSERT carries ([`frame`]): sending
@@ -54,9 +61,12 @@
 //! in the order received. [`Log::done`] ends it; the entry of it rides along with the next commit. If a crash comes first, it
 //! is sent again under the same token.
 //!
+//! **What a broker sends again.** The acknowledgements of what was committed may be lost with the process. `receipts` in the
+//! records say which messages these were, so that the next one knows them. A segment begins with the newest of those before it.
+//!
 //! **Deleting.** [`Log::sweep`] deletes segments of which all records are done. That a record is done is said in a later
 //! segment, or in the same: the first one can go at any time; before one behind it goes, what may be said there of those in
-//! front is said again. So a table that takes nothing holds up the room of what it has, and what lies beside it.
+//! front is said again. The last one stays for its receipts, unless its room is wanted. So a table that takes nothing holds up the room of what it has, and what lies beside it.
 //!
 //! **Recovery.** [`Log::open`] takes in all that is not done (`recovery`, `scan`). `synced` in the headers tells damage from
 //! a tail that a crash cut off: what lies below had been synced. Behind bytes that are no entry the next marker is sought;
@@ -65,26 +75,11 @@
 //! **In memory.** Each record that is not done has some 130 bytes there, and 4 GiB of records of one message each would be
 //! millions: [`Log::memory_bytes`] is to be counted towards the ceiling.
 //!
-//! **Between intake and workers**, where it will stand:
-//!
-//! ```text
-//! intake ──batches──▶ spool thread ──INSERTs──▶ workers
-//!    ▲                    │   ▲                    │
-//!    └───── committed ────┘   └─────── done ───────┘
-//! ```
-//!
-//! 1. With a spool, the intake seals what it has every `commitMs`. The thread encodes the columns, compresses the block and
-//!    the messages, and appends a [`Record`]. It keeps the ledger's group under the id of the INSERT, to be closed with it.
-//! 2. After a commit it settles with the connection what the records owe. While [`Log::is_full`] it takes no more batches:
-//!    the channel fills up, and the intake stops reading as it does for busy workers. It tries a failed commit again after a
-//!    while, and warns.
-//! 3. It offers what [`Log::take`] gives to the workers and waits for the next batch, the next commit, [`Log::due_at`], or
-//!    for a worker that is done. `flush` and a drain take `all`.
-//! 4. A worker sends the blocks one after the other under the token, with the statement of the first record. A client without
-//!    compression takes bytes as they are, and `decompress=1` stands among the settings. Where the plan has another statement,
-//!    or ClickHouse refuses, the worker makes a batch of the messages of all records and goes on as it does now. Records find
-//!    their route by topic and table.
-//! 5. When all rows are in or kept as dead letters: [`Log::done`], then [`Log::sweep`].
+//! **Between intake and workers.** [`Committer`] is the thread that owns a [`Log`]: what comes from the intake it appends and
+//! commits, then acknowledgements leave, and what is due it hands to the workers ([`Handover`]). They send the blocks one after
+//! the other under the token, with the statement of the first record. Where the plan has another statement, or ClickHouse does
+//! not take them, they make a batch of the messages of all records and go on as without a spool. Records find their route by
+//! topic and table.
 
 mod committer;
 mod damage;
@@ -97,6 +92,7 @@ mod inspect;
 mod log;
 pub mod messages;
 mod queue;
+pub mod receipts;
 mod record;
 mod recovery;
 mod scan;
@@ -108,6 +104,7 @@ pub use handover::{Call, Handover, Ticket, Told};
 pub use inspect::{Backlog, Inspection, inspect};
 pub use log::{Insert, Log, Options};
 pub use queue::InsertLimits;
+pub use receipts::Session;
 pub use record::{Lane, Record};
 pub use recovery::Recovered;
 pub use scan::Torn;

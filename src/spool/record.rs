@@ -19,6 +19,8 @@ pub struct Record {
     pub block: Bytes,
     /// The messages that the rows came from, as [`super::messages`] writes them.
     pub raw: Bytes,
+    /// The receipts of these messages, as [`super::receipts`] writes them.
+    pub receipts: Bytes,
 }
 
 /// What is inserted in the order received: the messages of one connection for one route.
@@ -43,7 +45,7 @@ pub struct Assigned {
 impl Record {
     /// What it holds in memory.
     pub fn bytes(&self) -> usize {
-        size_of::<Record>() + self.block.len() + self.raw.len() + self.statement.len()
+        size_of::<Record>() + self.block.len() + self.raw.len() + self.receipts.len() + self.statement.len()
     }
 
     /// Appends the body of an entry.
@@ -56,7 +58,7 @@ impl Record {
         }
         let Lane { route, table, .. } = &self.lane;
         let texts = [token, route, table, &self.statement].map(str::as_bytes);
-        for bytes in texts.into_iter().chain([&self.raw[..], &self.block[..]]) {
+        for bytes in texts.into_iter().chain([&self.raw[..], &self.receipts[..], &self.block[..]]) {
             // Each is far smaller than 4 GiB: see `Header::new`.
             out.extend((bytes.len() as u32).to_le_bytes());
             out.extend(bytes);
@@ -76,9 +78,10 @@ impl Assigned {
         let block_bytes = body.try_get_u32_le().ok()?;
         let connection = body.try_get_u32_le().ok()?;
         let (token, route, table, statement) = (text(body)?, text(body)?, text(body)?, text(body)?);
-        let (raw, block) = (bytes(body)?, bytes(body)?);
+        let (raw, receipts, block) = (bytes(body)?, bytes(body)?, bytes(body)?);
         let lane = Lane { connection, route, table };
-        let record = Record { lane, statement, received_at, rows, messages, block_bytes, block, raw };
+        let record =
+            Record { lane, statement, received_at, rows, messages, block_bytes, block, raw, receipts };
         body.is_empty().then_some(Assigned { insert, token, record })
     }
 }
@@ -107,6 +110,7 @@ mod tests {
             block_bytes: 99,
             block: Bytes::from_static(b"block"),
             raw: Bytes::new(),
+            receipts: Bytes::from_static(b"receipts"),
         };
         let mut body = Vec::new();
         record.encode(41, "fleet-1f-29", &mut body);

@@ -13,6 +13,7 @@ use super::entry::Kind;
 use super::group::Group;
 use super::log::{Log, Options, Slot, open_record};
 use super::queue::Queue;
+use super::receipts::Remembered;
 use super::scan::{Scan, Torn};
 use super::segment::Segment;
 use crate::error::{Error, Result};
@@ -63,6 +64,13 @@ impl<D: Disk> Log<D> {
             open_record(&mut segments, found.place);
             records.insert(sequence, Slot { place: Some(found.place), insert, kept: None });
         })?;
+        let mut remembered = Remembered::of_entry(scan.receipts.clone());
+        for (sequence, (connection, receipts)) in &scan.further_receipts {
+            match scan.open.get(sequence) {
+                Some(found) if !found.is_synced => remembered.append(*sequence, *connection, receipts),
+                _ => remembered.add(*connection, receipts),
+            }
+        }
         for (insert, places) in &scan.settled {
             group.push(Kind::Done, *insert, |_| ());
             places.iter().for_each(|place| open_record(&mut segments, *place));
@@ -78,6 +86,7 @@ impl<D: Disk> Log<D> {
             settled: scan.settled,
             queue,
             group,
+            remembered,
             kept_bytes: 0,
             ahead: None,
             is_failing: false,

@@ -9,7 +9,7 @@ use super::damage::Damage;
 use super::disk::Disk;
 use super::entry::{HEADER, Kind, Stretch, Walk};
 use super::log::Place;
-use super::record::Assigned;
+use super::record::{Assigned, Record};
 use super::segment::{Name, Said};
 use crate::error::{Error, Result};
 
@@ -25,6 +25,12 @@ pub struct Scan {
     pub torn: Vec<Torn>,
     /// Above all that were ever given to what is there.
     pub next_sequence: u64,
+    /// The body of the last entry of receipts.
+    pub receipts: Bytes,
+    /// They are those of the records below this sequence.
+    receipts_below: u64,
+    /// Connection and receipts of the records that are not in it.
+    pub further_receipts: BTreeMap<u64, (u32, Bytes)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -86,10 +92,23 @@ impl Scan {
                             self.seen(header.sequence);
                             continue;
                         }
+                        // Copied, since a slice would hold the whole segment in memory.
+                        Kind::Receipts => {
+                            (self.receipts, self.receipts_below) =
+                                (Bytes::copy_from_slice(body), header.sequence);
+                            self.further_receipts = self.further_receipts.split_off(&header.sequence);
+                            self.next_sequence = self.next_sequence.max(header.sequence);
+                            continue;
+                        }
                         Kind::Record => {}
                     }
                     if let Some(assigned) = Assigned::decode(bytes.slice_ref(body)) {
                         inserts.insert(assigned.insert);
+                        let Record { lane, receipts, .. } = &assigned.record;
+                        if !receipts.is_empty() && header.sequence >= self.receipts_below {
+                            let receipts = Bytes::copy_from_slice(receipts);
+                            self.further_receipts.insert(header.sequence, (lane.connection, receipts));
+                        }
                         let place = Place { segment: name, at: at as u64, len: header.len() as u32 };
                         let found = Found { place, insert: assigned.insert, is_synced };
                         // What was written again is the same, and it may be known of one copy only that it was synced.

@@ -1,7 +1,8 @@
 //! Lives of a log on a disk that fails, each with crashes at any moment.
 //!
 //! Whatever happens: what was committed comes back with the same bytes unless it was settled, no record goes out under two
-//! tokens, a token always carries the same records, and nothing is taken for damaged.
+//! tokens, a token always carries the same records, and nothing is taken for damaged. What a broker would send again is known,
+//! and nothing else is.
 //!
 //! `SEED=<seed> cargo test --test spool crashes` repeats a run. `cargo test --test spool crashes -- --ignored` runs a million.
 
@@ -70,6 +71,7 @@ struct World {
     taken_in_this_life: BTreeSet<u32>,
     /// A commit has failed.
     has_failed: bool,
+    was_full: bool,
 }
 
 impl World {
@@ -92,6 +94,7 @@ impl World {
             went: BTreeMap::new(),
             taken_in_this_life: BTreeSet::new(),
             has_failed: false,
+            was_full: false,
         };
         world.open();
         world
@@ -104,6 +107,7 @@ impl World {
         self.settling.clear();
         self.went.clear();
         self.taken_in_this_life.clear();
+        self.was_full |= self.disk.used() as u64 >= options(self.life).max_bytes;
         // A start that fails has done nothing; somebody starts it again.
         let (log, recovered) = loop {
             match Log::open(self.disk.clone(), options(self.life), self.now) {
@@ -113,6 +117,22 @@ impl World {
         };
         assert_eq!(recovered.damages, []);
         self.log = Some(log);
+        self.check_receipts(false);
+    }
+
+    /// What is known counts as committed, since it is acknowledged when it comes again. Once all that was found is synced, the
+    /// newest of what was committed are known, unless the room of their receipts was wanted.
+    fn check_receipts(&mut self, all_is_synced: bool) {
+        for connection in 0..3 {
+            let session = self.log.as_ref().unwrap().session(connection);
+            let receipts = session.into_iter().flat_map(|session| session.acknowledged.iter());
+            let known: Vec<u32> = receipts.map(|receipt| receipt.fingerprint).collect();
+            assert!(known.is_sorted_by(|a, b| a < b), "in order, none twice: {known:?}");
+            self.committed.extend(&known);
+            let lane = self.committed.iter().rev().filter(|key| self.sent[key].lane.connection == connection);
+            let forgotten: Vec<_> = lane.take(2).filter(|key| !known.contains(key)).collect();
+            assert!(forgotten.is_empty() || self.was_full || !all_is_synced, "not known: {forgotten:?}");
+        }
     }
 
     fn log(&mut self) -> &mut Log<Simulated> {
@@ -129,6 +149,7 @@ impl World {
             }
             75..85 => self.settle(),
             85..88 => {
+                self.was_full |= self.log().is_full();
                 let _ = self.log().sweep();
             }
             88..91 => self.now += Duration::from_millis(400),
@@ -156,6 +177,7 @@ impl World {
 
     fn append(&mut self) {
         if self.log().is_full() {
+            self.was_full = true;
             return;
         }
         for _ in 0..1 + self.random.below(3) {
@@ -174,6 +196,7 @@ impl World {
         if is_committed {
             self.committed.extend(self.uncommitted.drain(..));
             self.settled_for_good.extend(self.settling.drain(..));
+            self.check_receipts(true);
         }
     }
 

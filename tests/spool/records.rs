@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use millrace::spool::{InsertLimits, Lane, Options, Record};
+use millrace::mqtt::{Acknowledged, Receipt};
+use millrace::spool::{InsertLimits, Lane, Options, Record, receipts};
 
 /// The key stands in `messages`; everything else follows from it.
 pub fn record(key: u32, lane: u32, block_len: usize) -> Record {
@@ -18,7 +19,15 @@ pub fn record(key: u32, lane: u32, block_len: usize) -> Record {
         block_bytes: 2 * block_len as u32,
         block: Bytes::from(block),
         raw: Bytes::copy_from_slice(&key.to_be_bytes()),
+        receipts: receipts(key),
     }
+}
+
+/// One message, with the key as its checksum.
+fn receipts(key: u32) -> Bytes {
+    let mut acknowledged = Acknowledged::of_session(1);
+    acknowledged.push(Receipt { packet_id: key as u16, qos: 1, fingerprint: key });
+    receipts::encode(&acknowledged, "c")
 }
 
 pub fn key(record: &Record) -> u32 {

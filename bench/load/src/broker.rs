@@ -10,7 +10,9 @@ pub enum Request {
     Subscribe,
     /// DISCONNECT.
     Leave,
-    /// PINGREQ and UNSUBSCRIBE, which only want their answer, and acknowledgements.
+    /// PUBACK.
+    Acknowledge,
+    /// PINGREQ and UNSUBSCRIBE, which only want their answer.
     Other,
 }
 
@@ -49,7 +51,7 @@ pub fn answer(
             Request::Other
         }
         14 => Request::Leave,
-        4..=7 => Request::Other,
+        4 => Request::Acknowledge,
         _ => return Err(Malformed("a packet that no subscriber sends")),
     };
     Ok(Some((request, header + length)))
@@ -123,6 +125,7 @@ mod tests {
             (Request::Other, b"\xB0\x04\x01\x02\x00\x00".to_vec())
         );
         assert_eq!(answered(b"\xC0\x00", V5), (Request::Other, b"\xD0\x00".to_vec()));
+        assert_eq!(answered(b"\x40\x02\x00\x07", V5), (Request::Acknowledge, vec![]));
         assert_eq!(answered(b"\xE0\x00", V5), (Request::Leave, vec![]));
     }
 

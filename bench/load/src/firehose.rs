@@ -2,10 +2,12 @@
 //!
 //! The messages are encoded beforehand, side by side: `Round` has one of each driver, and a write carries as many of them
 //! as are due straight from there. Only their times and numbers are made anew, in place, each time they leave. A thread
-//! beside it reads what the subscriber says; `broker` knows the answers, and they leave between two writes.
+//! beside it reads what the subscriber says; `broker` knows the answers, and they leave between two writes. At QoS 1 it
+//! counts acknowledgements, in whatever order, and no more messages are in flight than the window holds.
 
 use crate::broker::{self, Request};
 use crate::fleet::Fleet;
+use crate::mqtt::Qos;
 use crate::mqtt::{self, Version};
 use crate::options::Options;
 use crate::pace::{Pacer, SLICE};
@@ -13,7 +15,8 @@ use crate::{REPORT, Result, report, wait_for_newline};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -27,6 +30,8 @@ const ROUND: usize = 10_000;
 
 /// How often what waits looks whether it shall stop.
 const GLANCE: Duration = Duration::from_millis(50);
+/// How often a full window is looked at.
+const MOMENT: Duration = Duration::from_micros(100);
 
 pub fn run(address: &str, options: &Options, stop: &AtomicBool) -> Result<()> {
     let listener = TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))?;
@@ -47,14 +52,20 @@ fn send(subscriber: &mut Subscriber, options: &Options, stop: &AtomicBool) -> Re
     let mut pacer = Pacer::new(options.rate);
     let duration = options.duration.unwrap_or(Duration::MAX);
     let messages = options.messages.unwrap_or(u64::MAX);
+    let window = if options.qos == Qos::AtLeastOnce { options.window.into() } else { u64::MAX };
     let mut reported = (Duration::ZERO, 0);
     let started = Instant::now();
     let mut sent = 0;
     loop {
         let elapsed = started.elapsed();
-        let mut due = pacer.due(elapsed.min(duration)).min(messages - sent);
+        let room = window - (sent - subscriber.acknowledged(sent, options.qos));
+        let mut due = pacer.due(elapsed.min(duration)).min(messages - sent).min(room);
         pacer.sent(due);
         sent += due;
+        if due == 0 && room == 0 {
+            subscriber.write(&[], stop)?;
+            thread::sleep(MOMENT);
+        }
         while due > 0 {
             let range = round.next(due)?;
             due -= range.len() as u64;
@@ -72,6 +83,9 @@ fn send(subscriber: &mut Subscriber, options: &Options, stop: &AtomicBool) -> Re
             thread::sleep(SLICE.saturating_sub(started.elapsed() - elapsed));
         }
     }
+    let acknowledged = subscriber.acknowledged.clone();
+    let is_owed = |count: u64| options.qos == Qos::AtLeastOnce && count < sent;
+    subscriber.attend(|| !is_owed(acknowledged.load(Ordering::Relaxed)) || stop.load(Ordering::Relaxed))?;
     let seconds = started.elapsed().as_secs_f64();
     let rate = sent as f64 / seconds.max(f64::MIN_POSITIVE);
     report(format_args!("{{\"event\":\"done\",\"sent\":{sent},\"seconds\":{seconds:.3},\"rate\":{rate:.0}}}"))
@@ -80,6 +94,9 @@ fn send(subscriber: &mut Subscriber, options: &Options, stop: &AtomicBool) -> Re
 /// Messages side by side as the wire carries them.
 struct Round {
     bytes: Vec<u8>,
+    /// At QoS 1, where the packet id of each is.
+    ids: Vec<usize>,
+    last_id: u16,
     /// Where each begins; behind the last stands the end.
     begins: Vec<usize>,
     at: usize,
@@ -91,15 +108,20 @@ impl Round {
         let count = options.drivers.min(ROUND);
         let interval = options.drivers as f32 / options.rate.max(1) as f32;
         let mut fleet = Fleet::new(options.drivers, interval, true);
-        let (mut bytes, mut begins) = (Vec::new(), vec![0]);
+        let (mut bytes, mut begins, mut ids) = (Vec::new(), vec![0], Vec::new());
+        let packet_id = (options.qos == Qos::AtLeastOnce).then_some(1);
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
         for number in 0..count {
             let driver = number * options.drivers / count;
             fleet.report(driver, now_ms(), FIRST, &mut topic, &mut payload);
-            mqtt::publish(&mut bytes, version, None, &topic, &payload);
+            mqtt::publish(&mut bytes, version, packet_id, &topic, &payload);
             begins.push(bytes.len());
+            if packet_id.is_some() {
+                let properties = usize::from(version == Version::V5);
+                ids.push(bytes.len() - payload.len() - properties - 2);
+            }
         }
-        Self { bytes, begins, at: 0, number: FIRST }
+        Self { bytes, ids, last_id: 0, begins, at: 0, number: FIRST }
     }
 
     /// Makes the next messages ready, at most `most` of them and at least one.
@@ -122,6 +144,10 @@ impl Round {
             self.bytes[end - time.len()..end].copy_from_slice(time);
             self.number += 1;
         }
+        for at in self.ids.iter().take(last).skip(first) {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            self.bytes[*at..at + 2].copy_from_slice(&self.last_id.to_be_bytes());
+        }
         self.at = if last == self.begins.len() - 1 { 0 } else { last };
         Ok(first..last)
     }
@@ -140,6 +166,8 @@ struct Subscriber {
     stream: TcpStream,
     version: Version,
     answers: Receiver<Vec<u8>>,
+    /// How many messages it has acknowledged.
+    acknowledged: Arc<AtomicU64>,
 }
 
 impl Subscriber {
@@ -163,9 +191,11 @@ impl Subscriber {
         let (to_answers, answers) = mpsc::channel();
         let (to_subscribed, subscribed) = mpsc::channel();
         let reader = stream.try_clone()?;
-        thread::spawn(move || listen(reader, &to_answers, &to_subscribed));
+        let acknowledged = Arc::<AtomicU64>::default();
+        let count = acknowledged.clone();
+        thread::spawn(move || listen(reader, &to_answers, &to_subscribed, &count));
 
-        let mut subscriber = Self { stream, version: Version::V4, answers };
+        let mut subscriber = Self { stream, version: Version::V4, answers, acknowledged };
         let mut version = None;
         subscriber.attend(|| {
             version = subscribed.try_recv().ok();
@@ -200,6 +230,11 @@ impl Subscriber {
         Ok(())
     }
 
+    /// How many of the messages that were sent are not in flight any more.
+    fn acknowledged(&self, sent: u64, qos: Qos) -> u64 {
+        if qos == Qos::AtLeastOnce { self.acknowledged.load(Ordering::Relaxed) } else { sent }
+    }
+
     /// Writes whole packets, and before them the answers that wait.
     fn write(&mut self, packets: &[u8], stop: &AtomicBool) -> Result<()> {
         let answers: Vec<u8> = self.answers.try_iter().flatten().collect();
@@ -219,25 +254,35 @@ impl Subscriber {
 }
 
 /// Reads what the subscriber says until it goes. `subscribed` hears of each subscription, with the version spoken.
-fn listen(mut stream: TcpStream, answers: &Sender<Vec<u8>>, subscribed: &Sender<Version>) {
+fn listen(
+    mut stream: TcpStream,
+    answers: &Sender<Vec<u8>>,
+    subscribed: &Sender<Version>,
+    acknowledged: &AtomicU64,
+) {
     let mut version = Version::V4;
     let mut received = Vec::new();
-    let mut chunk = [0; 4096];
+    let mut chunk = [0; 65_536];
     while let Ok(count @ 1..) = stream.read(&mut chunk) {
         received.extend_from_slice(&chunk[..count]);
         let mut answer = Vec::new();
         let mut has_subscribed = false;
-        while let Ok(Some((request, length))) = broker::answer(&received, version, &mut answer) {
-            received.drain(..length);
+        let (mut read, mut acknowledgements) = (0, 0);
+        while let Ok(Some((request, length))) = broker::answer(&received[read..], version, &mut answer) {
+            read += length;
             match request {
                 Request::Connect(its) => version = its,
                 Request::Subscribe => has_subscribed = true,
+                Request::Acknowledge => acknowledgements += 1,
                 Request::Leave => return,
                 Request::Other => {}
             }
         }
+        received.drain(..read);
+        acknowledged.fetch_add(acknowledgements, Ordering::Relaxed);
         // Nobody listens any more when the program is about to end.
-        if answers.send(answer).is_err() || has_subscribed && subscribed.send(version).is_err() {
+        let is_gone = !answer.is_empty() && answers.send(answer).is_err();
+        if is_gone || has_subscribed && subscribed.send(version).is_err() {
             return;
         }
     }
@@ -273,6 +318,23 @@ mod tests {
                 let (time, number) = end.split_once(",\"seq\":").unwrap();
                 assert!((before..=now_ms()).contains(&time.parse().unwrap()));
                 assert_eq!(number, at.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn at_qos_1_every_message_has_the_next_packet_id() {
+        for version in [Version::V4, Version::V5] {
+            let mut round = Round::new(&Options { qos: Qos::AtLeastOnce, ..options(3) }, version);
+            round.last_id = u16::MAX - 1;
+            for id in [u16::MAX, 1, 2, 3] {
+                let range = round.next(1).unwrap();
+                let bytes = round.bytes(range);
+                // The packets are shorter than 128 or than 16,384 bytes: one byte or two say so.
+                let topic = if bytes[1] < 128 { 2 } else { 3 };
+                let len = u16::from_be_bytes([bytes[topic], bytes[topic + 1]]) as usize;
+                assert_eq!(bytes[0], 0x32);
+                assert_eq!(bytes[topic + 2 + len..][..2], id.to_be_bytes());
             }
         }
     }

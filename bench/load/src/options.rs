@@ -9,12 +9,13 @@ pub const HELP: &str = "\
 Simulated drivers that publish their positions over MQTT at a steady rate.
 
   --url <mqtt://host:port>  the broker                                  [mqtt://127.0.0.1:1883]
-  --firehose <host:port>    be the broker: push to the one that subscribes there, at QoS 0; port 0
-                            is any free one
+  --firehose <host:port>    be the broker: push to the one that subscribes there; port 0 is any
+                            free one
   --username, --password    credentials, where the broker asks for them
   --mqtt <4|5>              protocol version: 4 is MQTT 3.1.1            [4]
   --qos <0|1>                                                            [0]
   --window <n>              QoS 1: unacknowledged messages a connection  [1000]
+                            of a firehose, in flight to the subscriber
   --drivers <n>             ids driver-0 to driver-<n-1>                 [5000]
   --connections <n>         the drivers are spread over them             [4]
   --rate <n>                messages per second, all together; 0 is as
@@ -31,8 +32,8 @@ Standard output has one JSON object a line: {\"event\":\"ready\"} once all conne
 written, at QoS 1 acknowledged, and the broker has closed its connections. SIGTERM and SIGINT end it the same way.
 
 A firehose says {\"event\":\"ready\",\"port\":…} when it listens and {\"event\":\"subscribed\"} when somebody is there. Its
-messages are encoded beforehand and always numbered, from 1000000000 on; after `done` it stays until its subscriber
-goes.
+messages are encoded beforehand and always numbered, from 1000000000 on; at QoS 1 `done` comes when all of them are
+acknowledged. Afterwards it stays until its subscriber goes.
 ";
 
 #[derive(Debug, PartialEq)]
@@ -112,9 +113,6 @@ impl Options {
                 other => return Err(other.unexpected()),
             }
         }
-        if options.firehose.is_some() && options.qos > Qos::AtMostOnce {
-            return Err("--firehose: only QoS 0 is spoken".into());
-        }
         if options.connections > options.drivers {
             return Err("--connections: there are fewer drivers than connections".into());
         }
@@ -172,16 +170,9 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused() {
-        for arguments in [
-            "--qos 2",
-            "--firehose 127.0.0.1:0 --qos 1",
-            "--rate -1",
-            "--drivers 0",
-            "--drivers 3",
-            "--mqtt 3",
-            "--speed 1",
-            "--window",
-        ] {
+        for arguments in
+            ["--qos 2", "--rate -1", "--drivers 0", "--drivers 3", "--mqtt 3", "--speed 1", "--window"]
+        {
             assert!(parse(arguments).is_err(), "{arguments}");
         }
     }

@@ -1,0 +1,21 @@
+// A consumer that is killed at random instants while servers come and go, in a short form: npm run test:crash is the long one.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { externalBroker, externalClickHouse } from '../tools/servers/index.mjs'
+import { crash, PROMISED } from './support/crashes.mjs'
+
+const timeout = 180_000
+const skip = externalBroker || externalClickHouse
+
+test('kill -9: every number acknowledged is in the table, once', { timeout, skip }, async () => {
+  const { seed, missing, doubled, acknowledged } = await crash({ kills: 10, config: PROMISED })
+  assert.ok(acknowledged > 0)
+  assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
+  assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
+})
+
+test('kill -9 without a spool: nothing is lost', { timeout, skip }, async () => {
+  const { seed, missing } = await crash({ kills: 3 })
+  assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
+})

@@ -1,0 +1,34 @@
+// A pipeline that is played, for what a real one is hard to bring to.
+
+import { EventEmitter } from 'node:events'
+import { FAMILIES } from '../../lib/collectors.js'
+
+/** What a monitor needs of a pipeline; `content` is what its metrics say. */
+export class Played extends EventEmitter {
+  state = 'running'
+  now = 1_700_000_000_000
+  content = {
+    messages: { received: 0, inserted: 0, deadLettered: 0, dropped: 0, skipped: 0, pending: 0 },
+    rows: { decoded: 0, inserted: 0 },
+    mqtt: { connected: 1, connections: 1, reconnects: 0, unacknowledged: 0, writes: 0 },
+    spool: null,
+    memoryBytes: 0,
+    memoryMaxBytes: 1_000,
+    lastInsertMs: null,
+    oldestPendingMs: 0,
+    deadLetters: {},
+    uptimeMs: 0,
+    bytes: { received: 0, inserted: 0 },
+    inserts: { succeeded: 0, retried: 0, failed: 0, inFlight: 0 },
+    tables: { a: { rows: 0, inserts: 0, deadLettered: 0 } },
+  }
+  families = []
+
+  metrics() {
+    return structuredClone({ state: this.state, ...this.content })
+  }
+
+  [FAMILIES]() {
+    return this.families
+  }
+}
