@@ -83,8 +83,16 @@ impl Running {
     fn send(&mut self) {
         let payload = format!(r#"{{"seq":{}}}"#, self.sent);
         let (topic, payload, properties) = (&b"t"[..], payload.as_bytes(), Properties::NONE);
-        let publish =
-            Publish { topic, payload, qos: 1, retain: false, duplicate: false, packet_id: 1, properties };
+        let publish = Publish {
+            topic,
+            payload,
+            qos: 1,
+            retain: false,
+            duplicate: false,
+            packet_id: 1,
+            fingerprint: 0,
+            properties,
+        };
         self.intake.accept(&publish, Some(self.sent), Now::read(), "c");
         self.intake.seal_all();
         self.sent += 1;
