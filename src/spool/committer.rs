@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
-use super::disk::Directory;
+use super::disk::{Directory, Disk};
 use super::frame::{self, Method};
 use super::handover::{Call, Handover, Ticket, Told};
 use super::log::{Insert, Log, Options};
@@ -37,9 +37,9 @@ use crate::sink::client::ZSTD_LEVEL;
 use crate::trace::Trace;
 
 /// A log that was opened, and what was found in it.
-pub struct Opened {
-    log: Log<Directory>,
-    recovered: Recovered,
+pub struct Opened<D: Disk = Directory> {
+    pub log: Log<D>,
+    pub recovered: Recovered,
 }
 
 /// The ends of the thread's channels.
@@ -49,9 +49,9 @@ pub struct Ends {
     pub handovers: Sender<Handover>,
 }
 
-pub struct Committer {
+pub struct Committer<D: Disk> {
     shared: Arc<Shared>,
-    log: Log<Directory>,
+    log: Log<D>,
     method: Method,
     ends: Ends,
     teller: Sender<Told>,
@@ -165,9 +165,9 @@ impl Opened {
     }
 }
 
-impl Committer {
+impl<D: Disk> Committer<D> {
     /// What was found counts as received, and is pending until it is settled.
-    pub fn new(shared: Arc<Shared>, opened: Opened, ends: Ends) -> Committer {
+    pub fn new(shared: Arc<Shared>, opened: Opened<D>, ends: Ends) -> Committer<D> {
         let Opened { log, recovered } = opened;
         shared.ledger.receive(recovered.messages, 0);
         shared.metrics.rows_decoded.fetch_add(recovered.rows, Ordering::Relaxed);
@@ -238,7 +238,9 @@ impl Committer {
     fn wait(&mut self) -> Option<bool> {
         let now = Instant::now();
         let due_at = if self.free > 0 { self.log.due_at(now) } else { None };
-        let alarm = [due_at, self.retry_at, self.tidy_at, self.read_at].into_iter().flatten().min();
+        // There is room again for what waits in hand.
+        let at_once = (self.held.is_some() && !self.log.is_full()).then_some(now);
+        let alarm = [at_once, due_at, self.retry_at, self.tidy_at, self.read_at].into_iter().flatten().min();
         let alarm = alarm.map_or_else(never, |at| after(at.saturating_duration_since(now)));
         // One may wait in hand: how else would a full log hear that no more will come?
         let batches = if self.held.is_none() { self.ends.batches.clone() } else { never() };

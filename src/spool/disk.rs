@@ -21,6 +21,8 @@ pub trait Disk {
     fn create(&self, name: &str) -> io::Result<Self::File>;
     /// The whole of a file.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+    /// How many bytes a file has.
+    fn len(&self, name: &str) -> io::Result<u64>;
     /// So many bytes of a file; an error if it has fewer.
     fn read_at(&self, name: &str, at: u64, len: usize) -> io::Result<Vec<u8>>;
     fn remove(&self, name: &str) -> io::Result<()>;
@@ -111,6 +113,10 @@ impl Disk for Directory {
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         fs::read(self.path.join(name))
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.path.join(name))?.len())
     }
 
     fn read_at(&self, name: &str, at: u64, len: usize) -> io::Result<Vec<u8>> {

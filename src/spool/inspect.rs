@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::damage::{DAMAGED, Damage};
 use super::disk::Disk;
+use super::entry::HEADER;
 use super::record::Lane;
 use super::scan::{Scan, Torn};
 use crate::error::{Error, Result};
@@ -49,20 +50,19 @@ pub fn inspect<D: Disk>(disk: &D) -> Result<Inspection> {
 fn look<D: Disk>(disk: &D) -> Result<Inspection> {
     let scan = Scan::of(disk)?;
     let mut lanes = Vec::<Backlog>::new();
-    scan.for_each(disk, |_, _, body, assigned| {
-        let record = assigned.record;
-        let oldest = record.received_at;
-        let at = lanes.iter().position(|backlog| backlog.lane == record.lane).unwrap_or_else(|| {
-            lanes.push(Backlog { lane: record.lane, records: 0, rows: 0, messages: 0, bytes: 0, oldest });
+    for found in scan.open.values() {
+        let (lane, oldest) = (&found.kind.lane, found.received_at);
+        let at = lanes.iter().position(|backlog| backlog.lane == *lane).unwrap_or_else(|| {
+            lanes.push(Backlog { lane: lane.clone(), records: 0, rows: 0, messages: 0, bytes: 0, oldest });
             lanes.len() - 1
         });
         let backlog = &mut lanes[at];
         backlog.records += 1;
-        backlog.rows += u64::from(record.rows);
-        backlog.messages += u64::from(record.messages);
-        backlog.bytes += body.len() as u64;
+        backlog.rows += u64::from(found.rows);
+        backlog.messages += u64::from(found.messages);
+        backlog.bytes += u64::from(found.place.len) - HEADER as u64;
         backlog.oldest = backlog.oldest.min(oldest);
-    })?;
+    }
     let names = disk.names().map_err(|source| Error::spool_io(disk.path(), source))?;
     Ok(Inspection {
         segments: scan.segments.len(),

@@ -1,7 +1,6 @@
 //! Opening a log: what an earlier life left is taken in.
 //!
-//! Every segment is read once to see which records are not done, and those that hold such records once more. A segment
-//! that was found is never written to again. What may not have been synced in it is written again to a new one, and is
+//! Every segment is read once to see which records are not done. A segment that was found is never written to again. What may not have been synced in it is written again to a new one, and is
 //! only taken after that.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,9 +8,9 @@ use std::time::Instant;
 
 use super::damage::{self, Damage};
 use super::disk::Disk;
-use super::entry::Kind;
+use super::entry::{HEADER, Kind};
 use super::group::Group;
-use super::log::{Log, Options, Slot, open_record};
+use super::log::{Log, Options, Place, Slot, open_record};
 use super::queue::Queue;
 use super::receipts::Remembered;
 use super::scan::{Scan, Torn};
@@ -51,19 +50,22 @@ impl<D: Disk> Log<D> {
         }
         let (mut queue, mut group) = (Queue::new(options.insert), Group::default());
         let mut records = BTreeMap::new();
-        scan.for_each(&disk, |sequence, found, body, assigned| {
-            let (insert, record) = (assigned.insert, assigned.record);
+        for (sequence, found) in &scan.open {
+            let (sequence, insert, record) = (*sequence, found.insert, found.record());
             recovered.records += 1;
             recovered.rows += u64::from(record.rows);
             recovered.messages += u64::from(record.messages);
             *recovered.inserts.entry(insert).or_default() += u64::from(record.messages);
-            queue.restore(insert, sequence, &assigned.token, &record, now, found.is_synced);
+            queue.restore(insert, sequence, &found.token, &record, now, found.is_synced);
             if !found.is_synced {
+                let Place { segment, at, len } = found.place;
+                let body = disk.read_at(&segment.to_string(), at + HEADER as u64, len as usize - HEADER);
+                let body = body.map_err(io)?;
                 group.push(Kind::Record, sequence, |out| out.extend(body));
             }
             open_record(&mut segments, found.place);
             records.insert(sequence, Slot { place: Some(found.place), insert, kept: None });
-        })?;
+        }
         let mut remembered = Remembered::of_entry(scan.receipts.clone());
         for (sequence, (connection, receipts)) in &scan.further_receipts {
             match scan.open.get(sequence) {

@@ -4,11 +4,10 @@
 //! name that was made or removed since the names were synced is or is not. A crash of the process loses nothing. A sync that
 //! fails leaves the file in a state in which the next sync succeeds and keeps nothing: so Linux does.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use millrace::spool::disk::{Disk, DiskFile};
 
@@ -18,7 +17,7 @@ use super::random::Random;
 const SECTOR: usize = 32;
 
 #[derive(Clone)]
-pub struct Simulated(Rc<RefCell<State>>);
+pub struct Simulated(Arc<Mutex<State>>);
 
 struct State {
     random: Random,
@@ -48,7 +47,7 @@ pub struct Faults {
 
 impl Simulated {
     pub fn new(seed: u64) -> Simulated {
-        Simulated(Rc::new(RefCell::new(State {
+        Simulated(Arc::new(Mutex::new(State {
             random: Random::new(seed),
             files: Vec::new(),
             names: BTreeMap::new(),
@@ -58,13 +57,17 @@ impl Simulated {
         })))
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
     pub fn set_faults(&self, faults: Faults) {
-        self.0.borrow_mut().faults = faults;
+        self.state().faults = faults;
     }
 
     /// The machine loses its power.
     pub fn crash(&self) {
-        let State { random, files, names, lasting_names, renamed, .. } = &mut *self.0.borrow_mut();
+        let State { random, files, names, lasting_names, renamed, .. } = &mut *self.state();
         for (name, file) in renamed.drain(..) {
             if random.one_in(2) {
                 continue;
@@ -81,19 +84,19 @@ impl Simulated {
     }
 
     pub fn used(&self) -> usize {
-        self.0.borrow().used()
+        self.state().used()
     }
 
     /// Changes a file behind the back of the log.
     pub fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-        let state = &mut *self.0.borrow_mut();
+        let state = &mut *self.state();
         let file = &mut state.files[state.names[name]];
         change(&mut file.bytes);
         file.lasting = file.bytes.len();
     }
 
     pub fn rename(&self, from: &str, to: &str) {
-        let state = &mut *self.0.borrow_mut();
+        let state = &mut *self.state();
         let file = state.names.remove(from).unwrap();
         state.names.insert(to.into(), file);
         state.lasting_names.clone_from(&state.names);
@@ -101,7 +104,7 @@ impl Simulated {
 
     /// Files, by name.
     pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
-        let state = self.0.borrow();
+        let state = self.state();
         state.names.iter().map(|(name, file)| (name.clone(), state.files[*file].bytes.clone())).collect()
     }
 }
@@ -153,11 +156,11 @@ impl Disk for Simulated {
     }
 
     fn names(&self) -> Result<Vec<String>> {
-        Ok(self.0.borrow().names.keys().cloned().collect())
+        Ok(self.state().names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> Result<OpenFile> {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         state.may_fail()?;
         if state.names.contains_key(name) {
             return Err(ErrorKind::AlreadyExists.into());
@@ -170,17 +173,21 @@ impl Disk for Simulated {
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
-        self.0.borrow().file(name).map(|file| file.bytes.clone())
+        self.state().file(name).map(|file| file.bytes.clone())
+    }
+
+    fn len(&self, name: &str) -> Result<u64> {
+        self.state().file(name).map(|file| file.bytes.len() as u64)
     }
 
     fn read_at(&self, name: &str, at: u64, len: usize) -> Result<Vec<u8>> {
-        let state = self.0.borrow();
+        let state = self.state();
         let bytes = state.file(name)?.bytes.get(at as usize..at as usize + len);
         bytes.map(<[u8]>::to_vec).ok_or_else(|| ErrorKind::UnexpectedEof.into())
     }
 
     fn remove(&self, name: &str) -> Result<()> {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         state.may_fail()?;
         state.names.remove(name).ok_or(ErrorKind::NotFound)?;
         state.renamed.push((name.into(), None));
@@ -188,7 +195,7 @@ impl Disk for Simulated {
     }
 
     fn sync_names(&self) -> Result<()> {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         state.may_fail()?;
         let State { names, lasting_names, renamed, .. } = &mut *state;
         lasting_names.clone_from(names);
@@ -204,7 +211,7 @@ pub struct OpenFile {
 
 impl DiskFile for OpenFile {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         let room = state.faults.room.map_or(usize::MAX, |room| room.saturating_sub(state.used()));
         let fault = state.may_fail();
         let len = match &fault {
@@ -217,7 +224,7 @@ impl DiskFile for OpenFile {
     }
 
     fn sync(&mut self) -> Result<()> {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         let fault = state.may_fail();
         let file = &mut state.files[self.file];
         file.is_broken |= fault.is_err();

@@ -1,0 +1,300 @@
+//! The thread of the spool, between an intake and a worker that the tests play.
+
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use millrace::batch::Batch;
+use millrace::columns::ColumnType;
+use millrace::config::Config;
+use millrace::decode::TableColumn;
+use millrace::events::Event;
+use millrace::intake::{Intake, Now};
+use millrace::mqtt::connection::Command;
+use millrace::mqtt::{Properties, Publish};
+use millrace::plans::Plans;
+use millrace::shared::Shared;
+use millrace::sink::tables::Table;
+use millrace::spool::{Call, Committer, Ends, Handover, InsertLimits, Log, Opened, Options, Told};
+use tokio::sync::mpsc;
+
+use super::simulated::{Faults, Simulated};
+
+const BROKEN: Faults = Faults { one_in: Some(1), room: None };
+/// Far longer than anything here takes.
+const LONG: Duration = Duration::from_secs(20);
+
+struct Running {
+    shared: Arc<Shared>,
+    intake: Intake,
+    commands: mpsc::UnboundedReceiver<Command>,
+    handovers: Receiver<Handover>,
+    calls: Sender<Call>,
+    warnings: Arc<Mutex<Vec<&'static str>>>,
+    thread: JoinHandle<()>,
+    sent: u64,
+}
+
+/// `delay` is `batch.maxDelayMs`.
+fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
+    let config = serde_json::json!({
+        "mqtt": { "url": "mqtt://nowhere" },
+        "clickhouse": { "url": "http://nowhere", "maxInFlight": 1 },
+        "routes": [{ "topic": "t", "table": "t" }],
+        "spool": { "dir": "simulated" },
+    });
+    let warnings: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+    let told = warnings.clone();
+    let listener = move |event| {
+        if let Event::Warning { code, .. } = event {
+            told.lock().unwrap().push(code);
+        }
+    };
+    let shared = Arc::new(Shared::new(Config::parse(&config.to_string()).unwrap(), Box::new(listener)));
+    let column_type = ColumnType::parse("UInt32", "UTC").unwrap();
+    let table = Table::assumed(vec![TableColumn { name: "seq".into(), column_type, default: None }]);
+    let plans = Arc::new(Plans::new(&shared.config.routes, vec![table], Instant::now()).unwrap());
+    let (commander, commands) = mpsc::unbounded_channel();
+    shared.set_connections(vec![commander]);
+
+    let options = Options {
+        name: "test".into(),
+        life,
+        max_bytes: 1 << 20,
+        segment_bytes: 64 << 10,
+        keep_bytes: 0,
+        insert: InsertLimits { rows: 1000, bytes: 1 << 20, delay },
+    };
+    let (log, recovered) = Log::open(disk.clone(), options, Instant::now()).unwrap();
+    let (batch_sender, batches) = bounded::<Batch>(8);
+    let (calls, calls_receiver) = unbounded();
+    let (handover_sender, handovers) = unbounded();
+    shared.set_spool(calls.clone());
+    let ends = Ends { batches, calls: calls_receiver, handovers: handover_sender };
+    let committer = Committer::new(shared.clone(), Opened { log, recovered }, ends);
+    let intake = Intake::new(shared.clone(), 0, plans, batch_sender, unbounded().0);
+    let thread = std::thread::spawn(|| committer.run());
+    Running { shared, intake, commands, handovers, calls, warnings, thread, sent: 0 }
+}
+
+impl Running {
+    /// A record of one message of QoS 1.
+    fn send(&mut self) {
+        let payload = format!(r#"{{"seq":{}}}"#, self.sent);
+        let (topic, payload, properties) = (&b"t"[..], payload.as_bytes(), Properties::NONE);
+        let publish = Publish {
+            topic,
+            payload,
+            qos: 1,
+            retain: false,
+            duplicate: false,
+            packet_id: 1,
+            fingerprint: 0,
+            properties,
+        };
+        self.intake.accept(&publish, Some(self.sent), Now::read(), "c");
+        self.intake.seal_all();
+        self.sent += 1;
+    }
+
+    /// Waits for so many acknowledgements.
+    fn acknowledged(&mut self, count: usize) {
+        for _ in 0..count {
+            let owed = loop {
+                match self.commands.blocking_recv().unwrap() {
+                    Command::Settled(owed) if !owed.is_empty() => break owed,
+                    _ => {}
+                }
+            };
+            drop(owed);
+        }
+    }
+
+    fn handed_over(&self) -> Handover {
+        self.handovers.recv_timeout(LONG).unwrap()
+    }
+
+    /// What a worker does with an INSERT that ClickHouse has taken.
+    fn settle(&self, handover: Handover) {
+        let Handover { insert, group, counted_bytes, ticket, .. } = handover;
+        let messages = insert.records.iter().map(|record| u64::from(record.messages)).sum();
+        self.shared.memory.subtract(counted_bytes);
+        self.shared.ledger.close(group, messages, 0);
+        let teller = ticket.teller.clone();
+        ticket.settled();
+        teller.send(Told::Free).unwrap();
+    }
+
+    fn warned(&self, codes: &[&str]) {
+        let until = Instant::now() + LONG;
+        while self.warnings.lock().unwrap().as_slice() != codes {
+            assert!(Instant::now() < until, "{:?} are not {codes:?}", self.warnings.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Ends as a stop does.
+    fn end(self) -> Arc<Shared> {
+        let Running { shared, intake, thread, handovers, .. } = self;
+        drop((intake, handovers));
+        thread.join().unwrap();
+        shared
+    }
+}
+
+#[test]
+fn nothing_is_acknowledged_before_it_is_synced() {
+    let disk = Simulated::new(1);
+    for faults in [BROKEN, Faults { one_in: None, room: Some(10) }] {
+        let mut running = start(&disk, 1, LONG);
+        running.warned(&[]);
+        disk.set_faults(faults);
+        running.send();
+        running.warned(&["SPOOL_IO"]);
+        running.send();
+        assert!(running.commands.try_recv().is_err());
+
+        disk.set_faults(Faults::default());
+        running.acknowledged(2);
+        running.warned(&["SPOOL_IO", "SPOOL_RECOVERED"]);
+        running.end();
+        disk.crash();
+        let recovered = Log::open(disk.clone(), options_of_a_look(), Instant::now()).unwrap().1;
+        assert!(recovered.messages >= 2);
+    }
+}
+
+fn options_of_a_look() -> Options {
+    super::records::options(9)
+}
+
+#[test]
+fn an_insert_waits_for_its_time_or_for_somebody_in_a_hurry() {
+    let disk = Simulated::new(1);
+    let mut running = start(&disk, 1, LONG);
+    running.send();
+    running.send();
+    running.acknowledged(2);
+    assert!(running.handovers.is_empty());
+    let hurry = Arc::new(());
+    running.calls.send(Call::Hurry(Arc::downgrade(&hurry))).unwrap();
+    let handover = running.handed_over();
+    assert_eq!(handover.insert.records.len(), 2);
+    running.settle(handover);
+    let shared = running.end();
+    let counts = shared.ledger.counts();
+    assert_eq!((counts.received, counts.inserted, counts.pending), (2, 2, 0));
+    assert_eq!(shared.memory.used(), 0);
+}
+
+#[test]
+fn a_worker_has_one_insert_and_the_next_one_grows_meanwhile() {
+    let disk = Simulated::new(1);
+    let mut running = start(&disk, 1, Duration::ZERO);
+    running.send();
+    let first = running.handed_over();
+    for _ in 0..5 {
+        running.send();
+    }
+    running.acknowledged(6);
+    assert!(running.handovers.is_empty());
+    running.settle(first);
+    let mut records = 0;
+    while records < 5 {
+        let handover = running.handed_over();
+        records += handover.insert.records.len();
+        running.settle(handover);
+    }
+    assert_eq!(running.end().ledger.counts().inserted, 6);
+}
+
+#[test]
+fn a_commit_that_is_called_for_has_been_acknowledged() {
+    let disk = Simulated::new(1);
+    let mut running = start(&disk, 1, LONG);
+    for _ in 0..5 {
+        running.send();
+    }
+    let (done, committed) = bounded(0);
+    running.calls.send(Call::Commit(done)).unwrap();
+    assert!(committed.recv_timeout(LONG).is_err_and(|error| error.is_disconnected()));
+    let settled = std::iter::from_fn(|| running.commands.try_recv().ok());
+    assert_eq!(settled.filter(|command| matches!(command, Command::Settled(_))).count(), 5);
+    running.end();
+}
+
+#[test]
+fn what_an_earlier_life_left_is_in_the_books_until_it_is_settled() {
+    let disk = Simulated::new(1);
+    let mut first = start(&disk, 1, LONG);
+    for _ in 0..3 {
+        first.send();
+    }
+    first.acknowledged(3);
+    let shared = first.end();
+    assert_eq!(shared.metrics.spool.as_ref().unwrap().left.load(std::sync::atomic::Ordering::Relaxed), 3);
+
+    let second = start(&disk, 2, LONG);
+    let counts = second.shared.ledger.counts();
+    assert_eq!((counts.received, counts.pending), (3, 3));
+    let handover = second.handed_over();
+    assert_eq!(handover.insert.records.len(), 3);
+    second.settle(handover);
+    let shared = second.end();
+    assert_eq!(shared.ledger.counts().inserted, 3);
+    assert!(shared.ledger.wait_below(u64::MAX, Some(Instant::now())));
+}
+
+#[test]
+fn what_cannot_be_read_when_its_turn_comes_is_no_longer_pending() {
+    let disk = Simulated::new(1);
+    let mut running = start(&disk, 1, LONG);
+    let flip_last = || {
+        let (name, bytes) = disk.contents().pop_first().unwrap();
+        disk.change(&name, |bytes| *bytes.last_mut().unwrap() ^= 1);
+        bytes.len()
+    };
+    running.send();
+    running.send();
+    running.acknowledged(2);
+    let before = flip_last();
+    let hurry = Arc::new(());
+    running.calls.send(Call::Hurry(Arc::downgrade(&hurry))).unwrap();
+    let handover = running.handed_over();
+    assert_eq!(handover.insert.records.len(), 1);
+    running.warned(&["SPOOL_CORRUPT"]);
+    let counts = running.shared.ledger.counts();
+    assert_eq!((counts.dead_lettered, counts.pending), (1, 1));
+
+    // One of which nothing is left, while the lane is busy with the other.
+    running.send();
+    running.acknowledged(1);
+    assert!(flip_last() > before);
+    running.settle(handover);
+    running.warned(&["SPOOL_CORRUPT", "SPOOL_CORRUPT"]);
+    assert!(running.shared.ledger.wait_below(u64::MAX, Some(Instant::now() + LONG)));
+    let shared = running.end();
+    let counts = shared.ledger.counts();
+    assert_eq!((counts.received, counts.inserted, counts.dead_lettered, counts.pending), (3, 1, 2, 0));
+    assert_eq!(shared.memory.used(), 0);
+}
+
+#[test]
+fn what_was_not_acknowledged_is_not_found_again() {
+    let disk = Simulated::new(1);
+    let mut running = start(&disk, 1, LONG);
+    running.send();
+    running.acknowledged(1);
+    disk.set_faults(BROKEN);
+    running.send();
+    running.warned(&["SPOOL_IO"]);
+    disk.set_faults(Faults { one_in: None, room: Some(disk.used()) });
+    running.shared.cancel();
+    let thread = running.thread;
+    drop((running.intake, running.handovers));
+    thread.join().unwrap();
+    disk.set_faults(Faults::default());
+    let recovered = Log::open(disk, options_of_a_look(), Instant::now()).unwrap().1;
+    assert_eq!(recovered.messages, 1);
+}
