@@ -58,10 +58,10 @@ test('a run that is ended by SIGTERM under load loses nothing', { timeout }, asy
   let acknowledged = 0
   const publishing = publisher.flood(count, (i) => position(prefix, i), { acknowledged: () => acknowledged++ })
   await waitFor(async () => (await servers.count(table)) > 0, { timeoutMs: 30_000, message: () => 'rows' })
+  assert.ok(acknowledged < count, 'it is under load')
   first.signal('SIGTERM')
   const { code, stderr } = await first.end()
   assert.equal(code, 0, `${stderr} ${first.lines.at(-1)}`)
-  assert.ok(acknowledged < count, 'it ended under load')
   const last = said(first).findLast(({ msg }) => msg === 'metrics').metrics
   assert.equal(last.state, 'stopped')
   assert.equal(last.messages.pending, 0)

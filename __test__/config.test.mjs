@@ -70,6 +70,14 @@ const WRONG = {
   'mqtt.maxPacketBytes': [0, 10, -1, 2 ** 28, 1e6 + 0.5].map((maxPacketBytes) => mqttBut({ maxPacketBytes })),
   'mqtt.coalesceMs': [-1, 0.5, NaN, '1'].map((coalesceMs) => mqttBut({ coalesceMs })),
   'mqtt.ackAfter': ['never', 'spool', 1, ''].map((ackAfter) => mqttBut({ ackAfter })),
+  spool: [but({ spool: 'dir' }), but({ spool: [] })],
+  'spool.dir': [{}, { dir: '' }, { dir: 3 }, { dir: 'a\0b' }].map((spool) => but({ spool })),
+  'spool.maxBytes': [0, 1_000_000, 1.5, '4 GiB'].map((maxBytes) => but({ spool: { dir: 'd', maxBytes } })),
+  'spool.commitMs': [0, 1_001, -1, 0.5].map((commitMs) => but({ spool: { dir: 'd', commitMs } })),
+  'spool.segmentBytes': [0, 2 ** 31, 2 ** 21].map((segmentBytes) =>
+    but({ spool: { dir: 'd', maxBytes: 2 ** 20, segmentBytes } }),
+  ),
+  'spool.path': [but({ spool: { dir: 'd', path: 'd' } })],
   'mqtt.retained': ['drop', true].map((retained) => mqttBut({ retained })),
   'mqtt.reconnect': [mqttBut({ reconnect: 100 })],
   'mqtt.reconnect.minMs': [mqttBut({ reconnect: { minMs: -1 } }), mqttBut({ reconnect: { minMs: 0.5 } })],
@@ -195,6 +203,8 @@ test('right configurations open nothing by themselves', () => {
   const right = [
     minimal,
     but({ batch: undefined, spool: undefined, memory: {}, deadLetters: {}, metricsIntervalMs: 0 }),
+    but({ spool: { dir: 'd' } }),
+    but({ spool: { dir: 'd', maxBytes: 2 ** 20, commitMs: 1, segmentBytes: 2 ** 16 }, mqtt: { ...minimal.mqtt, ackAfter: 'spool' } }),
     mqttBut({ url: ['mqtt://localhost', 'mqtt://[::1]:1884', 'mqtt://127.0.0.1/'], clientId: undefined }),
     mqttBut({ qos: 0, protocolVersion: 4, keepAliveSeconds: 1, coalesceMs: 0, receiveMaximum: 1, retained: 'skip' }),
     mqttBut({ clientId: 'c', sessionExpirySeconds: 0, username: 'u', password: '', reconnect: { minMs: 1, maxMs: 1 } }),

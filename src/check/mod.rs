@@ -7,6 +7,7 @@
 
 mod advice;
 mod broker;
+mod columns;
 mod encryption;
 mod sample;
 mod tables;

@@ -3,13 +3,15 @@
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::advice::{self, ACCESS_DENIED};
+use super::columns::ColumnReport;
 use super::encryption::{self, Encryption};
 use super::{Level, Report};
 use crate::backoff::random_bits;
-use crate::columns::{Kind, block, quote};
-use crate::config::{ClickHouse, ColumnSource, Config, Meta, Route};
+use crate::columns::{block, quote};
+use crate::config::{ClickHouse, ColumnSource, Config, Route};
 use crate::dead_letters::writer;
 use crate::decode::Decoder;
 use crate::downstream::no_answer;
@@ -18,7 +20,7 @@ use crate::plans;
 use crate::sink::client::clients;
 use crate::sink::deduplication::Reached;
 use crate::sink::request::{Body, Insert, Views};
-use crate::sink::tables::{ColumnRow, Inspector, Table};
+use crate::sink::tables::{Inspector, Table};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -44,23 +46,6 @@ pub struct RouteReport {
     insert_ms: Option<f64>,
     /// Of the table, and of the tables that its materialized views fill.
     deduplication: Vec<Deduplication>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ColumnReport {
-    name: String,
-    #[serde(rename = "type")]
-    column_type: String,
-    /// `DEFAULT`, `MATERIALIZED`, `ALIAS`, `EPHEMERAL`, or nothing.
-    default_kind: String,
-    default_expression: String,
-    /// Where its value comes from; `None` if it is ClickHouse's to compute.
-    source: Option<String>,
-    /// Whether a message must have it.
-    required: bool,
-    /// What it gets where the message has nothing for it.
-    missing: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,18 +77,27 @@ struct Name {
     name: String,
 }
 
+const SLOW: &str = "is it busy, or the network slow? clickhouse.requestTimeoutMs says how long it may take";
+
 /// Looks at all of it, and gives a decoder for each route that has one.
 pub async fn look(config: &Config, report: &mut Report) -> Vec<Option<Decoder>> {
     let mut decoders: Vec<Option<Decoder>> = config.routes.iter().map(|_| None).collect();
     let Some((inspector, user)) = servers(&config.clickhouse, report).await else { return decoders };
     let look = Look { inspector, user, config: &config.clickhouse };
+    let within = config.clickhouse.request_timeout;
     for (i, route) in config.routes.iter().enumerate() {
-        let (path, seen) = (plans::path(i), RouteReport::of(route));
-        report.routes.push(seen);
-        decoders[i] = look.route(&path, route, report).await;
+        report.routes.push(RouteReport::of(route));
+        let path = plans::path(i);
+        let Ok(decoder) = timeout(within, look.route(&path, route, report)).await else {
+            report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
+            return decoders;
+        };
+        decoders[i] = decoder;
     }
-    if let Some(table) = &config.dead_letters.table {
-        look.letters(table, report).await;
+    if let Some(table) = &config.dead_letters.table
+        && timeout(within, look.letters(table, report)).await.is_err()
+    {
+        report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
     }
     decoders
 }
@@ -127,7 +121,7 @@ async fn servers(config: &ClickHouse, report: &mut Report) -> Option<(Inspector,
                 inspector.rows("SELECT version() AS version, currentUser() AS user", &[]).await?;
             Ok::<_, Error>((inspector, who.into_iter().next()))
         };
-        let asked = tokio::time::timeout(config.connect_timeout, ask).await;
+        let asked = timeout(config.connect_timeout, ask).await;
         let mut server = Server {
             url: url.clone(),
             reachable: false,
@@ -199,10 +193,10 @@ impl Look<'_> {
             }
         }
         let described =
-            columns.into_iter().map(|column| described(column, &route, decoder.as_ref())).collect();
+            columns.into_iter().map(|column| ColumnReport::of(column, &route, decoder.as_ref())).collect();
         let deduplication = self.deduplication(path, &route.table, report).await;
         let inserted = match &decoder {
-            Some(decoder) => self.insert(path, &route, &table, decoder, report).await,
+            Some(decoder) => Some(self.insert(path, &route, &table, decoder, report).await),
             None => None,
         };
         if let Some(seen) = report.routes.last_mut() {
@@ -287,7 +281,7 @@ impl Look<'_> {
         table: &Table,
         decoder: &Decoder,
         report: &mut Report,
-    ) -> Option<(bool, f64)> {
+    ) -> (bool, f64) {
         let mut block = Vec::new();
         block::encode(&mut block, decoder.heads(), &decoder.columns(), 0);
         let block = block.into();
@@ -296,7 +290,7 @@ impl Look<'_> {
         let began = Instant::now();
         let attempt = insert.attempt(&self.inspector.client, &self.inspector.url, self.config).await;
         let took = began.elapsed().as_secs_f64() * 1000.0;
-        let Err(failure) = attempt else { return Some((true, took)) };
+        let Err(failure) = attempt else { return (true, took) };
         let (database, name) = self.inspector.split(&route.table);
         match &failure.error {
             error @ Error::ClickHouseRejected { exception: Some(ACCESS_DENIED), .. } => report.find(
@@ -311,7 +305,7 @@ impl Look<'_> {
             }
             error => report.fail(error, &format!("{path}.table"), advice::on(error)),
         }
-        Some((false, took))
+        (false, took)
     }
 
     /// The table of dead letters, which `start()` creates if it is not there.
@@ -372,59 +366,6 @@ fn fitted(path: &str, route: &Route, table: &Table, report: &mut Report) -> (Opt
         if route.columns.len() == before {
             return (None, route);
         }
-    }
-}
-
-fn described(column: ColumnRow, route: &Route, decoder: Option<&Decoder>) -> ColumnReport {
-    let wanted = decoder.and_then(|decoder| decoder.wants().find(|(name, ..)| *name == column.name));
-    let Some((_, taken, required)) = wanted else {
-        return ColumnReport::new(column, None, false, None);
-    };
-    let given = route.columns.iter().find(|(name, _)| *name == column.name).map(|(_, source)| source);
-    let is_captured = route.topic.names().any(|name| name == column.name);
-    let source = match given {
-        None if is_captured => format!("topic {{{}}}", column.name),
-        None => format!("field {}", column.name),
-        Some(ColumnSource::Path { path, .. }) => format!("field {path}"),
-        Some(ColumnSource::Topic(name)) => format!("topic {{{name}}}"),
-        Some(ColumnSource::Meta(meta)) => meta_name(*meta).into(),
-        Some(ColumnSource::UserProperty(name)) => format!("user property {name}"),
-        Some(ColumnSource::Value(value)) => format!("always {value}"),
-    };
-    let may_be_missing = match given {
-        None => !is_captured,
-        Some(source) => matches!(source, ColumnSource::Path { .. } | ColumnSource::UserProperty(_)),
-    };
-    let missing = may_be_missing.then(|| match given {
-        _ if required => "a dead letter".into(),
-        Some(ColumnSource::Path { default: Some(value), .. }) if !value.is_null() => value.to_string(),
-        _ if column.default_kind == "DEFAULT" => format!("DEFAULT {}", column.default_expression),
-        _ if taken.nullable || matches!(taken.kind, Kind::Variant(_)) => "NULL".into(),
-        _ => "zero".into(),
-    });
-    ColumnReport::new(column, Some(source), required && may_be_missing, missing)
-}
-
-impl ColumnReport {
-    fn new(
-        column: ColumnRow,
-        source: Option<String>,
-        required: bool,
-        missing: Option<String>,
-    ) -> ColumnReport {
-        let ColumnRow { name, column_type, default_kind, default_expression, .. } = column;
-        ColumnReport { name, column_type, default_kind, default_expression, source, required, missing }
-    }
-}
-
-fn meta_name(meta: Meta) -> &'static str {
-    match meta {
-        Meta::Topic => "the topic",
-        Meta::ReceivedAt => "when it was received",
-        Meta::Payload => "the payload",
-        Meta::Qos => "the QoS",
-        Meta::Retain => "the retain flag",
-        Meta::ClientId => "the client id",
     }
 }
 

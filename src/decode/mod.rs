@@ -31,7 +31,7 @@ use crate::mqtt::Properties;
 use crate::mqtt::topic::Captures;
 use coerce::Scalar;
 use reader::Reader;
-use value::Manner;
+use value::{Manner, Quick};
 use walk::{Node, Row};
 
 /// A column of a table as ClickHouse describes it.
@@ -89,6 +89,7 @@ pub struct Slot {
     name: String,
     column_type: ColumnType,
     unit: Unit,
+    quick: Quick,
     missing: Missing,
     /// Where the column's lengths begin in a [`Start`].
     lengths: usize,
@@ -244,6 +245,7 @@ impl Decoder {
             name: name.clone(),
             column_type: ColumnType { nullable, ..column_type.clone() },
             unit: Unit::Auto,
+            quick: Quick::of(&column_type.kind),
             missing: match (holds_null, table_default, route.zero_missing_fields) {
                 (true, _, _) => Missing::Null,
                 // Its place is known when all columns are.

@@ -256,7 +256,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string; only where [`Reader::peek`] said that one begins.
-    #[inline(always)]
+    #[inline]
     pub fn text(&mut self) -> Result<Cow<'a, str>> {
         let start = self.at + 1;
         let (end, is_ascii) = plain_run(self.bytes, start);
@@ -353,8 +353,22 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A number that is short, and where it ends: [`Reader::pass`] goes there. Only where [`Reader::peek`] said that one
-    /// begins.
+    /// Reads a string that begins right here and is ASCII without escapes.
+    #[inline(always)]
+    pub fn plain_text(&mut self) -> Option<&'a [u8]> {
+        if self.bytes.get(self.at) != Some(&b'"') {
+            return None;
+        }
+        let start = self.at + 1;
+        let (end, is_ascii) = plain_run(self.bytes, start);
+        if !is_ascii || self.bytes.get(end) != Some(&b'"') {
+            return None;
+        }
+        self.at = end + 1;
+        Some(&self.bytes[start..end])
+    }
+
+    /// A number that is short and begins right here, and where it ends: [`Reader::pass`] goes there.
     #[inline(always)]
     pub fn short_number(&self) -> Option<(Short, usize)> {
         Short::scan(self.bytes, self.at)

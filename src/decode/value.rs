@@ -4,7 +4,7 @@
 //! Variant takes the first of its types that the value fits.
 
 use super::coerce::{self, Scalar};
-use super::number::{Number, Short};
+use super::number::Number;
 use super::reader::{Reader, Result, Token};
 use super::time;
 use crate::columns::{Column, ColumnType, Element, Kind};
@@ -32,44 +32,65 @@ pub fn read(
     column: &mut Column,
     manner: &mut Manner,
 ) -> Result<bool> {
-    let kind = &column_type.kind;
-    let first = reader.peek()?;
-    // What most telemetry is made of, without a detour.
-    match first {
-        b'-' | b'0'..=b'9' => {
-            if let Some((number, end)) = reader.short_number()
-                && push_short(column, kind, manner.unit, number)
-            {
-                reader.pass(end);
-                return Ok(true);
-            }
-        }
-        b'"' if matches!(kind, Kind::String) => {
-            column.push_string(reader.text()?.as_bytes());
-            return Ok(true);
-        }
-        _ => {}
+    reader.peek()?;
+    if read_quickly(reader, Quick::of(&column_type.kind), manner.unit, column) {
+        return Ok(true);
     }
     read_other(reader, column_type, column, manner)
 }
 
-/// `false`: not here.
-#[inline(always)]
-fn push_short(column: &mut Column, kind: &Kind, unit: Unit, number: Short) -> bool {
-    match kind {
-        Kind::Float64 => number.exact_f64().map(|float| column.push_fixed(float.to_le_bytes())).is_some(),
-        Kind::Float32 => number.exact_f32().map(|float| column.push_fixed(float.to_le_bytes())).is_some(),
-        Kind::Int { bytes, signed } => number
-            .integer()
-            .and_then(|integer| coerce::push_integer(column, *bytes, *signed, integer))
-            .is_some(),
-        Kind::DateTime64 { scale, .. } => number
-            .count()
-            .and_then(|count| time::ticks(count, unit, *scale))
-            .map(|ticks| column.push_fixed(ticks.to_le_bytes()))
-            .is_some(),
-        _ => false,
+/// What most telemetry is made of: short numbers and plain texts, in columns that take them as they are.
+#[derive(Debug, Clone, Copy)]
+pub enum Quick {
+    No,
+    Float64,
+    Float32,
+    Int { bytes: usize, signed: bool },
+    Ticks { scale: u32 },
+    Text,
+}
+
+impl Quick {
+    #[inline(always)]
+    pub fn of(kind: &Kind) -> Quick {
+        match kind {
+            Kind::Float64 => Quick::Float64,
+            Kind::Float32 => Quick::Float32,
+            Kind::Int { bytes, signed } => Quick::Int { bytes: *bytes, signed: *signed },
+            Kind::DateTime64 { scale, .. } => Quick::Ticks { scale: *scale },
+            Kind::String => Quick::Text,
+            _ => Quick::No,
+        }
     }
+}
+
+/// Reads a value that stands right here and needs no second look. `false`: it is another one, and nothing has happened.
+#[inline(always)]
+pub fn read_quickly(reader: &mut Reader<'_>, quick: Quick, unit: Unit, column: &mut Column) -> bool {
+    if matches!(quick, Quick::Text) {
+        let text = reader.plain_text();
+        return text.map(|text| column.push_string(text)).is_some();
+    }
+    if matches!(quick, Quick::No) {
+        return false;
+    }
+    let Some((number, end)) = reader.short_number() else { return false };
+    let pushed = match quick {
+        Quick::Float64 => number.exact_f64().map(|float| column.push_fixed(float.to_le_bytes())),
+        Quick::Float32 => number.exact_f32().map(|float| column.push_fixed(float.to_le_bytes())),
+        Quick::Int { bytes, signed } => {
+            number.integer().and_then(|integer| coerce::push_integer(column, bytes, signed, integer))
+        }
+        Quick::Ticks { scale } => number
+            .count()
+            .and_then(|count| time::ticks(count, unit, scale))
+            .map(|ticks| column.push_fixed(ticks.to_le_bytes())),
+        Quick::No | Quick::Text => None,
+    };
+    if pushed.is_some() {
+        reader.pass(end);
+    }
+    pushed.is_some()
 }
 
 /// What is met less often.
@@ -89,7 +110,10 @@ fn read_other(
             return Ok(true);
         }
         Kind::String => {
-            column.push_string(reader.raw()?.as_bytes());
+            match first {
+                b'"' => column.push_string(reader.text()?.as_bytes()),
+                _ => column.push_string(reader.raw()?.as_bytes()),
+            }
             return Ok(true);
         }
         Kind::Json | Kind::Array(_) | Kind::Tuple(_) | Kind::Map(_) | Kind::Variant(_) => {

@@ -149,8 +149,20 @@ pub struct Row<'r> {
 }
 
 impl Row<'_> {
-    /// Fills a column with the value here, in place of an earlier one: the last of duplicate keys wins.
+    /// Fills a column with the value here if that takes no more than a look. `false`: it does, and nothing has happened.
     #[inline(always)]
+    fn fill_quickly(&mut self, slot: usize, reader: &mut Reader<'_>) -> bool {
+        if self.places.is_some() || self.filled[slot] {
+            return false;
+        }
+        let Slot { quick, unit, .. } = self.slots[slot];
+        let is_filled = value::read_quickly(reader, quick, unit, &mut self.columns[slot]);
+        self.filled[slot] = is_filled;
+        is_filled
+    }
+
+    /// Fills a column with the value here, in place of an earlier one: the last of duplicate keys wins.
+    #[inline]
     pub fn fill(&mut self, slot: usize, reader: &mut Reader<'_>) -> Result<()> {
         if let Some(places) = &mut self.places {
             reader.peek()?;
@@ -199,7 +211,7 @@ impl Row<'_> {
 }
 
 /// Reads a value at a node: into its columns, into its children, or both.
-#[inline(always)]
+#[inline]
 pub fn read(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     match node.role {
         Role::Column(slot) => row.fill(slot, reader),
@@ -255,7 +267,11 @@ fn object(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result
         };
         is_first = false;
         expected += (field == expected) as usize;
-        read(&mut fields[field].node, reader, row)?;
+        let node = &mut fields[field].node;
+        match node.role {
+            Role::Column(slot) if row.fill_quickly(slot, reader) => {}
+            _ => read(node, reader, row)?,
+        }
     }
 }
 

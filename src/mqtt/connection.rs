@@ -324,7 +324,7 @@ impl Connection {
                     self.inbox.filled(bytes);
                     let messages = self.take_messages()?;
                     if drained && self.session.outgoing().is_empty() {
-                        let pause = rest.after(messages, bytes);
+                        let pause = rest.after(messages, bytes, clock());
                         if !pause.is_zero() {
                             // This thread has nothing else to do, and a timer of the runtime would be woken by each
                             // segment that arrives: the very wake-ups that the rest is there to save.
