@@ -269,6 +269,34 @@ test('a spool that is full holds the broker back, and goes on by itself', { time
   ledger.close()
 })
 
+test('a table that takes nothing does not hold up the room of another', { timeout }, async (t) => {
+  const [stuck, table] = [await servers.table('seq UInt32'), await servers.table('seq UInt32, text String')]
+  const [one, two] = [unique('topic'), unique('topic')]
+  const config = resumable(t, {
+    routes: [
+      { topic: one, table: stuck },
+      { topic: two, table },
+    ],
+    spool: { maxBytes: 1024 * 1024, segmentBytes: 64 * 1024 },
+  })
+  const pipeline = await servers.started(t, config)
+  const publisher = await servers.publisher(t)
+  await servers.command(`DROP TABLE ${stuck} SYNC`)
+  await publisher.publish(one, { seq: 0 })
+  await waitFor(() => pipeline.metrics().inserts.retried > 0, { message: 'a retry' })
+  const total = 20_000
+  await publisher.flood(total, (seq) => ({ topic: two, payload: JSON.stringify({ seq, text: 'x'.repeat(seq % 500) }) }))
+  await waitFor(() => pipeline.metrics().messages.inserted === total, { timeoutMs: 30_000, message: 'the other rows' })
+  await waitFor(() => pipeline.metrics().spool.segments <= 3, {
+    message: () => `segments that nobody needs are deleted: ${JSON.stringify(pipeline.metrics().spool)}`,
+  })
+  await servers.command(`CREATE TABLE ${stuck} (seq UInt32) ENGINE = MergeTree ORDER BY seq`)
+  await pipeline.flush()
+  assert.equal(await servers.count(stuck), 1)
+  assert.deepEqual(await servers.counted(table), { rows: total, different: total })
+  await acknowledged(pipeline)
+})
+
 test('a spool is for one pipeline at a time', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const config = { routes: [{ topic: unique('topic'), table }], spool: { dir: spoolDir(t) } }

@@ -378,6 +378,8 @@ impl<D: Disk> Committer<D> {
                 .warn("SPOOL_IO", format!("{error}; segments that are done stay until it works again"));
         }
         if self.retry_at.is_none() {
+            // What was said again before a segment can go.
+            self.tidy_at = self.log.has_uncommitted().then(|| now + TIDY);
             self.warn_of_room();
         }
     }
@@ -410,7 +412,7 @@ impl<D: Disk> Committer<D> {
         let Some(pending) = self.inserts.get_mut(&insert.id) else { return };
         let Shared { ledger, memory, .. } = &*self.shared;
         let readable: u64 = insert.records.iter().map(|record| u64::from(record.messages)).sum();
-        ledger.put_aside(pending.messages - readable);
+        ledger.put_aside(pending.messages.saturating_sub(readable));
         pending.messages = readable;
         let group = pending.group;
         let owed = mem::take(&mut pending.owed);
@@ -485,7 +487,8 @@ impl<D: Disk> Committer<D> {
         let is_whole = uncommitted.iter().all(|uncommitted| uncommitted.owed.is_empty());
         // An error loses nothing that was synced before.
         if !is_whole || log.close().is_err() {
-            left -= uncommitted.iter().map(|uncommitted| uncommitted.messages).sum::<u64>();
+            let unsynced = uncommitted.iter().map(|uncommitted| uncommitted.messages).sum();
+            left = left.saturating_sub(unsynced);
         }
         if let Some(gauges) = &shared.metrics.spool {
             gauges.left.store(left, Ordering::Relaxed);
