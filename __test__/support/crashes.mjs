@@ -58,7 +58,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     await clickhouse.command(`CREATE TABLE numbers (number UInt64) ENGINE = MergeTree ORDER BY number
       SETTINGS non_replicated_deduplication_window = 10000`)
     const pipeline = {
-      mqtt: { url: broker.url, clientId: 'crashes', qos, reconnect: { minMs: 20, maxMs: 200 } },
+      mqtt: { url: broker.url, clientId: 'crashes', qos, reconnect: { minMs: 20, maxMs: 200 }, ...config.mqtt },
       clickhouse: { url: clickhouse.url, retry: { minMs: 20, maxMs: 200 } },
       routes: [{ topic: 'numbers', table: 'numbers' }],
       batch: { maxRows: 500, maxDelayMs: 100 },
