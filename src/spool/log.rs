@@ -48,6 +48,9 @@ pub struct Log<D: Disk> {
     pub(super) queue: Queue,
     pub(super) group: Group,
     pub(super) remembered: Remembered,
+    /// The segment that has all that is remembered: its first entry and the records behind it. `None`: those that were found
+    /// have it together.
+    pub(super) receipts_in: Option<Name>,
     pub(super) kept_bytes: usize,
     /// What was read last: a segment, where in it, the bytes.
     pub(super) ahead: Option<(Name, u64, Vec<u8>)>,
@@ -149,6 +152,7 @@ impl<D: Disk> Log<D> {
         let name = segment.name;
         segment.bytes = begin + self.group.len() as u64;
         self.remembered.synced();
+        self.receipts_in = Some(name);
         self.commits += 1;
         for (at, header) in self.group.drain() {
             if header.kind == Kind::Done {
@@ -290,9 +294,9 @@ impl<D: Disk> Log<D> {
     fn sweep_front(&mut self) -> io::Result<()> {
         while let Some(segment) = self.segments.front() {
             let is_last = self.segments.len() == 1;
-            let is_written = self.file.is_some() && segment.bytes < self.options.segment_bytes;
-            let is_wanted = is_last && (is_written || !self.remembered.is_empty()) && !self.is_out_of_room();
-            if segment.open > 0 || is_wanted {
+            let is_written = is_last && self.file.is_some() && segment.bytes < self.options.segment_bytes;
+            let is_wanted = is_written || self.has_receipts(segment.name);
+            if segment.open > 0 || (is_wanted && !self.is_out_of_room()) {
                 break;
             }
             self.delete(0)?;
@@ -307,8 +311,9 @@ impl<D: Disk> Log<D> {
     /// is said again, and it goes after the next commit.
     fn sweep_behind(&mut self) -> io::Result<()> {
         for at in (1..self.segments.len().saturating_sub(1)).rev() {
-            let Segment { open, said_again, .. } = self.segments[at];
-            if open == 0 && said_again.is_some_and(|commit| commit < self.commits) {
+            let Segment { name, open, said_again, .. } = self.segments[at];
+            if open == 0 && said_again.is_some_and(|commit| commit < self.commits) && !self.has_receipts(name)
+            {
                 self.delete(at)?;
             }
         }
@@ -323,6 +328,11 @@ impl<D: Disk> Log<D> {
             segment.said_again.get_or_insert(self.commits);
         }
         Ok(())
+    }
+
+    /// Whether what is remembered would be forgotten with this segment.
+    fn has_receipts(&self, name: Name) -> bool {
+        !self.remembered.is_empty() && self.receipts_in.is_none_or(|segment| segment == name)
     }
 
     fn delete(&mut self, at: usize) -> io::Result<()> {

@@ -38,7 +38,8 @@
 //!    8  u16 length + bytes: client id
 //!       u16 packet id, u8 QoS, u32 checksum of topic and payload: for each message above QoS 0
 //!
-//! kind 4: for each connection, u32 connection, u32 length + receipts
+//! kind 4: u32 connections; for each, u32 connection, u32 length + receipts; then of records that had been synced behind one
+//!    that had not, for each, u64 sequence, u32 connection, u32 length + receipts
 //! ```
 //!
 //! **Why a record holds what it holds.** The block is the very bytes that the body of an INSERT carries ([`frame`]): sending
@@ -66,7 +67,8 @@
 //!
 //! **Deleting.** [`Log::sweep`] deletes segments of which all records are done. That a record is done is said in a later
 //! segment, or in the same: the first one can go at any time; before one behind it goes, what may be said there of those in
-//! front is said again. The last one stays for its receipts, unless its room is wanted. So a table that takes nothing holds up the room of what it has, and what lies beside it.
+//! front is said again. The last one that was written stays for its receipts, unless its room is wanted. So a table that
+//! takes nothing holds up the room of what it has, and what lies beside it.
 //!
 //! **Recovery.** [`Log::open`] takes in all that is not done (`recovery`, `scan`). `synced` in the headers tells damage from
 //! a tail that a crash cut off: what lies below had been synced. Behind bytes that are no entry the next marker is sought;

@@ -43,8 +43,18 @@ const RECEIPT: usize = 7;
 #[derive(Debug, Default)]
 pub struct Remembered {
     sessions: BTreeMap<u32, Session>,
-    /// Of records that are not synced: sequence, connection, receipts.
-    unsynced: Vec<(u64, u32, Bytes)>,
+    /// Of records that are not synced, and of those behind them, in the order of their sequences.
+    waiting: Vec<Waiting>,
+}
+
+/// The receipts of a record that are not among those of its session yet.
+#[derive(Debug)]
+struct Waiting {
+    sequence: u64,
+    connection: u32,
+    receipts: Bytes,
+    /// It is synced itself.
+    is_synced: bool,
 }
 
 #[derive(Debug)]
@@ -56,14 +66,28 @@ pub struct Session {
 impl Remembered {
     /// Takes in the receipts of a record that is not synced.
     pub fn append(&mut self, sequence: u64, connection: u32, receipts: &Bytes) {
+        self.wait(sequence, connection, receipts, false);
+    }
+
+    /// Takes in the receipts of a record that was found in a log, after those of the records before it. What is remembered
+    /// reaches up to one sequence: behind a record that is not synced also those wait that are.
+    pub fn found(&mut self, sequence: u64, connection: u32, receipts: &Bytes, is_synced: bool) {
+        if is_synced && self.waiting.is_empty() {
+            self.add(connection, receipts);
+        } else {
+            self.wait(sequence, connection, receipts, is_synced);
+        }
+    }
+
+    fn wait(&mut self, sequence: u64, connection: u32, receipts: &Bytes, is_synced: bool) {
         if !receipts.is_empty() {
-            self.unsynced.push((sequence, connection, receipts.clone()));
+            self.waiting.push(Waiting { sequence, connection, receipts: receipts.clone(), is_synced });
         }
     }
 
     /// All that was taken in is synced.
     pub fn synced(&mut self) {
-        for (_, connection, receipts) in std::mem::take(&mut self.unsynced) {
+        for Waiting { connection, receipts, .. } in std::mem::take(&mut self.waiting) {
             self.add(connection, &receipts);
         }
     }
@@ -94,32 +118,49 @@ impl Remembered {
 
     /// The entry that a segment begins with, of about so many bytes at most; `next_sequence` is that of the next record.
     pub fn entry(&self, marker: u64, next_sequence: u64, bytes: usize) -> Vec<u8> {
-        if self.is_empty() {
+        let mut further = self.waiting.iter().filter(|waiting| waiting.is_synced).peekable();
+        if self.is_empty() && further.peek().is_none() {
             return Vec::new();
         }
         let mut entry = vec![0; HEADER];
+        entry.extend((self.sessions.len() as u32).to_le_bytes());
         for (connection, Session { client_id, acknowledged }) in &self.sessions {
             let receipts = newest(acknowledged, client_id, bytes / self.sessions.len());
             entry.extend(connection.to_le_bytes());
             entry.extend((receipts.len() as u32).to_le_bytes());
             entry.extend(receipts);
         }
-        let first_unsynced = self.unsynced.first().map_or(next_sequence, |(sequence, ..)| *sequence);
+        for Waiting { sequence, connection, receipts, .. } in further {
+            entry.extend(sequence.to_le_bytes());
+            entry.extend(connection.to_le_bytes());
+            entry.extend((receipts.len() as u32).to_le_bytes());
+            entry.extend_from_slice(receipts);
+        }
+        let first_unsynced = self.waiting.first().map_or(next_sequence, |waiting| waiting.sequence);
         let header = Header::new(Kind::Receipts, first_unsynced, &entry[HEADER..]);
         entry[..HEADER].copy_from_slice(&header.to_bytes(marker));
         entry
     }
 
-    /// From the body of such an entry.
-    pub fn of_entry(mut body: Bytes) -> Remembered {
+    /// From the body of such an entry; also the receipts of records behind those it is about, by their sequences.
+    pub fn of_entry(mut body: Bytes) -> (Remembered, Vec<(u64, u32, Bytes)>) {
         let mut remembered = Remembered::default();
-        while let Ok(connection) = body.try_get_u32_le()
-            && let Ok(len) = body.try_get_u32_le()
-            && len as usize <= body.len()
-        {
-            remembered.add(connection, &body.split_to(len as usize));
+        let take = |body: &mut Bytes| {
+            let connection = body.try_get_u32_le().ok()?;
+            let len = body.try_get_u32_le().ok()? as usize;
+            (len <= body.len()).then(|| (connection, body.split_to(len)))
+        };
+        for _ in 0..body.try_get_u32_le().unwrap_or(0) {
+            let Some((connection, receipts)) = take(&mut body) else { break };
+            remembered.add(connection, &receipts);
         }
-        remembered
+        let mut further = Vec::new();
+        while let Ok(sequence) = body.try_get_u64_le()
+            && let Some((connection, receipts)) = take(&mut body)
+        {
+            further.push((sequence, connection, receipts));
+        }
+        (remembered, further)
     }
 }
 
@@ -169,14 +210,30 @@ mod tests {
         let entry = remembered.entry(9, 4, 100);
         let header = Header::parse(&entry, 9).unwrap();
         assert_eq!((header.kind, header.sequence, header.len()), (Kind::Receipts, 3, entry.len()));
-        let back = Remembered::of_entry(Bytes::from(entry).slice(HEADER..));
+        let (back, further) = Remembered::of_entry(Bytes::from(entry).slice(HEADER..));
+        assert_eq!(further, []);
         assert_eq!((ids(&back, 0), ids(&back, 1)), (vec![1, 2], vec![1]));
         assert_eq!(back.session(0).unwrap().acknowledged, remembered.session(0).unwrap().acknowledged);
         assert_eq!(back.session(1).unwrap().client_id, "b");
 
         let small = remembered.entry(9, 4, 2 * (HEAD + "a".len() + RECEIPT));
-        let back = Remembered::of_entry(Bytes::from(small).slice(HEADER..));
+        let (back, _) = Remembered::of_entry(Bytes::from(small).slice(HEADER..));
         assert_eq!((ids(&back, 0), ids(&back, 1)), (vec![2], vec![1]), "the newest");
+    }
+
+    #[test]
+    fn what_is_synced_behind_what_is_not_comes_back_once() {
+        let mut remembered = Remembered::default();
+        remembered.found(1, 0, &receipts(5, "a", &[1]), true);
+        remembered.found(2, 0, &receipts(5, "a", &[2]), false);
+        remembered.found(3, 0, &receipts(5, "a", &[3]), true);
+        assert_eq!(ids(&remembered, 0), [1]);
+        let entry = remembered.entry(9, 4, 100);
+        assert_eq!(Header::parse(&entry, 9).unwrap().sequence, 2);
+        let (back, further) = Remembered::of_entry(Bytes::from(entry).slice(HEADER..));
+        assert_eq!((ids(&back, 0), further), (vec![1], vec![(3, 0, receipts(5, "a", &[3]))]));
+        remembered.synced();
+        assert_eq!(ids(&remembered, 0), [1, 2, 3]);
     }
 
     #[test]

@@ -66,15 +66,10 @@ impl<D: Disk> Log<D> {
             open_record(&mut segments, found.place);
             records.insert(sequence, Slot { place: Some(found.place), insert, kept: None });
         }
-        let mut remembered = Remembered::of_entry(scan.receipts.clone());
-        // What lies behind a record that is not synced waits with it: what is remembered reaches up to one sequence.
-        let mut is_synced = true;
+        let (mut remembered, _) = Remembered::of_entry(scan.receipts.clone());
         for (sequence, (connection, receipts)) in &scan.further_receipts {
-            is_synced &= scan.open.get(sequence).is_none_or(|found| found.is_synced);
-            match is_synced {
-                true => remembered.add(*connection, receipts),
-                false => remembered.append(*sequence, *connection, receipts),
-            }
+            let is_synced = scan.open.get(sequence).is_none_or(|found| found.is_synced);
+            remembered.found(*sequence, *connection, receipts, is_synced);
         }
         for (insert, places) in &scan.settled {
             group.push(Kind::Done, *insert, |_| ());
@@ -92,6 +87,7 @@ impl<D: Disk> Log<D> {
             queue,
             group,
             remembered,
+            receipts_in: None,
             kept_bytes: 0,
             ahead: None,
             is_failing: false,
@@ -100,6 +96,11 @@ impl<D: Disk> Log<D> {
             options,
         };
         log.sweep().map_err(io)?;
+        // Several segments may be left for what is remembered alone. Whatever is said next brings that together in a new one:
+        // be it that the last INSERT is done, as all are.
+        if log.segments.len() > 1 && log.group.is_empty() && log.records.is_empty() && log.next_sequence > 0 {
+            log.group.push(Kind::Done, log.next_sequence - 1, |_| ());
+        }
         Ok((log, recovered))
     }
 }

@@ -13,6 +13,7 @@ use super::damage::Damage;
 use super::disk::Disk;
 use super::entry::{Kind, Stretch, Walk};
 use super::log::Place;
+use super::receipts::Remembered;
 use super::record::{Assigned, Lane, Record};
 use super::segment::{Name, Said};
 use crate::error::{Error, Result};
@@ -143,6 +144,13 @@ impl Scan {
                             (self.receipts, self.receipts_below) =
                                 (Bytes::copy_from_slice(body), header.sequence);
                             self.further_receipts = self.further_receipts.split_off(&header.sequence);
+                            let (_, further) = Remembered::of_entry(self.receipts.clone());
+                            let further = further.into_iter();
+                            self.further_receipts.extend(
+                                further.map(|(sequence, connection, receipts)| {
+                                    (sequence, (connection, receipts))
+                                }),
+                            );
                             self.next_sequence = self.next_sequence.max(header.sequence);
                             continue;
                         }
