@@ -79,7 +79,7 @@ impl Window {
     /// Where a spool acknowledges, after `commit` at the latest. Half of that is silence enough: on a busy machine any stream
     /// stops for some milliseconds, and each commit that is made for it costs a sync.
     pub fn for_commits(commit: Duration, coalesce: Duration) -> Window {
-        Window::new(STILL_FOR_COMMIT.max(commit / 2) + coalesce, 1)
+        Window::new((commit / 2).clamp(STILL_FOR_COMMIT, STILL) + coalesce, 1)
     }
 
     /// `count` messages came with one read.
