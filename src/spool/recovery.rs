@@ -67,10 +67,13 @@ impl<D: Disk> Log<D> {
             records.insert(sequence, Slot { place: Some(found.place), insert, kept: None });
         }
         let mut remembered = Remembered::of_entry(scan.receipts.clone());
+        // What lies behind a record that is not synced waits with it: what is remembered reaches up to one sequence.
+        let mut is_synced = true;
         for (sequence, (connection, receipts)) in &scan.further_receipts {
-            match scan.open.get(sequence) {
-                Some(found) if !found.is_synced => remembered.append(*sequence, *connection, receipts),
-                _ => remembered.add(*connection, receipts),
+            is_synced &= scan.open.get(sequence).is_none_or(|found| found.is_synced);
+            match is_synced {
+                true => remembered.add(*connection, receipts),
+                false => remembered.append(*sequence, *connection, receipts),
             }
         }
         for (insert, places) in &scan.settled {
