@@ -91,7 +91,7 @@ impl Connection {
     ) -> Connection {
         let mqtt = &shared.config.mqtt;
         let window = match mqtt.ack_after {
-            AckAfter::Spool => Window::for_commits(mqtt.coalesce),
+            AckAfter::Spool => Window::for_commits(shared.config.seal_delay(), mqtt.coalesce),
             _ => Window::default(),
         };
         Connection {

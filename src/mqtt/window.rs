@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// The shortest silence that counts.
 const STILL: Duration = Duration::from_millis(20);
 
-/// The same where a spool acknowledges, beside the rest between two reads.
+/// The same where a spool acknowledges and commits often, beside the rest between two reads.
 const STILL_FOR_COMMIT: Duration = Duration::from_millis(2);
 
 /// Stalls that are further apart are the stream's own pauses.
@@ -76,9 +76,10 @@ impl Window {
         }
     }
 
-    /// Where a spool acknowledges.
-    pub fn for_commits(coalesce: Duration) -> Window {
-        Window::new(STILL_FOR_COMMIT + coalesce, 1)
+    /// Where a spool acknowledges, after `commit` at the latest. Half of that is silence enough: on a busy machine any stream
+    /// stops for some milliseconds, and each commit that is made for it costs a sync.
+    pub fn for_commits(commit: Duration, coalesce: Duration) -> Window {
+        Window::new((commit / 2).clamp(STILL_FOR_COMMIT, STILL) + coalesce, 1)
     }
 
     /// `count` messages came with one read.
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn a_commit_does_not_wait_for_any_window_that_is_known() {
         let start = Instant::now();
-        let mut window = Window::for_commits(MS);
+        let mut window = Window::for_commits(4 * MS, MS);
         for i in 0..6 {
             window.arrived(20, start);
             assert_eq!(window.still_at(20), Some(start + 3 * MS));
