@@ -53,6 +53,8 @@ pub struct Committer<D: Disk> {
     shared: Arc<Shared>,
     log: Log<D>,
     method: Method,
+    /// With so many bytes in the log, messages are compressed.
+    compress_from: u64,
     ends: Ends,
     teller: Sender<Told>,
     told: Receiver<Told>,
@@ -110,6 +112,8 @@ const MOST_ROWS: u64 = 1_048_449;
 const MOST_BYTES: u64 = 128 << 20;
 const RETRY: config::Backoff =
     config::Backoff { min: Duration::from_millis(50), max: Duration::from_secs(2) };
+/// From this part of `maxBytes` on messages are compressed.
+const COMPRESS_FROM: u64 = 16;
 /// How long it is kept in memory alone that an INSERT is done. After a crash in between it is made again under its token.
 const TIDY: Duration = Duration::from_millis(100);
 /// While so many INSERTs are not settled, nothing more is traced.
@@ -186,6 +190,7 @@ impl<D: Disk> Committer<D> {
                 Compression::Lz4 => Method::Lz4,
                 Compression::Zstd => Method::Zstd(ZSTD_LEVEL),
             },
+            compress_from: shared.config.spool.as_ref().map_or(0, |spool| spool.max_bytes / COMPRESS_FROM),
             free: shared.config.clickhouse.max_in_flight,
             shared,
             log,
@@ -321,7 +326,8 @@ impl<D: Disk> Committer<D> {
             messages: messages.len() as u32,
             block_bytes: self.block.len() as u32,
             block: frame::compress(&self.block, self.method).expect("a batch is far smaller than 4 GiB"),
-            raw: messages::encode(&messages, &client_id).expect("a batch is far smaller than 4 GiB"),
+            raw: messages::encode(&messages, &client_id, self.method_of_messages())
+                .expect("a batch is far smaller than 4 GiB"),
             receipts: receipts::encode(&receipts, &client_id),
         };
         let id = self.log.append(record, Instant::now());
@@ -353,6 +359,15 @@ impl<D: Disk> Committer<D> {
             }
         }
         plan.spares.give_messages(messages);
+    }
+
+    /// What will be deleted again in a moment is not worth the time that compressing takes, a third of all that the spool
+    /// costs. Where ClickHouse does not keep up, its room counts.
+    fn method_of_messages(&self) -> Method {
+        match self.log.bytes() < self.compress_from {
+            true => Method::None,
+            false => Method::Lz4,
+        }
     }
 
     /// Writes and syncs what was appended and what is done; only then acknowledges.

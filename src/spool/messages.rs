@@ -1,4 +1,4 @@
-//! The messages of a record as bytes: one LZ4 frame, and in it, little-endian:
+//! The messages of a record as bytes: one frame, and in it, little-endian:
 //!
 //! ```text
 //! u32 + bytes  client id
@@ -17,7 +17,7 @@ use crate::batch::{Message, Messages};
 use crate::intake::Now;
 use crate::mqtt::Properties;
 
-pub fn encode(messages: &Messages, client_id: &str) -> io::Result<Bytes> {
+pub fn encode(messages: &Messages, client_id: &str, method: Method) -> io::Result<Bytes> {
     let mut out = Vec::with_capacity(messages.bytes() + client_id.len() + 64);
     let count = |out: &mut Vec<u8>, count: usize| out.extend((count as u32).to_le_bytes());
     count(&mut out, client_id.len());
@@ -41,7 +41,7 @@ pub fn encode(messages: &Messages, client_id: &str) -> io::Result<Bytes> {
         out.extend(message.properties.as_bytes());
         out.extend(message.payload);
     }
-    frame::compress(&out, Method::Lz4)
+    frame::compress(&out, method)
 }
 
 /// Appends the messages to others, and returns the client id. `now` is when this is done: how long ago a message came is
@@ -109,7 +109,7 @@ mod tests {
         ];
         let mut messages = Messages::default();
         sent.iter().for_each(|message| messages.push(message));
-        let raw = encode(&messages, "fleet").unwrap();
+        let raw = encode(&messages, "fleet", Method::Lz4).unwrap();
 
         let mut back = Messages::default();
         assert_eq!(decode(&raw, second, &mut back).as_deref(), Some("fleet"));

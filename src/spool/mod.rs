@@ -43,8 +43,8 @@
 //! ```
 //!
 //! **Why a record holds what it holds.** The block is the very bytes that the body of an INSERT carries ([`frame`]): sending
-//! is copying. Blocks of several records may follow one another in one body. The messages are there as well, compressed
-//! ([`messages`]): what ClickHouse refuses is decoded from them again to find the bad rows, so is what was made for a table
+//! is copying. Blocks of several records may follow one another in one body. The messages are there as well ([`messages`],
+//! compressed once the log has a sixteenth of `maxBytes`): what ClickHouse refuses is decoded from them again to find the bad rows, so is what was made for a table
 //! that has changed since, and dead letters hold payloads as they came. None of that could be had from columns. Token, route,
 //! table and statement stand in every record and not once per segment, so that damage to one record is damage to one record.
 //!
