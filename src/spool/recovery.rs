@@ -1,7 +1,7 @@
 //! Opening a log: what an earlier life left is taken in.
 //!
-//! Every segment is read once to see which records are not done. A segment that was found is never written to again. What may not have been synced in it is written again to a new one, and is
-//! only taken after that.
+//! Every segment is read once to see which records are not done. A segment that was found is never written to again. What
+//! may not have been synced in it is written again to a new one, and is only taken after that.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
