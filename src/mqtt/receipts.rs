@@ -102,6 +102,8 @@ enum Stage {
     Settled,
     /// At QoS 2: released, or about to be.
     Released,
+    /// Released by a broker to which we never said PUBREC; a batch knows the message under this sequence number.
+    ReleasedOpen(u64),
     /// Its acknowledgement left, on an earlier connection or in an earlier process.
     Acknowledged,
     /// The same, but another message may look like it.
@@ -111,7 +113,7 @@ enum Stage {
 impl Stage {
     /// The broker has no reason to send it again, unless it missed our last word.
     fn is_finished(self) -> bool {
-        matches!(self, Stage::Released | Stage::Acknowledged | Stage::Doubtful)
+        matches!(self, Stage::Released | Stage::ReleasedOpen(_) | Stage::Acknowledged | Stage::Doubtful)
     }
 }
 
@@ -203,20 +205,26 @@ impl Receipts {
                 receipt = Receipt::Again;
                 entry.is_acknowledged = matches!(carried.stage, Stage::Acknowledged | Stage::Doubtful);
                 match carried.stage {
-                    Stage::Open(origin) => {
+                    Stage::Open(origin) | Stage::ReleasedOpen(origin) => {
                         entry.origin = origin;
                         self.moved.insert(origin, Place::Again(sequence));
                     }
                     Stage::Settled | Stage::Released | Stage::Acknowledged => entry.settled = true,
                     Stage::Doubtful => receipt = Receipt::New(sequence),
                 }
-            } else if let Stage::Open(origin) = carried.stage {
+            } else if let Stage::Open(origin) | Stage::ReleasedOpen(origin) = carried.stage {
                 self.moved.remove(&origin);
             }
         }
         if self.carries_finished && !duplicate && receipt != Receipt::Again {
             // What is sent again comes first: MQTT 5, 4.6.
-            self.carried.retain(|_, carried| !carried.stage.is_finished());
+            let moved = &mut self.moved;
+            self.carried.retain(|_, carried| {
+                if let Stage::ReleasedOpen(origin) = carried.stage {
+                    moved.remove(&origin);
+                }
+                !carried.stage.is_finished()
+            });
             self.carries_finished = false;
         }
         self.entries.push_back(entry);
@@ -276,10 +284,10 @@ impl Receipts {
             // Also one that is not settled: on the earlier connection the broker may have had a PUBREC of which we do
             // not know that it left.
             Some(carried) if carried.qos == 2 && !carried.stage.is_finished() => {
-                if let Stage::Open(origin) = carried.stage {
-                    self.moved.remove(&origin);
-                }
-                carried.stage = Stage::Released;
+                carried.stage = match carried.stage {
+                    Stage::Open(origin) => Stage::ReleasedOpen(origin),
+                    _ => Stage::Released,
+                };
                 self.carries_finished = true;
                 Release::Known
             }
@@ -294,7 +302,10 @@ impl Receipts {
                 let sequence = match self.moved.get(&sequence) {
                     Some(Place::Carried(packet_id)) => {
                         if let Some(carried) = self.carried.get_mut(packet_id) {
-                            carried.stage = Stage::Settled;
+                            carried.stage = match carried.stage {
+                                Stage::ReleasedOpen(_) => Stage::Released,
+                                _ => Stage::Settled,
+                            };
                         }
                         self.moved.remove(&sequence);
                         continue;
