@@ -625,4 +625,23 @@ mod tests {
         receipts.left(u64::MAX);
         assert_eq!((receipts.unacknowledged(), receipts.unreleased.len()), (0, 0));
     }
+
+    #[test]
+    fn what_was_released_before_its_time_still_waits_for_its_batch() {
+        for is_settled_early in [false, true] {
+            let mut receipts = Receipts::default();
+            assert_eq!(receipts.receive(1, 2, false, 7), Receipt::New(0));
+            receipts.reconnect(true);
+            assert_eq!(receipts.release(1), Release::Known);
+            if is_settled_early {
+                receipts.settle(&owed(&[0]));
+            }
+            assert_eq!(receipts.receive(1, 2, true, 7), Receipt::Again);
+            assert_eq!(receipts.next_acknowledgement().is_some(), is_settled_early);
+            if !is_settled_early {
+                receipts.settle(&owed(&[0]));
+                assert!(receipts.next_acknowledgement().is_some());
+            }
+        }
+    }
 }
