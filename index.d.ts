@@ -80,7 +80,7 @@ export interface MqttConfig {
   topicAliasMaximum?: number
   /** Bytes. A larger message is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with MQTT 5 a broker is told the limit and does not send it. @default 1048576 (1 MiB) */
   maxPacketBytes?: number
-  /** Milliseconds to rest after a read that brought several messages, so that the next one carries many; in a dense stream up to 5; 0 is off. @default 1 */
+  /** Milliseconds to rest after a read that brought several messages, so that the next one carries many; it grows to 10 in a steady stream; 0 is off. @default 1 */
   coalesceMs?: number
   /** When a message of QoS 1 or 2 is acknowledged: at once, when it is synced in the spool, or when its rows are confirmed by ClickHouse. @default 'spool' with a spool, else 'insert' */
   ackAfter?: 'receive' | 'spool' | 'insert'

@@ -262,7 +262,7 @@ impl Connection {
         let shared = self.shared.clone();
         let began = clock();
         let mut has_looked = false;
-        let mut rest = Rest::new(shared.config.mqtt.coalesce);
+        let mut rest = Rest::new(shared.config.mqtt.coalesce, shared.config.seal_delay());
         self.session.connect(began);
         loop {
             let now = clock();
@@ -326,6 +326,8 @@ impl Connection {
                     if drained && self.session.outgoing().is_empty() {
                         let pause = rest.after(messages, bytes, clock());
                         if !pause.is_zero() {
+                            // What comes due meanwhile need not wait for the end of it.
+                            self.intake.seal_due(clock() + pause);
                             // This thread has nothing else to do, and a timer of the runtime would be woken by each
                             // segment that arrives: the very wake-ups that the rest is there to save.
                             std::thread::sleep(pause);
