@@ -182,7 +182,7 @@ export type ColumnSource =
   /** A constant. */
   | { value: JsonValue }
 
-/** A batch, which is one INSERT, is sealed by whichever limit comes first. While ClickHouse is busy it grows beyond them. */
+/** A batch, which is one INSERT, is sealed by whichever limit comes first. While ClickHouse is busy it takes more rows, up to `maxBytes`. */
 export interface BatchConfig {
   /** Rows. @default 5000 */
   maxRows?: number

@@ -36,6 +36,8 @@ pub struct Batch {
     pub counted_bytes: usize,
     /// Of the spool's INSERT whose messages these are.
     pub ticket: Option<Ticket>,
+    /// Counts it among the batches of its lane that are open or wait, until a worker takes it.
+    pub place: Option<Arc<()>>,
     /// If it is sampled.
     pub trace: Option<Box<Trace>>,
 }

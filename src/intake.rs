@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::batch::{self, Batch};
-use crate::config::{AckAfter, Route};
+use crate::config::{AckAfter, Limits, Route};
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::decode::{self, Decoder};
 use crate::metrics::add;
@@ -45,6 +45,8 @@ pub struct Intake {
     connection: usize,
     /// How old a batch may get.
     delay: Duration,
+    /// How many batches of a route may wait while it takes no more than its limits.
+    most_waiting: usize,
     /// The session of the broker that messages come from.
     session: u64,
     keeps_receipts: bool,
@@ -68,6 +70,8 @@ struct Lane {
     plan: Arc<Plan>,
     decoder: Decoder,
     batch: Option<Batch>,
+    /// One more for each batch that is open or waits for a worker.
+    places: Arc<()>,
     /// To be sealed whatever its size and age.
     due: bool,
 }
@@ -114,6 +118,11 @@ impl Intake {
         }
         Intake {
             delay: shared.config.seal_delay(),
+            most_waiting: match &shared.config.spool {
+                // It takes all that comes, and makes INSERTs itself.
+                Some(_) => usize::MAX,
+                None => shared.config.clickhouse.max_in_flight,
+            },
             session: 0,
             keeps_receipts: shared.config.spool.is_some() && shared.config.mqtt.is_persistent(),
             shared,
@@ -198,6 +207,7 @@ impl Intake {
                 opened_at: now.instant,
                 counted_bytes: 0,
                 ticket: None,
+                place: Some(lane.places.clone()),
                 trace,
             }
         });
@@ -377,11 +387,14 @@ impl Intake {
         }
     }
 
-    /// Hands a batch to the sinks. While they are all busy and their queue is full it stays open and grows on:
-    /// fewer and larger INSERTs are what a busy ClickHouse needs.
+    /// Hands a batch to the sinks. While they are all busy, and as many of the route wait as they can take, it stays open and
+    /// grows on: fewer and larger INSERTs are what a busy ClickHouse needs.
     fn seal(&mut self, at: usize) {
+        let Limits { bytes, .. } = self.shared.config.batch;
         let lane = &mut self.lanes[at];
-        if self.batches.is_full() {
+        let may_grow = |batch: &Batch| batch.rows() < MOST_ROWS && batch.column_bytes() < bytes;
+        let is_busy = lane.waiting() >= self.most_waiting;
+        if self.batches.is_full() || (is_busy && lane.batch.as_ref().is_some_and(may_grow)) {
             lane.due = true;
             return;
         }
@@ -457,7 +470,21 @@ impl Intake {
 impl Lane {
     fn new(route: Route, plan: Arc<Plan>) -> Lane {
         let decoder = plan.decoder(&route);
-        Lane { keeps_properties: false, batch: None, due: false, route, plan, decoder }
+        Lane {
+            keeps_properties: false,
+            batch: None,
+            places: Arc::default(),
+            due: false,
+            route,
+            plan,
+            decoder,
+        }
+    }
+
+    /// How many of its batches no worker has taken yet.
+    fn waiting(&self) -> usize {
+        // Beside the lane's own: that of the batch which is open.
+        Arc::strong_count(&self.places) - 1 - usize::from(self.batch.is_some())
     }
 
     /// Decodes for another plan from now on.
@@ -497,53 +524,89 @@ fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-fn is_large(batch: &Batch, limits: &crate::config::Limits) -> bool {
+fn is_large(batch: &Batch, limits: &Limits) -> bool {
     batch.rows() >= limits.rows.min(MOST_ROWS) || batch.column_bytes() >= limits.bytes
 }
 
 #[cfg(test)]
 mod tests {
+    use crossbeam_channel::Receiver;
+
     use super::*;
     use crate::config::Config;
     use crate::sink::tables::Table;
 
+    /// The intakes of connections to a broker, and what the sinks get of them: so many batches at most.
+    fn intakes(connections: usize, batch: &str, queue: usize) -> (Vec<Intake>, Receiver<Batch>) {
+        let config = format!(
+            r#"{{
+                "mqtt": {{ "url": "mqtt://x", "sharedGroup": "g", "connections": {connections} }},
+                "clickhouse": {{ "url": "http://x", "maxInFlight": 2 }},
+                "routes": [{{ "topic": "t", "table": "t" }}],
+                "batch": {batch}
+            }}"#
+        );
+        let shared = Arc::new(Shared::new(Config::parse(&config).unwrap(), Box::new(|_| {})));
+        let table = Table::of(&[("seq", "UInt32", None)]);
+        let plans = Plans::new(&shared.config.routes, vec![table], Instant::now()).unwrap();
+        let plans = Arc::new(plans);
+        let (batch_sender, batches) = crossbeam_channel::bounded(queue);
+        let letters = crossbeam_channel::unbounded().0;
+        let intake = |connection| {
+            Intake::new(shared.clone(), connection, plans.clone(), batch_sender.clone(), letters.clone())
+        };
+        ((0..connections).map(intake).collect(), batches)
+    }
+
+    fn accept(intake: &mut Intake, now: Now) {
+        let publish = Publish {
+            topic: b"t",
+            payload: br#"{"seq":1}"#,
+            qos: 0,
+            retain: false,
+            duplicate: false,
+            packet_id: 0,
+            fingerprint: 0,
+            properties: Properties::NONE,
+        };
+        intake.accept(&publish, None, now, "c");
+    }
+
     #[test]
     fn a_batch_finds_the_room_that_only_another_connection_hears_of() {
-        let config = r#"{
-            "mqtt": { "url": "mqtt://x", "sharedGroup": "g", "connections": 2 },
-            "clickhouse": { "url": "http://x" },
-            "routes": [{ "topic": "t", "table": "t" }]
-        }"#;
-        let shared = Arc::new(Shared::new(Config::parse(config).unwrap(), Box::new(|_| {})));
-        let table = Table::of(&[("seq", "UInt32", None)]);
         let now = Now::read();
-        let plans = Arc::new(Plans::new(&shared.config.routes, vec![table], now.instant).unwrap());
-        let (batch_sender, batches) = crossbeam_channel::bounded(1);
-        let (letters, _) = crossbeam_channel::unbounded();
-        let [mut one, mut other] = [0, 1].map(|connection| {
-            Intake::new(shared.clone(), connection, plans.clone(), batch_sender.clone(), letters.clone())
-        });
-        for intake in [&mut one, &mut other] {
-            let properties = Properties::NONE;
-            let (topic, payload) = (&b"t"[..], &br#"{"seq":1}"#[..]);
-            let publish = Publish {
-                topic,
-                payload,
-                qos: 0,
-                retain: false,
-                duplicate: false,
-                packet_id: 0,
-                fingerprint: 0,
-                properties,
-            };
-            intake.accept(&publish, None, now, "c");
+        let (mut intakes, batches) = intakes(2, "{}", 1);
+        for intake in &mut intakes {
+            accept(intake, now);
             intake.seal_all();
         }
+        let [one, other] = &mut intakes[..] else { unreachable!() };
         assert_eq!((one.is_sealing(), other.is_sealing()), (false, true));
         let again = other.deadline(now.instant).unwrap();
         assert!(again <= now.instant + AGAIN);
         assert_eq!(batches.try_recv().unwrap().connection, 0);
         other.seal_due(again);
         assert_eq!(batches.try_recv().unwrap().connection, 1);
+    }
+
+    #[test]
+    fn a_batch_that_would_have_to_wait_grows() {
+        let now = Now::read();
+        let (mut intakes, batches) = intakes(1, r#"{ "maxRows": 10, "maxBytes": 400 }"#, 1024);
+        let intake = &mut intakes[0];
+        (0..50).for_each(|_| accept(intake, now));
+        let mut taken = batches.try_recv().unwrap();
+        assert_eq!((taken.rows(), batches.len(), intake.is_sealing()), (10, 1, true));
+        intake.seal_due(now.instant);
+        assert!(intake.is_sealing(), "as long as no worker takes one");
+        taken.place = None;
+        intake.seal_due(now.instant);
+        assert_eq!((batches.len(), intake.is_sealing()), (2, false));
+        // 100 numbers of 32 bits are as many bytes as a batch may have, however many wait.
+        (0..100).for_each(|_| accept(intake, now));
+        assert!(intake.is_sealing());
+        intake.seal_due(now.instant);
+        let rows: Vec<usize> = batches.try_iter().map(|batch| batch.rows()).collect();
+        assert_eq!(rows, [10, 30, 100]);
     }
 }

@@ -157,6 +157,7 @@ impl Worker {
             opened_at: Instant::now(),
             counted_bytes,
             ticket: Some(ticket),
+            place: None,
             trace,
         };
         (insert.token, batch)

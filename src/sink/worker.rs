@@ -133,6 +133,7 @@ impl Worker {
     }
 
     async fn insert(&mut self, mut batch: Batch) {
+        batch.place = None;
         let rows = batch.rows();
         if let Some(trace) = &mut batch.trace {
             trace.gather(&batch.messages, rows);

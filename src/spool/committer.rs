@@ -131,6 +131,7 @@ pub fn open(shared: &Shared) -> Result<Option<Opened>> {
         keep_bytes: memory_max_bytes / 4,
         insert: InsertLimits {
             rows: (batch.rows as u64).min(MOST_ROWS),
+            rows_behind: MOST_ROWS,
             bytes: (batch.bytes as u64).min(MOST_BYTES),
             delay: batch.delay,
         },

@@ -64,7 +64,7 @@ fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
         max_bytes: 1 << 20,
         segment_bytes: 64 << 10,
         keep_bytes: 0,
-        insert: InsertLimits { rows: 1000, bytes: 1 << 20, delay },
+        insert: InsertLimits { rows: 1000, rows_behind: 1000, bytes: 1 << 20, delay },
     };
     let (log, recovered) = Log::open(disk.clone(), options, Instant::now()).unwrap();
     let (batch_sender, batches) = bounded::<Batch>(8);

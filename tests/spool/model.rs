@@ -106,7 +106,7 @@ impl Model {
                             prop_assert!(known.is_committed);
                         }
                         let rows: u32 = insert.records.iter().map(|taken| taken.rows).sum();
-                        prop_assert!(rows <= 8, "{} rows", rows);
+                        prop_assert!(rows <= 16, "{} rows", rows);
                         prop_assert!(insert.records.iter().all(|taken| key(taken) < self.sent.len() as u32));
                     }
                     None => {

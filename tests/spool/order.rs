@@ -34,6 +34,18 @@ fn records_join_until_the_limit_or_their_time() {
 }
 
 #[test]
+fn an_insert_that_has_to_wait_takes_more() {
+    let now = Instant::now();
+    // Of 1, 2, 3, 1, 2, 3 … rows; an INSERT takes 8, behind another 16.
+    let mut log = log_of((0..12).map(|key| record(key, 0, 10)), now);
+    for expected in [&[0, 1, 2, 3][..], &[4, 5, 6, 7, 8, 9, 10], &[11]] {
+        let insert = log.take(now, true).unwrap().unwrap();
+        log.done(insert.id);
+        assert_eq!(keys(Some(insert)), expected);
+    }
+}
+
+#[test]
 fn an_insert_reaches_over_two_segments_at_most() {
     let (now, mut options) = (Instant::now(), options(1));
     options.insert.rows = 1000;
