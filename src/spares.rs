@@ -2,7 +2,10 @@
 //!
 //! A batch takes from here when it is opened. Its columns come back when a block was made of them, its messages when it is
 //! settled. Where more batches are under way than usual some find nothing here and grow from nothing.
+//!
+//! What came first is taken first: so each is used again soon, and gives up what only a time of very large batches needed.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::batch::Messages;
@@ -14,20 +17,20 @@ pub struct Spares(Mutex<Shelf>);
 
 #[derive(Debug, Default)]
 struct Shelf {
-    columns: Vec<Vec<Column>>,
-    messages: Vec<Messages>,
+    columns: VecDeque<Vec<Column>>,
+    messages: VecDeque<Messages>,
 }
 
-/// Of each; a batch that is filled, one that waits and those of two workers.
-const MOST: usize = 4;
+/// Of each. Those of the other batches are in use.
+const MOST: usize = 2;
 
 impl Spares {
     pub fn take_columns(&self) -> Option<Vec<Column>> {
-        self.shelf().columns.pop()
+        self.shelf().columns.pop_front()
     }
 
     pub fn take_messages(&self) -> Option<Messages> {
-        self.shelf().messages.pop()
+        self.shelf().messages.pop_front()
     }
 
     pub fn give_columns(&self, mut columns: Vec<Column>) {
@@ -45,9 +48,9 @@ impl Spares {
     }
 }
 
-fn give<T>(shelf: &mut Vec<T>, spare: T) {
+fn give<T>(shelf: &mut VecDeque<T>, spare: T) {
     if shelf.len() < MOST {
-        shelf.push(spare);
+        shelf.push_back(spare);
     }
 }
 
