@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { externalClickHouse, startClickHouse } from '../tools/servers/index.mjs'
-import { collect, unique, useServers } from './support/servers.mjs'
+import { collect, received, unique, useServers } from './support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000
@@ -84,4 +84,26 @@ test('a server that remembers for all tables', { timeout, skip: externalClickHou
   await clickhouse.command('CREATE TABLE t (x Int32) ENGINE = MergeTree ORDER BY x')
   const config = { clickhouse: { url: clickhouse.url, database: 'default' } }
   assert.deepEqual(await doubts(t, ['t'], config), [])
+})
+
+test('a user who may insert and nothing else', { timeout, skip: externalClickHouse }, async (t) => {
+  const grants = ['silent', 'told'].map((table) => `GRANT INSERT ON default.${table}`)
+  const clickhouse = await startClickHouse({ users: { writer: { password: 'p', grants: { query: grants } } } })
+  t.after(() => clickhouse.remove())
+  await clickhouse.command('CREATE TABLE silent (x Int32) ENGINE = MergeTree ORDER BY x')
+  await clickhouse.command(`CREATE TABLE told (x Int32) ENGINE = MergeTree ORDER BY x
+    SETTINGS non_replicated_deduplication_window = 100`)
+  const config = { clickhouse: { url: clickhouse.url, database: 'default', username: 'writer', password: 'p' } }
+  const told = await doubts(t, ['silent', 'told'], config)
+  assert.equal(told.length, 1)
+  assert.match(told[0], /`silent` does not recognise/)
+
+  const topic = unique('topic')
+  const pipeline = servers.pipeline(t, { routes: [{ topic, table: 'told' }], ...config })
+  await pipeline.start()
+  const publisher = await servers.publisher(t)
+  await publisher.publish(topic, '{"x":1}')
+  await received(pipeline, 1)
+  await pipeline.flush()
+  assert.equal(pipeline.metrics().messages.inserted, 1)
 })

@@ -5,7 +5,6 @@ use crate::error::Error;
 /// ClickHouse's codes: src/Common/ErrorCodes.cpp.
 pub const UNKNOWN_SETTING: u32 = 115;
 pub const READONLY: u32 = 164;
-pub const ACCESS_DENIED: u32 = 497;
 const NO_LOGIN: [u32; 4] = [192, 193, 194, 516];
 
 pub fn on(error: &Error) -> &'static str {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::advice::{self, ACCESS_DENIED};
+use super::advice;
 use super::columns::ColumnReport;
 use super::encryption::{self, Encryption};
 use super::{Level, Report};
@@ -17,6 +17,7 @@ use crate::decode::Decoder;
 use crate::downstream::no_answer;
 use crate::error::Error;
 use crate::plans;
+use crate::sink::answer::ACCESS_DENIED;
 use crate::sink::client::clients;
 use crate::sink::deduplication::Reached;
 use crate::sink::request::{Body, Insert, Views};
@@ -216,9 +217,7 @@ impl Look<'_> {
             Error::ClickHouseRejected { exception: Some(ACCESS_DENIED), .. } => {
                 let message = format!("{} may not ask what a pipeline asks at its start: {error}", self.user);
                 let advice = format!(
-                    "GRANT SELECT ON system.merge_tree_settings TO {0}; GRANT SELECT ON \
-                     system.replicated_merge_tree_settings TO {0}; some servers also want SELECT ON system.tables and \
-                     system.columns",
+                    "GRANT SELECT ON system.tables TO {0}; GRANT SELECT ON system.columns TO {0}",
                     quote(&self.user)
                 );
                 return report.find(Level::Error, "GRANT_MISSING", "clickhouse.username", message, advice);

@@ -82,6 +82,8 @@ const DATA: [u32; 22] = [
     691, // UNKNOWN_ELEMENT_OF_ENUM
 ];
 
+pub const ACCESS_DENIED: u32 = 497;
+
 /// Mistakes of an operator that may be mended while we keep the rows.
 const MISTAKES: [u32; 18] = [
     8,   // THERE_IS_NO_COLUMN
@@ -100,7 +102,7 @@ const MISTAKES: [u32; 18] = [
     218, // TABLE_IS_DROPPED
     243, // NOT_ENOUGH_SPACE
     452, // SETTING_CONSTRAINT_VIOLATION
-    497, // ACCESS_DENIED
+    ACCESS_DENIED,
     516, // AUTHENTICATION_FAILED
 ];
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::answer::ACCESS_DENIED;
 use super::tables::Inspector;
 use crate::columns::quote;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A table as `system.tables` has it.
 #[derive(Debug, Deserialize)]
@@ -22,9 +23,11 @@ pub(super) struct TableRow {
     target_database: String,
     #[serde(default)]
     target_table: String,
-    /// What the server has for tables that say nothing.
-    plain_window: String,
-    replicated_window: String,
+    /// What the server has for tables that say nothing. `None`: we may not ask.
+    #[serde(default)]
+    plain_window: Option<String>,
+    #[serde(default)]
+    replicated_window: Option<String>,
 }
 
 /// A table that rows of an INSERT reach: the one it names, or one that a materialized view behind that fills.
@@ -43,17 +46,28 @@ pub struct Reached {
 
 const PLAIN: &str = "non_replicated_deduplication_window";
 const REPLICATED: &str = "replicated_deduplication_window";
+/// What a plain table remembers on a server that was not told otherwise.
+const PLAIN_DEFAULT: &str = "0";
 
 impl Inspector {
     pub(super) async fn table_row(&self, database: &str, name: &str) -> Result<Option<TableRow>> {
-        let sql = "SELECT engine, engine_full, dependencies_database, dependencies_table, \
-                   COLUMNS('^target_(database|table)$'), \
-                   (SELECT value FROM system.merge_tree_settings WHERE name = \
-                   'non_replicated_deduplication_window') AS plain_window, \
-                   (SELECT value FROM system.replicated_merge_tree_settings WHERE name = \
-                   'replicated_deduplication_window') AS replicated_window \
-                   FROM system.tables WHERE database = ? AND name = ?";
-        Ok(self.rows(sql, &[database, name]).await?.into_iter().next())
+        let windows = format!(
+            ", (SELECT value FROM system.merge_tree_settings WHERE name = '{PLAIN}') AS plain_window, \
+             (SELECT value FROM system.replicated_merge_tree_settings WHERE name = '{REPLICATED}') AS replicated_window"
+        );
+        let rows = async |windows: &str| {
+            let sql = format!(
+                "SELECT engine, engine_full, dependencies_database, dependencies_table, \
+                 COLUMNS('^target_(database|table)$'){windows} FROM system.tables WHERE database = ? AND name = ?"
+            );
+            self.rows::<TableRow>(&sql, &[database, name]).await
+        };
+        let found = match rows(&windows).await {
+            // A user that may insert and nothing else.
+            Err(Error::ClickHouseRejected { exception: Some(ACCESS_DENIED), .. }) => rows("").await?,
+            found => found?,
+        };
+        Ok(found.into_iter().next())
     }
 
     /// What to tell of tables that can get rows twice when an INSERT into one of `tables` is made again.
@@ -137,14 +151,10 @@ fn quoted(database: &str, name: &str) -> String {
 }
 
 impl TableRow {
-    pub fn deduplicates(&self) -> bool {
-        self.window().is_none_or(|(_, window)| window > 0)
-    }
-
     /// Whether what is sent under the token of an earlier INSERT is certainly not stored again. Where that is not known, as
     /// behind a `Distributed` table, it is not relied on.
     pub fn keeps_once(&self) -> bool {
-        self.engine == "Null" || (self.engine.ends_with("MergeTree") && self.deduplicates())
+        self.engine == "Null" || self.window().is_some_and(|(_, window)| window > 0)
     }
 
     /// How many INSERTs it remembers, and what says so. A plain MergeTree forgets what it inserted unless it is told to
@@ -155,13 +165,13 @@ impl TableRow {
         }
         let is_replicated = self.engine.starts_with("Replicated") || self.engine.starts_with("Shared");
         let (setting, of_server) = match is_replicated {
-            true => (REPLICATED, &self.replicated_window),
-            false => (PLAIN, &self.plain_window),
+            true => (REPLICATED, self.replicated_window.as_deref().unwrap_or_default()),
+            false => (PLAIN, self.plain_window.as_deref().unwrap_or(PLAIN_DEFAULT)),
         };
         // With the space before it, one name is no part of the other.
         let window = match self.engine_full.split_once(&format!(" {setting} = ")) {
             Some((_, rest)) => rest.chars().take_while(char::is_ascii_digit).collect(),
-            None => of_server.clone(),
+            None => of_server.to_owned(),
         };
         window.parse().ok().map(|window| (setting, window))
     }
@@ -173,17 +183,18 @@ mod tests {
 
     #[test]
     fn a_merge_tree_deduplicates_only_with_a_window() {
+        let row = |engine: &str, settings: &str, plain: Option<&str>, replicated: Option<&str>| TableRow {
+            engine: engine.into(),
+            engine_full: format!("{engine} ORDER BY a SETTINGS {settings}, index_granularity = 8192"),
+            dependencies_database: Vec::new(),
+            dependencies_table: Vec::new(),
+            target_database: String::new(),
+            target_table: String::new(),
+            plain_window: plain.map(Into::into),
+            replicated_window: replicated.map(Into::into),
+        };
         let missing = |engine: &str, settings: &str, plain: &str, replicated: &str| {
-            let row = TableRow {
-                engine: engine.into(),
-                engine_full: format!("{engine} ORDER BY a SETTINGS {settings}, index_granularity = 8192"),
-                dependencies_database: Vec::new(),
-                dependencies_table: Vec::new(),
-                target_database: String::new(),
-                target_table: String::new(),
-                plain_window: plain.into(),
-                replicated_window: replicated.into(),
-            };
+            let row = row(engine, settings, Some(plain), Some(replicated));
             row.window().filter(|(_, window)| *window == 0).map(|(setting, _)| setting)
         };
         assert_eq!(missing("MergeTree", "a = 1", "0", "10000"), Some(PLAIN));
@@ -199,5 +210,12 @@ mod tests {
         );
         assert_eq!(missing("Distributed", "a = 1", "0", "0"), None);
         assert_eq!(missing("Null", "a = 1", "0", "0"), None);
+
+        // Where we may not ask the server.
+        let own = row("MergeTree", "non_replicated_deduplication_window = 9", None, None);
+        assert!(own.keeps_once());
+        assert_eq!(row("MergeTree", "a = 1", None, None).window(), Some((PLAIN, 0)));
+        let unknown = row(replicated, "a = 1", None, None);
+        assert_eq!((unknown.window(), unknown.keeps_once()), (None, false));
     }
 }
