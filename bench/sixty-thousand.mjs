@@ -78,8 +78,9 @@ await runMain(async (scope) => {
   const started = { at: performance.now(), cpu: machineCpuSeconds() }
   await Promise.race([sleep(seconds * 1000), done])
   const measured = processes.map(({ name, meter }) => {
+    const first = meter.residentBytes
     const cpu = meter.cpuPercent()
-    return { name, cpu, memory: meter.peakResidentBytes }
+    return { name, cpu, memory: meter.peakResidentBytes, first, last: meter.residentBytes }
   })
   const all = (100_000 * (machineCpuSeconds() - started.cpu)) / (performance.now() - started.at)
   // Shown because others on the same cores make the caches cold and the figures worse.
@@ -112,7 +113,8 @@ await runMain(async (scope) => {
       ['lost', count(lost)],
       ['doubled', count(doubled)],
       ['CPU per message', `${count((of.cpu * 1e7) / receivedRate)} ns`],
-      ['memory above the idle process', mebibytes(of.memory - bare.memory)],
+      ['peak memory above the idle process', mebibytes(of.memory - bare.memory)],
+      [`resident memory, at first and ${seconds} s later`, `${mebibytes(of.first)}, ${mebibytes(of.last)}`],
       ['flush p50', `${milliseconds(flush.p50)} ms`],
       ['flush p99', `${milliseconds(flush.p99)} ms`],
     ],

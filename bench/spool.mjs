@@ -1,12 +1,13 @@
 // npm run bench:spool: what the spool costs and what it holds.
 //
-// 1. The same stream through mosquitto at QoS 1, without a spool and with one: CPU per message.
+// 1. The same stream through mosquitto at QoS 1, without a spool and with one: CPU per message. Beside it what the syncs alone
+//    take: a write of as many bytes and a sync every commitMs, by a process that does nothing else.
 // 2. A flood at QoS 1 from a firehose: messages per second that are synced and acknowledged, while ClickHouse takes them.
 // 3. A process that is killed with a full spool: how soon the next one begins to insert, and what memory it takes till then.
 //
 // The program fails when a message was lost or doubled, or when a limit is not kept.
 
-import { mkdtempSync, rmSync } from 'node:fs'
+import { closeSync, fdatasyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
@@ -22,6 +23,8 @@ import { ownBroker, ownClickHouse } from './lib/servers.mjs'
 import { machine, Meter } from './lib/usage.mjs'
 
 const CPU_LIMIT = 1.25
+/** What a position takes in the spool: docs/configuration.md. */
+const BYTES_PER_MESSAGE = 180
 const FLOOD_LIMIT = 200_000
 const BEGIN_LIMIT_MS = 1000
 const MEMORY_LIMIT_BYTES = 64 * 2 ** 20
@@ -86,8 +89,27 @@ await runMain(async (scope) => {
     const [without, spooled] = runs
     if (!spooled) return
     const ratio = spooled.cpuPerMessage / without.cpuPerMessage
+    const alone = syncsAlone()
     console.log(`with a spool a message takes ${ratio.toFixed(2)} times the CPU`)
+    console.log(`the syncs alone take ${count(alone)} ns a message: ${(1 + alone / without.cpuPerMessage).toFixed(2)} times`)
     if (ratio > CPU_LIMIT) failures.push(`a spool took ${ratio.toFixed(2)} times the CPU, and ${CPU_LIMIT} is the limit`)
+  }
+
+  /** Nanoseconds of CPU for each message, if nothing were done but to write it and to sync every commitMs. */
+  function syncsAlone() {
+    const file = openSync(join(directory, 'alone'), 'w')
+    const bytes = Buffer.alloc((BYTES_PER_MESSAGE * rate * options.commit) / 1000, 'millrace')
+    const pause = new Int32Array(new SharedArrayBuffer(4))
+    const syncs = Math.ceil(3000 / options.commit)
+    const before = process.cpuUsage()
+    for (let i = 0; i < syncs; i++) {
+      Atomics.wait(pause, 0, 0, options.commit)
+      writeSync(file, bytes)
+      fdatasyncSync(file)
+    }
+    const { user, system } = process.cpuUsage(before)
+    closeSync(file)
+    return ((user + system) * 1e6) / (syncs * rate * options.commit)
   }
 
   /** @param {boolean} hasSpool */

@@ -21,8 +21,8 @@ struct Shelf {
     messages: VecDeque<Messages>,
 }
 
-/// Of each. Those of the other batches are in use.
-const MOST: usize = 2;
+/// Of each: what is given back while ClickHouse takes several at once is enough for the next time it does.
+const MOST: usize = 4;
 
 impl Spares {
     pub fn take_columns(&self) -> Option<Vec<Column>> {

@@ -270,6 +270,7 @@ fn object(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result
         let node = &mut fields[field].node;
         match node.role {
             Role::Column(slot) if row.fill_quickly(slot, reader) => {}
+            Role::None if reader.plain_text().is_some() => {}
             _ => read(node, reader, row)?,
         }
     }
