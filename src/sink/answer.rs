@@ -82,6 +82,7 @@ const DATA: [u32; 22] = [
     691, // UNKNOWN_ELEMENT_OF_ENUM
 ];
 
+/// The user lacks a right. Source: ClickHouse, `src/Common/ErrorCodes.cpp`.
 pub const ACCESS_DENIED: u32 = 497;
 
 /// Mistakes of an operator that may be mended while we keep the rows.

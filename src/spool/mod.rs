@@ -44,9 +44,10 @@
 //!
 //! **Why a record holds what it holds.** The block is the very bytes that the body of an INSERT carries ([`frame`]): sending
 //! is copying. Blocks of several records may follow one another in one body. The messages are there as well ([`messages`],
-//! compressed once the log has a sixteenth of `maxBytes`): what ClickHouse refuses is decoded from them again to find the bad rows, so is what was made for a table
-//! that has changed since, and dead letters hold payloads as they came. None of that could be had from columns. Token, route,
-//! table and statement stand in every record and not once per segment, so that damage to one record is damage to one record.
+//! compressed once the log has a sixteenth of `maxBytes`): what ClickHouse refuses is decoded from them again to find the bad
+//! rows, so is what was made for a table that has changed since, and dead letters hold payloads as they came. None of that
+//! could be had from columns. Token, route, table and statement stand in every record and not once per segment, so that damage
+//! to one record is damage to one record.
 //!
 //! **Writing.** One thread owns the [`Log`]. It appends what arrives, and every `commitMs`, or when the broker waits,
 //! [`Log::commit`] writes all of it at once and syncs once; then acknowledgements leave. A failed write or sync leaves the
@@ -55,8 +56,9 @@
 //! **Which records, which token.** That is decided when a record is appended: it joins the open INSERT of its lane, whose
 //! token it carries (`queue`). An INSERT is taken only when it is closed and every record of it is synced. So the decision
 //! is on disk before the first attempt and costs no write of its own; no sync, and no room on a full disk. While ClickHouse
-//! is away, records go on joining until the limits of a batch are reached. What an earlier life left is joined by nothing,
-//! so that the records of an INSERT are also all compressed in the same way.
+//! is away, records go on joining: the INSERT in front until the limits of a batch are reached, those behind it beyond
+//! `maxRows`. What an earlier life left is joined by nothing, so that the records of an INSERT are also all compressed in the
+//! same way.
 //!
 //! **Reading.** [`Log::take`] gives the next INSERT, from memory where that still has it. One of each lane is out at a time,
 //! in the order received. [`Log::done`] ends it; the entry of it rides along with the next commit. If a crash comes first, it
