@@ -48,3 +48,4 @@ pub mod spool;
 pub mod threads;
 pub mod tls;
 pub mod trace;
+mod words;

@@ -5,6 +5,7 @@
 use super::reason;
 use super::session::SessionError;
 use super::wire::{self, PropertySet, Value, property_set};
+use crate::words::{all, zeros};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Publish<'a> {
@@ -82,13 +83,10 @@ fn check_topic(topic: &[u8]) -> Result<(), SessionError> {
 /// Whether a NUL or a wildcard may stand among the bytes, eight of them at once. The last eight may be looked at twice.
 #[inline(always)]
 fn may_be_illegal(topic: &[u8]) -> bool {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let zeros = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
     let look = |word: [u8; 8]| {
         let word = u64::from_ne_bytes(word);
         // # and + differ in one bit.
-        zeros(word) | zeros((word | (LOW * 8)) ^ (LOW * b'+' as u64))
+        zeros(word) | zeros((word | all(8)) ^ all(b'+'))
     };
     let Some(last) = topic.last_chunk() else { return topic.iter().any(|b| matches!(b, 0 | b'#' | b'+')) };
     topic.as_chunks().0.iter().fold(look(*last), |seen, word| seen | look(*word)) != 0

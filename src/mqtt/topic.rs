@@ -3,10 +3,14 @@
 //! `drivers/{driver_id}/position` is the MQTT filter `drivers/+/position` whose `+` is kept under a name, and
 //! `logs/{path#}` is `logs/#` whose rest is kept. Rules: MQTT 5, section 4.7.
 
+use crate::words;
+
 #[derive(Debug, Clone)]
 pub struct TopicFilter {
     filter: String,
     levels: Vec<Level>,
+    /// What a topic is compared with.
+    parts: Vec<Part>,
     names: Vec<String>,
 }
 
@@ -17,6 +21,19 @@ enum Level {
     One(Option<usize>),
     /// `#`, likewise.
     Rest(Option<usize>),
+}
+
+/// A run of levels.
+#[derive(Debug, Clone)]
+enum Part {
+    /// Literal levels, and the slashes beside them.
+    Text(Box<[u8]>),
+    One(Option<usize>),
+    /// Behind a slash, unless it is the first.
+    Rest {
+        index: Option<usize>,
+        is_first: bool,
+    },
 }
 
 /// What the named levels of a filter matched, as ranges of the topic; reused from message to message.
@@ -88,7 +105,8 @@ impl TopicFilter {
             })
             .collect::<Vec<_>>()
             .join("/");
-        Ok(TopicFilter { filter, levels, names })
+        let parts = join(&levels);
+        Ok(TopicFilter { filter, levels, parts, names })
     }
 
     /// The filter as MQTT knows it.
@@ -108,33 +126,38 @@ impl TopicFilter {
         if topic.starts_with('$') && !matches!(self.levels[0], Level::Literal(_)) {
             return false;
         }
-        // `at` is where the next level begins; past the end once the last one was taken.
+        let bytes = topic.as_bytes();
         let mut at = 0;
-        for level in &self.levels {
-            if let Level::Rest(index) = level {
-                // # also matches the level above it: [MQTT 4.7.1.2].
-                if index.is_some() {
-                    captures.0.push((at.min(topic.len()), topic.len()));
-                }
-                return true;
-            }
-            let Some(rest) = topic.as_bytes().get(at..) else { return false };
-            let len = match level {
-                Level::Literal(text) => {
-                    if !rest.starts_with(text.as_bytes()) || rest.get(text.len()).is_some_and(|b| *b != b'/')
-                    {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => {
+                    let Some(found) = bytes.get(at..at + text.len()) else { return false };
+                    if !words::is_same(found, text) {
                         return false;
                     }
-                    text.len()
+                    at += text.len();
                 }
-                _ => rest.iter().position(|b| *b == b'/').unwrap_or(rest.len()),
-            };
-            if let Level::One(Some(_)) = level {
-                captures.0.push((at, at + len));
+                Part::One(index) => {
+                    let end = words::find(b'/', bytes, at);
+                    if index.is_some() {
+                        captures.0.push((at, end));
+                    }
+                    at = end;
+                }
+                Part::Rest { index, is_first } => {
+                    // # also matches the level above it: [MQTT 4.7.1.2].
+                    let has_slash = bytes.get(at) == Some(&b'/');
+                    if !is_first && at < bytes.len() && !has_slash {
+                        return false;
+                    }
+                    if index.is_some() {
+                        captures.0.push((at + (has_slash && !is_first) as usize, bytes.len()));
+                    }
+                    return true;
+                }
             }
-            at += len + 1;
         }
-        at > topic.len()
+        at == bytes.len()
     }
 
     /// Whether every topic that `other` matches is matched by this filter too.
@@ -154,6 +177,34 @@ impl TopicFilter {
         }
         theirs.next().is_none()
     }
+}
+
+/// Literal levels side by side are compared at once.
+fn join(levels: &[Level]) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut text = String::new();
+    for (i, level) in levels.iter().enumerate() {
+        let is_first = i == 0;
+        if !is_first && !matches!(level, Level::Rest(_)) {
+            text.push('/');
+        }
+        let part = match level {
+            Level::Literal(literal) => {
+                text.push_str(literal);
+                continue;
+            }
+            Level::One(index) => Part::One(*index),
+            Level::Rest(index) => Part::Rest { index: *index, is_first },
+        };
+        if !text.is_empty() {
+            parts.push(Part::Text(std::mem::take(&mut text).into_bytes().into()));
+        }
+        parts.push(part);
+    }
+    if !text.is_empty() {
+        parts.push(Part::Text(text.into_bytes().into()));
+    }
+    parts
 }
 
 impl TopicFilter {
@@ -188,6 +239,8 @@ mod tests {
         assert_eq!(captured("drivers/{id}/position", "drivers/42/position"), Some(vec!["42".into()]));
         assert_eq!(captured("a/{x}/+/{rest#}", "a/1/2/3/4"), Some(vec!["1".into(), "3/4".into()]));
         assert_eq!(captured("a/{rest#}", "a"), Some(vec![String::new()]));
+        assert_eq!(captured("a/{rest#}", "a/"), Some(vec![String::new()]));
+        assert_eq!(captured("{all#}", "/a/b"), Some(vec!["/a/b".into()]));
         assert_eq!(captured("{a}/{b}", "/"), Some(vec![String::new(), String::new()]));
     }
 
@@ -208,6 +261,19 @@ mod tests {
             ("+/+", "/finance", true),
             ("/+", "/finance", true),
             ("+", "/finance", false),
+            ("/#", "/finance/stock", true),
+            ("/#", "finance", false),
+            ("a/#", "ab", false),
+            ("a/#", "a/", true),
+            ("+/#", "a", true),
+            ("+/#", "a/b/c", true),
+            ("a/b", "a/bc", false),
+            ("a/b", "a", false),
+            ("a//b", "a//b", true),
+            ("a/+/c", "a//c", true),
+            ("a/+/c", "a/b/d", false),
+            ("a/+/c", "a/b/cd", false),
+            ("a/+/c", "a/b", false),
         ] {
             assert_eq!(captured(filter, topic).is_some(), expected, "{filter} {topic}");
         }
