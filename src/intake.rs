@@ -187,30 +187,11 @@ impl Intake {
         now: Now,
         client_id: &str,
     ) {
-        let lane = &mut self.lanes[at];
-        if lane.batch.is_none() && self.plans.generation(at) != lane.plan.generation {
-            lane.adopt(self.plans.latest(at));
+        if self.lanes[at].batch.is_none() {
+            self.open(at, now, client_id);
         }
-        let batch = lane.batch.get_or_insert_with(|| {
-            let trace = Trace::sample(self.shared.config.trace_sample_ratio);
-            lane.keeps_properties = trace.is_some() || lane.route.reads_user_properties();
-            Batch {
-                group: self.shared.ledger.open(now.instant),
-                route: at,
-                connection: self.connection,
-                client_id: client_id.into(),
-                plan: lane.plan.clone(),
-                columns: lane.plan.spares.take_columns().unwrap_or_else(|| lane.decoder.columns()),
-                messages: lane.plan.spares.take_messages().unwrap_or_default(),
-                owed: Owed::default(),
-                receipts: Acknowledged::of_session(self.session),
-                opened_at: now.instant,
-                counted_bytes: 0,
-                ticket: None,
-                place: Some(lane.places.clone()),
-                trace,
-            }
-        });
+        let lane = &mut self.lanes[at];
+        let Some(batch) = &mut lane.batch else { return };
         let message = decode::Message {
             topic,
             captures: &self.captures,
@@ -264,6 +245,33 @@ impl Intake {
                 self.refuse(Some(at), publish.topic, publish.payload, reason, sequence, now);
             }
         }
+    }
+
+    /// Opens a batch, for the table as it is known now.
+    #[cold]
+    fn open(&mut self, at: usize, now: Now, client_id: &str) {
+        let lane = &mut self.lanes[at];
+        if self.plans.generation(at) != lane.plan.generation {
+            lane.adopt(self.plans.latest(at));
+        }
+        let trace = Trace::sample(self.shared.config.trace_sample_ratio);
+        lane.keeps_properties = trace.is_some() || lane.route.reads_user_properties();
+        lane.batch = Some(Batch {
+            group: self.shared.ledger.open(now.instant),
+            route: at,
+            connection: self.connection,
+            client_id: client_id.into(),
+            plan: lane.plan.clone(),
+            columns: lane.plan.spares.take_columns().unwrap_or_else(|| lane.decoder.columns()),
+            messages: lane.plan.spares.take_messages().unwrap_or_default(),
+            owed: Owed::default(),
+            receipts: Acknowledged::of_session(self.session),
+            opened_at: now.instant,
+            counted_bytes: 0,
+            ticket: None,
+            place: Some(lane.places.clone()),
+            trace,
+        });
     }
 
     /// A message that came on an earlier connection and is in a batch already.

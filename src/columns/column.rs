@@ -151,10 +151,14 @@ impl Column {
     /// Appends a value whose bytes are those of the wire; its length is the column's width.
     #[inline(always)]
     pub fn push_fixed<const N: usize>(&mut self, bytes: [u8; N]) {
-        match self.values_of_next() {
+        match self {
             Column::Fixed { width, data, .. } => {
                 debug_assert_eq!(*width, N);
                 data.extend_from_slice(&bytes);
+            }
+            Column::Nullable { nulls, values } => {
+                nulls.push(0);
+                values.push_fixed(bytes);
             }
             other => debug_assert!(false, "{other:?} has no width"),
         }
@@ -261,11 +265,13 @@ impl Column {
         }
     }
 
-    /// Notes how far a column of a row is. One of fixed width is where its rows are.
-    #[inline]
+    /// Notes how far a column of a row is, as far as the number of rows does not say it.
+    #[inline(always)]
     pub fn mark_row(&self, marks: &mut Vec<usize>) {
-        if !matches!(self, Column::Fixed { .. }) {
-            self.mark(marks);
+        match self {
+            Column::Fixed { .. } => {}
+            Column::Strings { data, .. } => marks.push(data.len()),
+            other => other.mark_parts(marks),
         }
     }
 
@@ -273,6 +279,13 @@ impl Column {
     pub fn rewind_row(&mut self, rows: usize, marks: &mut &[usize]) {
         match self {
             Column::Fixed { width, data, .. } => data.truncate(rows * *width),
+            Column::Strings { data, rows: count } => {
+                if let Some((bytes, rest)) = marks.split_first() {
+                    data.truncate(*bytes);
+                    *count = rows;
+                    *marks = rest;
+                }
+            }
             other => other.rewind(marks),
         }
     }

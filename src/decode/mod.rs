@@ -7,14 +7,17 @@
 //! ```text
 //! reader   bytes → tokens of JSON          number   digits → integers, floats, decimals
 //! walk     which value goes where          time     texts and numbers → points in time
+//! usual    the same for what stands as it did in the last message
 //! value    any value → any column          coerce   a scalar → a column
 //! ```
 
 mod coerce;
+mod filled;
 mod number;
 mod path;
 mod reader;
 mod time;
+mod usual;
 mod value;
 mod walk;
 
@@ -30,6 +33,8 @@ use crate::error::{Error, Result};
 use crate::mqtt::Properties;
 use crate::mqtt::topic::Captures;
 use coerce::Scalar;
+use filled::Filled;
+use number::Guarded;
 use reader::Reader;
 use value::{Manner, Quick};
 use walk::{Node, Row};
@@ -130,17 +135,21 @@ pub struct Decoder {
     root: Node,
     /// With `rows`: the places in the document around them.
     around: Option<Node>,
+    /// The columns of which [`Start`] notes how far they are.
+    marked: Vec<usize>,
     /// The columns of each Nested: ClickHouse refuses arrays of different lengths there.
     nested: Vec<Vec<usize>>,
     /// Without a column that is filled from it, the payload need not be JSON.
     reads_json: bool,
+    /// Whether a row is one object, and its members alone are wanted: the usual case.
+    is_plain: bool,
     row: Scratch,
 }
 
 /// What is used for each row again.
 #[derive(Debug, Clone, Default)]
 struct Scratch {
-    filled: Vec<bool>,
+    filled: Filled,
     /// Where the values around the rows are. The last is the list of rows itself.
     places: Vec<Option<usize>>,
     /// How far the columns were before the row; and before the message, once it has a second row.
@@ -160,11 +169,12 @@ pub struct Start {
 }
 
 impl Start {
+    /// Only the `marked` columns are more than their number of rows says.
     #[inline]
-    fn note(&mut self, columns: &[Column]) {
+    fn note(&mut self, columns: &[Column], marked: &[usize]) {
         self.rows = columns.first().map_or(0, Column::rows);
         self.lengths.clear();
-        columns.iter().for_each(|column| column.mark_row(&mut self.lengths));
+        marked.iter().for_each(|at| columns[*at].mark_row(&mut self.lengths));
     }
 
     #[cold]
@@ -205,10 +215,12 @@ impl Decoder {
             given: Vec::new(),
             root: Node::default(),
             around: route.rows.as_ref().map(|_| Node::default()),
+            marked: Vec::new(),
             nested: Vec::new(),
+            is_plain: false,
             reads_json: route.reject_unknown_fields || route.rows.is_some(),
             row: Scratch {
-                filled: vec![false; table.len()],
+                filled: Filled::new(table.len()),
                 places: vec![None; table.len() + 1],
                 was_cut: vec![false; table.len()],
                 manner,
@@ -227,6 +239,17 @@ impl Decoder {
         }
         decoder.nested = nested_columns(table);
         decoder.add_flags(table);
+        let marks = |column: &Column| {
+            let mut lengths = Vec::new();
+            column.mark_row(&mut lengths);
+            !lengths.is_empty()
+        };
+        decoder.marked = (0..decoder.columns.len()).filter(|at| marks(&decoder.columns[*at])).collect();
+        decoder.root.prepare(&decoder.slots);
+        match &mut decoder.around {
+            Some(around) => around.prepare(&decoder.slots),
+            None => decoder.is_plain = decoder.reads_json && decoder.root.takes_members_alone(),
+        }
         Ok(decoder)
     }
 
@@ -382,23 +405,72 @@ impl Decoder {
     /// error the columns are as before.
     #[inline]
     pub fn append(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<usize, Reason> {
-        self.row.start.note(columns);
+        self.row.start.note(columns, &self.marked);
         self.row.message_start = None;
-        self.fill(message, columns).map_err(|reason| {
+        let filled = if self.is_plain { self.plain(message, columns) } else { self.fill(message, columns) };
+        filled.map_err(|reason| {
             let Scratch { message_start, start, .. } = &self.row;
             message_start.as_ref().unwrap_or(start).go_back(columns);
             *reason
         })
     }
 
-    #[inline]
+    /// The same as [`Decoder::fill`], sooner, for a payload that is one object with nothing around it.
+    #[inline(always)]
+    fn plain(&mut self, message: &Message<'_>, columns: &mut [Column]) -> reader::Result<usize> {
+        let Some(bytes) = Guarded::new(message.payload) else { return self.fill(message, columns) };
+        self.row.serial += 1;
+        self.row.filled.begin(self.row.serial);
+        let (count, end) = usual::members(self.root.steps(), bytes, 0, b'{', columns, &mut self.row.filled);
+        if count == 0 {
+            return self.fill(message, columns);
+        }
+        if message.payload[end..] != *b"}" {
+            return self.plain_rest(Reader::inside(message.payload, end), count, message, columns);
+        }
+        self.finish(message, columns)?;
+        Ok(1)
+    }
+
+    /// Reads on in an object of which so many members were what is usual.
+    #[inline(never)]
+    fn plain_rest(
+        &mut self,
+        mut reader: Reader<'_>,
+        members: usize,
+        message: &Message<'_>,
+        columns: &mut [Column],
+    ) -> reader::Result<usize> {
+        let Scratch { filled, start, serial, manner, cut, .. } = &mut self.row;
+        let mut row =
+            Row { slots: &self.slots, columns, filled, start, places: None, serial: *serial, manner, cut };
+        walk::members(&mut self.root, members, &mut reader, &mut row)?;
+        self.finish(message, columns)?;
+        let mut rows = Rows { count: 1, limit: None };
+        match reader.next_document()? {
+            true => self.documents(reader, message, columns, &mut rows),
+            false => Ok(1),
+        }
+    }
+
+    #[inline(never)]
     fn fill(&mut self, message: &Message<'_>, columns: &mut [Column]) -> reader::Result<usize> {
         let mut rows = Rows::default();
         if !self.reads_json {
             self.row(None, None, message, columns, &mut rows)?;
             return Ok(rows.count);
         }
-        let mut reader = Reader::new(message.payload);
+        self.documents(Reader::new(message.payload), message, columns, &mut rows)
+    }
+
+    /// The documents from where the reader stands.
+    fn documents(
+        &mut self,
+        mut reader: Reader<'_>,
+        message: &Message<'_>,
+        columns: &mut [Column],
+        rows: &mut Rows,
+    ) -> reader::Result<usize> {
         loop {
             let document = self.around.as_ref().unwrap_or(&self.root);
             match reader.peek()? {
@@ -407,10 +479,10 @@ impl Decoder {
                     let mut is_first = true;
                     while reader.next_item(is_first)? {
                         is_first = false;
-                        self.document(&mut reader, message, columns, &mut rows)?;
+                        self.document(&mut reader, message, columns, rows)?;
                     }
                 }
-                _ => self.document(&mut reader, message, columns, &mut rows)?,
+                _ => self.document(&mut reader, message, columns, rows)?,
             }
             if !reader.next_document()? {
                 return Ok(rows.count);
@@ -470,7 +542,6 @@ impl Decoder {
     }
 
     /// One row: from the value here, from what is around it, and from what is known besides.
-    #[inline]
     fn row(
         &mut self,
         reader: Option<&mut Reader<'_>>,
@@ -485,11 +556,11 @@ impl Decoder {
                 *message_start = Some(start.clone());
             }
             rows.check(columns, message.payload)?;
-            start.note(columns);
+            start.note(columns, &self.marked);
         }
         rows.count += 1;
         *serial += 1;
-        filled.fill(false);
+        filled.begin(*serial);
         if let Some(reader) = reader {
             let mut row = Row {
                 slots: &self.slots,
@@ -504,21 +575,30 @@ impl Decoder {
             walk::read(&mut self.root, reader, &mut row)?;
             if let Some(outside) = outside {
                 for (slot, place) in places.iter().take(self.slots.len()).enumerate() {
-                    if let (false, Some(place)) = (row.filled[slot], place) {
+                    if let (false, Some(place)) = (row.filled.has(slot), place) {
                         row.fill(slot, &mut outside.back_at(*place))?;
                     }
                 }
             }
         }
+        self.finish(message, columns)
+    }
+
+    /// The columns of a row that no value of the payload fills.
+    #[inline]
+    fn finish(&mut self, message: &Message<'_>, columns: &mut [Column]) -> reader::Result<()> {
+        let filled = &mut self.row.filled;
         for (at, given) in &self.given {
-            filled[*at] = put_given(&mut columns[*at], &self.slots[*at], given, message)?;
+            if put_given(&mut columns[*at], &self.slots[*at], given, message)? {
+                filled.add(*at);
+            }
         }
         walk::complete(&self.slots, columns, filled)?;
         // The columns behind those of the table are the flags.
         if columns.len() > self.slots.len() {
-            for (slot, filled) in self.slots.iter().zip(filled) {
+            for (at, slot) in self.slots.iter().enumerate() {
                 if let Missing::Flagged(flag) = slot.missing {
-                    columns[flag].push_fixed([!*filled as u8]);
+                    columns[flag].push_fixed([!filled.has(at) as u8]);
                 }
             }
         }

@@ -32,6 +32,41 @@ const POWERS_64: [f64; 23] = [
     1e19, 1e20, 1e21, 1e22,
 ];
 
+/// Bytes of which the last is no digit: whoever reads digits ends there at the latest, and need not look for the end at
+/// each of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Guarded<'a>(&'a [u8]);
+
+impl<'a> Guarded<'a> {
+    #[inline(always)]
+    pub fn new(bytes: &'a [u8]) -> Option<Guarded<'a>> {
+        bytes.last().is_some_and(|last| !last.is_ascii_digit()).then_some(Guarded(bytes))
+    }
+
+    #[inline(always)]
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Reads digits from `start` on into `value`, which may overflow; says where they end, and what stands there, less `0`.
+    #[inline(always)]
+    fn digits(self, start: usize, value: &mut u64) -> Option<(usize, u8)> {
+        if start >= self.0.len() {
+            return None;
+        }
+        let mut at = start;
+        loop {
+            // SAFETY: `at` begins within the bytes, and goes on only from a digit, which the last byte is not.
+            let digit = unsafe { *self.0.get_unchecked(at) }.wrapping_sub(b'0');
+            if digit > 9 {
+                return Some((at, digit));
+            }
+            *value = value.wrapping_mul(10).wrapping_add(digit as u64);
+            at += 1;
+        }
+    }
+}
+
 /// What most numbers are: a few digits with or without a point, and no exponent.
 #[derive(Debug, Clone, Copy)]
 pub struct Short {
@@ -48,27 +83,29 @@ const MOST_SHORT_DIGITS: usize = 18;
 impl Short {
     /// Reads a number from `start`, if it is short; also says where it ends.
     #[inline(always)]
-    pub fn scan(bytes: &[u8], start: usize) -> Option<(Short, usize)> {
-        let is_negative = bytes.get(start) == Some(&b'-');
+    pub fn scan(bytes: Guarded<'_>, start: usize) -> Option<(Short, usize)> {
+        let first = *bytes.0.get(start)?;
+        let is_negative = first == b'-';
         let whole = start + is_negative as usize;
         let mut mantissa = 0;
-        let mut at = digits(bytes, whole, &mut mantissa);
+        let (mut at, mut behind) = bytes.digits(whole, &mut mantissa)?;
         let mut count = at - whole;
-        if count == 0 || (count > 1 && bytes[whole] == b'0') {
+        // A zero ahead of others; or else the sign, or no number at all.
+        if first <= b'0' && count != 1 && (!is_negative || count == 0 || bytes.0[whole] == b'0') {
             return None;
         }
         let mut decimals = 0;
-        if bytes.get(at) == Some(&b'.') {
-            let end = digits(bytes, at + 1, &mut mantissa);
-            decimals = end - at - 1;
+        if behind == b'.'.wrapping_sub(b'0') {
+            let point = at;
+            (at, behind) = bytes.digits(point + 1, &mut mantissa)?;
+            decimals = at - point - 1;
             count += decimals;
-            at = end;
             if decimals == 0 {
                 return None;
             }
         }
-        let has_exponent = bytes.get(at).is_some_and(|byte| byte | 0x20 == b'e');
-        let is_short = count <= MOST_SHORT_DIGITS && !has_exponent;
+        let has_exponent = (behind.wrapping_add(b'0')) | 0x20 == b'e';
+        let is_short = (1..=MOST_SHORT_DIGITS).contains(&count) && !has_exponent;
         is_short.then_some((Short { is_negative, mantissa, decimals }, at))
     }
 
@@ -378,6 +415,49 @@ mod tests {
         let (number, end) = Number::scan(text.as_bytes(), 0);
         assert_eq!(end, text.len(), "{text}");
         number.unwrap()
+    }
+
+    #[test]
+    fn a_short_number_says_what_the_number_says() {
+        let texts = [
+            "0", "7", "-3", "00", "-01", "-", "", ".5", "5.", "-.5", "1.x", "0.5", "-0", "-0.0", "1e5",
+            "1.5E3",
+        ];
+        let longer =
+            ["25.123456", "-80.191780", "1730000000123", "123456789012345678", "1234567890123456789"];
+        let odd = [
+            "0.000000000000000001",
+            "9007199254740993",
+            "9007199254740993.5",
+            "0.1234567890123456789",
+            "--1",
+            "+1",
+        ];
+        for text in texts.iter().chain(&longer).chain(&odd) {
+            for (before, behind) in [("", "}"), ("[", ",1"), ("", "-"), ("12", " "), ("", "]}")] {
+                let bytes = format!("{before}{text}{behind}}}");
+                let short = Short::scan(Guarded::new(bytes.as_bytes()).unwrap(), before.len());
+                let (number, end) = Number::scan(bytes.as_bytes(), before.len());
+                let Some((short, short_end)) = short else { continue };
+                let number = number.unwrap_or_else(|| panic!("{bytes} is no number"));
+                assert_eq!(short_end, end, "{bytes}");
+                assert_eq!(short.integer(), number.small_integer().filter(|_| number.is_plain()), "{bytes}");
+                assert_eq!(
+                    short.exact_f64().map(f64::to_bits),
+                    number.exact_f64().map(f64::to_bits),
+                    "{bytes}"
+                );
+            }
+        }
+        let is_short =
+            |text: &str| Short::scan(Guarded::new(format!("{text}}}").as_bytes()).unwrap(), 0).is_some();
+        for text in ["0", "-3", "0.5", "-0", "25.123456", "1730000000123", "123456789012345678"] {
+            assert!(is_short(text), "{text}");
+        }
+        for text in ["00", "-01", "-", "", ".5", "5.", "1e5", "1234567890123456789", "--1", "+1"] {
+            assert!(!is_short(text), "{text}");
+        }
+        assert!(Guarded::new(b"12").is_none() && Guarded::new(b"").is_none());
     }
 
     fn as_i128(text: &str, scale: u32) -> Result<i128, Misfit> {

@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 
-use super::number::{Number, Short};
+use super::number::{Guarded, Number};
 use crate::dead_letters::{Code, Reason};
+use crate::words::{all, zeros};
 
 /// Boxed, so that what succeeds stays small.
 pub type Result<T> = std::result::Result<T, Box<Reason>>;
@@ -36,6 +37,11 @@ pub enum Token<'a> {
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { bytes, at: 0, depth: 0 }
+    }
+
+    /// Within the outermost object.
+    pub fn inside(bytes: &'a [u8], at: usize) -> Reader<'a> {
+        Reader { bytes, at, depth: 1 }
     }
 
     /// Where it stands, in bytes from the beginning.
@@ -156,24 +162,6 @@ impl<'a> Reader<'a> {
             self.at += 1;
         }
         Ok(true)
-    }
-
-    /// Passes over `"key":`, and the comma before it unless it is the first, if it is written exactly so, or with a space
-    /// behind the comma.
-    #[inline(always)]
-    pub fn eat_member(&mut self, key: &Key, is_first: bool) -> bool {
-        let mut at = self.at;
-        if !is_first {
-            if self.bytes.get(at) != Some(&b',') {
-                return false;
-            }
-            at += 1 + (self.bytes.get(at + 1) == Some(&b' ')) as usize;
-        }
-        let is_there = self.bytes.get(at..).is_some_and(|rest| key.begins(rest));
-        if is_there {
-            self.at = at + key.quoted.len();
-        }
-        is_there
     }
 
     /// Passes over a key, and the colon behind it, if it is one that `find` knows; gives what that says of it.
@@ -353,25 +341,19 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a string that begins right here and is ASCII without escapes.
+    /// Leaves an object that ends right here.
     #[inline(always)]
-    pub fn plain_text(&mut self) -> Option<&'a [u8]> {
-        if self.bytes.get(self.at) != Some(&b'"') {
-            return None;
-        }
-        let start = self.at + 1;
-        let (end, is_ascii) = plain_run(self.bytes, start);
-        if !is_ascii || self.bytes.get(end) != Some(&b'"') {
-            return None;
-        }
-        self.at = end + 1;
-        Some(&self.bytes[start..end])
+    pub fn leave(&mut self) -> bool {
+        let ends = self.bytes.get(self.at) == Some(&b'}');
+        self.at += ends as usize;
+        self.depth -= ends as usize;
+        ends
     }
 
-    /// A number that is short and begins right here, and where it ends: [`Reader::pass`] goes there.
+    /// The whole payload, if it may be looked at without looking for its end at each digit.
     #[inline(always)]
-    pub fn short_number(&self) -> Option<(Short, usize)> {
-        Short::scan(self.bytes, self.at)
+    pub fn guarded(&self) -> Option<Guarded<'a>> {
+        Guarded::new(self.bytes)
     }
 
     /// Goes to where a value ends that was looked at.
@@ -410,51 +392,76 @@ pub struct Key {
 impl Key {
     pub fn new(name: &str) -> Key {
         let quoted = format!("{}:", serde_json::Value::from(name)).into_bytes();
-        let mut start = [0; 16];
+        // One that is longer begins with nothing.
+        let mut start = [0xff; 16];
         let mut own = [0; 16];
         if quoted.len() <= 16 {
+            start = [0; 16];
             start[..quoted.len()].copy_from_slice(&quoted);
             own[..quoted.len()].fill(0xff);
         }
         Key { quoted: quoted.into(), start: u128::from_le_bytes(start), own: u128::from_le_bytes(own) }
     }
 
+    /// Where the value begins, if at `at` the separator and then the key stand; a space may follow the separator and the colon,
+    /// as many libraries write it.
     #[inline(always)]
-    fn begins(&self, bytes: &[u8]) -> bool {
-        match bytes.first_chunk() {
-            Some(chunk) if self.own != 0 => u128::from_le_bytes(*chunk) & self.own == self.start,
-            _ => self.begins_slowly(bytes),
+    pub fn value_behind(&self, separator: u8, bytes: &[u8], at: usize) -> Option<usize> {
+        let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<18>()) else {
+            return self.value_behind_slowly(separator, bytes, at);
+        };
+        let [first, rest @ ..] = chunk;
+        if *first != separator {
+            return None;
         }
+        let [close @ .., _] = rest;
+        let [space, wide @ ..] = rest;
+        let is_wide = *space == b' ';
+        let start = u128::from_le_bytes(if is_wide { *wide } else { *close });
+        if start & self.own != self.start {
+            return if self.own == 0 { self.value_behind_slowly(separator, bytes, at) } else { None };
+        }
+        let value = at + 1 + is_wide as usize + self.quoted.len();
+        Some(value + (bytes.get(value) == Some(&b' ')) as usize)
     }
 
     #[inline(never)]
-    fn begins_slowly(&self, bytes: &[u8]) -> bool {
-        bytes.starts_with(&self.quoted)
+    fn value_behind_slowly(&self, separator: u8, bytes: &[u8], at: usize) -> Option<usize> {
+        let space = |at: usize| (bytes.get(at) == Some(&b' ')) as usize;
+        let key = at + 1 + space(at + 1);
+        let is_it = bytes.get(at) == Some(&separator) && bytes.get(key..)?.starts_with(&self.quoted);
+        let value = key + self.quoted.len();
+        is_it.then(|| value + space(value))
     }
 }
 
-/// Whether two slices are equal: for lengths of keys, without a call.
+/// A string that begins at `at` and is ASCII without escapes, and where it ends.
 #[inline(always)]
-pub fn is_same(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() {
-        return false;
+pub fn plain_text(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    if bytes.get(at) != Some(&b'"') {
+        return None;
     }
-    let words =
-        |s: &[u8]| Some((u64::from_ne_bytes(*s.first_chunk()?), u64::from_ne_bytes(*s.last_chunk()?)));
-    let halves =
-        |s: &[u8]| Some((u32::from_ne_bytes(*s.first_chunk()?), u32::from_ne_bytes(*s.last_chunk()?)));
-    match a.len() {
-        8..=16 => words(a) == words(b),
-        17..=32 => {
-            words(&a[..16]) == words(&b[..16]) && words(&a[a.len() - 16..]) == words(&b[b.len() - 16..])
-        }
-        4..=7 => halves(a) == halves(b),
-        _ => a == b,
+    let (end, is_ascii) = plain_run(bytes, at + 1);
+    if !is_ascii || bytes.get(end) != Some(&b'"') {
+        return None;
     }
+    Some((bytes.get(at + 1..end)?, end + 1))
 }
 
-const LOW: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
+/// Which of 16 bytes need attention in a string, and which are not ASCII: a bit for each.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn look(block: &[u8; 16]) -> (u32, u32) {
+    use std::arch::x86_64::*;
+    // SAFETY: every x86-64 has SSE2, and a load of 16 bytes need not be aligned.
+    unsafe {
+        let block = _mm_loadu_si128(block.as_ptr().cast());
+        let is = |byte: u8| _mm_cmpeq_epi8(block, _mm_set1_epi8(byte as i8));
+        let is_control = _mm_cmpeq_epi8(_mm_min_epu8(block, _mm_set1_epi8(0x1f)), block);
+        let stops = _mm_or_si128(_mm_or_si128(is(b'"'), is(b'\\')), is_control);
+        (_mm_movemask_epi8(stops) as u32, _mm_movemask_epi8(block) as u32)
+    }
+}
 
 /// Where a run of characters ends that need no attention in a string: at a quote, a backslash, a control character, or
 /// the end. Also whether all of them are ASCII.
@@ -462,26 +469,36 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 fn plain_run(bytes: &[u8], start: usize) -> (usize, bool) {
     let mut at = start;
     let mut seen = 0;
+    #[cfg(target_arch = "x86_64")]
+    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        let (stops, highs) = look(block);
+        if stops != 0 {
+            let run = stops.trailing_zeros();
+            // Only what stands before it counts.
+            return (at + run as usize, seen == 0 && highs & ((1 << run) - 1) == 0);
+        }
+        seen |= highs as u64;
+        at += 16;
+    }
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*word);
         // The lowest high bit that is set marks the first such byte; those above it may be wrong.
-        let zero = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
-        let below_space = word.wrapping_sub(LOW * 0x20) & !word & HIGH;
-        let stop = zero(word ^ (LOW * b'"' as u64)) | zero(word ^ (LOW * b'\\' as u64)) | below_space;
+        let below_space = word.wrapping_sub(all(0x20)) & !word & all(0x80);
+        let stop = zeros(word ^ all(b'"')) | zeros(word ^ all(b'\\')) | below_space;
         if stop != 0 {
             let run = stop.trailing_zeros() / 8;
             // Only what stands before it counts.
-            seen |= word & HIGH & ((1u64 << (run * 8)) - 1);
+            seen |= word & all(0x80) & ((1u64 << (run * 8)) - 1);
             return (at + run as usize, seen == 0);
         }
-        seen |= word & HIGH;
+        seen |= word & all(0x80);
         at += 8;
     }
     while let Some(byte) = bytes.get(at) {
         if matches!(byte, b'"' | b'\\' | 0..0x20) {
             break;
         }
-        seen |= (*byte as u64) & HIGH;
+        seen |= (*byte as u64) & 0x80;
         at += 1;
     }
     (at, seen == 0)

@@ -61,7 +61,7 @@ const TENS: [u32; 10] =
 /// all others, and beyond 2299.
 #[inline(always)]
 pub fn ticks(count: u64, unit: Unit, scale: u32) -> Option<i64> {
-    let finer = scale.checked_sub(decimals(unit, count as f64))?;
+    let finer = scale.checked_sub(decimals(unit, count))?;
     let ticks = count.checked_mul(TENS[finer as usize] as u64)?;
     let is_within = ticks < YEAR_2300 as u64 * TENS[scale as usize] as u64;
     i64::try_from(ticks).ok().filter(|_| is_within)
@@ -71,11 +71,12 @@ pub fn ticks(count: u64, unit: Unit, scale: u32) -> Option<i64> {
 #[inline]
 pub fn from_number(number: &Number<'_>, unit: Unit) -> Option<(Instant, bool)> {
     let Some(magnitude) = number.small().filter(|magnitude| *magnitude <= i64::MAX as u64) else {
-        let (nanos, was_cut) = number.floor(9 - decimals(unit, number.to_f64().abs()))?;
+        // A fraction changes nothing, and beyond 64 bits there is no time.
+        let (nanos, was_cut) = number.floor(9 - decimals(unit, number.to_f64().abs() as u64))?;
         return Some((Instant::from_nanos(nanos)?, was_cut));
     };
     let count = if number.is_negative() { -(magnitude as i64) } else { magnitude as i64 };
-    let (seconds, nanos) = match decimals(unit, magnitude as f64) {
+    let (seconds, nanos) = match decimals(unit, magnitude) {
         0 => (count, 0),
         3 => (count.div_euclid(1000), count.rem_euclid(1000) * 1_000_000),
         6 => (count.div_euclid(1_000_000), count.rem_euclid(1_000_000) * 1000),
@@ -87,21 +88,21 @@ pub fn from_number(number: &Number<'_>, unit: Unit) -> Option<(Instant, bool)> {
 /// A number of units as nanoseconds, for a time of day. Whatever its magnitude, it counts seconds unless a unit is
 /// given.
 pub fn duration_from_number(number: &Number<'_>, unit: Unit) -> Option<(i64, bool)> {
-    let (nanos, was_cut) = number.floor(9 - decimals(unit, 0.0))?;
+    let (nanos, was_cut) = number.floor(9 - decimals(unit, 0))?;
     Some((i64::try_from(nanos).ok()?, was_cut))
 }
 
 /// The decimals of a second that a unit counts: 3 for milliseconds.
 #[inline(always)]
-fn decimals(unit: Unit, magnitude: f64) -> u32 {
+fn decimals(unit: Unit, magnitude: u64) -> u32 {
     match unit {
         Unit::Seconds => 0,
         Unit::Milliseconds => 3,
         Unit::Microseconds => 6,
         Unit::Nanoseconds => 9,
-        Unit::Auto if magnitude < 1e11 => 0,
-        Unit::Auto if magnitude < 1e14 => 3,
-        Unit::Auto if magnitude < 1e17 => 6,
+        Unit::Auto if magnitude < 100_000_000_000 => 0,
+        Unit::Auto if magnitude < 100_000_000_000_000 => 3,
+        Unit::Auto if magnitude < 100_000_000_000_000_000 => 6,
         Unit::Auto => 9,
     }
 }

@@ -4,8 +4,8 @@
 //! Variant takes the first of its types that the value fits.
 
 use super::coerce::{self, Scalar};
-use super::number::Number;
-use super::reader::{Reader, Result, Token};
+use super::number::{Guarded, Number, Short};
+use super::reader::{Reader, Result, Token, plain_text};
 use super::time;
 use crate::columns::{Column, ColumnType, Element, Kind};
 use crate::config::Unit;
@@ -33,7 +33,11 @@ pub fn read(
     manner: &mut Manner,
 ) -> Result<bool> {
     reader.peek()?;
-    if read_quickly(reader, Quick::of(&column_type.kind), manner.unit, column) {
+    let quick = Quick::of(&column_type.kind);
+    if let Some(bytes) = reader.guarded()
+        && let Some(end) = read_quickly(bytes, reader.position(), quick, manner.unit, column)
+    {
+        reader.pass(end);
         return Ok(true);
     }
     read_other(reader, column_type, column, manner)
@@ -43,11 +47,11 @@ pub fn read(
 #[derive(Debug, Clone, Copy)]
 pub enum Quick {
     No,
+    Text,
     Float64,
     Float32,
-    Int { bytes: usize, signed: bool },
+    Int { bytes: u8, least: i64, most: i64 },
     Ticks { scale: u32 },
-    Text,
 }
 
 impl Quick {
@@ -56,7 +60,11 @@ impl Quick {
         match kind {
             Kind::Float64 => Quick::Float64,
             Kind::Float32 => Quick::Float32,
-            Kind::Int { bytes, signed } => Quick::Int { bytes: *bytes, signed: *signed },
+            Kind::Int { bytes: bytes @ 1..=8, signed } => {
+                let bits = 8 * *bytes as u32;
+                let most = if *signed || bits == 64 { i64::MAX >> (64 - bits) } else { (1 << bits) - 1 };
+                Quick::Int { bytes: *bytes as u8, least: if *signed { -most - 1 } else { 0 }, most }
+            }
             Kind::DateTime64 { scale, .. } => Quick::Ticks { scale: *scale },
             Kind::String => Quick::Text,
             _ => Quick::No,
@@ -64,38 +72,48 @@ impl Quick {
     }
 }
 
-/// Reads a value that stands right here and needs no second look. `false`: it is another one, and nothing has happened.
+/// Reads a value that stands at `at` and needs no second look, and says where it ends. `None`: it is another one, and nothing
+/// has happened.
 #[inline(always)]
-pub fn read_quickly(reader: &mut Reader<'_>, quick: Quick, unit: Unit, column: &mut Column) -> bool {
-    if matches!(quick, Quick::Text) {
-        let text = reader.plain_text();
-        return text.map(|text| column.push_string(text)).is_some();
+pub fn read_quickly(
+    bytes: Guarded<'_>,
+    at: usize,
+    quick: Quick,
+    unit: Unit,
+    column: &mut Column,
+) -> Option<usize> {
+    if let Quick::Text = quick {
+        let (text, end) = plain_text(bytes.bytes(), at)?;
+        column.push_string(text);
+        return Some(end);
     }
-    if matches!(quick, Quick::No) {
-        return false;
+    if let Quick::No = quick {
+        return None;
     }
-    let Some((number, end)) = reader.short_number() else { return false };
-    let pushed = match quick {
-        Quick::Float64 => number.exact_f64().map(|float| column.push_fixed(float.to_le_bytes())),
-        Quick::Float32 => number.exact_f32().map(|float| column.push_fixed(float.to_le_bytes())),
-        Quick::Int { bytes, signed } => {
-            number.integer().and_then(|integer| coerce::push_integer(column, bytes, signed, integer))
+    let (number, end) = Short::scan(bytes, at)?;
+    match quick {
+        Quick::Float64 => column.push_fixed(number.exact_f64()?.to_le_bytes()),
+        Quick::Float32 => column.push_fixed(number.exact_f32()?.to_le_bytes()),
+        Quick::Int { bytes, least, most } => {
+            let integer = number.integer().filter(|integer| (least..=most).contains(integer))?;
+            match bytes {
+                8 => column.push_fixed(integer.to_le_bytes()),
+                4 => column.push_fixed((integer as u32).to_le_bytes()),
+                2 => column.push_fixed((integer as u16).to_le_bytes()),
+                _ => column.push_fixed([integer as u8]),
+            }
         }
-        Quick::Ticks { scale } => number
-            .count()
-            .and_then(|count| time::ticks(count, unit, scale))
-            .map(|ticks| column.push_fixed(ticks.to_le_bytes())),
-        Quick::No | Quick::Text => None,
-    };
-    if pushed.is_some() {
-        reader.pass(end);
+        Quick::Ticks { scale } => {
+            column.push_fixed(time::ticks(number.count()?, unit, scale)?.to_le_bytes());
+        }
+        Quick::No | Quick::Text => return None,
     }
-    pushed.is_some()
+    Some(end)
 }
 
 /// What is met less often.
 #[inline(never)]
-fn read_other(
+pub fn read_other(
     reader: &mut Reader<'_>,
     column_type: &ColumnType,
     column: &mut Column,

@@ -3,12 +3,16 @@
 //! A [`Node`] is a place in the document that some column wants, or that lies on the way to one. Telemetry repeats
 //! the order of its keys, so each key is first compared with the one that stood there in the last message.
 
+use super::filled::Filled;
 use super::path::Segment;
-use super::reader::{Key, Reader, Result, is_same};
-use super::value::{self, Manner};
+use super::reader::{Reader, Result};
+use super::usual::{self, Step};
+use super::value::{self, Manner, Quick};
 use super::{Missing, Slot, Start};
 use crate::columns::{Column, Kind};
+use crate::config::Unit;
 use crate::dead_letters::{Code, Reason};
+use crate::words::is_same;
 
 #[derive(Debug, Default, Clone)]
 pub struct Node {
@@ -19,6 +23,8 @@ pub struct Node {
     fields: Vec<Field>,
     /// The signatures of their names.
     signatures: Vec<u64>,
+    /// How they are read where they stand as they did.
+    steps: Vec<Step>,
     items: Vec<(usize, Node)>,
     /// The columns that the objects of a list here fill together: those of a Nested.
     nested: Vec<Part>,
@@ -41,7 +47,6 @@ enum Role {
 #[derive(Debug, Clone)]
 struct Field {
     name: String,
-    key: Key,
     node: Node,
 }
 
@@ -83,16 +88,24 @@ impl Node {
         self.items.iter_mut().for_each(|(_, node)| node.take_roles());
     }
 
+    /// To be called when all places are known.
+    pub fn prepare(&mut self, slots: &[Slot]) {
+        self.fields.iter_mut().for_each(|field| field.node.prepare(slots));
+        self.items.iter_mut().for_each(|(_, node)| node.prepare(slots));
+        let step = |Field { name, node }: &Field| match node.role {
+            Role::Column(slot) => Step::new(name, slots[slot].quick, slots[slot].unit, Some(slot)),
+            Role::None => Step::new(name, Quick::No, Unit::Auto, None),
+            Role::Branch => Step::new(name, Quick::No, Unit::Auto, Some(0)),
+        };
+        self.steps = self.fields.iter().map(step).collect();
+    }
+
     fn at(&mut self, path: &[Segment]) -> &mut Node {
         let Some((first, rest)) = path.split_first() else { return self };
         let child = match first {
             Segment::Field(name) => {
                 let at = self.fields.iter().position(|field| field.name == *name).unwrap_or_else(|| {
-                    self.fields.push(Field {
-                        name: name.clone(),
-                        key: Key::new(name),
-                        node: Node::default(),
-                    });
+                    self.fields.push(Field { name: name.clone(), node: Node::default() });
                     self.fields.len() - 1
                 });
                 &mut self.fields[at].node
@@ -118,6 +131,15 @@ impl Node {
         !self.slots.is_empty()
     }
 
+    /// Whether it is an object of which only members are wanted.
+    pub fn takes_members_alone(&self) -> bool {
+        self.slots.is_empty() && self.items.is_empty() && self.nested.is_empty()
+    }
+
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
     fn has_children(&self) -> bool {
         !self.fields.is_empty() || !self.items.is_empty() || !self.nested.is_empty()
     }
@@ -135,8 +157,7 @@ impl Node {
 pub struct Row<'r> {
     pub slots: &'r [Slot],
     pub columns: &'r mut [Column],
-    /// Which columns have their value for this row.
-    pub filled: &'r mut [bool],
+    pub filled: &'r mut Filled,
     /// How far the columns were before this row.
     pub start: &'r Start,
     /// Instead of filling columns, note where their values are.
@@ -149,18 +170,6 @@ pub struct Row<'r> {
 }
 
 impl Row<'_> {
-    /// Fills a column with the value here if that takes no more than a look. `false`: it does, and nothing has happened.
-    #[inline(always)]
-    fn fill_quickly(&mut self, slot: usize, reader: &mut Reader<'_>) -> bool {
-        if self.places.is_some() || self.filled[slot] {
-            return false;
-        }
-        let Slot { quick, unit, .. } = self.slots[slot];
-        let is_filled = value::read_quickly(reader, quick, unit, &mut self.columns[slot]);
-        self.filled[slot] = is_filled;
-        is_filled
-    }
-
     /// Fills a column with the value here, in place of an earlier one: the last of duplicate keys wins.
     #[inline]
     pub fn fill(&mut self, slot: usize, reader: &mut Reader<'_>) -> Result<()> {
@@ -169,13 +178,23 @@ impl Row<'_> {
             places[slot] = Some(reader.position());
             return reader.skip();
         }
-        if self.filled[slot] {
+        if self.filled.has(slot) {
             self.take_back(slot);
         }
-        let Slot { column_type, unit, .. } = &self.slots[slot];
+        reader.peek()?;
+        let Slot { column_type, unit, quick, .. } = &self.slots[slot];
+        if let Some(bytes) = reader.guarded()
+            && let Some(end) =
+                value::read_quickly(bytes, reader.position(), *quick, *unit, &mut self.columns[slot])
+        {
+            reader.pass(end);
+            self.filled.add(slot);
+            return Ok(());
+        }
         self.manner.unit = *unit;
-        match value::read(reader, column_type, &mut self.columns[slot], self.manner) {
-            Ok(is_there) => self.filled[slot] = is_there,
+        match value::read_other(reader, column_type, &mut self.columns[slot], self.manner) {
+            Ok(true) => self.filled.add(slot),
+            Ok(false) => {}
             Err(reason) => return Err(self.about(slot, reason)),
         }
         if self.manner.was_cut {
@@ -196,7 +215,7 @@ impl Row<'_> {
     #[cold]
     fn take_back(&mut self, slot: usize) {
         self.start.take_back(&mut self.columns[slot], &self.slots[slot]);
-        self.filled[slot] = false;
+        self.filled.remove(slot);
     }
 
     /// Forgets what was found at a place, and below it, that is there a second time.
@@ -204,7 +223,7 @@ impl Row<'_> {
     fn forget(&mut self, node: &Node) {
         node.each_slot(&mut |slot| match &mut self.places {
             Some(places) => places[slot] = None,
-            None if self.filled[slot] => self.take_back(slot),
+            None if self.filled.has(slot) => self.take_back(slot),
             None => {}
         });
     }
@@ -249,30 +268,34 @@ fn children(node: &mut Node, first: u8, reader: &mut Reader<'_>, row: &mut Row<'
 
 fn object(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     reader.enter()?;
-    let Node { fields, signatures, .. } = node;
-    // Those before it were met already.
-    let mut expected = 0;
-    let mut is_first = true;
+    members(node, 0, reader, row)
+}
+
+/// Reads the members of an object from the one on that is `expected`; those before it were met already.
+pub fn members(
+    node: &mut Node,
+    mut expected: usize,
+    reader: &mut Reader<'_>,
+    row: &mut Row<'_>,
+) -> Result<()> {
+    let Node { fields, signatures, steps, .. } = node;
+    let mut is_first = expected == 0;
     loop {
-        let field = match fields.get(expected) {
-            Some(field) if reader.eat_member(&field.key, is_first) => expected,
-            _ => match find_member(fields, signatures, expected, is_first, reader, row)? {
-                Member::Known(found) => found,
-                Member::Unknown => {
-                    is_first = false;
-                    continue;
-                }
-                Member::None => return Ok(()),
-            },
-        };
-        is_first = false;
-        expected += (field == expected) as usize;
-        let node = &mut fields[field].node;
-        match node.role {
-            Role::Column(slot) if row.fill_quickly(slot, reader) => {}
-            Role::None if reader.plain_text().is_some() => {}
-            _ => read(node, reader, row)?,
+        let usual = usual::read(&steps[expected..], is_first, reader, row);
+        expected += usual;
+        is_first &= usual == 0;
+        if usual > 0 && reader.leave() {
+            return Ok(());
         }
+        match find_member(fields, signatures, steps, expected, is_first, reader, row)? {
+            Member::Known(found) => {
+                expected += (found == expected) as usize;
+                read(&mut fields[found].node, reader, row)?;
+            }
+            Member::Unknown => {}
+            Member::None => return Ok(()),
+        }
+        is_first = false;
     }
 }
 
@@ -290,6 +313,7 @@ enum Member {
 fn find_member(
     fields: &mut [Field],
     signatures: &mut [u64],
+    steps: &mut [Step],
     expected: usize,
     is_first: bool,
     reader: &mut Reader<'_>,
@@ -317,6 +341,7 @@ fn find_member(
     }
     fields.swap(found, expected);
     signatures.swap(found, expected);
+    steps.swap(found, expected);
     Ok(Member::Known(expected))
 }
 
@@ -346,7 +371,7 @@ fn list(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<(
 /// A list of objects into the columns of a Nested: each column takes the member of its name from each object.
 fn nested(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     for part in &node.nested {
-        if row.filled[part.slot] {
+        if row.filled.has(part.slot) {
             row.take_back(part.slot);
         }
     }
@@ -376,25 +401,21 @@ fn nested(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result
     }
     for part in &node.nested {
         row.columns[part.slot].push_end();
-        row.filled[part.slot] = true;
+        row.filled.add(part.slot);
     }
     Ok(())
 }
 
 /// Gives what is missing in a row what it is to have.
 #[inline]
-pub fn complete(slots: &[Slot], columns: &mut [Column], filled: &[bool]) -> Result<()> {
+pub fn complete(slots: &[Slot], columns: &mut [Column], filled: &Filled) -> Result<()> {
     // Mostly nothing is missing.
-    if filled.iter().fold(true, |all, filled| all & filled) {
-        Ok(())
-    } else {
-        fill_up(slots, columns, filled)
-    }
+    if filled.is_complete() { Ok(()) } else { fill_up(slots, columns, filled) }
 }
 
-fn fill_up(slots: &[Slot], columns: &mut [Column], filled: &[bool]) -> Result<()> {
-    for ((slot, column), filled) in slots.iter().zip(columns).zip(filled) {
-        if !filled {
+fn fill_up(slots: &[Slot], columns: &mut [Column], filled: &Filled) -> Result<()> {
+    for (at, (slot, column)) in slots.iter().zip(columns).enumerate() {
+        if !filled.has(at) {
             match &slot.missing {
                 Missing::Value(value) => column.append(value),
                 Missing::Null => column.push_null(),

@@ -202,6 +202,18 @@ proptest! {
     }
 
     #[test]
+    fn spaces_between_members_make_no_difference(fields in fitting_fields(), usual: bool) {
+        let compact = object(&fields);
+        // As JSON.stringify writes it, as Python's json does, and as people do.
+        for [open, comma, colon, close] in [["{", ",", ": ", "}"], ["{", ", ", ": ", "}"], ["{\n", " ,\n  ", " :\t", "\n}\n"]] {
+            let members: Vec<String> =
+                fields.iter().map(|(name, value)| format!("{}{colon}{value}", json!(name))).collect();
+            let spaced = format!("{open}{}{close}", members.join(comma));
+            check_same(&plain(), if usual { &compact } else { &spaced }, &compact, &spaced);
+        }
+    }
+
+    #[test]
     fn the_last_of_duplicate_keys_wins(
         before in fitting_fields(),
         fields in fitting_fields(),
