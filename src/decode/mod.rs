@@ -36,6 +36,7 @@ use coerce::Scalar;
 use filled::Filled;
 use number::Guarded;
 use reader::Reader;
+use usual::Run;
 use value::{Manner, Quick};
 use walk::{Node, Row};
 
@@ -421,30 +422,30 @@ impl Decoder {
         let Some(bytes) = Guarded::new(message.payload) else { return self.fill(message, columns) };
         self.row.serial += 1;
         self.row.filled.begin(self.row.serial);
-        let (count, end) = usual::members(self.root.steps(), bytes, 0, b'{', columns, &mut self.row.filled);
-        if count == 0 {
+        let run = usual::members(self.root.steps(), bytes, 0, b'{', columns, &mut self.row.filled);
+        if run.members == 0 {
             return self.fill(message, columns);
         }
-        if message.payload[end..] != *b"}" {
-            return self.plain_rest(Reader::inside(message.payload, end), count, message, columns);
+        if run.is_key || message.payload[run.end..] != *b"}" {
+            return self.plain_rest(run, message, columns);
         }
         self.finish(message, columns)?;
         Ok(1)
     }
 
-    /// Reads on in an object of which so many members were what is usual.
+    /// Reads on where the members are no longer what is usual.
     #[inline(never)]
     fn plain_rest(
         &mut self,
-        mut reader: Reader<'_>,
-        members: usize,
+        run: Run,
         message: &Message<'_>,
         columns: &mut [Column],
     ) -> reader::Result<usize> {
+        let mut reader = Reader::inside(message.payload, run.end);
         let Scratch { filled, start, serial, manner, cut, .. } = &mut self.row;
         let mut row =
             Row { slots: &self.slots, columns, filled, start, places: None, serial: *serial, manner, cut };
-        walk::members(&mut self.root, members, &mut reader, &mut row)?;
+        walk::members(&mut self.root, run, &mut reader, &mut row)?;
         self.finish(message, columns)?;
         let mut rows = Rows { count: 1, limit: None };
         match reader.next_document()? {

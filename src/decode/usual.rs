@@ -28,45 +28,62 @@ impl Step {
     }
 }
 
-/// Reads as many members as are what the steps say, and gives their number.
-#[inline]
-pub fn read(steps: &[Step], is_first: bool, reader: &mut Reader<'_>, row: &mut Row<'_>) -> usize {
-    let Some(bytes) = reader.guarded().filter(|_| row.places.is_none()) else { return 0 };
-    let at = reader.position();
-    // With what stands before it, the first member is like all others.
-    let (at, separator) = if is_first { (at.wrapping_sub(1), b'{') } else { (at, b',') };
-    let (count, end) = members(steps, bytes, at, separator, row.columns, row.filled);
-    if count > 0 {
-        reader.pass(end);
-    }
-    count
+/// How far the members are what the steps say.
+pub struct Run {
+    /// So many of them are read.
+    pub members: usize,
+    /// The next one has its key where it was expected, and its value is for the walk.
+    pub is_key: bool,
+    /// Where the last value ends; with `is_key`, where the next one begins.
+    pub end: usize,
 }
 
-/// Reads members from the separator at `at` on: their number, and where the last one ends.
+/// Reads as many members as are what the steps say.
+#[inline]
+pub fn read(steps: &[Step], is_first: bool, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Run {
+    let at = reader.position();
+    let Some(bytes) = reader.guarded().filter(|_| row.places.is_none()) else {
+        return Run { members: 0, is_key: false, end: at };
+    };
+    // With what stands before it, the first member is like all others.
+    let (begin, separator) = if is_first { (at.wrapping_sub(1), b'{') } else { (at, b',') };
+    let run = members(steps, bytes, begin, separator, row.columns, row.filled);
+    if run.members > 0 || run.is_key {
+        reader.pass(run.end);
+    }
+    run
+}
+
+/// Reads members from the separator at `end` on.
 #[inline(never)]
 pub fn members(
     steps: &[Step],
     bytes: Guarded<'_>,
-    mut at: usize,
+    mut end: usize,
     mut separator: u8,
     columns: &mut [Column],
     filled: &mut Filled,
-) -> (usize, usize) {
-    let mut count = 0;
+) -> Run {
+    let mut members = 0;
+    let mut is_key = false;
     let mut fresh = filled.more();
     for Step { key, quick, unit, slot } in steps {
-        let Some(value) = key.value_behind(separator, bytes.bytes(), at) else { break };
-        let end = match slot {
+        let Some(value) = key.value_behind(separator, bytes.bytes(), end) else { break };
+        let read = match slot {
             Some(slot) => {
                 fresh.add(*slot, || value::read_quickly(bytes, value, *quick, *unit, columns.get_mut(*slot)?))
             }
             None => plain_text(bytes.bytes(), value).map(|(_, end)| end),
         };
-        let Some(end) = end else { break };
-        at = end;
+        let Some(read) = read else {
+            is_key = true;
+            end = value;
+            break;
+        };
+        end = read;
         separator = b',';
-        count += 1;
+        members += 1;
     }
     fresh.done();
-    (count, at)
+    Run { members, is_key, end }
 }

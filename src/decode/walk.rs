@@ -6,7 +6,7 @@
 use super::filled::Filled;
 use super::path::Segment;
 use super::reader::{Reader, Result};
-use super::usual::{self, Step};
+use super::usual::{self, Run, Step};
 use super::value::{self, Manner, Quick};
 use super::{Missing, Slot, Start};
 use crate::columns::{Column, Kind};
@@ -268,34 +268,37 @@ fn children(node: &mut Node, first: u8, reader: &mut Reader<'_>, row: &mut Row<'
 
 fn object(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     reader.enter()?;
-    members(node, 0, reader, row)
+    let run = usual::read(&node.steps, true, reader, row);
+    members(node, run, reader, row)
 }
 
-/// Reads the members of an object from the one on that is `expected`; those before it were met already.
-pub fn members(
-    node: &mut Node,
-    mut expected: usize,
-    reader: &mut Reader<'_>,
-    row: &mut Row<'_>,
-) -> Result<()> {
+/// Reads on in an object where a run of usual members has ended.
+pub fn members(node: &mut Node, run: Run, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     let Node { fields, signatures, steps, .. } = node;
-    let mut is_first = expected == 0;
+    let mut run = run;
+    // Those before it were met already.
+    let mut expected = 0;
+    let mut is_first = true;
     loop {
-        let usual = usual::read(&steps[expected..], is_first, reader, row);
-        expected += usual;
-        is_first &= usual == 0;
-        if usual > 0 && reader.leave() {
+        expected += run.members;
+        is_first &= run.members == 0;
+        if run.is_key {
+            read(&mut fields[expected].node, reader, row)?;
+            expected += 1;
+        } else if run.members > 0 && reader.leave() {
             return Ok(());
-        }
-        match find_member(fields, signatures, steps, expected, is_first, reader, row)? {
-            Member::Known(found) => {
-                expected += (found == expected) as usize;
-                read(&mut fields[found].node, reader, row)?;
+        } else {
+            match find_member(fields, signatures, steps, expected, is_first, reader, row)? {
+                Member::Known(found) => {
+                    expected += (found == expected) as usize;
+                    read(&mut fields[found].node, reader, row)?;
+                }
+                Member::Unknown => {}
+                Member::None => return Ok(()),
             }
-            Member::Unknown => {}
-            Member::None => return Ok(()),
         }
         is_first = false;
+        run = usual::read(&steps[expected..], is_first, reader, row);
     }
 }
 
