@@ -204,7 +204,12 @@ impl Column {
         match self {
             Column::Nullable { nulls, values } => {
                 nulls.push(1);
-                values.push_zero();
+                match &mut **values {
+                    // Without a call for so few bytes.
+                    Column::Fixed { width: 8, data, .. } => data.extend_from_slice(&[0; 8]),
+                    Column::Fixed { width: 4, data, .. } => data.extend_from_slice(&[0; 4]),
+                    values => values.push_zero(),
+                }
             }
             Column::Variant { which, .. } => which.push(NOTHING),
             other => debug_assert!(false, "{other:?} holds no NULL"),
@@ -271,6 +276,7 @@ impl Column {
         match self {
             Column::Fixed { .. } => {}
             Column::Strings { data, .. } => marks.push(data.len()),
+            Column::Nullable { values, .. } if matches!(**values, Column::Fixed { .. }) => {}
             other => other.mark_parts(marks),
         }
     }
@@ -285,6 +291,10 @@ impl Column {
                     *count = rows;
                     *marks = rest;
                 }
+            }
+            Column::Nullable { nulls, values } if matches!(**values, Column::Fixed { .. }) => {
+                nulls.truncate(rows);
+                values.rewind_row(rows, marks);
             }
             other => other.rewind(marks),
         }

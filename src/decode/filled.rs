@@ -47,6 +47,12 @@ impl Filled {
         }
     }
 
+    /// The columns without a value.
+    #[inline]
+    pub fn missing(&self) -> impl Iterator<Item = usize> {
+        self.last.iter().enumerate().filter(|(_, last)| **last != self.row).map(|(column, _)| column)
+    }
+
     #[inline]
     pub fn is_complete(&self) -> bool {
         self.missing == 0
@@ -87,6 +93,7 @@ mod tests {
         filled.add(0);
         filled.add(0);
         assert!(filled.has(0) && !filled.has(1) && !filled.is_complete());
+        assert_eq!(filled.missing().collect::<Vec<_>>(), [1]);
         filled.add(1);
         assert!(filled.is_complete());
         filled.remove(0);

@@ -407,32 +407,41 @@ impl Key {
     /// as many libraries write it.
     #[inline(always)]
     pub fn value_behind(&self, separator: u8, bytes: &[u8], at: usize) -> Option<usize> {
-        let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<18>()) else {
-            return self.value_behind_slowly(separator, bytes, at);
+        let key = match bytes.get(at..) {
+            Some([first, b' ', ..]) if *first == separator => at + 2,
+            Some([first, ..]) if *first == separator => at + 1,
+            _ => return None,
         };
-        let [first, rest @ ..] = chunk;
-        if *first != separator {
-            return None;
+        if start_of(bytes, key)? & self.own != self.start {
+            return if self.own == 0 { self.value_behind_slowly(bytes, key) } else { None };
         }
-        let [close @ .., _] = rest;
-        let [space, wide @ ..] = rest;
-        let is_wide = *space == b' ';
-        let start = u128::from_le_bytes(if is_wide { *wide } else { *close });
-        if start & self.own != self.start {
-            return if self.own == 0 { self.value_behind_slowly(separator, bytes, at) } else { None };
-        }
-        let value = at + 1 + is_wide as usize + self.quoted.len();
+        let value = key + self.quoted.len();
         Some(value + (bytes.get(value) == Some(&b' ')) as usize)
     }
 
     #[inline(never)]
-    fn value_behind_slowly(&self, separator: u8, bytes: &[u8], at: usize) -> Option<usize> {
-        let space = |at: usize| (bytes.get(at) == Some(&b' ')) as usize;
-        let key = at + 1 + space(at + 1);
-        let is_it = bytes.get(at) == Some(&separator) && bytes.get(key..)?.starts_with(&self.quoted);
+    fn value_behind_slowly(&self, bytes: &[u8], key: usize) -> Option<usize> {
         let value = key + self.quoted.len();
-        is_it.then(|| value + space(value))
+        let is_it = bytes.get(key..)?.starts_with(&self.quoted);
+        is_it.then(|| value + (bytes.get(value) == Some(&b' ')) as usize)
     }
+}
+
+/// The 16 bytes from `at` on, zeros behind the end.
+#[inline(always)]
+fn start_of(bytes: &[u8], at: usize) -> Option<u128> {
+    match bytes.get(at..)?.first_chunk() {
+        Some(chunk) => Some(u128::from_le_bytes(*chunk)),
+        None => start_near_end(bytes, at),
+    }
+}
+
+#[inline(never)]
+fn start_near_end(bytes: &[u8], at: usize) -> Option<u128> {
+    let rest = bytes.get(at..)?;
+    let mut start = [0; 16];
+    start[..rest.len()].copy_from_slice(rest);
+    Some(u128::from_le_bytes(start))
 }
 
 /// A string that begins at `at` and is ASCII without escapes, and where it ends.

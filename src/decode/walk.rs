@@ -417,16 +417,15 @@ pub fn complete(slots: &[Slot], columns: &mut [Column], filled: &Filled) -> Resu
 }
 
 fn fill_up(slots: &[Slot], columns: &mut [Column], filled: &Filled) -> Result<()> {
-    for (at, (slot, column)) in slots.iter().zip(columns).enumerate() {
-        if !filled.has(at) {
-            match &slot.missing {
-                Missing::Value(value) => column.append(value),
-                Missing::Null => column.push_null(),
-                Missing::Zero | Missing::Flagged(_) => column.push_zero(),
-                Missing::Refused => {
-                    let reason = Reason::new(Code::FieldMissing, "is required and missing");
-                    return Err(Box::new(reason.about(&slot.name)));
-                }
+    for at in filled.missing() {
+        let (slot, column) = (&slots[at], &mut columns[at]);
+        match &slot.missing {
+            Missing::Null => column.push_null(),
+            Missing::Value(value) => column.append(value),
+            Missing::Zero | Missing::Flagged(_) => column.push_zero(),
+            Missing::Refused => {
+                let reason = Reason::new(Code::FieldMissing, "is required and missing");
+                return Err(Box::new(reason.about(&slot.name)));
             }
         }
     }
