@@ -5,15 +5,9 @@
 
 const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
-const { checkPipeline } = require('./lib/check.js')
 const { FAMILIES, observeMetrics, registerMetrics } = require('./lib/collectors.js')
 const { MillraceError, configToJson, fromEvent, fromNative, unwrap } = require('./lib/engine.js')
-const { httpHandler, serveHttp } = require('./lib/http.js')
-const { describeTables } = require('./lib/interfaces.js')
 const { checkLogger, log } = require('./lib/log.js')
-const { proposeTable } = require('./lib/proposal.js')
-const { replayDeadLetters } = require('./lib/replay.js')
-const { inspectSpool } = require('./lib/spool.js')
 
 /** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
 const running = new Set()
@@ -193,6 +187,36 @@ class Pipeline extends EventEmitter {
       }
     }
   }
+}
+
+// What few services call is loaded when it is called: HTTP and certificates alone are megabytes of Node.js.
+
+function replayDeadLetters(...args) {
+  return require('./lib/replay.js').replayDeadLetters(...args)
+}
+
+function describeTables(...args) {
+  return require('./lib/interfaces.js').describeTables(...args)
+}
+
+function proposeTable(...args) {
+  return require('./lib/proposal.js').proposeTable(...args)
+}
+
+function checkPipeline(...args) {
+  return require('./lib/check.js').checkPipeline(...args)
+}
+
+function serveHttp(...args) {
+  return require('./lib/http.js').serveHttp(...args)
+}
+
+function httpHandler(...args) {
+  return require('./lib/http.js').httpHandler(...args)
+}
+
+function inspectSpool(...args) {
+  return require('./lib/spool.js').inspectSpool(...args)
 }
 
 module.exports.Pipeline = Pipeline

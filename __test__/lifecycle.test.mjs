@@ -1,6 +1,7 @@
 // The life of a pipeline and of the program around it: states, flush, pause, stop, events, and who ends when.
 
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { EventEmitter } from 'node:events'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
@@ -487,4 +488,24 @@ test('a listener that throws is an uncaughtException, and the pipeline goes on',
   const end = await uncaught.end()
   assert.notEqual(end.code, 0)
   assert.match(end.stderr, /thrown on purpose/)
+})
+
+// Bun has its modules built in and does not list them.
+test('what few services call is not loaded with the rest', { skip: process.versions.bun && 'Node.js alone' }, () => {
+  const index = JSON.stringify(new URL('../index.js', import.meta.url).href)
+  const program = `
+    import { Pipeline, serveHttp } from ${index}
+    const isLoaded = () => process.moduleLoadList.includes('NativeModule http')
+    const before = isLoaded()
+    const pipeline = new Pipeline({
+      mqtt: { url: 'mqtt://localhost:1' },
+      clickhouse: { url: 'http://localhost:1' },
+      routes: [{ topic: 't', table: 't' }],
+    })
+    const server = await serveHttp(pipeline)
+    await server.close()
+    console.log(JSON.stringify([before, isLoaded()]))
+  `
+  const printed = execFileSync(process.execPath, ['--input-type=module', '--eval', program], { encoding: 'utf8' })
+  assert.deepEqual(JSON.parse(printed), [false, true])
 })
