@@ -93,8 +93,12 @@ impl Node {
         self.fields.iter_mut().for_each(|field| field.node.prepare(slots));
         self.items.iter_mut().for_each(|(_, node)| node.prepare(slots));
         let step = |Field { name, node }: &Field| match node.role {
-            Role::Column(slot) => Step::new(name, slots[slot].quick, slots[slot].unit, Some(slot)),
             Role::None => Step::new(name, Quick::No, Unit::Auto, None),
+            // The list of rows has a slot behind those of the columns, and is only looked for.
+            Role::Column(slot) => match slots.get(slot) {
+                Some(Slot { quick, unit, .. }) => Step::new(name, *quick, *unit, Some(slot)),
+                None => Step::new(name, Quick::No, Unit::Auto, Some(slot)),
+            },
             Role::Branch => Step::new(name, Quick::No, Unit::Auto, Some(0)),
         };
         self.steps = self.fields.iter().map(step).collect();

@@ -318,6 +318,31 @@ fn a_number_beyond_all_time_is_out_of_range() {
 }
 
 #[test]
+fn a_list_of_rows_is_found_wherever_it_stands() {
+    let route = json!({
+        "topic": "#",
+        "table": "t",
+        "rows": "$.readings",
+        "columns": { "id": "$.id", "value": "@.value" },
+    });
+    let column = |name: &str, type_name: &str| TableColumn {
+        name: name.into(),
+        column_type: ColumnType::parse(type_name, "UTC").unwrap(),
+        default: None,
+    };
+    let mut rows = Rows::of(&route, vec![column("id", "UInt8"), column("value", "UInt8")]);
+    for document in [
+        r#"{"id":1,"readings":[{"value":2},{"value":3}]}"#,
+        r#"{"readings":[{"value":4}],"id":5}"#,
+        r#"{ "id": 6, "readings": [ { "value": 7 } ] }"#,
+    ] {
+        rows.append(document.as_bytes()).unwrap();
+    }
+    assert_eq!(encoded(&rows.columns[0]), [1, 1, 5, 6]);
+    assert_eq!(encoded(&rows.columns[1]), [2, 3, 4, 7]);
+}
+
+#[test]
 fn a_mapping_takes_each_value_from_its_place() {
     let mut rows = Rows::new(&mapped());
     let document =
