@@ -15,16 +15,23 @@ use crate::config::Unit;
 #[derive(Debug, Clone)]
 pub struct Step {
     key: Key,
-    quick: Quick,
-    unit: Unit,
-    /// `None`: no column wants the value.
-    slot: Option<usize>,
+    take: Take,
+}
+
+/// What becomes of its value.
+#[derive(Debug, Clone)]
+pub enum Take {
+    /// It goes into the column of one slot.
+    Fill { slot: usize, quick: Quick, unit: Unit },
+    /// No column wants it.
+    Pass,
+    /// It is for the walk.
+    Leave,
 }
 
 impl Step {
-    /// The member `name`, of which at most one slot wants the value.
-    pub fn new(name: &str, quick: Quick, unit: Unit, slot: Option<usize>) -> Step {
-        Step { key: Key::new(name), quick, unit, slot }
+    pub fn new(name: &str, take: Take) -> Step {
+        Step { key: Key::new(name), take }
     }
 }
 
@@ -67,13 +74,14 @@ pub fn members(
     let mut members = 0;
     let mut is_key = false;
     let mut fresh = filled.more();
-    for Step { key, quick, unit, slot } in steps {
+    for Step { key, take } in steps {
         let Some(value) = key.value_behind(separator, bytes.bytes(), end) else { break };
-        let read = match slot {
-            Some(slot) => {
+        let read = match take {
+            Take::Fill { slot, quick, unit } => {
                 fresh.add(*slot, || value::read_quickly(bytes, value, *quick, *unit, columns.get_mut(*slot)?))
             }
-            None => plain_text(bytes.bytes(), value).map(|(_, end)| end),
+            Take::Pass => plain_text(bytes.bytes(), value).map(|(_, end)| end),
+            Take::Leave => None,
         };
         let Some(read) = read else {
             is_key = true;

@@ -1,16 +1,15 @@
 //! The walk over one document, or one element of it: each value goes into its column as it is met.
 //!
-//! A [`Node`] is a place in the document that some column wants, or that lies on the way to one. Telemetry repeats
-//! the order of its keys, so each key is first compared with the one that stood there in the last message.
+//! A [`Node`] is a place in the document that some column wants, or that lies on the way to one. It keeps its members in the
+//! order of the last message: those that stand there again are read by [`usual`], and the walk takes what is different.
 
 use super::filled::Filled;
 use super::path::Segment;
 use super::reader::{Reader, Result};
-use super::usual::{self, Run, Step};
-use super::value::{self, Manner, Quick};
+use super::usual::{self, Run, Step, Take};
+use super::value::{self, Manner};
 use super::{Missing, Slot, Start};
 use crate::columns::{Column, Kind};
-use crate::config::Unit;
 use crate::dead_letters::{Code, Reason};
 use crate::words::is_same;
 
@@ -92,15 +91,16 @@ impl Node {
     pub fn prepare(&mut self, slots: &[Slot]) {
         self.fields.iter_mut().for_each(|field| field.node.prepare(slots));
         self.items.iter_mut().for_each(|(_, node)| node.prepare(slots));
-        let step = |Field { name, node }: &Field| match node.role {
-            Role::None => Step::new(name, Quick::No, Unit::Auto, None),
-            // The list of rows has a slot behind those of the columns, and is only looked for.
-            Role::Column(slot) => match slots.get(slot) {
-                Some(Slot { quick, unit, .. }) => Step::new(name, *quick, *unit, Some(slot)),
-                None => Step::new(name, Quick::No, Unit::Auto, Some(slot)),
+        let take = |role| match role {
+            Role::None => Take::Pass,
+            Role::Column(at) => match slots.get(at) {
+                Some(Slot { quick, unit, .. }) => Take::Fill { slot: at, quick: *quick, unit: *unit },
+                // The list of rows, which stands behind the slots of the columns.
+                None => Take::Leave,
             },
-            Role::Branch => Step::new(name, Quick::No, Unit::Auto, Some(0)),
+            Role::Branch => Take::Leave,
         };
+        let step = |Field { name, node }: &Field| Step::new(name, take(node.role));
         self.steps = self.fields.iter().map(step).collect();
     }
 
