@@ -54,8 +54,8 @@ const STEPS = [
       process.execPath,
       '--test',
       '--test-reporter=spec',
-      // Each file is a process and starts servers, which need a core as well.
-      `--test-concurrency=${Math.max(1, Math.floor(availableParallelism() / 4))}`,
+      // Each file is a process and starts servers, which need a core as well; but most of its time it waits for them.
+      `--test-concurrency=${Math.max(2, Math.floor(availableParallelism() / 4))}`,
       `--test-timeout=${LIMIT_MS}`,
       ...testFiles(),
     ],
