@@ -19,6 +19,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use crate::batch::Batch;
+use crate::columns::Packer;
 use crate::config::{Config, Route};
 use crate::dead_letters::Letters;
 use crate::dead_letters::writer::{self, Store, Writer};
@@ -135,12 +136,22 @@ impl Downstream {
             let clickhouse = &shared.config.clickhouse;
             let servers = Servers::new(clients(clickhouse)?, &clickhouse.urls, i);
             workers.push(spawn(shared, "insert", async move || {
-                Worker { shared: own, plans, servers, source, letters, tokens, squashes_itself: false }
-                    .run()
-                    .await;
+                let packer = Packer::new(own.config.clickhouse.compression);
+                let worker = Worker {
+                    shared: own,
+                    plans,
+                    servers,
+                    source,
+                    letters,
+                    tokens,
+                    packer,
+                    squashes_itself: false,
+                };
+                worker.run().await;
             })?);
         }
-        let writer = Writer { shared: shared.clone(), store, letters, tokens };
+        let packer = Packer::new(shared.config.clickhouse.compression);
+        let writer = Writer { shared: shared.clone(), store, letters, tokens, packer };
         let writer = spawn(shared, "letters", async move || writer.run().await)?;
         Ok((Downstream { spool, workers, writer }, Outlets { batches: batch_sender, letters: letter_sender }))
     }

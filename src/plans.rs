@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::columns::Resistance;
 use crate::config::Route;
 use crate::decode::Decoder;
 use crate::error::{Error, Result};
@@ -25,6 +26,7 @@ pub struct Plan {
     pub sql: String,
     /// The names and types that blocks declare.
     pub heads: Vec<(String, String)>,
+    pub resistance: Resistance,
     /// For batches of these columns.
     pub spares: Spares,
     at: usize,
@@ -34,7 +36,8 @@ impl Plan {
     fn new(generation: u64, at: usize, route: &Route, table: Table) -> Result<Plan> {
         let decoder = Decoder::new(&path(at), route, &table.columns)?;
         let (sql, heads) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
-        Ok(Plan { generation, table, sql, heads, spares: Spares::default(), at })
+        let resistance = Resistance::of(heads.len());
+        Ok(Plan { generation, table, sql, heads, resistance, spares: Spares::default(), at })
     }
 
     pub fn decoder(&self, route: &Route) -> Decoder {

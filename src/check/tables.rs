@@ -10,7 +10,7 @@ use super::columns::ColumnReport;
 use super::encryption::{self, Encryption};
 use super::{Level, Report};
 use crate::backoff::random_bits;
-use crate::columns::{block, quote};
+use crate::columns::{Packer, Resistance, quote};
 use crate::config::{ClickHouse, ColumnSource, Config, Route};
 use crate::dead_letters::writer;
 use crate::decode::Decoder;
@@ -281,9 +281,12 @@ impl Look<'_> {
         decoder: &Decoder,
         report: &mut Report,
     ) -> (bool, f64) {
-        let mut block = Vec::new();
-        block::encode(&mut block, decoder.heads(), &decoder.columns(), 0);
-        let block = block.into();
+        let block = Packer::new(self.config.compression).pack(
+            decoder.heads(),
+            &decoder.columns(),
+            0,
+            &Resistance::default(),
+        );
         let (sql, token) = (table.insert_sql(decoder.heads()), format!("check-{:016x}", random_bits()));
         let insert = Insert { sql: &sql, body: Body::Block(&block), token: &token, views: Views::Filled };
         let began = Instant::now();

@@ -18,18 +18,43 @@
 
 use super::Column;
 
-/// Appends one block to `out`. `heads` gives each column's name and type as the block declares them.
-pub fn encode(out: &mut Vec<u8>, heads: &[(String, String)], columns: &[Column], rows: usize) {
-    let heads_bytes: usize = heads.iter().map(|(name, ty)| name.len() + ty.len() + 40).sum();
-    out.reserve(20 + heads_bytes + columns.iter().map(Column::bytes).sum::<usize>());
-    put_varint(out, columns.len() as u64);
-    put_varint(out, rows as u64);
+/// What a block is written to, piece by piece.
+pub trait Out {
+    fn put(&mut self, bytes: &[u8]);
+
+    /// All of a column was put.
+    fn end_column(&mut self) {}
+}
+
+impl Out for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Writes one block. `heads` gives each column's name and type as the block declares them.
+pub fn encode(out: &mut impl Out, heads: &[(String, String)], columns: &[Column], rows: usize) {
+    let mut head = Vec::new();
+    put_varint(&mut head, columns.len() as u64);
+    put_varint(&mut head, rows as u64);
     for ((name, column_type), column) in heads.iter().zip(columns) {
         debug_assert_eq!(column.rows(), rows);
-        put_string(out, name);
-        put_string(out, column_type);
+        put_string(&mut head, name);
+        put_string(&mut head, column_type);
+        out.put(&head);
+        head.clear();
         column.encode(out);
+        out.end_column();
     }
+    // Where there are no columns.
+    out.put(&head);
+}
+
+/// The block, as one.
+pub fn whole(heads: &[(String, String)], columns: &[Column]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(&mut out, heads, columns, columns.first().map_or(0, Column::rows));
+    out
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {

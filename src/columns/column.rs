@@ -5,7 +5,7 @@
 //! - [`Column::mark`] notes how far it is and [`Column::rewind`] goes back there: that is what makes a row appear
 //!   whole or not at all.
 
-use super::block::put_varint;
+use super::block::{Out, put_varint};
 use super::types::{ColumnType, Kind};
 use crate::spares;
 
@@ -366,38 +366,38 @@ impl Column {
     }
 
     /// Writes the column as a block carries it: first what precedes all values, then the values.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut impl Out) {
         self.encode_prefix(out);
         self.encode_values(out);
     }
 
-    fn encode_prefix(&self, out: &mut Vec<u8>) {
+    fn encode_prefix(&self, out: &mut impl Out) {
         match self {
             Column::Fixed { .. } | Column::Strings { .. } => {}
-            Column::Json { .. } => out.extend_from_slice(&JSON_AS_STRINGS.to_le_bytes()),
+            Column::Json { .. } => out.put(&JSON_AS_STRINGS.to_le_bytes()),
             Column::Nullable { values: inner, .. } | Column::Array { items: inner, .. } => {
                 inner.encode_prefix(out);
             }
             Column::Tuple { parts, .. } => parts.iter().for_each(|part| part.encode_prefix(out)),
             Column::Variant { parts, .. } => {
-                out.extend_from_slice(&BASIC_DISCRIMINATORS.to_le_bytes());
+                out.put(&BASIC_DISCRIMINATORS.to_le_bytes());
                 parts.iter().for_each(|part| part.encode_prefix(out));
             }
         }
     }
 
-    fn encode_values(&self, out: &mut Vec<u8>) {
+    fn encode_values(&self, out: &mut impl Out) {
         match self {
             Column::Fixed { data, .. } | Column::Strings { data, .. } | Column::Json { data, .. } => {
-                out.extend_from_slice(data);
+                out.put(data);
             }
             Column::Nullable { nulls: own, values: inner } | Column::Array { ends: own, items: inner } => {
-                out.extend_from_slice(own);
+                out.put(own);
                 inner.encode_values(out);
             }
             Column::Tuple { parts, .. } => parts.iter().for_each(|part| part.encode_values(out)),
             Column::Variant { which, parts } => {
-                out.extend_from_slice(which);
+                out.put(which);
                 parts.iter().for_each(|part| part.encode_values(out));
             }
         }

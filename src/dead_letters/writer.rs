@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use crossbeam_channel::Receiver;
 
 use super::{DeadLetter, Letters, line};
 use crate::backoff::Backoff;
-use crate::columns::{Column, ColumnType, block, quote};
+use crate::columns::{Column, ColumnType, Packer, Resistance, block, quote};
 use crate::decode::Instant;
 use crate::events::Event;
 use crate::memory::Held;
@@ -43,6 +42,7 @@ pub struct Writer {
     pub store: Store,
     pub letters: Receiver<Letters>,
     pub tokens: Arc<Tokens>,
+    pub packer: Packer,
 }
 
 impl Writer {
@@ -87,12 +87,15 @@ impl Writer {
             Store::Event | Store::Source => true,
             Store::Table { name, servers } => {
                 let sql = insert_sql(name);
-                let block = encode(&letters.letters);
+                let (heads, columns) = columns(&letters.letters);
                 let token = match &letters.ticket {
-                    None => self.tokens.token(format_args!("letters-{}", letters.group), &sql, &block),
+                    None => self.tokens.token(format_args!("letters-{}", letters.group), &sql, || {
+                        block::whole(&heads, &columns)
+                    }),
                     // After a crash these are the letters of the same INSERT again.
                     Some(ticket) => format!("{}-letters", ticket.token),
                 };
+                let block = self.packer.pack(&heads, &columns, letters.letters.len(), &Resistance::default());
                 let insert =
                     Insert { sql: &sql, body: Body::Block(&block), token: &token, views: Views::Filled };
                 match deliver(&self.shared, servers, &insert, name).await {
@@ -164,7 +167,9 @@ const COLUMNS: [(&str, &str); 6] = [
     ("error", "String"),
 ];
 
-fn encode(letters: &[DeadLetter]) -> Bytes {
+type Heads = [(String, String); COLUMNS.len()];
+
+fn columns(letters: &[DeadLetter]) -> (Heads, [Column; COLUMNS.len()]) {
     let heads = COLUMNS.map(|(name, column_type)| (name.to_string(), column_type.to_string()));
     let mut columns = COLUMNS.map(|(_, column_type)| {
         // These six are types that are always known.
@@ -179,9 +184,7 @@ fn encode(letters: &[DeadLetter]) -> Bytes {
         code.push_string(letter.reason.code.as_str().as_bytes());
         error.push_string(letter.reason.message.as_bytes());
     }
-    let mut out = Vec::new();
-    block::encode(&mut out, &heads, &columns, letters.len());
-    Bytes::from(out)
+    (heads, columns)
 }
 
 /// Appends letters to the file of the day and syncs it: what is acknowledged afterwards is on the disk.

@@ -18,11 +18,6 @@ const IDLE: Duration = Duration::from_secs(2);
 
 /// One client per URL, in their order. Fails where the files that `clickhouse.tls` names cannot be used.
 pub fn clients(config: &config::ClickHouse) -> Result<Vec<Client>> {
-    let compression = match config.compression {
-        config::Compression::Lz4 => Compression::Lz4,
-        config::Compression::Zstd => Compression::Zstd(ZSTD_LEVEL),
-        config::Compression::None => Compression::None,
-    };
     config
         .urls
         .iter()
@@ -37,7 +32,8 @@ pub fn clients(config: &config::ClickHouse) -> Result<Vec<Client>> {
             let mut client = client
                 .with_url(url)
                 .with_user(&config.username)
-                .with_compression(compression)
+                // What we send is compressed already, and the answers are short.
+                .with_compression(Compression::None)
                 .with_product_info("millrace", env!("CARGO_PKG_VERSION"));
             if let Some(password) = &config.password {
                 client = client.with_password(password);
@@ -46,9 +42,6 @@ pub fn clients(config: &config::ClickHouse) -> Result<Vec<Client>> {
         })
         .collect()
 }
-
-/// The library's own default: higher levels cost far more than they save on blocks of telemetry.
-pub const ZSTD_LEVEL: i32 = 3;
 
 fn http<C, B>(connector: C) -> legacy::Client<C, B>
 where

@@ -3,10 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::batch::Batch;
-use crate::columns::{Column, block};
+use crate::columns::{Column, Packed, Packer};
 use crate::config::Route;
 use crate::dead_letters::Reason;
 use crate::decode;
@@ -15,25 +13,31 @@ use crate::plans::Plan;
 
 pub struct Part {
     pub plan: Arc<Plan>,
-    pub block: Bytes,
+    pub block: Packed,
     pub rows: usize,
     /// Messages that do not fit the table as it is now, by their place in the batch.
     pub misfits: Vec<(usize, Reason)>,
 }
 
-/// Room for what a block says of its columns.
-const HEADS: usize = 4096;
-
 impl Part {
-    pub fn new(plan: Arc<Plan>, columns: &[Column], misfits: Vec<(usize, Reason)>) -> Part {
+    pub fn new(
+        plan: Arc<Plan>,
+        columns: &[Column],
+        misfits: Vec<(usize, Reason)>,
+        packer: &mut Packer,
+    ) -> Part {
         let rows = columns.first().map_or(0, Column::rows);
-        let mut out = Vec::with_capacity(columns.iter().map(Column::bytes).sum::<usize>() + HEADS);
-        block::encode(&mut out, &plan.heads, columns, rows);
-        Part { plan, block: Bytes::from(out), rows, misfits }
+        Part { block: packer.pack(&plan.heads, columns, rows, &plan.resistance), plan, rows, misfits }
     }
 
     /// Decodes the chosen messages of a batch once more, for the table as it is now.
-    pub fn decode(batch: &Batch, chosen: &[Range<usize>], plan: Arc<Plan>, route: &Route) -> Part {
+    pub fn decode(
+        batch: &Batch,
+        chosen: &[Range<usize>],
+        plan: Arc<Plan>,
+        route: &Route,
+        packer: &mut Packer,
+    ) -> Part {
         let mut decoder = plan.decoder(route);
         let mut columns = decoder.columns();
         let mut misfits = Vec::new();
@@ -59,6 +63,6 @@ impl Part {
                 misfits.push((at, reason));
             }
         }
-        Part::new(plan, &columns, misfits)
+        Part::new(plan, &columns, misfits, packer)
     }
 }

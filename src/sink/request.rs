@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clickhouse::Client;
-use clickhouse::insert_formatted::{CompressedData, InsertFormatted};
+use clickhouse::insert_formatted::InsertFormatted;
 
 use super::answer::{Failure, classify};
+use crate::columns::Packed;
 use crate::config;
 use crate::spool::Record;
 
@@ -23,17 +23,17 @@ pub struct Insert<'a> {
 #[derive(Clone, Copy)]
 pub enum Body<'a> {
     /// One Native block.
-    Block(&'a Bytes),
-    /// Native blocks as they lie in the spool: compressed, each in a frame.
-    Framed(&'a [Arc<Record>]),
+    Block(&'a Packed),
+    /// Native blocks as they lie in the spool.
+    Stored(&'a [Arc<Record>]),
 }
 
 impl Body<'_> {
     /// Before compression.
     pub fn bytes(&self) -> usize {
         match self {
-            Body::Block(block) => block.len(),
-            Body::Framed(records) => records.iter().map(|record| record.block_bytes as usize).sum(),
+            Body::Block(block) => block.block_bytes,
+            Body::Stored(records) => records.iter().map(|record| record.block_bytes as usize).sum(),
         }
     }
 }
@@ -73,14 +73,7 @@ impl Insert<'_> {
     }
 
     async fn send(&self, client: &Client, config: &config::ClickHouse) -> clickhouse::error::Result<()> {
-        let insert = match self.body {
-            Body::Block(_) => client.insert_formatted_with(self.sql),
-            // The client is to take the bytes as they are.
-            Body::Framed(_) => {
-                let client = client.clone().with_compression(clickhouse::Compression::None);
-                client.insert_formatted_with(self.sql).with_setting("decompress", "1")
-            }
-        };
+        let insert = client.insert_formatted_with(self.sql);
         let mut insert = insert.with_timeouts(Some(config.request_timeout), Some(config.request_timeout));
         for (name, value) in SETTINGS {
             insert = insert.with_setting(name, value);
@@ -92,7 +85,7 @@ impl Insert<'_> {
         for (name, value) in self.views.settings() {
             insert = insert.with_setting(*name, *value);
         }
-        if let Body::Framed([_, _, ..]) = self.body {
+        if let Body::Stored([_, _, ..]) = self.body {
             for (name, value) in SQUASHED {
                 insert = insert.with_setting(name, value);
             }
@@ -100,8 +93,8 @@ impl Insert<'_> {
         insert = insert.with_setting("insert_deduplication_token", self.token);
 
         let sent = match self.body {
-            Body::Block(block) => send_block(&mut insert, block, config.compression).await,
-            Body::Framed(records) => send_frames(&mut insert, records).await,
+            Body::Block(block) => insert.send(block.frames.clone()).await,
+            Body::Stored(records) => send_stored(&mut insert, records).await,
         };
         // A server that refuses early closes the request under our hands: only the answer says why.
         let ended = tokio::time::timeout(config.request_timeout + GRACE, insert.end()).await;
@@ -114,21 +107,7 @@ impl Insert<'_> {
     }
 }
 
-async fn send_block(
-    insert: &mut InsertFormatted,
-    block: &Bytes,
-    compression: config::Compression,
-) -> clickhouse::error::Result<()> {
-    // Deterministic: compressed again, a block is the same bytes again.
-    let compression = match compression {
-        config::Compression::None => return insert.send(block.clone()).await,
-        config::Compression::Lz4 => clickhouse::Compression::Lz4,
-        config::Compression::Zstd => clickhouse::Compression::Zstd(super::client::ZSTD_LEVEL),
-    };
-    insert.send_compressed(CompressedData::new(block, compression)?).await
-}
-
-async fn send_frames(insert: &mut InsertFormatted, records: &[Arc<Record>]) -> clickhouse::error::Result<()> {
+async fn send_stored(insert: &mut InsertFormatted, records: &[Arc<Record>]) -> clickhouse::error::Result<()> {
     for record in records {
         insert.send(record.block.clone()).await?;
     }
@@ -148,8 +127,10 @@ const SQUASHED: [(&str, &str); 4] = [
 /// The crate's own timeout should come first.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What our promises depend on, whatever the profile of the user says. The user's own `settings` come after these.
-const SETTINGS: [(&str, &str); 8] = [
+/// What the body and our promises depend on, whatever the profile of the user says. The user's own `settings` come after these.
+const SETTINGS: [(&str, &str); 9] = [
+    // The body is in frames.
+    ("decompress", "1"),
     // On by default since ClickHouse 26.3; an asynchronous INSERT is confirmed before it is in.
     ("async_insert", "0"),
     ("insert_deduplicate", "1"),

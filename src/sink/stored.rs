@@ -86,7 +86,7 @@ impl Worker {
                     return Some(Stored::Anew(route, decoded));
                 }
             }
-            let body = Body::Framed(&insert.records);
+            let body = Body::Stored(&insert.records);
             let attempt = Insert { sql: statement, body, token: &insert.token, views: Views::Filled };
             let Err(failure) = attempts.make(&self.servers, &attempt).await? else {
                 attempts.note(trace.as_deref_mut(), &self.servers, &attempt, rows, None);

@@ -22,6 +22,7 @@ use super::tables::Inspector;
 use super::tokens::Tokens;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
+use crate::columns::{Packer, block};
 use crate::dead_letters::{DeadLetter, Letters, Reason};
 use crate::events::Event;
 use crate::metrics::add;
@@ -37,6 +38,7 @@ pub struct Worker {
     pub source: Source,
     pub letters: Sender<Letters>,
     pub tokens: Arc<Tokens>,
+    pub packer: Packer,
     /// ClickHouse is too old to make one block of those of several records: they are decoded again as one.
     pub squashes_itself: bool,
 }
@@ -139,10 +141,11 @@ impl Worker {
             trace.gather(&batch.messages, rows);
         }
         add(&self.shared.metrics.inserts_in_flight, 1);
-        // The block takes the place of the columns it is copied from.
         let columns = std::mem::take(&mut batch.columns);
-        let part = Part::new(batch.plan.clone(), &columns, Vec::new());
-        let token = self.tokens.token(batch.group, &part.plan.sql, &part.block);
+        let plan = batch.plan.clone();
+        let token = self.tokens.token(batch.group, &plan.sql, || block::whole(&plan.heads, &columns));
+        // The block takes the place of the columns it is copied from.
+        let part = Part::new(plan, &columns, Vec::new(), &mut self.packer);
         part.plan.spares.give_columns(columns);
         let end = self.bring_in(&mut batch, Some(part), &token).await;
         self.shared.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -202,10 +205,10 @@ impl Worker {
                 Some(part) if part.plan.generation == plan.generation => part,
                 stale => {
                     *stale = None;
-                    stale.insert(Part::decode(batch, chosen, plan.clone(), route))
+                    stale.insert(Part::decode(batch, chosen, plan.clone(), route, &mut self.packer))
                 }
             };
-            self.recount(batch, part.block.len());
+            self.recount(batch, part.block.frames.len());
             if part.rows == 0 {
                 return Some(Put::In(std::mem::take(&mut part.misfits)));
             }
@@ -215,7 +218,11 @@ impl Worker {
                 attempts.note(batch.trace.as_deref_mut(), &self.servers, &insert, part.rows, None);
                 self.servers.found();
                 if views == Views::Filled {
-                    shared.metrics.count_insert(&route.table, part.rows as u64, part.block.len() as u64);
+                    shared.metrics.count_insert(
+                        &route.table,
+                        part.rows as u64,
+                        part.block.block_bytes as u64,
+                    );
                 }
                 return Some(Put::In(std::mem::take(&mut part.misfits)));
             };

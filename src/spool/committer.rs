@@ -18,7 +18,6 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
 use super::disk::{Directory, Disk};
-use super::frame::{self, Method};
 use super::handover::{Call, Handover, Ticket, Told};
 use super::log::{Insert, Log, Options};
 use super::queue::InsertLimits;
@@ -27,13 +26,12 @@ use super::recovery::Recovered;
 use super::{Damage, messages, receipts};
 use crate::backoff::{Backoff, random_bits};
 use crate::batch::Batch;
-use crate::columns::block;
+use crate::columns::Packer;
 use crate::config::{self, AckAfter, Compression, Config};
 use crate::error::{Error, Result};
 use crate::ledger::Group;
 use crate::mqtt::{Acknowledged, Owed};
 use crate::shared::Shared;
-use crate::sink::client::ZSTD_LEVEL;
 use crate::trace::Trace;
 
 /// A log that was opened, and what was found in it.
@@ -52,7 +50,6 @@ pub struct Ends {
 pub struct Committer<D: Disk> {
     shared: Arc<Shared>,
     log: Log<D>,
-    method: Method,
     /// With so many bytes in the log, messages are compressed.
     compress_from: u64,
     ends: Ends,
@@ -82,7 +79,7 @@ pub struct Committer<D: Disk> {
     tidy_at: Option<Instant>,
     trouble: Option<Trouble>,
     memory_bytes: usize,
-    block: Vec<u8>,
+    packer: Packer,
 }
 
 /// What the books know of an INSERT.
@@ -185,12 +182,8 @@ impl<D: Disk> Committer<D> {
         let inserts = recovered.inserts.iter().map(|(id, messages)| (*id, pending(*messages))).collect();
         let (teller, told) = crossbeam_channel::unbounded();
         Committer {
+            packer: Packer::new(shared.config.clickhouse.compression),
             commit_every: shared.config.seal_delay(),
-            method: match shared.config.clickhouse.compression {
-                Compression::None => Method::None,
-                Compression::Lz4 => Method::Lz4,
-                Compression::Zstd => Method::Zstd(ZSTD_LEVEL),
-            },
             compress_from: shared.config.spool.as_ref().map_or(0, |spool| spool.max_bytes / COMPRESS_FROM),
             free: shared.config.clickhouse.max_in_flight,
             shared,
@@ -211,7 +204,6 @@ impl<D: Disk> Committer<D> {
             tidy_at: None,
             trouble: None,
             memory_bytes: 0,
-            block: Vec::new(),
         }
     }
 
@@ -310,8 +302,7 @@ impl<D: Disk> Committer<D> {
             ..
         } = batch;
         let rows = columns.first().map_or(0, |column| column.rows());
-        self.block.clear();
-        block::encode(&mut self.block, &plan.heads, &columns, rows);
+        let block = self.packer.pack(&plan.heads, &columns, rows, &plan.resistance);
         plan.spares.give_columns(columns);
         let route = &self.shared.config.routes[batch.route];
         let first = messages.arrivals().first().map_or_else(SystemTime::now, |(at, _)| at.system);
@@ -325,9 +316,9 @@ impl<D: Disk> Committer<D> {
             received_at: first,
             rows: rows as u32,
             messages: messages.len() as u32,
-            block_bytes: self.block.len() as u32,
-            block: frame::compress(&self.block, self.method).expect("a batch is far smaller than 4 GiB"),
-            raw: messages::encode(&messages, &client_id, self.method_of_messages())
+            block_bytes: block.block_bytes as u32,
+            block: block.frames,
+            raw: messages::encode(&messages, &client_id, self.compression_of_messages())
                 .expect("a batch is far smaller than 4 GiB"),
             receipts: receipts::encode(&receipts, &client_id),
         };
@@ -364,10 +355,10 @@ impl<D: Disk> Committer<D> {
 
     /// What will be deleted again in a moment is not worth the time that compressing takes, a third of all that the spool
     /// costs. Where ClickHouse does not keep up, its room counts.
-    fn method_of_messages(&self) -> Method {
+    fn compression_of_messages(&self) -> Compression {
         match self.log.bytes() < self.compress_from {
-            true => Method::None,
-            false => Method::Lz4,
+            true => Compression::None,
+            false => Compression::Lz4,
         }
     }
 

@@ -12,12 +12,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
 
-use super::frame::{self, Method};
 use crate::batch::{Message, Messages};
+use crate::columns::frame::{self, Compressor, Effort};
+use crate::config::Compression;
 use crate::intake::Now;
 use crate::mqtt::Properties;
 
-pub fn encode(messages: &Messages, client_id: &str, method: Method) -> io::Result<Bytes> {
+pub fn encode(messages: &Messages, client_id: &str, compression: Compression) -> io::Result<Bytes> {
     let mut out = Vec::with_capacity(messages.bytes() + client_id.len() + 64);
     let count = |out: &mut Vec<u8>, count: usize| out.extend((count as u32).to_le_bytes());
     count(&mut out, client_id.len());
@@ -41,7 +42,9 @@ pub fn encode(messages: &Messages, client_id: &str, method: Method) -> io::Resul
         out.extend(message.properties.as_bytes());
         out.extend(message.payload);
     }
-    frame::compress(&out, method)
+    let mut frame = Vec::new();
+    Compressor::new(compression)?.append(&out, Effort::Full, &mut frame)?;
+    Ok(frame.into())
 }
 
 /// Appends the messages to others, and returns the client id. `now` is when this is done: how long ago a message came is
@@ -109,7 +112,7 @@ mod tests {
         ];
         let mut messages = Messages::default();
         sent.iter().for_each(|message| messages.push(message));
-        let raw = encode(&messages, "fleet", Method::Lz4).unwrap();
+        let raw = encode(&messages, "fleet", Compression::Lz4).unwrap();
 
         let mut back = Messages::default();
         assert_eq!(decode(&raw, second, &mut back).as_deref(), Some("fleet"));
