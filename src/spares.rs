@@ -3,9 +3,9 @@
 //! A batch takes from here when it is opened. Its columns come back when a block was made of them, its messages when it is
 //! settled. Where more batches are under way than usual some find nothing here and grow from nothing.
 //!
-//! What came first is taken first: so each is used again soon, and gives up what only a time of very large batches needed.
+//! What came last is taken first: it may still be in the caches, and what only a time of many batches needed lies still and
+//! can be given up.
 
-use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::batch::Messages;
@@ -13,44 +13,71 @@ use crate::columns::Column;
 
 /// For batches of one plan.
 #[derive(Debug, Default)]
-pub struct Spares(Mutex<Shelf>);
+pub struct Spares {
+    columns: Mutex<Shelf<Vec<Column>>>,
+    messages: Mutex<Shelf<Messages>>,
+}
 
-#[derive(Debug, Default)]
-struct Shelf {
-    columns: VecDeque<Vec<Column>>,
-    messages: VecDeque<Messages>,
+#[derive(Debug)]
+struct Shelf<T> {
+    spares: Vec<T>,
+    /// So many at the bottom were not taken in this turn.
+    idle: usize,
+    /// How many came back in this turn.
+    returned: usize,
 }
 
 /// Of each: what is given back while ClickHouse takes several at once is enough for the next time it does.
 const MOST: usize = 4;
+/// After so many returns what was never taken meanwhile is given up.
+const TURN: usize = 32;
 
 impl Spares {
     pub fn take_columns(&self) -> Option<Vec<Column>> {
-        self.shelf().columns.pop_front()
+        lock(&self.columns).take()
     }
 
     pub fn take_messages(&self) -> Option<Messages> {
-        self.shelf().messages.pop_front()
+        lock(&self.messages).take()
     }
 
     pub fn give_columns(&self, mut columns: Vec<Column>) {
         columns.iter_mut().for_each(Column::clear);
-        give(&mut self.shelf().columns, columns);
+        lock(&self.columns).give(columns);
     }
 
     pub fn give_messages(&self, mut messages: Messages) {
         messages.clear();
-        give(&mut self.shelf().messages, messages);
-    }
-
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.messages).give(messages);
     }
 }
 
-fn give<T>(shelf: &mut VecDeque<T>, spare: T) {
-    if shelf.len() < MOST {
-        shelf.push_back(spare);
+fn lock<T>(shelf: &Mutex<Shelf<T>>) -> MutexGuard<'_, Shelf<T>> {
+    shelf.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Shelf { spares: Vec::new(), idle: 0, returned: 0 }
+    }
+}
+
+impl<T> Shelf<T> {
+    fn take(&mut self) -> Option<T> {
+        let spare = self.spares.pop();
+        self.idle = self.idle.min(self.spares.len());
+        spare
+    }
+
+    fn give(&mut self, spare: T) {
+        if self.spares.len() < MOST {
+            self.spares.push(spare);
+        }
+        self.returned += 1;
+        if self.returned == TURN {
+            self.spares.drain(..self.idle);
+            *self = Shelf { idle: self.spares.len(), spares: std::mem::take(&mut self.spares), returned: 0 };
+        }
     }
 }
 
@@ -81,6 +108,20 @@ mod tests {
         let Column::Nullable { nulls, .. } = &columns[0] else { unreachable!() };
         assert!(nulls.capacity() >= 1000);
         assert!(spares.take_columns().is_none());
+    }
+
+    #[test]
+    fn what_only_a_busy_time_needed_is_given_up() {
+        let mut shelf = Shelf::default();
+        (0..MOST + 1).for_each(|spare| shelf.give(spare));
+        assert_eq!(shelf.spares.len(), MOST);
+        // Two at once, again and again.
+        for _ in 0..TURN {
+            let taken = [shelf.take().unwrap(), shelf.take().unwrap()];
+            assert_eq!(taken, [3, 2]);
+            taken.into_iter().rev().for_each(|spare| shelf.give(spare));
+        }
+        assert_eq!(shelf.spares.len(), 2);
     }
 
     #[test]
