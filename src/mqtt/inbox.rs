@@ -3,6 +3,8 @@
 /// The least room a read is given.
 const READ: usize = 128 << 10;
 const USUAL: usize = 2 * READ;
+/// So few bytes are moved in no time.
+const FEW: usize = 4 << 10;
 
 #[derive(Debug)]
 pub struct Inbox {
@@ -41,9 +43,10 @@ impl Inbox {
         }
     }
 
-    /// Room for a read: the rest of an incomplete packet moves to the front, and a large one makes it grow.
+    /// Room for a read: the rest of an incomplete packet moves to the front, and a large one makes it grow. So small reads
+    /// use the same memory again and again.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.buffer.len() - self.end < READ {
+        if self.end - self.start < FEW || self.buffer.len() - self.end < READ {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
