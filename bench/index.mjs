@@ -32,8 +32,8 @@ const HELP = `npm run bench -- [options]
   --seconds <n>         measured                                 [20]
   --warm-up <n>         seconds before that                      [5]
   --event-loop <n>      seconds in which the event loop of a     [5]
-                        service in JavaScript is watched, at
-                        rest and then after what is measured
+                        service in JavaScript is watched, while
+                        messages flow and then at rest
   --drivers <n>                                                  [5000]
   --connections <n>     of the load generator                    [4]
   --qos <0|1>           a service with a spool always has 1      [0]

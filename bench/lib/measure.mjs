@@ -79,7 +79,6 @@ async function measureIn(scope, run, progress) {
     ...(firehose ? {} : { qos: run.qos, connections: run.connections }),
     ...run.loadOptions,
   })
-  const atRest = hasEventLoop ? await eventLoop(service, run.eventLoop, progress, 'event loop at rest') : undefined
 
   let stage = 'warming up'
   load.on('progress', ({ rate: now }) => progress(`${stage}, ${Math.round(now)} msg/s`))
@@ -102,6 +101,8 @@ async function measureIn(scope, run, progress) {
   const { sent, rate: sentRate } = await done
   progress('draining')
   const isDrained = await drained(rowsNow, sent)
+  // Last of all: what an endpoint under load takes is none of the job's memory.
+  const atRest = hasEventLoop ? await eventLoop(service, run.eventLoop, progress, 'event loop at rest') : undefined
   await service.stop(DRAIN_MS)
   const { rows, lost, doubled } = await countRows(clickhouse, database, sent)
   const bare = idle && new Meter(idle.pid).peakResidentBytes
