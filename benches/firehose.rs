@@ -130,7 +130,7 @@ struct Engine {
     shared: Arc<Shared>,
     session: Session,
     intake: Intake,
-    batches: Receiver<Batch>,
+    batches: Receiver<Box<Batch>>,
     packer: Packer,
 }
 
@@ -199,7 +199,7 @@ impl Engine {
     }
 
     /// What a worker does with a batch, but for the INSERT.
-    fn put(&mut self, stage: Stage, batch: Batch) {
+    fn put(&mut self, stage: Stage, batch: Box<Batch>) {
         let heads = &batch.plan.heads;
         match stage {
             Stage::Frame | Stage::Decode => {}

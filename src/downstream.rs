@@ -102,7 +102,7 @@ pub struct Downstream {
 
 /// Where the intake puts what it makes.
 pub struct Outlets {
-    pub batches: Sender<Batch>,
+    pub batches: Sender<Box<Batch>>,
     pub letters: Sender<Letters>,
 }
 
@@ -150,8 +150,7 @@ impl Downstream {
                 worker.run().await;
             })?);
         }
-        let packer = Packer::new(shared.config.clickhouse.compression);
-        let writer = Writer { shared: shared.clone(), store, letters, tokens, packer };
+        let writer = Writer { shared: shared.clone(), store, letters, tokens };
         let writer = spawn(shared, "letters", async move || writer.run().await)?;
         Ok((Downstream { spool, workers, writer }, Outlets { batches: batch_sender, letters: letter_sender }))
     }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::batch::{self, Batch};
+use crate::columns::Column;
 use crate::config::{AckAfter, Limits, Route};
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::decode::{self, Decoder};
@@ -54,7 +55,7 @@ pub struct Intake {
     /// To tell the copies of a message apart; empty where there can be none.
     subscriptions: Vec<Subscription>,
     captures: Captures,
-    batches: Sender<Batch>,
+    batches: Sender<Box<Batch>>,
     letters: Sender<Letters>,
     open_letters: Option<Letters>,
     /// Messages that need no confirmation before they are acknowledged.
@@ -69,7 +70,7 @@ struct Lane {
     /// What the decoder and the columns are made for.
     plan: Arc<Plan>,
     decoder: Decoder,
-    batch: Option<Batch>,
+    batch: Option<Box<Batch>>,
     /// One more for each batch that is open or waits for a worker.
     places: Arc<()>,
     /// To be sealed whatever its size and age.
@@ -94,6 +95,9 @@ const MOST_ROWS: usize = 1_048_449 - decode::MOST_ROWS;
 const BETWEEN_LOOKS: usize = 16;
 const LARGE: usize = 4096;
 
+/// Room for so many rows is made at once.
+const MOST_RESERVED: usize = 8192;
+
 /// How soon a batch that found no room is tried again, where other connections may have taken it.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -102,7 +106,7 @@ impl Intake {
         shared: Arc<Shared>,
         connection: usize,
         plans: Arc<Plans>,
-        batches: Sender<Batch>,
+        batches: Sender<Box<Batch>>,
         letters: Sender<Letters>,
     ) -> Intake {
         let lanes = shared
@@ -254,15 +258,16 @@ impl Intake {
         if self.plans.generation(at) != lane.plan.generation {
             lane.adopt(self.plans.latest(at));
         }
+        let rows = self.shared.config.batch.rows.min(MOST_RESERVED);
         let trace = Trace::sample(self.shared.config.trace_sample_ratio);
         lane.keeps_properties = trace.is_some() || lane.route.reads_user_properties();
-        lane.batch = Some(Batch {
+        lane.batch = Some(Box::new(Batch {
             group: self.shared.ledger.open(now.instant),
             route: at,
             connection: self.connection,
             client_id: client_id.into(),
             plan: lane.plan.clone(),
-            columns: lane.plan.spares.take_columns().unwrap_or_else(|| lane.decoder.columns()),
+            columns: lane.plan.spares.take_columns().unwrap_or_else(|| lane.fresh_columns(rows)),
             messages: lane.plan.spares.take_messages().unwrap_or_default(),
             owed: Owed::default(),
             receipts: Acknowledged::of_session(self.session),
@@ -271,7 +276,7 @@ impl Intake {
             ticket: None,
             place: Some(lane.places.clone()),
             trace,
-        });
+        }));
     }
 
     /// A message that came on an earlier connection and is in a batch already.
@@ -402,7 +407,7 @@ impl Intake {
         let lane = &mut self.lanes[at];
         let may_grow = |batch: &Batch| batch.rows() < MOST_ROWS && batch.column_bytes() < bytes;
         let is_busy = lane.waiting() >= self.most_waiting;
-        if self.batches.is_full() || (is_busy && lane.batch.as_ref().is_some_and(may_grow)) {
+        if self.batches.is_full() || (is_busy && lane.batch.as_deref().is_some_and(may_grow)) {
             lane.due = true;
             return;
         }
@@ -462,7 +467,7 @@ impl Intake {
 
     /// What the open batches hold.
     pub fn open_bytes(&self) -> usize {
-        self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(Batch::bytes).sum()
+        self.lanes.iter().filter_map(|lane| lane.batch.as_ref()).map(|batch| batch.bytes()).sum()
     }
 
     pub fn has_open_batch(&self) -> bool {
@@ -487,6 +492,13 @@ impl Lane {
             plan,
             decoder,
         }
+    }
+
+    /// Columns that need not grow: what they would leave behind is not used again.
+    fn fresh_columns(&self, rows: usize) -> Vec<Column> {
+        let mut columns = self.decoder.columns();
+        columns.iter_mut().for_each(|column| column.reserve(rows));
+        columns
     }
 
     /// How many of its batches no worker has taken yet.
@@ -545,7 +557,7 @@ mod tests {
     use crate::sink::tables::Table;
 
     /// The intakes of connections to a broker, and what the sinks get of them: so many batches at most.
-    fn intakes(connections: usize, batch: &str, queue: usize) -> (Vec<Intake>, Receiver<Batch>) {
+    fn intakes(connections: usize, batch: &str, queue: usize) -> (Vec<Intake>, Receiver<Box<Batch>>) {
         let config = format!(
             r#"{{
                 "mqtt": {{ "url": "mqtt://x", "sharedGroup": "g", "connections": {connections} }},

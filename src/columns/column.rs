@@ -91,6 +91,21 @@ impl Column {
         Column::of(&Kind::Bool)
     }
 
+    /// Makes room for so many rows, as far as their number says how much that is.
+    pub fn reserve(&mut self, rows: usize) {
+        match self {
+            Column::Fixed { width, data, .. } => data.reserve(rows * *width),
+            Column::Strings { .. } | Column::Json { .. } => {}
+            Column::Nullable { nulls, values } => {
+                nulls.reserve(rows);
+                values.reserve(rows);
+            }
+            Column::Array { ends, .. } => ends.reserve(8 * rows),
+            Column::Tuple { parts, .. } => parts.iter_mut().for_each(|part| part.reserve(rows)),
+            Column::Variant { which, .. } => which.reserve(rows),
+        }
+    }
+
     /// Takes all rows away and keeps the room for as many.
     pub fn clear(&mut self) {
         match self {

@@ -14,6 +14,7 @@
 
 use std::io;
 
+use bytes::{BufMut, BytesMut};
 use cityhash_rs::cityhash_102_128;
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
@@ -46,23 +47,20 @@ enum Method {
 }
 
 impl Compressor {
-    pub fn new(compression: Compression) -> io::Result<Compressor> {
+    /// With room for data of so many bytes; it grows for more.
+    pub fn new(compression: Compression, bytes: usize) -> io::Result<Compressor> {
         let method = match compression {
             Compression::None => Method::None,
             Compression::Lz4 => Method::Lz4(CompressTable::default()),
             Compression::Zstd => Method::Zstd(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
         };
-        Ok(Compressor { method, room: Vec::new() })
+        Ok(Compressor { room: vec![0; method.most(bytes)], method })
     }
 
     /// Appends a frame of `data`, which must be smaller than 4 GiB; returns its length.
-    pub fn append(&mut self, data: &[u8], effort: Effort, out: &mut Vec<u8>) -> io::Result<usize> {
+    pub fn append(&mut self, data: &[u8], effort: Effort, out: &mut BytesMut) -> io::Result<usize> {
         let Compressor { method, room } = self;
-        let most = match method {
-            Method::None => 0,
-            Method::Lz4(_) => get_maximum_output_size(data.len()),
-            Method::Zstd(_) => zstd::zstd_safe::compress_bound(data.len()),
-        };
+        let most = method.most(data.len());
         if room.len() < most {
             room.resize(most, 0);
         }
@@ -85,13 +83,24 @@ impl Compressor {
         let start = out.len();
         out.reserve(HEAD + packed.len());
         out.extend_from_slice(&[0; HASH]);
-        out.push(byte);
+        out.put_u8(byte);
         out.extend_from_slice(lengths.as_flattened());
         out.extend_from_slice(packed);
         // ClickHouse writes the halves of the hash the other way round.
         let hash = cityhash_102_128(&out[start + HASH..]).rotate_right(64);
         out[start..start + HASH].copy_from_slice(&hash.to_le_bytes());
         Ok(HEAD + packed.len())
+    }
+}
+
+impl Method {
+    /// What so many bytes may become, if they have to be put elsewhere first.
+    fn most(&self, bytes: usize) -> usize {
+        match self {
+            Method::None => 0,
+            Method::Lz4(_) => get_maximum_output_size(bytes),
+            Method::Zstd(_) => zstd::zstd_safe::compress_bound(bytes),
+        }
     }
 }
 
@@ -138,11 +147,11 @@ mod tests {
     #[test]
     fn frames_come_back() {
         for method in [Compression::None, Compression::Lz4, Compression::Zstd] {
-            let mut compressor = Compressor::new(method).unwrap();
+            let mut compressor = Compressor::new(method, 1000).unwrap();
             for len in [800_000, 0, 1, 14, 15, 16, 269, 270, 271, 8000] {
                 let data: Vec<u8> = b"abcdefgh".iter().copied().cycle().take(len).collect();
                 for effort in [Effort::Full, Effort::Least] {
-                    let mut frame = Vec::new();
+                    let mut frame = BytesMut::new();
                     let bytes = compressor.append(&data, effort, &mut frame).unwrap();
                     assert_eq!(bytes, frame.len());
                     assert_eq!(
@@ -158,8 +167,8 @@ mod tests {
 
     #[test]
     fn a_frame_is_what_clickhouse_documents() {
-        let mut frame = Vec::new();
-        Compressor::new(Compression::None).unwrap().append(b"abc", Effort::Full, &mut frame).unwrap();
+        let mut frame = BytesMut::new();
+        Compressor::new(Compression::None, 0).unwrap().append(b"abc", Effort::Full, &mut frame).unwrap();
         assert_eq!(frame[HASH..], *b"\x02\x0c\0\0\0\x03\0\0\0abc");
     }
 }

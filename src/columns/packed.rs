@@ -7,7 +7,7 @@
 use std::mem;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::block::Out;
 use super::frame::{Compressor, Effort};
@@ -68,6 +68,8 @@ pub struct Packer {
     most: usize,
     /// What is not in a frame yet.
     open: Vec<u8>,
+    /// What frames were in that are done.
+    spare: BytesMut,
 }
 
 /// Below 64 KiB LZ4 does with a table of half the size, and it looks back no further anyway.
@@ -79,11 +81,13 @@ const LEAST: usize = 16 << 10;
 
 impl Packer {
     pub fn new(compression: Compression) -> Packer {
+        let most = if compression == Compression::Zstd { MOST_ZSTD } else { MOST };
         Packer {
             // Of a library that asks for memory, which never comes back without.
-            compressor: Compressor::new(compression).expect("there is memory for a compressor"),
-            most: if compression == Compression::Zstd { MOST_ZSTD } else { MOST },
-            open: Vec::new(),
+            compressor: Compressor::new(compression, most).expect("there is memory for a compressor"),
+            most,
+            open: Vec::with_capacity(most),
+            spare: BytesMut::new(),
         }
     }
 
@@ -96,14 +100,27 @@ impl Packer {
         resistance: &Resistance,
     ) -> Packed {
         resistance.begin();
-        // Half is what LZ4 leaves of telemetry.
-        let frames = Vec::with_capacity(columns.iter().map(Column::bytes).sum::<usize>() / 2);
+        let mut frames = mem::take(&mut self.spare);
+        // What compression saves is never touched, and so it is no memory.
+        frames.reserve(columns.iter().map(Column::bytes).sum::<usize>());
         let mut pieces = Pieces { packer: self, resistance, column: 0, frames, block_bytes: 0 };
         block::encode(&mut pieces, heads, columns, rows);
         if !pieces.packer.open.is_empty() {
             pieces.close();
         }
-        Packed { frames: pieces.frames.into(), block_bytes: pieces.block_bytes }
+        Packed { frames: pieces.frames.freeze(), block_bytes: pieces.block_bytes }
+    }
+
+    /// Takes back what an INSERT carried that is done: its memory serves for the next one. Unless that was far more than is
+    /// wanted now.
+    pub fn reuse(&mut self, packed: Packed) {
+        let wanted = packed.block_bytes;
+        if let Ok(mut frames) = packed.frames.try_into_mut()
+            && frames.capacity() <= 4 * wanted
+        {
+            frames.clear();
+            self.spare = frames;
+        }
     }
 }
 
@@ -112,7 +129,7 @@ struct Pieces<'a> {
     packer: &'a mut Packer,
     resistance: &'a Resistance,
     column: usize,
-    frames: Vec<u8>,
+    frames: BytesMut,
     block_bytes: usize,
 }
 
@@ -203,6 +220,25 @@ mod tests {
                 assert!(pieces.concat() == block, "{compression:?}, {rows} rows");
             }
         }
+    }
+
+    #[test]
+    fn memory_serves_again_unless_it_is_far_more_than_is_wanted() {
+        let (mut packer, resistance) = (Packer::new(Compression::Lz4), Resistance::of(3));
+        let mut pack = |rows, is_spare: bool| {
+            let (heads, columns) = fixture(rows);
+            let packed = packer.pack(&heads, &columns, rows, &resistance);
+            let held = (!is_spare).then(|| packed.frames.clone());
+            packer.reuse(packed);
+            drop(held);
+            packer.spare.capacity()
+        };
+        let large = pack(100_000, true);
+        assert!(large > 500_000);
+        assert_eq!(pack(90_000, true), large);
+        assert_eq!(pack(90_000, false), 0, "while somebody else has it");
+        assert_eq!(pack(100_000, true), large);
+        assert!(pack(100, true) < large);
     }
 
     #[test]

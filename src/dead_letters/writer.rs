@@ -42,7 +42,6 @@ pub struct Writer {
     pub store: Store,
     pub letters: Receiver<Letters>,
     pub tokens: Arc<Tokens>,
-    pub packer: Packer,
 }
 
 impl Writer {
@@ -95,7 +94,9 @@ impl Writer {
                     // After a crash these are the letters of the same INSERT again.
                     Some(ticket) => format!("{}-letters", ticket.token),
                 };
-                let block = self.packer.pack(&heads, &columns, letters.letters.len(), &Resistance::default());
+                // Letters are rare: nothing is kept for the next.
+                let mut packer = Packer::new(self.shared.config.clickhouse.compression);
+                let block = packer.pack(&heads, &columns, letters.letters.len(), &Resistance::default());
                 let insert =
                     Insert { sql: &sql, body: Body::Block(&block), token: &token, views: Views::Filled };
                 match deliver(&self.shared, servers, &insert, name).await {

@@ -142,9 +142,9 @@ impl Worker {
     }
 
     /// The messages of an INSERT as a batch, and its token.
-    fn batch(&self, handover: Handover, route: usize, decoded: Decoded) -> (String, Batch) {
+    fn batch(&self, handover: Handover, route: usize, decoded: Decoded) -> (String, Box<Batch>) {
         let Handover { insert, group, owed, counted_bytes, ticket, trace } = handover;
-        let batch = Batch {
+        let batch = Box::new(Batch {
             group,
             route,
             connection: insert.records[0].lane.connection as usize,
@@ -159,7 +159,7 @@ impl Worker {
             ticket: Some(ticket),
             place: None,
             trace,
-        };
+        });
         (insert.token, batch)
     }
 

@@ -46,7 +46,7 @@ pub struct Worker {
 /// Where a worker gets what it inserts.
 #[derive(Clone)]
 pub enum Source {
-    Intake(Receiver<Batch>),
+    Intake(Receiver<Box<Batch>>),
     Spool(Receiver<Handover>),
 }
 
@@ -134,7 +134,7 @@ impl Worker {
         }
     }
 
-    async fn insert(&mut self, mut batch: Batch) {
+    async fn insert(&mut self, mut batch: Box<Batch>) {
         batch.place = None;
         let rows = batch.rows();
         if let Some(trace) = &mut batch.trace {
@@ -152,7 +152,7 @@ impl Worker {
         self.end(batch, end);
     }
 
-    pub(super) fn end(&self, mut batch: Batch, end: Option<Unfit>) {
+    pub(super) fn end(&self, mut batch: Box<Batch>, end: Option<Unfit>) {
         if let (Some(unfit), Some(trace)) = (&end, batch.trace.take()) {
             self.tell(trace, &self.shared.config.routes[batch.route].table, unfit.len());
         }
@@ -186,12 +186,12 @@ impl Worker {
         }
     }
 
-    /// Inserts the chosen messages, again and again until ClickHouse has them or refuses them. `part` is what they are
+    /// Inserts the chosen messages, again and again until ClickHouse has them or refuses them. `made` is what they are
     /// already. `None`: cancelled.
     pub(super) async fn put(
         &mut self,
         batch: &mut Batch,
-        mut part: Option<Part>,
+        mut made: Option<Part>,
         chosen: &[Range<usize>],
         token: &str,
         views: Views,
@@ -201,7 +201,7 @@ impl Worker {
         let mut attempts = Attempts::new(&shared, &route.table);
         loop {
             let plan = self.plan(batch.route).await?;
-            let part = match &mut part {
+            let part = match &mut made {
                 Some(part) if part.plan.generation == plan.generation => part,
                 stale => {
                     *stale = None;
@@ -224,7 +224,11 @@ impl Worker {
                         part.block.block_bytes as u64,
                     );
                 }
-                return Some(Put::In(std::mem::take(&mut part.misfits)));
+                let misfits = std::mem::take(&mut part.misfits);
+                if let Some(part) = made {
+                    self.packer.reuse(part.block);
+                }
+                return Some(Put::In(misfits));
             };
             if matches!(failure.verdict, Verdict::Refused | Verdict::RefusedByView | Verdict::RetrySlowly) {
                 // It may be the table that is different, not the rows that are bad.
@@ -306,7 +310,7 @@ impl Worker {
     }
 
     /// All messages are in.
-    fn confirmed(&self, batch: Batch) {
+    fn confirmed(&self, batch: Box<Batch>) {
         let now = Instant::now();
         for (at, count) in batch.messages.arrivals() {
             self.record_latency(now, at.instant, *count);
@@ -324,7 +328,7 @@ impl Worker {
 
     /// All messages are in but these, which become dead letters. With them go the acknowledgements of the whole batch:
     /// they leave when the letters are kept.
-    fn dead_letter(&self, batch: Batch, unfit: Unfit) {
+    fn dead_letter(&self, batch: Box<Batch>, unfit: Unfit) {
         let now = Instant::now();
         let mut letters = Letters::new(batch.group, batch.connection);
         let mut unfit = unfit.into_iter().peekable();

@@ -42,7 +42,7 @@ pub struct Opened<D: Disk = Directory> {
 
 /// The ends of the thread's channels.
 pub struct Ends {
-    pub batches: Receiver<Batch>,
+    pub batches: Receiver<Box<Batch>>,
     pub calls: Receiver<Call>,
     pub handovers: Sender<Handover>,
 }
@@ -62,7 +62,7 @@ pub struct Committer<D: Disk> {
     /// What is acknowledged when the next commit has succeeded, by connection.
     uncommitted: Vec<Uncommitted>,
     /// A batch that came while the log was full.
-    held: Option<Batch>,
+    held: Option<Box<Batch>>,
     hurries: Vec<Weak<()>>,
     /// They wait for all to be committed.
     waiting: Vec<Sender<()>>,
@@ -287,7 +287,7 @@ impl<D: Disk> Committer<D> {
     }
 
     /// Takes a batch into the log.
-    fn append(&mut self, batch: Batch) {
+    fn append(&mut self, batch: Box<Batch>) {
         let Batch {
             group,
             connection,
@@ -300,7 +300,7 @@ impl<D: Disk> Committer<D> {
             counted_bytes,
             trace,
             ..
-        } = batch;
+        } = *batch;
         let rows = columns.first().map_or(0, |column| column.rows());
         let block = self.packer.pack(&plan.heads, &columns, rows, &plan.resistance);
         plan.spares.give_columns(columns);

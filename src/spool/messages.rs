@@ -10,7 +10,7 @@
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::batch::{Message, Messages};
 use crate::columns::frame::{self, Compressor, Effort};
@@ -42,9 +42,9 @@ pub fn encode(messages: &Messages, client_id: &str, compression: Compression) ->
         out.extend(message.properties.as_bytes());
         out.extend(message.payload);
     }
-    let mut frame = Vec::new();
-    Compressor::new(compression)?.append(&out, Effort::Full, &mut frame)?;
-    Ok(frame.into())
+    let mut frame = BytesMut::new();
+    Compressor::new(compression, out.len())?.append(&out, Effort::Full, &mut frame)?;
+    Ok(frame.freeze())
 }
 
 /// Appends the messages to others, and returns the client id. `now` is when this is done: how long ago a message came is

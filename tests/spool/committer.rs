@@ -67,7 +67,7 @@ fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
         insert: InsertLimits { rows: 1000, rows_behind: 1000, bytes: 1 << 20, delay },
     };
     let (log, recovered) = Log::open(disk.clone(), options, Instant::now()).unwrap();
-    let (batch_sender, batches) = bounded::<Batch>(8);
+    let (batch_sender, batches) = bounded::<Box<Batch>>(8);
     let (calls, calls_receiver) = unbounded();
     let (handover_sender, handovers) = unbounded();
     shared.set_spool(calls.clone());

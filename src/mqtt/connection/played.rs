@@ -54,7 +54,7 @@ fn config(qos: u8) -> Config {
     .unwrap()
 }
 
-fn connection(shared: &Arc<Shared>) -> (Connection, Receiver<Batch>) {
+fn connection(shared: &Arc<Shared>) -> (Connection, Receiver<Box<Batch>>) {
     let config = &shared.config;
     let table = Table::of(&[("seq", "UInt32", None), ("text", "String", None)]);
     let plans = Arc::new(Plans::new(&config.routes, vec![table], clock()).unwrap());
@@ -174,7 +174,7 @@ impl Broker {
 }
 
 /// Takes batches once the outage is over, until all messages are in; the most memory that was held meanwhile.
-async fn sink(shared: &Shared, batches: Receiver<Batch>, play: Play) -> usize {
+async fn sink(shared: &Shared, batches: Receiver<Box<Batch>>, play: Play) -> usize {
     let began = Instant::now();
     let mut inserted = BTreeSet::new();
     let mut most = 0;
