@@ -441,6 +441,8 @@ impl Session {
     }
 
     /// Takes the next packet off `input`: how many bytes it had, and what it meant. `None` if it is not complete.
+    // An event is too large for registers. Written by a call and read at once behind it, it would stall the processor.
+    #[inline(always)]
     pub fn receive<'a>(
         &'a mut self,
         input: &'a [u8],
@@ -500,6 +502,7 @@ impl Session {
     }
 
     /// Keeps the head of a message over the limit and passes over the rest without holding it.
+    #[cold]
     fn too_large<'a>(
         &'a mut self,
         input: &'a [u8],
@@ -581,6 +584,7 @@ impl Session {
         }
     }
 
+    #[cold]
     fn control<'a>(&mut self, first: u8, body: &[u8]) -> Result<Event<'a>, SessionError> {
         let version = self.ours.version;
         let kind = first >> 4;
