@@ -66,17 +66,34 @@ pub struct More<'f> {
     filled: &'f mut Filled,
 }
 
-impl More<'_> {
+/// What notes which columns are filled.
+pub trait Mark {
     /// Fills a column that has no value yet.
+    fn fill<T>(&mut self, column: usize, fill: impl FnOnce() -> Option<T>) -> Option<T>;
+}
+
+/// For who knows it anyway: none is filled that has a value.
+pub struct Unmarked;
+
+impl Mark for Unmarked {
     #[inline(always)]
-    pub fn add<T>(&mut self, column: usize, fill: impl FnOnce() -> Option<T>) -> Option<T> {
+    fn fill<T>(&mut self, _: usize, fill: impl FnOnce() -> Option<T>) -> Option<T> {
+        fill()
+    }
+}
+
+impl Mark for More<'_> {
+    #[inline(always)]
+    fn fill<T>(&mut self, column: usize, fill: impl FnOnce() -> Option<T>) -> Option<T> {
         let last = self.filled.last.get_mut(column).filter(|last| **last != self.row)?;
         let done = fill()?;
         *last = self.row;
         self.missing -= 1;
         Some(done)
     }
+}
 
+impl More<'_> {
     pub fn done(self) {
         self.filled.missing = self.missing;
     }

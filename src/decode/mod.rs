@@ -8,9 +8,11 @@
 //! reader   bytes → tokens of JSON          number   digits → integers, floats, decimals
 //! walk     which value goes where          time     texts and numbers → points in time
 //! usual    the same for what stands as it did in the last message
+//! besides  what a row gets that is not in the payload
 //! value    any value → any column          coerce   a scalar → a column
 //! ```
 
+mod besides;
 mod coerce;
 mod filled;
 mod number;
@@ -32,11 +34,11 @@ use crate::dead_letters::{Code, Reason};
 use crate::error::{Error, Result};
 use crate::mqtt::Properties;
 use crate::mqtt::topic::Captures;
-use coerce::Scalar;
-use filled::Filled;
+use besides::{Ending, Given, Missing};
+use filled::{Filled, Unmarked};
 use number::Guarded;
 use reader::Reader;
-use usual::Run;
+use usual::{Run, Step};
 use value::{Manner, Quick};
 use walk::{Node, Row};
 
@@ -101,30 +103,6 @@ pub struct Slot {
     lengths: usize,
 }
 
-/// What a row gets where the message has nothing for a column.
-#[derive(Debug, Clone)]
-enum Missing {
-    /// The one row of this column: a value given in the configuration.
-    Value(Column),
-    /// NULL: either the column's own, or the sign for "compute the default".
-    Null,
-    Zero,
-    /// Zero, and the column at this place says that it means "compute the default".
-    Flagged(usize),
-    Refused,
-}
-
-/// A column that is not filled from the JSON.
-#[derive(Debug, Clone)]
-enum Given {
-    /// A named level of the topic, by its place among the captures.
-    Topic(usize),
-    Meta(Meta),
-    UserProperty(String),
-    /// The one row of this column.
-    Constant(Column),
-}
-
 #[derive(Debug, Clone)]
 pub struct Decoder {
     slots: Vec<Slot>,
@@ -144,6 +122,8 @@ pub struct Decoder {
     reads_json: bool,
     /// Whether a row is one object, and its members alone are wanted: the usual case.
     is_plain: bool,
+    /// By the number of usual members; none where a row is more than its own columns.
+    endings: Vec<Ending>,
     row: Scratch,
 }
 
@@ -219,6 +199,7 @@ impl Decoder {
             marked: Vec::new(),
             nested: Vec::new(),
             is_plain: false,
+            endings: Vec::new(),
             reads_json: route.reject_unknown_fields || route.rows.is_some(),
             row: Scratch {
                 filled: Filled::new(table.len()),
@@ -250,6 +231,9 @@ impl Decoder {
         match &mut decoder.around {
             Some(around) => around.prepare(&decoder.slots),
             None => decoder.is_plain = decoder.reads_json && decoder.root.takes_members_alone(),
+        }
+        if decoder.nested.is_empty() && decoder.columns.len() == decoder.slots.len() {
+            decoder.endings = vec![Ending::default(); decoder.root.steps().as_slice().len() + 1];
         }
         Ok(decoder)
     }
@@ -420,17 +404,28 @@ impl Decoder {
     #[inline(always)]
     fn plain(&mut self, message: &Message<'_>, columns: &mut [Column]) -> reader::Result<usize> {
         let Some(bytes) = Guarded::new(message.payload) else { return self.fill(message, columns) };
-        self.row.serial += 1;
-        self.row.filled.begin(self.row.serial);
-        let run = usual::members(self.root.steps(), bytes, 0, b'{', columns, &mut self.row.filled);
-        if run.members == 0 {
-            return self.fill(message, columns);
-        }
-        if run.is_key || message.payload[run.end..] != *b"}" {
+        // Each step fills another column.
+        let steps = self.root.steps();
+        let run = usual::members(steps.as_slice(), bytes, 0, b'{', columns, &mut Unmarked);
+        if run.is_key || run.members == 0 || message.payload[run.end..] != *b"}" {
             return self.plain_rest(run, message, columns);
         }
-        self.finish(message, columns)?;
+        match self.endings.get_mut(run.members) {
+            Some(ending) => ending.finish(&self.slots, &self.given, steps, run.members, message, columns)?,
+            None => {
+                self.mark(run.members);
+                self.finish(message, columns)?;
+            }
+        }
         Ok(1)
+    }
+
+    /// Begins a row of which so many usual members are read.
+    fn mark(&mut self, members: usize) {
+        self.row.serial += 1;
+        self.row.filled.begin(self.row.serial);
+        let filled = self.root.steps().as_slice()[..members].iter().filter_map(Step::slot);
+        filled.for_each(|slot| self.row.filled.add(slot));
     }
 
     /// Reads on where the members are no longer what is usual.
@@ -441,6 +436,10 @@ impl Decoder {
         message: &Message<'_>,
         columns: &mut [Column],
     ) -> reader::Result<usize> {
+        if run.members == 0 {
+            return self.fill(message, columns);
+        }
+        self.mark(run.members);
         let mut reader = Reader::inside(message.payload, run.end);
         let Scratch { filled, start, serial, manner, cut, .. } = &mut self.row;
         let mut row =
@@ -590,11 +589,13 @@ impl Decoder {
     fn finish(&mut self, message: &Message<'_>, columns: &mut [Column]) -> reader::Result<()> {
         let filled = &mut self.row.filled;
         for (at, given) in &self.given {
-            if put_given(&mut columns[*at], &self.slots[*at], given, message)? {
+            if given.put(&mut columns[*at], &self.slots[*at], message)? {
                 filled.add(*at);
             }
         }
-        walk::complete(&self.slots, columns, filled)?;
+        if !filled.is_complete() {
+            filled.missing().try_for_each(|at| self.slots[at].supply(&mut columns[at]))?;
+        }
         // The columns behind those of the table are the flags.
         if columns.len() > self.slots.len() {
             for (at, slot) in self.slots.iter().enumerate() {
@@ -634,54 +635,6 @@ impl Rows {
             format!("more than {MOST_ROWS} rows, or rows that are together far larger than the message");
         Err(Box::new(Reason::new(Code::OutOfRange, message)))
     }
-}
-
-/// Says whether there was a value.
-fn put_given(column: &mut Column, slot: &Slot, given: &Given, message: &Message<'_>) -> reader::Result<bool> {
-    let value = match given {
-        Given::Constant(value) => {
-            column.append(value);
-            return Ok(true);
-        }
-        Given::Meta(Meta::ReceivedAt) => {
-            let received_at = Instant::from_system(message.received_at);
-            match &slot.column_type.kind {
-                Kind::Int { .. } => {
-                    let millis = received_at.ticks(3).unwrap_or(0);
-                    column.push_fixed(millis.to_le_bytes());
-                }
-                // A clock has more digits than most columns: nobody has to be told that they are cut.
-                kind => coerce::put_instant(column, kind, received_at, &mut false).ok_or_else(|| {
-                    Box::new(Reason::new(Code::OutOfRange, "the clock is out of its range").about(&slot.name))
-                })?,
-            }
-            return Ok(true);
-        }
-        Given::Meta(Meta::Payload) => {
-            // As it came, whether it is UTF-8 or not: a ClickHouse String is bytes.
-            column.push_string(message.payload);
-            return Ok(true);
-        }
-        Given::Topic(index) => {
-            let level = message.captures.get(*index, message.topic);
-            if matches!(slot.column_type.kind, Kind::String) {
-                column.push_string(level.as_bytes());
-                return Ok(true);
-            }
-            Scalar::Text(level)
-        }
-        Given::Meta(Meta::Topic) => Scalar::Text(message.topic),
-        Given::Meta(Meta::ClientId) => Scalar::Text(message.client_id),
-        Given::Meta(Meta::Qos) => Scalar::Text(["0", "1", "2"][message.qos.min(2) as usize]),
-        Given::Meta(Meta::Retain) => Scalar::Bool(message.retain),
-        Given::UserProperty(key) => match message.properties.user(key) {
-            Some(value) => Scalar::Text(value),
-            None => return Ok(false),
-        },
-    };
-    coerce::put(column, &slot.column_type.kind, slot.unit, value, &mut false)
-        .map_err(|reason| Box::new(reason.about(&slot.name)))?;
-    Ok(true)
 }
 
 /// Some sources can only ever fit some types: that is a mistake in the configuration, not of a message.

@@ -3,7 +3,7 @@
 //! What is read here is read in the same way elsewhere, only slower: wherever a member is not what is usual, the walk takes
 //! over at its comma, and comes back for the next.
 
-use super::filled::Filled;
+use super::filled::Mark;
 use super::number::Guarded;
 use super::reader::{Key, Reader, plain_text};
 use super::value::{self, Quick};
@@ -30,8 +30,43 @@ pub enum Take {
 }
 
 impl Step {
+    /// The slot that it fills.
+    pub fn slot(&self) -> Option<usize> {
+        match self.take {
+            Take::Fill { slot, .. } => Some(slot),
+            Take::Pass | Take::Leave => None,
+        }
+    }
+
     pub fn new(name: &str, take: Take) -> Step {
         Step { key: Key::new(name), take }
+    }
+}
+
+/// The members of an object in the order in which they stood in the last one.
+#[derive(Debug, Default, Clone)]
+pub struct Steps {
+    steps: Vec<Step>,
+    /// How often it has changed.
+    changes: u64,
+}
+
+impl Steps {
+    pub fn new(steps: Vec<Step>) -> Steps {
+        Steps { steps, changes: 0 }
+    }
+
+    pub fn as_slice(&self) -> &[Step] {
+        &self.steps
+    }
+
+    pub fn swap(&mut self, a: usize, b: usize) {
+        self.steps.swap(a, b);
+        self.changes += (a != b) as u64;
+    }
+
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 }
 
@@ -54,7 +89,9 @@ pub fn read(steps: &[Step], is_first: bool, reader: &mut Reader<'_>, row: &mut R
     };
     // With what stands before it, the first member is like all others.
     let (begin, separator) = if is_first { (at.wrapping_sub(1), b'{') } else { (at, b',') };
-    let run = members(steps, bytes, begin, separator, row.columns, row.filled);
+    let mut marks = row.filled.more();
+    let run = members(steps, bytes, begin, separator, row.columns, &mut marks);
+    marks.done();
     if run.members > 0 || run.is_key {
         reader.pass(run.end);
     }
@@ -69,17 +106,15 @@ pub fn members(
     mut end: usize,
     mut separator: u8,
     columns: &mut [Column],
-    filled: &mut Filled,
+    marks: &mut impl Mark,
 ) -> Run {
     let mut members = 0;
     let mut is_key = false;
-    let mut fresh = filled.more();
     for Step { key, take } in steps {
         let Some(value) = key.value_behind(separator, bytes.bytes(), end) else { break };
         let read = match take {
-            Take::Fill { slot, quick, unit } => {
-                fresh.add(*slot, || value::read_quickly(bytes, value, *quick, *unit, columns.get_mut(*slot)?))
-            }
+            Take::Fill { slot, quick, unit } => marks
+                .fill(*slot, || value::read_quickly(bytes, value, *quick, *unit, columns.get_mut(*slot)?)),
             Take::Pass => plain_text(bytes.bytes(), value).map(|(_, end)| end),
             Take::Leave => None,
         };
@@ -92,6 +127,5 @@ pub fn members(
         separator = b',';
         members += 1;
     }
-    fresh.done();
     Run { members, is_key, end }
 }

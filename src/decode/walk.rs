@@ -6,9 +6,9 @@
 use super::filled::Filled;
 use super::path::Segment;
 use super::reader::{Reader, Result};
-use super::usual::{self, Run, Step, Take};
+use super::usual::{self, Run, Step, Steps, Take};
 use super::value::{self, Manner};
-use super::{Missing, Slot, Start};
+use super::{Slot, Start};
 use crate::columns::{Column, Kind};
 use crate::dead_letters::{Code, Reason};
 use crate::words::is_same;
@@ -23,7 +23,7 @@ pub struct Node {
     /// The signatures of their names.
     signatures: Vec<u64>,
     /// How they are read where they stand as they did.
-    steps: Vec<Step>,
+    steps: Steps,
     items: Vec<(usize, Node)>,
     /// The columns that the objects of a list here fill together: those of a Nested.
     nested: Vec<Part>,
@@ -101,7 +101,7 @@ impl Node {
             Role::Branch => Take::Leave,
         };
         let step = |Field { name, node }: &Field| Step::new(name, take(node.role));
-        self.steps = self.fields.iter().map(step).collect();
+        self.steps = Steps::new(self.fields.iter().map(step).collect());
     }
 
     fn at(&mut self, path: &[Segment]) -> &mut Node {
@@ -140,7 +140,7 @@ impl Node {
         self.slots.is_empty() && self.items.is_empty() && self.nested.is_empty()
     }
 
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &Steps {
         &self.steps
     }
 
@@ -272,7 +272,7 @@ fn children(node: &mut Node, first: u8, reader: &mut Reader<'_>, row: &mut Row<'
 
 fn object(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     reader.enter()?;
-    let run = usual::read(&node.steps, true, reader, row);
+    let run = usual::read(node.steps.as_slice(), true, reader, row);
     members(node, run, reader, row)
 }
 
@@ -302,7 +302,7 @@ pub fn members(node: &mut Node, run: Run, reader: &mut Reader<'_>, row: &mut Row
             }
         }
         is_first = false;
-        run = usual::read(&steps[expected..], is_first, reader, row);
+        run = usual::read(&steps.as_slice()[expected..], is_first, reader, row);
     }
 }
 
@@ -320,7 +320,7 @@ enum Member {
 fn find_member(
     fields: &mut [Field],
     signatures: &mut [u64],
-    steps: &mut [Step],
+    steps: &mut Steps,
     expected: usize,
     is_first: bool,
     reader: &mut Reader<'_>,
@@ -409,29 +409,6 @@ fn nested(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result
     for part in &node.nested {
         row.columns[part.slot].push_end();
         row.filled.add(part.slot);
-    }
-    Ok(())
-}
-
-/// Gives what is missing in a row what it is to have.
-#[inline]
-pub fn complete(slots: &[Slot], columns: &mut [Column], filled: &Filled) -> Result<()> {
-    // Mostly nothing is missing.
-    if filled.is_complete() { Ok(()) } else { fill_up(slots, columns, filled) }
-}
-
-fn fill_up(slots: &[Slot], columns: &mut [Column], filled: &Filled) -> Result<()> {
-    for at in filled.missing() {
-        let (slot, column) = (&slots[at], &mut columns[at]);
-        match &slot.missing {
-            Missing::Null => column.push_null(),
-            Missing::Value(value) => column.append(value),
-            Missing::Zero | Missing::Flagged(_) => column.push_zero(),
-            Missing::Refused => {
-                let reason = Reason::new(Code::FieldMissing, "is required and missing");
-                return Err(Box::new(reason.about(&slot.name)));
-            }
-        }
     }
     Ok(())
 }
