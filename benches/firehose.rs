@@ -204,9 +204,7 @@ impl Engine {
         match stage {
             Stage::Frame | Stage::Decode => {}
             Stage::Encode => drop(black_box(block::whole(heads, &batch.columns))),
-            Stage::Pack => {
-                drop(black_box(self.packer.pack(heads, &batch.columns, batch.rows(), &batch.plan.resistance)))
-            }
+            Stage::Pack => drop(black_box(self.packer.pack(heads, &batch.columns, &batch.plan.resistance))),
         }
         self.shared.memory.subtract(batch.counted_bytes);
         self.shared.ledger.close(batch.group, batch.messages.len() as u64, 0);

@@ -284,7 +284,6 @@ impl Look<'_> {
         let block = Packer::new(self.config.compression).pack(
             decoder.heads(),
             &decoder.columns(),
-            0,
             &Resistance::default(),
         );
         let (sql, token) = (table.insert_sql(decoder.heads()), format!("check-{:016x}", random_bits()));

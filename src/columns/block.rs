@@ -33,7 +33,8 @@ impl Out for Vec<u8> {
 }
 
 /// Writes one block. `heads` gives each column's name and type as the block declares them.
-pub fn encode(out: &mut impl Out, heads: &[(String, String)], columns: &[Column], rows: usize) {
+pub fn encode(out: &mut impl Out, heads: &[(String, String)], columns: &[Column]) {
+    let rows = columns.first().map_or(0, Column::rows);
     let mut head = Vec::new();
     put_varint(&mut head, columns.len() as u64);
     put_varint(&mut head, rows as u64);
@@ -53,7 +54,7 @@ pub fn encode(out: &mut impl Out, heads: &[(String, String)], columns: &[Column]
 /// The block, as one.
 pub fn whole(heads: &[(String, String)], columns: &[Column]) -> Vec<u8> {
     let mut out = Vec::new();
-    encode(&mut out, heads, columns, columns.first().map_or(0, Column::rows));
+    encode(&mut out, heads, columns);
     out
 }
 
@@ -84,7 +85,7 @@ mod tests {
         column.push_fixed([5]);
         column.push_null();
         let mut out = Vec::new();
-        encode(&mut out, &[("a".into(), "Nullable(UInt8)".into())], &[column], 2);
+        encode(&mut out, &[("a".into(), "Nullable(UInt8)".into())], &[column]);
         assert_eq!(out, b"\x01\x02\x01a\x0fNullable(UInt8)\x00\x01\x05\x00");
     }
 

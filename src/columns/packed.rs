@@ -1,7 +1,7 @@
 //! A block in the frames of an INSERT, made without the block ever being whole: the columns are compressed piece by piece,
 //! each while it is in the cache.
 //!
-//! Half of LZ4's time goes into columns that it cannot make smaller, such as coordinates. Which these are it tells by itself:
+//! LZ4 tries in vain to make some columns smaller, such as coordinates. Which these are shows by itself:
 //! see [`Resistance`].
 
 use std::mem;
@@ -96,7 +96,6 @@ impl Packer {
         &mut self,
         heads: &[(String, String)],
         columns: &[Column],
-        rows: usize,
         resistance: &Resistance,
     ) -> Packed {
         resistance.begin();
@@ -104,7 +103,7 @@ impl Packer {
         // What compression saves is never touched, and so it is no memory.
         frames.reserve(columns.iter().map(Column::bytes).sum::<usize>());
         let mut pieces = Pieces { packer: self, resistance, column: 0, frames, block_bytes: 0 };
-        block::encode(&mut pieces, heads, columns, rows);
+        block::encode(&mut pieces, heads, columns);
         if !pieces.packer.open.is_empty() {
             pieces.close();
         }
@@ -214,7 +213,7 @@ mod tests {
             for rows in [0, 1, 8_000, 8_190, 8_191, 8_192, 100_000] {
                 let (heads, columns) = fixture(rows);
                 let block = block::whole(&heads, &columns);
-                let packed = packer.pack(&heads, &columns, rows, &resistance);
+                let packed = packer.pack(&heads, &columns, &resistance);
                 assert_eq!(packed.block_bytes, block.len());
                 let pieces: Vec<_> = unpacked(&packed.frames).into_iter().map(|(piece, _)| piece).collect();
                 assert!(pieces.concat() == block, "{compression:?}, {rows} rows");
@@ -227,7 +226,7 @@ mod tests {
         let (mut packer, resistance) = (Packer::new(Compression::Lz4), Resistance::of(3));
         let mut pack = |rows, is_spare: bool| {
             let (heads, columns) = fixture(rows);
-            let packed = packer.pack(&heads, &columns, rows, &resistance);
+            let packed = packer.pack(&heads, &columns, &resistance);
             let held = (!is_spare).then(|| packed.frames.clone());
             packer.reuse(packed);
             drop(held);
@@ -246,7 +245,7 @@ mod tests {
         let (mut packer, resistance) = (Packer::new(Compression::Lz4), Resistance::of(3));
         let (heads, mut columns) = fixture(5000);
         let mut pack = |columns: &[Column]| {
-            let packed = packer.pack(&heads, columns, 5000, &resistance);
+            let packed = packer.pack(&heads, columns, &resistance);
             unpacked(&packed.frames).into_iter().map(|(_, is_smaller)| is_smaller).collect::<Vec<_>>()
         };
         for _ in 0..2 {

@@ -96,7 +96,7 @@ impl Writer {
                 };
                 // Letters are rare: nothing is kept for the next.
                 let mut packer = Packer::new(self.shared.config.clickhouse.compression);
-                let block = packer.pack(&heads, &columns, letters.letters.len(), &Resistance::default());
+                let block = packer.pack(&heads, &columns, &Resistance::default());
                 let insert =
                     Insert { sql: &sql, body: Body::Block(&block), token: &token, views: Views::Filled };
                 match deliver(&self.shared, servers, &insert, name).await {

@@ -30,16 +30,16 @@ pub enum Take {
 }
 
 impl Step {
+    pub fn new(name: &str, take: Take) -> Step {
+        Step { key: Key::new(name), take }
+    }
+
     /// The slot that it fills.
     pub fn slot(&self) -> Option<usize> {
         match self.take {
             Take::Fill { slot, .. } => Some(slot),
             Take::Pass | Take::Leave => None,
         }
-    }
-
-    pub fn new(name: &str, take: Take) -> Step {
-        Step { key: Key::new(name), take }
     }
 }
 

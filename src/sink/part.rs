@@ -27,7 +27,7 @@ impl Part {
         packer: &mut Packer,
     ) -> Part {
         let rows = columns.first().map_or(0, Column::rows);
-        Part { block: packer.pack(&plan.heads, columns, rows, &plan.resistance), plan, rows, misfits }
+        Part { block: packer.pack(&plan.heads, columns, &plan.resistance), plan, rows, misfits }
     }
 
     /// Decodes the chosen messages of a batch once more, for the table as it is now.

@@ -302,7 +302,7 @@ impl<D: Disk> Committer<D> {
             ..
         } = *batch;
         let rows = columns.first().map_or(0, |column| column.rows());
-        let block = self.packer.pack(&plan.heads, &columns, rows, &plan.resistance);
+        let block = self.packer.pack(&plan.heads, &columns, &plan.resistance);
         plan.spares.give_columns(columns);
         let route = &self.shared.config.routes[batch.route];
         let first = messages.arrivals().first().map_or_else(SystemTime::now, |(at, _)| at.system);
