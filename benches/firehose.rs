@@ -209,7 +209,6 @@ impl Engine {
         self.shared.memory.subtract(batch.counted_bytes);
         self.shared.ledger.close(batch.group, batch.messages.len() as u64, 0);
         batch.plan.spares.give_columns(batch.columns);
-        batch.plan.spares.give_messages(batch.messages);
     }
 }
 

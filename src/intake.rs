@@ -14,11 +14,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::batch::{self, Batch};
+use crate::batch::Batch;
 use crate::columns::Column;
 use crate::config::{AckAfter, Limits, Route};
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::decode::{self, Decoder};
+use crate::messages::{self, Messages};
 use crate::metrics::add;
 use crate::mqtt::topic::Captures;
 use crate::mqtt::{Acknowledged, Owed, Properties, Publish, Receipt, Subscription, is_chosen, subscriptions};
@@ -212,7 +213,7 @@ impl Intake {
                 if lane.decoder.has_cut() {
                     warn_of_cut(&self.shared, &lane.route.table, lane.decoder.take_cut());
                 }
-                batch.messages.push(&batch::Message {
+                batch.messages.push(&messages::Message {
                     received: now,
                     topic: publish.topic,
                     payload: publish.payload,
@@ -268,7 +269,7 @@ impl Intake {
             client_id: client_id.into(),
             plan: lane.plan.clone(),
             columns: lane.plan.spares.take_columns().unwrap_or_else(|| lane.fresh_columns(rows)),
-            messages: lane.plan.spares.take_messages().unwrap_or_default(),
+            messages: Messages::new(self.shared.pieces.clone()),
             owed: Owed::default(),
             receipts: Acknowledged::of_session(self.session),
             opened_at: now.instant,

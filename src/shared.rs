@@ -12,12 +12,15 @@ use crate::memory::Memory;
 use crate::metrics::{Recorder, SpoolGauges};
 use crate::mqtt::Owed;
 use crate::mqtt::connection::Command;
+use crate::pieces::Pieces;
 use crate::spool::Call;
 
 pub struct Shared {
     pub config: Config,
     pub ledger: Ledger,
     pub memory: Arc<Memory>,
+    /// For the messages of all batches.
+    pub pieces: Arc<Pieces>,
     pub metrics: Recorder,
     listener: Listener,
     cancelled: watch::Sender<bool>,
@@ -33,6 +36,7 @@ impl Shared {
         Shared {
             metrics,
             memory: Arc::new(Memory::new(config.memory_max_bytes)),
+            pieces: Arc::default(),
             ledger: Ledger::default(),
             cancelled: watch::Sender::new(false),
             connections: Mutex::default(),

@@ -7,7 +7,6 @@
 
 use super::block::{Out, put_varint};
 use super::types::{ColumnType, Kind};
-use crate::spares;
 
 #[derive(Debug, Clone)]
 pub enum Column {
@@ -109,13 +108,13 @@ impl Column {
     /// Takes all rows away and keeps the room for as many.
     pub fn clear(&mut self) {
         match self {
-            Column::Fixed { data, .. } => spares::empty(data),
+            Column::Fixed { data, .. } => data.clear(),
             Column::Strings { data, rows } | Column::Json { data, rows } => {
-                spares::empty(data);
+                data.clear();
                 *rows = 0;
             }
             Column::Nullable { nulls: own, values: inner } | Column::Array { ends: own, items: inner } => {
-                spares::empty(own);
+                own.clear();
                 inner.clear();
             }
             Column::Tuple { parts, rows } => {
@@ -123,9 +122,24 @@ impl Column {
                 parts.iter_mut().for_each(Column::clear);
             }
             Column::Variant { which, parts } => {
-                spares::empty(which);
+                which.clear();
                 parts.iter_mut().for_each(Column::clear);
             }
+        }
+    }
+
+    /// The bytes for which it has memory.
+    pub fn room(&self) -> usize {
+        let all = |parts: &[Column]| parts.iter().map(Column::room).sum::<usize>();
+        match self {
+            Column::Fixed { data, .. } | Column::Strings { data, .. } | Column::Json { data, .. } => {
+                data.capacity()
+            }
+            Column::Nullable { nulls: own, values: inner } | Column::Array { ends: own, items: inner } => {
+                own.capacity() + inner.room()
+            }
+            Column::Tuple { parts, .. } => all(parts),
+            Column::Variant { which, parts } => which.capacity() + all(parts),
         }
     }
 

@@ -3,6 +3,7 @@
 //! What was made for a table that has changed since is decoded again from the messages beside the blocks, and of what
 //! ClickHouse refuses the good rows are found in the same way as of any batch, under the same token.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
@@ -10,12 +11,14 @@ use super::answer::{Failure, Verdict};
 use super::delivery::Attempts;
 use super::request::{Body, Insert, Views};
 use super::worker::{Refusal, Worker};
-use crate::batch::{Batch, Messages};
+use crate::batch::Batch;
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::error::Error;
 use crate::intake::Now;
+use crate::messages::Messages;
 use crate::metrics::add;
 use crate::mqtt::Acknowledged;
+use crate::pieces::Pieces;
 use crate::spool::{self, Handover, Record, Told, messages};
 use crate::trace::Trace;
 
@@ -81,7 +84,7 @@ impl Worker {
                 let plan = self.plan(route).await?;
                 generation = plan.generation;
                 if (plan.sql != *statement || (self.squashes_itself && insert.records.len() > 1))
-                    && let Some(decoded) = Decoded::from(insert)
+                    && let Some(decoded) = Decoded::from(insert, &self.shared.pieces)
                 {
                     return Some(Stored::Anew(route, decoded));
                 }
@@ -127,7 +130,7 @@ impl Worker {
         if !is_refused && (failure.verdict != Verdict::RetrySlowly || route.is_none()) {
             return None;
         }
-        let decoded = Decoded::from(insert)?;
+        let decoded = Decoded::from(insert, &self.shared.pieces)?;
         if let Some(route) = route {
             // The blocks may have been made before this process knew the table.
             self.look(route, self.shared.config.clickhouse.connect_timeout).await;
@@ -208,8 +211,8 @@ impl Worker {
 
 impl Decoded {
     /// `None`: they cannot be read.
-    fn from(insert: &spool::Insert) -> Option<Decoded> {
-        let mut decoded = Decoded { client_id: String::new(), messages: Messages::default() };
+    fn from(insert: &spool::Insert, pieces: &Arc<Pieces>) -> Option<Decoded> {
+        let mut decoded = Decoded { client_id: String::new(), messages: Messages::new(pieces.clone()) };
         let now = Now::read();
         for record in &insert.records {
             decoded.client_id = messages::decode(&record.raw, now, &mut decoded.messages)?;

@@ -323,7 +323,6 @@ impl Worker {
         if let Some(ticket) = batch.ticket {
             ticket.settled();
         }
-        batch.plan.spares.give_messages(batch.messages);
     }
 
     /// All messages are in but these, which become dead letters. With them go the acknowledgements of the whole batch:

@@ -350,7 +350,6 @@ impl<D: Disk> Committer<D> {
                 self.inserts.insert(id, Pending { group, messages: count, owed: later, trace });
             }
         }
-        plan.spares.give_messages(messages);
     }
 
     /// What will be deleted again in a moment is not worth the time that compressing takes, a third of all that the spool

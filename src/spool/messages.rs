@@ -12,10 +12,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::batch::{Message, Messages};
 use crate::columns::frame::{self, Compressor, Effort};
 use crate::config::Compression;
 use crate::intake::Now;
+use crate::messages::{Message, Messages};
 use crate::mqtt::Properties;
 
 pub fn encode(messages: &Messages, client_id: &str, compression: Compression) -> io::Result<Bytes> {
