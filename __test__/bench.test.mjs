@@ -100,7 +100,8 @@ test('a run of which one in a hundred is withheld lacks exactly these', ours, as
   assert.ok(withheld > 0)
   const { lost, doubled, rows } = step
   assert.deepEqual({ lost, doubled, rows }, { lost: withheld, doubled: 0, rows: step.sent - withheld })
-  assert.ok(step.cpuPercent > 0 && step.peakResidentBytes > step.bareResidentBytes)
+  assert.ok(step.cpuPercent > 0 && step.peakResidentBytes > step.emptyResidentBytes)
+  assert.ok(step.emptyResidentBytes > step.bareResidentBytes)
   assert.ok(step.flush.p50 > 0 && step.flush.p99 >= step.flush.p50)
 })
 
@@ -164,6 +165,7 @@ test('a result becomes tables and a chart', () => {
     peakResidentBytes: 64 * MEBIBYTE,
     residentBytes: { atFirst: 60 * MEBIBYTE, atLast: 62 * MEBIBYTE },
     bareResidentBytes: undefined,
+    emptyResidentBytes: undefined,
     aboveBareBytes: 64 * MEBIBYTE,
     flush: { p50: 1.5, p99: undefined, from: '' },
     rows: 1000,

@@ -12,7 +12,7 @@ import { Program } from './program.mjs'
 import { quantileBetween, readDurations } from './prometheus.mjs'
 import { Scope } from './scope.mjs'
 import { ownBroker, ownClickHouse } from './servers.mjs'
-import { commandOf, FLUSH_BUCKETS, runtimeOf } from './services.mjs'
+import { commandOf, EMPTY, FLUSH_BUCKETS, runtimeOf } from './services.mjs'
 import { machineCpuSeconds, Meter } from './usage.mjs'
 
 /** A rate counts as kept when it is missed by no more than this. */
@@ -71,7 +71,7 @@ async function measureIn(scope, run, progress) {
   const database = await createTables(scope, clickhouse)
   const hasEventLoop = run.service.runtime !== undefined && run.eventLoop > 0
 
-  const { broker, load, service, idle } = await start(scope, run, clickhouse, database, {
+  const { broker, load, service, idle, empty } = await start(scope, run, clickhouse, database, {
     rate,
     drivers: run.drivers,
     // More, so that the stream still flows when the measuring ends: it waits for batches.
@@ -92,7 +92,11 @@ async function measureIn(scope, run, progress) {
   stage = 'measuring'
   const rowsNow = async () => (await clickhouse.query(`SELECT count() AS rows FROM ${database}.positions`))[0].rows
   const pids = { service: service.pid, broker: broker.pid, clickhouse: clickhouse.pid, load: load.pid }
-  const durations = async () => readDurations(await get(service, '/metrics'), run.service.flush)
+  const durations = async () => {
+    // Asked as often, it has taken what an endpoint takes.
+    const [text] = await Promise.all([get(service, '/metrics'), empty && get(empty, '/metrics')])
+    return readDurations(text, run.service.flush)
+  }
   const interval = await measureInterval(pids, rowsNow, durations, () => Promise.race([sleep(seconds * 1000), done]))
 
   stage = 'event loop'
@@ -105,7 +109,7 @@ async function measureIn(scope, run, progress) {
   const atRest = hasEventLoop ? await eventLoop(service, run.eventLoop, progress, 'event loop at rest') : undefined
   await service.stop(DRAIN_MS)
   const { rows, lost, doubled } = await countRows(clickhouse, database, sent)
-  const bare = idle && new Meter(idle.pid).peakResidentBytes
+  const [bare, emptyPeak] = [idle, empty].map((program) => program && new Meter(program.pid).peakResidentBytes)
   const { peakResidentBytes } = interval
   return {
     rate,
@@ -117,6 +121,7 @@ async function measureIn(scope, run, progress) {
     limit: limitOf(run, sentRate, interval),
     ...interval,
     bareResidentBytes: bare,
+    emptyResidentBytes: emptyPeak,
     aboveBareBytes: peakResidentBytes - (bare ?? 0),
     rows,
     // Where a service is still at it, nobody knows.
@@ -168,7 +173,7 @@ async function measureInterval(pids, rowsNow, durations, pass) {
 }
 
 /**
- * Starts broker or firehose, the service, and beside it its bare runtime.
+ * Starts broker or firehose, the service, and beside it its bare runtime and the same service without its job.
  *
  * @param {Scope} scope
  * @param {Run} run
@@ -183,18 +188,18 @@ async function start(scope, run, clickhouse, database, options) {
     const subscribed = load.next('subscribed')
     // Where the service does not even start, that is the error.
     subscribed.catch(() => {})
-    const { service, idle } = await startService(scope, run, { broker, mqttVersion: '5' }, clickhouse, database)
-    await Promise.race([subscribed, service.failure()])
-    return { broker, load, service, idle }
+    const own = await startService(scope, run, { broker, mqttVersion: '5' }, clickhouse, database)
+    await Promise.race([subscribed, own.service.failure()])
+    return { broker, load, ...own }
   }
   const { broker, mqttVersion } = await ownBroker(scope)
-  const { service, idle } = await startService(scope, run, { broker, mqttVersion }, clickhouse, database)
+  const own = await startService(scope, run, { broker, mqttVersion }, clickhouse, database)
   if (!tellsItsStart(run.service)) {
     const subscribed = { timeoutMs: 30_000, message: 'a subscription in the log of the broker' }
-    await Promise.race([waitFor(() => broker.log.includes('drivers/+/position'), subscribed), service.failure()])
+    await Promise.race([waitFor(() => broker.log.includes('drivers/+/position'), subscribed), own.service.failure()])
   }
   const load = await startLoad(scope, run.programs.load, { url: broker.url, ...options })
-  return { broker, load, service, idle }
+  return { broker, load, ...own }
 }
 
 /**
@@ -227,15 +232,17 @@ async function startService(scope, { service: kind, programs, qos, batchRows, fi
     ...(kind.spool && { SPOOL_DIR: join(directory, 'spool') }),
   }
   const service = scope.own(new Program(kind.title, command, args, env), 'stop')
-  const idle = kind.runtime && scope.own(new Program('the idle process', runtimeOf(kind), ['-e', IDLE]), 'stop')
+  const beside = (title, args) => kind.runtime && scope.own(new Program(title, runtimeOf(kind), args), 'stop')
+  const idle = beside('the idle process', ['-e', IDLE])
+  const empty = beside('the empty service', [EMPTY])
   if (tellsItsStart(kind)) await service.next('started')
   else {
     const serving = { timeoutMs: 30_000, message: `${kind.title} serving metrics` }
     await waitFor(() => fetch(`http://127.0.0.1:${port}/metrics`), serving)
     service.latest.started = { port }
   }
-  await (idle && (idle.latest.started ?? idle.next('started')))
-  return { service, idle }
+  await Promise.all([idle, empty].map((program) => program && (program.latest.started ?? program.next('started'))))
+  return { service, idle, empty }
 }
 
 /**

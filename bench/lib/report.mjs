@@ -70,7 +70,7 @@ function stepTable(steps) {
   return markdown(
     [
       'service', 'msg/s', 'QoS', 'rows/s', 'CPU of one core', 'ns per message', 'peak memory', 'bare runtime', 'above it',
-      'flush p50, ms', 'flush p99, ms', 'lost', 'doubled', 'did not keep up',
+      'empty service', 'flush p50, ms', 'flush p99, ms', 'lost', 'doubled', 'did not keep up',
     ],
     steps.map((step) => [
       step.title,
@@ -82,6 +82,7 @@ function stepTable(steps) {
       mebibytes(step.peakResidentBytes),
       or(step.bareResidentBytes, mebibytes),
       mebibytes(step.aboveBareBytes),
+      or(step.emptyResidentBytes, mebibytes),
       or(step.flush?.p50, milliseconds),
       or(step.flush?.p99, milliseconds),
       or(step.lost, count),

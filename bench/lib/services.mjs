@@ -20,6 +20,9 @@ import { findBun } from '../../tools/servers/bun.mjs'
 
 const DIRECTORY = fileURLToPath(new URL('../services/', import.meta.url))
 
+/** A service in JavaScript without its job. */
+export const EMPTY = join(DIRECTORY, 'empty.mjs')
+
 const MILLRACE = {
   script: 'millrace.mjs',
   needs: /** @type {const} */ ('addon'),
