@@ -119,7 +119,7 @@ impl Drop for Messages {
 
 #[cold]
 fn add_piece<'p>(pieces: &'p mut Vec<Piece>, from: &Pieces, bytes: usize) -> &'p mut Piece {
-    pieces.push(from.take(bytes));
+    pieces.push(from.take(bytes, pieces.len()));
     pieces.last_mut().expect("it has just been pushed")
 }
 
