@@ -78,9 +78,9 @@ await runMain(async (scope) => {
   const started = { at: performance.now(), cpu: machineCpuSeconds() }
   await Promise.race([sleep(seconds * 1000), done])
   const measured = processes.map(({ name, meter }) => {
-    const first = meter.residentBytes
+    const first = { resident: meter.residentBytes, anonymous: meter.anonymousBytes }
     const cpu = meter.cpuPercent()
-    return { name, cpu, memory: meter.peakResidentBytes, first, last: meter.residentBytes }
+    return { name, cpu, memory: meter.peakResidentBytes, first, last: { resident: meter.residentBytes, anonymous: meter.anonymousBytes } }
   })
   const all = (100_000 * (machineCpuSeconds() - started.cpu)) / (performance.now() - started.at)
   // Shown because others on the same cores make the caches cold and the figures worse.
@@ -114,7 +114,11 @@ await runMain(async (scope) => {
       ['doubled', count(doubled)],
       ['CPU per message', `${count((of.cpu * 1e7) / receivedRate)} ns`],
       ['peak memory above the idle process', mebibytes(of.memory - bare.memory)],
-      [`resident memory, at first and ${seconds} s later`, `${mebibytes(of.first)}, ${mebibytes(of.last)}`],
+      [`resident memory, at first and ${seconds} s later`, `${mebibytes(of.first.resident)}, ${mebibytes(of.last.resident)}`],
+      // What grows besides are pages of the runtime's own program, which are read when they are first needed.
+      ...(of.first.anonymous && of.last.anonymous
+        ? [['of it not from files', `${mebibytes(of.first.anonymous)}, ${mebibytes(of.last.anonymous)}`]]
+        : []),
       ['flush p50', `${milliseconds(flush.p50)} ms`],
       ['flush p99', `${milliseconds(flush.p99)} ms`],
     ],

@@ -14,6 +14,7 @@ const TICKS_PER_SECOND = 100
  * @property {number} cpuSeconds since the process was started
  * @property {number} residentBytes
  * @property {number | undefined} peakResidentBytes where the system keeps it
+ * @property {number | undefined} anonymousBytes resident and not from a file, where the system tells
  */
 
 /**
@@ -35,6 +36,7 @@ function fromProc(pid) {
     cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,
     residentBytes: bytes('VmRSS'),
     peakResidentBytes: bytes('VmHWM'),
+    anonymousBytes: bytes('RssAnon'),
   }
 }
 
@@ -47,7 +49,7 @@ function fromPs(pid) {
     const isDays = parts.length === 4 && at === 0
     return (sum + Number(part)) * (isDays ? 24 : at < parts.length - 1 ? 60 : 1)
   }, 0)
-  return { cpuSeconds, residentBytes: Number(resident) * 1024, peakResidentBytes: undefined }
+  return { cpuSeconds, residentBytes: Number(resident) * 1024, peakResidentBytes: undefined, anonymousBytes: undefined }
 }
 
 /** Measures one process from its construction on. A process of somebody else, which has no pid, measures nothing. */
@@ -55,6 +57,8 @@ export class Meter {
   /** The highest seen by `sample`, or by the system where it keeps account. */
   peakResidentBytes = 0
   residentBytes = 0
+  /** @type {number | undefined} */
+  anonymousBytes
 
   #pid
   #from
@@ -83,6 +87,7 @@ export class Meter {
       return undefined
     }
     this.residentBytes = now.residentBytes
+    this.anonymousBytes = now.anonymousBytes
     this.peakResidentBytes = Math.max(this.peakResidentBytes, now.peakResidentBytes ?? now.residentBytes)
     return { at, cpuSeconds: now.cpuSeconds }
   }
