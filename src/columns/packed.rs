@@ -102,12 +102,12 @@ impl Packer {
         let mut frames = mem::take(&mut self.spare);
         // What compression saves is never touched, and so it is no memory.
         frames.reserve(columns.iter().map(Column::bytes).sum::<usize>());
-        let mut pieces = Pieces { packer: self, resistance, column: 0, frames, block_bytes: 0 };
-        block::encode(&mut pieces, heads, columns);
-        if !pieces.packer.open.is_empty() {
-            pieces.close();
+        let mut packing = Packing { packer: self, resistance, column: 0, frames, block_bytes: 0 };
+        block::encode(&mut packing, heads, columns);
+        if !packing.packer.open.is_empty() {
+            packing.close();
         }
-        Packed { frames: pieces.frames.freeze(), block_bytes: pieces.block_bytes }
+        Packed { frames: packing.frames.freeze(), block_bytes: packing.block_bytes }
     }
 
     /// Takes back what an INSERT carried that is done: its memory serves for the next one. Unless that was far more than is
@@ -124,7 +124,7 @@ impl Packer {
 }
 
 /// One block under way.
-struct Pieces<'a> {
+struct Packing<'a> {
     packer: &'a mut Packer,
     resistance: &'a Resistance,
     column: usize,
@@ -132,7 +132,7 @@ struct Pieces<'a> {
     block_bytes: usize,
 }
 
-impl Pieces<'_> {
+impl Packing<'_> {
     fn close(&mut self) {
         let open = mem::take(&mut self.packer.open);
         self.append(&open);
@@ -150,7 +150,7 @@ impl Pieces<'_> {
     }
 }
 
-impl Out for Pieces<'_> {
+impl Out for Packing<'_> {
     fn put(&mut self, mut bytes: &[u8]) {
         self.block_bytes += bytes.len();
         while self.packer.open.len() + bytes.len() >= self.packer.most {
