@@ -36,7 +36,7 @@ await runMain(async (scope) => {
   })
   const { rate, seconds, 'warm-up': warmUp, drivers, qos } = options
   const runtime = options.bun ? findBun() : process.execPath
-  if (!runtime) throw new Error('Bun is not installed: run npm install')
+  if (!runtime) throw new Error('Bun is not installed: run npm ci')
 
   await buildAddon(scope)
   await buildClickHouseServer(scope)

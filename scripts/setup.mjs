@@ -52,9 +52,10 @@ function installPackages() {
   const installed = join(ROOT, 'node_modules', '.package-lock.json')
   if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(lock).mtimeMs) return
 
-  // Not `npm ci`: it refuses a lock file from which packages for other platforms are absent, which is how npm writes
-  // it where the registry does not have them. `npm install` keeps to the versions of the lock file as well.
-  if (!run('npm', ['install', '--no-audit', '--no-fund'])) throw new Error('npm install failed: see above')
+  // `npm ci` installs exactly what the lock file says and never rewrites it.
+  if (!run('npm', ['ci', '--no-audit', '--no-fund'])) {
+    throw new Error('npm ci failed: see above; after a change of package.json run npm install, which updates the lock file')
+  }
   const now = new Date()
   utimesSync(installed, now, now)
 }

@@ -65,7 +65,7 @@ const STEPS = [
     groups: ['bun'],
     command: () => {
       const bun = findBun()
-      if (!bun) throw new Error('Bun is not in node_modules: npm install has none for this platform')
+      if (!bun) throw new Error('Bun is not in node_modules: npm ci has none for this platform')
       return [bun, 'test', `--timeout=${LIMIT_MS}`, ...testFiles()]
     },
   },

@@ -93,7 +93,7 @@ export function runtimeOf(service) {
 }
 
 function noBun() {
-  return findBun() ? undefined : 'Bun is not installed: run npm install'
+  return findBun() ? undefined : 'Bun is not installed: run npm ci'
 }
 
 function findVector() {

@@ -17,7 +17,7 @@ export function chdbLibrary() {
   try {
     directory = dirname(require.resolve(`${name}/package.json`))
   } catch (cause) {
-    throw new Error(`${name} is not installed: run npm install, or name a server with CLICKHOUSE_URL`, { cause })
+    throw new Error(`${name} is not installed: run npm ci, or name a server with CLICKHOUSE_URL`, { cause })
   }
   const found = ['libchdb.so', 'libchdb.dylib'].map((file) => join(directory, file)).find(existsSync)
   if (!found) throw new Error(`${name} holds no libchdb`)
