@@ -10,9 +10,9 @@ use std::time::{Duration, Instant as Clock, SystemTime};
 
 use millrace::columns::{Column, ColumnType};
 use millrace::config::Config;
+use millrace::core::topic_filter::Captures;
 use millrace::decode::{Decoder, Message, TableColumn};
 use millrace::mqtt::Properties;
-use millrace::mqtt::topic::Captures;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 

@@ -18,12 +18,12 @@ use millrace::columns::{ColumnType, Packer, block};
 use millrace::config::{Compression, Config};
 use millrace::decode::TableColumn;
 use millrace::intake::{Intake, Now};
-use millrace::metrics::Rates;
 use millrace::mqtt::session::{Event, Session};
 use millrace::plans::Plans;
-use millrace::prometheus;
 use millrace::shared::Shared;
 use millrace::sink::tables::Table;
+use millrace::telemetry::metrics::Rates;
+use millrace::telemetry::prometheus;
 
 /// More than the caches hold, as with messages that come from a socket, and all different.
 const MESSAGES: usize = 50_000;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::columns::Column;
-use crate::ledger::Group;
 use crate::messages::Messages;
 use crate::mqtt::{Acknowledged, Owed};
 use crate::plans::Plan;
 use crate::spool::Ticket;
-use crate::trace::Trace;
+use crate::telemetry::ledger::Group;
+use crate::telemetry::trace::Trace;
 
 #[derive(Debug)]
 pub struct Batch {

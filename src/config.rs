@@ -12,10 +12,10 @@ mod tls;
 
 use std::time::Duration;
 
-use crate::decode::{Path, Root};
-use crate::error::{Error, Result};
-use crate::mqtt::topic::TopicFilter;
-use crate::tls::Tls;
+use crate::core::error::{Error, Result};
+use crate::core::json_path::{Path, Root};
+use crate::core::tls::Tls;
+use crate::core::topic_filter::TopicFilter;
 pub use broker_url::{BrokerUrl, Transport};
 pub use check::{CheckOptions, SampleLimits};
 use options::Options;

@@ -7,12 +7,13 @@ use serde::Serialize;
 
 use crate::columns::{ColumnType, Kind};
 use crate::config::{ColumnSource, Config, Meta, Route};
-use crate::decode::{Decoder, Path, Root};
+use crate::core::error::Result;
+use crate::core::json_path::{Path, Root};
+use crate::core::thread::{run_on, runtime};
+use crate::decode::Decoder;
 use crate::downstream::{check_reachable, inspect, no_answer};
-use crate::error::Result;
 use crate::plans;
 use crate::sink::tables::ColumnRow;
-use crate::threads::{run_on, runtime};
 
 /// A route and its table.
 #[derive(Debug, Serialize)]

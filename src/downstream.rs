@@ -21,9 +21,10 @@ use crossbeam_channel::Sender;
 use crate::batch::Batch;
 use crate::columns::Packer;
 use crate::config::{Config, Route};
+use crate::core::error::{Error, Result};
+use crate::core::thread::spawn;
 use crate::dead_letters::Letters;
 use crate::dead_letters::writer::{self, Store, Writer};
-use crate::error::{Error, Result};
 use crate::plans::{self, Plans};
 use crate::shared::Shared;
 use crate::sink::client::clients;
@@ -31,7 +32,6 @@ use crate::sink::tables::Inspector;
 use crate::sink::tokens::Tokens;
 use crate::sink::worker::{Servers, Source, Worker};
 use crate::spool::{self, Committer, Ends};
-use crate::threads::spawn;
 
 /// Sealed batches that may wait for a worker. The memory ceiling is what bounds them; this only keeps tiny batches
 /// from piling up without end.

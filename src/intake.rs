@@ -17,15 +17,15 @@ use crossbeam_channel::{Sender, TrySendError};
 use crate::batch::Batch;
 use crate::columns::Column;
 use crate::config::{AckAfter, Limits, Route};
+use crate::core::topic_filter::Captures;
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::decode::{self, Decoder};
 use crate::messages::{self, Messages};
-use crate::metrics::add;
-use crate::mqtt::topic::Captures;
 use crate::mqtt::{Acknowledged, Owed, Properties, Publish, Receipt, Subscription, is_chosen, subscriptions};
 use crate::plans::{Plan, Plans};
 use crate::shared::Shared;
-use crate::trace::{Trace, millis};
+use crate::telemetry::metrics::add;
+use crate::telemetry::trace::{Trace, millis};
 
 /// When a read was made, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

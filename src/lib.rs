@@ -19,35 +19,24 @@
 //! see, and `plans` what the tables are like now. `config` checks the options before anything opens. `describe` says what
 //! the tables want, for generated types; `check` looks at both ends before a start. `node` is the only module that knows JavaScript.
 
-pub mod backoff;
 pub mod batch;
 pub mod check;
 pub mod columns;
 pub mod config;
+pub mod core;
 pub mod dead_letters;
 pub mod decode;
 pub mod describe;
 pub mod downstream;
-pub mod error;
-pub mod events;
-pub mod histogram;
 pub mod intake;
-pub mod ledger;
-pub mod memory;
 pub mod messages;
-pub mod metrics;
 pub mod mqtt;
 mod node;
-pub mod pieces;
 pub mod pipeline;
 pub mod plans;
-pub mod prometheus;
 pub mod replay;
 pub mod shared;
 pub mod sink;
 pub mod spares;
 pub mod spool;
-pub mod threads;
-pub mod tls;
-pub mod trace;
-mod words;
+pub mod telemetry;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::core::chunk_pool::{Piece, Pieces};
 use crate::intake::Now;
 use crate::mqtt::Properties;
-use crate::pieces::{Piece, Pieces};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {

@@ -17,22 +17,22 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::mpsc;
 
-use crate::backoff::random_bits;
 use crate::config::Config;
+use crate::core::backoff::random_bits;
+use crate::core::error::{Error, Result};
+use crate::core::thread::{run_on, runtime, spawn, thread};
 use crate::downstream::{Downstream, Outlets, Prepared, prepare};
-use crate::error::{Error, Result};
-use crate::events::{Event, Listener};
 use crate::intake::Intake;
-use crate::metrics::{Metrics, Rates};
 use crate::mqtt::connection::{Command, Connection};
 use crate::mqtt::session::Session;
 use crate::mqtt::{Acknowledged, is_ambiguous, subscriptions};
 use crate::plans::Plans;
-use crate::prometheus::{Family, families};
 use crate::shared::Shared;
 use crate::sink::tokens::Tokens;
 use crate::spool::{self, Call};
-use crate::threads::{run_on, runtime, spawn, thread};
+use crate::telemetry::events::{Event, Listener};
+use crate::telemetry::metrics::{Metrics, Rates};
+use crate::telemetry::prometheus::{Family, families};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {

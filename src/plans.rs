@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::columns::Resistance;
 use crate::config::Route;
+use crate::core::error::{Error, Result};
 use crate::decode::Decoder;
-use crate::error::{Error, Result};
 use crate::sink::tables::Table;
 use crate::spares::Spares;
 

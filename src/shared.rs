@@ -6,14 +6,14 @@ use crossbeam_channel::Sender;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::events::{Event, Listener};
-use crate::ledger::Ledger;
-use crate::memory::Memory;
-use crate::metrics::{Recorder, SpoolGauges};
+use crate::core::chunk_pool::Pieces;
+use crate::core::memory_budget::Memory;
 use crate::mqtt::Owed;
 use crate::mqtt::connection::Command;
-use crate::pieces::Pieces;
 use crate::spool::Call;
+use crate::telemetry::events::{Event, Listener};
+use crate::telemetry::ledger::Ledger;
+use crate::telemetry::metrics::{Recorder, SpoolGauges};
 
 pub struct Shared {
     pub config: Config,

@@ -1,7 +1,7 @@
 //! What batches were held in, to be used again: fresh memory costs a page fault for every 4 KiB.
 //!
 //! A batch takes its columns from here when it is opened, and they come back when a block was made of them; the memory of
-//! its messages is in [`crate::pieces`]. Where more batches are under way than usual some find nothing here and grow from
+//! its messages is in [`crate::core::chunk_pool`]. Where more batches are under way than usual some find nothing here and grow from
 //! nothing.
 //!
 //! What came last is taken first: it may still be in the caches, and what only a busy time needed lies still and can be

@@ -1,6 +1,6 @@
 //! What to do about an error.
 
-use crate::error::Error;
+use crate::core::error::Error;
 
 /// ClickHouse's codes: src/Common/ErrorCodes.cpp.
 pub const UNKNOWN_SETTING: u32 = 115;

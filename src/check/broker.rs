@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::advice;
-use super::encryption::{self, Encryption};
-use super::tables::option;
-use super::{Level, Report, RouteReport};
-use crate::backoff::random_bits;
+use crate::check::advice;
+use crate::check::encryption::{self, Encryption};
+use crate::check::tables::option;
+use crate::check::{Level, Report, RouteReport};
 use crate::config::{AckAfter, BrokerUrl, CheckOptions, Config, Mqtt, ProtocolVersion};
-use crate::error::{Error, Result};
+use crate::core::backoff::random_bits;
+use crate::core::error::{Error, Result};
 use crate::mqtt::session::Event;
 use crate::mqtt::transport::CONNECT_TIMEOUT;
 use crate::mqtt::visit::Visit;

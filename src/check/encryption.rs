@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::tls::Tls;
+use crate::core::tls::Tls;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -15,12 +15,12 @@ mod tables;
 use serde::Serialize;
 
 use crate::config::{CheckOptions, Config, DeadLetters, Spool};
+use crate::core::error::{Error, Result};
+use crate::core::thread::{run_on, runtime};
 use crate::downstream::check_reachable;
-use crate::error::{Error, Result};
 use crate::mqtt::is_ambiguous;
 use crate::spool::disk::Directory;
 use crate::spool::inspect;
-use crate::threads::{run_on, runtime};
 use broker::Broker;
 use sample::Sample;
 use tables::{RouteReport, Server};

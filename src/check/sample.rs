@@ -8,13 +8,13 @@ use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
-use super::broker::{Reached, client_id};
-use super::{Level, Report, advice};
+use crate::check::broker::{Reached, client_id};
+use crate::check::{Level, Report, advice};
 use crate::config::{CheckOptions, Config, Mqtt, SampleLimits};
+use crate::core::topic_filter::Captures;
 use crate::dead_letters::{Code, Reason};
 use crate::decode::{self, Decoder};
 use crate::mqtt::session::Event;
-use crate::mqtt::topic::Captures;
 use crate::mqtt::visit::Visit;
 use crate::mqtt::{Publish, Subscription, is_chosen};
 

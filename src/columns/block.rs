@@ -16,7 +16,7 @@
 //!   values          numbers little-endian side by side; strings as varint length + bytes
 //! ```
 
-use super::Column;
+use crate::columns::Column;
 
 /// What a block is written to, piece by piece.
 pub trait Out {
@@ -75,8 +75,8 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ColumnType;
     use super::*;
+    use crate::columns::ColumnType;
 
     #[test]
     fn a_block_is_what_clickhouse_documents() {

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
-use super::block::Out;
-use super::frame::{Compressor, Effort};
-use super::{Column, block};
+use crate::columns::block::Out;
+use crate::columns::frame::{Compressor, Effort};
+use crate::columns::{Column, block};
 use crate::config::Compression;
 
 /// What an INSERT carries.
@@ -176,8 +176,8 @@ impl Out for Packing<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ColumnType, frame};
     use super::*;
+    use crate::columns::{ColumnType, frame};
 
     /// What each of the frames holds, and whether it is smaller than that.
     fn unpacked(mut frames: &[u8]) -> Vec<(Vec<u8>, bool)> {

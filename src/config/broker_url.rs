@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::uri::PathAndQuery;
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerUrl {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::options::Options;
-use crate::error::{Error, Result};
+use crate::config::options::Options;
+use crate::core::error::{Error, Result};
 
 #[derive(Debug, Default)]
 pub struct CheckOptions {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 pub struct Options<'a> {
     path: String,

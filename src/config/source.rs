@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::options::Options;
-use crate::error::{Error, Result};
+use crate::config::options::Options;
+use crate::core::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplaySource {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::options::Options;
-use crate::error::Result;
+use crate::config::options::Options;
+use crate::core::error::Result;
 
 #[derive(Debug, Clone)]
 pub struct Spool {

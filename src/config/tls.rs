@@ -1,10 +1,10 @@
-//! The `tls` section of either side, as it was given. The files that it names are read by `crate::tls`.
+//! The `tls` section of either side, as it was given. The files that it names are read by `crate::core::tls`.
 
 use rustls::pki_types::ServerName;
 
-use super::options::Options;
-use crate::error::{Error, Result};
-use crate::tls::{Identity, Pem, Tls};
+use crate::config::options::Options;
+use crate::core::error::{Error, Result};
+use crate::core::tls::{Identity, Pem, Tls};
 
 /// `is_used`: whether any URL asks for TLS. `is_broker`: it has the options of that side too.
 pub fn tls(section: Option<Options<'_>>, path: &'static str, is_used: bool, is_broker: bool) -> Result<Tls> {

@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::{DeadLetter, Kept};
+use crate::dead_letters::{DeadLetter, Kept};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -100,8 +100,8 @@ fn bytes(text: Cow<'_, str>, encoding: Option<&str>, what: &str) -> Result<Vec<u
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Code, Reason};
     use super::*;
+    use crate::dead_letters::{Code, Reason};
 
     fn letter(topic: &[u8], payload: &[u8], code: Code) -> DeadLetter {
         DeadLetter {

@@ -9,9 +9,9 @@ pub mod writer;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::ledger::Group;
 use crate::mqtt::Owed;
 use crate::spool::Ticket;
+use crate::telemetry::ledger::Group;
 
 /// The stable codes of dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

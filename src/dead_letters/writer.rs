@@ -12,18 +12,18 @@ use std::time::SystemTime;
 
 use crossbeam_channel::Receiver;
 
-use super::{DeadLetter, Letters, line};
-use crate::backoff::Backoff;
 use crate::columns::{Column, ColumnType, Packer, Resistance, block, quote};
+use crate::core::backoff::Backoff;
+use crate::core::memory_budget::Held;
+use crate::dead_letters::{DeadLetter, Letters, line};
 use crate::decode::Instant;
-use crate::events::Event;
-use crate::memory::Held;
-use crate::metrics::add;
 use crate::shared::Shared;
 use crate::sink::delivery::{Outcome, deliver};
 use crate::sink::request::{Body, Insert, Views};
 use crate::sink::tokens::Tokens;
 use crate::sink::worker::Servers;
+use crate::telemetry::events::Event;
+use crate::telemetry::metrics::add;
 
 pub enum Store {
     /// Nowhere: the event is all there is.
@@ -230,8 +230,8 @@ fn sync_directory(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Code, Reason};
     use super::*;
+    use crate::dead_letters::{Code, Reason};
 
     fn letter(payload: &[u8]) -> DeadLetter {
         DeadLetter {

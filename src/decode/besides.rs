@@ -1,12 +1,12 @@
 //! What a row gets besides the values of its payload.
 
-use super::coerce::{self, Scalar};
-use super::reader::Result;
-use super::usual::{Step, Steps};
-use super::{Instant, Message, Slot};
 use crate::columns::{Column, Kind};
 use crate::config::Meta;
 use crate::dead_letters::{Code, Reason};
+use crate::decode::coerce::{self, Scalar};
+use crate::decode::reader::Result;
+use crate::decode::usual::{Step, Steps};
+use crate::decode::{Instant, Message, Slot};
 
 /// What a row gets where the message has nothing for a column.
 #[derive(Debug, Clone)]

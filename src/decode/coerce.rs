@@ -5,11 +5,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::number::{Misfit, Number};
-use super::time::{self, Instant};
 use crate::columns::{Column, EnumNames, Kind};
 use crate::config::Unit;
 use crate::dead_letters::{Code, Reason};
+use crate::decode::number::{Misfit, Number};
+use crate::decode::time::{self, Instant};
 
 #[derive(Debug, Clone, Copy)]
 pub enum Scalar<'a> {

@@ -1,15 +1,15 @@
 //! A route's mapping and the columns of its table, made into a decoder. What cannot fit is told here, before a start.
 
-use super::besides::{Ending, Given, Missing};
-use super::filled::Filled;
-use super::path::{Path, Root, Segment};
-use super::reader::Reader;
-use super::value::{self, Manner, Quick};
-use super::walk::Node;
-use super::{Decoder, Scratch, Slot, TableColumn};
 use crate::columns::{Column, ColumnType, Kind};
 use crate::config::{ColumnSource, Meta, Route, Unit};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
+use crate::core::json_path::{Path, Root, Segment};
+use crate::decode::besides::{Ending, Given, Missing};
+use crate::decode::filled::Filled;
+use crate::decode::reader::Reader;
+use crate::decode::value::{self, Manner, Quick};
+use crate::decode::walk::Node;
+use crate::decode::{Decoder, Scratch, Slot, TableColumn};
 
 impl Decoder {
     /// Joins a route's mapping with its table. Errors carry the path of the option, below `path`

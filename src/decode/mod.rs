@@ -18,23 +18,21 @@ mod coerce;
 mod filled;
 mod join;
 mod number;
-mod path;
 mod reader;
 mod time;
 mod usual;
 mod value;
 mod walk;
 
-pub use path::{Path, Root, Segment};
 pub use time::Instant;
 
 use std::time::SystemTime;
 
 use crate::columns::{Column, ColumnType};
 use crate::config::Unit;
+use crate::core::topic_filter::Captures;
 use crate::dead_letters::{Code, Reason};
 use crate::mqtt::Properties;
-use crate::mqtt::topic::Captures;
 use besides::{Ending, Given, Missing};
 use filled::{Filled, Unmarked};
 use number::Guarded;

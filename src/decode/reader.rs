@@ -5,9 +5,9 @@
 
 use std::borrow::Cow;
 
-use super::number::{Guarded, Number};
+use crate::core::swar::{all, zeros};
 use crate::dead_letters::{Code, Reason};
-use crate::words::{all, zeros};
+use crate::decode::number::{Guarded, Number};
 
 /// Boxed, so that what succeeds stays small.
 pub type Result<T> = std::result::Result<T, Box<Reason>>;

@@ -6,9 +6,9 @@
 
 use jiff::civil;
 
-use super::number::Number;
 use crate::columns::Zone;
 use crate::config::Unit;
+use crate::decode::number::Number;
 
 /// A point in time: seconds since 1970, and nanoseconds that always add to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 //! What is read here is read in the same way elsewhere, only slower: wherever a member is not what is usual, the walk takes
 //! over at its comma, and comes back for the next.
 
-use super::filled::Mark;
-use super::number::Guarded;
-use super::reader::{Key, Reader, plain_text};
-use super::value::{self, Quick};
-use super::walk::Row;
 use crate::columns::Column;
 use crate::config::Unit;
+use crate::decode::filled::Mark;
+use crate::decode::number::Guarded;
+use crate::decode::reader::{Key, Reader, plain_text};
+use crate::decode::value::{self, Quick};
+use crate::decode::walk::Row;
 
 /// How one member is read.
 #[derive(Debug, Clone)]

@@ -3,13 +3,13 @@
 //! Lists fill Arrays and Tuples, objects fill Maps, named Tuples and JSON, everything fills a String as it is written, and a
 //! Variant takes the first of its types that the value fits.
 
-use super::coerce::{self, Scalar};
-use super::number::{Guarded, Number, Short};
-use super::reader::{Reader, Result, Token, plain_text};
-use super::time;
 use crate::columns::{Column, ColumnType, Element, Kind};
 use crate::config::Unit;
 use crate::dead_letters::{Code, Reason};
+use crate::decode::coerce::{self, Scalar};
+use crate::decode::number::{Guarded, Number, Short};
+use crate::decode::reader::{Reader, Result, Token, plain_text};
+use crate::decode::time;
 
 /// How a column wants its values, and room to work in.
 #[derive(Debug, Default, Clone)]

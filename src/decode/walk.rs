@@ -3,15 +3,15 @@
 //! A [`Node`] is a place in the document that some column wants, or that lies on the way to one. It keeps its members in the
 //! order of the last message: those that stand there again are read by [`usual`], and the walk takes what is different.
 
-use super::filled::Filled;
-use super::path::Segment;
-use super::reader::{Reader, Result};
-use super::usual::{self, Run, Step, Steps, Take};
-use super::value::{self, Manner};
-use super::{Slot, Start};
 use crate::columns::{Column, Kind};
+use crate::core::json_path::Segment;
+use crate::core::swar::is_same;
 use crate::dead_letters::{Code, Reason};
-use crate::words::is_same;
+use crate::decode::filled::Filled;
+use crate::decode::reader::{Reader, Result};
+use crate::decode::usual::{self, Run, Step, Steps, Take};
+use crate::decode::value::{self, Manner};
+use crate::decode::{Slot, Start};
 
 #[derive(Debug, Default, Clone)]
 pub struct Node {

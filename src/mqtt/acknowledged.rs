@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::backoff::random_bits;
+use crate::core::backoff::random_bits;
 
 const MOST: usize = 32_768;
 /// More than the broker may have in flight, mostly: otherwise one that gives free ids again would not show it.

@@ -2,8 +2,8 @@
 //!
 //! They hold for one connection. What they take is bounded by `topicAliasMaximum` topics, each of 65,535 bytes at most.
 
-use super::reason;
-use super::session::SessionError;
+use crate::mqtt::reason;
+use crate::mqtt::session::SessionError;
 
 #[derive(Debug)]
 pub struct Aliases {

@@ -9,10 +9,10 @@ use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes as v5codec;
 use rumqttc::v5::mqttbytes::v5;
 
-use super::reason;
-use super::session::SessionError;
-use super::wire::{self, PropertySet, Value, property_set};
 use crate::config::ProtocolVersion;
+use crate::mqtt::reason;
+use crate::mqtt::session::SessionError;
+use crate::mqtt::wire::{self, PropertySet, Value, property_set};
 
 /// What CONNECT says of us.
 #[derive(Debug)]

@@ -17,18 +17,18 @@ use crossbeam_channel::Sender;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc;
 
-use super::Owed;
-use super::inbox::Inbox;
-use super::reconnection::{Loss, Reconnection};
-use super::rest::Rest;
-use super::session::{Event, Session, SessionError};
-use super::transport::{self, CONNECT_TIMEOUT};
-use super::window::Window;
 use crate::config::{AckAfter, BrokerUrl};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 use crate::intake::{Intake, Now};
-use crate::metrics::{ConnectionCounters, add};
+use crate::mqtt::Owed;
+use crate::mqtt::inbox::Inbox;
+use crate::mqtt::reconnection::{Loss, Reconnection};
+use crate::mqtt::rest::Rest;
+use crate::mqtt::session::{Event, Session, SessionError};
+use crate::mqtt::transport::{self, CONNECT_TIMEOUT};
+use crate::mqtt::window::Window;
 use crate::shared::Shared;
+use crate::telemetry::metrics::{ConnectionCounters, add};
 
 /// What other threads ask of a connection.
 #[derive(Debug)]

@@ -19,7 +19,6 @@ mod reconnection;
 mod rest;
 pub mod session;
 mod subscriptions;
-pub mod topic;
 pub mod transport;
 pub mod visit;
 mod websocket;

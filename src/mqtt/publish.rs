@@ -2,10 +2,10 @@
 //!
 //! Layout: MQTT 5, section 3.3; MQTT 3.1.1 is the same without properties.
 
-use super::reason;
-use super::session::SessionError;
-use super::wire::{self, PropertySet, Value, property_set};
-use crate::words::{all, zeros};
+use crate::core::swar::{all, zeros};
+use crate::mqtt::reason;
+use crate::mqtt::session::SessionError;
+use crate::mqtt::wire::{self, PropertySet, Value, property_set};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Publish<'a> {

@@ -13,7 +13,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::acknowledged::{self, Acknowledged};
+use crate::mqtt::acknowledged::{self, Acknowledged};
 
 /// The messages of one batch, by sequence number, as runs of consecutive ones.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

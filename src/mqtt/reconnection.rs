@@ -10,8 +10,8 @@
 
 use std::time::Duration;
 
-use crate::backoff::Backoff;
 use crate::config;
+use crate::core::backoff::Backoff;
 
 /// How a connection ended that had been granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::acknowledged::Acknowledged;
-use super::aliases::Aliases;
-use super::codec::{self, ConnAck, SubAck};
-use super::publish::{Head, Publish};
-use super::reason;
-use super::receipts::{Owed, Receipt, Receipts, Release};
-use super::subscriptions::subscription_id;
 use crate::config::{BrokerUrl, Mqtt, ProtocolVersion};
-use crate::error::Error;
+use crate::core::error::Error;
+use crate::mqtt::acknowledged::Acknowledged;
+use crate::mqtt::aliases::Aliases;
+use crate::mqtt::codec::{self, ConnAck, SubAck};
+use crate::mqtt::publish::{Head, Publish};
+use crate::mqtt::reason;
+use crate::mqtt::receipts::{Owed, Receipt, Receipts, Release};
+use crate::mqtt::subscriptions::subscription_id;
 
 /// Why a connection cannot go on. All of them end it; the session may be taken up again by the next.
 #[derive(Debug, Clone, PartialEq, Eq)]

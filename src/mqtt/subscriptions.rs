@@ -5,8 +5,8 @@
 //!   each of them (MQTT 5, 3.3.4). With MQTT 5 every subscription has an identifier, which the copies carry; of the
 //!   subscriptions that match a topic the first one's copy is taken.
 
-use super::topic::{Captures, TopicFilter};
 use crate::config::{Config, ProtocolVersion};
+use crate::core::topic_filter::{Captures, TopicFilter};
 
 #[derive(Debug)]
 pub struct Subscription {

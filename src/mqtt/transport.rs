@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::websocket::WebSocket;
-use super::whole::{Whole, explained};
 use crate::config::{BrokerUrl, Mqtt, Transport};
-use crate::tls::Tls;
+use crate::core::tls::Tls;
+use crate::mqtt::websocket::WebSocket;
+use crate::mqtt::whole::{Whole, explained};
 
 /// How long connecting, and then the broker's answers to CONNECT and SUBSCRIBE, may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

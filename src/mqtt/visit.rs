@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::ConnAck;
-use super::inbox::Inbox;
-use super::session::{Event, Session, SessionError};
-use super::transport::{self, CONNECT_TIMEOUT, Stream};
 use crate::config::{BrokerUrl, Mqtt, ProtocolVersion};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
+use crate::mqtt::ConnAck;
+use crate::mqtt::inbox::Inbox;
+use crate::mqtt::session::{Event, Session, SessionError};
+use crate::mqtt::transport::{self, CONNECT_TIMEOUT, Stream};
 
 /// How long the broker may take to read our goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::tls;
+use crate::core::tls;
 
 pub struct Whole<S> {
     stream: S,

@@ -3,7 +3,7 @@
 //! What is read is taken off the front of `rest`, and nothing is copied. `None` means that the bytes end too early or
 //! are no such thing.
 
-use super::session::SessionError;
+use crate::mqtt::session::SessionError;
 
 /// Big-endian.
 #[inline]

@@ -4,9 +4,9 @@ use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 
-use super::{NativePipeline, promise, throw};
 use crate::check;
 use crate::config::{CheckOptions, Config};
+use crate::node::{NativePipeline, promise, throw};
 
 #[napi]
 impl NativePipeline {

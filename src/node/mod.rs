@@ -20,11 +20,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::config::Config;
+use crate::core::error::{Error, Result};
 use crate::describe::describe as describe_tables;
-use crate::error::{Error, Result};
-use crate::events::{Event, Listener};
 use crate::pipeline::Pipeline;
-use crate::prometheus;
+use crate::telemetry::events::{Event, Listener};
+use crate::telemetry::prometheus;
 
 /// Events that may wait for the JavaScript thread. A thread that is blocked for longer misses some; it is told how
 /// many.

@@ -7,10 +7,10 @@ use napi::bindgen_prelude::{Buffer, FnArgs, Function, Object};
 use napi_derive::napi;
 use serde::Deserialize;
 
-use super::{listener, promise, text, throw};
 use crate::config::{Config, ReplaySource};
+use crate::core::error::Error;
 use crate::dead_letters::Kept;
-use crate::error::Error;
+use crate::node::{listener, promise, text, throw};
 use crate::replay::{Handed, Replay};
 
 #[napi]

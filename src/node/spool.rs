@@ -9,7 +9,7 @@ use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 use serde_json::{Value, json};
 
-use super::{NativePipeline, promise};
+use crate::node::{NativePipeline, promise};
 use crate::spool::disk::Directory;
 use crate::spool::{Backlog, Inspection, inspect};
 

@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Item, Malformed};
+use crate::core::error::{Error, Result};
 use crate::dead_letters::line;
-use crate::error::{Error, Result};
+use crate::replay::{Item, Malformed};
 
 pub struct Files {
     /// The option that named them.

@@ -22,18 +22,18 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, ReplaySource};
+use crate::core::error::{Error, Result};
+use crate::core::thread::{run_on, runtime, spawn};
 use crate::dead_letters::writer::{self, Store};
 use crate::dead_letters::{Code, Kept, Reason};
 use crate::downstream::{Downstream, Outlets, Prepared, inspect, prepare};
-use crate::error::{Error, Result};
-use crate::events::{Event, Listener};
 use crate::intake::{Intake, Now};
-use crate::metrics::add;
 use crate::mqtt::connection::Command;
 use crate::mqtt::{Properties, Publish};
 use crate::shared::Shared;
 use crate::sink::tokens::Tokens;
-use crate::threads::{run_on, runtime, spawn};
+use crate::telemetry::events::{Event, Listener};
+use crate::telemetry::metrics::add;
 use files::Files;
 use table::TableReader;
 

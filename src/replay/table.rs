@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use clickhouse::query::BytesCursor;
 
-use crate::backoff::Backoff;
+use crate::core::backoff::Backoff;
+use crate::core::error::{Error, Result};
 use crate::dead_letters::Kept;
 use crate::dead_letters::writer::qualified;
 use crate::downstream::inspect;
-use crate::error::{Error, Result};
 use crate::shared::Shared;
 use crate::sink::tables::Inspector;
 

@@ -3,8 +3,8 @@
 //! What is not known to be the data's own fault is retried: keeping rows that could go is worth more than dropping
 //! rows that could not. Codes: ClickHouse, `src/Common/ErrorCodes.cpp`.
 
-use crate::error::Error;
-use crate::tls;
+use crate::core::error::Error;
+use crate::core::tls;
 
 /// Why an attempt failed, and what follows.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::config;
-use crate::error::Result;
+use crate::core::error::Result;
 
 /// Below ClickHouse's `keep_alive_timeout` (3 s by default in older servers), so that no INSERT is written into a
 /// connection that the server is about to close.

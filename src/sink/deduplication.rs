@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::answer::ACCESS_DENIED;
-use super::tables::Inspector;
 use crate::columns::quote;
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
+use crate::sink::answer::ACCESS_DENIED;
+use crate::sink::tables::Inspector;
 
 /// A table as `system.tables` has it.
 #[derive(Debug, Deserialize)]

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::answer::{Failure, Verdict};
-use super::request::{Insert, Views};
-use super::worker::Servers;
-use crate::backoff::Backoff;
-use crate::error::Error;
-use crate::metrics::add;
+use crate::core::backoff::Backoff;
+use crate::core::error::Error;
 use crate::shared::Shared;
-use crate::trace::{self, Trace, millis};
+use crate::sink::answer::{Failure, Verdict};
+use crate::sink::request::{Insert, Views};
+use crate::sink::worker::Servers;
+use crate::telemetry::metrics::add;
+use crate::telemetry::trace::{self, Trace, millis};
 
 pub enum Outcome {
     Confirmed,

@@ -11,11 +11,11 @@ use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 
-use super::halving::{Answer, Budget, Refused, halve};
-use super::request::Views;
-use super::worker::{Put, Refusal, Unfit, Worker};
 use crate::batch::Batch;
 use crate::dead_letters::{Code, Reason};
+use crate::sink::halving::{Answer, Budget, Refused, halve};
+use crate::sink::request::Views;
+use crate::sink::worker::{Put, Refusal, Unfit, Worker};
 
 impl Worker {
     /// Brings in what is good of a batch that was refused.

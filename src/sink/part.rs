@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::batch::Batch;
 use crate::columns::{Column, Packed, Packer};
 use crate::config::Route;
+use crate::core::topic_filter::Captures;
 use crate::dead_letters::Reason;
 use crate::decode;
-use crate::mqtt::topic::Captures;
 use crate::plans::Plan;
 
 pub struct Part {

@@ -7,20 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
-use super::answer::{Failure, Verdict};
-use super::delivery::Attempts;
-use super::request::{Body, Insert, Views};
-use super::worker::{Refusal, Worker};
 use crate::batch::Batch;
+use crate::core::chunk_pool::Pieces;
+use crate::core::error::Error;
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
-use crate::error::Error;
 use crate::intake::Now;
 use crate::messages::Messages;
-use crate::metrics::add;
 use crate::mqtt::Acknowledged;
-use crate::pieces::Pieces;
+use crate::sink::answer::{Failure, Verdict};
+use crate::sink::delivery::Attempts;
+use crate::sink::request::{Body, Insert, Views};
+use crate::sink::worker::{Refusal, Worker};
 use crate::spool::{self, Handover, Record, Told, messages};
-use crate::trace::Trace;
+use crate::telemetry::metrics::add;
+use crate::telemetry::trace::Trace;
 
 /// The end of what was sent as it was stored.
 enum Stored {

@@ -4,11 +4,11 @@ use clickhouse::Client;
 use clickhouse::query::BytesCursor;
 use serde::{Deserialize, Serialize};
 
-use super::answer;
 use crate::columns::{ColumnType, quote};
 use crate::config::Route;
+use crate::core::error::{Error, Result};
 use crate::decode::TableColumn;
-use crate::error::{Error, Result};
+use crate::sink::answer;
 
 /// A table that a route fills.
 #[derive(Debug, Clone)]

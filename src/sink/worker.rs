@@ -14,22 +14,22 @@ use std::time::{Duration, Instant};
 use clickhouse::Client;
 use crossbeam_channel::{Receiver, Sender};
 
-use super::answer::{Failure, Verdict};
-use super::delivery::{Attempts, SLOW};
-use super::part::Part;
-use super::request::{Body, Insert, Views};
-use super::tables::Inspector;
-use super::tokens::Tokens;
-use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::columns::{Packer, block};
+use crate::core::backoff::Backoff;
 use crate::dead_letters::{DeadLetter, Letters, Reason};
-use crate::events::Event;
-use crate::metrics::add;
 use crate::plans::{self, Plan, Plans};
 use crate::shared::Shared;
+use crate::sink::answer::{Failure, Verdict};
+use crate::sink::delivery::{Attempts, SLOW};
+use crate::sink::part::Part;
+use crate::sink::request::{Body, Insert, Views};
+use crate::sink::tables::Inspector;
+use crate::sink::tokens::Tokens;
 use crate::spool::Handover;
-use crate::trace::Trace;
+use crate::telemetry::events::Event;
+use crate::telemetry::metrics::add;
+use crate::telemetry::trace::Trace;
 
 pub struct Worker {
     pub shared: Arc<Shared>,

@@ -17,22 +17,22 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
-use super::disk::{Directory, Disk};
-use super::handover::{Call, Handover, Ticket, Told};
-use super::log::{Insert, Log, Options};
-use super::queue::InsertLimits;
-use super::record::{Lane, Record};
-use super::recovery::Recovered;
-use super::{Damage, messages, receipts};
-use crate::backoff::{Backoff, random_bits};
 use crate::batch::Batch;
 use crate::columns::Packer;
 use crate::config::{self, AckAfter, Compression, Config};
-use crate::error::{Error, Result};
-use crate::ledger::Group;
+use crate::core::backoff::{Backoff, random_bits};
+use crate::core::error::{Error, Result};
 use crate::mqtt::{Acknowledged, Owed};
 use crate::shared::Shared;
-use crate::trace::Trace;
+use crate::spool::disk::{Directory, Disk};
+use crate::spool::handover::{Call, Handover, Ticket, Told};
+use crate::spool::log::{Insert, Log, Options};
+use crate::spool::queue::InsertLimits;
+use crate::spool::record::{Lane, Record};
+use crate::spool::recovery::Recovered;
+use crate::spool::{Damage, messages, receipts};
+use crate::telemetry::ledger::Group;
+use crate::telemetry::trace::Trace;
 
 /// A log that was opened, and what was found in it.
 pub struct Opened<D: Disk = Directory> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::disk::{Disk, DiskFile};
+use crate::spool::disk::{Disk, DiskFile};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {

@@ -4,10 +4,10 @@ use std::sync::Weak;
 
 use crossbeam_channel::Sender;
 
-use super::log::Insert;
-use crate::ledger::Group;
 use crate::mqtt::Owed;
-use crate::trace::Trace;
+use crate::spool::log::Insert;
+use crate::telemetry::ledger::Group;
+use crate::telemetry::trace::Trace;
 
 /// What the pipeline asks of the spool.
 #[derive(Debug)]

@@ -3,12 +3,12 @@
 use std::io;
 use std::time::SystemTime;
 
-use super::damage::{DAMAGED, Damage};
-use super::disk::Disk;
-use super::entry::HEADER;
-use super::record::Lane;
-use super::scan::{Scan, Torn};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
+use crate::spool::damage::{DAMAGED, Damage};
+use crate::spool::disk::Disk;
+use crate::spool::entry::HEADER;
+use crate::spool::record::Lane;
+use crate::spool::scan::{Scan, Torn};
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Inspection {

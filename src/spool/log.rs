@@ -7,14 +7,14 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::damage::{self, Damage};
-use super::disk::{Disk, DiskFile};
-use super::entry::{HEADER, Header, Kind};
-use super::group::Group;
-use super::queue::{InsertLimits, Queue};
-use super::receipts::{Remembered, Session};
-use super::record::{Assigned, Record};
-use super::segment::{Name, Segment};
+use crate::spool::damage::{self, Damage};
+use crate::spool::disk::{Disk, DiskFile};
+use crate::spool::entry::{HEADER, Header, Kind};
+use crate::spool::group::Group;
+use crate::spool::queue::{InsertLimits, Queue};
+use crate::spool::receipts::{Remembered, Session};
+use crate::spool::record::{Assigned, Record};
+use crate::spool::segment::{Name, Segment};
 
 #[derive(Debug, Clone)]
 pub struct Options {

@@ -6,16 +6,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use super::damage::{self, Damage};
-use super::disk::Disk;
-use super::entry::{HEADER, Kind};
-use super::group::Group;
-use super::log::{Log, Options, Place, Slot, open_record};
-use super::queue::Queue;
-use super::receipts::Remembered;
-use super::scan::{Scan, Torn};
-use super::segment::Segment;
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
+use crate::spool::damage::{self, Damage};
+use crate::spool::disk::Disk;
+use crate::spool::entry::{HEADER, Kind};
+use crate::spool::group::Group;
+use crate::spool::log::{Log, Options, Place, Slot, open_record};
+use crate::spool::queue::Queue;
+use crate::spool::receipts::Remembered;
+use crate::spool::scan::{Scan, Torn};
+use crate::spool::segment::Segment;
 
 /// What was found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -9,14 +9,14 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::damage::Damage;
-use super::disk::Disk;
-use super::entry::{Kind, Stretch, Walk};
-use super::log::Place;
-use super::receipts::Remembered;
-use super::record::{Assigned, Lane, Record};
-use super::segment::{Name, Said};
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
+use crate::spool::damage::Damage;
+use crate::spool::disk::Disk;
+use crate::spool::entry::{Kind, Stretch, Walk};
+use crate::spool::log::Place;
+use crate::spool::receipts::Remembered;
+use crate::spool::record::{Assigned, Lane, Record};
+use crate::spool::segment::{Name, Said};
 
 #[derive(Debug, Default)]
 pub struct Scan {

@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use millrace::columns::{Column, ColumnType, Kind};
 use millrace::config::Config;
+use millrace::core::topic_filter::{Captures, TopicFilter};
 use millrace::dead_letters::Reason;
 use millrace::decode::{Decoder, Message, TableColumn};
 use millrace::mqtt::Properties;
-use millrace::mqtt::topic::{Captures, TopicFilter};
 use serde_json::{Value, json};
 
 /// One column of every kind of type.

@@ -9,7 +9,6 @@ use millrace::batch::Batch;
 use millrace::columns::ColumnType;
 use millrace::config::Config;
 use millrace::decode::TableColumn;
-use millrace::events::Event;
 use millrace::intake::{Intake, Now};
 use millrace::mqtt::connection::Command;
 use millrace::mqtt::{Properties, Publish};
@@ -17,9 +16,10 @@ use millrace::plans::Plans;
 use millrace::shared::Shared;
 use millrace::sink::tables::Table;
 use millrace::spool::{Call, Committer, Ends, Handover, InsertLimits, Log, Opened, Options, Told};
+use millrace::telemetry::events::Event;
 use tokio::sync::mpsc;
 
-use super::simulated::{Faults, Simulated};
+use crate::simulated::{Faults, Simulated};
 
 const BROKEN: Faults = Faults { one_in: Some(1), room: None };
 /// Far longer than anything here takes.

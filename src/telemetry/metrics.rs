@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+use crate::core::memory_budget::Memory;
 use crate::dead_letters::Code;
-use crate::histogram::{Histogram, Quantiles};
-use crate::ledger::{Counts, Ledger};
-use crate::memory::Memory;
+use crate::telemetry::histogram::{Histogram, Quantiles};
+use crate::telemetry::ledger::{Counts, Ledger};
 
 /// Shared by all threads of a pipeline.
 #[derive(Debug)]

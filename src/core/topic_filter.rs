@@ -3,7 +3,7 @@
 //! `drivers/{driver_id}/position` is the MQTT filter `drivers/+/position` whose `+` is kept under a name, and
 //! `logs/{path#}` is `logs/#` whose rest is kept. Rules: MQTT 5, section 4.7.
 
-use crate::words;
+use crate::core::swar;
 
 #[derive(Debug, Clone)]
 pub struct TopicFilter {
@@ -132,13 +132,13 @@ impl TopicFilter {
             match part {
                 Part::Text(text) => {
                     let Some(found) = bytes.get(at..at + text.len()) else { return false };
-                    if !words::is_same(found, text) {
+                    if !swar::is_same(found, text) {
                         return false;
                     }
                     at += text.len();
                 }
                 Part::One(index) => {
-                    let end = words::find(b'/', bytes, at);
+                    let end = swar::find(b'/', bytes, at);
                     if index.is_some() {
                         captures.0.push((at, end));
                     }

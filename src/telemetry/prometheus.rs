@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::dead_letters::Code;
-use crate::histogram::Histogram;
-use crate::metrics::{ConnectionCounters, Metrics, Recorder, TableMetrics, get};
 use crate::pipeline::State;
+use crate::telemetry::histogram::Histogram;
+use crate::telemetry::metrics::{ConnectionCounters, Metrics, Recorder, TableMetrics, get};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -278,13 +278,14 @@ fn seconds(millis: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Ledger;
-    use crate::memory::Memory;
-    use crate::metrics::Spool;
+    use crate::core::memory_budget::Memory;
+    use crate::telemetry::ledger::Ledger;
+    use crate::telemetry::metrics::Spool;
 
     /// Each row of the table in `docs/metrics.md`: name, kind, and labels beside `pipeline`.
     fn documented() -> Vec<(String, String, Vec<String>)> {
-        let rows = include_str!("../docs/metrics.md").lines().filter(|line| line.starts_with("| `millrace_"));
+        let rows =
+            include_str!("../../docs/metrics.md").lines().filter(|line| line.starts_with("| `millrace_"));
         // The table of alerts has two columns.
         let rows =
             rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>()).filter(|row| row.len() == 6);

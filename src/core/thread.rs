@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::error::{Error, Result};
-use crate::events::Event;
+use crate::core::error::{Error, Result};
 use crate::shared::Shared;
+use crate::telemetry::events::Event;
 
 /// Starts a thread with a runtime of its own. A panic in it is told, and ends everything without acknowledging anything
 /// more.

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::backoff::random;
+use crate::core::backoff::random;
 use crate::messages::Messages;
 
 /// Times are milliseconds since 1970.

@@ -1,10 +1,10 @@
 //! What a pipeline tells its owner. The binding turns these into JavaScript events.
 
+use crate::core::error::Error;
+use crate::core::memory_budget::Held;
 use crate::dead_letters::DeadLetter;
-use crate::error::Error;
-use crate::memory::Held;
-use crate::metrics::Metrics;
-use crate::trace::Trace;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Trace;
 
 #[derive(Debug)]
 pub enum Event {

@@ -19,7 +19,7 @@ use rustls::{
     RootCertStore, SignatureScheme,
 };
 
-use crate::error::{Error, Result};
+use crate::core::error::{Error, Result};
 
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
