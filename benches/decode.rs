@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant as Clock, SystemTime};
 
-use millrace::columns::{Column, ColumnType};
+use millrace::clickhouse::{Column, ColumnType};
 use millrace::config::Config;
 use millrace::core::topic_filter::Captures;
 use millrace::decode::{Decoder, Message, TableColumn};

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use millrace::batch::Batch;
-use millrace::columns::{ColumnType, Packer, block};
+use millrace::clickhouse::schema::Table;
+use millrace::clickhouse::{ColumnType, Packer, native};
 use millrace::config::{Compression, Config};
 use millrace::decode::TableColumn;
 use millrace::intake::{Intake, Now};
 use millrace::mqtt::session::{Event, Session};
 use millrace::plans::Plans;
 use millrace::shared::Shared;
-use millrace::sink::tables::Table;
 use millrace::telemetry::metrics::Rates;
 use millrace::telemetry::prometheus;
 
@@ -203,7 +203,7 @@ impl Engine {
         let heads = &batch.plan.heads;
         match stage {
             Stage::Frame | Stage::Decode => {}
-            Stage::Encode => drop(black_box(block::whole(heads, &batch.columns))),
+            Stage::Encode => drop(black_box(native::whole(heads, &batch.columns))),
             Stage::Pack => drop(black_box(self.packer.pack(heads, &batch.columns, &batch.plan.resistance))),
         }
         self.shared.memory.subtract(batch.counted_bytes);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::columns::Column;
+use crate::clickhouse::Column;
 use crate::messages::Messages;
 use crate::mqtt::{Acknowledged, Owed};
 use crate::plans::Plan;

@@ -5,7 +5,8 @@
 
 use serde::Serialize;
 
-use crate::columns::{ColumnType, Kind};
+use crate::clickhouse::schema::ColumnRow;
+use crate::clickhouse::{ColumnType, Kind};
 use crate::config::{ColumnSource, Config, Meta, Route};
 use crate::core::error::Result;
 use crate::core::json_path::{Path, Root};
@@ -13,7 +14,6 @@ use crate::core::thread::{run_on, runtime};
 use crate::decode::Decoder;
 use crate::downstream::{check_reachable, inspect, no_answer};
 use crate::plans;
-use crate::sink::tables::ColumnRow;
 
 /// A route and its table.
 #[derive(Debug, Serialize)]

@@ -19,7 +19,10 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use crate::batch::Batch;
-use crate::columns::Packer;
+use crate::clickhouse::Packer;
+use crate::clickhouse::client::clients;
+use crate::clickhouse::schema::Inspector;
+use crate::clickhouse::token::Tokens;
 use crate::config::{Config, Route};
 use crate::core::error::{Error, Result};
 use crate::core::thread::spawn;
@@ -27,9 +30,6 @@ use crate::dead_letters::Letters;
 use crate::dead_letters::writer::{self, Store, Writer};
 use crate::plans::{self, Plans};
 use crate::shared::Shared;
-use crate::sink::client::clients;
-use crate::sink::tables::Inspector;
-use crate::sink::tokens::Tokens;
 use crate::sink::worker::{Servers, Source, Worker};
 use crate::spool::{self, Committer, Ends};
 

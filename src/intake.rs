@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::batch::Batch;
-use crate::columns::Column;
+use crate::clickhouse::Column;
 use crate::config::{AckAfter, Limits, Route};
 use crate::core::topic_filter::Captures;
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
@@ -554,8 +554,8 @@ mod tests {
     use crossbeam_channel::Receiver;
 
     use super::*;
+    use crate::clickhouse::schema::Table;
     use crate::config::Config;
-    use crate::sink::tables::Table;
 
     /// The intakes of connections to a broker, and what the sinks get of them: so many batches at most.
     fn intakes(connections: usize, batch: &str, queue: usize) -> (Vec<Intake>, Receiver<Box<Batch>>) {

@@ -21,7 +21,7 @@
 
 pub mod batch;
 pub mod check;
-pub mod columns;
+pub mod clickhouse;
 pub mod config;
 pub mod core;
 pub mod dead_letters;

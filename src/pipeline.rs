@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::mpsc;
 
+use crate::clickhouse::token::Tokens;
 use crate::config::Config;
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
@@ -28,7 +29,6 @@ use crate::mqtt::session::Session;
 use crate::mqtt::{Acknowledged, is_ambiguous, subscriptions};
 use crate::plans::Plans;
 use crate::shared::Shared;
-use crate::sink::tokens::Tokens;
 use crate::spool::{self, Call};
 use crate::telemetry::events::{Event, Listener};
 use crate::telemetry::metrics::{Metrics, Rates};

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::columns::Resistance;
+use crate::clickhouse::Resistance;
+use crate::clickhouse::schema::Table;
 use crate::config::Route;
 use crate::core::error::{Error, Result};
 use crate::decode::Decoder;
-use crate::sink::tables::Table;
 use crate::spares::Spares;
 
 /// How a route fills its table.

@@ -9,7 +9,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::columns::Column;
+use crate::clickhouse::Column;
 
 /// For batches of one plan.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl<T> Shelf<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::columns::ColumnType;
+    use crate::clickhouse::ColumnType;
 
     fn column(rows: u32) -> Vec<Column> {
         let column_type = ColumnType::parse("Nullable(UInt32)", "UTC").unwrap();

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::columns::Kind;
+use crate::clickhouse::Kind;
+use crate::clickhouse::schema::ColumnRow;
 use crate::config::{ColumnSource, Meta, Route};
 use crate::decode::Decoder;
-use crate::sink::tables::ColumnRow;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

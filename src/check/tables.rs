@@ -9,7 +9,12 @@ use crate::check::advice;
 use crate::check::columns::ColumnReport;
 use crate::check::encryption::{self, Encryption};
 use crate::check::{Level, Report};
-use crate::columns::{Packer, Resistance, quote};
+use crate::clickhouse::client::clients;
+use crate::clickhouse::dedup::Reached;
+use crate::clickhouse::error_class::ACCESS_DENIED;
+use crate::clickhouse::insert_request::{Body, Insert, Views};
+use crate::clickhouse::schema::{Inspector, Table};
+use crate::clickhouse::{Packer, Resistance, quote};
 use crate::config::{ClickHouse, ColumnSource, Config, Route};
 use crate::core::backoff::random_bits;
 use crate::core::error::Error;
@@ -17,11 +22,6 @@ use crate::dead_letters::writer;
 use crate::decode::Decoder;
 use crate::downstream::no_answer;
 use crate::plans;
-use crate::sink::answer::ACCESS_DENIED;
-use crate::sink::client::clients;
-use crate::sink::deduplication::Reached;
-use crate::sink::request::{Body, Insert, Views};
-use crate::sink::tables::{Inspector, Table};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

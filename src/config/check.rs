@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::options::Options;
+use crate::config::object_reader::Options;
 use crate::core::error::{Error, Result};
 
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::options::Options;
+use crate::config::object_reader::Options;
 use crate::core::error::Result;
 
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use rustls::pki_types::ServerName;
 
-use crate::config::options::Options;
+use crate::config::object_reader::Options;
 use crate::core::error::{Error, Result};
 use crate::core::tls::{Identity, Pem, Tls};
 

@@ -12,15 +12,15 @@ use std::time::SystemTime;
 
 use crossbeam_channel::Receiver;
 
-use crate::columns::{Column, ColumnType, Packer, Resistance, block, quote};
+use crate::clickhouse::insert_request::{Body, Insert, Views};
+use crate::clickhouse::retry::{Outcome, deliver};
+use crate::clickhouse::token::Tokens;
+use crate::clickhouse::{Column, ColumnType, Packer, Resistance, native, quote};
 use crate::core::backoff::Backoff;
 use crate::core::memory_budget::Held;
 use crate::dead_letters::{DeadLetter, Letters, line};
 use crate::decode::Instant;
 use crate::shared::Shared;
-use crate::sink::delivery::{Outcome, deliver};
-use crate::sink::request::{Body, Insert, Views};
-use crate::sink::tokens::Tokens;
 use crate::sink::worker::Servers;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::add;
@@ -89,7 +89,7 @@ impl Writer {
                 let (heads, columns) = columns(&letters.letters);
                 let token = match &letters.ticket {
                     None => self.tokens.token(format_args!("letters-{}", letters.group), &sql, || {
-                        block::whole(&heads, &columns)
+                        native::whole(&heads, &columns)
                     }),
                     // After a crash these are the letters of the same INSERT again.
                     Some(ticket) => format!("{}-letters", ticket.token),

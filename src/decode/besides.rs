@@ -1,6 +1,6 @@
 //! What a row gets besides the values of its payload.
 
-use crate::columns::{Column, Kind};
+use crate::clickhouse::{Column, Kind};
 use crate::config::Meta;
 use crate::dead_letters::{Code, Reason};
 use crate::decode::coerce::{self, Scalar};

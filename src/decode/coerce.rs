@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::columns::{Column, EnumNames, Kind};
+use crate::clickhouse::{Column, EnumNames, Kind};
 use crate::config::Unit;
 use crate::dead_letters::{Code, Reason};
 use crate::decode::number::{Misfit, Number};
@@ -383,7 +383,7 @@ fn show(value: Scalar<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::columns::ColumnType;
+    use crate::clickhouse::ColumnType;
 
     fn wire(type_name: &str, value: Scalar<'_>) -> Result<Vec<u8>, Code> {
         let column_type = ColumnType::parse(type_name, "UTC").unwrap();

@@ -1,6 +1,6 @@
 //! A route's mapping and the columns of its table, made into a decoder. What cannot fit is told here, before a start.
 
-use crate::columns::{Column, ColumnType, Kind};
+use crate::clickhouse::{Column, ColumnType, Kind};
 use crate::config::{ColumnSource, Meta, Route, Unit};
 use crate::core::error::{Error, Result};
 use crate::core::json_path::{Path, Root, Segment};

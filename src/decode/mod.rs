@@ -28,7 +28,7 @@ pub use time::Instant;
 
 use std::time::SystemTime;
 
-use crate::columns::{Column, ColumnType};
+use crate::clickhouse::{Column, ColumnType};
 use crate::config::Unit;
 use crate::core::topic_filter::Captures;
 use crate::dead_letters::{Code, Reason};

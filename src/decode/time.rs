@@ -6,7 +6,7 @@
 
 use jiff::civil;
 
-use crate::columns::Zone;
+use crate::clickhouse::Zone;
 use crate::config::Unit;
 use crate::decode::number::Number;
 

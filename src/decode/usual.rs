@@ -3,7 +3,7 @@
 //! What is read here is read in the same way elsewhere, only slower: wherever a member is not what is usual, the walk takes
 //! over at its comma, and comes back for the next.
 
-use crate::columns::Column;
+use crate::clickhouse::Column;
 use crate::config::Unit;
 use crate::decode::filled::Mark;
 use crate::decode::number::Guarded;

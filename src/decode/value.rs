@@ -3,7 +3,7 @@
 //! Lists fill Arrays and Tuples, objects fill Maps, named Tuples and JSON, everything fills a String as it is written, and a
 //! Variant takes the first of its types that the value fits.
 
-use crate::columns::{Column, ColumnType, Element, Kind};
+use crate::clickhouse::{Column, ColumnType, Element, Kind};
 use crate::config::Unit;
 use crate::dead_letters::{Code, Reason};
 use crate::decode::coerce::{self, Scalar};

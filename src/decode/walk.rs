@@ -3,7 +3,7 @@
 //! A [`Node`] is a place in the document that some column wants, or that lies on the way to one. It keeps its members in the
 //! order of the last message: those that stand there again are read by [`usual`], and the walk takes what is different.
 
-use crate::columns::{Column, Kind};
+use crate::clickhouse::{Column, Kind};
 use crate::core::json_path::Segment;
 use crate::core::swar::is_same;
 use crate::dead_letters::{Code, Reason};

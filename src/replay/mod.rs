@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use crate::clickhouse::token::Tokens;
 use crate::config::{Config, ReplaySource};
 use crate::core::error::{Error, Result};
 use crate::core::thread::{run_on, runtime, spawn};
@@ -31,7 +32,6 @@ use crate::intake::{Intake, Now};
 use crate::mqtt::connection::Command;
 use crate::mqtt::{Properties, Publish};
 use crate::shared::Shared;
-use crate::sink::tokens::Tokens;
 use crate::telemetry::events::{Event, Listener};
 use crate::telemetry::metrics::add;
 use files::Files;

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use clickhouse::query::BytesCursor;
 
+use crate::clickhouse::schema::Inspector;
 use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result};
 use crate::dead_letters::Kept;
 use crate::dead_letters::writer::qualified;
 use crate::downstream::inspect;
 use crate::shared::Shared;
-use crate::sink::tables::Inspector;
 
 pub struct TableReader {
     shared: Arc<Shared>,
@@ -173,7 +173,7 @@ fn varint(rest: &mut &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::columns::block::put_varint;
+    use crate::clickhouse::native::put_varint;
 
     #[test]
     fn rows_are_taken_whole() {

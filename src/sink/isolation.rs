@@ -12,9 +12,9 @@ use std::slice;
 use std::sync::Arc;
 
 use crate::batch::Batch;
+use crate::clickhouse::insert_request::Views;
 use crate::dead_letters::{Code, Reason};
 use crate::sink::halving::{Answer, Budget, Refused, halve};
-use crate::sink::request::Views;
 use crate::sink::worker::{Put, Refusal, Unfit, Worker};
 
 impl Worker {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::columns::{Column, Packed, Packer};
+use crate::clickhouse::{Column, Packed, Packer};
 use crate::config::Route;
 use crate::core::topic_filter::Captures;
 use crate::dead_letters::Reason;

@@ -8,15 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use crate::batch::Batch;
+use crate::clickhouse::error_class::{Failure, Verdict};
+use crate::clickhouse::insert_request::{Body, Insert, Views};
+use crate::clickhouse::retry::Attempts;
 use crate::core::chunk_pool::Pieces;
 use crate::core::error::Error;
 use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
 use crate::intake::Now;
 use crate::messages::Messages;
 use crate::mqtt::Acknowledged;
-use crate::sink::answer::{Failure, Verdict};
-use crate::sink::delivery::Attempts;
-use crate::sink::request::{Body, Insert, Views};
 use crate::sink::worker::{Refusal, Worker};
 use crate::spool::{self, Handover, Record, Told, messages};
 use crate::telemetry::metrics::add;

@@ -15,17 +15,17 @@ use clickhouse::Client;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::batch::Batch;
-use crate::columns::{Packer, block};
+use crate::clickhouse::error_class::{Failure, Verdict};
+use crate::clickhouse::insert_request::{Body, Insert, Views};
+use crate::clickhouse::retry::{Attempts, SLOW};
+use crate::clickhouse::schema::Inspector;
+use crate::clickhouse::token::Tokens;
+use crate::clickhouse::{Packer, native};
 use crate::core::backoff::Backoff;
 use crate::dead_letters::{DeadLetter, Letters, Reason};
 use crate::plans::{self, Plan, Plans};
 use crate::shared::Shared;
-use crate::sink::answer::{Failure, Verdict};
-use crate::sink::delivery::{Attempts, SLOW};
 use crate::sink::part::Part;
-use crate::sink::request::{Body, Insert, Views};
-use crate::sink::tables::Inspector;
-use crate::sink::tokens::Tokens;
 use crate::spool::Handover;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::add;
@@ -143,7 +143,7 @@ impl Worker {
         add(&self.shared.metrics.inserts_in_flight, 1);
         let columns = std::mem::take(&mut batch.columns);
         let plan = batch.plan.clone();
-        let token = self.tokens.token(batch.group, &plan.sql, || block::whole(&plan.heads, &columns));
+        let token = self.tokens.token(batch.group, &plan.sql, || native::whole(&plan.heads, &columns));
         // The block takes the place of the columns it is copied from.
         let part = Part::new(plan, &columns, Vec::new(), &mut self.packer);
         part.plan.spares.give_columns(columns);

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
 use crate::batch::Batch;
-use crate::columns::Packer;
+use crate::clickhouse::Packer;
 use crate::config::{self, AckAfter, Compression, Config};
 use crate::core::backoff::{Backoff, random_bits};
 use crate::core::error::{Error, Result};

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::columns::frame::{self, Compressor, Effort};
+use crate::clickhouse::compression::{self, Compressor, Effort};
 use crate::config::Compression;
 use crate::intake::Now;
 use crate::messages::{Message, Messages};
@@ -51,7 +51,7 @@ pub fn encode(messages: &Messages, client_id: &str, compression: Compression) ->
 /// read from the system's clock, since other clocks do not outlast a restart. `None`: not what [`encode`] writes; then a
 /// part of the messages may have been appended.
 pub fn decode(raw: &[u8], now: Now, messages: &mut Messages) -> Option<String> {
-    let mut rest = Bytes::from(frame::decompress(raw)?);
+    let mut rest = Bytes::from(compression::decompress(raw)?);
     let rest = &mut rest;
     let client_id = take(rest.try_get_u32_le().ok()?, rest)?;
     let mut arrivals = Vec::new();

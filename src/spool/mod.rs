@@ -42,7 +42,7 @@
 //!    that had not, for each, u64 sequence, u32 connection, u32 length + receipts
 //! ```
 //!
-//! **Why a record holds what it holds.** The block is the very bytes that the body of an INSERT carries ([`Packed`](crate::columns::Packed)): sending
+//! **Why a record holds what it holds.** The block is the very bytes that the body of an INSERT carries ([`Packed`](crate::clickhouse::Packed)): sending
 //! is copying. Blocks of several records may follow one another in one body. The messages are there as well ([`messages`],
 //! compressed once the log has a sixteenth of `maxBytes`): what ClickHouse refuses is decoded from them again to find the bad
 //! rows, so is what was made for a table that has changed since, and dead letters hold payloads as they came. None of that

@@ -3,7 +3,7 @@
 
 mod rows;
 
-use millrace::columns::ColumnType;
+use millrace::clickhouse::ColumnType;
 use millrace::dead_letters::{Code, Reason};
 use millrace::decode::TableColumn;
 use proptest::prelude::*;

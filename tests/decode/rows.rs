@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use millrace::columns::{Column, ColumnType, Kind};
+use millrace::clickhouse::{Column, ColumnType, Kind};
 use millrace::config::Config;
 use millrace::core::topic_filter::{Captures, TopicFilter};
 use millrace::dead_letters::Reason;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use millrace::batch::Batch;
-use millrace::columns::ColumnType;
+use millrace::clickhouse::ColumnType;
+use millrace::clickhouse::schema::Table;
 use millrace::config::Config;
 use millrace::decode::TableColumn;
 use millrace::intake::{Intake, Now};
@@ -14,7 +15,6 @@ use millrace::mqtt::connection::Command;
 use millrace::mqtt::{Properties, Publish};
 use millrace::plans::Plans;
 use millrace::shared::Shared;
-use millrace::sink::tables::Table;
 use millrace::spool::{Call, Committer, Ends, Handover, InsertLimits, Log, Opened, Options, Told};
 use millrace::telemetry::events::Event;
 use tokio::sync::mpsc;

@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::batch::Batch;
+use crate::clickhouse::schema::Table;
 use crate::config::Config;
 use crate::mqtt::subscriptions;
 use crate::plans::Plans;
-use crate::sink::tables::Table;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);

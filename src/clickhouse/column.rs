@@ -5,8 +5,8 @@
 //! - [`Column::mark`] notes how far it is and [`Column::rewind`] goes back there: that is what makes a row appear
 //!   whole or not at all.
 
-use crate::columns::block::{Out, put_varint};
-use crate::columns::types::{ColumnType, Kind};
+use crate::clickhouse::column_type::{ColumnType, Kind};
+use crate::clickhouse::native::{Out, put_varint};
 
 #[derive(Debug, Clone)]
 pub enum Column {

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::clickhouse::error_class::{Failure, Verdict};
+use crate::clickhouse::insert_request::{Insert, Views};
 use crate::core::backoff::Backoff;
 use crate::core::error::Error;
 use crate::shared::Shared;
-use crate::sink::answer::{Failure, Verdict};
-use crate::sink::request::{Insert, Views};
 use crate::sink::worker::Servers;
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::{self, Trace, millis};

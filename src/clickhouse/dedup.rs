@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::columns::quote;
+use crate::clickhouse::error_class::ACCESS_DENIED;
+use crate::clickhouse::quote;
+use crate::clickhouse::schema::Inspector;
 use crate::core::error::{Error, Result};
-use crate::sink::answer::ACCESS_DENIED;
-use crate::sink::tables::Inspector;
 
 /// A table as `system.tables` has it.
 #[derive(Debug, Deserialize)]

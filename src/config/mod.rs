@@ -1,12 +1,12 @@
 //! The options as a user gave them, checked whole and turned into a [`Config`] before anything opens.
 //!
-//! The façade hands over one JSON text. [`Config::parse`] walks it with [`options::Options`], which knows the
+//! The façade hands over one JSON text. [`Config::parse`] walks it with [`object_reader::Options`], which knows the
 //! path of each option and refuses what nobody asked for; no I/O happens here.
 
 mod broker_url;
 mod check;
-mod options;
-mod source;
+mod object_reader;
+mod replay;
 mod spool;
 mod tls;
 
@@ -18,8 +18,8 @@ use crate::core::tls::Tls;
 use crate::core::topic_filter::TopicFilter;
 pub use broker_url::{BrokerUrl, Transport};
 pub use check::{CheckOptions, SampleLimits};
-use options::Options;
-pub use source::ReplaySource;
+use object_reader::Options;
+pub use replay::ReplaySource;
 pub use spool::Spool;
 
 #[derive(Debug, Clone)]

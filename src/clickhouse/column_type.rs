@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use jiff::tz::TimeZone;
 
-use crate::columns::type_name::{TypeName, element, quoted};
+use crate::clickhouse::type_name::{TypeName, element, quoted};
 
 /// What one value is, without the wrappers around it.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@
 //!   values          numbers little-endian side by side; strings as varint length + bytes
 //! ```
 
-use crate::columns::Column;
+use crate::clickhouse::Column;
 
 /// What a block is written to, piece by piece.
 pub trait Out {
@@ -76,7 +76,7 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::columns::ColumnType;
+    use crate::clickhouse::ColumnType;
 
     #[test]
     fn a_block_is_what_clickhouse_documents() {

@@ -4,11 +4,11 @@ use clickhouse::Client;
 use clickhouse::query::BytesCursor;
 use serde::{Deserialize, Serialize};
 
-use crate::columns::{ColumnType, quote};
+use crate::clickhouse::error_class;
+use crate::clickhouse::{ColumnType, quote};
 use crate::config::Route;
 use crate::core::error::{Error, Result};
 use crate::decode::TableColumn;
-use crate::sink::answer;
 
 /// A table that a route fills.
 #[derive(Debug, Clone)]
@@ -199,12 +199,12 @@ impl Inspector {
             .query(&sql.replace('?', "??"))
             .with_setting("database", &self.database)
             .fetch_bytes("RowBinary")
-            .map_err(|error| answer::error(&self.url, error))
+            .map_err(|error| error_class::error(&self.url, error))
     }
 
     /// What went wrong while reading.
     pub fn error(&self, error: clickhouse::error::Error) -> Error {
-        answer::error(&self.url, error)
+        error_class::error(&self.url, error)
     }
 
     /// Runs a statement that gives no rows.
@@ -214,7 +214,7 @@ impl Inspector {
             .with_setting("database", &self.database)
             .execute()
             .await
-            .map_err(|error| answer::error(&self.url, error))
+            .map_err(|error| error_class::error(&self.url, error))
     }
 
     /// What a SELECT gives; each `?` stands for a value.
@@ -358,9 +358,9 @@ async fn rows<T: for<'de> Deserialize<'de>>(
     values: &[&str],
 ) -> Result<Vec<T>> {
     let query = values.iter().fold(client.query(sql), |query, value| query.bind(*value));
-    let mut cursor = query.fetch_bytes("JSONEachRow").map_err(|error| answer::error(url, error))?;
+    let mut cursor = query.fetch_bytes("JSONEachRow").map_err(|error| error_class::error(url, error))?;
     let mut text = Vec::new();
-    while let Some(bytes) = cursor.next().await.map_err(|error| answer::error(url, error))? {
+    while let Some(bytes) = cursor.next().await.map_err(|error| error_class::error(url, error))? {
         text.extend_from_slice(&bytes);
     }
     serde_json::Deserializer::from_slice(&text).into_iter().collect::<Result<_, _>>().map_err(|error| {

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::columns::block::Out;
-use crate::columns::frame::{Compressor, Effort};
-use crate::columns::{Column, block};
+use crate::clickhouse::compression::{Compressor, Effort};
+use crate::clickhouse::native::Out;
+use crate::clickhouse::{Column, native};
 use crate::config::Compression;
 
 /// What an INSERT carries.
@@ -103,7 +103,7 @@ impl Packer {
         // What compression saves is never touched, and so it is no memory.
         frames.reserve(columns.iter().map(Column::bytes).sum::<usize>());
         let mut packing = Packing { packer: self, resistance, column: 0, frames, block_bytes: 0 };
-        block::encode(&mut packing, heads, columns);
+        native::encode(&mut packing, heads, columns);
         if !packing.packer.open.is_empty() {
             packing.close();
         }
@@ -177,7 +177,7 @@ impl Out for Packing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::columns::{ColumnType, frame};
+    use crate::clickhouse::{ColumnType, compression};
 
     /// What each of the frames holds, and whether it is smaller than that.
     fn unpacked(mut frames: &[u8]) -> Vec<(Vec<u8>, bool)> {
@@ -185,7 +185,7 @@ mod tests {
         while !frames.is_empty() {
             let len = 16 + u32::from_le_bytes(frames[17..21].try_into().unwrap()) as usize;
             let (frame, rest) = frames.split_at(len);
-            let piece = frame::decompress(frame).unwrap();
+            let piece = compression::decompress(frame).unwrap();
             let is_smaller = frame.len() < piece.len();
             pieces.push((piece, is_smaller));
             frames = rest;
@@ -212,7 +212,7 @@ mod tests {
             // Below a piece, around one, and many.
             for rows in [0, 1, 8_000, 8_190, 8_191, 8_192, 100_000] {
                 let (heads, columns) = fixture(rows);
-                let block = block::whole(&heads, &columns);
+                let block = native::whole(&heads, &columns);
                 let packed = packer.pack(&heads, &columns, &resistance);
                 assert_eq!(packed.block_bytes, block.len());
                 let pieces: Vec<_> = unpacked(&packed.frames).into_iter().map(|(piece, _)| piece).collect();

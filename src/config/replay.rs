@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::options::Options;
+use crate::config::object_reader::Options;
 use crate::core::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use clickhouse::Client;
 use clickhouse::insert_formatted::InsertFormatted;
 
-use crate::columns::Packed;
+use crate::clickhouse::Packed;
+use crate::clickhouse::error_class::{Failure, classify};
 use crate::config;
-use crate::sink::answer::{Failure, classify};
 use crate::spool::Record;
 
 /// What an INSERT carries, fixed before its first attempt and the same in each of them.

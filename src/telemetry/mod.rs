@@ -1,0 +1,8 @@
+//! What a pipeline reports: counters, latencies, the ledger of messages, events, sampled traces.
+
+pub mod events;
+pub mod histogram;
+pub mod ledger;
+pub mod metrics;
+pub mod prometheus;
+pub mod trace;
