@@ -5,9 +5,9 @@
 
 const { EventEmitter } = require('node:events')
 const { NativePipeline } = require('./binding.js')
-const { FAMILIES, observeMetrics, registerMetrics } = require('./lib/collectors.js')
-const { MillraceError, configToJson, fromEvent, fromNative, unwrap } = require('./lib/engine.js')
-const { checkLogger, log } = require('./lib/log.js')
+const { FAMILIES, observeMetrics, registerMetrics } = require('./lib/observe/collectors.js')
+const { MillraceError, configToJson, fromEvent, fromNative, unwrap } = require('./lib/native.js')
+const { checkLogger, log } = require('./lib/observe/log.js')
 
 /** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
 const running = new Set()
@@ -42,7 +42,7 @@ class Pipeline extends EventEmitter {
     if (logger !== undefined) checkLogger(logger)
     this.#logger = logger
     // Loaded by those who trace.
-    if (tracing !== undefined) this.#tracing = new (require('./lib/tracing.js').Tracing)(config)
+    if (tracing !== undefined) this.#tracing = new (require('./lib/observe/tracing.js').Tracing)(config)
   }
 
   get state() {
@@ -208,11 +208,11 @@ function checkPipeline(...args) {
 }
 
 function serveHttp(...args) {
-  return require('./lib/http.js').serveHttp(...args)
+  return require('./lib/observe/http.js').serveHttp(...args)
 }
 
 function httpHandler(...args) {
-  return require('./lib/http.js').httpHandler(...args)
+  return require('./lib/observe/http.js').httpHandler(...args)
 }
 
 function inspectSpool(...args) {

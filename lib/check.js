@@ -4,7 +4,7 @@
 
 const { X509Certificate } = require('node:crypto')
 const { NativePipeline } = require('../binding.js')
-const { configToJson, fromNative, toJson, unwrap } = require('./engine.js')
+const { configToJson, fromNative, toJson, unwrap } = require('./native.js')
 
 const DAY_MS = 24 * 3_600_000
 const SOON_DAYS = 21

@@ -4,7 +4,7 @@
 // looks like.
 
 const { NativePipeline } = require('../binding.js')
-const { configToJson, fromNative, unwrap } = require('./engine.js')
+const { configToJson, fromNative, unwrap } = require('./native.js')
 const { Place } = require('./payload.js')
 const { property, typesOf } = require('./typescript.js')
 

@@ -4,7 +4,7 @@
 // chunks, each as soon as there is room for it.
 
 const { NativeReplay } = require('../binding.js')
-const { MillraceError, configToJson, fromEvent, fromNative, toJson, unwrap } = require('./engine.js')
+const { MillraceError, configToJson, fromEvent, fromNative, toJson, unwrap } = require('./native.js')
 
 const PROGRESS_MS = 1_000
 /** A chunk that is handed over has at most so many letters, and not much more than so many bytes. */

@@ -3,7 +3,7 @@
 // What lies in a spool, for whoever wonders.
 
 const { NativePipeline } = require('../binding.js')
-const { MillraceError, unwrap } = require('./engine.js')
+const { MillraceError, unwrap } = require('./native.js')
 
 async function inspectSpool(dir) {
   if (typeof dir !== 'string' || dir === '') {

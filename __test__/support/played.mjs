@@ -1,7 +1,7 @@
 // A pipeline that is played, for what a real one is hard to bring to.
 
 import { EventEmitter } from 'node:events'
-import { FAMILIES } from '../../lib/collectors.js'
+import { FAMILIES } from '../../lib/observe/collectors.js'
 
 /** What a monitor needs of a pipeline; `content` is what its metrics say. */
 export class Played extends EventEmitter {

@@ -3,7 +3,7 @@
 // Spans of sampled batches: one from the receipt of the first message to the end of the batch, with links to where the
 // messages come from, and below it one for each INSERT. The engine tells what happened when it is over (`src/trace.rs`).
 
-const { MillraceError } = require('./engine.js')
+const { MillraceError } = require('../native.js')
 
 /** The name under which `@opentelemetry/api` is asked for: an optional peer of this package. */
 const API = '@opentelemetry/api'

@@ -6,7 +6,7 @@
 
 const { errorMonitor } = require('node:events')
 const { quantile, readFamilies } = require('./families.js')
-const { clickHouseFailure, describeSituation } = require('./situation.js')
+const { clickHouseFailure, describeSituation } = require('./health.js')
 
 const INTERVAL_MS = 1000
 /** A quarter of an hour. */

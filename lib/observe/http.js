@@ -5,8 +5,8 @@
 // can make a browser take a name of its own for 127.0.0.1.
 
 const { createServer } = require('node:http')
-const { dashboard } = require('./dashboard/page.js')
-const { MillraceError } = require('./engine.js')
+const { dashboard } = require('../dashboard/page.js')
+const { MillraceError } = require('../native.js')
 const { Monitor } = require('./monitor.js')
 
 const LOOPBACK = ['localhost', '127.0.0.1', '[::1]']

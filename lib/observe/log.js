@@ -2,7 +2,7 @@
 
 // What a pipeline tells by its events, told to a logger with pino's shape as well.
 
-const { MillraceError } = require('./engine.js')
+const { MillraceError } = require('../native.js')
 
 const LEVELS = ['info', 'warn', 'error']
 

@@ -3,7 +3,7 @@
 // The metrics of a pipeline for collectors that a program has already: a registry of prom-client, a meter of OpenTelemetry.
 // Both ask when they want to know; nothing is done in between.
 
-const { MillraceError } = require('./engine.js')
+const { MillraceError } = require('../native.js')
 
 /** The method of a pipeline that gives what `prometheus()` prints, as `src/prometheus.rs` has it. */
 const FAMILIES = Symbol('families')
