@@ -196,11 +196,11 @@ function replayDeadLetters(...args) {
 }
 
 function describeTables(...args) {
-  return require('./lib/interfaces.js').describeTables(...args)
+  return require('./lib/generate/types.js').describeTables(...args)
 }
 
 function proposeTable(...args) {
-  return require('./lib/proposal.js').proposeTable(...args)
+  return require('./lib/generate/create-table.js').proposeTable(...args)
 }
 
 function checkPipeline(...args) {

@@ -137,7 +137,7 @@ function failure(error) {
 }
 
 async function types(file, { out }) {
-  const { describeTables } = require('../interfaces.js')
+  const { describeTables } = require('../generate/types.js')
   const { ConfigFile } = require('./config-file.js')
   const source = new ConfigFile(file)
   let text

@@ -3,7 +3,7 @@
 // A CREATE TABLE for payloads like the samples: what the columns must hold, and what they are likely to.
 
 const { isIP } = require('node:net')
-const { MillraceError } = require('./native.js')
+const { MillraceError } = require('../native.js')
 
 /** A text that is longer than this, or seldom the same, is no word of a small dictionary. */
 const WORD_LENGTH = 64

@@ -3,8 +3,8 @@
 // TypeScript interfaces for the tables of a configuration: what a message of each route must look like, and what a row
 // looks like.
 
-const { NativePipeline } = require('../binding.js')
-const { configToJson, fromNative, unwrap } = require('./native.js')
+const { NativePipeline } = require('../../binding.js')
+const { configToJson, fromNative, unwrap } = require('../native.js')
 const { Place } = require('./payload.js')
 const { property, typesOf } = require('./typescript.js')
 
