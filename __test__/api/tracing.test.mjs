@@ -7,10 +7,10 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api'
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base'
-import { Pipeline } from '../index.js'
-import { waitFor } from '../tools/servers/index.mjs'
-import { startProxy } from './support/proxy.mjs'
-import { settled, unique, useServers } from './support/servers.mjs'
+import { Pipeline } from '../../index.js'
+import { waitFor } from '../../tools/servers/index.mjs'
+import { startProxy } from '../support/proxy.mjs'
+import { settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000

@@ -4,11 +4,11 @@ import assert from 'node:assert/strict'
 import { Writable } from 'node:stream'
 import { test } from 'node:test'
 import pino from 'pino'
-import { MillraceError, Pipeline } from '../index.js'
-import { log } from '../lib/observe/log.js'
-import { waitFor } from '../tools/servers/index.mjs'
-import { startProgram } from './support/program.mjs'
-import { settled, unique, useServers } from './support/servers.mjs'
+import { MillraceError, Pipeline } from '../../index.js'
+import { log } from '../../lib/observe/log.js'
+import { waitFor } from '../../tools/servers/index.mjs'
+import { startProgram } from '../support/program.mjs'
+import { settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000

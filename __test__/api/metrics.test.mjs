@@ -9,14 +9,14 @@ import { test } from 'node:test'
 import { AggregationTemporality, InMemoryMetricExporter, MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics'
 import parse from 'parse-prometheus-text-format'
 import { Registry } from 'prom-client'
-import { observeMetrics, Pipeline, registerMetrics } from '../index.js'
-import { waitFor } from '../tools/servers/index.mjs'
-import { assertLedger } from './support/ledger.mjs'
-import { received, settled, unique, useServers } from './support/servers.mjs'
+import { observeMetrics, Pipeline, registerMetrics } from '../../index.js'
+import { waitFor } from '../../tools/servers/index.mjs'
+import { assertLedger } from '../support/ledger.mjs'
+import { received, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000
-const DOCUMENT = readFileSync(new URL('../docs/metrics.md', import.meta.url), 'utf8')
+const DOCUMENT = readFileSync(new URL('../../docs/metrics.md', import.meta.url), 'utf8')
 
 /** A pipeline that has inserted 75 messages and refused 25. */
 async function busy(t, config = {}) {
@@ -92,7 +92,7 @@ test('the text is read by others, and says what metrics() says', { timeout }, as
     assert.equal(value(all.get(family), labels), expected, `${family} ${JSON.stringify(labels)}`)
   }
   const [{ labels }] = all.get('millrace_build_info').metrics
-  assert.equal(labels.version, JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version)
+  assert.equal(labels.version, JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version)
   assert.match(labels.runtime, /^(node|bun) \d+\.\d+/)
   const now = Date.now() / 1000
   const last = value(all.get('millrace_last_insert_timestamp_seconds'))

@@ -4,11 +4,11 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { Ajv } from 'ajv'
-import { Pipeline } from '../index.js'
-import { ConfigFile } from '../lib/cli/config-file.js'
-import { configFile } from './support/config-file.mjs'
+import { Pipeline } from '../../index.js'
+import { ConfigFile } from '../../lib/cli/config-file.js'
+import { configFile } from '../support/config-file.mjs'
 
-const read = (name) => readFileSync(new URL(`../${name}`, import.meta.url), 'utf8')
+const read = (name) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8')
 const schema = JSON.parse(read('millrace.schema.json'))
 const accepts = new Ajv({ strict: true, allowUnionTypes: true, strictRequired: false }).compile(schema)
 

@@ -5,12 +5,12 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { MillraceError, replayDeadLetters } from '../index.js'
-import { COLUMNS, assertPositions, position, route } from './support/positions.mjs'
-import { startProgram } from './support/program.mjs'
-import { startProxy } from './support/proxy.mjs'
-import { publishPacket, startScriptedBroker } from './support/scripted-broker.mjs'
-import { collect, heard, settled, unique, useServers } from './support/servers.mjs'
+import { MillraceError, replayDeadLetters } from '../../index.js'
+import { COLUMNS, assertPositions, position, route } from '../support/positions.mjs'
+import { startProgram } from '../support/program.mjs'
+import { startProxy } from '../support/proxy.mjs'
+import { publishPacket, startScriptedBroker } from '../support/scripted-broker.mjs'
+import { collect, heard, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 120_000

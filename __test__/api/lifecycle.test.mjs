@@ -5,11 +5,11 @@ import { execFileSync } from 'node:child_process'
 import { EventEmitter } from 'node:events'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
-import { externalClickHouse, waitFor } from '../tools/servers/index.mjs'
-import { assertLedger, watchLedger } from './support/ledger.mjs'
-import { assertPositions, COLUMNS, position, route } from './support/positions.mjs'
-import { startProgram } from './support/program.mjs'
-import { received, settled, unique, useServers } from './support/servers.mjs'
+import { externalClickHouse, waitFor } from '../../tools/servers/index.mjs'
+import { assertLedger, watchLedger } from '../support/ledger.mjs'
+import { assertPositions, COLUMNS, position, route } from '../support/positions.mjs'
+import { startProgram } from '../support/program.mjs'
+import { received, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000
@@ -333,7 +333,7 @@ test('a pipeline in a worker thread that is terminated', { timeout }, async (t) 
   const config = servers.config({ mqtt: { clientId: unique('client') }, routes: [route(prefix, table)] })
   const publisher = await servers.publisher(t)
   for (let round = 0; round < 3; round++) {
-    const worker = new Worker(new URL('support/programs/in-a-worker.mjs', import.meta.url), { workerData: config })
+    const worker = new Worker(new URL('../support/programs/in-a-worker.mjs', import.meta.url), { workerData: config })
     t.after(() => worker.terminate())
     let running = false
     worker.on('message', () => (running = true))
@@ -492,7 +492,7 @@ test('a listener that throws is an uncaughtException, and the pipeline goes on',
 
 // Bun has its modules built in and does not list them.
 test('what few services call is not loaded with the rest', { skip: process.versions.bun && 'Node.js alone' }, () => {
-  const index = JSON.stringify(new URL('../index.js', import.meta.url).href)
+  const index = JSON.stringify(new URL('../../index.js', import.meta.url).href)
   const program = `
     import { Pipeline, serveHttp } from ${index}
     const isLoaded = () => process.moduleLoadList.includes('NativeModule http')

@@ -33,8 +33,8 @@ import {
   type Route,
   serveHttp,
   type SpoolConfig,
-} from '../index.js'
-import * as millrace from '../index.js'
+} from '../../index.js'
+import * as millrace from '../../index.js'
 
 /** Compiles only where both types are the same. */
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false

@@ -6,14 +6,14 @@ import { readFileSync, readdirSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { describeTables, Pipeline } from '../index.js'
-import { Output, statusLine } from '../lib/cli/output.js'
-import { externalBroker, externalClickHouse, startClickHouse, waitFor } from '../tools/servers/index.mjs'
-import { configFile, directory } from './support/config-file.mjs'
-import { assertLedger } from './support/ledger.mjs'
-import { assertPositions, COLUMNS, position, route } from './support/positions.mjs'
-import { startCommand } from './support/program.mjs'
-import { unique, useServers } from './support/servers.mjs'
+import { describeTables, Pipeline } from '../../index.js'
+import { Output, statusLine } from '../../lib/cli/output.js'
+import { externalBroker, externalClickHouse, startClickHouse, waitFor } from '../../tools/servers/index.mjs'
+import { configFile, directory } from '../support/config-file.mjs'
+import { assertLedger } from '../support/ledger.mjs'
+import { assertPositions, COLUMNS, position, route } from '../support/positions.mjs'
+import { startCommand } from '../support/program.mjs'
+import { unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 120_000
@@ -285,7 +285,7 @@ test('help teaches, by examples', { timeout }, async (t) => {
     assert.equal(its.code, 0)
     assert.match(its.stdout, new RegExp(`Examples:\n  \\$ millrace ${command} `))
   }
-  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
   assert.equal((await millrace(t, ['--version'])).stdout, version)
 })
 

@@ -5,12 +5,12 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, request } from 'node:http'
 import { test } from 'node:test'
-import { httpHandler, MillraceError, Pipeline, serveHttp } from '../index.js'
-import { Monitor } from '../lib/observe/monitor.js'
-import { externalBroker, externalClickHouse, startBroker, waitFor } from '../tools/servers/index.mjs'
-import { Played } from './support/played.mjs'
-import { COLUMNS, position, route } from './support/positions.mjs'
-import { OPEN_BROKER, settled, unique, useServers } from './support/servers.mjs'
+import { httpHandler, MillraceError, Pipeline, serveHttp } from '../../index.js'
+import { Monitor } from '../../lib/observe/monitor.js'
+import { externalBroker, externalClickHouse, startBroker, waitFor } from '../../tools/servers/index.mjs'
+import { Played } from '../support/played.mjs'
+import { COLUMNS, position, route } from '../support/positions.mjs'
+import { OPEN_BROKER, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000

@@ -6,11 +6,11 @@ import { createServer } from 'node:net'
 import { createRequire } from 'node:module'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import * as millrace from '../index.js'
-import { externalBroker, freePort, startBroker, waitFor } from '../tools/servers/index.mjs'
-import { startProgram } from './support/program.mjs'
-import { startScriptedBroker } from './support/scripted-broker.mjs'
-import { endPipeline, settled, unique, useServers } from './support/servers.mjs'
+import * as millrace from '../../index.js'
+import { externalBroker, freePort, startBroker, waitFor } from '../../tools/servers/index.mjs'
+import { startProgram } from '../support/program.mjs'
+import { startScriptedBroker } from '../support/scripted-broker.mjs'
+import { endPipeline, settled, unique, useServers } from '../support/servers.mjs'
 
 const { MillraceError, Pipeline } = millrace
 const servers = useServers()
@@ -244,7 +244,7 @@ test('the configuration is read once: what is changed later is not', { timeout }
 })
 
 test('both kinds of module', () => {
-  const required = createRequire(import.meta.url)('../index.js')
+  const required = createRequire(import.meta.url)('../../index.js')
   assert.equal(required.Pipeline, Pipeline)
   assert.equal(required.MillraceError, MillraceError)
   assert.equal(millrace.default.Pipeline, Pipeline)
