@@ -2,11 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { externalBroker, startBroker, waitFor } from '../tools/servers/index.mjs'
-import { assertLedger, watchLedger } from './support/ledger.mjs'
-import { assertPositions, COLUMNS, position, route, topicFilter } from './support/positions.mjs'
-import { publishPacket, startScriptedBroker } from './support/scripted-broker.mjs'
-import { collect, OPEN_BROKER, received, settled, unique, useServers } from './support/servers.mjs'
+import { externalBroker, startBroker, waitFor } from '../../tools/servers/index.mjs'
+import { assertLedger, watchLedger } from '../support/ledger.mjs'
+import { assertPositions, COLUMNS, position, route, topicFilter } from '../support/positions.mjs'
+import { publishPacket, startScriptedBroker } from '../support/scripted-broker.mjs'
+import { collect, OPEN_BROKER, received, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000

@@ -3,10 +3,10 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { externalClickHouse, waitFor } from '../tools/servers/index.mjs'
-import { watchLedger } from './support/ledger.mjs'
-import { startProxy } from './support/proxy.mjs'
-import { collect, heard, received, settled, unique, useServers } from './support/servers.mjs'
+import { externalClickHouse, waitFor } from '../../tools/servers/index.mjs'
+import { watchLedger } from '../support/ledger.mjs'
+import { startProxy } from '../support/proxy.mjs'
+import { collect, heard, received, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000

@@ -2,11 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { externalBroker, waitFor } from '../tools/servers/index.mjs'
-import { CLOSE, PING, startFront, TEXT } from './support/front.mjs'
-import { assertPositions, COLUMNS, position, route } from './support/positions.mjs'
-import { Random } from './support/random.mjs'
-import { collect, heard, settled, unique, useServers } from './support/servers.mjs'
+import { externalBroker, waitFor } from '../../tools/servers/index.mjs'
+import { CLOSE, PING, startFront, TEXT } from '../support/front.mjs'
+import { assertPositions, COLUMNS, position, route } from '../support/positions.mjs'
+import { Random } from '../support/random.mjs'
+import { collect, heard, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000
@@ -74,7 +74,7 @@ test('a packet over the limit is a dead letter here too', { timeout, skip }, asy
 
 test('who opens no WebSocket', { timeout, skip }, async (t) => {
   const table = await servers.table(COLUMNS)
-  /** @type {[RegExp, import('./support/front.mjs').WebSocketOptions?][]} */
+  /** @type {[RegExp, import('../support/front.mjs').WebSocketOptions?][]} */
   const answers = [
     [/it answers 404 Not Found and opens no WebSocket/, { status: '404 Not Found' }],
     [/it opens no WebSocket: .*[Ss]ub-?[Pp]rotocol/, { protocol: null }],

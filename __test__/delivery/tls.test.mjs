@@ -4,14 +4,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { writeFileSync } from 'node:fs'
-import { Pipeline } from '../index.js'
-import { externalBroker, externalClickHouse, startBroker, waitFor } from '../tools/servers/index.mjs'
-import { asFiles, Authority } from './support/certificates.mjs'
-import { startFront } from './support/front.mjs'
-import { assertLedger } from './support/ledger.mjs'
-import { assertPositions, COLUMNS, position, route } from './support/positions.mjs'
-import { startProgram } from './support/program.mjs'
-import { collect, OPEN_BROKER, settled, unique, useServers } from './support/servers.mjs'
+import { Pipeline } from '../../index.js'
+import { externalBroker, externalClickHouse, startBroker, waitFor } from '../../tools/servers/index.mjs'
+import { asFiles, Authority } from '../support/certificates.mjs'
+import { startFront } from '../support/front.mjs'
+import { assertLedger } from '../support/ledger.mjs'
+import { assertPositions, COLUMNS, position, route } from '../support/positions.mjs'
+import { startProgram } from '../support/program.mjs'
+import { collect, OPEN_BROKER, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000

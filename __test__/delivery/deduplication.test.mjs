@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { externalClickHouse, startClickHouse } from '../tools/servers/index.mjs'
-import { collect, received, unique, useServers } from './support/servers.mjs'
+import { externalClickHouse, startClickHouse } from '../../tools/servers/index.mjs'
+import { collect, received, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000

@@ -4,10 +4,10 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { connectAsync } from 'mqtt'
-import { externalBroker, startAedes, startBroker, startRumqttd, waitFor } from '../tools/servers/index.mjs'
-import { assertLedger } from './support/ledger.mjs'
-import { assertPositions, COLUMNS, position, route } from './support/positions.mjs'
-import { OPEN_BROKER, received, settled, unique, useServers } from './support/servers.mjs'
+import { externalBroker, startAedes, startBroker, startRumqttd, waitFor } from '../../tools/servers/index.mjs'
+import { assertLedger } from '../support/ledger.mjs'
+import { assertPositions, COLUMNS, position, route } from '../support/positions.mjs'
+import { OPEN_BROKER, received, settled, unique, useServers } from '../support/servers.mjs'
 
 /** Whether `mqtt.qos: 2` can be configured. */
 const HAS_QOS_2 = true
