@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { externalBroker, externalClickHouse } from '../tools/servers/index.mjs'
-import { crash, PROMISED } from './support/crashes.mjs'
+import { externalBroker, externalClickHouse } from '../../tools/servers/index.mjs'
+import { crash, PROMISED } from '../support/crashes.mjs'
 
 const timeout = 180_000
 const skip = externalBroker || externalClickHouse

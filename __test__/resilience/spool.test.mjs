@@ -5,13 +5,13 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { inspectSpool } from '../index.js'
-import { externalBroker, externalClickHouse, waitFor } from '../tools/servers/index.mjs'
-import { assertLedger, watchLedger } from './support/ledger.mjs'
-import { assertPositions, COLUMNS, position, route } from './support/positions.mjs'
-import { startProxy } from './support/proxy.mjs'
-import { publishPacket, startScriptedBroker } from './support/scripted-broker.mjs'
-import { collect, heard, received, settled, unique, useServers } from './support/servers.mjs'
+import { inspectSpool } from '../../index.js'
+import { externalBroker, externalClickHouse, waitFor } from '../../tools/servers/index.mjs'
+import { assertLedger, watchLedger } from '../support/ledger.mjs'
+import { assertPositions, COLUMNS, position, route } from '../support/positions.mjs'
+import { startProxy } from '../support/proxy.mjs'
+import { publishPacket, startScriptedBroker } from '../support/scripted-broker.mjs'
+import { collect, heard, received, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000

@@ -3,10 +3,10 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { waitFor } from '../tools/servers/index.mjs'
-import { assertLedger } from './support/ledger.mjs'
-import { packet, publishPacket, startScriptedBroker } from './support/scripted-broker.mjs'
-import { collect, heard, received, settled, unique, useServers } from './support/servers.mjs'
+import { waitFor } from '../../tools/servers/index.mjs'
+import { assertLedger } from '../support/ledger.mjs'
+import { packet, publishPacket, startScriptedBroker } from '../support/scripted-broker.mjs'
+import { collect, heard, received, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000

@@ -3,12 +3,12 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { externalBroker, externalClickHouse, startBroker, waitFor } from '../tools/servers/index.mjs'
-import { assertLedger, watchLedger } from './support/ledger.mjs'
-import { assertPositions, COLUMNS, position, route } from './support/positions.mjs'
-import { startProxy } from './support/proxy.mjs'
-import { publishPacket, startScriptedBroker } from './support/scripted-broker.mjs'
-import { collect, OPEN_BROKER, received, settled, unique, useServers } from './support/servers.mjs'
+import { externalBroker, externalClickHouse, startBroker, waitFor } from '../../tools/servers/index.mjs'
+import { assertLedger, watchLedger } from '../support/ledger.mjs'
+import { assertPositions, COLUMNS, position, route } from '../support/positions.mjs'
+import { startProxy } from '../support/proxy.mjs'
+import { publishPacket, startScriptedBroker } from '../support/scripted-broker.mjs'
+import { collect, OPEN_BROKER, received, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000

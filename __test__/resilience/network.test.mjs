@@ -3,13 +3,13 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { waitFor } from '../tools/servers/index.mjs'
-import { assertLedger, watchLedger } from './support/ledger.mjs'
-import { assertPositions, COLUMNS, position, route } from './support/positions.mjs'
-import { startProgram } from './support/program.mjs'
-import { startNetwork } from './support/proxy.mjs'
-import { publishPacket, startScriptedBroker } from './support/scripted-broker.mjs'
-import { collect, received, settled, unique, useServers } from './support/servers.mjs'
+import { waitFor } from '../../tools/servers/index.mjs'
+import { assertLedger, watchLedger } from '../support/ledger.mjs'
+import { assertPositions, COLUMNS, position, route } from '../support/positions.mjs'
+import { startProgram } from '../support/program.mjs'
+import { startNetwork } from '../support/proxy.mjs'
+import { publishPacket, startScriptedBroker } from '../support/scripted-broker.mjs'
+import { collect, received, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 90_000
