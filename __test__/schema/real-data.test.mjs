@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
-import { collect, heard, settled, unique, useServers } from './support/servers.mjs'
+import { collect, heard, settled, unique, useServers } from '../support/servers.mjs'
 
-const FILE = new URL('../node_modules/@rapideditor/country-coder/src/data/borders.json', import.meta.url)
+const FILE = new URL('../../node_modules/@rapideditor/country-coder/src/data/borders.json', import.meta.url)
 
 const servers = useServers()
 const timeout = 60_000

@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isDeepStrictEqual } from 'node:util'
-import { columnsOf, document, FAMILIES } from './support/documents.mjs'
-import { Random } from './support/random.mjs'
-import { collect, heard, settled, unique, useServers } from './support/servers.mjs'
+import { columnsOf, document, FAMILIES } from '../support/documents.mjs'
+import { Random } from '../support/random.mjs'
+import { collect, heard, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000

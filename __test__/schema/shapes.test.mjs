@@ -3,8 +3,8 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { assertLedger } from './support/ledger.mjs'
-import { collect, heard, settled, unique, useServers } from './support/servers.mjs'
+import { assertLedger } from '../support/ledger.mjs'
+import { collect, heard, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 30_000

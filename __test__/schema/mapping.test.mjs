@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { collect, heard, settled, unique, useServers } from './support/servers.mjs'
+import { collect, heard, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 30_000

@@ -8,13 +8,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { describeTables, MillraceError, proposeTable } from '../index.js'
-import { Random } from './support/random.mjs'
-import { collect, endPipeline, settled, unique, useServers } from './support/servers.mjs'
+import { describeTables, MillraceError, proposeTable } from '../../index.js'
+import { Random } from '../support/random.mjs'
+import { collect, endPipeline, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 120_000
-const TSC = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url))
+const TSC = fileURLToPath(new URL('../../node_modules/typescript/bin/tsc', import.meta.url))
 
 /** What the compiler says of a program that imports `generated`: nothing, if all is well. */
 async function compile(t, generated, program) {

@@ -3,9 +3,9 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { waitFor } from '../tools/servers/index.mjs'
-import { assertLedger, watchLedger } from './support/ledger.mjs'
-import { collect, heard, received, settled, unique, useServers } from './support/servers.mjs'
+import { waitFor } from '../../tools/servers/index.mjs'
+import { assertLedger, watchLedger } from '../support/ledger.mjs'
+import { collect, heard, received, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000
