@@ -6,19 +6,19 @@ import { join, resolve } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import mqtt from 'mqtt'
-import { buildLoad } from '../bench/lib/build.mjs'
-import { chart } from '../bench/lib/chart.mjs'
-import { countRows, createTables, IDLE, startLoad } from '../bench/lib/fleet.mjs'
-import { measure } from '../bench/lib/measure.mjs'
-import { Program } from '../bench/lib/program.mjs'
-import { quantileBetween, readDurations } from '../bench/lib/prometheus.mjs'
-import { report } from '../bench/lib/report.mjs'
-import { Scope } from '../bench/lib/scope.mjs'
-import { SERVICES } from '../bench/lib/services.mjs'
-import { Meter } from '../bench/lib/usage.mjs'
-import { externalBroker, externalClickHouse, startClickHouse, waitFor } from '../tools/servers/index.mjs'
+import { buildLoad } from '../../bench/lib/build.mjs'
+import { chart } from '../../bench/lib/chart.mjs'
+import { countRows, createTables, IDLE, startLoad } from '../../bench/lib/fleet.mjs'
+import { measure } from '../../bench/lib/measure.mjs'
+import { Program } from '../../bench/lib/program.mjs'
+import { quantileBetween, readDurations } from '../../bench/lib/prometheus.mjs'
+import { report } from '../../bench/lib/report.mjs'
+import { Scope } from '../../bench/lib/scope.mjs'
+import { SERVICES } from '../../bench/lib/services.mjs'
+import { Meter } from '../../bench/lib/usage.mjs'
+import { externalBroker, externalClickHouse, startClickHouse, waitFor } from '../../tools/servers/index.mjs'
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const MEBIBYTE = 2 ** 20
 const scope = new Scope()
 after(() => scope.close())

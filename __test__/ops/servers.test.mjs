@@ -13,9 +13,9 @@ import {
   startBroker,
   startClickHouse,
   waitFor,
-} from '../tools/servers/index.mjs'
+} from '../../tools/servers/index.mjs'
 
-const SERVERS = new URL('../tools/servers/index.mjs', import.meta.url).href
+const SERVERS = new URL('../../tools/servers/index.mjs', import.meta.url).href
 
 const clickHouseTest = { skip: externalClickHouse && 'CLICKHOUSE_URL names the server', timeout: 60_000 }
 const brokerTest = { skip: externalBroker && 'MQTT_URL names the broker', timeout: 60_000 }

@@ -5,12 +5,12 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { serveHttp } from '../index.js'
-import { externalBroker, externalClickHouse, startBroker, waitFor } from '../tools/servers/index.mjs'
-import { noBrowser, openBrowser, openPage } from './support/browser.mjs'
-import { Played } from './support/played.mjs'
-import { COLUMNS, position, route } from './support/positions.mjs'
-import { OPEN_BROKER, settled, unique, useServers } from './support/servers.mjs'
+import { serveHttp } from '../../index.js'
+import { externalBroker, externalClickHouse, startBroker, waitFor } from '../../tools/servers/index.mjs'
+import { noBrowser, openBrowser, openPage } from '../support/browser.mjs'
+import { Played } from '../support/played.mjs'
+import { COLUMNS, position, route } from '../support/positions.mjs'
+import { OPEN_BROKER, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 120_000

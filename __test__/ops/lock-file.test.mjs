@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
-const LOCK = fileURLToPath(new URL('../package-lock.json', import.meta.url))
+const LOCK = fileURLToPath(new URL('../../package-lock.json', import.meta.url))
 /** @type {{ packages: Record<string, any> }} */
 const { packages } = JSON.parse(readFileSync(LOCK, 'utf8'))
 

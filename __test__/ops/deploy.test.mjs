@@ -8,10 +8,10 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { parseAllDocuments, stringify } from 'yaml'
-import { Pipeline } from '../index.js'
-import { findKubernetesValidate, findPromtool, findYamllint } from '../tools/servers/index.mjs'
+import { Pipeline } from '../../index.js'
+import { findKubernetesValidate, findPromtool, findYamllint } from '../../tools/servers/index.mjs'
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const DEPLOY = join(ROOT, 'deploy')
 /** Where setup installs it. */
 const isDebianCi = process.env.CI && existsSync('/etc/debian_version')
