@@ -12,9 +12,9 @@ use crate::check::{Level, Report, RouteReport};
 use crate::config::{AckAfter, BrokerUrl, CheckOptions, Config, Mqtt, ProtocolVersion};
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
+use crate::mqtt::probe::Visit;
 use crate::mqtt::session::Event;
 use crate::mqtt::transport::CONNECT_TIMEOUT;
-use crate::mqtt::visit::Visit;
 use crate::mqtt::{ConnAck, Subscription, subscriptions};
 
 #[derive(Debug, Serialize)]

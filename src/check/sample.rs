@@ -14,8 +14,8 @@ use crate::config::{CheckOptions, Config, Mqtt, SampleLimits};
 use crate::core::topic_filter::Captures;
 use crate::dead_letters::{Code, Reason};
 use crate::decode::{self, Decoder};
+use crate::mqtt::probe::Visit;
 use crate::mqtt::session::Event;
-use crate::mqtt::visit::Visit;
 use crate::mqtt::{Publish, Subscription, is_chosen};
 
 #[derive(Debug, Default, Serialize)]

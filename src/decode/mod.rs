@@ -5,24 +5,23 @@
 //! where it was.
 //!
 //! ```text
-//! reader   bytes → tokens of JSON          number   digits → integers, floats, decimals
-//! walk     which value goes where          time     texts and numbers → points in time
-//! join     a mapping and a table → what goes where, before the first message
-//! usual    the same for what stands as it did in the last message
-//! besides  what a row gets that is not in the payload
-//! value    any value → any column          coerce   a scalar → a column
+//! binding      a mapping and a table → what goes where, before the first message
+//! format       a payload's bytes → values; json has a lexer and a fast path
+//! path_tree    which value goes where      time     texts and numbers → points in time
+//! value        any value → any column      coerce   a scalar → a column
+//! non_payload  what a row gets that is not in the payload
+//! number       digits → integers, floats, decimals
 //! ```
 
-mod besides;
+mod binding;
 mod coerce;
-mod filled;
-mod join;
+mod fill;
+mod format;
+mod non_payload;
 mod number;
-mod reader;
+mod path_tree;
 mod time;
-mod usual;
 mod value;
-mod walk;
 
 pub use time::Instant;
 
@@ -33,13 +32,13 @@ use crate::config::Unit;
 use crate::core::topic_filter::Captures;
 use crate::dead_letters::{Code, Reason};
 use crate::mqtt::Properties;
-use besides::{Ending, Given, Missing};
-use filled::{Filled, Unmarked};
+use fill::{Filled, Unmarked};
+use format::json::fast_path::{self, Run, Step};
+use format::json::lexer::{self, Reader};
+use non_payload::{Ending, Given, Missing};
 use number::Guarded;
-use reader::Reader;
-use usual::{Run, Step};
+use path_tree::{Node, Row};
 use value::{Manner, Quick};
-use walk::{Node, Row};
 
 /// A column of a table as ClickHouse describes it.
 #[derive(Debug, Clone)]
@@ -218,11 +217,11 @@ impl Decoder {
 
     /// The same as [`Decoder::fill`], sooner, for a payload that is one object with nothing around it.
     #[inline(always)]
-    fn plain(&mut self, message: &Message<'_>, columns: &mut [Column]) -> reader::Result<usize> {
+    fn plain(&mut self, message: &Message<'_>, columns: &mut [Column]) -> lexer::Result<usize> {
         let Some(bytes) = Guarded::new(message.payload) else { return self.fill(message, columns) };
         // Each step fills another column.
         let steps = self.root.steps();
-        let run = usual::members(steps.as_slice(), bytes, 0, b'{', columns, &mut Unmarked);
+        let run = fast_path::members(steps.as_slice(), bytes, 0, b'{', columns, &mut Unmarked);
         if run.is_key || run.members == 0 || message.payload[run.end..] != *b"}" {
             return self.plain_rest(run, message, columns);
         }
@@ -251,7 +250,7 @@ impl Decoder {
         run: Run,
         message: &Message<'_>,
         columns: &mut [Column],
-    ) -> reader::Result<usize> {
+    ) -> lexer::Result<usize> {
         if run.members == 0 {
             return self.fill(message, columns);
         }
@@ -260,7 +259,7 @@ impl Decoder {
         let Scratch { filled, start, serial, manner, cut, .. } = &mut self.row;
         let mut row =
             Row { slots: &self.slots, columns, filled, start, places: None, serial: *serial, manner, cut };
-        walk::members(&mut self.root, run, &mut reader, &mut row)?;
+        path_tree::members(&mut self.root, run, &mut reader, &mut row)?;
         self.finish(message, columns)?;
         let mut rows = Rows { count: 1, limit: None };
         match reader.next_document()? {
@@ -270,7 +269,7 @@ impl Decoder {
     }
 
     #[inline(never)]
-    fn fill(&mut self, message: &Message<'_>, columns: &mut [Column]) -> reader::Result<usize> {
+    fn fill(&mut self, message: &Message<'_>, columns: &mut [Column]) -> lexer::Result<usize> {
         let mut rows = Rows::default();
         if !self.reads_json {
             self.row(None, None, message, columns, &mut rows)?;
@@ -286,7 +285,7 @@ impl Decoder {
         message: &Message<'_>,
         columns: &mut [Column],
         rows: &mut Rows,
-    ) -> reader::Result<usize> {
+    ) -> lexer::Result<usize> {
         loop {
             let document = self.around.as_ref().unwrap_or(&self.root);
             match reader.peek()? {
@@ -313,7 +312,7 @@ impl Decoder {
         message: &Message<'_>,
         columns: &mut [Column],
         rows: &mut Rows,
-    ) -> reader::Result<()> {
+    ) -> lexer::Result<()> {
         let first = reader.peek()?;
         let document = self.around.as_ref().unwrap_or(&self.root);
         if first != b'{' && !document.takes_all() && !(first == b'[' && document.takes_lists()) {
@@ -338,7 +337,7 @@ impl Decoder {
             manner,
             cut,
         };
-        walk::read(around, reader, &mut outer)?;
+        path_tree::read(around, reader, &mut outer)?;
         let missing = |code, what: &str| Box::new(Reason::new(code, format!("rows: {what}")));
         let Some(list) = self.row.places[self.slots.len()] else {
             return Err(missing(Code::FieldMissing, "the list is missing"));
@@ -365,7 +364,7 @@ impl Decoder {
         message: &Message<'_>,
         columns: &mut [Column],
         rows: &mut Rows,
-    ) -> reader::Result<()> {
+    ) -> lexer::Result<()> {
         let Scratch { filled, places, message_start, start, serial, manner, cut, .. } = &mut self.row;
         if rows.count > 0 {
             if rows.count == 1 {
@@ -388,7 +387,7 @@ impl Decoder {
                 manner,
                 cut,
             };
-            walk::read(&mut self.root, reader, &mut row)?;
+            path_tree::read(&mut self.root, reader, &mut row)?;
             if let Some(outside) = outside {
                 for (slot, place) in places.iter().take(self.slots.len()).enumerate() {
                     if let (false, Some(place)) = (row.filled.has(slot), place) {
@@ -402,7 +401,7 @@ impl Decoder {
 
     /// The columns of a row that no value of the payload fills.
     #[inline]
-    fn finish(&mut self, message: &Message<'_>, columns: &mut [Column]) -> reader::Result<()> {
+    fn finish(&mut self, message: &Message<'_>, columns: &mut [Column]) -> lexer::Result<()> {
         let filled = &mut self.row.filled;
         for (at, given) in &self.given {
             if given.put(&mut columns[*at], &self.slots[*at], message)? {
@@ -441,7 +440,7 @@ struct Rows {
 
 impl Rows {
     /// Before each row but the first.
-    fn check(&mut self, columns: &[Column], payload: &[u8]) -> reader::Result<()> {
+    fn check(&mut self, columns: &[Column], payload: &[u8]) -> lexer::Result<()> {
         let bytes: usize = columns.iter().map(Column::bytes).sum();
         let limit = *self.limit.get_or_insert(bytes + MOST_GROWTH * payload.len() + LEAST_LIMIT);
         if self.count < MOST_ROWS && bytes <= limit {

@@ -7,8 +7,8 @@ use crate::clickhouse::{Column, ColumnType, Element, Kind};
 use crate::config::Unit;
 use crate::dead_letters::{Code, Reason};
 use crate::decode::coerce::{self, Scalar};
+use crate::decode::format::json::lexer::{Reader, Result, Token, plain_text};
 use crate::decode::number::{Guarded, Number, Short};
-use crate::decode::reader::{Reader, Result, Token, plain_text};
 use crate::decode::time;
 
 /// How a column wants its values, and room to work in.

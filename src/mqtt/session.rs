@@ -15,12 +15,12 @@ use bytes::BytesMut;
 
 use crate::config::{BrokerUrl, Mqtt, ProtocolVersion};
 use crate::core::error::Error;
-use crate::mqtt::acknowledged::Acknowledged;
-use crate::mqtt::aliases::Aliases;
-use crate::mqtt::codec::{self, ConnAck, SubAck};
-use crate::mqtt::publish::{Head, Publish};
-use crate::mqtt::reason;
-use crate::mqtt::receipts::{Owed, Receipt, Receipts, Release};
+use crate::mqtt::ack_history::Acknowledged;
+use crate::mqtt::inflight::{Owed, Receipt, Receipts, Release};
+use crate::mqtt::protocol::packet::{self, ConnAck, SubAck};
+use crate::mqtt::protocol::publish::{Head, Publish};
+use crate::mqtt::protocol::reason;
+use crate::mqtt::protocol::topic_alias::Aliases;
 use crate::mqtt::subscriptions::subscription_id;
 
 /// Why a connection cannot go on. All of them end it; the session may be taken up again by the next.
@@ -158,7 +158,7 @@ const MOST_HEAD_BYTES: usize = 128 << 10;
 #[derive(Debug)]
 pub struct Session {
     /// What we say of ourselves.
-    ours: codec::Connect,
+    ours: packet::Connect,
     qos: u8,
     skip_retained: bool,
     /// As MQTT knows them, `$share/…` included.
@@ -200,7 +200,7 @@ pub struct Session {
 impl Session {
     pub fn new(config: &Mqtt, client_id: String, filters: Vec<String>, now: Instant) -> Session {
         Session {
-            ours: codec::Connect {
+            ours: packet::Connect {
                 version: config.version,
                 client_id,
                 login: config
@@ -377,7 +377,7 @@ impl Session {
 
     fn write_unsubscribe(&mut self, range: Range<usize>) {
         let packet_id = self.next_packet_id();
-        codec::write_unsubscribe(&mut self.out, self.ours.version, packet_id, &self.filters[range.clone()]);
+        packet::write_unsubscribe(&mut self.out, self.ours.version, packet_id, &self.filters[range.clone()]);
         self.asked.push((packet_id, range));
     }
 
@@ -595,9 +595,9 @@ impl Session {
         match (kind, self.phase) {
             (2, Phase::Connecting) => self.connack(body),
             (2, _) => Err(SessionError::protocol("a second CONNACK")),
-            (14, _) if self.is_v5() => Err(codec::read_disconnect(body)?),
+            (14, _) if self.is_v5() => Err(packet::read_disconnect(body)?),
             (_, Phase::Connecting | Phase::Closed) => Err(SessionError::protocol("a packet before CONNACK")),
-            (6, _) => self.pubrel(codec::read_pubrel(version, body)?),
+            (6, _) => self.pubrel(packet::read_pubrel(version, body)?),
             (9, Phase::Subscribing) => self.suback(body),
             (11, Phase::Unsubscribing) => self.unsuback(body),
             (13, _) if body.is_empty() => {
@@ -624,7 +624,7 @@ impl Session {
     }
 
     fn connack<'a>(&mut self, body: &[u8]) -> Result<Event<'a>, SessionError> {
-        let ack = codec::read_connack(self.ours.version, body)?;
+        let ack = packet::read_connack(self.ours.version, body)?;
         if let Some(seconds) = ack.keep_alive_seconds {
             self.keep_alive = Duration::from_secs(seconds as u64); // [MQTT-3.2.2-21]
         }
@@ -675,7 +675,7 @@ impl Session {
     fn subscribe(&mut self, range: Range<usize>, subscription_id: Option<usize>) -> Result<(), SessionError> {
         let packet_id = self.next_packet_id();
         let begin = self.out.len();
-        codec::Subscribe {
+        packet::Subscribe {
             version: self.ours.version,
             packet_id,
             filters: &self.filters[range.clone()],
@@ -710,7 +710,7 @@ impl Session {
     }
 
     fn suback<'a>(&mut self, body: &[u8]) -> Result<Event<'a>, SessionError> {
-        let SubAck { packet_id, grants } = codec::read_suback(self.ours.version, body)?;
+        let SubAck { packet_id, grants } = packet::read_suback(self.ours.version, body)?;
         let range = self.answered(packet_id)?;
         if grants.len() != range.len() {
             return Err(SessionError::protocol("a SUBACK with a wrong number of grants")); // [MQTT-3.8.4-6]
@@ -736,7 +736,7 @@ impl Session {
     }
 
     fn unsuback<'a>(&mut self, body: &[u8]) -> Result<Event<'a>, SessionError> {
-        let (packet_id, answers) = codec::read_unsuback(self.ours.version, body)?;
+        let (packet_id, answers) = packet::read_unsuback(self.ours.version, body)?;
         let range = self.answered(packet_id)?;
         if answers.is_some_and(|answers| answers != range.len()) {
             return Err(SessionError::protocol("an UNSUBACK with a wrong number of answers")); // [MQTT-3.11.3-1]

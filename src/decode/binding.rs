@@ -4,11 +4,11 @@ use crate::clickhouse::{Column, ColumnType, Kind};
 use crate::config::{ColumnSource, Meta, Route, Unit};
 use crate::core::error::{Error, Result};
 use crate::core::json_path::{Path, Root, Segment};
-use crate::decode::besides::{Ending, Given, Missing};
-use crate::decode::filled::Filled;
-use crate::decode::reader::Reader;
+use crate::decode::fill::Filled;
+use crate::decode::format::json::lexer::Reader;
+use crate::decode::non_payload::{Ending, Given, Missing};
+use crate::decode::path_tree::Node;
 use crate::decode::value::{self, Manner, Quick};
-use crate::decode::walk::Node;
 use crate::decode::{Decoder, Scratch, Slot, TableColumn};
 
 impl Decoder {

@@ -6,6 +6,11 @@
 //! - Under back-pressure it stops reading and goes on pinging.
 //! - A lost connection is replaced, with back-off; the session decides what that means for what is in hand.
 
+mod inflight_window;
+pub(super) mod read_buffer;
+mod read_pacing;
+mod reconnect;
+
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,12 +26,12 @@ use crate::config::{AckAfter, BrokerUrl};
 use crate::core::error::{Error, Result};
 use crate::intake::{Intake, Now};
 use crate::mqtt::Owed;
-use crate::mqtt::inbox::Inbox;
-use crate::mqtt::reconnection::{Loss, Reconnection};
-use crate::mqtt::rest::Rest;
+use crate::mqtt::connection::inflight_window::Window;
+use crate::mqtt::connection::read_buffer::Inbox;
+use crate::mqtt::connection::read_pacing::Rest;
+use crate::mqtt::connection::reconnect::{Loss, Reconnection};
 use crate::mqtt::session::{Event, Session, SessionError};
 use crate::mqtt::transport::{self, CONNECT_TIMEOUT};
-use crate::mqtt::window::Window;
 use crate::shared::Shared;
 use crate::telemetry::metrics::{ConnectionCounters, add};
 
@@ -561,4 +566,4 @@ async fn sleep_until(deadline: Option<Instant>) {
 }
 
 #[cfg(test)]
-mod played;
+mod simulation;

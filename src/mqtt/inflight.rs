@@ -13,7 +13,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::mqtt::acknowledged::{self, Acknowledged};
+use crate::mqtt::ack_history::{self, Acknowledged};
 
 /// The messages of one batch, by sequence number, as runs of consecutive ones.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -349,7 +349,7 @@ impl Receipts {
             } else {
                 self.forget(packet_id);
                 if !is_acknowledged {
-                    self.acknowledged.push(acknowledged::Receipt { packet_id, qos, fingerprint });
+                    self.acknowledged.push(ack_history::Receipt { packet_id, qos, fingerprint });
                 }
             }
             if origin != self.first {
@@ -366,7 +366,7 @@ impl Receipts {
         self.in_use.fill(0);
         if session_present {
             self.carried.retain(|_, carried| !matches!(carried.stage, Stage::Acknowledged | Stage::Doubtful));
-            for (acknowledged::Receipt { packet_id, qos, fingerprint }, is_sure) in
+            for (ack_history::Receipt { packet_id, qos, fingerprint }, is_sure) in
                 self.acknowledged.to_recognise()
             {
                 let stage = if is_sure { Stage::Acknowledged } else { Stage::Doubtful };

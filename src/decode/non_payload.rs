@@ -4,8 +4,8 @@ use crate::clickhouse::{Column, Kind};
 use crate::config::Meta;
 use crate::dead_letters::{Code, Reason};
 use crate::decode::coerce::{self, Scalar};
-use crate::decode::reader::Result;
-use crate::decode::usual::{Step, Steps};
+use crate::decode::format::json::fast_path::{Step, Steps};
+use crate::decode::format::json::lexer::Result;
 use crate::decode::{Instant, Message, Slot};
 
 /// What a row gets where the message has nothing for a column.

@@ -10,9 +10,9 @@ use rumqttc::v5::mqttbytes as v5codec;
 use rumqttc::v5::mqttbytes::v5;
 
 use crate::config::ProtocolVersion;
-use crate::mqtt::reason;
+use crate::mqtt::protocol::property::{self, PropertySet, Value, property_set};
+use crate::mqtt::protocol::reason;
 use crate::mqtt::session::SessionError;
-use crate::mqtt::wire::{self, PropertySet, Value, property_set};
 
 /// What CONNECT says of us.
 #[derive(Debug)]
@@ -146,8 +146,8 @@ const UNKNOWN_CODE: SessionError = SessionError::malformed("a reason code that i
 
 /// The error is the refusal, with its reason. `body` is what follows the fixed header, here and below.
 pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck, SessionError> {
-    let flags = wire::number::<1>(&mut body).ok_or(CUT_SHORT)?;
-    let code = wire::number::<1>(&mut body).ok_or(CUT_SHORT)? as u8;
+    let flags = property::number::<1>(&mut body).ok_or(CUT_SHORT)?;
+    let code = property::number::<1>(&mut body).ok_or(CUT_SHORT)? as u8;
     if flags & 0xfe != 0 {
         return Err(SessionError::malformed("a CONNACK with reserved flags")); // [MQTT-3.2.2-1]
     }
@@ -180,7 +180,7 @@ pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck
         }
         return Err(SessionError::Refused(told(code, properties, CONNACK_PROPERTIES)?));
     }
-    wire::walk(properties, CONNACK_PROPERTIES, |id, value| {
+    property::walk(properties, CONNACK_PROPERTIES, |id, value| {
         match (id, value) {
             (0x11, Value::Number(seconds)) => ack.session_expiry_seconds = Some(seconds),
             (0x12, Value::Bytes(id)) => ack.client_id = Some(text(id)?.into()),
@@ -223,8 +223,8 @@ pub fn read_suback(version: ProtocolVersion, mut body: &[u8]) -> Result<SubAck, 
     let packet_id = packet_id(&mut body)?;
     let mut properties: &[u8] = &[];
     if version == ProtocolVersion::V5 {
-        properties = wire::properties(&mut body).ok_or(CUT_SHORT)?;
-        wire::walk(properties, ACK_PROPERTIES, |_, _| Ok(()))?;
+        properties = property::properties(&mut body).ok_or(CUT_SHORT)?;
+        property::walk(properties, ACK_PROPERTIES, |_, _| Ok(()))?;
     }
     let grants = body.iter().map(|code| match (version, code) {
         (_, 0..=2) => Ok(Ok(*code)),
@@ -247,8 +247,8 @@ pub fn read_unsuback(
     if version == ProtocolVersion::V4 {
         return if body.is_empty() { Ok((packet_id, None)) } else { Err(TOO_LONG) };
     }
-    let properties = wire::properties(&mut body).ok_or(CUT_SHORT)?;
-    wire::walk(properties, ACK_PROPERTIES, |_, _| Ok(()))?;
+    let properties = property::properties(&mut body).ok_or(CUT_SHORT)?;
+    property::walk(properties, ACK_PROPERTIES, |_, _| Ok(()))?;
     match body.iter().all(|code| matches!(code, 0 | 0x11) || reason::UNSUBACK.contains(code)) {
         true => Ok((packet_id, Some(body.len()))),
         false => Err(UNKNOWN_CODE), // [MQTT-3.11.3-2]
@@ -262,13 +262,13 @@ pub fn read_pubrel(version: ProtocolVersion, mut body: &[u8]) -> Result<u16, Ses
         return if body.is_empty() { Ok(packet_id) } else { Err(TOO_LONG) };
     }
     // The reason code and the properties may be left out: 3.6.2.
-    if let Some(code) = wire::number::<1>(&mut body)
+    if let Some(code) = property::number::<1>(&mut body)
         && !matches!(code as u8, 0 | reason::PACKET_ID_NOT_FOUND)
     {
         return Err(UNKNOWN_CODE); // [MQTT-3.6.2-1]
     }
     if !body.is_empty() {
-        wire::walk(rest_is_properties(body)?, ACK_PROPERTIES, |_, _| Ok(()))?;
+        property::walk(rest_is_properties(body)?, ACK_PROPERTIES, |_, _| Ok(()))?;
     }
     Ok(packet_id)
 }
@@ -277,7 +277,7 @@ const DISCONNECT_PROPERTIES: PropertySet = property_set(&[SERVER_REFERENCE, REAS
 
 /// The reason of a DISCONNECT of MQTT 5; it may be left out when it is a normal one, and so may the properties: 3.14.2.
 pub fn read_disconnect(mut body: &[u8]) -> Result<SessionError, SessionError> {
-    let code = wire::number::<1>(&mut body).unwrap_or(0) as u8;
+    let code = property::number::<1>(&mut body).unwrap_or(0) as u8;
     let properties = if body.is_empty() { body } else { rest_is_properties(body)? };
     if code != 0 && !reason::DISCONNECT.contains(&code) {
         return Err(UNKNOWN_CODE);
@@ -290,21 +290,21 @@ pub fn read_disconnect(mut body: &[u8]) -> Result<SessionError, SessionError> {
 }
 
 fn packet_id(body: &mut &[u8]) -> Result<u16, SessionError> {
-    match wire::number::<2>(body).ok_or(CUT_SHORT)? as u16 {
+    match property::number::<2>(body).ok_or(CUT_SHORT)? as u16 {
         0 => Err(SessionError::protocol("a packet id of 0")),
         packet_id => Ok(packet_id),
     }
 }
 
 fn rest_is_properties(mut body: &[u8]) -> Result<&[u8], SessionError> {
-    let properties = wire::properties(&mut body).ok_or(CUT_SHORT)?;
+    let properties = property::properties(&mut body).ok_or(CUT_SHORT)?;
     if body.is_empty() { Ok(properties) } else { Err(TOO_LONG) }
 }
 
 /// A reason code in words, with what the broker adds.
 fn told(code: u8, properties: &[u8], allowed: PropertySet) -> Result<String, SessionError> {
     let mut said = if code == 0 { "normally".to_string() } else { reason::name(code).to_string() };
-    wire::walk(properties, allowed, |id, value| {
+    property::walk(properties, allowed, |id, value| {
         match (id, value) {
             (REASON_STRING, Value::Bytes(reason)) => said += &format!(" ({})", text(reason)?),
             (SERVER_REFERENCE, Value::Bytes(server)) => said += &format!(", see {}", text(server)?),

@@ -3,6 +3,9 @@
 //! [`Stream`] is what `connection` reads and writes. TLS and WebSocket have buffers of their own; [`Whole`] makes them
 //! behave as TCP does.
 
+mod flushed;
+mod websocket;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,8 +20,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::{BrokerUrl, Mqtt, Transport};
 use crate::core::tls::Tls;
-use crate::mqtt::websocket::WebSocket;
-use crate::mqtt::whole::{Whole, explained};
+use flushed::{Whole, explained};
+use websocket::WebSocket;
 
 /// How long connecting, and then the broker's answers to CONNECT and SUBSCRIBE, may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

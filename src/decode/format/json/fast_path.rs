@@ -5,11 +5,11 @@
 
 use crate::clickhouse::Column;
 use crate::config::Unit;
-use crate::decode::filled::Mark;
+use crate::decode::fill::Mark;
+use crate::decode::format::json::lexer::{Key, Reader, plain_text};
 use crate::decode::number::Guarded;
-use crate::decode::reader::{Key, Reader, plain_text};
+use crate::decode::path_tree::Row;
 use crate::decode::value::{self, Quick};
-use crate::decode::walk::Row;
 
 /// How one member is read.
 #[derive(Debug, Clone)]

@@ -3,9 +3,9 @@
 //! Layout: MQTT 5, section 3.3; MQTT 3.1.1 is the same without properties.
 
 use crate::core::swar::{all, zeros};
-use crate::mqtt::reason;
+use crate::mqtt::protocol::property::{self, PropertySet, Value, property_set};
+use crate::mqtt::protocol::reason;
 use crate::mqtt::session::SessionError;
-use crate::mqtt::wire::{self, PropertySet, Value, property_set};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Publish<'a> {
@@ -49,11 +49,11 @@ impl<'a> Head<'a> {
             return Err(SessionError::protocol("a PUBLISH with DUP at QoS 0")); // [MQTT-3.3.1-2]
         }
         let mut rest = body;
-        let Some(topic) = wire::binary(&mut rest) else { return Ok(None) };
+        let Some(topic) = property::binary(&mut rest) else { return Ok(None) };
         check_topic(topic)?;
         let mut packet_id = 0;
         if qos > 0 {
-            let Some(id) = wire::number::<2>(&mut rest) else { return Ok(None) };
+            let Some(id) = property::number::<2>(&mut rest) else { return Ok(None) };
             if id == 0 {
                 return Err(SessionError::protocol("a PUBLISH with packet id 0")); // [MQTT-2.2.1-4]
             }
@@ -62,7 +62,7 @@ impl<'a> Head<'a> {
         let mut alias = None;
         let mut properties = Properties::NONE;
         if has_properties {
-            let Some(bytes) = wire::properties(&mut rest) else { return Ok(None) };
+            let Some(bytes) = property::properties(&mut rest) else { return Ok(None) };
             (properties, alias) = Properties::check(bytes)?;
         }
         if topic.is_empty() && alias.is_none() {
@@ -119,7 +119,7 @@ impl<'a> Properties<'a> {
     #[inline]
     fn check(bytes: &'a [u8]) -> Result<(Self, Option<u16>), SessionError> {
         let mut alias = None;
-        wire::walk(bytes, ALLOWED, |id, value| {
+        property::walk(bytes, ALLOWED, |id, value| {
             match (id, value) {
                 (TOPIC_ALIAS, Value::Number(number)) => alias = Some(number as u16),
                 (SUBSCRIPTION_ID, Value::Number(0)) => {
@@ -160,7 +160,7 @@ impl<'a> Properties<'a> {
 
     fn iter(self) -> impl Iterator<Item = (u8, Value<'a>)> + Clone {
         let mut rest = self.0;
-        std::iter::from_fn(move || wire::property(&mut rest))
+        std::iter::from_fn(move || property::property(&mut rest))
     }
 }
 

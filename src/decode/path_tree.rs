@@ -7,9 +7,9 @@ use crate::clickhouse::{Column, Kind};
 use crate::core::json_path::Segment;
 use crate::core::swar::is_same;
 use crate::dead_letters::{Code, Reason};
-use crate::decode::filled::Filled;
-use crate::decode::reader::{Reader, Result};
-use crate::decode::usual::{self, Run, Step, Steps, Take};
+use crate::decode::fill::Filled;
+use crate::decode::format::json::fast_path::{self, Run, Step, Steps, Take};
+use crate::decode::format::json::lexer::{Reader, Result};
 use crate::decode::value::{self, Manner};
 use crate::decode::{Slot, Start};
 
@@ -272,7 +272,7 @@ fn children(node: &mut Node, first: u8, reader: &mut Reader<'_>, row: &mut Row<'
 
 fn object(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     reader.enter()?;
-    let run = usual::read(node.steps.as_slice(), true, reader, row);
+    let run = fast_path::read(node.steps.as_slice(), true, reader, row);
     members(node, run, reader, row)
 }
 
@@ -302,7 +302,7 @@ pub fn members(node: &mut Node, run: Run, reader: &mut Reader<'_>, row: &mut Row
             }
         }
         is_first = false;
-        run = usual::read(&steps.as_slice()[expected..], is_first, reader, row);
+        run = fast_path::read(&steps.as_slice()[expected..], is_first, reader, row);
     }
 }
 

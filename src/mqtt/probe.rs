@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::config::{BrokerUrl, Mqtt, ProtocolVersion};
 use crate::core::error::{Error, Result};
 use crate::mqtt::ConnAck;
-use crate::mqtt::inbox::Inbox;
+use crate::mqtt::connection::read_buffer::Inbox;
 use crate::mqtt::session::{Event, Session, SessionError};
 use crate::mqtt::transport::{self, CONNECT_TIMEOUT, Stream};
 

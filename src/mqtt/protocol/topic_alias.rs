@@ -2,7 +2,7 @@
 //!
 //! They hold for one connection. What they take is bounded by `topicAliasMaximum` topics, each of 65,535 bytes at most.
 
-use crate::mqtt::reason;
+use crate::mqtt::protocol::reason;
 use crate::mqtt::session::SessionError;
 
 #[derive(Debug)]

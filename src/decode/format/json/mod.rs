@@ -1,0 +1,4 @@
+//! JSON: a [`lexer`] over the bytes, and a [`fast_path`] for members that stand as they did in the last message.
+
+pub mod fast_path;
+pub mod lexer;
