@@ -13,15 +13,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
-use millrace::batch::Batch;
 use millrace::clickhouse::schema::Table;
 use millrace::clickhouse::{ColumnType, Packer, native};
 use millrace::config::{Compression, Config};
 use millrace::decode::TableColumn;
-use millrace::intake::{Intake, Now};
+use millrace::ingest::batch::Batch;
+use millrace::ingest::context::Shared;
+use millrace::ingest::router::{Intake, Now};
+use millrace::ingest::table_plan::Plans;
 use millrace::mqtt::session::{Event, Session};
-use millrace::plans::Plans;
-use millrace::shared::Shared;
 use millrace::telemetry::metrics::Rates;
 use millrace::telemetry::prometheus;
 

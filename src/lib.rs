@@ -19,24 +19,17 @@
 //! see, and `plans` what the tables are like now. `config` checks the options before anything opens. `describe` says what
 //! the tables want, for generated types; `check` looks at both ends before a start. `node` is the only module that knows JavaScript.
 
-pub mod batch;
 pub mod check;
 pub mod clickhouse;
 pub mod config;
 pub mod core;
-pub mod dead_letters;
+pub mod dead_letter;
 pub mod decode;
-pub mod describe;
-pub mod downstream;
-pub mod intake;
-pub mod messages;
+pub mod ingest;
 pub mod mqtt;
-mod node;
+mod napi;
 pub mod pipeline;
-pub mod plans;
 pub mod replay;
-pub mod shared;
 pub mod sink;
-pub mod spares;
 pub mod spool;
 pub mod telemetry;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::check::advice;
-use crate::check::encryption::{self, Encryption};
 use crate::check::tables::option;
+use crate::check::tls_probe::{self, Encryption};
 use crate::check::{Level, Report, RouteReport};
 use crate::config::{AckAfter, BrokerUrl, CheckOptions, Config, Mqtt, ProtocolVersion};
 use crate::core::backoff::random_bits;
@@ -81,7 +81,7 @@ pub async fn look(config: &Config, options: &CheckOptions, report: &mut Report) 
             granted: Vec::new(),
         };
         if url.transport.is_encrypted() {
-            broker.tls = encryption::look(&url.host, url.port, &config.mqtt.tls, CONNECT_TIMEOUT).await;
+            broker.tls = tls_probe::look(&url.host, url.port, &config.mqtt.tls, CONNECT_TIMEOUT).await;
         }
         let visitor = Visitor { config, url, client_id: client_id(options) };
         match visitor.greeting().await {

@@ -8,19 +8,20 @@
 mod advice;
 mod broker;
 mod columns;
-mod encryption;
+pub mod generate_types;
 mod sample;
 mod tables;
+mod tls_probe;
 
 use serde::Serialize;
 
 use crate::config::{CheckOptions, Config, DeadLetters, Spool};
 use crate::core::error::{Error, Result};
 use crate::core::thread::{run_on, runtime};
-use crate::downstream::check_reachable;
 use crate::mqtt::is_ambiguous;
-use crate::spool::disk::Directory;
+use crate::pipeline::stages::check_reachable;
 use crate::spool::inspect;
+use crate::spool::wal::storage::Directory;
 use broker::Broker;
 use sample::Sample;
 use tables::{RouteReport, Server};

@@ -12,7 +12,7 @@ use crate::check::broker::{Reached, client_id};
 use crate::check::{Level, Report, advice};
 use crate::config::{CheckOptions, Config, Mqtt, SampleLimits};
 use crate::core::topic_filter::Captures;
-use crate::dead_letters::{Code, Reason};
+use crate::dead_letter::{Code, Reason};
 use crate::decode::{self, Decoder};
 use crate::mqtt::probe::Visit;
 use crate::mqtt::session::Event;

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::check::advice;
 use crate::check::columns::ColumnReport;
-use crate::check::encryption::{self, Encryption};
+use crate::check::tls_probe::{self, Encryption};
 use crate::check::{Level, Report};
 use crate::clickhouse::client::clients;
 use crate::clickhouse::dedup::Reached;
@@ -18,10 +18,10 @@ use crate::clickhouse::{Packer, Resistance, quote};
 use crate::config::{ClickHouse, ColumnSource, Config, Route};
 use crate::core::backoff::random_bits;
 use crate::core::error::Error;
-use crate::dead_letters::writer;
+use crate::dead_letter::store;
 use crate::decode::Decoder;
-use crate::downstream::no_answer;
-use crate::plans;
+use crate::ingest::table_plan;
+use crate::pipeline::stages::no_answer;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -88,7 +88,7 @@ pub async fn look(config: &Config, report: &mut Report) -> Vec<Option<Decoder>> 
     let within = config.clickhouse.request_timeout;
     for (i, route) in config.routes.iter().enumerate() {
         report.routes.push(RouteReport::of(route));
-        let path = plans::path(i);
+        let path = table_plan::path(i);
         let Ok(decoder) = timeout(within, look.route(&path, route, report)).await else {
             report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
             return decoders;
@@ -154,7 +154,7 @@ async fn encryption(config: &ClickHouse, url: &str) -> Option<Encryption> {
         return None;
     }
     let host = url.host()?.trim_start_matches('[').trim_end_matches(']');
-    encryption::look(host, url.port_u16().unwrap_or(443), &config.tls, config.connect_timeout).await
+    tls_probe::look(host, url.port_u16().unwrap_or(443), &config.tls, config.connect_timeout).await
 }
 
 /// The path of an option that may be one value or a list.
@@ -313,7 +313,7 @@ impl Look<'_> {
     async fn letters(&self, table: &str, report: &mut Report) {
         const PATH: &str = "deadLetters.table";
         let mut rights = vec!["INSERT"];
-        match self.inspector.check(PATH, table, writer::column_names()).await {
+        match self.inspector.check(PATH, table, store::column_names()).await {
             Ok(()) => {
                 self.deduplication("deadLetters", table, report).await;
             }

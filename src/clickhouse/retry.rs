@@ -6,7 +6,7 @@ use crate::clickhouse::error_class::{Failure, Verdict};
 use crate::clickhouse::insert_request::{Insert, Views};
 use crate::core::backoff::Backoff;
 use crate::core::error::Error;
-use crate::shared::Shared;
+use crate::ingest::context::Shared;
 use crate::sink::worker::Servers;
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::{self, Trace, millis};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::core::error::{Error, Result};
-use crate::shared::Shared;
+use crate::ingest::context::Shared;
 use crate::telemetry::events::Event;
 
 /// Starts a thread with a runtime of its own. A panic in it is told, and ends everything without acknowledging anything

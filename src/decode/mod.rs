@@ -30,7 +30,7 @@ use std::time::SystemTime;
 use crate::clickhouse::{Column, ColumnType};
 use crate::config::Unit;
 use crate::core::topic_filter::Captures;
-use crate::dead_letters::{Code, Reason};
+use crate::dead_letter::{Code, Reason};
 use crate::mqtt::Properties;
 use fill::{Filled, Unmarked};
 use format::json::fast_path::{self, Run, Step};

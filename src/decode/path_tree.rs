@@ -6,7 +6,7 @@
 use crate::clickhouse::{Column, Kind};
 use crate::core::json_path::Segment;
 use crate::core::swar::is_same;
-use crate::dead_letters::{Code, Reason};
+use crate::dead_letter::{Code, Reason};
 use crate::decode::fill::Filled;
 use crate::decode::format::json::fast_path::{self, Run, Step, Steps, Take};
 use crate::decode::format::json::lexer::{Reader, Result};

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::core::error::{Error, Result};
-use crate::dead_letters::line;
+use crate::dead_letter::jsonl;
 use crate::replay::{Item, Malformed};
 
 pub struct Files {
@@ -96,7 +96,7 @@ impl Files {
             let message = match line {
                 Line::TooLong => format!("is longer than a letter can be: {} bytes", self.longest_line),
                 Line::Whole(text) | Line::Last(text) if text.trim_ascii().is_empty() => continue,
-                Line::Whole(ref text) | Line::Last(ref text) => match (line::read(text), &line) {
+                Line::Whole(ref text) | Line::Last(ref text) => match (jsonl::read(text), &line) {
                     (Ok(letter), _) => return Ok(Some(Item::Letter(letter))),
                     (Err(message), Line::Last(_)) => format!("{message}; the file ends in this line"),
                     (Err(message), _) => message,

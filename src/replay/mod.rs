@@ -25,13 +25,13 @@ use crate::clickhouse::token::Tokens;
 use crate::config::{Config, ReplaySource};
 use crate::core::error::{Error, Result};
 use crate::core::thread::{run_on, runtime, spawn};
-use crate::dead_letters::writer::{self, Store};
-use crate::dead_letters::{Code, Kept, Reason};
-use crate::downstream::{Downstream, Outlets, Prepared, inspect, prepare};
-use crate::intake::{Intake, Now};
+use crate::dead_letter::store::{self, Store};
+use crate::dead_letter::{Code, Kept, Reason};
+use crate::ingest::context::Shared;
+use crate::ingest::router::{Intake, Now};
 use crate::mqtt::connection::Command;
 use crate::mqtt::{Properties, Publish};
-use crate::shared::Shared;
+use crate::pipeline::stages::{Downstream, Outlets, Prepared, inspect, prepare};
 use crate::telemetry::events::{Event, Listener};
 use crate::telemetry::metrics::add;
 use files::Files;
@@ -173,7 +173,7 @@ impl Replay {
             ReplaySource::File(file) => Reader::Files(Files::one(file, config.mqtt.max_packet_bytes)?),
             ReplaySource::Table { name, condition } => {
                 let inspector = inspect(&config.clickhouse).await?;
-                inspector.check("source.table", name, writer::column_names()).await?;
+                inspector.check("source.table", name, store::column_names()).await?;
                 if let Some(letters) = &config.dead_letters.table
                     && inspector.split(letters) == inspector.split(name)
                 {

@@ -13,10 +13,10 @@ use clickhouse::query::BytesCursor;
 use crate::clickhouse::schema::Inspector;
 use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result};
-use crate::dead_letters::Kept;
-use crate::dead_letters::writer::qualified;
-use crate::downstream::inspect;
-use crate::shared::Shared;
+use crate::dead_letter::Kept;
+use crate::dead_letter::store::qualified;
+use crate::ingest::context::Shared;
+use crate::pipeline::stages::inspect;
 
 pub struct TableReader {
     shared: Arc<Shared>,

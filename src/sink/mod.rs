@@ -1,10 +1,9 @@
 //! Batches into ClickHouse.
 //!
-//! [`worker`] inserts batch after batch, one thread per INSERT in flight. A [`part`] of a batch is what one INSERT carries,
-//! [`stored`] sends what the spool kept. [`isolation`] finds the messages that ClickHouse refuses, by [`halving`].
+//! [`worker`] inserts batch after batch, one thread per INSERT in flight; [`spool_insert`] sends what the spool kept.
+//! [`rejected`] finds the messages that ClickHouse refuses, by [`bisect`].
 
-mod halving;
-mod isolation;
-mod part;
-mod stored;
+mod bisect;
+mod rejected;
+mod spool_insert;
 pub mod worker;

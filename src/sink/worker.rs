@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use clickhouse::Client;
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::batch::Batch;
 use crate::clickhouse::error_class::{Failure, Verdict};
 use crate::clickhouse::insert_request::{Body, Insert, Views};
 use crate::clickhouse::retry::{Attempts, SLOW};
@@ -22,10 +21,11 @@ use crate::clickhouse::schema::Inspector;
 use crate::clickhouse::token::Tokens;
 use crate::clickhouse::{Packer, native};
 use crate::core::backoff::Backoff;
-use crate::dead_letters::{DeadLetter, Letters, Reason};
-use crate::plans::{self, Plan, Plans};
-use crate::shared::Shared;
-use crate::sink::part::Part;
+use crate::dead_letter::{DeadLetter, Letters, Reason};
+use crate::ingest::batch::Batch;
+use crate::ingest::context::Shared;
+use crate::ingest::encoded_rows::Part;
+use crate::ingest::table_plan::{self, Plan, Plans};
 use crate::spool::Handover;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::add;
@@ -289,7 +289,7 @@ impl Worker {
         let plan = self.plans.latest(at);
         let (client, url) = self.servers.current();
         let inspector = Inspector::again(client, url, &config.clickhouse.database, &plan.table);
-        let path = plans::path(at);
+        let path = table_plan::path(at);
         let look = inspector.changed_table(&path, route, &plan.table);
         let looked = tokio::select! {
             biased;

@@ -4,11 +4,11 @@ use std::io;
 use std::time::SystemTime;
 
 use crate::core::error::{Error, Result};
-use crate::spool::damage::{DAMAGED, Damage};
-use crate::spool::disk::Disk;
-use crate::spool::entry::HEADER;
-use crate::spool::record::Lane;
-use crate::spool::scan::{Scan, Torn};
+use crate::spool::wal::corruption::{DAMAGED, Damage};
+use crate::spool::wal::entry::HEADER;
+use crate::spool::wal::record::Lane;
+use crate::spool::wal::scan::{Scan, Torn};
+use crate::spool::wal::storage::Disk;
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Inspection {

@@ -14,8 +14,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::clickhouse::compression::{self, Compressor, Effort};
 use crate::config::Compression;
-use crate::intake::Now;
-use crate::messages::{Message, Messages};
+use crate::ingest::raw_messages::{Message, Messages};
+use crate::ingest::router::Now;
 use crate::mqtt::Properties;
 
 pub fn encode(messages: &Messages, client_id: &str, compression: Compression) -> io::Result<Bytes> {

@@ -85,29 +85,21 @@
 //! not take them, they make a batch of the messages of all records and go on as without a spool. Records find their route by
 //! topic and table.
 
-mod committer;
-mod damage;
-pub mod disk;
-mod entry;
-pub mod group;
-mod handover;
+pub mod ack_receipts;
+mod insert_queue;
 mod inspect;
-mod log;
+mod job;
 pub mod messages;
-mod queue;
-pub mod receipts;
-mod record;
-mod recovery;
-mod scan;
-mod segment;
+mod thread;
+pub mod wal;
 
-pub use committer::{Committer, Ends, Opened, open};
-pub use damage::Damage;
-pub use handover::{Call, Handover, Ticket, Told};
+pub use ack_receipts::Session;
+pub use insert_queue::InsertLimits;
 pub use inspect::{Backlog, Inspection, inspect};
-pub use log::{Insert, Log, Options};
-pub use queue::InsertLimits;
-pub use receipts::Session;
-pub use record::{Lane, Record};
-pub use recovery::Recovered;
-pub use scan::Torn;
+pub use job::{Call, Handover, Ticket, Told};
+pub use thread::{Committer, Ends, Opened, open};
+pub use wal::corruption::Damage;
+pub use wal::log::{Insert, Log, Options};
+pub use wal::record::{Lane, Record};
+pub use wal::recovery::Recovered;
+pub use wal::scan::Torn;

@@ -2,7 +2,7 @@
 
 use crate::core::error::Error;
 use crate::core::memory_budget::Held;
-use crate::dead_letters::DeadLetter;
+use crate::dead_letter::DeadLetter;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Trace;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::dead_letters::Code;
+use crate::dead_letter::Code;
 use crate::pipeline::State;
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::metrics::{ConnectionCounters, Metrics, Recorder, TableMetrics, get};

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::core::backoff::random;
-use crate::messages::Messages;
+use crate::ingest::raw_messages::Messages;
 
 /// Times are milliseconds since 1970.
 #[derive(Debug, Default, Serialize)]
@@ -139,8 +139,8 @@ pub fn millis(time: SystemTime) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::Now;
-    use crate::messages::Message;
+    use crate::ingest::raw_messages::Message;
+    use crate::ingest::router::Now;
     use crate::mqtt::Properties;
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";

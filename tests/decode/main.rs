@@ -4,7 +4,7 @@
 mod rows;
 
 use millrace::clickhouse::ColumnType;
-use millrace::dead_letters::{Code, Reason};
+use millrace::dead_letter::{Code, Reason};
 use millrace::decode::TableColumn;
 use proptest::prelude::*;
 use rows::{COLUMNS, Rows, encoded, mapped, plain, table};

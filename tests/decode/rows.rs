@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use millrace::clickhouse::{Column, ColumnType, Kind};
 use millrace::config::Config;
 use millrace::core::topic_filter::{Captures, TopicFilter};
-use millrace::dead_letters::Reason;
+use millrace::dead_letter::Reason;
 use millrace::decode::{Decoder, Message, TableColumn};
 use millrace::mqtt::Properties;
 use serde_json::{Value, json};

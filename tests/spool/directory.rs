@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use millrace::spool::disk::{Directory, Disk};
+use millrace::spool::wal::storage::{Directory, Disk};
 use millrace::spool::{Log, inspect};
 
 use super::records::{options, record};

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write, stdout};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use millrace::spool::disk::Directory;
+use millrace::spool::wal::storage::Directory;
 use millrace::spool::{Log, Options};
 
 use super::records::{key, options, record};

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use millrace::mqtt::{Acknowledged, Receipt};
-use millrace::spool::{InsertLimits, Lane, Options, Record, receipts};
+use millrace::spool::{InsertLimits, Lane, Options, Record, ack_receipts};
 
 /// The key stands in `messages`; everything else follows from it.
 pub fn record(key: u32, lane: u32, block_len: usize) -> Record {
@@ -27,7 +27,7 @@ pub fn record(key: u32, lane: u32, block_len: usize) -> Record {
 fn receipts(key: u32) -> Bytes {
     let mut acknowledged = Acknowledged::of_session(1);
     acknowledged.push(Receipt { packet_id: key as u16, qos: 1, fingerprint: key });
-    receipts::encode(&acknowledged, "c")
+    ack_receipts::encode(&acknowledged, "c")
 }
 
 pub fn key(record: &Record) -> u32 {

@@ -9,7 +9,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use millrace::spool::disk::{Disk, DiskFile};
+use millrace::spool::wal::storage::{Disk, DiskFile};
 
 use super::random::Random;
 

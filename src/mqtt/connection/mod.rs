@@ -24,7 +24,8 @@ use tokio::sync::mpsc;
 
 use crate::config::{AckAfter, BrokerUrl};
 use crate::core::error::{Error, Result};
-use crate::intake::{Intake, Now};
+use crate::ingest::context::Shared;
+use crate::ingest::router::{Intake, Now};
 use crate::mqtt::Owed;
 use crate::mqtt::connection::inflight_window::Window;
 use crate::mqtt::connection::read_buffer::Inbox;
@@ -32,7 +33,6 @@ use crate::mqtt::connection::read_pacing::Rest;
 use crate::mqtt::connection::reconnect::{Loss, Reconnection};
 use crate::mqtt::session::{Event, Session, SessionError};
 use crate::mqtt::transport::{self, CONNECT_TIMEOUT};
-use crate::shared::Shared;
 use crate::telemetry::metrics::{ConnectionCounters, add};
 
 /// What other threads ask of a connection.

@@ -13,11 +13,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::batch::Batch;
 use crate::clickhouse::schema::Table;
 use crate::config::Config;
+use crate::ingest::batch::Batch;
+use crate::ingest::table_plan::Plans;
 use crate::mqtt::subscriptions;
-use crate::plans::Plans;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);

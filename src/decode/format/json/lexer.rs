@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::core::swar::{all, zeros};
-use crate::dead_letters::{Code, Reason};
+use crate::dead_letter::{Code, Reason};
 use crate::decode::number::{Guarded, Number};
 
 /// Boxed, so that what succeeds stays small.

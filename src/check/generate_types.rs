@@ -12,8 +12,8 @@ use crate::core::error::Result;
 use crate::core::json_path::{Path, Root};
 use crate::core::thread::{run_on, runtime};
 use crate::decode::Decoder;
-use crate::downstream::{check_reachable, inspect, no_answer};
-use crate::plans;
+use crate::ingest::table_plan;
+use crate::pipeline::stages::{check_reachable, inspect, no_answer};
 
 /// A route and its table.
 #[derive(Debug, Serialize)]
@@ -58,7 +58,7 @@ pub fn describe(config: &Config) -> Result<Vec<Description>> {
         let inspector = inspect(&config.clickhouse).await?;
         let mut descriptions = Vec::new();
         for (i, route) in config.routes.iter().enumerate() {
-            let path = plans::path(i);
+            let path = table_plan::path(i);
             let table = inspector.table(&path, route).await?;
             let decoder = Decoder::new(&path, route, &table.columns)?;
             let columns = inspector.columns(&route.table).await?;

@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::batch::Batch;
 use crate::clickhouse::{Column, Packed, Packer};
 use crate::config::Route;
 use crate::core::topic_filter::Captures;
-use crate::dead_letters::Reason;
+use crate::dead_letter::Reason;
 use crate::decode;
-use crate::plans::Plan;
+use crate::ingest::batch::Batch;
+use crate::ingest::table_plan::Plan;
 
 pub struct Part {
     pub plan: Arc<Plan>,

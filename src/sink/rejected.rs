@@ -11,10 +11,10 @@ use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 
-use crate::batch::Batch;
 use crate::clickhouse::insert_request::Views;
-use crate::dead_letters::{Code, Reason};
-use crate::sink::halving::{Answer, Budget, Refused, halve};
+use crate::dead_letter::{Code, Reason};
+use crate::ingest::batch::Batch;
+use crate::sink::bisect::{Answer, Budget, Refused, halve};
 use crate::sink::worker::{Put, Refusal, Unfit, Worker};
 
 impl Worker {

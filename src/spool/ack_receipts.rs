@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::{Buf, Bytes};
 
 use crate::mqtt::{Acknowledged, Receipt};
-use crate::spool::entry::{HEADER, Header, Kind};
+use crate::spool::wal::entry::{HEADER, Header, Kind};
 
 /// The receipts of a record; empty where there are none. Layout: see the header of [`super`].
 pub fn encode(acknowledged: &Acknowledged, client_id: &str) -> Bytes {

@@ -18,7 +18,6 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use crate::batch::Batch;
 use crate::clickhouse::Packer;
 use crate::clickhouse::client::clients;
 use crate::clickhouse::schema::Inspector;
@@ -26,10 +25,11 @@ use crate::clickhouse::token::Tokens;
 use crate::config::{Config, Route};
 use crate::core::error::{Error, Result};
 use crate::core::thread::spawn;
-use crate::dead_letters::Letters;
-use crate::dead_letters::writer::{self, Store, Writer};
-use crate::plans::{self, Plans};
-use crate::shared::Shared;
+use crate::dead_letter::Letters;
+use crate::dead_letter::store::{self, Store, Writer};
+use crate::ingest::batch::Batch;
+use crate::ingest::context::Shared;
+use crate::ingest::table_plan::{self, Plans};
 use crate::sink::worker::{Servers, Source, Worker};
 use crate::spool::{self, Committer, Ends};
 
@@ -51,15 +51,15 @@ pub async fn prepare(shared: &Shared) -> Result<Prepared> {
     let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
         let mut tables = Vec::new();
         for (i, route) in routes.iter().enumerate() {
-            tables.push(inspector.table(&plans::path(i), route).await?);
+            tables.push(inspector.table(&table_plan::path(i), route).await?);
         }
         let store = match (&dead_letters.table, &dead_letters.dir) {
             (Some(table), _) => {
                 // Even with IF NOT EXISTS the statement needs a right, which many do well without.
                 if inspector.columns(table).await?.is_empty() {
-                    inspector.execute(&writer::create_sql(table)).await?;
+                    inspector.execute(&store::create_sql(table)).await?;
                 }
-                inspector.check("deadLetters.table", table, writer::column_names()).await?;
+                inspector.check("deadLetters.table", table, store::column_names()).await?;
                 let servers = Servers::new(clients(clickhouse)?, &clickhouse.urls, 0);
                 Store::Table { name: table.clone(), servers }
             }

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use crate::config::{Config, ReplaySource};
 use crate::core::error::Error;
-use crate::dead_letters::Kept;
-use crate::node::{listener, promise, text, throw};
+use crate::dead_letter::Kept;
+use crate::napi::{listener, promise, text, throw};
 use crate::replay::{Handed, Replay};
 
 #[napi]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::core::chunk_pool::{Piece, Pieces};
-use crate::intake::Now;
+use crate::ingest::router::Now;
 use crate::mqtt::Properties;
 
 #[derive(Debug, Clone, Copy)]

@@ -14,16 +14,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::batch::Batch;
 use crate::clickhouse::Column;
 use crate::config::{AckAfter, Limits, Route};
 use crate::core::topic_filter::Captures;
-use crate::dead_letters::{Code, DeadLetter, Letters, Reason};
+use crate::dead_letter::{Code, DeadLetter, Letters, Reason};
 use crate::decode::{self, Decoder};
-use crate::messages::{self, Messages};
+use crate::ingest::batch::Batch;
+use crate::ingest::context::Shared;
+use crate::ingest::raw_messages::{self, Messages};
+use crate::ingest::table_plan::{Plan, Plans};
 use crate::mqtt::{Acknowledged, Owed, Properties, Publish, Receipt, Subscription, is_chosen, subscriptions};
-use crate::plans::{Plan, Plans};
-use crate::shared::Shared;
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::{Trace, millis};
 
@@ -213,7 +213,7 @@ impl Intake {
                 if lane.decoder.has_cut() {
                     warn_of_cut(&self.shared, &lane.route.table, lane.decoder.take_cut());
                 }
-                batch.messages.push(&messages::Message {
+                batch.messages.push(&raw_messages::Message {
                     received: now,
                     topic: publish.topic,
                     payload: publish.payload,

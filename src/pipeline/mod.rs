@@ -9,6 +9,8 @@
 //! With a spool its thread stands between the two, and acknowledges. All methods may be called from any thread and block
 //! until they are done; the binding calls the slow ones on threads of their own.
 
+pub mod stages;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -22,13 +24,13 @@ use crate::config::Config;
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
 use crate::core::thread::{run_on, runtime, spawn, thread};
-use crate::downstream::{Downstream, Outlets, Prepared, prepare};
-use crate::intake::Intake;
+use crate::ingest::context::Shared;
+use crate::ingest::router::Intake;
+use crate::ingest::table_plan::Plans;
 use crate::mqtt::connection::{Command, Connection};
 use crate::mqtt::session::Session;
 use crate::mqtt::{Acknowledged, is_ambiguous, subscriptions};
-use crate::plans::Plans;
-use crate::shared::Shared;
+use crate::pipeline::stages::{Downstream, Outlets, Prepared, prepare};
 use crate::spool::{self, Call};
 use crate::telemetry::events::{Event, Listener};
 use crate::telemetry::metrics::{Metrics, Rates};

@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use crate::core::error::{Error, Result};
-use crate::spool::damage::{self, Damage};
-use crate::spool::disk::Disk;
-use crate::spool::entry::{HEADER, Kind};
-use crate::spool::group::Group;
-use crate::spool::log::{Log, Options, Place, Slot, open_record};
-use crate::spool::queue::Queue;
-use crate::spool::receipts::Remembered;
-use crate::spool::scan::{Scan, Torn};
-use crate::spool::segment::Segment;
+use crate::spool::ack_receipts::Remembered;
+use crate::spool::insert_queue::Queue;
+use crate::spool::wal::corruption::{self, Damage};
+use crate::spool::wal::entry::{HEADER, Kind};
+use crate::spool::wal::log::{Log, Options, Place, Slot, open_record};
+use crate::spool::wal::scan::{Scan, Torn};
+use crate::spool::wal::segment::Segment;
+use crate::spool::wal::storage::Disk;
+use crate::spool::wal::write_batch::Group;
 
 /// What was found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl<D: Disk> Log<D> {
         let mut recovered = Recovered { torn: scan.torn.clone(), ..Recovered::default() };
         for damage in &scan.damages {
             let bytes = disk.read_at(&damage.segment, damage.at, damage.len).map_err(io)?;
-            if damage::put_aside(&disk, damage, &bytes).map_err(io)? {
+            if corruption::put_aside(&disk, damage, &bytes).map_err(io)? {
                 recovered.damages.push(damage.clone());
             }
         }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clickhouse::Column;
-use crate::messages::Messages;
+use crate::ingest::raw_messages::Messages;
+use crate::ingest::table_plan::Plan;
 use crate::mqtt::{Acknowledged, Owed};
-use crate::plans::Plan;
 use crate::spool::Ticket;
 use crate::telemetry::ledger::Group;
 use crate::telemetry::trace::Trace;

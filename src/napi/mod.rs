@@ -19,9 +19,9 @@ use napi_derive::napi;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::check::generate_types::describe as describe_tables;
 use crate::config::Config;
 use crate::core::error::{Error, Result};
-use crate::describe::describe as describe_tables;
 use crate::pipeline::Pipeline;
 use crate::telemetry::events::{Event, Listener};
 use crate::telemetry::prometheus;

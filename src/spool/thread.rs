@@ -17,20 +17,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
-use crate::batch::Batch;
 use crate::clickhouse::Packer;
 use crate::config::{self, AckAfter, Compression, Config};
 use crate::core::backoff::{Backoff, random_bits};
 use crate::core::error::{Error, Result};
+use crate::ingest::batch::Batch;
+use crate::ingest::context::Shared;
 use crate::mqtt::{Acknowledged, Owed};
-use crate::shared::Shared;
-use crate::spool::disk::{Directory, Disk};
-use crate::spool::handover::{Call, Handover, Ticket, Told};
-use crate::spool::log::{Insert, Log, Options};
-use crate::spool::queue::InsertLimits;
-use crate::spool::record::{Lane, Record};
-use crate::spool::recovery::Recovered;
-use crate::spool::{Damage, messages, receipts};
+use crate::spool::insert_queue::InsertLimits;
+use crate::spool::job::{Call, Handover, Ticket, Told};
+use crate::spool::wal::log::{Insert, Log, Options};
+use crate::spool::wal::record::{Lane, Record};
+use crate::spool::wal::recovery::Recovered;
+use crate::spool::wal::storage::{Directory, Disk};
+use crate::spool::{Damage, ack_receipts, messages};
 use crate::telemetry::ledger::Group;
 use crate::telemetry::trace::Trace;
 
@@ -320,7 +320,7 @@ impl<D: Disk> Committer<D> {
             block: block.frames,
             raw: messages::encode(&messages, &client_id, self.compression_of_messages())
                 .expect("a batch is far smaller than 4 GiB"),
-            receipts: receipts::encode(&receipts, &client_id),
+            receipts: ack_receipts::encode(&receipts, &client_id),
         };
         let id = self.log.append(record, Instant::now());
         // While ClickHouse is away the INSERTs that wait can be very many.

@@ -5,7 +5,7 @@ use std::sync::Weak;
 use crossbeam_channel::Sender;
 
 use crate::mqtt::Owed;
-use crate::spool::log::Insert;
+use crate::spool::wal::log::Insert;
 use crate::telemetry::ledger::Group;
 use crate::telemetry::trace::Trace;
 

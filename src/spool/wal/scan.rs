@@ -10,13 +10,13 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::core::error::{Error, Result};
-use crate::spool::damage::Damage;
-use crate::spool::disk::Disk;
-use crate::spool::entry::{Kind, Stretch, Walk};
-use crate::spool::log::Place;
-use crate::spool::receipts::Remembered;
-use crate::spool::record::{Assigned, Lane, Record};
-use crate::spool::segment::{Name, Said};
+use crate::spool::ack_receipts::Remembered;
+use crate::spool::wal::corruption::Damage;
+use crate::spool::wal::entry::{Kind, Stretch, Walk};
+use crate::spool::wal::log::Place;
+use crate::spool::wal::record::{Assigned, Lane, Record};
+use crate::spool::wal::segment::{Name, Said};
+use crate::spool::wal::storage::Disk;
 
 #[derive(Debug, Default)]
 pub struct Scan {

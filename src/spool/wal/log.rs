@@ -7,14 +7,14 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use crate::spool::damage::{self, Damage};
-use crate::spool::disk::{Disk, DiskFile};
-use crate::spool::entry::{HEADER, Header, Kind};
-use crate::spool::group::Group;
-use crate::spool::queue::{InsertLimits, Queue};
-use crate::spool::receipts::{Remembered, Session};
-use crate::spool::record::{Assigned, Record};
-use crate::spool::segment::{Name, Segment};
+use crate::spool::ack_receipts::{Remembered, Session};
+use crate::spool::insert_queue::{InsertLimits, Queue};
+use crate::spool::wal::corruption::{self, Damage};
+use crate::spool::wal::entry::{HEADER, Header, Kind};
+use crate::spool::wal::record::{Assigned, Record};
+use crate::spool::wal::segment::{Name, Segment};
+use crate::spool::wal::storage::{Disk, DiskFile};
+use crate::spool::wal::write_batch::Group;
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -32,31 +32,31 @@ pub struct Options {
 }
 
 pub struct Log<D: Disk> {
-    pub(super) disk: D,
-    pub(super) options: Options,
+    pub(in crate::spool) disk: D,
+    pub(in crate::spool) options: Options,
     /// In the order in which they were begun.
-    pub(super) segments: VecDeque<Segment>,
+    pub(in crate::spool) segments: VecDeque<Segment>,
     /// The file of the last segment. Without one, the next commit begins a segment.
-    pub(super) file: Option<D::File>,
-    pub(super) next_segment: u64,
-    pub(super) next_sequence: u64,
+    pub(in crate::spool) file: Option<D::File>,
+    pub(in crate::spool) next_segment: u64,
+    pub(in crate::spool) next_sequence: u64,
     /// How many have succeeded.
-    pub(super) commits: u64,
-    pub(super) records: BTreeMap<u64, Slot>,
+    pub(in crate::spool) commits: u64,
+    pub(in crate::spool) records: BTreeMap<u64, Slot>,
     /// The records of INSERTs that are done, until that is synced as well.
-    pub(super) settled: BTreeMap<u64, Vec<Place>>,
-    pub(super) queue: Queue,
-    pub(super) group: Group,
-    pub(super) remembered: Remembered,
+    pub(in crate::spool) settled: BTreeMap<u64, Vec<Place>>,
+    pub(in crate::spool) queue: Queue,
+    pub(in crate::spool) group: Group,
+    pub(in crate::spool) remembered: Remembered,
     /// The segment that has all that is remembered: its first entry and the records behind it. `None`: those that were found
     /// have it together.
-    pub(super) receipts_in: Option<Name>,
-    pub(super) kept_bytes: usize,
+    pub(in crate::spool) receipts_in: Option<Name>,
+    pub(in crate::spool) kept_bytes: usize,
     /// What was read last: a segment, where in it, the bytes.
-    pub(super) ahead: Option<(Name, u64, Vec<u8>)>,
+    pub(in crate::spool) ahead: Option<(Name, u64, Vec<u8>)>,
     /// The last commit failed: nothing more is taken until one succeeds.
-    pub(super) is_failing: bool,
-    pub(super) damages: Vec<Damage>,
+    pub(in crate::spool) is_failing: bool,
+    pub(in crate::spool) damages: Vec<Damage>,
 }
 
 /// Small records, one by one, would cost more in opening files than in reading them.
@@ -66,7 +66,7 @@ const RECORD_BYTES: usize = 136;
 
 /// A record that is not done.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(in crate::spool) struct Slot {
     /// `None`: only in the group.
     pub place: Option<Place>,
     pub insert: u64,
@@ -75,7 +75,7 @@ pub(super) struct Slot {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(in crate::spool) struct Place {
     pub segment: Name,
     pub at: u64,
     pub len: u32,
@@ -240,7 +240,7 @@ impl<D: Disk> Log<D> {
             return Ok(Some(Arc::new(assigned.record)));
         }
         let damage = Damage::new(place.segment.to_string(), place.at, bytes.len(), Some(sequence));
-        if damage::put_aside(&self.disk, &damage, &bytes)? {
+        if corruption::put_aside(&self.disk, &damage, &bytes)? {
             self.damages.push(damage);
         }
         Ok(None)
@@ -411,13 +411,13 @@ fn find(segments: &mut VecDeque<Segment>, place: Place) -> Option<&mut Segment> 
     segments.iter_mut().find(|segment| segment.name == place.segment)
 }
 
-pub(super) fn open_record(segments: &mut VecDeque<Segment>, place: Place) {
+pub(in crate::spool) fn open_record(segments: &mut VecDeque<Segment>, place: Place) {
     if let Some(segment) = find(segments, place) {
         segment.open += 1;
     }
 }
 
-pub(super) fn close_record(segments: &mut VecDeque<Segment>, place: Place) {
+pub(in crate::spool) fn close_record(segments: &mut VecDeque<Segment>, place: Place) {
     if let Some(segment) = find(segments, place) {
         segment.open -= 1;
     }

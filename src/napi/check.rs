@@ -6,7 +6,7 @@ use napi_derive::napi;
 
 use crate::check;
 use crate::config::{CheckOptions, Config};
-use crate::node::{NativePipeline, promise, throw};
+use crate::napi::{NativePipeline, promise, throw};
 
 #[napi]
 impl NativePipeline {

@@ -1,6 +1,6 @@
 //! Entries that wait to be written and synced together.
 
-use crate::spool::entry::{HEADER, Header, Kind};
+use crate::spool::wal::entry::{HEADER, Header, Kind};
 
 #[derive(Debug, Default)]
 pub struct Group {

@@ -18,9 +18,9 @@ use crate::clickhouse::token::Tokens;
 use crate::clickhouse::{Column, ColumnType, Packer, Resistance, native, quote};
 use crate::core::backoff::Backoff;
 use crate::core::memory_budget::Held;
-use crate::dead_letters::{DeadLetter, Letters, line};
+use crate::dead_letter::{DeadLetter, Letters, jsonl};
 use crate::decode::Instant;
-use crate::shared::Shared;
+use crate::ingest::context::Shared;
 use crate::sink::worker::Servers;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::add;
@@ -195,7 +195,7 @@ fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> 
     let is_new = !path.exists();
     let mut text = Vec::new();
     for letter in letters {
-        line::write(&mut text, letter)?;
+        jsonl::write(&mut text, letter)?;
     }
     let mut file = OpenOptions::new().create(true).append(true).read(true).open(&path)?;
     let before = file.metadata()?.len();
@@ -231,7 +231,7 @@ fn sync_directory(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letters::{Code, Reason};
+    use crate::dead_letter::{Code, Reason};
 
     fn letter(payload: &[u8]) -> DeadLetter {
         DeadLetter {
@@ -254,7 +254,7 @@ mod tests {
         let text = std::fs::read(&file).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
         let lines: Vec<_> =
-            text.strip_suffix(b"\n").unwrap().split(|b| *b == b'\n').map(line::read).collect();
+            text.strip_suffix(b"\n").unwrap().split(|b| *b == b'\n').map(jsonl::read).collect();
         let payloads: Vec<_> = lines.into_iter().map(|kept| kept.map(|kept| kept.payload).ok()).collect();
         assert_eq!(payloads, [Some(b"{\n}".to_vec()), Some(b"\xff\x00".to_vec()), None, Some(b"".to_vec())]);
     }

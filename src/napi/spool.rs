@@ -9,8 +9,8 @@ use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 use serde_json::{Value, json};
 
-use crate::node::{NativePipeline, promise};
-use crate::spool::disk::Directory;
+use crate::napi::{NativePipeline, promise};
+use crate::spool::wal::storage::Directory;
 use crate::spool::{Backlog, Inspection, inspect};
 
 #[napi]

@@ -14,7 +14,7 @@ use crate::clickhouse::schema::Table;
 use crate::config::Route;
 use crate::core::error::{Error, Result};
 use crate::decode::Decoder;
-use crate::spares::Spares;
+use crate::ingest::column_pool::Spares;
 
 /// How a route fills its table.
 #[derive(Debug)]

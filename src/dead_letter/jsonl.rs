@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::dead_letters::{DeadLetter, Kept};
+use crate::dead_letter::{DeadLetter, Kept};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -101,7 +101,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dead_letters::{Code, Reason};
+    use crate::dead_letter::{Code, Reason};
 
     fn letter(topic: &[u8], payload: &[u8], code: Code) -> DeadLetter {
         DeadLetter {

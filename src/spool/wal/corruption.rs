@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::spool::disk::{Disk, DiskFile};
+use crate::spool::wal::storage::{Disk, DiskFile};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
@@ -17,7 +17,7 @@ pub struct Damage {
 }
 
 /// What the names of such files end in.
-pub(super) const DAMAGED: &str = ".damaged";
+pub(in crate::spool) const DAMAGED: &str = ".damaged";
 
 impl Damage {
     pub fn new(segment: String, at: u64, len: usize, sequence: Option<u64>) -> Damage {
@@ -38,7 +38,7 @@ impl fmt::Display for Damage {
 }
 
 /// `false`: they had been put aside before.
-pub(super) fn put_aside<D: Disk>(disk: &D, damage: &Damage, bytes: &[u8]) -> io::Result<bool> {
+pub(in crate::spool) fn put_aside<D: Disk>(disk: &D, damage: &Damage, bytes: &[u8]) -> io::Result<bool> {
     match disk.read(&damage.file) {
         Ok(before) if before == bytes => return Ok(false),
         // A crash left a part of it.

@@ -1,10 +1,10 @@
 //! Messages that cannot become rows: why, and where they go.
 //!
-//! Connections (what cannot be decoded) and sinks (what ClickHouse refuses) send [`Letters`] to the one [`writer`]
+//! Connections (what cannot be decoded) and sinks (what ClickHouse refuses) send [`Letters`] to the one [`store`]
 //! of the pipeline, which stores them, acknowledges them and tells JavaScript. A `replay` reads them again.
 
-pub mod line;
-pub mod writer;
+pub mod jsonl;
+pub mod store;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::spool::record::{Lane, Record};
+use crate::spool::wal::record::{Lane, Record};
 
 /// The limits of an INSERT. The first record of one always fits.
 #[derive(Debug, Clone, Copy)]
