@@ -1,0 +1,26 @@
+//! All that these tests use of the engine, by its path.
+
+pub use millrace::clickhouse::schema::Table;
+pub use millrace::clickhouse::token::Tokens;
+pub use millrace::clickhouse::{
+    Column, ColumnType, Packer, Resistance, compression as frame, native as block,
+};
+pub use millrace::config::{Compression, Config};
+pub use millrace::core::memory_budget::Memory;
+pub use millrace::core::topic_filter::Captures;
+pub use millrace::dead_letter::{Code, DeadLetter, Reason, jsonl as line};
+pub use millrace::decode::{Decoder, Message, TableColumn};
+pub use millrace::ingest::context::Shared;
+pub use millrace::ingest::raw_messages::{Message as RawMessage, Messages};
+pub use millrace::ingest::router::{Intake, Now};
+pub use millrace::ingest::table_plan::Plans;
+pub use millrace::mqtt::connection::Command;
+pub use millrace::mqtt::{Acknowledged, Properties, Publish, Receipt};
+pub use millrace::spool::ack_receipts as receipts;
+pub use millrace::spool::wal::storage::{Directory, Disk};
+pub use millrace::spool::{
+    Committer, Ends, Insert, InsertLimits, Inspection, Lane, Log, Opened, Options, Record, inspect, messages,
+};
+pub use millrace::telemetry::ledger::Ledger;
+pub use millrace::telemetry::metrics::{Metrics, Recorder, Spool as SpoolMetrics};
+pub use millrace::telemetry::prometheus;

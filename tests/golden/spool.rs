@@ -1,0 +1,325 @@
+//! A spool directory that the code at commit f83bdce wrote: `spool-f83bdce/`. It must be read, must give the same INSERTs
+//! under the same tokens, and what is written today for the same input must be the same files.
+//!
+//! Two processes wrote it. The first had the thread of the spool: three commits of one and two batches, all pending at its end. The
+//! second had the log alone, with small segments: it inserted the first of what it found, appended records of another
+//! connection, inserted one of these, and left the rest. So there are several segments, records that are done, records that
+//! are not, and receipts at the beginning of segments.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::engine::{
+    Acknowledged, Column, ColumnType, Command, Committer, Compression, Config, Directory, Disk, Ends, Insert,
+    InsertLimits, Inspection, Intake, Lane, Log, Messages, Now, Opened, Options, Packer, Plans, Properties,
+    Publish, RawMessage, Receipt, Record, Resistance, Shared, Table, TableColumn, frame, inspect, messages,
+    receipts,
+};
+use super::expected::{assert_golden, digest, directory, hex, is_writing};
+
+/// Far longer than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
+const SESSION: u64 = 0x5e55_0001_5e55_0001;
+
+fn fixture() -> PathBuf {
+    directory().join("spool-f83bdce")
+}
+
+fn at(millis: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(1_730_000_000_000 + millis)
+}
+
+fn options(life: u64, segment_bytes: u64) -> Options {
+    Options {
+        name: "golden".into(),
+        life,
+        max_bytes: 1 << 20,
+        segment_bytes,
+        keep_bytes: 0,
+        insert: InsertLimits { rows: 4, rows_behind: 8, bytes: 1 << 20, delay: LONG },
+    }
+}
+
+/// Batches of an intake, committed by the thread of the spool.
+fn write_by_the_thread(dir: &Path) {
+    let config = serde_json::json!({
+        "name": "golden",
+        "mqtt": { "url": "mqtt://nowhere", "clientId": "fleet-1" },
+        "clickhouse": { "url": "http://nowhere", "maxInFlight": 1 },
+        "routes": [
+            { "topic": "drivers/{driver}/position", "table": "fleet.positions" },
+            { "topic": "alarms/#", "table": "alarms" },
+        ],
+        "spool": { "dir": dir },
+    });
+    let shared = Arc::new(Shared::new(Config::parse(&config.to_string()).unwrap(), Box::new(|_| ())));
+    let column = |name: &str, type_name: &str| TableColumn {
+        name: name.into(),
+        column_type: ColumnType::parse(type_name, "UTC").unwrap(),
+        default: None,
+    };
+    let tables = vec![
+        Table::assumed(vec![
+            column("driver", "String"),
+            column("seq", "UInt32"),
+            column("lat", "Nullable(Float64)"),
+        ]),
+        Table::assumed(vec![column("text", "String")]),
+    ];
+    let plans = Arc::new(Plans::new(&shared.config.routes, tables, Instant::now()).unwrap());
+    let (commander, mut commands) = mpsc::unbounded_channel();
+    shared.set_connections(vec![commander]);
+    let directory = Directory::lock(dir).unwrap();
+    let (log, recovered) = Log::open(directory, options(0x11fe, 64 << 10), Instant::now()).unwrap();
+    let (batch_sender, batches) = crossbeam_channel::bounded(8);
+    let (calls_sender, calls) = crossbeam_channel::unbounded();
+    let (handover_sender, handovers) = crossbeam_channel::unbounded();
+    shared.set_spool(calls_sender);
+    let ends = Ends { batches, calls, handovers: handover_sender };
+    let committer = Committer::new(shared.clone(), Opened { log, recovered }, ends);
+    let thread = std::thread::spawn(|| committer.run());
+
+    let mut intake = Intake::new(shared, 0, plans, batch_sender, crossbeam_channel::unbounded().0);
+    intake.of_session(SESSION);
+    let instant = Instant::now();
+    // For each commit the messages of one batch: topic, payload, QoS and packet id.
+    let commits: [&[(&str, &str, u8, u16)]; 4] = [
+        &[
+            ("drivers/7/position", r#"{"seq":1,"lat":52.5}"#, 1, 1),
+            ("drivers/8/position", r#"{"seq":2,"lat":null}"#, 2, 2),
+            ("drivers/9/position", r#"{"seq":3}"#, 0, 0),
+        ],
+        &[("drivers/7/position", r#"{"seq":4,"lat":-0.25}"#, 1, 3)],
+        &[("alarms/fire/1", r#"{"text":"zu heiß"}"#, 2, 4)],
+        &[("drivers/7/position", r#"[{"seq":5},{"seq":6,"lat":1e3}]"#, 1, 65_535)],
+    ];
+    for (number, commit) in commits.iter().enumerate() {
+        let now = Now { instant, system: at(10 * number as u64) };
+        for (topic, payload, qos, packet_id) in *commit {
+            let publish = Publish {
+                topic: topic.as_bytes(),
+                payload: payload.as_bytes(),
+                qos: *qos,
+                retain: *packet_id == 4,
+                duplicate: false,
+                packet_id: *packet_id,
+                fingerprint: crc32c::crc32c(payload.as_bytes()),
+                properties: Properties::NONE,
+            };
+            let sequence = (*qos > 0).then_some(u64::from(*packet_id));
+            intake.accept(&publish, sequence, now, "fleet-1");
+        }
+        intake.seal_all();
+        // Once it is acknowledged it is committed: the next batch is another commit.
+        loop {
+            match commands.blocking_recv().unwrap() {
+                Command::Settled(owed) if !owed.is_empty() => break,
+                _ => {}
+            }
+        }
+    }
+    drop((intake, handovers));
+    thread.join().unwrap();
+}
+
+/// A record as the thread of the spool makes one of a batch.
+fn record(number: u32, compression: Compression) -> Record {
+    let heads = [("seq", "UInt32"), ("text", "String")];
+    let mut columns = heads.map(|(_, name)| Column::new(&ColumnType::parse(name, "UTC").unwrap(), false));
+    let rows = 1 + number % 2;
+    let mut raw = Messages::default();
+    let mut acknowledged = Acknowledged::of_session(SESSION + 1);
+    let received = Now { instant: Instant::now(), system: at(1_000 + u64::from(number)) };
+    for row in 0..rows {
+        let payload = format!(r#"{{"seq":{},"text":"{}"}}"#, 10 * number + row, "long ".repeat(20));
+        columns[0].push_fixed((10 * number + row).to_le_bytes());
+        columns[1].push_string("long ".repeat(20).as_bytes());
+        let packet_id = (100 + 10 * number + row) as u16;
+        acknowledged.push(Receipt { packet_id, qos: 2, fingerprint: crc32c::crc32c(payload.as_bytes()) });
+        raw.push(&RawMessage {
+            received,
+            topic: b"second/t",
+            payload: payload.as_bytes(),
+            qos: 2,
+            retain: false,
+            properties: Properties::NONE,
+        });
+    }
+    let heads = heads.map(|(name, type_name)| (name.to_string(), type_name.to_string()));
+    let packed = Packer::new(compression).pack(&heads, &columns, &Resistance::of(2));
+    Record {
+        lane: Lane { connection: 1, route: "second/#".into(), table: "db.second".into() },
+        statement: "INSERT INTO `db`.`second` (`seq`, `text`) FORMAT Native".into(),
+        received_at: received.system,
+        rows,
+        messages: rows,
+        block_bytes: packed.block_bytes as u32,
+        block: packed.frames,
+        raw: messages::encode(&raw, "fleet-2", compression).unwrap(),
+        receipts: receipts::encode(&acknowledged, "fleet-2"),
+    }
+}
+
+/// A second life of the same directory, with segments of a few records.
+fn write_by_the_log(dir: &Path) {
+    let now = Instant::now();
+    let (mut log, recovered) = Log::open(Directory::lock(dir).unwrap(), options(0x22fe, 1024), now).unwrap();
+    assert_eq!((recovered.records, recovered.damages.len(), recovered.torn.len()), (4, 0, 0));
+    log.commit().unwrap();
+    let first = log.take(now, true).unwrap().unwrap();
+    log.done(first.id);
+    for number in 0..8 {
+        let compression = [Compression::Lz4, Compression::None][number as usize / 4];
+        log.append(record(number, compression), now);
+        if number % 2 == 1 {
+            log.commit().unwrap();
+            log.sweep().unwrap();
+        }
+    }
+    // The next is the other lane of the first life; then one of this life.
+    for _ in 0..2 {
+        let insert = log.take(now, true).unwrap().unwrap();
+        if insert.records[0].lane.connection == 1 {
+            log.done(insert.id);
+        }
+    }
+    log.commit().unwrap();
+    log.sweep().unwrap();
+    log.close().unwrap();
+}
+
+/// The files of a spool by name; not its lock, which is empty.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let disk = Directory::look(dir);
+    let names = disk.names().unwrap().into_iter().filter(|name| name != "lock");
+    names.map(|name| (name.clone(), disk.read(&name).unwrap())).collect()
+}
+
+#[test]
+fn what_is_written_today_is_what_was_written_then() {
+    let dir = tempfile::tempdir().unwrap();
+    write_by_the_thread(dir.path());
+    write_by_the_log(dir.path());
+    let today = files(dir.path());
+    if is_writing() && !fixture().exists() {
+        std::fs::create_dir(fixture()).unwrap();
+        for (name, content) in &today {
+            std::fs::write(fixture().join(name), content).unwrap();
+        }
+    }
+    let before = files(&fixture());
+    assert_eq!(today.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    for (name, before) in before {
+        assert_eq!(hex(&today[&name]), hex(&before), "{name}");
+    }
+}
+
+/// A copy of the fixture, which may be written to.
+fn copy() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in files(&fixture()) {
+        std::fs::write(dir.path().join(name), content).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn it_is_read_and_gives_the_same_inserts() {
+    let dir = copy();
+    let mut out = String::new();
+    print_inspection(&mut out, &inspect(&Directory::look(dir.path())).unwrap());
+    let now = Instant::now();
+    let (mut log, recovered) =
+        Log::open(Directory::lock(dir.path()).unwrap(), options(3, 1024), now).unwrap();
+    assert_eq!((recovered.damages.len(), recovered.torn.len()), (0, 0));
+    writeln!(
+        out,
+        "recovered: {} records, {} rows, {} messages, INSERTs and their messages {:?}",
+        recovered.records, recovered.rows, recovered.messages, recovered.inserts
+    )
+    .unwrap();
+    log.commit().unwrap();
+    for connection in 0..3 {
+        let Some(session) = log.session(connection) else { continue };
+        let known: Vec<_> = session
+            .acknowledged
+            .iter()
+            .map(|Receipt { packet_id, qos, fingerprint }| format!("{packet_id}/{qos}/{fingerprint:08x}"))
+            .collect();
+        writeln!(
+            out,
+            "connection {connection}: session {:016x} of {}, acknowledged {}",
+            session.acknowledged.session(),
+            session.client_id,
+            known.join(" ")
+        )
+        .unwrap();
+    }
+    while let Some(insert) = log.take(now, true).unwrap() {
+        print_insert(&mut out, &insert);
+        log.done(insert.id);
+    }
+    assert_golden("spool.txt", &out);
+    log.commit().unwrap();
+    assert_eq!(log.open_records(), 0);
+}
+
+fn print_inspection(out: &mut String, inspection: &Inspection) {
+    let Inspection { segments, bytes, lanes, damages, aside, torn } = inspection;
+    assert!(damages.is_empty() && aside.is_empty() && torn.is_empty());
+    writeln!(out, "{segments} segments, {bytes} bytes").unwrap();
+    for backlog in lanes {
+        let Lane { connection, route, table } = &backlog.lane;
+        let oldest = backlog.oldest.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+        writeln!(
+            out,
+            "lane {connection}, {route} to {table}: {} records, {} rows, {} messages, {} bytes, oldest {oldest}",
+            backlog.records, backlog.rows, backlog.messages, backlog.bytes
+        )
+        .unwrap();
+    }
+}
+
+fn print_insert(out: &mut String, insert: &Insert) {
+    let body: Vec<u8> = insert.records.iter().flat_map(|record| record.block.to_vec()).collect();
+    writeln!(out, "\nINSERT {}, token {}, body {}", insert.id, insert.token, digest(&body)).unwrap();
+    for record in &insert.records {
+        let Lane { connection, route, table } = &record.lane;
+        writeln!(out, "{}\n  connection {connection}, {route} to {table}", record.statement).unwrap();
+        let received = record.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+        writeln!(
+            out,
+            "  {} rows, {} messages, {} bytes, received at {received}, receipts of {} bytes",
+            record.rows,
+            record.messages,
+            record.block_bytes,
+            record.receipts.len()
+        )
+        .unwrap();
+        *out += &hex(&frame::decompress(&record.block).unwrap());
+        print_messages(out, &record.raw);
+    }
+}
+
+fn print_messages(out: &mut String, raw: &Bytes) {
+    let mut decoded = Messages::default();
+    let client_id = messages::decode(raw, Now::read(), &mut decoded).unwrap();
+    for message in decoded.iter() {
+        let received = message.received.system.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        writeln!(
+            out,
+            "  {client_id}: {received} {} QoS {}{} {}",
+            String::from_utf8_lossy(message.topic),
+            message.qos,
+            if message.retain { " retained" } else { "" },
+            String::from_utf8_lossy(message.payload)
+        )
+        .unwrap();
+    }
+}
