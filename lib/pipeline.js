@@ -1,0 +1,192 @@
+'use strict'
+
+// class Pipeline: a native pipeline as a JavaScript object. It is an EventEmitter, its errors have codes, its calls return
+// promises, and it decides whether the process stays alive.
+
+const { EventEmitter } = require('node:events')
+const { NativePipeline } = require('../binding.js')
+const { FAMILIES } = require('./observe/collectors.js')
+const { MillraceError, configToJson, fromEvent, fromNative, unwrap } = require('./native.js')
+const { checkLogger, log } = require('./observe/log.js')
+
+/** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
+const running = new Set()
+
+const STOP_TIMEOUT_MS = 30_000
+const RUNTIME = process.versions.bun ? `bun ${process.versions.bun}` : `node ${process.versions.node}`
+/** The longest delay a timer takes. */
+const FOREVER_MS = 2 ** 31 - 1
+
+class Pipeline extends EventEmitter {
+  #native
+  #name
+  #logger
+  #tracing
+  /** Keeps the process alive while it is referenced. */
+  #hold
+  /** What `ref()` or `unref()` asked for; undefined: whether somebody listens decides. */
+  #held
+  #stopping
+  #onBeforeExit = () => this.#programEnded()
+
+  constructor(config) {
+    super()
+    const text = configToJson(config)
+    try {
+      this.#native = new NativePipeline(text, (kind, content, bytes) => this.#emit(kind, content, bytes))
+    } catch (error) {
+      throw fromNative(error)
+    }
+    const { name = 'millrace', logger, tracing } = config
+    this.#name = name
+    if (logger !== undefined) checkLogger(logger)
+    this.#logger = logger
+    // Loaded by those who trace.
+    if (tracing !== undefined) this.#tracing = new (require('./observe/tracing.js').Tracing)(config)
+  }
+
+  get state() {
+    return this.#native.state
+  }
+
+  async start({ signal } = {}) {
+    signal?.throwIfAborted()
+    const onAbort = () => this.#native.cancelStart()
+    signal?.addEventListener('abort', onAbort, { once: true })
+    try {
+      unwrap(await this.#native.start())
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', onAbort)
+    }
+    if (signal?.aborted) {
+      await this.stop()
+      signal.throwIfAborted()
+    }
+    if (this.#stopping) {
+      const message = 'start() is not possible while the pipeline is stopping'
+      throw new MillraceError({ code: 'INVALID_STATE', message })
+    }
+    running.add(this)
+    process.on('beforeExit', this.#onBeforeExit)
+    this.#hold = setInterval(() => {}, FOREVER_MS)
+    this.#updateHold()
+  }
+
+  async flush() {
+    unwrap(await this.#native.flush())
+  }
+
+  pause() {
+    unwrap(this.#native.pause())
+  }
+
+  resume() {
+    unwrap(this.#native.resume())
+  }
+
+  stop({ timeoutMs = STOP_TIMEOUT_MS } = {}) {
+    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0) || timeoutMs > FOREVER_MS) {
+      const message = `timeoutMs: must be a number of milliseconds from 0 to ${FOREVER_MS}`
+      return Promise.reject(new MillraceError({ code: 'CONFIG_INVALID', message, path: 'timeoutMs' }))
+    }
+    this.#stopping ??= this.#stop(timeoutMs)
+    return this.#stopping
+  }
+
+  async #stop(timeoutMs) {
+    try {
+      return unwrap(await this.#native.stop(timeoutMs))
+    } catch (error) {
+      // Not stopped after all, so a later call may succeed: start() was under way.
+      if (error.code === 'INVALID_STATE') this.#stopping = undefined
+      throw error
+    } finally {
+      if (this.state === 'stopped') this.#release()
+    }
+  }
+
+  metrics() {
+    return JSON.parse(this.#native.metrics())
+  }
+
+  prometheus() {
+    return this.#native.prometheus(RUNTIME)
+  }
+
+  [FAMILIES]() {
+    return JSON.parse(this.#native.families(RUNTIME))
+  }
+
+  ref() {
+    this.#held = true
+    this.#updateHold()
+    return this
+  }
+
+  unref() {
+    this.#held = false
+    this.#updateHold()
+    return this
+  }
+
+  async [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() {
+    await this.stop()
+  }
+
+  #emit(kind, content, bytes) {
+    const value = fromEvent(kind, content, bytes)
+    if (kind === 'trace') this.#tracing?.record(value)
+    else this.#tell(kind, value)
+  }
+
+  #tell(kind, value) {
+    if (this.#logger) log(this.#logger, this.#name, kind, value)
+    if (kind === 'state') this.emit(kind, value[0], value[1])
+    else this.emit(kind, value)
+  }
+
+  /** Like a MessagePort, a pipeline that somebody listens to keeps the process alive. */
+  #updateHold() {
+    if (!this.#hold) return
+    const wanted = this.#held ?? this.eventNames().length > 0
+    if (wanted) this.#hold.ref()
+    else this.#hold.unref()
+  }
+
+  /** Nothing else keeps the program alive: it has ended without stop(). What is in hand is brought in first. */
+  #programEnded() {
+    this.stop().catch(({ code, message }) => this.#tell('warning', { code, message }))
+  }
+
+  #release() {
+    running.delete(this)
+    process.off('beforeExit', this.#onBeforeExit)
+    clearInterval(this.#hold)
+    this.#hold = undefined
+  }
+
+  static {
+    for (const name of [
+      'on',
+      'addListener',
+      'prependListener',
+      'once',
+      'prependOnceListener',
+      'off',
+      'removeListener',
+      'removeAllListeners',
+    ]) {
+      const method = EventEmitter.prototype[name]
+      Pipeline.prototype[name] = function (...args) {
+        method.apply(this, args)
+        this.#updateHold()
+        return this
+      }
+    }
+  }
+}
+
+module.exports = { Pipeline }
