@@ -23,9 +23,9 @@ class Pipeline extends EventEmitter {
   #logger
   #tracing
   /** Keeps the process alive while it is referenced. */
-  #hold
+  #keepAliveTimer
   /** What `ref()` or `unref()` asked for; undefined: whether somebody listens decides. */
-  #held
+  #refOverride
   #stopping
   #onBeforeExit = () => this.#programEnded()
 
@@ -71,8 +71,8 @@ class Pipeline extends EventEmitter {
     }
     running.add(this)
     process.on('beforeExit', this.#onBeforeExit)
-    this.#hold = setInterval(() => {}, FOREVER_MS)
-    this.#updateHold()
+    this.#keepAliveTimer = setInterval(() => {}, FOREVER_MS)
+    this.#updateKeepAlive()
   }
 
   async flush() {
@@ -121,14 +121,14 @@ class Pipeline extends EventEmitter {
   }
 
   ref() {
-    this.#held = true
-    this.#updateHold()
+    this.#refOverride = true
+    this.#updateKeepAlive()
     return this
   }
 
   unref() {
-    this.#held = false
-    this.#updateHold()
+    this.#refOverride = false
+    this.#updateKeepAlive()
     return this
   }
 
@@ -149,11 +149,11 @@ class Pipeline extends EventEmitter {
   }
 
   /** Like a MessagePort, a pipeline that somebody listens to keeps the process alive. */
-  #updateHold() {
-    if (!this.#hold) return
-    const wanted = this.#held ?? this.eventNames().length > 0
-    if (wanted) this.#hold.ref()
-    else this.#hold.unref()
+  #updateKeepAlive() {
+    if (!this.#keepAliveTimer) return
+    const wanted = this.#refOverride ?? this.eventNames().length > 0
+    if (wanted) this.#keepAliveTimer.ref()
+    else this.#keepAliveTimer.unref()
   }
 
   /** Nothing else keeps the program alive: it has ended without stop(). What is in hand is brought in first. */
@@ -164,8 +164,8 @@ class Pipeline extends EventEmitter {
   #release() {
     running.delete(this)
     process.off('beforeExit', this.#onBeforeExit)
-    clearInterval(this.#hold)
-    this.#hold = undefined
+    clearInterval(this.#keepAliveTimer)
+    this.#keepAliveTimer = undefined
   }
 
   static {
@@ -182,7 +182,7 @@ class Pipeline extends EventEmitter {
       const method = EventEmitter.prototype[name]
       Pipeline.prototype[name] = function (...args) {
         method.apply(this, args)
-        this.#updateHold()
+        this.#updateKeepAlive()
         return this
       }
     }
