@@ -9,12 +9,12 @@ const { FAMILIES } = require('./observe/collectors.js')
 const { MillraceError, configToJson, fromEvent, fromNative, unwrap } = require('./native.js')
 const { checkLogger, log } = require('./observe/log.js')
 
-/** Pipelines that run are held here: one that is only reachable through its own events must not be collected. */
+/** Running pipelines. Without this, one that is reachable only from its own events would be garbage-collected. */
 const running = new Set()
 
 const STOP_TIMEOUT_MS = 30_000
 const RUNTIME = process.versions.bun ? `bun ${process.versions.bun}` : `node ${process.versions.node}`
-/** The longest delay a timer takes. */
+/** The longest delay of a timer: 2^31 - 1 ms. */
 const FOREVER_MS = 2 ** 31 - 1
 
 class Pipeline extends EventEmitter {
@@ -22,12 +22,15 @@ class Pipeline extends EventEmitter {
   #name
   #logger
   #tracing
-  /** Keeps the process alive while it is referenced. */
+  /** The process stays alive while this timer is referenced. */
   #keepAliveTimer
-  /** What `ref()` or `unref()` asked for; undefined: whether somebody listens decides. */
+  /** Set by `ref()` and `unref()`; while it is undefined, the process is kept alive if the pipeline has a listener. */
   #refOverride
   #stopping
-  #onBeforeExit = () => this.#programEnded()
+  /** Nothing else keeps the process alive, and stop() was not called: what was received is inserted first. */
+  #onBeforeExit = () => {
+    this.stop().catch(({ code, message }) => this.#dispatch('warning', { code, message }))
+  }
 
   constructor(config) {
     super()
@@ -41,7 +44,7 @@ class Pipeline extends EventEmitter {
     this.#name = name
     if (logger !== undefined) checkLogger(logger)
     this.#logger = logger
-    // Loaded by those who trace.
+    // @opentelemetry/api is optional: it is loaded only where tracing is configured.
     if (tracing !== undefined) this.#tracing = new (require('./observe/tracing.js').Tracing)(config)
   }
 
@@ -100,7 +103,7 @@ class Pipeline extends EventEmitter {
     try {
       return unwrap(await this.#native.stop(timeoutMs))
     } catch (error) {
-      // Not stopped after all, so a later call may succeed: start() was under way.
+      // start() was under way and the pipeline is not stopped, so a later call may succeed.
       if (error.code === 'INVALID_STATE') this.#stopping = undefined
       throw error
     } finally {
@@ -139,26 +142,21 @@ class Pipeline extends EventEmitter {
   #emit(kind, content, bytes) {
     const value = fromEvent(kind, content, bytes)
     if (kind === 'trace') this.#tracing?.record(value)
-    else this.#tell(kind, value)
+    else this.#dispatch(kind, value)
   }
 
-  #tell(kind, value) {
+  #dispatch(kind, value) {
     if (this.#logger) log(this.#logger, this.#name, kind, value)
     if (kind === 'state') this.emit(kind, value[0], value[1])
     else this.emit(kind, value)
   }
 
-  /** Like a MessagePort, a pipeline that somebody listens to keeps the process alive. */
+  /** Like a MessagePort, a pipeline with a listener keeps the process alive. */
   #updateKeepAlive() {
     if (!this.#keepAliveTimer) return
     const wanted = this.#refOverride ?? this.eventNames().length > 0
     if (wanted) this.#keepAliveTimer.ref()
     else this.#keepAliveTimer.unref()
-  }
-
-  /** Nothing else keeps the program alive: it has ended without stop(). What is in hand is brought in first. */
-  #programEnded() {
-    this.stop().catch(({ code, message }) => this.#tell('warning', { code, message }))
   }
 
   #release() {
