@@ -230,7 +230,7 @@ function play(t) {
     for (const [name, value] of Object.entries(change)) {
       pipeline.content[name] = value && typeof value === 'object' ? { ...pipeline.content[name], ...value } : value
     }
-    monitor.look()
+    monitor.sample()
     return monitor.status().situation
   }
   const warn = (code, message) => pipeline.emit('warning', { code, message })

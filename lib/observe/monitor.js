@@ -46,7 +46,7 @@ class Monitor {
   /** The number that the next sample gets. */
   #next = 0
   /** Of the last looks, what rates and recent latencies are computed from. */
-  #looks = []
+  #snapshots = []
   #events = []
   /** The last different dead letters, the newest last. */
   #letters = new Map()
@@ -76,7 +76,7 @@ class Monitor {
       [errorMonitor, (error) => this.#onError(error)],
     ]
     for (const [event, listener] of this.#listeners) pipeline.on(event, listener)
-    this.look()
+    this.sample()
     this.#watch(pipeline.state)
   }
 
@@ -86,13 +86,13 @@ class Monitor {
   }
 
   /** Takes a sample. The timer calls it while the pipeline runs. */
-  look() {
+  sample() {
     const at = this.#now()
     const metrics = this.#pipeline.metrics()
     const families = readFamilies(this.#pipeline)
     const { messages, rows, mqtt } = metrics
 
-    if (messages.received > (this.#looks.at(-1)?.received ?? 0)) this.#lastMessage = at
+    if (messages.received > (this.#snapshots.at(-1)?.received ?? 0)) this.#lastMessage = at
     if (messages.pending === 0) this.#failing.clear()
     const isRunning = metrics.state === 'running' || metrics.state === 'paused'
     if (!isRunning || mqtt.connected === mqtt.connections) this.#brokerLost = undefined
@@ -103,10 +103,10 @@ class Monitor {
     }
     for (const [code, { last }] of this.#letterCodes) if (at - last > MINUTE_MS) this.#letterCodes.delete(code)
 
-    const look = { at, metrics, families, received: messages.received, inserted: rows.inserted }
-    this.#looks.push(look)
-    if (this.#looks.length > LATENCY_SAMPLES + 1) this.#looks.shift()
-    this.#samples.push(this.#sample(look))
+    const snapshot = { at, metrics, families, received: messages.received, inserted: rows.inserted }
+    this.#snapshots.push(snapshot)
+    if (this.#snapshots.length > LATENCY_SAMPLES + 1) this.#snapshots.shift()
+    this.#samples.push(this.#sampleOf(snapshot))
     this.#next += 1
     if (this.#samples.length > SAMPLES) this.#samples.shift()
   }
@@ -126,7 +126,7 @@ class Monitor {
 
   /** All that the dashboard shows; of the samples, those from number `from` on. */
   status(from = 0) {
-    const { metrics, families } = this.#looks.at(-1)
+    const { metrics, families } = this.#snapshots.at(-1)
     const first = this.#next - this.#samples.length
     return {
       name: families.name,
@@ -142,7 +142,7 @@ class Monitor {
   }
 
   #situation() {
-    const { at, metrics } = this.#looks.at(-1)
+    const { at, metrics } = this.#snapshots.at(-1)
     return describeSituation({
       at,
       metrics,
@@ -156,9 +156,9 @@ class Monitor {
     })
   }
 
-  #sample({ at, metrics, families }) {
+  #sampleOf({ at, metrics, families }) {
     const latency = (name) => {
-      const before = this.#looks[0].families.buckets(name)
+      const before = this.#snapshots[0].families.buckets(name)
       return [0.5, 0.99].map((q) => quantile(families.buckets(name), before, q))
     }
     return [
@@ -176,7 +176,7 @@ class Monitor {
 
   /** By table, what its metrics say and how fast it fills. */
   #tables() {
-    const entries = Object.entries(this.#looks.at(-1).metrics.tables).map(([name, table]) => {
+    const entries = Object.entries(this.#snapshots.at(-1).metrics.tables).map(([name, table]) => {
       const rowsPerSecond = this.#rate(({ metrics }) => metrics.tables[name].rows)
       return [name, { ...table, rowsPerSecond }]
     })
@@ -185,8 +185,8 @@ class Monitor {
 
   /** How fast a counter rose lately. */
   #rate(counter) {
-    const last = this.#looks.at(-1)
-    const first = this.#looks.at(-1 - RATE_SAMPLES) ?? this.#looks[0]
+    const last = this.#snapshots.at(-1)
+    const first = this.#snapshots.at(-1 - RATE_SAMPLES) ?? this.#snapshots[0]
     if (last.at <= first.at) return 0
     return round(((counter(last) - counter(first)) / (last.at - first.at)) * 1000)
   }
@@ -198,7 +198,7 @@ class Monitor {
       clearInterval(this.#timer)
       this.#timer = undefined
     } else if (!this.#timer) {
-      this.#timer = setInterval(() => this.look(), INTERVAL_MS)
+      this.#timer = setInterval(() => this.sample(), INTERVAL_MS)
       this.#timer.unref()
     }
   }
@@ -207,7 +207,7 @@ class Monitor {
     this.#stateSince = this.#now()
     this.#note('state', state, `${previous} → ${state}`)
     this.#watch(state)
-    this.look()
+    this.sample()
   }
 
   #onWarning({ code, message }) {
