@@ -98,17 +98,17 @@ function stalled({ at, metrics, failing }) {
   return { level: 'bad', text, since: at - idleMs, blocks: true }
 }
 
-function unwritten({ troubles }) {
-  const trouble = troubles.get('DEAD_LETTERS_RETRYING')
-  if (!trouble) return undefined
-  const { message, since } = trouble
+function unwritten({ incidents }) {
+  const incident = incidents.get('DEAD_LETTERS_RETRYING')
+  if (!incident) return undefined
+  const { message, since } = incident
   return { level: 'bad', text: 'Dead letters cannot be kept. Retrying.', detail: message, since }
 }
 
-function disk({ troubles }) {
-  const trouble = troubles.get('SPOOL_IO')
-  if (!trouble) return undefined
-  const { message, since } = trouble
+function disk({ incidents }) {
+  const incident = incidents.get('SPOOL_IO')
+  if (!incident) return undefined
+  const { message, since } = incident
   return { level: 'bad', text: 'The disk of the spool fails. Retrying.', detail: message, since, blocks: true }
 }
 

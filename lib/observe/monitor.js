@@ -55,7 +55,7 @@ class Monitor {
   /** The failures of INSERTs that have not been followed by a success, by table. */
   #failing = new Map()
   /** What lasts, since when, and the last word on it: by the code of its warning; of the broker; for good. */
-  #troubles = new Map()
+  #incidents = new Map()
   #brokerLost
   #failure
   /** When a message was seen to have come. */
@@ -98,8 +98,8 @@ class Monitor {
     if (!isRunning || mqtt.connected === mqtt.connections) this.#brokerLost = undefined
     else this.#brokerLost ??= { since: at, message: '' }
     const isMoving = metrics.oldestPendingMs < MINUTE_MS
-    for (const [code, { last }] of this.#troubles) {
-      if (isMoving && at - last > MINUTE_MS) this.#troubles.delete(code)
+    for (const [code, { last }] of this.#incidents) {
+      if (isMoving && at - last > MINUTE_MS) this.#incidents.delete(code)
     }
     for (const [code, { last }] of this.#letterCodes) if (at - last > MINUTE_MS) this.#letterCodes.delete(code)
 
@@ -150,7 +150,7 @@ class Monitor {
       failure: this.#failure,
       failing: [...this.#failing.values()],
       brokerLost: this.#brokerLost,
-      troubles: this.#troubles,
+      incidents: this.#incidents,
       letterCodes: this.#letterCodes,
       isFlowing: at - this.#lastMessage < MINUTE_MS,
     })
@@ -221,9 +221,9 @@ class Monitor {
     } else if (BROKER_WARNINGS.includes(code)) {
       this.#brokerLost = { since: this.#brokerLost?.since ?? at, message }
     } else if (LASTING_WARNINGS.includes(code)) {
-      this.#troubles.set(code, { since: this.#troubles.get(code)?.since ?? at, last: at, message })
+      this.#incidents.set(code, { since: this.#incidents.get(code)?.since ?? at, last: at, message })
     } else if (code === 'SPOOL_RECOVERED') {
-      this.#troubles.delete('SPOOL_IO')
+      this.#incidents.delete('SPOOL_IO')
     }
   }
 
