@@ -205,14 +205,14 @@ class Monitor {
 
   #onState(state, previous) {
     this.#stateSince = this.#now()
-    this.#note('state', state, `${previous} → ${state}`)
+    this.#recordEvent('state', state, `${previous} → ${state}`)
     this.#watch(state)
     this.sample()
   }
 
   #onWarning({ code, message }) {
     const at = this.#now()
-    this.#note('warning', code, message)
+    this.#recordEvent('warning', code, message)
     if (code === 'CLICKHOUSE_RETRYING') {
       const failure = clickHouseFailure(message)
       this.#failing.set(failure.table, { since: this.#failing.get(failure.table)?.since ?? at, ...failure })
@@ -243,11 +243,11 @@ class Monitor {
 
   #onError({ code, message }) {
     this.#failure = { since: this.#now(), message }
-    this.#note('error', code, message)
+    this.#recordEvent('error', code, message)
   }
 
   /** An event like the last one of its kind, as each attempt of a retry brings, takes its place. */
-  #note(kind, code, message) {
+  #recordEvent(kind, code, message) {
     const last = this.#events[0]
     const count = last?.code === code && kind !== 'state' ? last.count + 1 : 1
     if (count > 1) this.#events.shift()
