@@ -18,7 +18,7 @@ function clickHouseFailure(message) {
   return { table, message: reason.replace(/; trying again in \d+ ms$/, '') }
 }
 
-function describeSituation(facts) {
+function describeHealth(facts) {
   const { state } = facts.metrics
   // What was wrong with it before is of no interest any more.
   if (state === 'idle' || state === 'stopped') return [failed(facts), notRunning(facts)].filter(Boolean)
@@ -28,18 +28,18 @@ function describeSituation(facts) {
     broker(facts),
     stalled(facts),
     disk(facts),
-    unwritten(facts),
+    deadLettersFailing(facts),
     spool(facts),
     memory(facts),
     late(facts),
     deadLetters(facts),
     notRunning(facts),
   ].filter(Boolean)
-  if (problems.length === 0) return [well(facts)]
+  if (problems.length === 0) return [healthy(facts)]
   return problems.sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level))
 }
 
-function well({ isFlowing }) {
+function healthy({ isFlowing }) {
   const text = isFlowing ? 'Messages flow into ClickHouse.' : 'Connected. No messages are coming.'
   return { level: 'good', text }
 }
@@ -98,7 +98,7 @@ function stalled({ at, metrics, failing }) {
   return { level: 'bad', text, since: at - idleMs, blocks: true }
 }
 
-function unwritten({ incidents }) {
+function deadLettersFailing({ incidents }) {
   const incident = incidents.get('DEAD_LETTERS_RETRYING')
   if (!incident) return undefined
   const { message, since } = incident
@@ -157,4 +157,4 @@ function notRunning({ metrics, stateSince: since }) {
   }
 }
 
-module.exports = { clickHouseFailure, describeSituation }
+module.exports = { clickHouseFailure, describeHealth }

@@ -6,7 +6,7 @@
 
 const { errorMonitor } = require('node:events')
 const { quantile, readFamilies } = require('./families.js')
-const { clickHouseFailure, describeSituation } = require('./health.js')
+const { clickHouseFailure, describeHealth } = require('./health.js')
 
 const INTERVAL_MS = 1000
 /** A quarter of an hour. */
@@ -143,7 +143,7 @@ class Monitor {
 
   #situation() {
     const { at, metrics } = this.#snapshots.at(-1)
-    return describeSituation({
+    return describeHealth({
       at,
       metrics,
       stateSince: this.#stateSince,
