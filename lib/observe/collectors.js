@@ -8,18 +8,18 @@ const { MillraceError } = require('../native.js')
 /** The method of a pipeline that gives what `prometheus()` prints, as `src/prometheus.rs` has it. */
 const FAMILIES = Symbol('families')
 
-/** @type {WeakMap<object, Registered>} */
+/** @type {WeakMap<object, RegistryBinding>} */
 const registries = new WeakMap()
 
 function registerMetrics(pipeline, registry) {
-  const registered = registries.get(registry) ?? new Registered(registry)
-  registries.set(registry, registered)
-  registered.add(pipeline)
-  return () => registered.remove(pipeline)
+  const binding = registries.get(registry) ?? new RegistryBinding(registry)
+  registries.set(registry, binding)
+  binding.add(pipeline)
+  return () => binding.remove(pipeline)
 }
 
 /** What a registry of prom-client has of us: a metric for each family, which all pipelines share. */
-class Registered {
+class RegistryBinding {
   #registry
   #pipelines = new Map()
   #metrics = new Map()
