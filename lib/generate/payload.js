@@ -13,33 +13,33 @@ const { inParentheses, listOf, property, unique } = require('./typescript.js')
  */
 
 /** One place of a payload, with what is known of it and of the places in it. */
-class Place {
+class PathNode {
   /** @type {Leaf[]} */
   #leaves = []
-  /** @type {Map<string, Place>} */
+  /** @type {Map<string, PathNode>} */
   #fields = new Map()
-  /** @type {Map<number, Place>} */
+  /** @type {Map<number, PathNode>} */
   #items = new Map()
-  /** @type {Place | undefined} */
+  /** @type {PathNode | undefined} */
   #element
   #isListNeeded = false
 
   /** @param {(string | number)[]} segments */
   at(segments) {
-    let place = /** @type {Place} */ (this)
+    let place = /** @type {PathNode} */ (this)
     for (const segment of segments) {
-      const children = /** @type {Map<string | number, Place>} */ (
+      const children = /** @type {Map<string | number, PathNode>} */ (
         typeof segment === 'number' ? place.#items : place.#fields
       )
-      if (!children.has(segment)) children.set(segment, new Place())
-      place = /** @type {Place} */ (children.get(segment))
+      if (!children.has(segment)) children.set(segment, new PathNode())
+      place = /** @type {PathNode} */ (children.get(segment))
     }
     return place
   }
 
   /** What each element of the list here looks like. */
   get element() {
-    this.#element ??= new Place()
+    this.#element ??= new PathNode()
     return this.#element
   }
 
@@ -58,7 +58,7 @@ class Place {
   }
 
   get isOptional() {
-    const isOptional = (/** @type {Place} */ place) => place.isOptional
+    const isOptional = (/** @type {PathNode} */ place) => place.isOptional
     return (
       !this.#isListNeeded &&
       this.#leaves.every((leaf) => leaf.isOptional) &&
@@ -120,4 +120,4 @@ class Place {
   }
 }
 
-module.exports = { Place }
+module.exports = { PathNode }

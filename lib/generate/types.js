@@ -5,7 +5,7 @@
 
 const { NativePipeline } = require('../../binding.js')
 const { configToJson, fromNative, unwrap } = require('../native.js')
-const { Place } = require('./payload.js')
+const { PathNode } = require('./payload.js')
 const { property, typesOf } = require('./typescript.js')
 
 /**
@@ -64,7 +64,7 @@ function print(descriptions) {
 }
 
 function printPayload(name, { route, rows, columns }) {
-  const document = new Place()
+  const document = new PathNode()
   const list = rows && document.at(rows.segments)
   list?.needList()
   const elsewhere = []
@@ -114,7 +114,7 @@ function nestedSource({ name, taken }) {
   return { list: name.slice(0, dot), path: { root: 'Either', segments: [name.slice(dot + 1)] } }
 }
 
-/** @param {Place | undefined} element what is in the list of rows */
+/** @param {PathNode | undefined} element what is in the list of rows */
 function put(document, element, { list, path }, leaf) {
   const putAt = (place, leaf) => {
     if (list === undefined) return place.at(path.segments).put(leaf)
@@ -127,7 +127,7 @@ function put(document, element, { list, path }, leaf) {
   else {
     // Looked for in the element, then in the document.
     const isOptional = list === undefined || leaf.isOptional
-    for (const place of [element, document]) putAt(place, { ...leaf, isOptional, isListNeeded: false })
+    for (const place of [element, document]) putAt(node, { ...leaf, isOptional, isListNeeded: false })
   }
 }
 
