@@ -5,7 +5,7 @@
 
 const { NativePipeline } = require('../../binding.js')
 const { configToJson, fromNative, unwrap } = require('../native.js')
-const { PathNode } = require('./payload.js')
+const { PathNode } = require('./path-node.js')
 const { property, typesOf } = require('./typescript.js')
 
 /**
