@@ -16,7 +16,7 @@ function proposeTable(samples, options = {}) {
     throw invalid('samples', 'must be a list of payloads')
   }
   const documents = [...samples].flatMap(readSample)
-  const root = new Shape()
+  const root = new FieldStats()
   for (const document of documents) root.add(document)
   const columns = columnsOf(root, namesIn(topic))
   if (columns.length === 0) throw invalid('samples', 'have no fields: there is nothing to make columns of')
@@ -60,7 +60,7 @@ function namesIn(topic) {
 }
 
 /** A number as it is written: 12.0 is none of an integer column, and digits beyond 2^53 count. */
-class Digits {
+class NumberLiteral {
   constructor(text) {
     this.text = text
     this.value = Number(text)
@@ -107,19 +107,19 @@ function documentsOf(text) {
 function parse(text) {
   // Numbers that are none would be hidden by what follows.
   JSON.parse(text)
-  return JSON.parse(text.replace(TOKEN, (token) => (token[0] === '"' ? token : `${MARKED}${token}"`)), withDigits)
+  return JSON.parse(text.replace(TOKEN, (token) => (token[0] === '"' ? token : `${MARKED}${token}"`)), withLiterals)
 }
 
-function withDigits(_, value) {
-  return typeof value === 'string' && value.startsWith(MARK) ? new Digits(value.slice(MARK.length)) : value
+function withLiterals(_, value) {
+  return typeof value === 'string' && value.startsWith(MARK) ? new NumberLiteral(value.slice(MARK.length)) : value
 }
 
 function isObject(value) {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Digits)
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof NumberLiteral)
 }
 
 /** All values that were seen in one place. */
-class Shape {
+class FieldStats {
   count = 0
   nulls = 0
   booleans = 0
@@ -135,15 +135,15 @@ class Shape {
     if (value === null) this.nulls++
     else if (typeof value === 'boolean') this.booleans++
     else if (typeof value === 'string') this.strings.push(value)
-    else if (value instanceof Digits) this.numbers.push(value)
+    else if (value instanceof NumberLiteral) this.numbers.push(value)
     else if (Array.isArray(value)) {
       this.lists++
-      this.items ??= new Shape()
+      this.items ??= new FieldStats()
       for (const item of value) this.items.add(item)
     } else {
       this.objects++
       for (const [name, field] of Object.entries(value)) {
-        if (!this.fields.has(name)) this.fields.set(name, new Shape())
+        if (!this.fields.has(name)) this.fields.set(name, new FieldStats())
         this.fields.get(name).add(field)
       }
     }
@@ -193,15 +193,15 @@ function isComposite(type) {
 }
 
 /** The type of a place, whether or not a value is missing there. A String takes anything, as it is written. */
-function typeOf(shape, name) {
+function typeOf(stats, name) {
   // Numbers take booleans as 0 and 1, times do not.
-  if (shape.numbers.length > 0 && shape.kinds === (shape.booleans > 0 ? 2 : 1)) {
-    return numberType(shape.numbers, shape.booleans > 0 ? '' : name)
+  if (stats.numbers.length > 0 && stats.kinds === (stats.booleans > 0 ? 2 : 1)) {
+    return numberType(stats.numbers, stats.booleans > 0 ? '' : name)
   }
-  if (shape.kinds !== 1) return 'String'
-  if (shape.booleans > 0) return 'Bool'
-  if (shape.strings.length > 0) return stringType(shape.strings)
-  return shape.lists > 0 ? listType(shape.items) : objectType(shape)
+  if (stats.kinds !== 1) return 'String'
+  if (stats.booleans > 0) return 'Bool'
+  if (stats.strings.length > 0) return stringType(stats.strings)
+  return stats.lists > 0 ? listType(stats.items) : objectType(stats)
 }
 
 const BITS_63 = 2n ** 63n
@@ -296,18 +296,18 @@ function listType(items) {
   return isComposite(type) ? 'String' : `Array(${nullable(type)})`
 }
 
-function objectType(shape) {
-  const fields = [...shape.fields]
-  const isRecord = fields.some(([, field]) => field.count === shape.objects)
+function objectType(stats) {
+  const fields = [...stats.fields]
+  const isRecord = fields.some(([, field]) => field.count === stats.objects)
   const areParts = fields.length <= MOST_PARTS && fields.every(([name]) => isPart(name))
-  if (!isRecord || !areParts) return mapType(shape) ?? freeType(shape)
+  if (!isRecord || !areParts) return mapType(stats) ?? freeType(stats)
   const parts = fields.map(([name, field]) => {
     const type = field.kinds === 0 ? 'String' : typeOf(field, name)
-    if (!shape.isMissing(field)) return `${quoteName(name)} ${type}`
+    if (!stats.isMissing(field)) return `${quoteName(name)} ${type}`
     // A part of a Tuple can be missing where it can be NULL.
     return isComposite(type) ? undefined : `${quoteName(name)} ${nullable(type)}`
   })
-  return parts.includes(undefined) ? freeType(shape) : `Tuple(${parts.join(', ')})`
+  return parts.includes(undefined) ? freeType(stats) : `Tuple(${parts.join(', ')})`
 }
 
 /**
@@ -319,8 +319,8 @@ function isPart(name) {
 }
 
 /** Of objects that have little in common. */
-function freeType(shape) {
-  return fitsJson(shape) ? 'JSON' : 'String'
+function freeType(stats) {
+  return fitsJson(stats) ? 'JSON' : 'String'
 }
 
 /** A JSON column has numbers of 64 bits, and takes names with dots for paths. */
@@ -336,9 +336,9 @@ function fitsJson({ numbers, fields, items }) {
 }
 
 /** Names that differ from object to object, with values of one kind, are data: a Map. */
-function mapType(shape) {
-  const all = new Shape()
-  for (const { nulls, booleans, numbers, strings, lists, objects } of shape.fields.values()) {
+function mapType(stats) {
+  const all = new FieldStats()
+  for (const { nulls, booleans, numbers, strings, lists, objects } of stats.fields.values()) {
     all.nulls += nulls
     all.booleans += booleans
     all.numbers = all.numbers.concat(numbers)
