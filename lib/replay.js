@@ -14,8 +14,8 @@ const CHUNK_BYTES = 1 << 20
 async function replayDeadLetters(config, source, options = {}) {
   const { signal, onProgress, onDeadLetters, onWarning } = checked(options)
   signal?.throwIfAborted()
-  const isHanded = isIterable(source)
-  const native = create(config, isHanded ? undefined : toJson(source ?? null, 'source'), (kind, content, bytes) => {
+  const isIterated = isIterable(source)
+  const native = create(config, isIterated ? undefined : toJson(source ?? null, 'source'), (kind, content, bytes) => {
     if (kind === 'deadLetters') onDeadLetters?.(fromEvent(kind, content, bytes))
     if (kind === 'warning') onWarning?.(fromEvent(kind, content, bytes))
   })
@@ -25,17 +25,17 @@ async function replayDeadLetters(config, source, options = {}) {
   const timer = setInterval(() => onProgress?.(report()), config.metricsIntervalMs || PROGRESS_MS)
   const onAbort = () => native.cancel()
   signal?.addEventListener('abort', onAbort, { once: true })
-  const handing = isHanded ? handOver(source, native) : undefined
+  const pumping = isIterated ? pump(source, native) : undefined
   try {
     const result = unwrap(await native.run())
-    await handing?.done
+    await pumping?.done
     return result
   } catch (error) {
     signal?.throwIfAborted()
-    if (handing?.failed) throw handing.error
+    if (pumping?.failed) throw pumping.error
     throw error
   } finally {
-    if (handing) handing.stopped = true
+    if (pumping) pumping.stopped = true
     signal?.removeEventListener('abort', onAbort)
     clearInterval(timer)
   }
@@ -74,25 +74,25 @@ function isIterable(source) {
 }
 
 /** Begins to pull the letters. If the iterable throws, the replay ends, and `error` says why. */
-function handOver(letters, native) {
-  const handing = { stopped: false, failed: false, error: undefined, done: undefined }
+function pump(letters, native) {
+  const pumping = { stopped: false, failed: false, error: undefined, done: undefined }
   const pull = async () => {
     let chunk = new Chunk()
     for await (const letter of letters) {
-      if (handing.stopped) return
+      if (pumping.stopped) return
       chunk.add(letter)
       if (!chunk.isFull) continue
-      if (!(await chunk.handTo(native))) return
+      if (!(await chunk.send(native))) return
       chunk = new Chunk()
     }
-    await chunk.handTo(native)
+    await chunk.send(native)
     native.end()
   }
-  handing.done = pull().catch((error) => {
-    Object.assign(handing, { failed: true, error })
+  pumping.done = pull().catch((error) => {
+    Object.assign(pumping, { failed: true, error })
     native.cancel()
   })
-  return handing
+  return pumping
 }
 
 /** Letters on their way into the engine: JSON, and bytes beside it. */
@@ -109,7 +109,7 @@ class Chunk {
     this.#letters.push(this.#plain(letter))
   }
 
-  async handTo(native) {
+  async send(native) {
     return unwrap(await native.hand(JSON.stringify(this.#letters), this.#bytes))
   }
 
