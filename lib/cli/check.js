@@ -5,7 +5,7 @@
 const { checkPipeline } = require('../check.js')
 const { ConfigFile } = require('./config-file.js')
 const { FAILED, OK } = require('./exit.js')
-const { plain } = require('./output.js')
+const { sanitize } = require('./output.js')
 
 /**
  * @param {string} file
@@ -104,8 +104,8 @@ function printSample({ messages, rows, deadLetters, seconds, routes: seen, reaso
     `sample: ${many(messages, 'message')} in ${seconds.toFixed(1)} s, ${many(rows, 'row')}, ${many(deadLetters, 'dead letter')}`,
     ...seen.map((its, i) => `  routes[${i}] ${routes[i]?.topic ?? ''}: ${many(its.messages, 'message')}, ${many(its.rows, 'row')}`),
     ...reasons.flatMap(({ count, code, message, topic, payload }) => [
-      `  ${count} ${code}: ${plain(message)}`,
-      `    such as ${plain(topic)} ${plain(payload)}`,
+      `  ${count} ${code}: ${sanitize(message)}`,
+      `    such as ${sanitize(topic)} ${sanitize(payload)}`,
     ]),
   ])
 }
@@ -116,7 +116,7 @@ function printFinding({ level, code, path, message, advice }, source) {
   const own = path && message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message
   // ClickHouse goes on for paragraphs about a password.
   const [text] = own.split(/\n\s*\n/)
-  return block([`${level}: ${code}${place}`, `  ${plain(text)}`, ...(advice ? [`  → ${advice}`] : [])])
+  return block([`${level}: ${code}${place}`, `  ${sanitize(text)}`, ...(advice ? [`  → ${advice}`] : [])])
 }
 
 function summary(findings) {

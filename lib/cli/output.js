@@ -4,7 +4,7 @@
 // over and over; elsewhere JSON, one object a line, as pino writes it: `level`, `time`, `msg`.
 
 /** On one line, and without what a terminal would obey: topics and reasons come from whoever publishes. */
-function plain(text) {
+function sanitize(text) {
   return text.replace(/\s*[\r\n]+\s*/g, ' ').replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd')
 }
 
@@ -60,7 +60,7 @@ class Output {
     }
     const mark = level === 'info' ? '' : `${level === 'warn' ? 'warning' : level}: `
     const clear = this.#status && CLEAR_LINE
-    this.#stream.write(`${clear}${now.toTimeString().slice(0, 8)} ${mark}${plain(msg)}\n${this.#status}`)
+    this.#stream.write(`${clear}${now.toTimeString().slice(0, 8)} ${mark}${sanitize(msg)}\n${this.#status}`)
   }
 }
 
@@ -83,4 +83,4 @@ function statusLine({ state, messages, rates, latencyMs, mqtt, spool }) {
   return parts.join('  ')
 }
 
-module.exports = { Output, count, plain, statusLine }
+module.exports = { Output, count, sanitize, statusLine }
