@@ -50,11 +50,11 @@ function print(descriptions) {
   for (const description of descriptions) {
     const { topic, table } = description.route
     const base = pascalCase(table)
-    const payload = free(names, `${base}Payload`)
+    const payload = uniqueName(names, `${base}Payload`)
     parts.push(printPayload(payload, description))
     payloads.push(`  ${property(topic)}: ${payload}`)
     if (rows.has(table)) continue
-    const row = free(names, `${base}Row`)
+    const row = uniqueName(names, `${base}Row`)
     parts.push(printRow(row, description))
     rows.set(table, `  ${property(table)}: ${row}`)
   }
@@ -179,15 +179,15 @@ function printRow(name, { route, columns }) {
 
 /** The type in ClickHouse, notes, and what people wrote about the column. */
 function docOf(column, notes) {
-  return harmless([`\`${column.type}\``, ...notes, column.comment].filter(Boolean).join('; '))
+  return escapeComment([`\`${column.type}\``, ...notes, column.comment].filter(Boolean).join('; '))
 }
 
 function comment(lines) {
-  return `/**\n${lines.map((line) => ` * ${harmless(line)}\n`).join('')} */\n`
+  return `/**\n${lines.map((line) => ` * ${escapeComment(line)}\n`).join('')} */\n`
 }
 
 /** A text of others, so that it neither ends the comment nor its line. */
-function harmless(text) {
+function escapeComment(text) {
   return text.replaceAll('*/', '*\\/').replace(/\s+/g, ' ')
 }
 
@@ -198,7 +198,7 @@ function pascalCase(table) {
 }
 
 /** `name`, or with a number behind it if that is taken. */
-function free(names, name) {
+function uniqueName(names, name) {
   let chosen = name
   for (let i = 2; names.has(chosen); i++) chosen = `${name}${i}`
   names.add(chosen)
