@@ -25,17 +25,17 @@ async function run(file, options) {
     throw source.located(error)
   }
   const output = new Output({ json: options.json })
-  const ending = new Ending()
-  tell(pipeline, output, ending)
+  const exitCode = new ExitCode()
+  printEvents(pipeline, output, exitCode)
 
   const abort = new AbortController()
   const forget = onSignal((signal) => {
     output.info(`${signal}: draining; a second one ends at once`, { signal })
-    ending.come(OK)
+    exitCode.decide(OK)
     abort.abort()
   })
   const report = setInterval(
-    () => (output.isTerminal ? showStatus(pipeline, output) : tellMetrics(pipeline, output)),
+    () => (output.isTerminal ? showStatus(pipeline, output) : printMetrics(pipeline, output)),
     output.isTerminal ? STATUS_MS : options.logInterval,
   )
   let http
@@ -43,8 +43,8 @@ async function run(file, options) {
     // Before the start, which may take its time: whoever asks is told that it is alive and not ready.
     http = options.http && (await serve(pipeline, options.http))
     if (http) output.info(`listening on ${http.url}`, { url: http.url })
-    await start(pipeline, source, abort.signal, output, ending)
-    const code = await ending.came
+    await start(pipeline, source, abort.signal, output, exitCode)
+    const code = await exitCode.decided
     return (await stop(pipeline, options.drainTimeout, output)) || code
   } finally {
     clearInterval(report)
@@ -54,15 +54,15 @@ async function run(file, options) {
   }
 }
 
-/** The first reason to end. */
-class Ending {
+/** The exit code of the command: the first call of `decide` settles it. */
+class ExitCode {
   /** @type {(code: number) => void} */
-  come = () => {}
-  /** @type {Promise<number>} the exit code */
-  came = new Promise((resolve) => (this.come = resolve))
+  decide = () => {}
+  /** @type {Promise<number>} */
+  decided = new Promise((resolve) => (this.decide = resolve))
 }
 
-function tell(pipeline, output, ending) {
+function printEvents(pipeline, output, exitCode) {
   pipeline.on('state', (state, previous) => output.info(state, { state, previous }))
   pipeline.on('warning', ({ code, message }) => output.warn(message, { code }))
   pipeline.on('deadLetters', (letters) => {
@@ -75,7 +75,7 @@ function tell(pipeline, output, ending) {
   })
   pipeline.on('error', (error) => {
     output.error(error.message, { code: error.code, path: error.path })
-    ending.come(FAILED)
+    exitCode.decide(FAILED)
   })
 }
 
@@ -83,7 +83,7 @@ function showStatus(pipeline, output) {
   output.status(statusLine(pipeline.metrics()))
 }
 
-function tellMetrics(pipeline, output) {
+function printMetrics(pipeline, output) {
   output.info('metrics', { metrics: pipeline.metrics() })
 }
 
@@ -95,7 +95,7 @@ async function serve(pipeline, address) {
   }
 }
 
-async function start(pipeline, source, signal, output, ending) {
+async function start(pipeline, source, signal, output, exitCode) {
   try {
     await pipeline.start({ signal })
   } catch (error) {
@@ -103,7 +103,7 @@ async function start(pipeline, source, signal, output, ending) {
     // What is wrong with the tables has a place in the file as well.
     const place = error.path && source.placeOf(error.path)
     output.error(place ? `${place}: ${error.message}` : error.message, { code: error.code, path: error.path })
-    ending.come(error.code === 'CONFIG_INVALID' ? USAGE : FAILED)
+    exitCode.decide(error.code === 'CONFIG_INVALID' ? USAGE : FAILED)
   }
 }
 
@@ -115,7 +115,7 @@ async function stop(pipeline, timeoutMs, output) {
     return error.code === 'STOP_TIMEOUT' ? NOT_DRAINED : FAILED
   } finally {
     if (output.isTerminal) showStatus(pipeline, output)
-    else tellMetrics(pipeline, output)
+    else printMetrics(pipeline, output)
   }
   return OK
 }

@@ -45,7 +45,7 @@ class Monitor {
   #samples = []
   /** The number that the next sample gets. */
   #next = 0
-  /** Of the last looks, what rates and recent latencies are computed from. */
+  /** The last snapshots, from which rates and recent latencies are computed from. */
   #snapshots = []
   #events = []
   /** The last different dead letters, the newest last. */
@@ -163,8 +163,8 @@ class Monitor {
     }
     return [
       at,
-      this.#rate((look) => look.received),
-      this.#rate((look) => look.inserted),
+      this.#rate((snapshot) => snapshot.received),
+      this.#rate((snapshot) => snapshot.inserted),
       ...latency('end_to_end_duration_seconds'),
       ...latency('insert_duration_seconds'),
       metrics.memoryBytes,
