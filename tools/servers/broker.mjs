@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { Leashed } from './leashed.mjs'
+import { ManagedProcess } from './managed-process.mjs'
 import { findMosquitto } from './mosquitto.mjs'
 import { rumqttdProgram } from './rumqttd.mjs'
 import { Server, startServer } from './server.mjs'
@@ -36,7 +36,7 @@ export async function startBroker(options = {}) {
   if (!command) throw new Error('mosquitto is not installed: run npm run setup, or name a broker with MQTT_URL')
   const { port, config = [], persistence = false, allowAnonymous = true, users } = options
   return startServer(port, (chosen) => {
-    const server = new Leashed('mosquitto', (directory) => {
+    const server = new ManagedProcess('mosquitto', (directory) => {
       let { passwordFile } = options
       const lines = [
         `listener ${chosen} 127.0.0.1`,
@@ -76,7 +76,7 @@ export async function startBroker(options = {}) {
  */
 export async function startAedes({ port } = {}) {
   return startServer(port, (chosen) => {
-    const server = new Leashed('aedes', () => ({ command: process.execPath, args: [AEDES, String(chosen)] }))
+    const server = new ManagedProcess('aedes', () => ({ command: process.execPath, args: [AEDES, String(chosen)] }))
     return new Broker(new URL(`mqtt://127.0.0.1:${chosen}`), server)
   })
 }
@@ -90,7 +90,7 @@ export async function startAedes({ port } = {}) {
 export async function startRumqttd({ port, protocolVersion = 5 } = {}) {
   const command = rumqttdProgram()
   return startServer(port, (chosen) => {
-    const server = new Leashed('rumqttd', () => ({ command, args: [String(protocolVersion), String(chosen)] }))
+    const server = new ManagedProcess('rumqttd', () => ({ command, args: [String(protocolVersion), String(chosen)] }))
     return new Broker(new URL(`mqtt://127.0.0.1:${chosen}`), server)
   })
 }

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { chdbLibrary, clickHouseProgram } from './chdb.mjs'
 import { writeClickHouseConfig } from './clickhouse-config.mjs'
-import { Leashed } from './leashed.mjs'
+import { ManagedProcess } from './managed-process.mjs'
 import { Server, startServer } from './server.mjs'
 
 /** @typedef {Record<string, string | number | boolean>} Settings */
@@ -33,7 +33,7 @@ export async function startClickHouse({ dir, port, settings = {}, config = {}, u
   const library = chdbLibrary()
   return startServer(port, (chosen) => {
     let data = ''
-    const server = new Leashed('clickhouse', (directory) => {
+    const server = new ManagedProcess('clickhouse', (directory) => {
       data = resolve(dir ?? join(directory, 'data'))
       mkdirSync(data, { recursive: true })
       const file = writeClickHouseConfig(directory, { settings, config, users })
@@ -50,7 +50,7 @@ export class ClickHouse extends Server {
 
   /**
    * @param {URL} url
-   * @param {Leashed} [process]
+   * @param {ManagedProcess} [process]
    * @param {string} [dir]
    */
   constructor(url, process, dir) {

@@ -14,7 +14,7 @@ export class Server {
 
   /**
    * @param {URL} url
-   * @param {import('./leashed.mjs').Leashed} [process] absent for a server that somebody else runs
+   * @param {import('./managed-process.mjs').ManagedProcess} [process] absent for a server that somebody else runs
    */
   constructor(url, process) {
     this.url = `${url.protocol}//${url.host}`

@@ -1,10 +1,10 @@
 // A process between a test and one server, which outlives neither.
 //
 // A server must end when the process that started it ends, also when that one is killed with no chance to clean up.
-// The leash holds on to its standard input: the system closes that pipe however its other end dies. Then the leash
+// The supervisor holds on to its standard input: the system closes that pipe however its other end dies. Then the supervisor
 // kills the server, and removes the temporary directory as soon as the server is gone.
 //
-//   leash.mjs <log file> <directory to remove at the end> <command> [arguments]
+//   supervisor.mjs <log file> <directory to remove at the end> <command> [arguments]
 //
 // It takes one word a line: `start`, or the name of a signal for the server. It answers with `started <pid>` and
 // `ended <exit code, signal or error>`. A server may be started again after it ended; the log is of the last start.
@@ -21,7 +21,7 @@ let letGo = false
 
 function start() {
   const output = openSync(log, 'w')
-  // The pipe as standard input lets a server that watches it end even when the leash itself is killed.
+  // The pipe as standard input lets a server that watches it end even when the supervisor itself is killed.
   const child = spawn(command, args, { stdio: ['pipe', output, output] })
   closeSync(output)
   // A server that is gone before its pipe is closed is no error.

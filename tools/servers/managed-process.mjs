@@ -6,13 +6,13 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { waitFor } from './wait-for.mjs'
 
-const LEASH = fileURLToPath(new URL('leash.mjs', import.meta.url))
+const SUPERVISOR = fileURLToPath(new URL('supervisor.mjs', import.meta.url))
 
 /**
- * One server process that ends with this process, however this one ends; see `leash.mjs`. It holds nothing open: a
+ * One server process that ends with this process, however this one ends; see `supervisor.mjs`. It holds nothing open: a
  * program that forgets to stop its servers ends nevertheless, and they with it.
  */
-export class Leashed {
+export class ManagedProcess {
   /** A directory of its own, removed when this process ends. */
   directory
   /** @type {number | undefined} the server's own, while it runs */
@@ -21,7 +21,7 @@ export class Leashed {
   ending = 'not started'
 
   #name
-  #leash
+  #supervisor
   #log
   #awaitsStart = false
   #isCut = false
@@ -38,16 +38,16 @@ export class Leashed {
     const { command, args } = prepare(this.directory)
     // Detached: Ctrl-C in a terminal goes to the whole foreground group, and a server must outlive the pipeline
     // that still drains into it.
-    this.#leash = spawn(process.execPath, [LEASH, this.#log, this.directory, command, ...args], {
+    this.#supervisor = spawn(process.execPath, [SUPERVISOR, this.#log, this.directory, command, ...args], {
       detached: true,
       stdio: ['pipe', 'pipe', 'inherit'],
     })
-    this.#leash.once('error', (error) => this.#cut(error.message))
-    this.#leash.once('exit', () => this.#cut('its leash is gone'))
-    this.#leash.stdin.on('error', () => {})
-    createInterface({ input: this.#leash.stdout }).on('line', (line) => this.#hear(line))
+    this.#supervisor.once('error', (error) => this.#cut(error.message))
+    this.#supervisor.once('exit', () => this.#cut('its supervisor is gone'))
+    this.#supervisor.stdin.on('error', () => {})
+    createInterface({ input: this.#supervisor.stdout }).on('line', (line) => this.#hear(line))
     // What waits below waits with timers, which hold the process.
-    for (const handle of [this.#leash, this.#leash.stdin, this.#leash.stdout]) {
+    for (const handle of [this.#supervisor, this.#supervisor.stdin, this.#supervisor.stdout]) {
       if ('unref' in handle && typeof handle.unref === 'function') handle.unref()
     }
   }
@@ -74,7 +74,7 @@ export class Leashed {
   async start(isReady, timeoutMs = 30_000) {
     if (this.#isCut) throw new Error(`${this.#name} cannot be started: ${this.ending}`)
     this.#awaitsStart = true
-    this.#leash.stdin.write('start\n')
+    this.#supervisor.stdin.write('start\n')
     await waitFor(() => !this.#awaitsStart, { timeoutMs, message: `${this.#name} being started` })
     try {
       await waitFor(async () => !this.running || (await isReady()), {
@@ -91,7 +91,7 @@ export class Leashed {
   /** @param {NodeJS.Signals} name */
   signal(name) {
     if (!this.running) throw new Error(`${this.#name} does not run: ${this.ending}`)
-    this.#leash.stdin.write(`${name}\n`)
+    this.#supervisor.stdin.write(`${name}\n`)
   }
 
   /**
@@ -110,9 +110,9 @@ export class Leashed {
     }
   }
 
-  /** The end of this server: the process, its leash and its directory. */
+  /** The end of this server: the process, its supervisor and its directory. */
   async remove() {
-    this.#leash.stdin.end()
+    this.#supervisor.stdin.end()
     await waitFor(() => this.#isCut, { message: `${this.#name} being removed` })
   }
 
