@@ -1,4 +1,4 @@
-// TLS to a real mosquitto, and to a real ClickHouse behind a front that ends it: who is let in, and what whoever is not
+// TLS to a real mosquitto, and to a real ClickHouse behind a proxy that ends it: who is let in, and what whoever is not
 // is told.
 
 import assert from 'node:assert/strict'
@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs'
 import { Pipeline } from '../../index.js'
 import { externalBroker, externalClickHouse, startBroker, waitFor } from '../../tools/servers/index.mjs'
 import { asFiles, Authority } from '../support/certificates.mjs'
-import { startFront } from '../support/front.mjs'
+import { startTransportProxy } from '../support/transport-proxy.mjs'
 import { assertLedger } from '../support/ledger.mjs'
 import { assertPositions, COLUMNS, position, route } from '../support/positions.mjs'
 import { startProgram } from '../support/program.mjs'
@@ -210,8 +210,8 @@ test('a certificate that expires is worth a warning, until it is renewed', { tim
 })
 
 test('wss://', { timeout, skip }, async (t) => {
-  const front = await startFront(t, servers.broker.port, { tls: here, webSocket: {} })
-  const url = `wss://127.0.0.1:${front.port}/mqtt`
+  const proxy = await startTransportProxy(t, servers.broker.port, { tls: here, webSocket: {} })
+  const url = `wss://127.0.0.1:${proxy.port}/mqtt`
   await assertStream(t, { mqtt: { url, tls: { ca } } })
   const { message } = await refused(t, 'MQTT_UNREACHABLE', { mqtt: { url, tls: { ca: stranger.ca } } })
   assert.match(message, /wss:\/\/127\.0\.0\.1:\d+\/mqtt cannot be reached: its certificate was not issued by/)
@@ -219,8 +219,8 @@ test('wss://', { timeout, skip }, async (t) => {
 
 test('https:// to ClickHouse', { timeout, skip }, async (t) => {
   const { cert, key } = here
-  const front = await startFront(t, servers.clickhouse.port, { tls: { cert, key } })
-  const url = `https://127.0.0.1:${front.port}`
+  const proxy = await startTransportProxy(t, servers.clickhouse.port, { tls: { cert, key } })
+  const url = `https://127.0.0.1:${proxy.port}`
   await assertStream(t, { clickhouse: { url, tls: { ca } } })
   const { message } = await refused(t, 'CLICKHOUSE_UNREACHABLE', { clickhouse: { url, tls: { ca: stranger.ca } } })
   assert.match(message, /https:\/\/127\.0\.0\.1:\d+ cannot be reached: its certificate was not issued by an authority/)
@@ -236,8 +236,8 @@ test('https:// to ClickHouse', { timeout, skip }, async (t) => {
 
 test('a client certificate that ClickHouse requires', { timeout, skip }, async (t) => {
   const tls = { cert: here.cert, key: here.key, ca, requestCert: true, rejectUnauthorized: true }
-  const front = await startFront(t, servers.clickhouse.port, { tls })
-  const url = `https://127.0.0.1:${front.port}`
+  const proxy = await startTransportProxy(t, servers.clickhouse.port, { tls })
+  const url = `https://127.0.0.1:${proxy.port}`
   const { message } = await refused(t, 'CLICKHOUSE_UNREACHABLE', { clickhouse: { url, tls: { ca } } })
   assert.match(message, /it requires a client certificate/)
   await assertStream(t, { clickhouse: { url, tls: { ca, ...client } } })

@@ -1,9 +1,9 @@
-// MQTT within a WebSocket: a real mosquitto behind a front that frames its bytes well, oddly, or not at all.
+// MQTT within a WebSocket: a real mosquitto behind a proxy that frames its bytes well, oddly, or not at all.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { externalBroker, waitFor } from '../../tools/servers/index.mjs'
-import { CLOSE, PING, startFront, TEXT } from '../support/front.mjs'
+import { CLOSE, PING, startTransportProxy, TEXT } from '../support/transport-proxy.mjs'
 import { assertPositions, COLUMNS, position, route } from '../support/positions.mjs'
 import { Random } from '../support/random.mjs'
 import { collect, heard, settled, unique, useServers } from '../support/servers.mjs'
@@ -15,13 +15,13 @@ const skip = externalBroker
 const reconnect = { minMs: 20, maxMs: 100 }
 
 test('ws:// with a path and a query', { timeout, skip }, async (t) => {
-  const front = await startFront(t, servers.broker.port, { webSocket: {} })
-  const url = `ws://127.0.0.1:${front.port}/mqtt/v5?token=secret`
+  const proxy = await startTransportProxy(t, servers.broker.port, { webSocket: {} })
+  const url = `ws://127.0.0.1:${proxy.port}/mqtt/v5?token=secret`
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const pipeline = await servers.started(t, { mqtt: { url }, routes: [route(prefix, table)] })
-  assert.deepEqual(front.paths, ['/mqtt/v5?token=secret'])
-  // Another client's WebSocket, so that the front and ours are not wrong in the same way.
+  assert.deepEqual(proxy.paths, ['/mqtt/v5?token=secret'])
+  // Another client's WebSocket, so that the proxy and ours are not wrong in the same way.
   const publisher = await servers.publisher(t, { url })
   await publisher.flood(5_000, (i) => position(prefix, i))
   await settled(pipeline, 5_000)
@@ -33,11 +33,11 @@ for (const protocolVersion of [4, 5]) {
   test(`packets that span frames, MQTT ${protocolVersion === 4 ? '3.1.1' : '5'}`, { timeout, skip }, async (t) => {
     const seed = Random.seed()
     t.diagnostic?.(`SEED=${seed}`)
-    const front = await startFront(t, servers.broker.port, { webSocket: { random: new Random(seed) } })
+    const proxy = await startTransportProxy(t, servers.broker.port, { webSocket: { random: new Random(seed) } })
     const table = await servers.table(COLUMNS)
     const prefix = unique('topic')
     const pipeline = await servers.started(t, {
-      mqtt: { url: `ws://127.0.0.1:${front.port}`, protocolVersion },
+      mqtt: { url: `ws://127.0.0.1:${proxy.port}`, protocolVersion },
       routes: [route(prefix, table)],
     })
     const publisher = await servers.publisher(t)
@@ -45,16 +45,16 @@ for (const protocolVersion of [4, 5]) {
     await settled(pipeline, 3_000)
     await assertPositions(servers, table, 3_000)
     assert.equal(pipeline.metrics().mqtt.reconnects, 0, `SEED=${seed}`)
-    await waitFor(() => front.pongs > 0, { message: 'answers to pings' })
+    await waitFor(() => proxy.pongs > 0, { message: 'answers to pings' })
   })
 }
 
 test('a packet over the limit is a dead letter here too', { timeout, skip }, async (t) => {
-  const front = await startFront(t, servers.broker.port, { webSocket: {} })
+  const proxy = await startTransportProxy(t, servers.broker.port, { webSocket: {} })
   const table = await servers.table('seq UInt32')
   const topic = unique('topic')
   const pipeline = await servers.started(t, {
-    mqtt: { url: `ws://127.0.0.1:${front.port}`, protocolVersion: 4, maxPacketBytes: 1_024 },
+    mqtt: { url: `ws://127.0.0.1:${proxy.port}`, protocolVersion: 4, maxPacketBytes: 1_024 },
     routes: [{ topic, table }],
   })
   const letters = collect(pipeline, 'deadLetters')
@@ -74,7 +74,7 @@ test('a packet over the limit is a dead letter here too', { timeout, skip }, asy
 
 test('who opens no WebSocket', { timeout, skip }, async (t) => {
   const table = await servers.table(COLUMNS)
-  /** @type {[RegExp, import('../support/front.mjs').WebSocketOptions?][]} */
+  /** @type {[RegExp, import('../support/transport-proxy.mjs').WebSocketOptions?][]} */
   const answers = [
     [/it answers 404 Not Found and opens no WebSocket/, { status: '404 Not Found' }],
     [/it opens no WebSocket: .*[Ss]ub-?[Pp]rotocol/, { protocol: null }],
@@ -83,8 +83,8 @@ test('who opens no WebSocket', { timeout, skip }, async (t) => {
     [/it opens no WebSocket|reset/],
   ]
   for (const [said, webSocket] of answers) {
-    const front = await startFront(t, servers.broker.port, { webSocket })
-    const url = `ws://127.0.0.1:${front.port}/mqtt?token=secret`
+    const proxy = await startTransportProxy(t, servers.broker.port, { webSocket })
+    const url = `ws://127.0.0.1:${proxy.port}/mqtt?token=secret`
     const pipeline = servers.pipeline(t, { mqtt: { url }, routes: [route(unique('topic'), table)] })
     await assert.rejects(pipeline.start(), (/** @type {any} */ error) => {
       assert.equal(error.code, 'MQTT_UNREACHABLE')
@@ -96,11 +96,11 @@ test('who opens no WebSocket', { timeout, skip }, async (t) => {
 })
 
 test('frames that mean the end, and those that mean nothing', { timeout, skip }, async (t) => {
-  const front = await startFront(t, servers.broker.port, { webSocket: {} })
+  const proxy = await startTransportProxy(t, servers.broker.port, { webSocket: {} })
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const pipeline = await servers.started(t, {
-    mqtt: { url: `ws://127.0.0.1:${front.port}`, clientId: unique('client'), reconnect },
+    mqtt: { url: `ws://127.0.0.1:${proxy.port}`, clientId: unique('client'), reconnect },
     routes: [route(prefix, table)],
   })
   const warnings = collect(pipeline, 'warning')
@@ -116,18 +116,18 @@ test('frames that mean the end, and those that mean nothing', { timeout, skip },
     await settled(pipeline, sent, { warnings })
   }
 
-  front.send(PING, Buffer.from('there?'))
-  await waitFor(() => front.pongs === 1, { message: 'an answer to a ping' })
+  proxy.send(PING, Buffer.from('there?'))
+  await waitFor(() => proxy.pongs === 1, { message: 'an answer to a ping' })
   await goesOn(0)
-  front.send(TEXT, Buffer.from('hello'))
+  proxy.send(TEXT, Buffer.from('hello'))
   await goesOn(1)
   assert.match(warnings.at(-1).message, /a frame of text is no MQTT/)
-  front.send(CLOSE, Buffer.concat([Buffer.from([0x03, 0xf0]), Buffer.from('against the policy')])) // 1008
+  proxy.send(CLOSE, Buffer.concat([Buffer.from([0x03, 0xf0]), Buffer.from('against the policy')])) // 1008
   await goesOn(2)
   assert.match(warnings.at(-1).message, /the WebSocket was closed: .*against the policy/)
-  front.send(CLOSE, Buffer.from([0x03, 0xe8])) // 1000
+  proxy.send(CLOSE, Buffer.from([0x03, 0xe8])) // 1000
   await goesOn(3)
-  front.hangUp()
+  proxy.hangUp()
   await goesOn(4)
   await assertPositions(servers, table, sent)
 })

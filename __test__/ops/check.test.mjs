@@ -9,7 +9,7 @@ import { checkPipeline } from '../../index.js'
 import { externalBroker, externalClickHouse, startBroker, startClickHouse, waitFor } from '../../tools/servers/index.mjs'
 import { asFiles, Authority } from '../support/certificates.mjs'
 import { configFile, directory } from '../support/config-file.mjs'
-import { startFront } from '../support/front.mjs'
+import { startTransportProxy } from '../support/transport-proxy.mjs'
 import { COLUMNS, position, route, topicFilter } from '../support/positions.mjs'
 import { startCommand } from '../support/program.mjs'
 import { startScriptedBroker } from '../support/scripted-broker.mjs'
@@ -368,12 +368,12 @@ test('TLS is told, and certificates that will not last', { timeout, skip }, asyn
   const files = asFiles(t, { ca: authority.ca, ...here })
   const broker = await startBroker({ config: [`cafile ${files.ca}`, `certfile ${files.cert}`, `keyfile ${files.key}`] })
   t.after(() => broker.remove())
-  const front = await startFront(t, servers.clickhouse.port, { tls: here })
+  const proxy = await startTransportProxy(t, servers.clickhouse.port, { tls: here })
   const table = await servers.table(COLUMNS)
   const tls = { ca: authority.ca }
   const config = servers.config({
     mqtt: { url: broker.url.replace('mqtt:', 'mqtts:'), tls },
-    clickhouse: { url: `https://127.0.0.1:${front.port}`, tls },
+    clickhouse: { url: `https://127.0.0.1:${proxy.port}`, tls },
     routes: [route(unique('topic'), table)],
   })
   const report = await checkPipeline(config)

@@ -17,14 +17,14 @@ import { createServer as createTlsServer } from 'node:tls'
  * @property {string | null} [protocol] the subprotocol that it agrees to
  * @property {import('./random.mjs').Random} [random] cuts what it sends into frames as no one would
  */
-export async function startFront(t, port, { tls, webSocket } = {}) {
-  const front = new Front(port, webSocket)
-  await front.listen(tls)
-  t.after(() => front.close())
-  return front
+export async function startTransportProxy(t, port, { tls, webSocket } = {}) {
+  const proxy = new TransportProxy(port, webSocket)
+  await proxy.listen(tls)
+  t.after(() => proxy.close())
+  return proxy
 }
 
-class Front {
+class TransportProxy {
   /** What WebSockets were asked for: paths with their queries. */
   paths = []
   pongs = 0
