@@ -1,5 +1,5 @@
 // What a pipeline shows over HTTP: paths, probes, who is answered to; and what the probes say of each thing that can be
-// wrong, on a pipeline that is played.
+// wrong, on a fake pipeline.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { httpHandler, MillraceError, Pipeline, serveHttp } from '../../index.js'
 import { Monitor } from '../../lib/observe/monitor.js'
 import { externalBroker, externalClickHouse, startBroker, waitFor } from '../../tools/servers/index.mjs'
-import { Played } from '../support/played.mjs'
+import { FakePipeline } from '../support/fake-pipeline.mjs'
 import { COLUMNS, position, route } from '../support/positions.mjs'
 import { OPEN_BROKER, settled, unique, useServers } from '../support/servers.mjs'
 
@@ -217,11 +217,11 @@ test('ClickHouse that refuses is told by its own word for why', { timeout }, asy
   await waitFor(async () => (await fetch(`${http.url}readyz`)).ok, { message: 'ready again' })
 })
 
-// ── A pipeline that is played, on a clock that is held ──
+// ── A fake pipeline on a clock that the test sets ──
 
 /** @param {import('node:test').TestContext} t */
 function play(t) {
-  const pipeline = new Played()
+  const pipeline = new FakePipeline()
   const monitor = new Monitor(pipeline, () => pipeline.now)
   t.after(() => monitor.close())
   /** @param {number} [seconds] that pass @param {any} [change] of the metrics */

@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { serveHttp } from '../../index.js'
 import { externalBroker, externalClickHouse, startBroker, waitFor } from '../../tools/servers/index.mjs'
 import { noBrowser, openBrowser, openPage } from '../support/browser.mjs'
-import { Played } from '../support/played.mjs'
+import { FakePipeline } from '../support/fake-pipeline.mjs'
 import { COLUMNS, position, route } from '../support/positions.mjs'
 import { OPEN_BROKER, settled, unique, useServers } from '../support/servers.mjs'
 
@@ -162,7 +162,7 @@ test('a broker that is away, and a process that is gone', { timeout, skip: noBro
 })
 
 test('a spool that fills up, and a connection that is down', { timeout, skip: noBrowser }, async (t) => {
-  const pipeline = new Played()
+  const pipeline = new FakePipeline()
   Object.assign(pipeline.content, {
     mqtt: { connected: 2, connections: 3, reconnects: 7, unacknowledged: 1_234, writes: 9 },
     spool: { bytes: 900 * 2 ** 20, maxBytes: 2 ** 30, segments: 15, oldestMs: 75_000 },

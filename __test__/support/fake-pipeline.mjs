@@ -1,10 +1,10 @@
-// A pipeline that is played, for what a real one is hard to bring to.
+// A fake pipeline for states that are hard to reach with a real one.
 
 import { EventEmitter } from 'node:events'
 import { FAMILIES } from '../../lib/observe/collectors.js'
 
 /** What a monitor needs of a pipeline; `content` is what its metrics say. */
-export class Played extends EventEmitter {
+export class FakePipeline extends EventEmitter {
   state = 'running'
   now = 1_700_000_000_000
   content = {
