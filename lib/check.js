@@ -3,21 +3,14 @@
 // A look at both ends of a configuration, before it runs. The engine looks; this reads the certificates that it brought.
 
 const { X509Certificate } = require('node:crypto')
-const { NativePipeline } = require('../binding.js')
-const { configToJson, fromNative, toJson, unwrap } = require('./native.js')
+const { NativePipeline, callNative, configToJson, toJson, unwrap } = require('./native.js')
 
 const DAY_MS = 24 * 3_600_000
 const SOON_DAYS = 21
 
 async function checkPipeline(config, options = {}) {
   const texts = [configToJson(config), toJson(options, 'options')]
-  let answer
-  try {
-    answer = NativePipeline.check(...texts)
-  } catch (error) {
-    throw fromNative(error)
-  }
-  const report = unwrap(await answer)
+  const report = unwrap(await callNative(() => NativePipeline.check(...texts)))
   // As it was given: the engine has only the filter.
   const { routes } = JSON.parse(texts[0])
   report.routes.forEach((route, i) => Object.assign(route, { topic: routes[i].topic }))

@@ -1,6 +1,9 @@
 'use strict'
 
-// What crosses between JavaScript and the engine, in both directions: JSON texts, and payloads as Buffers.
+// The only file that imports the native addon. What crosses in either direction is JSON text, and payloads as Buffers: this
+// file turns objects into that text, and answers, errors and events of the engine back into objects.
+
+const { NativePipeline, NativeReplay } = require('../binding.js')
 
 /** An error of millrace: `code` is stable, `path` names the option that caused it, `cause` is what another program said. */
 class MillraceError extends Error {
@@ -16,10 +19,22 @@ class MillraceError extends Error {
   }
 }
 
-/** Buffers become the text they hold; what JSON would lose in silence is refused with its path. */
+/**
+ * The error of a wrong option or argument.
+ *
+ * @param {string} path names it; '' is the whole argument
+ * @param {string} message what it must be
+ * @param {unknown} [cause]
+ */
+function configError(path, message, cause) {
+  const text = path ? `${path}: ${message}` : message
+  return new MillraceError({ code: 'CONFIG_INVALID', message: text, path }, cause === undefined ? undefined : { cause })
+}
+
+/** Buffers become the text they hold. Throws for a value that JSON would drop or change, and names its path. */
 function toJson(config, what = 'the configuration') {
   const refuse = (path, message) => {
-    throw new MillraceError({ code: 'CONFIG_INVALID', message: path ? `${path}: ${message}` : message, path })
+    throw configError(path, message)
   }
   const plain = (value, path) => {
     switch (typeof value) {
@@ -47,7 +62,7 @@ function toJson(config, what = 'the configuration') {
   return JSON.stringify(plain(config, ''))
 }
 
-/** A configuration as the engine takes it: without what only JavaScript can use. */
+/** A configuration as the engine takes it: without `logger` and `tracing.tracer`, which only JavaScript can use. */
 function configToJson(config) {
   const isObject = typeof config === 'object' && config !== null && !Array.isArray(config)
   if (!isObject) return toJson(config)
@@ -63,7 +78,21 @@ function unwrap(text) {
   return ok
 }
 
-/** The engine throws errors whose message is JSON. */
+/**
+ * Calls the engine. It throws errors whose message is JSON: they become a MillraceError.
+ *
+ * @template T
+ * @param {() => T} call
+ * @returns {T}
+ */
+function callNative(call) {
+  try {
+    return call()
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
 function fromNative(error) {
   try {
     return new MillraceError(JSON.parse(error.message))
@@ -85,4 +114,14 @@ function fromEvent(kind, content, bytes) {
   }))
 }
 
-module.exports = { MillraceError, configToJson, fromEvent, fromNative, toJson, unwrap }
+module.exports = {
+  MillraceError,
+  NativePipeline,
+  NativeReplay,
+  callNative,
+  configError,
+  configToJson,
+  fromEvent,
+  toJson,
+  unwrap,
+}

@@ -4,9 +4,8 @@
 // promises, and it decides whether the process stays alive.
 
 const { EventEmitter } = require('node:events')
-const { NativePipeline } = require('../binding.js')
+const { MillraceError, NativePipeline, callNative, configError, configToJson, fromEvent, unwrap } = require('./native.js')
 const { FAMILIES } = require('./observe/collectors.js')
-const { MillraceError, configToJson, fromEvent, fromNative, unwrap } = require('./native.js')
 const { checkLogger, log } = require('./observe/log.js')
 
 /** Running pipelines. Without this, one that is reachable only from its own events would be garbage-collected. */
@@ -35,11 +34,9 @@ class Pipeline extends EventEmitter {
   constructor(config) {
     super()
     const text = configToJson(config)
-    try {
-      this.#native = new NativePipeline(text, (kind, content, bytes) => this.#emit(kind, content, bytes))
-    } catch (error) {
-      throw fromNative(error)
-    }
+    this.#native = callNative(
+      () => new NativePipeline(text, (kind, content, bytes) => this.#emit(kind, content, bytes)),
+    )
     const { name = 'millrace', logger, tracing } = config
     this.#name = name
     if (logger !== undefined) checkLogger(logger)
@@ -92,8 +89,7 @@ class Pipeline extends EventEmitter {
 
   stop({ timeoutMs = STOP_TIMEOUT_MS } = {}) {
     if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0) || timeoutMs > FOREVER_MS) {
-      const message = `timeoutMs: must be a number of milliseconds from 0 to ${FOREVER_MS}`
-      return Promise.reject(new MillraceError({ code: 'CONFIG_INVALID', message, path: 'timeoutMs' }))
+      return Promise.reject(configError('timeoutMs', `must be a number of milliseconds from 0 to ${FOREVER_MS}`))
     }
     this.#stopping ??= this.#stop(timeoutMs)
     return this.#stopping

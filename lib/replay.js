@@ -3,8 +3,7 @@
 // Dead letters, fed again. Files and tables the engine reads by itself; an iterable is pulled here and handed over in
 // chunks, each as soon as there is room for it.
 
-const { NativeReplay } = require('../binding.js')
-const { MillraceError, configToJson, fromEvent, fromNative, toJson, unwrap } = require('./native.js')
+const { NativeReplay, callNative, configError, configToJson, fromEvent, toJson, unwrap } = require('./native.js')
 
 const PROGRESS_MS = 1_000
 /** A chunk that is handed over has at most so many letters, and not much more than so many bytes. */
@@ -15,10 +14,13 @@ async function replayDeadLetters(config, source, options = {}) {
   const { signal, onProgress, onDeadLetters, onWarning } = checked(options)
   signal?.throwIfAborted()
   const isIterated = isIterable(source)
-  const native = create(config, isIterated ? undefined : toJson(source ?? null, 'source'), (kind, content, bytes) => {
+  const sourceText = isIterated ? undefined : toJson(source ?? null, 'source')
+  const configText = configToJson(config)
+  const onEvent = (kind, content, bytes) => {
     if (kind === 'deadLetters') onDeadLetters?.(fromEvent(kind, content, bytes))
     if (kind === 'warning') onWarning?.(fromEvent(kind, content, bytes))
-  })
+  }
+  const native = callNative(() => new NativeReplay(configText, sourceText, onEvent))
   const report = () => JSON.parse(native.report())
 
   // It also keeps the process alive.
@@ -44,25 +46,14 @@ async function replayDeadLetters(config, source, options = {}) {
 const OPTIONS = ['signal', 'onProgress', 'onDeadLetters', 'onWarning']
 
 function checked(options) {
-  const refuse = (path, message) => {
-    throw new MillraceError({ code: 'CONFIG_INVALID', message: `${path}: ${message}`, path })
-  }
-  if (typeof options !== 'object' || options === null) refuse('options', 'must be an object')
+  if (typeof options !== 'object' || options === null) throw configError('options', 'must be an object')
   for (const [name, value] of Object.entries(options)) {
-    if (!OPTIONS.includes(name)) refuse(`options.${name}`, `is not an option; there are ${OPTIONS.join(', ')}`)
+    if (!OPTIONS.includes(name)) throw configError(`options.${name}`, `is not an option; there are ${OPTIONS.join(', ')}`)
     if (name !== 'signal' && value !== undefined && typeof value !== 'function') {
-      refuse(`options.${name}`, 'must be a function')
+      throw configError(`options.${name}`, 'must be a function')
     }
   }
   return options
-}
-
-function create(config, source, onEvent) {
-  try {
-    return new NativeReplay(configToJson(config), source, onEvent)
-  } catch (error) {
-    throw fromNative(error)
-  }
 }
 
 function isIterable(source) {

@@ -2,12 +2,11 @@
 
 // What lies in a spool, for whoever wonders.
 
-const { NativePipeline } = require('../binding.js')
-const { MillraceError, unwrap } = require('./native.js')
+const { NativePipeline, configError, unwrap } = require('./native.js')
 
 async function inspectSpool(dir) {
   if (typeof dir !== 'string' || dir === '') {
-    throw new MillraceError({ code: 'CONFIG_INVALID', message: 'dir: must be the path of a directory', path: 'dir' })
+    throw configError('dir', 'must be the path of a directory')
   }
   const { tables, ...all } = unwrap(await NativePipeline.inspectSpool(dir))
   return {

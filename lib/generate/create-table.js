@@ -3,7 +3,7 @@
 // A CREATE TABLE for payloads like the samples: what the columns must hold, and what they are likely to.
 
 const { isIP } = require('node:net')
-const { MillraceError } = require('../native.js')
+const { configError } = require('../native.js')
 
 /** A text that is longer than this, or seldom the same, is no word of a small dictionary. */
 const WORD_LENGTH = 64
@@ -13,13 +13,13 @@ const MOST_PARTS = 100
 function proposeTable(samples, options = {}) {
   const { table, topic } = checked(options)
   if (typeof samples !== 'object' || typeof samples?.[Symbol.iterator] !== 'function') {
-    throw invalid('samples', 'must be a list of payloads')
+    throw configError('samples', 'must be a list of payloads')
   }
   const documents = [...samples].flatMap(readSample)
   const root = new FieldStats()
   for (const document of documents) root.add(document)
   const columns = columnsOf(root, namesIn(topic))
-  if (columns.length === 0) throw invalid('samples', 'have no fields: there is nothing to make columns of')
+  if (columns.length === 0) throw configError('samples', 'have no fields: there is nothing to make columns of')
 
   const lines = columns.map(({ name, type, suffix }) => `    ${quoteName(name)} ${type}${suffix}`)
   const order = orderOf(columns).map(({ name }) => quoteName(name))
@@ -35,18 +35,14 @@ function proposeTable(samples, options = {}) {
 }
 
 function checked(options) {
-  if (typeof options !== 'object' || options === null) throw invalid('options', 'must be an object')
+  if (typeof options !== 'object' || options === null) throw configError('options', 'must be an object')
   for (const [name, value] of Object.entries(options)) {
-    if (name !== 'table' && name !== 'topic') throw invalid(`options.${name}`, 'is not an option; there are table, topic')
+    if (name !== 'table' && name !== 'topic') throw configError(`options.${name}`, 'is not an option; there are table, topic')
     if (value !== undefined && (typeof value !== 'string' || value === '')) {
-      throw invalid(`options.${name}`, 'must be a text that is not empty')
+      throw configError(`options.${name}`, 'must be a text that is not empty')
     }
   }
   return { table: options.table ?? 'messages', topic: options.topic ?? '' }
-}
-
-function invalid(path, message) {
-  return new MillraceError({ code: 'CONFIG_INVALID', message: `${path}: ${message}`, path })
 }
 
 /** An identifier in backticks. */
@@ -81,9 +77,9 @@ function readSample(sample, i) {
   try {
     documents = documentsOf(textOf(sample))
   } catch (error) {
-    throw invalid(`samples[${i}]`, `is not JSON: ${error.message}`)
+    throw configError(`samples[${i}]`, `is not JSON: ${error.message}`)
   }
-  if (!documents.every(isObject)) throw invalid(`samples[${i}]`, 'must be an object, or a list of objects')
+  if (!documents.every(isObject)) throw configError(`samples[${i}]`, 'must be an object, or a list of objects')
   return documents
 }
 

@@ -3,8 +3,7 @@
 // TypeScript interfaces for the tables of a configuration: what a message of each route must look like, and what a row
 // looks like.
 
-const { NativePipeline } = require('../../binding.js')
-const { configToJson, fromNative, unwrap } = require('../native.js')
+const { NativePipeline, callNative, configToJson, unwrap } = require('../native.js')
 const { PathNode } = require('./path-node.js')
 const { property, typesOf } = require('./typescript.js')
 
@@ -30,13 +29,7 @@ const HEADER =
 
 async function describeTables(config) {
   const text = configToJson(config)
-  let answer
-  try {
-    answer = NativePipeline.describe(text)
-  } catch (error) {
-    throw fromNative(error)
-  }
-  const described = unwrap(await answer)
+  const described = unwrap(await callNative(() => NativePipeline.describe(text)))
   const { routes } = JSON.parse(text)
   // What the engine says of a route, and what the user said of it.
   return print(described.map((description, i) => ({ route: routes[i], ...description })))

@@ -3,7 +3,7 @@
 // The metrics of a pipeline for collectors that a program has already: a registry of prom-client, a meter of OpenTelemetry.
 // Both ask when they want to know; nothing is done in between.
 
-const { MillraceError } = require('../native.js')
+const { configError } = require('../native.js')
 
 /** The method of a pipeline that gives what `prometheus()` prints, as `src/prometheus.rs` has it. */
 const FAMILIES = Symbol('families')
@@ -34,8 +34,7 @@ class RegistryBinding {
     const name = Object.fromEntries(families[0].samples[0].labels).pipeline
     const other = this.#pipelines.get(name)
     if (other && other !== pipeline) {
-      const message = `name: there is a pipeline ${name} in this registry already`
-      throw new MillraceError({ code: 'CONFIG_INVALID', message, path: 'name' })
+      throw configError('name', `there is a pipeline ${name} in this registry already`)
     }
     this.#pipelines.set(name, pipeline)
     for (const family of families) this.#register(family)

@@ -6,7 +6,7 @@
 
 const { createServer } = require('node:http')
 const { dashboard } = require('../dashboard/page.js')
-const { MillraceError } = require('../native.js')
+const { configError } = require('../native.js')
 const { Monitor } = require('./monitor.js')
 
 const LOOPBACK = ['localhost', '127.0.0.1', '[::1]']
@@ -55,8 +55,8 @@ function httpHandler(pipeline, { hosts } = {}) {
 
 /** A server of its own for that. */
 async function serveHttp(pipeline, { host = '127.0.0.1', port = 0, hosts } = {}) {
-  if (typeof host !== 'string' || host === '') refuse('host', 'must be a name or an address')
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) refuse('port', 'must be a port, 0 to 65535')
+  if (typeof host !== 'string' || host === '') throw configError('host', 'must be a name or an address')
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw configError('port', 'must be a port, 0 to 65535')
   const handle = httpHandler(pipeline, { hosts: hosts ?? (isLoopback(host) ? [...LOOPBACK, host] : undefined) })
   const server = createServer((request, response) => {
     if (!handle(request, response)) answer(request, response, { status: 404, body: 'there is nothing here\n' })
@@ -110,10 +110,6 @@ function hostName({ headers }) {
 
 function isLoopback(host) {
   return host === 'localhost' || host === '::1' || host.startsWith('127.')
-}
-
-function refuse(path, message) {
-  throw new MillraceError({ code: 'CONFIG_INVALID', message: `${path}: ${message}`, path })
 }
 
 module.exports = { httpHandler, serveHttp }

@@ -2,20 +2,16 @@
 
 // What a pipeline tells by its events, told to a logger with pino's shape as well.
 
-const { MillraceError } = require('../native.js')
+const { configError } = require('../native.js')
 
 const LEVELS = ['info', 'warn', 'error']
 
 /** Refuses what cannot log. */
 function checkLogger(logger) {
-  if (typeof logger !== 'object' || logger === null) refuse('logger', 'must be a logger: an object with info, warn and error')
+  if (typeof logger !== 'object' || logger === null) throw configError('logger', 'must be a logger: an object with info, warn and error')
   for (const level of LEVELS) {
-    if (typeof logger[level] !== 'function') refuse(`logger.${level}`, 'must be a function: (object, message)')
+    if (typeof logger[level] !== 'function') throw configError(`logger.${level}`, 'must be a function: (object, message)')
   }
-}
-
-function refuse(path, message) {
-  throw new MillraceError({ code: 'CONFIG_INVALID', message: `${path}: ${message}`, path })
 }
 
 /** Dead letters and metrics are not logged: both can be many, and have ways of their own. */

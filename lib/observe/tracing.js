@@ -3,7 +3,7 @@
 // Spans of sampled batches: one from the receipt of the first message to the end of the batch, with links to where the
 // messages come from, and below it one for each INSERT. The engine tells what happened when it is over (`src/trace.rs`).
 
-const { MillraceError } = require('../native.js')
+const { configError } = require('../native.js')
 
 /** The name under which `@opentelemetry/api` is asked for: an optional peer of this package. */
 const API = '@opentelemetry/api'
@@ -15,11 +15,11 @@ class Tracing {
   #api
 
   constructor({ name = 'millrace', clickhouse, tracing: { tracer } }) {
-    if (typeof tracer?.startSpan !== 'function') refuse('tracing.tracer', 'must be a Tracer of OpenTelemetry')
+    if (typeof tracer?.startSpan !== 'function') throw configError('tracing.tracer', 'must be a Tracer of OpenTelemetry')
     try {
       this.#api = require(API)
     } catch (cause) {
-      refuse('tracing', `needs the package ${API}`, cause)
+      throw configError('tracing', `needs the package ${API}`, cause)
     }
     this.#tracer = tracer
     this.#pipeline = name
@@ -86,10 +86,6 @@ class Tracing {
     const traceState = state === null ? undefined : this.#api.createTraceState(state)
     return { context: { traceId, spanId, traceFlags: flags, isRemote: true, ...(traceState && { traceState }) } }
   }
-}
-
-function refuse(path, message, cause) {
-  throw new MillraceError({ code: 'CONFIG_INVALID', message: `${path}: ${message}`, path }, cause && { cause })
 }
 
 module.exports = { Tracing }
