@@ -24,12 +24,12 @@ function checkPipeline(...args) {
   return require('./lib/check.js').checkPipeline(...args)
 }
 
-function serveHttp(...args) {
-  return require('./lib/observe/http.js').serveHttp(...args)
+function serveHttp(pipeline, options) {
+  return require('./lib/observe/http.js').serveHttp(pipeline, options)
 }
 
-function httpHandler(...args) {
-  return require('./lib/observe/http.js').httpHandler(...args)
+function httpHandler(pipeline, options) {
+  return require('./lib/observe/http.js').httpHandler(pipeline, options)
 }
 
 function inspectSpool(...args) {

@@ -9,10 +9,11 @@ const DAY_MS = 24 * 3_600_000
 const SOON_DAYS = 21
 
 async function checkPipeline(config, options = {}) {
-  const texts = [configToJson(config), toJson(options, 'options')]
-  const report = unwrap(await callNative(() => NativePipeline.check(...texts)))
+  const configText = configToJson(config)
+  const optionsText = toJson(options, 'options')
+  const report = unwrap(await callNative(() => NativePipeline.check(configText, optionsText)))
   // As it was given: the engine has only the filter.
-  const { routes } = JSON.parse(texts[0])
+  const { routes } = JSON.parse(configText)
   report.routes.forEach((route, i) => Object.assign(route, { topic: routes[i].topic }))
   for (const [path, ends] of [
     ['mqtt.tls', report.brokers],

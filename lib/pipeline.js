@@ -49,6 +49,7 @@ class Pipeline extends EventEmitter {
     return this.#native.state
   }
 
+  /** @param {{ signal?: AbortSignal }} [options] */
   async start({ signal } = {}) {
     signal?.throwIfAborted()
     const onAbort = () => this.#native.cancelStart()

@@ -4,6 +4,7 @@
 
 const { NativePipeline, configError, unwrap } = require('./native.js')
 
+/** @returns {Promise<any>} */
 async function inspectSpool(dir) {
   if (typeof dir !== 'string' || dir === '') {
     throw configError('dir', 'must be the path of a directory')

@@ -113,7 +113,7 @@ ${EXIT_CODES}`,
 async function main(argv) {
   // Whoever read it has gone: that is no reason to leave a stream undrained.
   process.stdout.on('error', (error) => {
-    if (error.code !== 'EPIPE') throw error
+    if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EPIPE') throw error
   })
   let code = OK
   try {

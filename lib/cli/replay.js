@@ -47,7 +47,12 @@ async function replay(file, options) {
   }
 }
 
-/** Where the letters are: as was said, or else where the configuration keeps them. */
+/**
+ * Where the dead letters are: where the options say, or else where the configuration keeps them.
+ *
+ * @param {any} config
+ * @param {{ dir?: string, file?: string, table?: string, where?: string }} options
+ */
 function letters({ deadLetters }, { dir, file, table, where }) {
   if ([dir, file, table].filter((place) => place !== undefined).length > 1) {
     throw new UsageError('--dir, --file and --table: only one of them')

@@ -34,6 +34,7 @@ function print(dir, { segments, bytes, tables, damaged, setAside, torn, ...backl
   return `${lines.join('\n')}\n`
 }
 
+/** @param {any} backlog */
 function printBacklog({ messages, rows, records, oldest }) {
   const since = oldest ? `, the oldest from ${oldest.toISOString()}` : ''
   return `${count(messages)} messages, ${count(rows)} rows in ${count(records)} records${since}`

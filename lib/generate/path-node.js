@@ -12,7 +12,7 @@ const { inParentheses, listOf, property, unique } = require('./typescript.js')
  * @property {string} doc
  */
 
-/** One place of a payload, with what is known of it and of the places in it. */
+/** One node of a payload, with what is known of it and of the places in it. */
 class PathNode {
   /** @type {Leaf[]} */
   #leaves = []
@@ -26,15 +26,15 @@ class PathNode {
 
   /** @param {(string | number)[]} segments */
   at(segments) {
-    let place = /** @type {PathNode} */ (this)
+    let node = /** @type {PathNode} */ (this)
     for (const segment of segments) {
       const children = /** @type {Map<string | number, PathNode>} */ (
-        typeof segment === 'number' ? place.#items : place.#fields
+        typeof segment === 'number' ? node.#items : node.#fields
       )
       if (!children.has(segment)) children.set(segment, new PathNode())
-      place = /** @type {PathNode} */ (children.get(segment))
+      node = /** @type {PathNode} */ (children.get(segment))
     }
-    return place
+    return node
   }
 
   /** What each element of the list here looks like. */
@@ -58,7 +58,7 @@ class PathNode {
   }
 
   get isOptional() {
-    const isOptional = (/** @type {PathNode} */ place) => place.isOptional
+    const isOptional = (/** @type {PathNode} */ node) => node.isOptional
     return (
       !this.#isListNeeded &&
       this.#leaves.every((leaf) => leaf.isOptional) &&
@@ -95,10 +95,10 @@ class PathNode {
 
   #object(indent) {
     const inner = `${indent}  `
-    const lines = [...this.#fields].flatMap(([name, place]) => {
-      const type = place.type(inner)
-      const member = place.isOptional ? `${property(name)}?: ${type} | null` : `${property(name)}: ${type}`
-      const docs = unique(place.#leaves.map((leaf) => leaf.doc))
+    const lines = [...this.#fields].flatMap(([name, node]) => {
+      const type = node.type(inner)
+      const member = node.isOptional ? `${property(name)}?: ${type} | null` : `${property(name)}: ${type}`
+      const docs = unique(node.#leaves.map((leaf) => leaf.doc))
       return [...docs.map((doc) => `${inner}/** ${doc} */`), `${inner}${member}`]
     })
     return ['{', ...lines, `${indent}}`].join('\n')
@@ -110,11 +110,11 @@ class PathNode {
     const items = []
     let isEnd = true
     for (let i = length - 1; i >= 0; i--) {
-      const place = this.#items.get(i)
-      isEnd &&= place !== undefined && place.isOptional
-      const type = place ? place.type(indent) : 'unknown'
+      const node = this.#items.get(i)
+      isEnd &&= node !== undefined && node.isOptional
+      const type = node ? node.type(indent) : 'unknown'
       if (isEnd) items.unshift(`(${type} | null)?`)
-      else items.unshift(place?.isOptional ? `${type} | null` : type)
+      else items.unshift(node?.isOptional ? `${type} | null` : type)
     }
     return `[${items.join(', ')}, ...unknown[]]`
   }

@@ -107,11 +107,11 @@ function nestedSource({ name, taken }) {
   return { list: name.slice(0, dot), path: { root: 'Either', segments: [name.slice(dot + 1)] } }
 }
 
-/** @param {PathNode | undefined} element what is in the list of rows */
+/** @param {InstanceType<typeof PathNode> | undefined} element what is in the list of rows */
 function put(document, element, { list, path }, leaf) {
-  const putAt = (place, leaf) => {
-    if (list === undefined) return place.at(path.segments).put(leaf)
-    const there = place.at([list])
+  const putAt = (node, leaf) => {
+    if (list === undefined) return node.at(path.segments).put(leaf)
+    const there = node.at([list])
     if (leaf.isListNeeded) there.needList()
     there.element.at(path.segments).put(leaf)
   }
@@ -120,7 +120,7 @@ function put(document, element, { list, path }, leaf) {
   else {
     // Looked for in the element, then in the document.
     const isOptional = list === undefined || leaf.isOptional
-    for (const place of [element, document]) putAt(node, { ...leaf, isOptional, isListNeeded: false })
+    for (const node of [element, document]) putAt(node, { ...leaf, isOptional, isListNeeded: false })
   }
 }
 

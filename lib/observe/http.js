@@ -13,7 +13,12 @@ const LOOPBACK = ['localhost', '127.0.0.1', '[::1]']
 const TEXT = 'text/plain; charset=utf-8'
 const EXPOSITION = 'text/plain; version=0.0.4; charset=utf-8'
 
-/** Answers requests for a pipeline's paths; see index.d.ts. */
+/**
+ * Answers requests for a pipeline's paths; see index.d.ts.
+ *
+ * @param {any} pipeline
+ * @param {{ hosts?: string[] }} [options]
+ */
 function httpHandler(pipeline, { hosts } = {}) {
   const monitor = new Monitor(pipeline)
   const pages = {
@@ -53,7 +58,12 @@ function httpHandler(pipeline, { hosts } = {}) {
   return handle
 }
 
-/** A server of its own for that. */
+/**
+ * An HTTP server with that handler.
+ *
+ * @param {any} pipeline
+ * @param {{ host?: string, port?: number, hosts?: string[] }} [options]
+ */
 async function serveHttp(pipeline, { host = '127.0.0.1', port = 0, hosts } = {}) {
   if (typeof host !== 'string' || host === '') throw configError('host', 'must be a name or an address')
   if (!Number.isInteger(port) || port < 0 || port > 65_535) throw configError('port', 'must be a port, 0 to 65535')
@@ -64,7 +74,7 @@ async function serveHttp(pipeline, { host = '127.0.0.1', port = 0, hosts } = {})
   try {
     await new Promise((resolve, reject) => {
       server.once('error', reject)
-      server.listen(port, host, resolve)
+      server.listen(port, host, () => resolve(undefined))
     })
   } catch (error) {
     handle.close()
@@ -75,13 +85,14 @@ async function serveHttp(pipeline, { host = '127.0.0.1', port = 0, hosts } = {})
   const close = () => {
     handle.close()
     closed ??= new Promise((resolve) => {
-      server.close(() => resolve())
+      server.close(() => resolve(undefined))
       server.closeAllConnections()
     })
     return closed
   }
   const name = host.includes(':') ? `[${host}]` : host
-  return { url: `http://${name}:${server.address().port}/`, close }
+  const address = /** @type {import('node:net').AddressInfo} */ (server.address())
+  return { url: `http://${name}:${address.port}/`, close }
 }
 
 function answer(request, response, { status = 200, type = TEXT, body, policy = "default-src 'none'" }) {
