@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant as Clock, SystemTime};
 
+use millrace::clickhouse::schema::TableColumn;
 use millrace::clickhouse::{Column, ColumnType};
 use millrace::config::Config;
+use millrace::core::mqtt_property::Properties;
 use millrace::core::topic_filter::Captures;
-use millrace::decode::{Decoder, Message, TableColumn};
-use millrace::mqtt::Properties;
+use millrace::decode::{Decoder, Message};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 

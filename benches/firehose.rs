@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use millrace::clickhouse::schema::Table;
+use millrace::clickhouse::schema::TableColumn;
 use millrace::clickhouse::{ColumnType, Packer, native};
 use millrace::config::{Compression, Config};
-use millrace::decode::TableColumn;
+use millrace::core::clock::Now;
 use millrace::ingest::batch::Batch;
 use millrace::ingest::context::Shared;
-use millrace::ingest::router::{Intake, Now};
+use millrace::ingest::router::Intake;
 use millrace::ingest::table_plan::Plans;
 use millrace::mqtt::session::{Event, Session};
 use millrace::telemetry::metrics::Rates;

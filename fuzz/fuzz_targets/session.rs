@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use millrace::config::{Config, Mqtt};
-use millrace::mqtt::Owed;
+use millrace::core::ack_set::Owed;
 use millrace::mqtt::session::{Event, Session, SessionError};
 
 /// What a session may hold back: the head of a packet over the limit.

@@ -14,6 +14,7 @@ pub mod insert_request;
 pub mod native;
 pub mod retry;
 pub mod schema;
+pub mod servers;
 pub mod token;
 mod type_name;
 

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::clickhouse::error_class::{Failure, Verdict};
 use crate::clickhouse::insert_request::{Insert, Views};
+use crate::clickhouse::servers::Servers;
 use crate::core::backoff::Backoff;
 use crate::core::error::Error;
 use crate::ingest::context::Shared;
-use crate::sink::worker::Servers;
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::{self, Trace, millis};
 

@@ -8,7 +8,15 @@ use crate::clickhouse::error_class;
 use crate::clickhouse::{ColumnType, quote};
 use crate::config::Route;
 use crate::core::error::{Error, Result};
-use crate::decode::TableColumn;
+
+/// A column of a table as ClickHouse describes it.
+#[derive(Debug, Clone)]
+pub struct TableColumn {
+    pub name: String,
+    pub column_type: ColumnType,
+    /// The expression ClickHouse computes when no value is given.
+    pub default: Option<String>,
+}
 
 /// A table that a route fills.
 #[derive(Debug, Clone)]

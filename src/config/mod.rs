@@ -12,6 +12,7 @@ mod tls;
 
 use std::time::Duration;
 
+pub use crate::core::backoff::Limits as Backoff;
 use crate::core::error::{Error, Result};
 use crate::core::json_path::{Path, Root};
 use crate::core::tls::Tls;
@@ -95,12 +96,6 @@ impl Mqtt {
     pub fn is_encrypted(&self) -> bool {
         self.urls.iter().any(|url| url.transport.is_encrypted())
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct Backoff {
-    pub min: Duration,
-    pub max: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

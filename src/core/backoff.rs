@@ -3,16 +3,20 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use crate::config;
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub min: Duration,
+    pub max: Duration,
+}
 
 #[derive(Debug)]
 pub struct Backoff {
-    limits: config::Backoff,
+    limits: Limits,
     failures: u32,
 }
 
 impl Backoff {
-    pub fn new(limits: config::Backoff) -> Backoff {
+    pub fn new(limits: Limits) -> Backoff {
         Backoff { limits, failures: 0 }
     }
 
@@ -47,7 +51,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_the_limit() {
-        let limits = config::Backoff { min: Duration::from_millis(100), max: Duration::from_secs(30) };
+        let limits = Limits { min: Duration::from_millis(100), max: Duration::from_secs(30) };
         let mut backoff = Backoff::new(limits);
         for step in [100, 200, 400, 800] {
             let wait = backoff.failed().as_millis();

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::MmapMut;
 
-use crate::ingest::column_pool::Shelf;
+use crate::core::free_list::Shelf;
 
 /// Of the first, the second, and all other pieces of a batch: that of a route with little to do holds little, and large
 /// ones have few mappings, of which Linux allows a process 65,530.

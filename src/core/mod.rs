@@ -1,10 +1,17 @@
 //! Leaf types and tools that every layer may use: errors, time, memory, topics, paths, TLS. Nothing here knows a stage.
 
+pub mod ack_history;
+pub mod ack_set;
 pub mod backoff;
 pub mod chunk_pool;
+pub mod clock;
+pub mod dead_letter;
 pub mod error;
+pub mod free_list;
 pub mod json_path;
 pub mod memory_budget;
+pub mod mqtt_property;
+pub mod reason;
 pub(crate) mod swar;
 pub mod thread;
 pub mod tls;

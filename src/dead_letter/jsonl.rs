@@ -12,7 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::dead_letter::{DeadLetter, Kept};
+use crate::core::dead_letter::DeadLetter;
+use crate::dead_letter::Kept;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -101,7 +102,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dead_letter::{Code, Reason};
+    use crate::core::reason::{Code, Reason};
 
     fn letter(topic: &[u8], payload: &[u8], code: Code) -> DeadLetter {
         DeadLetter {

@@ -14,14 +14,15 @@ use crossbeam_channel::Receiver;
 
 use crate::clickhouse::insert_request::{Body, Insert, Views};
 use crate::clickhouse::retry::{Outcome, deliver};
+use crate::clickhouse::servers::Servers;
 use crate::clickhouse::token::Tokens;
 use crate::clickhouse::{Column, ColumnType, Packer, Resistance, native, quote};
 use crate::core::backoff::Backoff;
+use crate::core::dead_letter::DeadLetter;
 use crate::core::memory_budget::Held;
-use crate::dead_letter::{DeadLetter, Letters, jsonl};
+use crate::dead_letter::{Letters, jsonl};
 use crate::decode::Instant;
 use crate::ingest::context::Shared;
-use crate::sink::worker::Servers;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::add;
 
@@ -231,7 +232,7 @@ fn sync_directory(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letter::{Code, Reason};
+    use crate::core::reason::{Code, Reason};
 
     fn letter(payload: &[u8]) -> DeadLetter {
         DeadLetter {

@@ -1,5 +1,6 @@
 //! A route's mapping and the columns of its table, made into a decoder. What cannot fit is told here, before a start.
 
+use crate::clickhouse::schema::TableColumn;
 use crate::clickhouse::{Column, ColumnType, Kind};
 use crate::config::{ColumnSource, Meta, Route, Unit};
 use crate::core::error::{Error, Result};
@@ -9,7 +10,7 @@ use crate::decode::format::json::lexer::Reader;
 use crate::decode::non_payload::{Ending, Given, Missing};
 use crate::decode::path_tree::Node;
 use crate::decode::value::{self, Manner, Quick};
-use crate::decode::{Decoder, Scratch, Slot, TableColumn};
+use crate::decode::{Decoder, Scratch, Slot};
 
 impl Decoder {
     /// Joins a route's mapping with its table. Errors carry the path of the option, below `path`

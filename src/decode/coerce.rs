@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::clickhouse::{Column, EnumNames, Kind};
 use crate::config::Unit;
-use crate::dead_letter::{Code, Reason};
+use crate::core::reason::{Code, Reason};
 use crate::decode::number::{Misfit, Number};
 use crate::decode::time::{self, Instant};
 

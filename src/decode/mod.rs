@@ -27,11 +27,12 @@ pub use time::Instant;
 
 use std::time::SystemTime;
 
+use crate::clickhouse::schema::TableColumn;
 use crate::clickhouse::{Column, ColumnType};
 use crate::config::Unit;
+use crate::core::mqtt_property::Properties;
+use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
-use crate::dead_letter::{Code, Reason};
-use crate::mqtt::Properties;
 use fill::{Filled, Unmarked};
 use format::json::fast_path::{self, Run, Step};
 use format::json::lexer::{self, Reader};
@@ -39,15 +40,6 @@ use non_payload::{Ending, Given, Missing};
 use number::Guarded;
 use path_tree::{Node, Row};
 use value::{Manner, Quick};
-
-/// A column of a table as ClickHouse describes it.
-#[derive(Debug, Clone)]
-pub struct TableColumn {
-    pub name: String,
-    pub column_type: ColumnType,
-    /// The expression ClickHouse computes when no value is given.
-    pub default: Option<String>,
-}
 
 impl TableColumn {
     /// The column of a block that says for which rows the default is to be computed. NULL says it by itself, where the

@@ -2,7 +2,7 @@
 
 use crate::clickhouse::{Column, Kind};
 use crate::config::Meta;
-use crate::dead_letter::{Code, Reason};
+use crate::core::reason::{Code, Reason};
 use crate::decode::coerce::{self, Scalar};
 use crate::decode::format::json::fast_path::{Step, Steps};
 use crate::decode::format::json::lexer::Result;

@@ -5,8 +5,8 @@
 
 use crate::clickhouse::{Column, Kind};
 use crate::core::json_path::Segment;
+use crate::core::reason::{Code, Reason};
 use crate::core::swar::is_same;
-use crate::dead_letter::{Code, Reason};
 use crate::decode::fill::Filled;
 use crate::decode::format::json::fast_path::{self, Run, Step, Steps, Take};
 use crate::decode::format::json::lexer::{Reader, Result};

@@ -5,7 +5,7 @@
 
 use crate::clickhouse::{Column, ColumnType, Element, Kind};
 use crate::config::Unit;
-use crate::dead_letter::{Code, Reason};
+use crate::core::reason::{Code, Reason};
 use crate::decode::coerce::{self, Scalar};
 use crate::decode::format::json::lexer::{Reader, Result, Token, plain_text};
 use crate::decode::number::{Guarded, Number, Short};

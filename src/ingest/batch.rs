@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clickhouse::Column;
+use crate::core::ack_history::Acknowledged;
+use crate::core::ack_set::Owed;
 use crate::ingest::raw_messages::Messages;
 use crate::ingest::table_plan::Plan;
-use crate::mqtt::{Acknowledged, Owed};
 use crate::spool::Ticket;
 use crate::telemetry::ledger::Group;
 use crate::telemetry::trace::Trace;

@@ -10,6 +10,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::clickhouse::Column;
+use crate::core::free_list::Shelf;
 
 /// For batches of one plan.
 #[derive(Debug)]
@@ -22,22 +23,8 @@ struct Columns {
     most_used: usize,
 }
 
-/// Things of which one is as good as another.
-#[derive(Debug)]
-pub struct Shelf<T> {
-    spares: Vec<T>,
-    most: usize,
-    /// So many at the bottom were not taken in this turn.
-    idle: usize,
-    /// How often something came back in this turn.
-    returned: usize,
-}
-
 /// Sets of columns: what is given back while ClickHouse takes several at once is enough for the next time it does.
 const MOST: usize = 4;
-/// After so many batches what was never taken meanwhile is given up.
-const TURN: usize = 32;
-
 impl Default for Spares {
     fn default() -> Self {
         Spares(Mutex::new(Columns { shelf: Shelf::new(MOST), most_used: 0 }))
@@ -62,42 +49,11 @@ impl Spares {
     }
 }
 
-impl<T> Shelf<T> {
-    /// Keeps so many.
-    pub fn new(most: usize) -> Shelf<T> {
-        Shelf { spares: Vec::new(), most, idle: 0, returned: 0 }
-    }
-
-    pub fn take(&mut self) -> Option<T> {
-        let spare = self.spares.pop();
-        self.idle = self.idle.min(self.spares.len());
-        spare
-    }
-
-    /// What a batch gives back; says whether a turn ends with it.
-    pub fn give(&mut self, spares: impl IntoIterator<Item = T>) -> bool {
-        let room = self.most.saturating_sub(self.spares.len());
-        self.spares.extend(spares.into_iter().take(room));
-        self.returned += 1;
-        if self.returned < TURN {
-            return false;
-        }
-        self.spares.drain(..self.idle);
-        (self.idle, self.returned) = (self.spares.len(), 0);
-        true
-    }
-
-    /// Gives up what does not fit, at the end of a turn.
-    fn retain(&mut self, fits: impl FnMut(&T) -> bool) {
-        self.spares.retain(fits);
-        self.idle = self.spares.len();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clickhouse::ColumnType;
+    use crate::core::free_list::TURN;
 
     fn column(rows: u32) -> Vec<Column> {
         let column_type = ColumnType::parse("Nullable(UInt32)", "UTC").unwrap();
@@ -119,20 +75,6 @@ mod tests {
         assert_eq!((columns[0].rows(), columns[0].bytes()), (0, 0));
         assert!(room(&columns) >= 5000);
         assert!(spares.take_columns().is_none());
-    }
-
-    #[test]
-    fn what_only_a_busy_time_needed_is_given_up() {
-        let mut shelf = Shelf::new(4);
-        (0..5).for_each(|spare| assert!(!shelf.give([spare])));
-        assert_eq!(shelf.spares.len(), 4);
-        // Two at once, again and again.
-        for _ in 0..TURN {
-            let taken = [shelf.take().unwrap(), shelf.take().unwrap()];
-            assert_eq!(taken, [3, 2]);
-            taken.into_iter().rev().for_each(|spare| _ = shelf.give([spare]));
-        }
-        assert_eq!(shelf.spares.len(), 2);
     }
 
     #[test]

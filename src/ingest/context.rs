@@ -6,9 +6,9 @@ use crossbeam_channel::Sender;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
+use crate::core::ack_set::Owed;
 use crate::core::chunk_pool::Pieces;
 use crate::core::memory_budget::Memory;
-use crate::mqtt::Owed;
 use crate::mqtt::connection::Command;
 use crate::spool::Call;
 use crate::telemetry::events::{Event, Listener};

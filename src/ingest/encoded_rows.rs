@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::clickhouse::{Column, Packed, Packer};
 use crate::config::Route;
+use crate::core::reason::Reason;
 use crate::core::topic_filter::Captures;
-use crate::dead_letter::Reason;
 use crate::decode;
 use crate::ingest::batch::Batch;
 use crate::ingest::table_plan::Plan;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::core::chunk_pool::{Piece, Pieces};
-use crate::ingest::router::Now;
-use crate::mqtt::Properties;
+use crate::core::clock::Now;
+use crate::core::mqtt_property::Properties;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {

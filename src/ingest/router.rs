@@ -16,30 +16,22 @@ use crossbeam_channel::{Sender, TrySendError};
 
 use crate::clickhouse::Column;
 use crate::config::{AckAfter, Limits, Route};
+use crate::core::ack_history::{Acknowledged, Receipt};
+use crate::core::ack_set::Owed;
+use crate::core::clock::Now;
+use crate::core::dead_letter::DeadLetter;
+use crate::core::mqtt_property::Properties;
+use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
-use crate::dead_letter::{Code, DeadLetter, Letters, Reason};
+use crate::dead_letter::Letters;
 use crate::decode::{self, Decoder};
 use crate::ingest::batch::Batch;
 use crate::ingest::context::Shared;
 use crate::ingest::raw_messages::{self, Messages};
 use crate::ingest::table_plan::{Plan, Plans};
-use crate::mqtt::{Acknowledged, Owed, Properties, Publish, Receipt, Subscription, is_chosen, subscriptions};
+use crate::mqtt::{Publish, Subscription, is_chosen, subscriptions};
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::{Trace, millis};
-
-/// When a read was made, on both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    pub instant: Instant,
-    pub system: SystemTime,
-}
-
-impl Now {
-    pub fn read() -> Now {
-        // The runtime's clock, which a test can hold.
-        Now { instant: tokio::time::Instant::now().into_std(), system: SystemTime::now() }
-    }
-}
 
 pub struct Intake {
     shared: Arc<Shared>,

@@ -13,32 +13,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::mqtt::ack_history::{self, Acknowledged};
-
-/// The messages of one batch, by sequence number, as runs of consecutive ones.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Owed {
-    runs: Vec<(u64, u64)>,
-}
-
-impl Owed {
-    #[inline]
-    pub fn add(&mut self, sequence: u64) {
-        match self.runs.last_mut() {
-            Some((first, count)) if *first + *count == sequence => *count += 1,
-            _ => self.runs.push((sequence, 1)),
-        }
-    }
-
-    /// What another batch owes besides.
-    pub fn append(&mut self, mut other: Owed) {
-        self.runs.append(&mut other.runs);
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-}
+use crate::core::ack_history::{self, Acknowledged};
+use crate::core::ack_set::Owed;
 
 #[derive(Debug)]
 pub struct Receipts {
@@ -297,7 +273,7 @@ impl Receipts {
 
     /// What was owed for these messages may now be paid.
     pub fn settle(&mut self, owed: &Owed) {
-        for (first, count) in &owed.runs {
+        for (first, count) in owed.runs() {
             for sequence in *first..first + count {
                 let sequence = match self.moved.get(&sequence) {
                     Some(Place::Carried(packet_id)) => {

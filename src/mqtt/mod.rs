@@ -3,9 +3,8 @@
 //! [`session`] is the protocol's state machine: bytes and the time in, events and bytes out, no sockets and no clock.
 //! [`connection`] is the I/O and the time around it, one thread each, over a stream of [`transport`]. [`protocol`] reads
 //! and writes the packets of both versions. [`subscriptions`] says what to subscribe to, [`inflight`] remembers what must
-//! be acknowledged and [`ack_history`] what was. [`probe`] is a connection for a check: it takes no messages from anybody.
+//! be acknowledged. [`probe`] is a connection for a check: it takes no messages from anybody.
 
-mod ack_history;
 pub mod connection;
 mod inflight;
 pub mod probe;
@@ -14,9 +13,7 @@ pub mod session;
 mod subscriptions;
 pub mod transport;
 
-pub use ack_history::{Acknowledged, Receipt};
-pub use inflight::Owed;
 pub use protocol::packet::ConnAck;
-pub use protocol::publish::{Properties, Publish};
+pub use protocol::publish::Publish;
 pub use session::SessionError;
 pub use subscriptions::{Subscription, is_ambiguous, is_chosen, subscription_id, subscriptions};

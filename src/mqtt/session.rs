@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use crate::config::{BrokerUrl, Mqtt, ProtocolVersion};
+use crate::core::ack_history::Acknowledged;
+use crate::core::ack_set::Owed;
 use crate::core::error::Error;
-use crate::mqtt::ack_history::Acknowledged;
-use crate::mqtt::inflight::{Owed, Receipt, Receipts, Release};
+use crate::mqtt::inflight::{Receipt, Receipts, Release};
 use crate::mqtt::protocol::packet::{self, ConnAck, SubAck};
 use crate::mqtt::protocol::publish::{Head, Publish};
 use crate::mqtt::protocol::reason;

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::clickhouse::token::Tokens;
 use crate::config::Config;
+use crate::core::ack_history::Acknowledged;
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
 use crate::core::thread::{run_on, runtime, spawn, thread};
@@ -29,38 +30,13 @@ use crate::ingest::router::Intake;
 use crate::ingest::table_plan::Plans;
 use crate::mqtt::connection::{Command, Connection};
 use crate::mqtt::session::Session;
-use crate::mqtt::{Acknowledged, is_ambiguous, subscriptions};
+use crate::mqtt::{is_ambiguous, subscriptions};
 use crate::pipeline::stages::{Downstream, Outlets, Prepared, prepare};
 use crate::spool::{self, Call};
 use crate::telemetry::events::{Event, Listener};
 use crate::telemetry::metrics::{Metrics, Rates};
 use crate::telemetry::prometheus::{Family, families};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    Idle,
-    Starting,
-    Running,
-    Paused,
-    Stopping,
-    Stopped,
-}
-
-impl State {
-    pub const ALL: [State; 6] =
-        [State::Idle, State::Starting, State::Running, State::Paused, State::Stopping, State::Stopped];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            State::Idle => "idle",
-            State::Starting => "starting",
-            State::Running => "running",
-            State::Paused => "paused",
-            State::Stopping => "stopping",
-            State::Stopped => "stopped",
-        }
-    }
-}
+use crate::telemetry::state::State;
 
 pub struct Pipeline {
     shared: Arc<Shared>,

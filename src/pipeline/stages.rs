@@ -21,6 +21,7 @@ use crossbeam_channel::Sender;
 use crate::clickhouse::Packer;
 use crate::clickhouse::client::clients;
 use crate::clickhouse::schema::Inspector;
+use crate::clickhouse::servers::Servers;
 use crate::clickhouse::token::Tokens;
 use crate::config::{Config, Route};
 use crate::core::error::{Error, Result};
@@ -30,7 +31,7 @@ use crate::dead_letter::store::{self, Store, Writer};
 use crate::ingest::batch::Batch;
 use crate::ingest::context::Shared;
 use crate::ingest::table_plan::{self, Plans};
-use crate::sink::worker::{Servers, Source, Worker};
+use crate::sink::worker::{Source, Worker};
 use crate::spool::{self, Committer, Ends};
 
 /// Sealed batches that may wait for a worker. The memory ceiling is what bounds them; this only keeps tiny batches

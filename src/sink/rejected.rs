@@ -12,7 +12,7 @@ use std::slice;
 use std::sync::Arc;
 
 use crate::clickhouse::insert_request::Views;
-use crate::dead_letter::{Code, Reason};
+use crate::core::reason::{Code, Reason};
 use crate::ingest::batch::Batch;
 use crate::sink::bisect::{Answer, Budget, Refused, halve};
 use crate::sink::worker::{Put, Refusal, Unfit, Worker};

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes};
 
-use crate::mqtt::{Acknowledged, Receipt};
+use crate::core::ack_history::{Acknowledged, Receipt};
 use crate::spool::wal::entry::{HEADER, Header, Kind};
 
 /// The receipts of a record; empty where there are none. Layout: see the header of [`super`].

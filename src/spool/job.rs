@@ -4,7 +4,7 @@ use std::sync::Weak;
 
 use crossbeam_channel::Sender;
 
-use crate::mqtt::Owed;
+use crate::core::ack_set::Owed;
 use crate::spool::wal::log::Insert;
 use crate::telemetry::ledger::Group;
 use crate::telemetry::trace::Trace;

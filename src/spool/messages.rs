@@ -14,9 +14,9 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::clickhouse::compression::{self, Compressor, Effort};
 use crate::config::Compression;
+use crate::core::clock::Now;
+use crate::core::mqtt_property::Properties;
 use crate::ingest::raw_messages::{Message, Messages};
-use crate::ingest::router::Now;
-use crate::mqtt::Properties;
 
 pub fn encode(messages: &Messages, client_id: &str, compression: Compression) -> io::Result<Bytes> {
     let mut out = Vec::with_capacity(messages.bytes() + client_id.len() + 64);

@@ -19,11 +19,12 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 
 use crate::clickhouse::Packer;
 use crate::config::{self, AckAfter, Compression, Config};
+use crate::core::ack_history::Acknowledged;
+use crate::core::ack_set::Owed;
 use crate::core::backoff::{Backoff, random_bits};
 use crate::core::error::{Error, Result};
 use crate::ingest::batch::Batch;
 use crate::ingest::context::Shared;
-use crate::mqtt::{Acknowledged, Owed};
 use crate::spool::insert_queue::InsertLimits;
 use crate::spool::job::{Call, Handover, Ticket, Told};
 use crate::spool::wal::log::{Insert, Log, Options};

@@ -1,8 +1,8 @@
 //! What a pipeline tells its owner. The binding turns these into JavaScript events.
 
+use crate::core::dead_letter::DeadLetter;
 use crate::core::error::Error;
 use crate::core::memory_budget::Held;
-use crate::dead_letter::DeadLetter;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Trace;
 

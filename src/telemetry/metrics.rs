@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use crate::core::memory_budget::Memory;
-use crate::dead_letter::Code;
+use crate::core::reason::Code;
 use crate::telemetry::histogram::{Histogram, Quantiles};
 use crate::telemetry::ledger::{Counts, Ledger};
 

@@ -5,4 +5,5 @@ pub mod histogram;
 pub mod ledger;
 pub mod metrics;
 pub mod prometheus;
+pub mod state;
 pub mod trace;

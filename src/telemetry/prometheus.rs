@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::dead_letter::Code;
-use crate::pipeline::State;
+use crate::core::reason::Code;
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::metrics::{ConnectionCounters, Metrics, Recorder, TableMetrics, get};
+use crate::telemetry::state::State;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -139,9 +139,9 @@ pub fn millis(time: SystemTime) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::clock::Now;
+    use crate::core::mqtt_property::Properties;
     use crate::ingest::raw_messages::Message;
-    use crate::ingest::router::Now;
-    use crate::mqtt::Properties;
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 

@@ -4,8 +4,8 @@
 mod rows;
 
 use millrace::clickhouse::ColumnType;
-use millrace::dead_letter::{Code, Reason};
-use millrace::decode::TableColumn;
+use millrace::clickhouse::schema::TableColumn;
+use millrace::core::reason::{Code, Reason};
 use proptest::prelude::*;
 use rows::{COLUMNS, Rows, encoded, mapped, plain, table};
 use serde::de::IgnoredAny;

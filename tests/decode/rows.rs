@@ -2,12 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use millrace::clickhouse::schema::TableColumn;
 use millrace::clickhouse::{Column, ColumnType, Kind};
 use millrace::config::Config;
+use millrace::core::mqtt_property::Properties;
+use millrace::core::reason::Reason;
 use millrace::core::topic_filter::{Captures, TopicFilter};
-use millrace::dead_letter::Reason;
-use millrace::decode::{Decoder, Message, TableColumn};
-use millrace::mqtt::Properties;
+use millrace::decode::{Decoder, Message};
 use serde_json::{Value, json};
 
 /// One column of every kind of type.

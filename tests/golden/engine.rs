@@ -1,21 +1,27 @@
 //! All that these tests use of the engine, by its path.
 
 pub use millrace::clickhouse::schema::Table;
+pub use millrace::clickhouse::schema::TableColumn;
 pub use millrace::clickhouse::token::Tokens;
 pub use millrace::clickhouse::{
     Column, ColumnType, Packer, Resistance, compression as frame, native as block,
 };
 pub use millrace::config::{Compression, Config};
+pub use millrace::core::ack_history::{Acknowledged, Receipt};
+pub use millrace::core::clock::Now;
+pub use millrace::core::dead_letter::DeadLetter;
 pub use millrace::core::memory_budget::Memory;
+pub use millrace::core::mqtt_property::Properties;
+pub use millrace::core::reason::{Code, Reason};
 pub use millrace::core::topic_filter::Captures;
-pub use millrace::dead_letter::{Code, DeadLetter, Reason, jsonl as line};
-pub use millrace::decode::{Decoder, Message, TableColumn};
+pub use millrace::dead_letter::jsonl as line;
+pub use millrace::decode::{Decoder, Message};
 pub use millrace::ingest::context::Shared;
 pub use millrace::ingest::raw_messages::{Message as RawMessage, Messages};
-pub use millrace::ingest::router::{Intake, Now};
+pub use millrace::ingest::router::Intake;
 pub use millrace::ingest::table_plan::Plans;
+pub use millrace::mqtt::Publish;
 pub use millrace::mqtt::connection::Command;
-pub use millrace::mqtt::{Acknowledged, Properties, Publish, Receipt};
 pub use millrace::spool::ack_receipts as receipts;
 pub use millrace::spool::wal::storage::{Directory, Disk};
 pub use millrace::spool::{

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millrace::config::{Config, Mqtt};
-use millrace::mqtt::Owed;
+use millrace::core::ack_set::Owed;
 use millrace::mqtt::session::{Event, Session, SessionError};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use millrace::mqtt::{Acknowledged, Receipt};
+use millrace::core::ack_history::{Acknowledged, Receipt};
 use millrace::spool::{InsertLimits, Lane, Options, Record, ack_receipts};
 
 /// The key stands in `messages`; everything else follows from it.

@@ -23,10 +23,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc;
 
 use crate::config::{AckAfter, BrokerUrl};
+use crate::core::ack_set::Owed;
+use crate::core::clock::Now;
 use crate::core::error::{Error, Result};
 use crate::ingest::context::Shared;
-use crate::ingest::router::{Intake, Now};
-use crate::mqtt::Owed;
+use crate::ingest::router::Intake;
 use crate::mqtt::connection::inflight_window::Window;
 use crate::mqtt::connection::read_buffer::Inbox;
 use crate::mqtt::connection::read_pacing::Rest;

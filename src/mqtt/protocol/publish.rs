@@ -2,6 +2,7 @@
 //!
 //! Layout: MQTT 5, section 3.3; MQTT 3.1.1 is the same without properties.
 
+use crate::core::mqtt_property::{Properties, SUBSCRIPTION_ID};
 use crate::core::swar::{all, zeros};
 use crate::mqtt::protocol::property::{self, PropertySet, Value, property_set};
 use crate::mqtt::protocol::reason;
@@ -63,7 +64,7 @@ impl<'a> Head<'a> {
         let mut properties = Properties::NONE;
         if has_properties {
             let Some(bytes) = property::properties(&mut rest) else { return Ok(None) };
-            (properties, alias) = Properties::check(bytes)?;
+            (properties, alias) = check_properties(bytes)?;
         }
         if topic.is_empty() && alias.is_none() {
             return Err(SessionError::protocol("a PUBLISH without a topic")); // [MQTT-4.7.3-1]
@@ -101,67 +102,26 @@ fn find_illegal(topic: &[u8]) -> Result<(), SessionError> {
     }
 }
 
-/// The properties of a PUBLISH, of which the user's own and the subscription identifiers are looked at.
-#[derive(Debug, Clone, Copy)]
-pub struct Properties<'a>(&'a [u8]);
-
 const ALLOWED: PropertySet = property_set(&[0x01, 0x02, 0x03, 0x08, 0x09, 0x0b, 0x23, 0x26]);
-const SUBSCRIPTION_ID: u8 = 0x0b;
 const TOPIC_ALIAS: u8 = 0x23;
-const USER: u8 = 0x26;
 
-impl<'a> Properties<'a> {
-    pub const NONE: Properties<'static> = Properties(&[]);
-
-    /// Walks all properties once, so that what is illegal is found before the message is taken; the topic alias is
-    /// looked for on the way. Contents that only the publisher is to blame for do not matter here: a broker that passes
-    /// them on must not become one that cannot be listened to.
-    #[inline]
-    fn check(bytes: &'a [u8]) -> Result<(Self, Option<u16>), SessionError> {
-        let mut alias = None;
-        property::walk(bytes, ALLOWED, |id, value| {
-            match (id, value) {
-                (TOPIC_ALIAS, Value::Number(number)) => alias = Some(number as u16),
-                (SUBSCRIPTION_ID, Value::Number(0)) => {
-                    return Err(SessionError::protocol("a subscription identifier of 0")); // 3.3.2.3.8
-                }
-                _ => {}
+/// Walks all properties once, so that what is illegal is found before the message is taken; the topic alias is looked for
+/// on the way. Contents that only the publisher is to blame for do not matter here: a broker that passes them on must not
+/// become one that cannot be listened to.
+#[inline]
+fn check_properties(bytes: &[u8]) -> Result<(Properties<'_>, Option<u16>), SessionError> {
+    let mut alias = None;
+    property::walk(bytes, ALLOWED, |id, value| {
+        match (id, value) {
+            (TOPIC_ALIAS, Value::Number(number)) => alias = Some(number as u16),
+            (SUBSCRIPTION_ID, Value::Number(0)) => {
+                return Err(SessionError::protocol("a subscription identifier of 0")); // 3.3.2.3.8
             }
-            Ok(())
-        })?;
-        Ok((Properties(bytes), alias))
-    }
-
-    /// Bytes that were checked before.
-    pub fn checked(bytes: &'a [u8]) -> Self {
-        Properties(bytes)
-    }
-
-    pub fn as_bytes(self) -> &'a [u8] {
-        self.0
-    }
-
-    /// The first user property of that name, if its value is UTF-8.
-    pub fn user(self, key: &str) -> Option<&'a str> {
-        let value = self.iter().find_map(|property| match property {
-            (USER, Value::Pair(name, value)) if name == key.as_bytes() => Some(value),
-            _ => None,
-        });
-        std::str::from_utf8(value?).ok()
-    }
-
-    /// The identifiers of the subscriptions that brought the message.
-    pub fn subscription_ids(self) -> impl Iterator<Item = usize> + Clone {
-        self.iter().filter_map(|property| match property {
-            (SUBSCRIPTION_ID, Value::Number(id)) => Some(id as usize),
-            _ => None,
-        })
-    }
-
-    fn iter(self) -> impl Iterator<Item = (u8, Value<'a>)> + Clone {
-        let mut rest = self.0;
-        std::iter::from_fn(move || property::property(&mut rest))
-    }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((Properties::checked(bytes), alias))
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::core::reason::{Code, Reason};
 use crate::core::swar::{all, zeros};
-use crate::dead_letter::{Code, Reason};
 use crate::decode::number::{Guarded, Number};
 
 /// Boxed, so that what succeeds stays small.

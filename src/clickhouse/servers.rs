@@ -1,0 +1,51 @@
+//! The servers of `clickhouse.url`, and which of them to ask next.
+
+use std::time::{Duration, Instant};
+
+use clickhouse::Client;
+
+/// The servers and which of them to ask next. They share the load in turn; one that cannot be reached is passed over
+/// for a while.
+pub struct Servers {
+    all: Vec<(Client, String, Option<Instant>)>,
+    at: usize,
+}
+
+impl Servers {
+    /// `first` spreads the workers over the servers.
+    pub fn new(clients: Vec<Client>, urls: &[String], first: usize) -> Servers {
+        let all: Vec<_> =
+            clients.into_iter().zip(urls).map(|(client, url)| (client, url.clone(), None)).collect();
+        Servers { at: first % all.len().max(1), all }
+    }
+
+    pub fn current(&self) -> (&Client, &str) {
+        let (client, url, _) = &self.all[self.at];
+        (client, url)
+    }
+
+    /// The current one cannot be reached. Moves on to one that is not known to be away; `false` if there is none.
+    pub fn lose(&mut self, now: Instant) -> bool {
+        self.all[self.at].2 = Some(now + AWAY);
+        self.advance(now)
+    }
+
+    /// Moves on to the next one that is not known to be away.
+    pub fn advance(&mut self, now: Instant) -> bool {
+        for step in 1..=self.all.len() {
+            let at = (self.at + step) % self.all.len();
+            if self.all[at].2.is_none_or(|until| until <= now) {
+                self.at = at;
+                return true;
+            }
+        }
+        false
+    }
+
+    pub fn found(&mut self) {
+        self.all[self.at].2 = None;
+    }
+}
+
+/// How long a server that could not be reached is passed over while another one can.
+const AWAY: Duration = Duration::from_secs(10);

@@ -1,0 +1,31 @@
+//! Which messages a connection may acknowledge, by their sequence numbers on that connection.
+
+/// The messages of one batch, by sequence number, as runs of consecutive ones.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Owed {
+    runs: Vec<(u64, u64)>,
+}
+
+impl Owed {
+    #[inline]
+    pub fn add(&mut self, sequence: u64) {
+        match self.runs.last_mut() {
+            Some((first, count)) if *first + *count == sequence => *count += 1,
+            _ => self.runs.push((sequence, 1)),
+        }
+    }
+
+    /// What another batch owes besides.
+    pub fn append(&mut self, mut other: Owed) {
+        self.runs.append(&mut other.runs);
+    }
+
+    /// Each run as its first sequence number and how many follow one another.
+    pub fn runs(&self) -> &[(u64, u64)] {
+        &self.runs
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+}

@@ -1,0 +1,79 @@
+//! Why a message cannot become rows: a stable code and a text.
+
+use std::sync::Arc;
+
+/// The stable codes of dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Code {
+    JsonInvalid,
+    NotAnObject,
+    FieldMissing,
+    TypeMismatch,
+    OutOfRange,
+    UnknownField,
+    NoRoute,
+    RejectedByClickHouse,
+    PacketTooLarge,
+}
+
+impl Code {
+    pub const ALL: [Code; 9] = [
+        Code::JsonInvalid,
+        Code::NotAnObject,
+        Code::FieldMissing,
+        Code::TypeMismatch,
+        Code::OutOfRange,
+        Code::UnknownField,
+        Code::NoRoute,
+        Code::RejectedByClickHouse,
+        Code::PacketTooLarge,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::JsonInvalid => "JSON_INVALID",
+            Code::NotAnObject => "NOT_AN_OBJECT",
+            Code::FieldMissing => "FIELD_MISSING",
+            Code::TypeMismatch => "TYPE_MISMATCH",
+            Code::OutOfRange => "OUT_OF_RANGE",
+            Code::UnknownField => "UNKNOWN_FIELD",
+            Code::NoRoute => "NO_ROUTE",
+            Code::RejectedByClickHouse => "REJECTED_BY_CLICKHOUSE",
+            Code::PacketTooLarge => "PACKET_TOO_LARGE",
+        }
+    }
+}
+
+/// Why a message cannot become a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    pub code: Code,
+    /// Shared by all messages of a batch that ClickHouse refused.
+    pub message: Arc<str>,
+}
+
+impl Reason {
+    #[cold]
+    pub fn new(code: Code, message: impl Into<Arc<str>>) -> Reason {
+        Reason { code, message: message.into() }
+    }
+
+    /// Names the column it is about.
+    #[cold]
+    pub fn about(self, column: &str) -> Reason {
+        Reason { message: format!("column {column}: {}", self.message).into(), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_codes_are_in_their_places() {
+        for (place, code) in Code::ALL.into_iter().enumerate() {
+            assert_eq!(code as usize, place);
+        }
+    }
+}
