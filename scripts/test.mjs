@@ -1,17 +1,20 @@
-// npm test: everything that a change must pass, in order, and a summary.
+// npm test: everything that a change must pass, in order, and a summary. npm run test:full runs more of it, for hours
+// rather than minutes; CONTRIBUTING.md says what and when.
 //
-//   npm test                  all of it
-//   npm test -- node types    some of it: rust, deny, types, node, bun
+//   npm test                      all steps
+//   npm test -- node types        some of them: rust, deny, types, node, bun
+//   npm run test:full -- bun      the same of the full run
 //
 // When a build fails nothing after it can be trusted, and the rest is not run; when a check fails the others are run
 // nevertheless.
 
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findBun } from '../tools/servers/bun.mjs'
+import { forHost } from '../tools/servers/cargo.mjs'
 import { setup } from './setup.mjs'
 
 /**
@@ -20,10 +23,16 @@ import { setup } from './setup.mjs'
  * @property {string[]} groups which arguments of `npm test` select it
  * @property {() => string[]} command
  * @property {boolean} [isBuild] the steps after it need what it makes
+ * @property {boolean} [needsServers] its test files share a ClickHouse and a broker, which this program starts
+ * @property {boolean} [isFull] only the full run has it
  */
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const GROUPS = ['rust', 'deny', 'types', 'node', 'bun']
+/** The folder whose tests are about the binding: what differs between Node.js and Bun. */
+const BINDING_TESTS = 'api'
+const FULL = '--full'
+const isFull = process.argv.includes(FULL)
 
 // Tests carry time limits of their own. These are for what hangs outside of them: in Node.js the limit is one for a
 // whole file as well, and Bun kills the servers of a file together with a test that exceeds it.
@@ -35,27 +44,34 @@ const STEPS = [
   {
     name: 'lint',
     groups: ['rust'],
-    command: () => ['cargo', 'clippy', '--workspace', '--all-targets', ...forHost(), '--', '-D', 'warnings'],
+    command: () => ['cargo', 'clippy', ...packages(), '--all-targets', ...forHost(), '--', '-D', 'warnings'],
   },
   { name: 'dependencies', groups: ['rust', 'deny'], command: () => [process.execPath, join(ROOT, 'scripts', 'deny.mjs')] },
   {
     name: 'servers',
     groups: ['rust', 'node', 'bun'],
-    command: () => ['cargo', 'build', '--package', 'clickhouse-server', '--package', 'load'],
+    command: () => ['cargo', 'build', '--package', 'clickhouse-server', ...(isFull ? ['--package', 'load'] : []), ...forHost()],
     isBuild: true,
   },
-  { name: 'rust tests', groups: ['rust'], command: () => ['cargo', 'test', '--workspace', ...forHost()] },
+  { name: 'rust tests', groups: ['rust'], command: () => ['cargo', 'test', ...packages(), ...forHost()] },
+  {
+    name: 'a million crashes',
+    groups: ['rust'],
+    isFull: true,
+    command: () => ['cargo', 'test', '--test', 'spool', ...forHost(), '--', '--ignored', 'crashes'],
+  },
   { name: 'addon', groups: ['types', 'node', 'bun'], command: () => ['npm', 'run', 'build:debug'], isBuild: true },
   { name: 'types', groups: ['types'], command: () => ['npm', 'run', 'types'] },
   {
     name: 'tests in Node.js',
     groups: ['node'],
+    needsServers: true,
     command: () => [
       process.execPath,
       '--test',
       '--test-reporter=spec',
-      // Each file is a process and starts servers, which need a core as well; but most of its time it waits for them.
-      `--test-concurrency=${Math.max(2, Math.floor(availableParallelism() / 4))}`,
+      // Each file is a process that waits most of its time, for servers and for what must not happen.
+      `--test-concurrency=${Math.max(4, Math.floor(availableParallelism() / 2))}`,
       `--test-timeout=${LIMIT_MS}`,
       ...testFiles(),
     ],
@@ -63,15 +79,19 @@ const STEPS = [
   {
     name: 'tests in Bun',
     groups: ['bun'],
+    needsServers: true,
     command: () => {
       const bun = findBun()
       if (!bun) throw new Error('Bun is not in node_modules: npm ci has none for this platform')
-      return [bun, 'test', `--timeout=${LIMIT_MS}`, ...testFiles()]
+      return [bun, 'test', `--timeout=${LIMIT_MS}`, ...testFiles(isFull ? '' : BINDING_TESTS)]
     },
   },
 ]
 
-process.exitCode = await main(process.argv.slice(2))
+/** @type {{ env: Record<string, string>, remove: () => Promise<void> } | undefined} */
+let servers
+
+process.exitCode = await main(process.argv.slice(2).filter((arg) => arg !== FULL))
 
 /**
  * @param {string[]} groups
@@ -92,7 +112,9 @@ async function main(groups) {
     return 1
   }
 
-  const steps = STEPS.filter((step) => groups.length === 0 || step.groups.some((group) => groups.includes(group)))
+  const steps = STEPS.filter(
+    (step) => (isFull || !step.isFull) && (groups.length === 0 || step.groups.some((group) => groups.includes(group))),
+  )
   const results = []
   let isBroken = false
   for (const step of steps) {
@@ -109,6 +131,7 @@ async function main(groups) {
     })
     isBroken = !succeeded && step.isBuild === true
   }
+  await servers?.remove()
   return summary(results)
 }
 
@@ -120,8 +143,10 @@ async function run(step) {
   heading(step.name)
   let command
   let args
+  const env = { ...process.env, ...(isFull && { MILLRACE_TEST_FULL: '1' }) }
   try {
     ;[command, ...args] = step.command()
+    if (step.needsServers) Object.assign(env, (servers ??= await startServers()).env)
   } catch (error) {
     console.error(/** @type {Error} */ (error).message)
     return false
@@ -129,6 +154,7 @@ async function run(step) {
   console.log(`> ${[command, ...args].map((part) => relativeTo(ROOT, part)).join(' ')}\n`)
   const child = spawn(command, args, {
     cwd: ROOT,
+    env,
     stdio: ['ignore', 'inherit', 'inherit'],
     // On Windows npm is a script.
     shell: process.platform === 'win32' && command === 'npm',
@@ -164,24 +190,42 @@ function summary(results) {
 }
 
 /**
- * The napi CLI builds with `--target`, which makes cargo keep a directory of its own for what it builds. With the same
- * option here the dependencies are compiled once.
+ * Starts the servers that the test files share; `__test__/support/servers.mjs` reads their addresses. They end with this
+ * process at the latest.
+ */
+async function startServers() {
+  // Loaded only now: they need packages that the setup installs.
+  const { OPEN_BROKER, startBroker, startClickHouse } = await import('../tools/servers/index.mjs')
+  const clickhouse = await startClickHouse()
+  const broker = await startBroker({ config: OPEN_BROKER })
+  return {
+    env: { MILLRACE_TEST_CLICKHOUSE_URL: clickhouse.address, MILLRACE_TEST_MQTT_URL: broker.address },
+    remove: async () => {
+      await broker.remove()
+      await clickhouse.remove()
+    },
+  }
+}
+
+/**
+ * The programs of the benchmarks share no code with the engine: only the full run checks them.
  *
  * @returns {string[]}
  */
-function forHost() {
-  const rustc = execFileSync('rustc', ['--version', '--verbose'], { encoding: 'utf8' })
-  const host = /^host: (.+)$/m.exec(rustc)?.[1]
-  return host ? ['--target', host] : []
+function packages() {
+  return ['--workspace', ...(isFull ? [] : ['--exclude', 'load', '--exclude', 'rust-service'])]
 }
 
-/** @returns {string[]} as paths that no test runner takes for a pattern */
-function testFiles() {
-  const directory = join(ROOT, '__test__')
+/**
+ * @param {string} [folder] of __test__
+ * @returns {string[]} as paths that no test runner takes for a pattern
+ */
+function testFiles(folder = '') {
+  const directory = join(ROOT, '__test__', folder)
   return readdirSync(directory, { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.test.mjs'))
     .sort()
-    .map((file) => `./${join('__test__', file)}`)
+    .map((file) => `./${join('__test__', folder, file)}`)
 }
 
 /**

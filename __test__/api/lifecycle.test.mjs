@@ -11,7 +11,7 @@ import { assertPositions, COLUMNS, position, route } from '../support/positions.
 import { startProgram } from '../support/program.mjs'
 import { received, settled, unique, useServers } from '../support/servers.mjs'
 
-const servers = useServers()
+const servers = useServers({ ownClickHouse: true })
 const timeout = 60_000
 
 test('states, and the event that tells of them', { timeout }, async (t) => {

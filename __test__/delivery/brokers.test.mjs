@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { connectAsync } from 'mqtt'
 import { externalBroker, startAedes, startBroker, startRumqttd, waitFor } from '../../tools/servers/index.mjs'
+import { onlyFull } from '../support/full.mjs'
 import { assertLedger } from '../support/ledger.mjs'
 import { assertPositions, COLUMNS, position, route } from '../support/positions.mjs'
 import { OPEN_BROKER, received, settled, unique, useServers } from '../support/servers.mjs'
@@ -37,6 +38,8 @@ const BROKERS = [
     versions: [4, 5],
     qos2: true,
     start: (protocolVersion) => startRumqttd({ protocolVersion }),
+    // It has to be built first, which takes minutes.
+    skip: onlyFull,
     lacks: {
       'a restart of the broker': IN_MEMORY,
       '$ topics': 'closes the connection of whoever subscribes below $',
@@ -50,10 +53,10 @@ const timeout = 60_000
 const buildTimeout = 15 * 60_000
 const reconnect = { minMs: 20, maxMs: 200 }
 
-for (const { name, versions, qos2, start, lacks } of BROKERS) {
+for (const { name, versions, qos2, start, skip: skipped, lacks } of BROKERS) {
   for (const protocolVersion of versions) {
     const version = protocolVersion === 4 ? '3.1.1' : '5'
-    describe(`${name}, MQTT ${version}`, { skip: externalBroker && 'MQTT_URL names the broker' }, () => {
+    describe(`${name}, MQTT ${version}`, { skip: externalBroker ? 'MQTT_URL names the broker' : skipped }, () => {
       let broker
       before(
         async () => {

@@ -9,7 +9,7 @@ import { startProxy } from '../support/proxy.mjs'
 import { packet, publishPacket, startScriptedBroker } from '../support/scripted-broker.mjs'
 import { OPEN_BROKER, received, settled, unique, useServers } from '../support/servers.mjs'
 
-const servers = useServers()
+const servers = useServers({ ownClickHouse: true })
 const timeout = 60_000
 const reconnect = { minMs: 10, maxMs: 100 }
 const pubrel = (id) => packet(0x62, [id >> 8, id & 255])

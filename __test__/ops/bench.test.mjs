@@ -1,12 +1,8 @@
 // The instruments of the benchmarks, on quantities that are known: what they say of others is worth no more than this.
 
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
-import { join, resolve } from 'node:path'
 import { after, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import mqtt from 'mqtt'
-import { buildLoad } from '../../bench/lib/build.mjs'
 import { chart } from '../../bench/lib/chart.mjs'
 import { countRows, createTables, IDLE, startLoad } from '../../bench/lib/fleet.mjs'
 import { measure } from '../../bench/lib/measure.mjs'
@@ -16,9 +12,10 @@ import { report } from '../../bench/lib/report.mjs'
 import { Scope } from '../../bench/lib/scope.mjs'
 import { SERVICES } from '../../bench/lib/services.mjs'
 import { Meter } from '../../bench/lib/usage.mjs'
+import { workspaceProgram } from '../../tools/servers/cargo.mjs'
 import { externalBroker, externalClickHouse, startClickHouse, waitFor } from '../../tools/servers/index.mjs'
+import { onlyFull } from '../support/full.mjs'
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const MEBIBYTE = 2 ** 20
 const scope = new Scope()
 after(() => scope.close())
@@ -34,12 +31,6 @@ const BURN = `
   console.log('{"event":"started"}')`
 
 const HOLD = `globalThis.held = Buffer.alloc(100 * ${MEBIBYTE}, 1); ${IDLE}`
-
-/** The load generator that `npm test` has built; cargo is asked only where there is none, since it may have to wait. */
-async function loadProgram() {
-  const program = join(resolve(ROOT, process.env.CARGO_TARGET_DIR ?? 'target'), 'debug', 'load')
-  return existsSync(program) ? program : buildLoad(scope, 'dev')
-}
 
 /** @param {string} code */
 async function run(code) {
@@ -79,7 +70,8 @@ test('what is lost and what came twice do not hide each other', { timeout: 60_00
   await tables.close()
 })
 
-const ours = { skip: (externalBroker || externalClickHouse) && 'servers of its own are needed', timeout: 180_000 }
+// These two need the load generator, which npm test does not build.
+const ours = { skip: externalBroker || externalClickHouse ? 'it starts its own servers' : onlyFull, timeout: 180_000 }
 
 test('a run of which one in a hundred is withheld lacks exactly these', ours, async () => {
   const step = await measure(scope, {
@@ -93,7 +85,7 @@ test('a run of which one in a hundred is withheld lacks exactly these', ours, as
     connections: 4,
     qos: 0,
     batchRows: 500,
-    programs: { load: await loadProgram() },
+    programs: { load: workspaceProgram('load') },
     loadOptions: { withhold: 100 },
   })
   const withheld = Math.floor(step.sent / 100)
@@ -105,8 +97,8 @@ test('a run of which one in a hundred is withheld lacks exactly these', ours, as
   assert.ok(step.flush.p50 > 0 && step.flush.p99 >= step.flush.p50)
 })
 
-test('the firehose gives a subscriber every number once, in both versions', { timeout: 120_000 }, async () => {
-  const program = await loadProgram()
+test('the firehose gives a subscriber every number once, in both versions', { timeout: 120_000, skip: onlyFull }, async () => {
+  const program = workspaceProgram('load')
   for (const protocolVersion of /** @type {const} */ ([4, 5])) {
     const load = await startLoad(scope, program, { firehose: '127.0.0.1:0', messages: 20_000, rate: 0 })
     const subscribed = load.next('subscribed')

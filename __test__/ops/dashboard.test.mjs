@@ -12,7 +12,7 @@ import { FakePipeline } from '../support/fake-pipeline.mjs'
 import { COLUMNS, position, route } from '../support/positions.mjs'
 import { OPEN_BROKER, settled, unique, useServers } from '../support/servers.mjs'
 
-const servers = useServers()
+const servers = useServers({ ownClickHouse: true })
 const timeout = 120_000
 const retry = { minMs: 20, maxMs: 200 }
 

@@ -13,7 +13,7 @@ import { startProxy } from '../support/proxy.mjs'
 import { publishPacket, startScriptedBroker } from '../support/scripted-broker.mjs'
 import { collect, heard, received, settled, unique, useServers } from '../support/servers.mjs'
 
-const servers = useServers()
+const servers = useServers({ ownClickHouse: true })
 const timeout = 60_000
 // Servers that somebody else runs cannot be stopped.
 const skip = externalBroker || externalClickHouse

@@ -1,25 +1,42 @@
-// A broker and a ClickHouse for one test file, and what its tests make in them. Everything that a test makes is named
-// for it alone and ends with it, so that tests neither meet nor leave anything behind.
+// A broker and a ClickHouse for a test file. `npm test` starts one of each and names them in the environment: files run
+// beside each other on the same two servers, each with a database of its own, and with topics and client ids that no other
+// test uses. A file whose tests stop a server, or that runs alone, starts its own.
 
+import { randomBytes } from 'node:crypto'
 import { after, before } from 'node:test'
 import { Pipeline } from '../../index.js'
-import { externalClickHouse, startBroker, startClickHouse, waitFor } from '../../tools/servers/index.mjs'
+import {
+  OPEN_BROKER,
+  connectBroker,
+  connectClickHouse,
+  externalClickHouse,
+  startBroker,
+  startClickHouse,
+  waitFor,
+} from '../../tools/servers/index.mjs'
 import { Publisher } from './publisher.mjs'
 
-/** A broker that queues whatever it is given and keeps as much of it in flight as the client allows. */
-export const OPEN_BROKER = ['max_inflight_messages 0', 'max_queued_messages 0']
+export { OPEN_BROKER }
 
 const STARTING_MS = 60_000
+/** Set by scripts/test.mjs. */
+const { MILLRACE_TEST_CLICKHOUSE_URL: SHARED_CLICKHOUSE, MILLRACE_TEST_MQTT_URL: SHARED_BROKER } = process.env
+/** Bun loads this file anew for each test file, in the same process: its pid alone would not tell the files apart. */
+const FILE = randomBytes(4).toString('hex')
 let serial = 0
 
 /** A name that nothing else has: a table, a client id, the first level of a topic. */
 export function unique(word) {
-  return `${word}_${process.pid}_${++serial}`
+  return `${word}_${FILE}_${++serial}`
 }
 
-/** Starts both servers before the tests of this file and ends them afterwards. */
-export function useServers() {
-  const servers = new Servers()
+/**
+ * Has both servers ready before the tests of this file, and ends afterwards what it started.
+ *
+ * @param {{ ownClickHouse?: boolean }} [options] `ownClickHouse`: the tests stop it
+ */
+export function useServers(options) {
+  const servers = new Servers(options)
   before(() => servers.start(), { timeout: STARTING_MS })
   after(() => servers.stop(), { timeout: STARTING_MS })
   return servers
@@ -29,16 +46,22 @@ class Servers {
   clickhouse
   broker
   database = unique('test')
+  #sharesClickHouse
+
+  constructor({ ownClickHouse = false } = {}) {
+    this.#sharesClickHouse = Boolean(SHARED_CLICKHOUSE) && !ownClickHouse
+  }
 
   async start() {
-    this.clickhouse = await startClickHouse()
+    this.clickhouse = this.#sharesClickHouse ? connectClickHouse(SHARED_CLICKHOUSE) : await startClickHouse()
     await this.clickhouse.command(`CREATE DATABASE ${this.database}`)
-    this.broker = await startBroker({ config: OPEN_BROKER })
+    this.broker = SHARED_BROKER ? connectBroker(SHARED_BROKER) : await startBroker({ config: OPEN_BROKER })
   }
 
   async stop() {
     await this.broker?.remove()
-    if (externalClickHouse) await this.clickhouse?.command(`DROP DATABASE ${this.database}`)
+    const isKept = externalClickHouse || this.#sharesClickHouse
+    if (isKept) await this.clickhouse?.command(`DROP DATABASE ${this.database}`)
     await this.clickhouse?.remove()
   }
 

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process'
 import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
+import { forHost } from '../../tools/servers/cargo.mjs'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 
@@ -88,7 +89,7 @@ export async function buildClickHouseServer(scope) {
  * @param {string[]} args
  */
 async function cargo(scope, title, args) {
-  const output = await step(scope, title, 'cargo', ['build', '--message-format', 'json-render-diagnostics', ...args])
+  const output = await step(scope, title, 'cargo', ['build', '--message-format', 'json-render-diagnostics', ...forHost(), ...args])
   const messages = output.split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
   return messages.filter((message) => message.executable).at(-1).executable
 }

@@ -10,6 +10,9 @@ import { Server, startServer } from './server.mjs'
 
 const AEDES = fileURLToPath(new URL('aedes.mjs', import.meta.url))
 
+/** Lines of mosquitto.conf: the broker queues all it is given, and sends as much at once as the client allows. */
+export const OPEN_BROKER = ['max_inflight_messages 0', 'max_queued_messages 0']
+
 /** Whether MQTT_URL names the broker: it cannot be stopped and started then, nor be configured. */
 export const externalBroker = Boolean(process.env.MQTT_URL)
 
@@ -66,6 +69,15 @@ export async function startBroker(options = {}) {
     })
     return new Broker(new URL(`mqtt://127.0.0.1:${chosen}`), server)
   })
+}
+
+/**
+ * A broker that somebody else runs.
+ *
+ * @param {string} url
+ */
+export function connectBroker(url) {
+  return new Broker(new URL(url))
 }
 
 /**

@@ -1,10 +1,10 @@
 // Where ClickHouse comes from: the library out of its npm package, and the program that makes a server of it.
 
-import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { workspaceProgram } from './cargo.mjs'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const require = createRequire(join(ROOT, 'tools', 'clickhouse-server', 'package.json'))
@@ -26,15 +26,5 @@ export function chdbLibrary() {
 
 /** @returns {string} the path of `tools/clickhouse-server`, built now if it is not there */
 export function clickHouseProgram() {
-  const target = resolve(ROOT, process.env.CARGO_TARGET_DIR ?? 'target')
-  const program = join(target, 'debug', 'clickhouse-server')
-  if (!existsSync(program)) {
-    const cargo = spawnSync('cargo', ['build', '--package', 'clickhouse-server'], {
-      cwd: ROOT,
-      stdio: ['ignore', 'inherit', 'inherit'],
-    })
-    if (cargo.error) throw new Error('cargo cannot be started: is Rust installed?', { cause: cargo.error })
-    if (cargo.status !== 0) throw new Error('cargo could not build clickhouse-server')
-  }
-  return program
+  return workspaceProgram('clickhouse-server')
 }

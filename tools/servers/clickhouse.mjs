@@ -44,6 +44,15 @@ export async function startClickHouse({ dir, port, settings = {}, config = {}, u
   })
 }
 
+/**
+ * A server that somebody else runs.
+ *
+ * @param {string} url
+ */
+export function connectClickHouse(url) {
+  return new ClickHouse(new URL(url))
+}
+
 export class ClickHouse extends Server {
   /** Where the data lies; undefined for an external server. */
   dir

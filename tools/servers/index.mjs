@@ -6,9 +6,9 @@
 // Each is a process of its own on a free port of 127.0.0.1, with a temporary directory, and ends with the process
 // that started it, whatever that one dies of. `stop()`, `kill()` and `start()` play the failures.
 
-export { externalBroker, startAedes, startBroker, startRumqttd } from './broker.mjs'
+export { OPEN_BROKER, connectBroker, externalBroker, startAedes, startBroker, startRumqttd } from './broker.mjs'
 export { findBun } from './bun.mjs'
-export { externalClickHouse, startClickHouse } from './clickhouse.mjs'
+export { connectClickHouse, externalClickHouse, startClickHouse } from './clickhouse.mjs'
 export { freePort } from './free-port.mjs'
 export { findMosquitto } from './mosquitto.mjs'
 export { findChromium, findKubernetesValidate, findPromtool, findYamllint } from './programs.mjs'

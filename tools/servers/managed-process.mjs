@@ -113,7 +113,8 @@ export class ManagedProcess {
   /** The end of this server: the process, its supervisor and its directory. */
   async remove() {
     this.#supervisor.stdin.end()
-    await waitFor(() => this.#isCut, { message: `${this.#name} being removed` })
+    // On a busy machine a killed ClickHouse takes seconds to give back its memory and its files.
+    await waitFor(() => this.#isCut, { timeoutMs: 30_000, message: `${this.#name} being removed` })
   }
 
   /** @param {string} line */

@@ -24,6 +24,14 @@ export class Server {
     this.#process = process
   }
 
+  /** The URL with user name and password, by which another process can connect. */
+  get address() {
+    const url = new URL(this.url)
+    if (this.username) url.username = encodeURIComponent(this.username)
+    if (this.password) url.password = encodeURIComponent(this.password)
+    return url.href
+  }
+
   /** Of the server's own process, while it runs; undefined for an external server. */
   get pid() {
     return this.#process?.pid
@@ -73,7 +81,7 @@ export class Server {
 
   /** @param {string} what */
   #own(what) {
-    if (!this.#process) throw new Error(`cannot ${what} ${this.url}: CLICKHOUSE_URL or MQTT_URL names it`)
+    if (!this.#process) throw new Error(`cannot ${what} ${this.url}: it was started elsewhere`)
     return this.#process
   }
 }
