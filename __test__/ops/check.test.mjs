@@ -49,6 +49,8 @@ test('a right configuration is told column by column, and no error is found', { 
     place String,
     source String,
     trace String,
+    doc JSON,
+    any Array(Variant(String, UInt64)),
     hash UInt64 MATERIALIZED cityHash64(lat)`)
   const view = unique('view')
   const target = await servers.table('driver_id String, n UInt64', { engine: 'SummingMergeTree', order: 'driver_id' })
@@ -81,6 +83,8 @@ test('a right configuration is told column by column, and no error is found', { 
     ['place', "field ['a.b'][0]", false, '"nowhere"'],
     ['source', 'always "mqtt"', false, null],
     ['trace', 'user property trace', true, 'a dead letter'],
+    ['doc', 'field doc', true, 'a dead letter'],
+    ['any', 'field any', true, 'a dead letter'],
     ['hash', null, false, null],
   ])
   assert.deepEqual(

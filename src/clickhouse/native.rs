@@ -44,7 +44,10 @@ pub fn encode(out: &mut impl Out, heads: &[(String, String)], columns: &[Column]
         put_string(&mut head, column_type);
         out.put(&head);
         head.clear();
-        column.encode(out);
+        // Of a column without rows ClickHouse reads nothing, not even how it is written: it would take that for the next block.
+        if rows > 0 {
+            column.encode(out);
+        }
         out.end_column();
     }
     // Where there are no columns.
@@ -87,6 +90,12 @@ mod tests {
         let mut out = Vec::new();
         encode(&mut out, &[("a".into(), "Nullable(UInt8)".into())], &[column]);
         assert_eq!(out, b"\x01\x02\x01a\x0fNullable(UInt8)\x00\x01\x05\x00");
+    }
+
+    #[test]
+    fn a_block_without_rows_has_nothing_but_names_and_types() {
+        let document = Column::new(&ColumnType::parse("JSON", "UTC").unwrap(), false);
+        assert_eq!(whole(&[("a".into(), "JSON".into())], &[document]), b"\x01\x00\x01a\x04JSON");
     }
 
     #[test]
