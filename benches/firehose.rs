@@ -17,12 +17,13 @@ use millrace::clickhouse::schema::Table;
 use millrace::clickhouse::schema::TableColumn;
 use millrace::clickhouse::{ColumnType, Packer, native};
 use millrace::config::{Compression, Config};
-use millrace::core::clock::Now;
+use millrace::core::clock::ReceiveTime;
 use millrace::ingest::batch::Batch;
-use millrace::ingest::context::Shared;
-use millrace::ingest::router::Intake;
-use millrace::ingest::table_plan::Plans;
+use millrace::ingest::router::Router;
+use millrace::ingest::table_plan::TablePlans;
 use millrace::mqtt::session::{Event, Session};
+use millrace::mqtt::{AckSender, MessageSink};
+use millrace::telemetry::context::PipelineContext;
 use millrace::telemetry::metrics::Rates;
 use millrace::telemetry::prometheus;
 
@@ -106,7 +107,7 @@ fn measure_beside(rows: usize, stream: &[u8]) -> Measured {
 fn measure_metrics(rows: usize, stream: &[u8]) -> f64 {
     let engine = &mut Engine::new(rows);
     engine.round(Stage::Decode, stream);
-    let Shared { metrics, ledger, memory, .. } = &*engine.shared;
+    let PipelineContext { metrics, ledger, memory, .. } = &*engine.context;
     let mut best = Duration::MAX;
     let begun = Instant::now();
     while begun.elapsed() < ROUNDS {
@@ -128,9 +129,9 @@ fn measure_metrics(rows: usize, stream: &[u8]) -> f64 {
 }
 
 struct Engine {
-    shared: Arc<Shared>,
+    context: Arc<PipelineContext>,
     session: Session,
-    intake: Intake,
+    router: Router,
     batches: Receiver<Box<Batch>>,
     packer: Packer,
 }
@@ -158,26 +159,27 @@ impl Engine {
             default: None,
         });
         let now = Instant::now();
-        let plans = Plans::new(&config.routes, vec![Table::assumed(columns.into())], now);
+        let plans = TablePlans::new(&config.routes, vec![Table::assumed(columns.into())], now);
         let plans = Arc::new(plans.expect("the route fits the table"));
         let mut session = Session::new(&config.mqtt, "bench".into(), vec!["drivers/+/position".into()], now);
-        let shared = Arc::new(Shared::new(config, Box::new(|_| {})));
+        let context = Arc::new(PipelineContext::new(config, Box::new(|_| {})));
         let (to_batches, batches) = bounded(1024);
-        let intake = Intake::new(shared.clone(), 0, plans, to_batches, unbounded().0);
+        let router =
+            Router::new(context.clone(), 0, AckSender::channel().0, plans, to_batches, unbounded().0);
 
         session.connect(now);
         for answer in [&b"\x20\x03\x00\x00\x00"[..], b"\x90\x04\x00\x01\x00\x00"] {
             session.receive(answer, now).expect("the answers of a broker");
         }
         assert!(session.is_subscribed());
-        Engine { shared, session, intake, batches, packer: Packer::new(Compression::Lz4) }
+        Engine { context, session, router, batches, packer: Packer::new(Compression::Lz4) }
     }
 
     /// Takes the whole stream, as so many reads would bring it.
     fn round(&mut self, stage: Stage, stream: &[u8]) {
         let mut at = 0;
         while at < stream.len() {
-            let now = Now::read();
+            let now = ReceiveTime::read();
             let read = &stream[at..stream.len().min(at + READ)];
             let mut taken = 0;
             while let Some((bytes, event)) =
@@ -188,11 +190,11 @@ impl Engine {
                 if stage == Stage::Frame {
                     black_box((publish.topic, publish.payload));
                 } else {
-                    self.intake.accept(&publish, sequence, now, "bench");
+                    self.router.accept(&publish, sequence, now, "bench");
                 }
             }
             at += taken;
-            self.intake.book();
+            self.router.commit_read_stats();
             while let Ok(batch) = self.batches.try_recv() {
                 self.put(stage, batch);
             }
@@ -201,15 +203,15 @@ impl Engine {
 
     /// What a worker does with a batch, but for the INSERT.
     fn put(&mut self, stage: Stage, batch: Box<Batch>) {
-        let heads = &batch.plan.heads;
+        let heads = &batch.plan.column_headers;
         match stage {
             Stage::Frame | Stage::Decode => {}
             Stage::Encode => drop(black_box(native::whole(heads, &batch.columns))),
             Stage::Pack => drop(black_box(self.packer.pack(heads, &batch.columns, &batch.plan.resistance))),
         }
-        self.shared.memory.subtract(batch.counted_bytes);
-        self.shared.ledger.close(batch.group, batch.messages.len() as u64, 0);
-        batch.plan.spares.give_columns(batch.columns);
+        let messages = batch.messages.len() as u64;
+        batch.completion.inserted(messages);
+        batch.plan.column_pool.release(batch.columns);
     }
 }
 

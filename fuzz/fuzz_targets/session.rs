@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use millrace::config::{Config, Mqtt};
-use millrace::core::ack_set::Owed;
+use millrace::core::ack_set::AckSet;
 use millrace::mqtt::session::{Event, Session, SessionError};
 
 /// What a session may hold back: the head of a packet over the limit.
@@ -125,7 +125,7 @@ impl<'d> Broker<'d> {
                 let at = self.byte()? as usize;
                 if !self.open.is_empty() {
                     let sequence = self.open.swap_remove(at % self.open.len());
-                    let mut owed = Owed::default();
+                    let mut owed = AckSet::default();
                     owed.add(sequence);
                     self.session.settle(&owed);
                     self.settled.insert(sequence);

@@ -10,10 +10,10 @@ use crate::check::columns::ColumnReport;
 use crate::check::tls_probe::{self, Encryption};
 use crate::check::{Level, Report};
 use crate::clickhouse::client::clients;
-use crate::clickhouse::dedup::Reached;
+use crate::clickhouse::dedup::InsertTarget;
 use crate::clickhouse::error_class::ACCESS_DENIED;
-use crate::clickhouse::insert_request::{Body, Insert, Views};
-use crate::clickhouse::schema::{Inspector, Table};
+use crate::clickhouse::insert_request::{Insert, ViewMode};
+use crate::clickhouse::schema::{SchemaClient, Table};
 use crate::clickhouse::{Packer, Resistance, quote};
 use crate::config::{ClickHouse, ColumnSource, Config, Route};
 use crate::core::backoff::random_bits;
@@ -104,7 +104,7 @@ pub async fn look(config: &Config, report: &mut Report) -> Vec<Option<Decoder>> 
 }
 
 /// Asks each server who it is; the first that answers is asked all the rest.
-async fn servers(config: &ClickHouse, report: &mut Report) -> Option<(Inspector, String)> {
+async fn servers(config: &ClickHouse, report: &mut Report) -> Option<(SchemaClient, String)> {
     let all = match clients(config) {
         Ok(all) => all,
         Err(error) => {
@@ -117,7 +117,7 @@ async fn servers(config: &ClickHouse, report: &mut Report) -> Option<(Inspector,
     for (i, (client, url)) in all.iter().zip(&config.urls).enumerate() {
         let (client, urls) = (std::slice::from_ref(client), std::slice::from_ref(url));
         let ask = async {
-            let inspector = Inspector::connect(client, urls, &config.database).await?;
+            let inspector = SchemaClient::connect(client, urls, &config.database).await?;
             let who: Vec<Who> =
                 inspector.rows("SELECT version() AS version, currentUser() AS user", &[]).await?;
             Ok::<_, Error>((inspector, who.into_iter().next()))
@@ -163,7 +163,7 @@ pub fn option(name: &str, i: usize, count: usize) -> String {
 }
 
 struct Look<'a> {
-    inspector: Inspector,
+    inspector: SchemaClient,
     user: String,
     config: &'a ClickHouse,
 }
@@ -265,7 +265,7 @@ impl Look<'_> {
                 return Vec::new();
             }
         };
-        for doubtful in reached.iter().filter(|reached| reached.forgets()) {
+        for doubtful in reached.iter().filter(|reached| reached.lacks_window()) {
             let path = format!("{path}.table");
             report.find(Level::Warning, "DEDUPLICATION_OFF", path, doubtful.doubt(), doubtful.remedy());
         }
@@ -287,7 +287,13 @@ impl Look<'_> {
             &Resistance::default(),
         );
         let (sql, token) = (table.insert_sql(decoder.heads()), format!("check-{:016x}", random_bits()));
-        let insert = Insert { sql: &sql, body: Body::Block(&block), token: &token, views: Views::Filled };
+        let insert = Insert {
+            sql: &sql,
+            frames: std::slice::from_ref(&block.frames),
+            block_bytes: block.block_bytes,
+            token: &token,
+            views: ViewMode::Normal,
+        };
         let began = Instant::now();
         let attempt = insert.attempt(&self.inspector.client, &self.inspector.url, self.config).await;
         let took = began.elapsed().as_secs_f64() * 1000.0;
@@ -389,12 +395,12 @@ impl RouteReport {
 }
 
 impl Deduplication {
-    fn of(reached: &Reached) -> Deduplication {
+    fn of(reached: &InsertTarget) -> Deduplication {
         Deduplication {
             table: reached.table(),
             engine: reached.engine.clone(),
             view: reached.view(),
-            on: !reached.forgets(),
+            on: !reached.lacks_window(),
             window: reached.window,
         }
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::clickhouse::error_class::ACCESS_DENIED;
 use crate::clickhouse::quote;
-use crate::clickhouse::schema::Inspector;
+use crate::clickhouse::schema::SchemaClient;
 use crate::core::error::{Error, Result};
 
 /// A table as `system.tables` has it.
@@ -32,7 +32,7 @@ pub(super) struct TableRow {
 
 /// A table that rows of an INSERT reach: the one it names, or one that a materialized view behind that fills.
 #[derive(Debug)]
-pub struct Reached {
+pub struct InsertTarget {
     database: String,
     name: String,
     pub engine: String,
@@ -49,7 +49,7 @@ const REPLICATED: &str = "replicated_deduplication_window";
 /// What a plain table remembers on a server that was not told otherwise.
 const PLAIN_DEFAULT: &str = "0";
 
-impl Inspector {
+impl SchemaClient {
     pub(super) async fn table_row(&self, database: &str, name: &str) -> Result<Option<TableRow>> {
         let windows = format!(
             ", (SELECT value FROM system.merge_tree_settings WHERE name = '{PLAIN}') AS plain_window, \
@@ -71,11 +71,11 @@ impl Inspector {
     }
 
     /// What to tell of tables that can get rows twice when an INSERT into one of `tables` is made again.
-    pub async fn doubts(&self, tables: impl Iterator<Item = &str>) -> Result<Vec<String>> {
+    pub async fn warnings(&self, tables: impl Iterator<Item = &str>) -> Result<Vec<String>> {
         let mut found = BTreeMap::new();
         for table in tables {
             for reached in self.reached(table).await? {
-                if reached.forgets() {
+                if reached.lacks_window() {
                     found.entry(reached.quoted()).or_insert(reached);
                 }
             }
@@ -85,7 +85,7 @@ impl Inspector {
     }
 
     /// All tables that an INSERT into `table` reaches, itself first.
-    pub async fn reached(&self, table: &str) -> Result<Vec<Reached>> {
+    pub async fn reached(&self, table: &str) -> Result<Vec<InsertTarget>> {
         let (database, name) = self.split(table);
         let mut reached = Vec::new();
         let mut seen = BTreeSet::new();
@@ -106,13 +106,13 @@ impl Inspector {
                     next.push((row.target_database, row.target_table, Some((database, view))));
                 }
             }
-            reached.push(Reached { database, name, engine, view, window, setting });
+            reached.push(InsertTarget { database, name, engine, view, window, setting });
         }
         Ok(reached)
     }
 }
 
-impl Reached {
+impl InsertTarget {
     pub fn table(&self) -> String {
         format!("{}.{}", self.database, self.name)
     }
@@ -123,7 +123,7 @@ impl Reached {
     }
 
     /// Whether it does not recognise an INSERT that is made again.
-    pub fn forgets(&self) -> bool {
+    pub fn lacks_window(&self) -> bool {
         self.window == Some(0)
     }
 
@@ -157,13 +157,14 @@ impl TableRow {
         self.engine == "Null" || self.window().is_some_and(|(_, window)| window > 0)
     }
 
-    /// How many INSERTs it remembers, and what says so. A plain MergeTree forgets what it inserted unless it is told to
+    /// How many INSERTs it remembers, and what says so. A plain MergeTree lacks_window what it inserted unless it is told to
     /// remember, a replicated one remembers unless it is told to forget; other engines are not ours to judge.
     fn window(&self) -> Option<(&'static str, u64)> {
         if !self.engine.ends_with("MergeTree") || !self.engine_full.contains("MergeTree") {
             return None;
         }
-        let is_replicated = self.engine.starts_with("Replicated") || self.engine.starts_with("Shared");
+        let is_replicated =
+            self.engine.starts_with("Replicated") || self.engine.starts_with("PipelineContext");
         let (setting, of_server) = match is_replicated {
             true => (REPLICATED, self.replicated_window.as_deref().unwrap_or_default()),
             false => (PLAIN, self.plain_window.as_deref().unwrap_or(PLAIN_DEFAULT)),

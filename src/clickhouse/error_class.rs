@@ -10,11 +10,11 @@ use crate::core::tls;
 #[derive(Debug)]
 pub struct Failure {
     pub error: Error,
-    pub verdict: Verdict,
+    pub class: ErrorClass,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ErrorClass {
     /// Nothing was sent: another server may be asked at once.
     NotSent,
     /// May succeed later, or has succeeded unknown to us: the same bytes under the same token, to the same server.
@@ -32,20 +32,20 @@ pub fn classify(url: &str, error: clickhouse::error::Error) -> Failure {
     if let E::BadResponse(text) = &error
         && let Some(code) = exception_code(text)
     {
-        let verdict = match code {
-            code if DATA.contains(&code) && text.contains(VIEW) => Verdict::RefusedByView,
-            code if DATA.contains(&code) => Verdict::Refused,
-            code if MISTAKES.contains(&code) => Verdict::RetrySlowly,
-            _ => Verdict::Retry,
+        let class = match code {
+            code if DATA.contains(&code) && text.contains(VIEW) => ErrorClass::RefusedByView,
+            code if DATA.contains(&code) => ErrorClass::Refused,
+            code if OPERATOR_ERRORS.contains(&code) => ErrorClass::RetrySlowly,
+            _ => ErrorClass::Retry,
         };
-        return Failure { error: rejected(code, text), verdict };
+        return Failure { error: rejected(code, text), class };
     }
-    let verdict = match &error {
-        E::Network(source) if is_connect(source.as_ref()) => Verdict::NotSent,
-        _ => Verdict::Retry,
+    let class = match &error {
+        E::Network(source) if is_connect(source.as_ref()) => ErrorClass::NotSent,
+        _ => ErrorClass::Retry,
     };
     let message = tls::explain(&error).unwrap_or_else(|| chain(&error));
-    Failure { error: Error::ClickHouseUnreachable { url: url.into(), message }, verdict }
+    Failure { error: Error::ClickHouseUnreachable { url: url.into(), message }, class }
 }
 
 /// ClickHouse's codes do not tell whether the table or a view behind it is at fault; its text does.
@@ -86,7 +86,7 @@ const DATA: [u32; 22] = [
 pub const ACCESS_DENIED: u32 = 497;
 
 /// Mistakes of an operator that may be mended while we keep the rows.
-const MISTAKES: [u32; 18] = [
+const OPERATOR_ERRORS: [u32; 18] = [
     8,   // THERE_IS_NO_COLUMN
     10,  // NOT_FOUND_COLUMN_IN_BLOCK
     16,  // NO_SUCH_COLUMN_IN_TABLE
@@ -140,28 +140,34 @@ fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    fn verdict(text: &str) -> Verdict {
-        classify("http://x", clickhouse::error::Error::BadResponse(text.into())).verdict
+    fn class_of(text: &str) -> ErrorClass {
+        classify("http://x", clickhouse::error::Error::BadResponse(text.into())).class
     }
 
     #[test]
     fn only_the_datas_own_faults_are_refused() {
-        assert_eq!(verdict("Code: 469. DB::Exception: Constraint `c` is violated"), Verdict::Refused);
+        assert_eq!(class_of("Code: 469. DB::Exception: Constraint `c` is violated"), ErrorClass::Refused);
         assert_eq!(
-            verdict("Code: 395. DB::Exception: five: while pushing to view default.v"),
-            Verdict::RefusedByView
+            class_of("Code: 395. DB::Exception: five: while pushing to view default.v"),
+            ErrorClass::RefusedByView
         );
-        assert_eq!(verdict("Code: 53. DB::Exception: Cannot convert: UInt32 to UInt8"), Verdict::RetrySlowly);
-        assert_eq!(verdict("Code: 60. DB::Exception: Table default.t does not exist"), Verdict::RetrySlowly);
-        assert_eq!(verdict("Code: 252. DB::Exception: Too many parts"), Verdict::Retry);
-        assert_eq!(verdict("Code: 424242. DB::Exception: Something new"), Verdict::Retry);
-        assert_eq!(verdict("502 Bad Gateway"), Verdict::Retry);
-        assert_eq!(verdict("<html>Code: 469.</html>"), Verdict::Retry);
+        assert_eq!(
+            class_of("Code: 53. DB::Exception: Cannot convert: UInt32 to UInt8"),
+            ErrorClass::RetrySlowly
+        );
+        assert_eq!(
+            class_of("Code: 60. DB::Exception: Table default.t does not exist"),
+            ErrorClass::RetrySlowly
+        );
+        assert_eq!(class_of("Code: 252. DB::Exception: Too many parts"), ErrorClass::Retry);
+        assert_eq!(class_of("Code: 424242. DB::Exception: Something new"), ErrorClass::Retry);
+        assert_eq!(class_of("502 Bad Gateway"), ErrorClass::Retry);
+        assert_eq!(class_of("<html>Code: 469.</html>"), ErrorClass::Retry);
     }
 
     #[test]
     fn the_tables_are_sorted_and_apart() {
-        assert!(DATA.is_sorted() && MISTAKES.is_sorted());
-        assert!(DATA.iter().all(|code| !MISTAKES.contains(code)));
+        assert!(DATA.is_sorted() && OPERATOR_ERRORS.is_sorted());
+        assert!(DATA.iter().all(|code| !OPERATOR_ERRORS.contains(code)));
     }
 }

@@ -1,63 +1,46 @@
 //! One attempt at one INSERT.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clickhouse::Client;
 use clickhouse::insert_formatted::InsertFormatted;
 
-use crate::clickhouse::Packed;
 use crate::clickhouse::error_class::{Failure, classify};
 use crate::config;
-use crate::spool::Record;
 
 /// What an INSERT carries, fixed before its first attempt and the same in each of them.
 pub struct Insert<'a> {
     pub sql: &'a str,
-    pub body: Body<'a>,
+    /// The body: compressed Native blocks, one after the other. More than one come from the spool.
+    pub frames: &'a [Bytes],
+    /// Bytes of the body before compression.
+    pub block_bytes: usize,
     /// Tells ClickHouse that two attempts are the same INSERT.
     pub token: &'a str,
-    pub views: Views,
-}
-
-#[derive(Clone, Copy)]
-pub enum Body<'a> {
-    /// One Native block.
-    Block(&'a Packed),
-    /// Native blocks as they lie in the spool.
-    Stored(&'a [Arc<Record>]),
-}
-
-impl Body<'_> {
-    /// Before compression.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Body::Block(block) => block.block_bytes,
-            Body::Stored(records) => records.iter().map(|record| record.block_bytes as usize).sum(),
-        }
-    }
+    pub views: ViewMode,
 }
 
 /// What the materialized views behind the table do with an INSERT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Views {
+pub enum ViewMode {
     /// They are filled.
-    Filled,
+    Normal,
     /// They get nothing, and what they would refuse is of no interest: the rows are in the table afterwards.
-    Empty,
+    Suppress,
     /// They compute everything and store nothing: the answer says whether they would take the rows.
-    Tried,
+    DryRun,
 }
 
-impl Views {
+impl ViewMode {
     /// A view that skips more rows than there are has an empty result, and an empty result neither reaches its table nor
     /// uses up the token there. That ClickHouse computes the rows before it skips them is tested, not documented.
     fn settings(self) -> &'static [(&'static str, &'static str)] {
         const SKIP: (&str, &str) = ("offset", "1000000000000");
         match self {
-            Views::Filled => &[],
-            Views::Empty => &[SKIP, ("materialized_views_ignore_errors", "1")],
-            Views::Tried => &[SKIP],
+            ViewMode::Normal => &[],
+            ViewMode::Suppress => &[SKIP, ("materialized_views_ignore_errors", "1")],
+            ViewMode::DryRun => &[SKIP],
         }
     }
 }
@@ -85,17 +68,14 @@ impl Insert<'_> {
         for (name, value) in self.views.settings() {
             insert = insert.with_setting(*name, *value);
         }
-        if let Body::Stored([_, _, ..]) = self.body {
+        if self.frames.len() > 1 {
             for (name, value) in SQUASHED {
                 insert = insert.with_setting(name, value);
             }
         }
         insert = insert.with_setting("insert_deduplication_token", self.token);
 
-        let sent = match self.body {
-            Body::Block(block) => insert.send(block.frames.clone()).await,
-            Body::Stored(records) => send_stored(&mut insert, records).await,
-        };
+        let sent = send_frames(&mut insert, self.frames).await;
         // A server that refuses early closes the request under our hands: only the answer says why.
         let ended = tokio::time::timeout(config.request_timeout + GRACE, insert.end()).await;
         match (sent, ended) {
@@ -107,15 +87,15 @@ impl Insert<'_> {
     }
 }
 
-async fn send_stored(insert: &mut InsertFormatted, records: &[Arc<Record>]) -> clickhouse::error::Result<()> {
-    for record in records {
-        insert.send(record.block.clone()).await?;
+async fn send_frames(insert: &mut InsertFormatted, frames: &[Bytes]) -> clickhouse::error::Result<()> {
+    for block in frames {
+        insert.send(block.clone()).await?;
     }
     Ok(())
 }
 
 /// Blocks that follow one another are one block when ClickHouse looks at the token. Without it a token is only recognised if
-/// as many blocks come with it as before, and what is decoded again is a single one. Tried with ClickHouse 26.7; older
+/// as many blocks come with it as before, and what is decoded again is a single one. DryRun with ClickHouse 26.7; older
 /// servers do not know the first.
 const SQUASHED: [(&str, &str); 4] = [
     ("use_strict_insert_block_limits", "1"),

@@ -1,51 +1,67 @@
-//! One INSERT, again and again until it is confirmed, refused for good, or the pipeline is cancelled.
+//! The retry loop of one INSERT: attempts until it is confirmed, until something else must be done, or until the pipeline is
+//! cancelled. INSERTs of batches, of the spool and of dead letters go through it.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::clickhouse::error_class::{Failure, Verdict};
-use crate::clickhouse::insert_request::{Insert, Views};
+use crate::clickhouse::error_class::{ErrorClass, Failure};
+use crate::clickhouse::insert_request::{Insert, ViewMode};
 use crate::clickhouse::servers::Servers;
 use crate::core::backoff::Backoff;
 use crate::core::error::Error;
-use crate::ingest::context::Shared;
+use crate::telemetry::context::PipelineContext;
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::{self, Trace, millis};
 
-pub enum Outcome {
-    Confirmed,
-    Refused(Error),
-    Cancelled,
+/// What the retry loop inserts.
+pub(crate) trait RetriedInsert {
+    /// How the loop ends.
+    type End;
+
+    /// Gets ready for the next attempt. `Break` ends the loop without one; `None` means that all is cancelled.
+    async fn prepare(&mut self) -> Option<ControlFlow<Self::End>> {
+        Some(ControlFlow::Continue(()))
+    }
+
+    /// The next attempt. Its bytes are those of the last one, unless [`RetriedInsert::prepare`] made other ones.
+    fn insert(&self) -> Insert<'_>;
+
+    fn rows(&self) -> usize;
+
+    fn trace(&mut self) -> Option<&mut Trace> {
+        None
+    }
+
+    fn servers(&self) -> &Servers;
+
+    fn servers_mut(&mut self) -> &mut Servers;
+
+    /// ClickHouse has the rows.
+    fn confirmed(&mut self) -> Self::End;
+
+    /// What follows a failure.
+    async fn failed(&mut self, failure: &Failure) -> Next<Self::End>;
 }
 
-/// Attempts an INSERT until its end.
-pub async fn deliver(shared: &Shared, servers: &mut Servers, insert: &Insert<'_>, table: &str) -> Outcome {
-    let mut attempts = Attempts::new(shared, table);
-    loop {
-        let Some(attempt) = attempts.make(servers, insert).await else { return Outcome::Cancelled };
-        match attempt {
-            Ok(()) => return Outcome::Confirmed,
-            Err(Failure { error, verdict: Verdict::Refused | Verdict::RefusedByView }) => {
-                return Outcome::Refused(error);
-            }
-            Err(failure) => {
-                if attempts.wait(servers, &failure).await.is_none() {
-                    return Outcome::Cancelled;
-                }
-            }
-        }
-    }
+/// What follows a failed attempt.
+pub(crate) enum Next<End> {
+    /// The same attempt after a wait.
+    Wait,
+    /// Another attempt at once: what is sent has changed.
+    Retry,
+    End(End),
 }
 
 /// The attempts at one INSERT, and the waits between them.
-pub struct Attempts<'a> {
-    shared: &'a Shared,
+pub(crate) struct RetryLoop<'a> {
+    context: &'a PipelineContext,
     table: &'a str,
     backoff: Backoff,
     began: SystemTime,
-    /// How many there were.
-    made: u32,
+    attempts: u32,
+    /// Ambiguous failures until another server is tried.
     patience: u32,
-    /// Once an attempt may have succeeded, another server is not asked lightly: it may not know of the token.
+    /// An attempt may have succeeded: another server may not know its token and is not asked at once.
     ambiguous: bool,
 }
 
@@ -54,74 +70,96 @@ const PATIENCE: u32 = 3;
 /// The shortest wait before a mistake of an operator is tried again.
 pub const SLOW: Duration = Duration::from_secs(1);
 
-impl<'a> Attempts<'a> {
-    pub fn new(shared: &'a Shared, table: &'a str) -> Attempts<'a> {
-        let backoff = Backoff::new(shared.config.clickhouse.retry);
-        Attempts {
-            shared,
+impl<'a> RetryLoop<'a> {
+    pub fn new(context: &'a PipelineContext, table: &'a str) -> RetryLoop<'a> {
+        let backoff = Backoff::new(context.config.clickhouse.retry);
+        RetryLoop {
+            context,
             table,
             backoff,
             began: SystemTime::now(),
-            made: 0,
+            attempts: 0,
             patience: PATIENCE,
             ambiguous: false,
         }
     }
 
-    /// `None`: cancelled.
-    pub async fn make(&mut self, servers: &Servers, insert: &Insert<'_>) -> Option<Result<(), Failure>> {
+    /// Attempts the INSERT until its end. `None`: cancelled.
+    pub async fn run<I: RetriedInsert>(mut self, retried: &mut I) -> Option<I::End> {
+        loop {
+            if let ControlFlow::Break(end) = retried.prepare().await? {
+                return Some(end);
+            }
+            let Err(failure) = self.attempt(retried).await? else {
+                self.record(retried, None);
+                retried.servers_mut().found();
+                return Some(retried.confirmed());
+            };
+            match retried.failed(&failure).await {
+                Next::Wait => self.wait(retried.servers_mut(), &failure).await?,
+                Next::Retry => add(&self.context.metrics.inserts_retried, 1),
+                Next::End(end) => {
+                    self.record(retried, Some(&failure.error));
+                    return Some(end);
+                }
+            }
+        }
+    }
+
+    /// One attempt. `None`: cancelled meanwhile.
+    async fn attempt(&mut self, retried: &impl RetriedInsert) -> Option<Result<(), Failure>> {
         let began = Instant::now();
-        self.made += 1;
-        let (client, url) = servers.current();
+        self.attempts += 1;
+        let (client, url) = retried.servers().current();
+        let insert = retried.insert();
         let attempt = tokio::select! {
             biased;
-            () = self.shared.cancelled() => return None,
-            attempt = insert.attempt(client, url, &self.shared.config.clickhouse) => attempt,
+            () = self.context.cancelled() => return None,
+            attempt = insert.attempt(client, url, &self.context.config.clickhouse) => attempt,
         };
         if attempt.is_ok() {
-            self.shared.metrics.insert_latency.record(began.elapsed(), 1);
+            self.context.metrics.insert_latency.record(began.elapsed(), 1);
             let failures = self.backoff.failures();
             if failures > 0 {
                 let message = format!("{}: inserted after {failures} failures", self.table);
-                self.shared.warn("CLICKHOUSE_RECOVERED", message);
+                self.context.warn("CLICKHOUSE_RECOVERED", message);
             }
         }
         Some(attempt)
     }
 
-    /// Notes how they ended. A trial brings nothing in, and is no INSERT.
-    pub fn note(
-        &self,
-        trace: Option<&mut Trace>,
-        servers: &Servers,
-        insert: &Insert<'_>,
-        rows: usize,
-        refused: Option<&Error>,
-    ) {
-        let Some(trace) = trace.filter(|_| insert.views != Views::Tried) else { return };
-        trace.insert(trace::Insert {
+    /// Records how the attempts ended, for a sampled batch. A dry run inserts nothing, and is no INSERT.
+    fn record(&self, retried: &mut impl RetriedInsert, refused: Option<&Error>) {
+        let insert = retried.insert();
+        if insert.views == ViewMode::DryRun {
+            return;
+        }
+        let record = trace::Insert {
             token: insert.token.into(),
-            url: servers.current().1.into(),
-            rows,
-            bytes: insert.body.bytes(),
-            attempts: self.made,
+            url: retried.servers().current().1.into(),
+            rows: retried.rows(),
+            bytes: insert.block_bytes,
+            attempts: self.attempts,
             began: millis(self.began),
             ended: millis(SystemTime::now()),
             refused: refused.map(Error::to_string),
-        });
+        };
+        if let Some(trace) = retried.trace() {
+            trace.insert(record);
+        }
     }
 
     /// Chooses the server for the next attempt, and waits for its time. `None`: cancelled.
-    pub async fn wait(&mut self, servers: &mut Servers, failure: &Failure) -> Option<()> {
+    async fn wait(&mut self, servers: &mut Servers, failure: &Failure) -> Option<()> {
         let mut wait = self.backoff.failed();
-        match failure.verdict {
-            // Nothing was sent, so no harm is in asking another server at once.
-            Verdict::NotSent if !self.ambiguous => {
+        match failure.class {
+            // Nothing was sent, so asking another server at once does no harm.
+            ErrorClass::NotSent if !self.ambiguous => {
                 if servers.lose(Instant::now()) {
                     wait = Duration::ZERO;
                 }
             }
-            Verdict::NotSent | Verdict::Retry => {
+            ErrorClass::NotSent | ErrorClass::Retry => {
                 self.ambiguous = true;
                 self.patience -= 1;
                 if self.patience == 0 {
@@ -129,18 +167,18 @@ impl<'a> Attempts<'a> {
                     servers.advance(Instant::now());
                 }
             }
-            Verdict::RetrySlowly | Verdict::Refused | Verdict::RefusedByView => {
-                wait = wait.max(SLOW.min(self.shared.config.clickhouse.retry.max));
+            ErrorClass::RetrySlowly | ErrorClass::Refused | ErrorClass::RefusedByView => {
+                wait = wait.max(SLOW.min(self.context.config.clickhouse.retry.max));
             }
         }
-        add(&self.shared.metrics.inserts_retried, 1);
-        self.shared.warn(
+        add(&self.context.metrics.inserts_retried, 1);
+        self.context.warn(
             "CLICKHOUSE_RETRYING",
             format!("{}: {}; trying again in {} ms", self.table, failure.error, wait.as_millis()),
         );
         tokio::select! {
             biased;
-            () = self.shared.cancelled() => None,
+            () = self.context.cancelled() => None,
             () = tokio::time::sleep(wait) => Some(()),
         }
     }

@@ -30,7 +30,7 @@ pub struct Table {
     /// Those that are filled.
     pub columns: Vec<TableColumn>,
     /// Whether rows that a view refused can be told apart without storing any twice.
-    pub divides: bool,
+    pub supports_bisect: bool,
 }
 
 /// A row of `system.columns`.
@@ -41,7 +41,7 @@ pub struct ColumnRow {
     pub column_type: String,
     pub default_kind: String,
     pub default_expression: String,
-    /// Only [`Inspector::columns`] asks for it: another comment does not make it another column.
+    /// Only [`SchemaClient::columns`] asks for it: another comment does not make it another column.
     #[serde(default)]
     pub comment: String,
 }
@@ -52,22 +52,22 @@ struct ZoneRow {
 }
 
 /// A connection to ask questions over: the first server that answers.
-pub struct Inspector {
+pub struct SchemaClient {
     pub client: Client,
     pub url: String,
     zone: String,
     database: String,
 }
 
-impl Inspector {
+impl SchemaClient {
     /// Tries the servers in order. The error is that of the first: it is what the user meant.
-    pub async fn connect(clients: &[Client], urls: &[String], database: &str) -> Result<Inspector> {
+    pub async fn connect(clients: &[Client], urls: &[String], database: &str) -> Result<SchemaClient> {
         let mut first_error = None;
         for (client, url) in clients.iter().zip(urls) {
             match rows::<ZoneRow>(client, url, "SELECT timezone() AS zone", &[]).await {
                 Ok(zones) => {
                     let zone = zones.into_iter().next().map_or_else(|| "UTC".into(), |row| row.zone);
-                    return Ok(Inspector {
+                    return Ok(SchemaClient {
                         client: client.clone(),
                         url: url.clone(),
                         zone,
@@ -81,8 +81,8 @@ impl Inspector {
     }
 
     /// Asks a server that has answered before about a table that is known.
-    pub fn again(client: &Client, url: &str, database: &str, table: &Table) -> Inspector {
-        Inspector {
+    pub fn again(client: &Client, url: &str, database: &str, table: &Table) -> SchemaClient {
+        SchemaClient {
             client: client.clone(),
             url: url.into(),
             zone: table.zone.clone(),
@@ -163,9 +163,9 @@ impl Inspector {
             zone: self.zone.clone(),
             described,
             columns: known,
-            divides: false,
+            supports_bisect: false,
         };
-        table.divides = row.is_some_and(|row| row.keeps_once()) && !table.is_filled_by_select();
+        table.supports_bisect = row.is_some_and(|row| row.keeps_once()) && !table.is_filled_by_select();
         Ok(table)
     }
 
@@ -241,7 +241,7 @@ impl Table {
             zone: "UTC".into(),
             described: Vec::new(),
             columns,
-            divides: true,
+            supports_bisect: true,
         }
     }
 
@@ -320,8 +320,9 @@ impl Table {
         let values = values.collect::<Vec<_>>().join(", ");
         let structure = heads.iter().map(|(name, column_type)| format!("{} {column_type}", quote(name)));
         let structure = structure.collect::<Vec<_>>().join(", ");
-        settings
-            .extend(DOUBTED.iter().filter(|(part, _)| structure.contains(part)).map(|(_, setting)| *setting));
+        settings.extend(
+            SUSPICIOUS_TYPES.iter().filter(|(part, _)| structure.contains(part)).map(|(_, setting)| *setting),
+        );
         let (settings, structure) = (settings_clause(&settings), escaped(&structure));
         format!("{into}{settings} SELECT {values} FROM input('{structure}') FORMAT Native")
     }
@@ -335,7 +336,7 @@ impl Table {
 
 /// What the structure of an `input` may hold only if it is allowed, as in CREATE TABLE: in the table it is already, and in
 /// what a `Dynamic` is sent as.
-const DOUBTED: [(&str, &str); 2] = [
+const SUSPICIOUS_TYPES: [(&str, &str); 2] = [
     ("FixedString(", "allow_suspicious_fixed_string_types = 1"),
     ("Variant(", "allow_suspicious_variant_types = 1"),
 ];
@@ -398,7 +399,7 @@ impl Table {
             zone: "UTC".into(),
             described: described.collect(),
             columns: known.collect(),
-            divides: true,
+            supports_bisect: true,
         }
     }
 }

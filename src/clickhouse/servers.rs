@@ -26,7 +26,7 @@ impl Servers {
 
     /// The current one cannot be reached. Moves on to one that is not known to be away; `false` if there is none.
     pub fn lose(&mut self, now: Instant) -> bool {
-        self.all[self.at].2 = Some(now + AWAY);
+        self.all[self.at].2 = Some(now + UNREACHABLE_COOLDOWN);
         self.advance(now)
     }
 
@@ -48,4 +48,4 @@ impl Servers {
 }
 
 /// How long a server that could not be reached is passed over while another one can.
-const AWAY: Duration = Duration::from_secs(10);
+const UNREACHABLE_COOLDOWN: Duration = Duration::from_secs(10);

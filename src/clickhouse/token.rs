@@ -12,7 +12,7 @@ use cityhash_rs::cityhash_102_128;
 #[derive(Debug)]
 pub enum Tokens {
     /// Under a prefix that no other life of any process has: what is inserted later is never taken for the same.
-    Drawn(String),
+    Random(String),
     /// From the bytes: the same rows get the same tokens each time. Counts how often a block was there before, by the
     /// hashes of its statement and its bytes: a block that comes twice in one life is two INSERTs.
     Content(Mutex<HashMap<(u128, u128), u64>>),
@@ -26,7 +26,7 @@ impl Tokens {
     /// `id` is unique within this life; `block` makes the bytes, where they are asked for.
     pub fn token(&self, id: impl Display, sql: &str, block: impl FnOnce() -> Vec<u8>) -> String {
         match self {
-            Tokens::Drawn(prefix) => format!("{prefix}-{id}"),
+            Tokens::Random(prefix) => format!("{prefix}-{id}"),
             Tokens::Content(seen) => {
                 // 128 bits: the chance that two of a billion blocks share them is 1 in 10^20.
                 let hash = cityhash_102_128(&block());
@@ -45,8 +45,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn drawn_tokens_follow_the_id() {
-        let tokens = Tokens::Drawn("fleet-1f".into());
+    fn random_tokens_follow_the_id() {
+        let tokens = Tokens::Random("fleet-1f".into());
         assert_eq!(tokens.token(7, "INSERT", || unreachable!()), "fleet-1f-7");
     }
 

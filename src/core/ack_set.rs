@@ -2,11 +2,11 @@
 
 /// The messages of one batch, by sequence number, as runs of consecutive ones.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Owed {
+pub struct AckSet {
     runs: Vec<(u64, u64)>,
 }
 
-impl Owed {
+impl AckSet {
     #[inline]
     pub fn add(&mut self, sequence: u64) {
         match self.runs.last_mut() {
@@ -15,9 +15,14 @@ impl Owed {
         }
     }
 
-    /// What another batch owes besides.
-    pub fn append(&mut self, mut other: Owed) {
-        self.runs.append(&mut other.runs);
+    /// Adds the messages of another batch.
+    pub fn append(&mut self, other: AckSet) {
+        for (first, count) in other.runs {
+            match self.runs.last_mut() {
+                Some((start, length)) if *start + *length == first => *length += count,
+                _ => self.runs.push((first, count)),
+            }
+        }
     }
 
     /// Each run as its first sequence number and how many follow one another.

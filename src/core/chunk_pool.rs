@@ -1,67 +1,67 @@
-//! Memory for messages, in pieces of a few sizes.
+//! Memory for messages, in chunks of three sizes.
 //!
-//! Batches grow while ClickHouse is busy, and shrink again. With a buffer for each that grows with it, what a busy minute
-//! needed would stay: the allocator keeps what is freed between other things, and a larger buffer does not fit into the
-//! place of a smaller one. Pieces fit everywhere, nothing is copied when a batch grows, and as mappings of their own they
-//! go back to the system when they lie still.
+//! Batches grow while ClickHouse is busy, and shrink again. One growing buffer per batch would keep what a busy minute
+//! needed: the allocator holds on to memory between other allocations, and a larger buffer does not fit into the place of
+//! a smaller one. Chunks fit everywhere, nothing is copied when a batch grows, and as mappings of their own they go back
+//! to the system when nobody uses them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::MmapMut;
 
-use crate::core::free_list::Shelf;
+use crate::core::free_list::FreeList;
 
-/// Of the first, the second, and all other pieces of a batch: that of a route with little to do holds little, and large
-/// ones have few mappings, of which Linux allows a process 65,530.
+/// Chunk sizes for a batch's 1st, 2nd and later chunks: quiet routes stay at 16 KiB, busy ones use few mappings (Linux
+/// allows a process 65,530).
 const SIZES: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
-/// What is kept of each size for the next batches.
-const MOST: usize = 128;
+/// The pool keeps so many chunks of each size for the next batches.
+const MAX_KEPT: usize = 128;
 
-/// Those that are not in use, for all batches of a pipeline.
+/// The unused chunks of a pipeline.
 #[derive(Debug)]
-pub struct Pieces(Mutex<[Shelf<Piece>; SIZES.len()]>);
+pub struct ChunkPool(Mutex<[FreeList<Chunk>; SIZES.len()]>);
 
-/// It is filled from its beginning.
+/// A mapping, filled from its beginning.
 #[derive(Debug)]
-pub struct Piece {
+pub struct Chunk {
     memory: MmapMut,
     len: usize,
 }
 
-impl Default for Pieces {
+impl Default for ChunkPool {
     fn default() -> Self {
-        Pieces(Mutex::new(SIZES.map(|_| Shelf::new(MOST))))
+        ChunkPool(Mutex::new(SIZES.map(|_| FreeList::new(MAX_KEPT))))
     }
 }
 
-impl Pieces {
-    /// An empty one with at least so much room, for a batch that has so many.
-    pub fn take(&self, bytes: usize, has: usize) -> Piece {
+impl ChunkPool {
+    /// An empty chunk with room for `bytes`, for a batch that has `chunks` already.
+    pub fn acquire(&self, bytes: usize, chunks: usize) -> Chunk {
         let fits = |size: &usize| SIZES[*size] >= bytes;
-        match (has.min(SIZES.len() - 1)..SIZES.len()).find(fits) {
-            Some(size) => self.lock()[size].take().unwrap_or_else(|| Piece::new(SIZES[size])),
-            None => Piece::new(bytes),
+        match (chunks.min(SIZES.len() - 1)..SIZES.len()).find(fits) {
+            Some(size) => self.lock()[size].take().unwrap_or_else(|| Chunk::new(SIZES[size])),
+            None => Chunk::new(bytes),
         }
     }
 
-    /// Those of a batch come back.
-    pub fn give(&self, mut pieces: Vec<Piece>) {
-        pieces.iter_mut().for_each(|piece| piece.len = 0);
-        for (shelf, size) in self.lock().iter_mut().zip(SIZES) {
-            shelf.give(pieces.extract_if(.., |piece| piece.memory.len() == size));
+    /// Takes back the chunks of a batch.
+    pub fn release(&self, mut chunks: Vec<Chunk>) {
+        chunks.iter_mut().for_each(|chunk| chunk.len = 0);
+        for (list, size) in self.lock().iter_mut().zip(SIZES) {
+            list.put(chunks.extract_if(.., |chunk| chunk.memory.len() == size));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, [Shelf<Piece>; SIZES.len()]> {
+    fn lock(&self) -> MutexGuard<'_, [FreeList<Chunk>; SIZES.len()]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Piece {
-    fn new(bytes: usize) -> Piece {
+impl Chunk {
+    fn new(bytes: usize) -> Chunk {
         // Where a vector would end the process for want of memory, this panics, and the pipeline says so.
         let memory = MmapMut::map_anon(bytes).expect("the system has memory");
-        Piece { memory, len: 0 }
+        Chunk { memory, len: 0 }
     }
 
     #[inline]
@@ -90,29 +90,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_used_again_and_empty() {
-        let pieces = Pieces::default();
-        let mut piece = pieces.take(10, 0);
-        assert_eq!(piece.room(), SIZES[0]);
-        piece.append([b"abc".as_slice(), b"", b"d"]);
-        assert_eq!((piece.bytes(), piece.room()), (b"abcd".as_slice(), SIZES[0] - 4));
-        let place = piece.memory.as_ptr();
-        pieces.give(vec![pieces.take(10, 1), piece, pieces.take(10, 2)]);
-        let piece = pieces.take(10, 0);
-        assert_eq!((piece.memory.as_ptr(), piece.bytes()), (place, b"".as_slice()));
+    fn chunks_are_used_again_and_empty() {
+        let pool = ChunkPool::default();
+        let mut chunk = pool.acquire(10, 0);
+        assert_eq!(chunk.room(), SIZES[0]);
+        chunk.append([b"abc".as_slice(), b"", b"d"]);
+        assert_eq!((chunk.bytes(), chunk.room()), (b"abcd".as_slice(), SIZES[0] - 4));
+        let place = chunk.memory.as_ptr();
+        pool.release(vec![pool.acquire(10, 1), chunk, pool.acquire(10, 2)]);
+        let chunk = pool.acquire(10, 0);
+        assert_eq!((chunk.memory.as_ptr(), chunk.bytes()), (place, b"".as_slice()));
     }
 
     #[test]
-    fn pieces_grow_with_a_batch_and_with_a_message() {
-        let pieces = Pieces::default();
+    fn chunks_grow_with_a_batch_and_with_a_message() {
+        let pool = ChunkPool::default();
         assert_eq!(
-            [0, 1, 2, 100].map(|has| pieces.take(1, has).room()),
+            [0, 1, 2, 100].map(|has| pool.acquire(1, has).room()),
             [SIZES[0], SIZES[1], SIZES[2], SIZES[2]]
         );
-        assert_eq!(pieces.take(SIZES[1] + 1, 0).room(), SIZES[2]);
-        let large = pieces.take(SIZES[2] + 1, 0);
+        assert_eq!(pool.acquire(SIZES[1] + 1, 0).room(), SIZES[2]);
+        let large = pool.acquire(SIZES[2] + 1, 0);
         assert!(large.room() > SIZES[2]);
-        pieces.give(vec![large]);
-        assert_eq!(pieces.take(1, 2).room(), SIZES[2]);
+        pool.release(vec![large]);
+        assert_eq!(pool.acquire(1, 2).room(), SIZES[2]);
     }
 }

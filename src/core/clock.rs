@@ -4,15 +4,15 @@ use std::time::{Instant, SystemTime};
 
 /// When a read was made, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
+pub struct ReceiveTime {
     pub instant: Instant,
     pub system: SystemTime,
 }
 
-impl Now {
-    pub fn read() -> Now {
+impl ReceiveTime {
+    pub fn read() -> ReceiveTime {
         // The runtime's clock, which a test can hold.
-        Now { instant: tokio::time::Instant::now().into_std(), system: SystemTime::now() }
+        ReceiveTime { instant: tokio::time::Instant::now().into_std(), system: SystemTime::now() }
     }
 }
 

@@ -1,48 +1,48 @@
-//! Things to be used again, of which one is as good as another. What was not needed for a while is dropped.
+//! Items kept for reuse, each as good as another. The item that came last is taken first: it may still be in the caches.
+//! Items that nobody took during [`TRIM_INTERVAL`] returns are dropped.
 
-/// Things of which one is as good as another.
 #[derive(Debug)]
-pub struct Shelf<T> {
-    spares: Vec<T>,
-    most: usize,
-    /// So many at the bottom were not taken in this turn.
+pub struct FreeList<T> {
+    items: Vec<T>,
+    max: usize,
+    /// How many items at the bottom were not taken since the last trim.
     idle: usize,
-    /// How often something came back in this turn.
+    /// How often items came back since the last trim.
     returned: usize,
 }
 
-/// After so many batches what was never taken meanwhile is given up.
-pub(crate) const TURN: usize = 32;
+/// Returns between two trims.
+pub(crate) const TRIM_INTERVAL: usize = 32;
 
-impl<T> Shelf<T> {
-    /// Keeps so many.
-    pub fn new(most: usize) -> Shelf<T> {
-        Shelf { spares: Vec::new(), most, idle: 0, returned: 0 }
+impl<T> FreeList<T> {
+    /// Keeps at most `max` items.
+    pub fn new(max: usize) -> FreeList<T> {
+        FreeList { items: Vec::new(), max, idle: 0, returned: 0 }
     }
 
     pub fn take(&mut self) -> Option<T> {
-        let spare = self.spares.pop();
-        self.idle = self.idle.min(self.spares.len());
-        spare
+        let item = self.items.pop();
+        self.idle = self.idle.min(self.items.len());
+        item
     }
 
-    /// What a batch gives back; says whether a turn ends with it.
-    pub fn give(&mut self, spares: impl IntoIterator<Item = T>) -> bool {
-        let room = self.most.saturating_sub(self.spares.len());
-        self.spares.extend(spares.into_iter().take(room));
+    /// Takes items back; `true` if this return trimmed the list.
+    pub fn put(&mut self, items: impl IntoIterator<Item = T>) -> bool {
+        let room = self.max.saturating_sub(self.items.len());
+        self.items.extend(items.into_iter().take(room));
         self.returned += 1;
-        if self.returned < TURN {
+        if self.returned < TRIM_INTERVAL {
             return false;
         }
-        self.spares.drain(..self.idle);
-        (self.idle, self.returned) = (self.spares.len(), 0);
+        self.items.drain(..self.idle);
+        (self.idle, self.returned) = (self.items.len(), 0);
         true
     }
 
-    /// Gives up what does not fit, at the end of a turn.
+    /// Drops the items that do not fit. To be called after a trim.
     pub fn retain(&mut self, fits: impl FnMut(&T) -> bool) {
-        self.spares.retain(fits);
-        self.idle = self.spares.len();
+        self.items.retain(fits);
+        self.idle = self.items.len();
     }
 }
 
@@ -52,15 +52,15 @@ mod tests {
 
     #[test]
     fn what_only_a_busy_time_needed_is_given_up() {
-        let mut shelf = Shelf::new(4);
-        (0..5).for_each(|spare| assert!(!shelf.give([spare])));
-        assert_eq!(shelf.spares.len(), 4);
+        let mut list = FreeList::new(4);
+        (0..5).for_each(|item| assert!(!list.put([item])));
+        assert_eq!(list.items.len(), 4);
         // Two at once, again and again.
-        for _ in 0..TURN {
-            let taken = [shelf.take().unwrap(), shelf.take().unwrap()];
+        for _ in 0..TRIM_INTERVAL {
+            let taken = [list.take().unwrap(), list.take().unwrap()];
             assert_eq!(taken, [3, 2]);
-            taken.into_iter().rev().for_each(|spare| _ = shelf.give([spare]));
+            taken.into_iter().rev().for_each(|item| _ = list.put([item]));
         }
-        assert_eq!(shelf.spares.len(), 2);
+        assert_eq!(list.items.len(), 2);
     }
 }

@@ -1,33 +1,10 @@
-//! Threads with a runtime of their own each, and what becomes of a panic in one.
+//! Threads and the runtimes that they run. `telemetry::context` starts those of a pipeline.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::core::error::{Error, Result};
-use crate::ingest::context::Shared;
-use crate::telemetry::events::Event;
 
-/// Starts a thread with a runtime of its own. A panic in it is told, and ends everything without acknowledging anything
-/// more.
-pub fn spawn<F: Future<Output = ()>>(
-    shared: &Arc<Shared>,
-    name: &'static str,
-    work: impl FnOnce() -> F + Send + 'static,
-) -> Result<JoinHandle<()>> {
-    let shared = shared.clone();
-    thread(name, move || {
-        let run = AssertUnwindSafe(|| runtime().map(|runtime| run_on(runtime, work())));
-        let error = match catch_unwind(run) {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error,
-            Err(panic) => Error::Internal { thread: name.into(), message: panic_message(panic.as_ref()) },
-        };
-        shared.cancel();
-        shared.emit(Event::Error(error));
-    })
-}
-
+/// Starts a thread. Its name is shown as `mill-<name>`.
 pub fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     // Linux shows 15 bytes of it.
     std::thread::Builder::new()
@@ -50,7 +27,8 @@ pub fn run_on<T>(runtime: tokio::runtime::Runtime, work: impl Future<Output = T>
     result
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+/// The text of a panic, where it has one.
+pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".into())

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::core::dead_letter::DeadLetter;
-use crate::dead_letter::Kept;
+use crate::dead_letter::StoredDeadLetter;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,18 +67,18 @@ pub fn write(out: &mut Vec<u8>, letter: &DeadLetter) -> serde_json::Result<()> {
 }
 
 /// Reads a line. The error says what is wrong with it.
-pub fn read(line: &[u8]) -> Result<Kept, String> {
+pub fn read(line: &[u8]) -> Result<StoredDeadLetter, String> {
     let read: Read = serde_json::from_slice(line).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => format!("is not a dead letter: {error}"),
         _ => format!("is not JSON: {error}"),
     })?;
     let received_at: jiff::Timestamp =
         read.received_at.parse().map_err(|_| format!("receivedAt is not a time: {:?}", read.received_at))?;
-    Ok(Kept {
+    Ok(StoredDeadLetter {
         received_at: SystemTime::from(received_at),
         topic: bytes(read.topic, read.topic_encoding.as_deref(), "topic")?,
         payload: bytes(read.payload, read.encoding.as_deref(), "payload")?,
-        lost: Kept::lost(&read.code, &read.message),
+        lost: StoredDeadLetter::lost(&read.code, &read.message),
     })
 }
 

@@ -1,28 +1,30 @@
-//! Keeps dead letters: in a table, in a directory, or only as an event.
+//! Stores dead letters: in a table, in a directory, or only as an event.
 //!
-//! Letters are acknowledged and booked once they are kept; what cannot be kept now is tried again for ever, like rows.
+//! Dead letters are settled once they are stored; those that cannot be stored now are tried again for ever, like rows.
 //!
-//! In a directory there is one file a day, `<pipeline>-<date>.jsonl`, with one letter a line: see [`line`].
+//! In a directory there is one file a day, `<pipeline>-<date>.jsonl`, with one letter a line: see [`jsonl`].
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crossbeam_channel::Receiver;
 
-use crate::clickhouse::insert_request::{Body, Insert, Views};
-use crate::clickhouse::retry::{Outcome, deliver};
+use crate::clickhouse::error_class::{ErrorClass, Failure};
+use crate::clickhouse::insert_request::{Insert, ViewMode};
+use crate::clickhouse::retry::{Next, RetriedInsert, RetryLoop};
 use crate::clickhouse::servers::Servers;
 use crate::clickhouse::token::Tokens;
-use crate::clickhouse::{Column, ColumnType, Packer, Resistance, native, quote};
+use crate::clickhouse::{Column, ColumnType, Packed, Packer, Resistance, native, quote};
 use crate::core::backoff::Backoff;
+use crate::core::clock::unix_millis;
 use crate::core::dead_letter::DeadLetter;
-use crate::core::memory_budget::Held;
-use crate::dead_letter::{Letters, jsonl};
-use crate::decode::Instant;
-use crate::ingest::context::Shared;
+use crate::dead_letter::jsonl;
+use crate::ingest::dead_letter_batch::DeadLetterBatch;
+use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::add;
 
@@ -34,101 +36,139 @@ pub enum Store {
         servers: Servers,
     },
     Directory(PathBuf),
-    /// In the place where they were read: they are kept already.
+    /// In the place where they were read: they are stored already.
     Source,
 }
 
-pub struct Writer {
-    pub shared: Arc<Shared>,
+pub struct DeadLetterThread {
+    pub context: Arc<PipelineContext>,
     pub store: Store,
-    pub letters: Receiver<Letters>,
+    pub batches: Receiver<DeadLetterBatch>,
     pub tokens: Arc<Tokens>,
 }
 
-impl Writer {
-    /// Until connections and workers are gone and their letters are kept, or all is cancelled.
+impl DeadLetterThread {
+    /// Until connections and workers are gone and their dead letters are stored, or all is cancelled.
     pub async fn run(mut self) {
         let mut warned = false;
-        while let Ok(letters) = self.letters.recv() {
+        while let Ok(batch) = self.batches.recv() {
             if matches!(self.store, Store::Event) && !std::mem::replace(&mut warned, true) {
-                self.shared.warn(
+                self.context.warn(
                     "DEAD_LETTERS_UNSTORED",
                     "dead letters are only told by the 'deadLetters' event: deadLetters.table or deadLetters.dir keeps them",
                 );
             }
-            if self.shared.is_cancelled() || !self.keep(&letters).await {
+            if self.context.is_cancelled() || self.store(&batch).await.is_none() {
                 return;
             }
-            self.settle(letters);
+            self.settle(batch);
         }
     }
 
-    fn settle(&self, letters: Letters) {
-        let Letters { group, connection, letters, owed, bytes, ticket } = letters;
+    fn settle(&self, batch: DeadLetterBatch) {
+        let DeadLetterBatch { letters, mut completion, .. } = batch;
         let count = letters.len() as u64;
         for letter in &letters {
-            let route = letter.route.and_then(|route| self.shared.config.routes.get(route));
-            if let Some(table) = route.and_then(|route| self.shared.metrics.table(&route.table)) {
+            let route = letter.route.and_then(|route| self.context.config.routes.get(route));
+            if let Some(table) = route.and_then(|route| self.context.metrics.table(&route.table)) {
                 add(&table.dead_lettered, 1);
             }
-            add(self.shared.metrics.dead_letters(letter.reason.code), 1);
+            add(self.context.metrics.dead_letters(letter.reason.code), 1);
         }
-        self.shared.settle(connection, owed);
-        self.shared.emit(Event::DeadLetters(letters, Held::take_over(&self.shared.memory, bytes)));
-        self.shared.ledger.close(group, 0, count);
-        if let Some(ticket) = ticket {
-            ticket.settled();
+        // They count as memory until JavaScript has them.
+        let memory = completion.take_memory();
+        self.context.emit(Event::DeadLetters(letters, memory));
+        completion.rejected(count);
+    }
+
+    /// `None`: cancelled before they were stored.
+    async fn store(&mut self, batch: &DeadLetterBatch) -> Option<()> {
+        match &self.store {
+            Store::Event | Store::Source => Some(()),
+            Store::Table { .. } => self.store_in_table(batch).await,
+            Store::Directory(dir) => self.store_in_directory(dir, &batch.letters).await,
         }
     }
 
-    /// `false`: cancelled before they were kept.
-    async fn keep(&mut self, letters: &Letters) -> bool {
-        match &mut self.store {
-            Store::Event | Store::Source => true,
-            Store::Table { name, servers } => {
-                let sql = insert_sql(name);
-                let (heads, columns) = columns(&letters.letters);
-                let token = match &letters.ticket {
-                    None => self.tokens.token(format_args!("letters-{}", letters.group), &sql, || {
-                        native::whole(&heads, &columns)
-                    }),
-                    // After a crash these are the letters of the same INSERT again.
-                    Some(ticket) => format!("{}-letters", ticket.token),
-                };
-                // Letters are rare: nothing is kept for the next.
-                let mut packer = Packer::new(self.shared.config.clickhouse.compression);
-                let block = packer.pack(&heads, &columns, &Resistance::default());
-                let insert =
-                    Insert { sql: &sql, body: Body::Block(&block), token: &token, views: Views::Filled };
-                match deliver(&self.shared, servers, &insert, name).await {
-                    Outcome::Confirmed => true,
-                    Outcome::Cancelled => false,
-                    Outcome::Refused(error) => {
-                        // The one place where a letter can end as an event alone: nothing else is left to try.
-                        self.shared.warn(
-                            "DEAD_LETTERS_REFUSED",
-                            format!("{name} does not take dead letters: {error}"),
-                        );
-                        true
-                    }
-                }
+    async fn store_in_table(&mut self, batch: &DeadLetterBatch) -> Option<()> {
+        let Store::Table { name, servers } = &mut self.store else { return Some(()) };
+        let sql = insert_sql(name);
+        let (headers, columns) = columns(&batch.letters);
+        let token = batch.token.clone().unwrap_or_else(|| {
+            let group = batch.completion.group();
+            self.tokens.token(format_args!("letters-{group}"), &sql, || native::whole(&headers, &columns))
+        });
+        // Dead letters are rare: no memory is kept for the next ones.
+        let mut packer = Packer::new(self.context.config.clickhouse.compression);
+        let block = packer.pack(&headers, &columns, &Resistance::default());
+        let mut insert =
+            DeadLetterInsert { servers, sql: &sql, block, token: &token, rows: batch.letters.len() };
+        if let Err(error) = RetryLoop::new(&self.context, name).run(&mut insert).await? {
+            // The one place where a dead letter can end as an event alone: nothing else is left to try.
+            let message = format!("{name} does not take dead letters: {error}");
+            self.context.warn("DEAD_LETTERS_REFUSED", message);
+        }
+        Some(())
+    }
+
+    async fn store_in_directory(&self, dir: &Path, letters: &[DeadLetter]) -> Option<()> {
+        let mut backoff = Backoff::new(self.context.config.clickhouse.retry);
+        while let Err(error) = append(dir, &self.context.config.name, letters) {
+            let wait = backoff.failed();
+            let dir = dir.display();
+            let message = format!("{dir}: {error}; trying again in {} ms", wait.as_millis());
+            self.context.warn("DEAD_LETTERS_RETRYING", message);
+            tokio::select! {
+                () = self.context.cancelled() => return None,
+                () = tokio::time::sleep(wait) => {}
             }
-            Store::Directory(dir) => {
-                let mut backoff = Backoff::new(self.shared.config.clickhouse.retry);
-                while let Err(error) = append(dir, &self.shared.config.name, &letters.letters) {
-                    let wait = backoff.failed();
-                    let dir = dir.display();
-                    self.shared.warn(
-                        "DEAD_LETTERS_RETRYING",
-                        format!("{dir}: {error}; trying again in {} ms", wait.as_millis()),
-                    );
-                    tokio::select! {
-                        () = self.shared.cancelled() => return false,
-                        () = tokio::time::sleep(wait) => {}
-                    }
-                }
-                true
-            }
+        }
+        Some(())
+    }
+}
+
+/// The INSERT into the dead-letter table. Ends with the error if ClickHouse refuses the rows.
+struct DeadLetterInsert<'a> {
+    servers: &'a mut Servers,
+    sql: &'a str,
+    block: Packed,
+    token: &'a str,
+    rows: usize,
+}
+
+impl RetriedInsert for DeadLetterInsert<'_> {
+    type End = Result<(), String>;
+
+    fn insert(&self) -> Insert<'_> {
+        Insert {
+            sql: self.sql,
+            frames: slice::from_ref(&self.block.frames),
+            block_bytes: self.block.block_bytes,
+            token: self.token,
+            views: ViewMode::Normal,
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn servers(&self) -> &Servers {
+        self.servers
+    }
+
+    fn servers_mut(&mut self) -> &mut Servers {
+        self.servers
+    }
+
+    fn confirmed(&mut self) -> Self::End {
+        Ok(())
+    }
+
+    async fn failed(&mut self, failure: &Failure) -> Next<Self::End> {
+        match failure.class {
+            ErrorClass::Refused | ErrorClass::RefusedByView => Next::End(Err(failure.error.to_string())),
+            _ => Next::Wait,
         }
     }
 }
@@ -179,7 +219,7 @@ fn columns(letters: &[DeadLetter]) -> (Heads, [Column; COLUMNS.len()]) {
     });
     for letter in letters {
         let [received_at, route, topic, payload, code, error] = &mut columns;
-        received_at.push_fixed(Instant::from_system(letter.received_at).ticks(3).unwrap_or(0).to_le_bytes());
+        received_at.push_fixed(unix_millis(letter.received_at).to_le_bytes());
         route.push_fixed(letter.route_number().to_le_bytes());
         topic.push_string(&letter.topic);
         payload.push_string(&letter.payload);

@@ -1,44 +1,37 @@
 //! Rows on their way into one INSERT.
 //!
 //! A batch keeps, beside its columns, the messages they came from: should the table change, they are decoded again, and
-//! should ClickHouse refuse rows, the dead letters hold the bytes as they arrived. It also carries the acknowledgements
-//! it owes and when its messages came.
+//! should ClickHouse refuse rows, the dead letters hold the bytes as they arrived. Its [`Completion`] settles it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::clickhouse::Column;
 use crate::core::ack_history::Acknowledged;
-use crate::core::ack_set::Owed;
-use crate::ingest::raw_messages::Messages;
-use crate::ingest::table_plan::Plan;
-use crate::spool::Ticket;
-use crate::telemetry::ledger::Group;
+use crate::ingest::completion::Completion;
+use crate::ingest::raw_messages::RawMessages;
+use crate::ingest::table_plan::TablePlan;
 use crate::telemetry::trace::Trace;
 
 #[derive(Debug)]
 pub struct Batch {
-    pub group: Group,
+    pub completion: Completion,
     pub route: usize,
-    /// The connection to which acknowledgements are owed.
+    /// The number of the connection that its messages came from.
     pub connection: usize,
-    /// Under which the connection was known when the batch was opened.
+    /// The client id of the connection when the batch was opened.
     pub client_id: String,
     /// What the columns were made for.
-    pub plan: Arc<Plan>,
+    pub plan: Arc<TablePlan>,
     pub columns: Vec<Column>,
-    pub messages: Messages,
-    pub owed: Owed,
-    /// Of its messages, where a spool keeps them.
+    pub messages: RawMessages,
+    /// Packet ids and checksums of its messages, where a spool keeps them.
     pub receipts: Acknowledged,
     pub opened_at: Instant,
-    /// What of [`Batch::bytes`] the memory ceiling knows of.
-    pub counted_bytes: usize,
-    /// Of the spool's INSERT whose messages these are.
-    pub ticket: Option<Ticket>,
-    /// Counts it among the batches of its lane that are open or wait, until a worker takes it.
-    pub place: Option<Arc<()>>,
-    /// If it is sampled.
+    /// Held until a worker takes the batch.
+    pub queue_permit: Option<QueuePermit>,
+    /// Set if the batch is sampled.
     pub trace: Option<Box<Trace>>,
 }
 
@@ -52,8 +45,45 @@ impl Batch {
         self.columns.iter().map(Column::bytes).sum()
     }
 
-    /// All it holds: what the memory ceiling counts.
+    /// Bytes of columns and messages: what the memory budget counts.
     pub fn bytes(&self) -> usize {
         self.column_bytes() + self.messages.bytes()
+    }
+
+    /// Records what the batch holds in its trace, if it is sampled.
+    pub fn describe_trace(&mut self, rows: usize) {
+        let Batch { trace: Some(trace), messages, .. } = self else { return };
+        let first = messages.receive_times().first().map(|(at, _)| *at);
+        trace.describe(first, messages.len(), rows, messages.iter().map(|message| message.properties));
+    }
+
+    /// Counts what the batch holds now towards the memory budget.
+    pub fn reserve(&mut self) {
+        self.completion.reserve(self.bytes());
+    }
+}
+
+/// How many batches of a route are open or wait for a worker.
+#[derive(Debug, Default, Clone)]
+pub struct QueueDepth(Arc<AtomicUsize>);
+
+/// One batch of a [`QueueDepth`], until it is dropped.
+#[derive(Debug)]
+pub struct QueuePermit(QueueDepth);
+
+impl QueueDepth {
+    pub fn enter(&self) -> QueuePermit {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        QueuePermit(self.clone())
+    }
+
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for QueuePermit {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,5 @@
-//! Messages of a batch as the block of one INSERT.
+//! Messages of a batch as the block of one INSERT: the rows of a batch as they are first encoded, and as they are decoded
+//! again when the table has changed or when a part of the batch is inserted alone.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,38 +10,43 @@ use crate::core::reason::Reason;
 use crate::core::topic_filter::Captures;
 use crate::decode;
 use crate::ingest::batch::Batch;
-use crate::ingest::table_plan::Plan;
+use crate::ingest::table_plan::TablePlan;
 
-pub struct Part {
-    pub plan: Arc<Plan>,
+pub struct EncodedRows {
+    pub plan: Arc<TablePlan>,
     pub block: Packed,
     pub rows: usize,
     /// Messages that do not fit the table as it is now, by their place in the batch.
-    pub misfits: Vec<(usize, Reason)>,
+    pub rejected: Vec<(usize, Reason)>,
 }
 
-impl Part {
+impl EncodedRows {
     pub fn new(
-        plan: Arc<Plan>,
+        plan: Arc<TablePlan>,
         columns: &[Column],
-        misfits: Vec<(usize, Reason)>,
+        rejected: Vec<(usize, Reason)>,
         packer: &mut Packer,
-    ) -> Part {
+    ) -> EncodedRows {
         let rows = columns.first().map_or(0, Column::rows);
-        Part { block: packer.pack(&plan.heads, columns, &plan.resistance), plan, rows, misfits }
+        EncodedRows {
+            block: packer.pack(&plan.column_headers, columns, &plan.resistance),
+            plan,
+            rows,
+            rejected,
+        }
     }
 
     /// Decodes the chosen messages of a batch once more, for the table as it is now.
     pub fn decode(
         batch: &Batch,
         chosen: &[Range<usize>],
-        plan: Arc<Plan>,
+        plan: Arc<TablePlan>,
         route: &Route,
         packer: &mut Packer,
-    ) -> Part {
+    ) -> EncodedRows {
         let mut decoder = plan.decoder(route);
         let mut columns = decoder.columns();
-        let mut misfits = Vec::new();
+        let mut rejected = Vec::new();
         let mut captures = Captures::default();
         let messages = chosen
             .iter()
@@ -60,9 +66,9 @@ impl Part {
                 properties: message.properties,
             };
             if let Err(reason) = decoder.append(&message, &mut columns) {
-                misfits.push((at, reason));
+                rejected.push((at, reason));
             }
         }
-        Part::new(plan, &columns, misfits, packer)
+        EncodedRows::new(plan, &columns, rejected, packer)
     }
 }

@@ -1,14 +1,14 @@
-//! The messages of a batch as they came, one behind the other.
+//! The messages of a batch as they came, one after the other in chunks.
 
 use std::sync::Arc;
 
-use crate::core::chunk_pool::{Piece, Pieces};
-use crate::core::clock::Now;
+use crate::core::chunk_pool::{Chunk, ChunkPool};
+use crate::core::clock::ReceiveTime;
 use crate::core::mqtt_property::Properties;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
-    pub received: Now,
+    pub received: ReceiveTime,
     pub topic: &'a [u8],
     pub payload: &'a [u8],
     pub qos: u8,
@@ -17,17 +17,17 @@ pub struct Message<'a> {
 }
 
 #[derive(Debug)]
-pub struct Messages {
-    /// A [`Head`] for each message, and behind it its topic, properties and payload. None goes over the end of a piece.
-    pieces: Vec<Piece>,
+pub struct RawMessages {
+    /// A [`MessageHeader`] for each message, and behind it its topic, properties and payload. No message crosses the end of a chunk.
+    chunks: Vec<Chunk>,
     len: usize,
     bytes: usize,
-    arrivals: Vec<(Now, u32)>,
-    from: Arc<Pieces>,
+    receive_times: Vec<(ReceiveTime, u32)>,
+    pool: Arc<ChunkPool>,
 }
 
-/// The lengths of what follows, and QoS and retain.
-struct Head {
+/// The lengths of the parts that follow, QoS and retain.
+struct MessageHeader {
     payload: u32,
     properties: u32,
     topic: u16,
@@ -35,10 +35,10 @@ struct Head {
     retain: bool,
 }
 
-impl Messages {
-    /// Without any; its memory is taken from there.
-    pub fn new(from: Arc<Pieces>) -> Messages {
-        Messages { pieces: Vec::new(), len: 0, bytes: 0, arrivals: Vec::new(), from }
+impl RawMessages {
+    /// Without messages; chunks come from `pool`.
+    pub fn new(pool: Arc<ChunkPool>) -> RawMessages {
+        RawMessages { chunks: Vec::new(), len: 0, bytes: 0, receive_times: Vec::new(), pool }
     }
 
     #[inline]
@@ -46,24 +46,24 @@ impl Messages {
         let Message { received, topic, payload, qos, retain, properties } = *message;
         let properties = properties.as_bytes();
         // A topic has at most 64 KiB and a packet 256 MiB.
-        let head = Head {
+        let head = MessageHeader {
             payload: payload.len() as u32,
             properties: properties.len() as u32,
             topic: topic.len() as u16,
             qos,
             retain,
         };
-        let bytes = Head::BYTES + topic.len() + properties.len() + payload.len();
-        let piece = match self.pieces.last_mut() {
-            Some(piece) if piece.room() >= bytes => piece,
-            _ => add_piece(&mut self.pieces, &self.from, bytes),
+        let bytes = MessageHeader::BYTES + topic.len() + properties.len() + payload.len();
+        let chunk = match self.chunks.last_mut() {
+            Some(chunk) if chunk.room() >= bytes => chunk,
+            _ => add_chunk(&mut self.chunks, &self.pool, bytes),
         };
-        piece.append([&head.to_bytes(), topic, properties, payload]);
+        chunk.append([&head.to_bytes(), topic, properties, payload]);
         self.len += 1;
         self.bytes += bytes;
-        match self.arrivals.last_mut() {
+        match self.receive_times.last_mut() {
             Some((at, count)) if at.instant == received.instant => *count += 1,
-            _ => self.arrivals.push((received, 1)),
+            _ => self.receive_times.push((received, 1)),
         }
     }
 
@@ -76,23 +76,24 @@ impl Messages {
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes + size_of::<(Now, u32)>() * self.arrivals.len()
+        self.bytes + size_of::<(ReceiveTime, u32)>() * self.receive_times.len()
     }
 
-    /// When messages came, and how many at once.
-    pub fn arrivals(&self) -> &[(Now, u32)] {
-        &self.arrivals
+    /// Receive times, each with the number of consecutive messages that have it.
+    pub fn receive_times(&self) -> &[(ReceiveTime, u32)] {
+        &self.receive_times
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Message<'_>> {
-        let times = self.arrivals.iter().flat_map(|(at, count)| std::iter::repeat_n(*at, *count as usize));
-        let mut pieces = self.pieces.iter();
-        let mut rest = Rest(&[]);
+        let times =
+            self.receive_times.iter().flat_map(|(at, count)| std::iter::repeat_n(*at, *count as usize));
+        let mut chunks = self.chunks.iter();
+        let mut rest = ByteReader(&[]);
         times.map(move |received| {
             if rest.0.is_empty() {
-                rest = Rest(pieces.next().map_or(&[], Piece::bytes));
+                rest = ByteReader(chunks.next().map_or(&[], Chunk::bytes));
             }
-            let head = Head::from_bytes(rest.take(Head::BYTES));
+            let head = MessageHeader::from_bytes(rest.take(MessageHeader::BYTES));
             Message {
                 received,
                 topic: rest.take(head.topic as usize),
@@ -105,28 +106,28 @@ impl Messages {
     }
 }
 
-impl Default for Messages {
+impl Default for RawMessages {
     fn default() -> Self {
-        Messages::new(Arc::default())
+        RawMessages::new(Arc::default())
     }
 }
 
-impl Drop for Messages {
+impl Drop for RawMessages {
     fn drop(&mut self) {
-        self.from.give(std::mem::take(&mut self.pieces));
+        self.pool.release(std::mem::take(&mut self.chunks));
     }
 }
 
 #[cold]
-fn add_piece<'p>(pieces: &'p mut Vec<Piece>, from: &Pieces, bytes: usize) -> &'p mut Piece {
-    pieces.push(from.take(bytes, pieces.len()));
-    pieces.last_mut().expect("it has just been pushed")
+fn add_chunk<'p>(chunks: &'p mut Vec<Chunk>, pool: &ChunkPool, bytes: usize) -> &'p mut Chunk {
+    chunks.push(pool.acquire(bytes, chunks.len()));
+    chunks.last_mut().expect("it has just been pushed")
 }
 
-/// What is not read yet of a piece.
-struct Rest<'p>(&'p [u8]);
+/// The unread bytes of a chunk.
+struct ByteReader<'p>(&'p [u8]);
 
-impl<'p> Rest<'p> {
+impl<'p> ByteReader<'p> {
     fn take(&mut self, bytes: usize) -> &'p [u8] {
         let (head, tail) = self.0.split_at(bytes);
         self.0 = tail;
@@ -134,11 +135,11 @@ impl<'p> Rest<'p> {
     }
 }
 
-impl Head {
+impl MessageHeader {
     const BYTES: usize = 12;
 
-    fn to_bytes(&self) -> [u8; Head::BYTES] {
-        let mut bytes = [0; Head::BYTES];
+    fn to_bytes(&self) -> [u8; MessageHeader::BYTES] {
+        let mut bytes = [0; MessageHeader::BYTES];
         bytes[..4].copy_from_slice(&self.payload.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.properties.to_le_bytes());
         bytes[8..10].copy_from_slice(&self.topic.to_le_bytes());
@@ -147,9 +148,9 @@ impl Head {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Head {
+    fn from_bytes(bytes: &[u8]) -> MessageHeader {
         let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        Head {
+        MessageHeader {
             payload: number(0),
             properties: number(4),
             topic: u16::from_le_bytes([bytes[8], bytes[9]]),
@@ -167,8 +168,8 @@ mod tests {
 
     #[test]
     fn messages_come_back_as_they_went_in() {
-        let first = Now::read();
-        let second = Now { instant: first.instant + Duration::from_millis(1), ..first };
+        let first = ReceiveTime::read();
+        let second = ReceiveTime { instant: first.instant + Duration::from_millis(1), ..first };
         let message = |received, topic, payload, properties, qos, retain| Message {
             received,
             topic,
@@ -182,7 +183,7 @@ mod tests {
             message(first, b"b", b"", b"\x01\x01", 1, true),
             message(second, b"", b"\xff", b"", 1, false),
         ];
-        let mut messages = Messages::default();
+        let mut messages = RawMessages::default();
         for message in &sent {
             messages.push(message);
         }
@@ -197,11 +198,11 @@ mod tests {
 
     #[test]
     fn no_message_goes_over_the_end_of_a_piece() {
-        let pieces = Arc::new(Pieces::default());
-        let received = Now::read();
+        let pool = Arc::new(ChunkPool::default());
+        let received = ReceiveTime::read();
         let sizes = [0, 1, 100_000, 300_000, 0, 200_000, 200_000, 70_000, 1_000_000, 3];
         for _ in 0..2 {
-            let mut messages = Messages::new(pieces.clone());
+            let mut messages = RawMessages::new(pool.clone());
             for (i, size) in sizes.into_iter().enumerate() {
                 let payload = vec![i as u8; size];
                 let (topic, properties) = (b"t".as_slice(), Properties::NONE);
@@ -219,8 +220,8 @@ mod tests {
                 assert_eq!(message.payload.len(), size);
                 assert!(message.payload.iter().all(|byte| *byte == i as u8));
             }
-            let bytes: usize = sizes.iter().map(|size| size + 1 + Head::BYTES).sum();
-            assert_eq!(messages.bytes(), bytes + size_of::<(Now, u32)>());
+            let bytes: usize = sizes.iter().map(|size| size + 1 + MessageHeader::BYTES).sum();
+            assert_eq!(messages.bytes(), bytes + size_of::<(ReceiveTime, u32)>());
         }
     }
 }

@@ -1,9 +1,9 @@
-//! What the table of each route is like now, and what follows from that for its blocks.
+//! The table of each route as it is now, and what follows from it for the route's blocks.
 //!
 //! A plan is made at start and again whenever the table has changed: connections open their next batch with the newest
-//! one, and workers decode again what was made for an older one. Workers look at a table before an INSERT if nobody has
-//! for a second, and whenever ClickHouse's answer may mean that it changed. A table that cannot be filled any more, such
-//! as one without a column that the configuration names, is a fault: its rows wait until somebody has mended it.
+//! one, and workers decode again what was made for an older one. Workers check a table before an INSERT if nobody has for
+//! 1 s, and whenever ClickHouse's answer may mean that it changed. A table that can no longer be filled, such as one
+//! without a column that the configuration names, is a fault: its rows wait until somebody has mended it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,30 +14,38 @@ use crate::clickhouse::schema::Table;
 use crate::config::Route;
 use crate::core::error::{Error, Result};
 use crate::decode::Decoder;
-use crate::ingest::column_pool::Spares;
+use crate::ingest::column_pool::ColumnPool;
 
 /// How a route fills its table.
 #[derive(Debug)]
-pub struct Plan {
+pub struct TablePlan {
     /// Grows with each change of the table.
     pub generation: u64,
     pub table: Table,
     /// The INSERT statement.
     pub sql: String,
     /// The names and types that blocks declare.
-    pub heads: Vec<(String, String)>,
+    pub column_headers: Vec<(String, String)>,
     pub resistance: Resistance,
     /// For batches of these columns.
-    pub spares: Spares,
+    pub column_pool: ColumnPool,
     at: usize,
 }
 
-impl Plan {
-    fn new(generation: u64, at: usize, route: &Route, table: Table) -> Result<Plan> {
+impl TablePlan {
+    fn new(generation: u64, at: usize, route: &Route, table: Table) -> Result<TablePlan> {
         let decoder = Decoder::new(&path(at), route, &table.columns)?;
-        let (sql, heads) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
-        let resistance = Resistance::of(heads.len());
-        Ok(Plan { generation, table, sql, heads, resistance, spares: Spares::default(), at })
+        let (sql, column_headers) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
+        let resistance = Resistance::of(column_headers.len());
+        Ok(TablePlan {
+            generation,
+            table,
+            sql,
+            column_headers,
+            resistance,
+            column_pool: ColumnPool::default(),
+            at,
+        })
     }
 
     pub fn decoder(&self, route: &Route) -> Decoder {
@@ -48,10 +56,10 @@ impl Plan {
 
 /// The plans of all routes.
 #[derive(Debug)]
-pub struct Plans(Vec<Place>);
+pub struct TablePlans(Vec<RoutePlanState>);
 
 #[derive(Debug)]
-struct Place {
+struct RoutePlanState {
     /// That of the plan, to be compared without the lock.
     generation: AtomicU64,
     state: Mutex<State>,
@@ -62,43 +70,43 @@ struct Place {
 #[derive(Debug)]
 struct State {
     /// The last one that could be made.
-    plan: Arc<Plan>,
+    plan: Arc<TablePlan>,
     /// Why none can be made for the table as it is now.
     fault: Option<Arc<str>>,
     looked_at: Instant,
 }
 
 /// How old what we know of a table may be before an INSERT.
-const FRESH: Duration = Duration::from_secs(1);
+const MAX_AGE: Duration = Duration::from_secs(1);
 /// Beyond it nothing is left to halve of what is tried to tell rows apart.
-const MOST_EXHAUSTED: u32 = 6;
+const MAX_EXHAUSTED: u32 = 6;
 
-impl Plans {
+impl TablePlans {
     /// `tables` are those of the routes, in their order.
-    pub fn new(routes: &[Route], tables: Vec<Table>, now: Instant) -> Result<Plans> {
+    pub fn new(routes: &[Route], tables: Vec<Table>, now: Instant) -> Result<TablePlans> {
         let places = routes.iter().zip(tables).enumerate().map(|(at, (route, table))| {
-            let plan = Arc::new(Plan::new(0, at, route, table)?);
-            Ok(Place {
+            let plan = Arc::new(TablePlan::new(0, at, route, table)?);
+            Ok(RoutePlanState {
                 generation: AtomicU64::new(0),
                 state: Mutex::new(State { plan, fault: None, looked_at: now }),
                 exhausted: AtomicU32::new(0),
             })
         });
-        places.collect::<Result<_>>().map(Plans)
+        places.collect::<Result<_>>().map(TablePlans)
     }
 
-    /// The generation of [`Plans::latest`].
+    /// The generation of [`TablePlans::latest`].
     pub fn generation(&self, route: usize) -> u64 {
         self.0[route].generation.load(Ordering::Acquire)
     }
 
     /// The newest plan that could be made.
-    pub fn latest(&self, route: usize) -> Arc<Plan> {
+    pub fn latest(&self, route: usize) -> Arc<TablePlan> {
         self.state(route).plan.clone()
     }
 
     /// The plan for the table as it is now, or why there is none.
-    pub fn current(&self, route: usize) -> Result<Arc<Plan>, Arc<str>> {
+    pub fn current(&self, route: usize) -> Result<Arc<TablePlan>, Arc<str>> {
         let state = self.state(route);
         state.fault.clone().map_or_else(|| Ok(state.plan.clone()), Err)
     }
@@ -106,7 +114,7 @@ impl Plans {
     /// Whether it is time to look at the table; then it is the caller's to do so, and nobody else's.
     pub fn is_due(&self, route: usize, now: Instant) -> bool {
         let mut state = self.state(route);
-        let is_due = now.saturating_duration_since(state.looked_at) >= FRESH;
+        let is_due = now.saturating_duration_since(state.looked_at) >= MAX_AGE;
         if is_due {
             state.looked_at = now;
         }
@@ -114,13 +122,13 @@ impl Plans {
     }
 
     /// Takes in what a look at the table brought: a changed table, none, or an error. Returns what is to be told.
-    pub fn learn(&self, at: usize, route: &Route, looked: Result<Option<Table>>) -> Option<String> {
+    pub fn apply_schema(&self, at: usize, route: &Route, looked: Result<Option<Table>>) -> Option<String> {
         let mut state = self.state(at);
         let state = &mut *state;
         let name = &route.table;
         let planned = match looked {
             Ok(Some(table)) if table.is_like(&state.plan.table) => Ok(None),
-            Ok(Some(table)) => Plan::new(state.plan.generation + 1, at, route, table).map(Some),
+            Ok(Some(table)) => TablePlan::new(state.plan.generation + 1, at, route, table).map(Some),
             Ok(None) => Ok(None),
             // Nothing was learnt.
             Err(Error::ClickHouseUnreachable { .. } | Error::ClickHouseRejected { .. }) => return None,
@@ -145,15 +153,15 @@ impl Plans {
     }
 
     /// How often in a row the rows of a batch could not all be told apart.
-    pub fn exhausted(&self, route: usize) -> u32 {
+    pub fn bisects_exhausted(&self, route: usize) -> u32 {
         self.0[route].exhausted.load(Ordering::Relaxed)
     }
 
-    pub fn exhaust(&self, route: usize) {
-        self.update_exhausted(route, |count| (count + 1).min(MOST_EXHAUSTED));
+    pub fn record_bisect_exhausted(&self, route: usize) {
+        self.update_exhausted(route, |count| (count + 1).min(MAX_EXHAUSTED));
     }
 
-    pub fn relieve(&self, route: usize) {
+    pub fn record_bisect_ok(&self, route: usize) {
         self.update_exhausted(route, |count| count.saturating_sub(1));
     }
 

@@ -14,7 +14,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::core::ack_history::{self, Acknowledged};
-use crate::core::ack_set::Owed;
+use crate::core::ack_set::AckSet;
 
 #[derive(Debug)]
 pub struct Receipts {
@@ -272,7 +272,7 @@ impl Receipts {
     }
 
     /// What was owed for these messages may now be paid.
-    pub fn settle(&mut self, owed: &Owed) {
+    pub fn settle(&mut self, owed: &AckSet) {
         for (first, count) in owed.runs() {
             for sequence in *first..first + count {
                 let sequence = match self.moved.get(&sequence) {
@@ -387,8 +387,8 @@ impl Receipts {
 mod tests {
     use super::*;
 
-    fn owed(sequences: &[u64]) -> Owed {
-        let mut owed = Owed::default();
+    fn owed(sequences: &[u64]) -> AckSet {
+        let mut owed = AckSet::default();
         sequences.iter().for_each(|s| owed.add(*s));
         owed
     }

@@ -15,7 +15,7 @@ use bytes::BytesMut;
 
 use crate::config::{BrokerUrl, Mqtt, ProtocolVersion};
 use crate::core::ack_history::Acknowledged;
-use crate::core::ack_set::Owed;
+use crate::core::ack_set::AckSet;
 use crate::core::error::Error;
 use crate::mqtt::inflight::{Receipt, Receipts, Release};
 use crate::mqtt::protocol::packet::{self, ConnAck, SubAck};
@@ -324,7 +324,7 @@ impl Session {
     }
 
     /// What was owed for these messages is settled; the acknowledgements leave with [`Session::acknowledge`].
-    pub fn settle(&mut self, owed: &Owed) {
+    pub fn settle(&mut self, owed: &AckSet) {
         self.receipts.settle(owed);
     }
 

@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use crate::config::{Config, ReplaySource};
 use crate::core::error::Error;
-use crate::dead_letter::Kept;
+use crate::dead_letter::StoredDeadLetter;
 use crate::napi::{listener, promise, text, throw};
-use crate::replay::{Handed, Replay};
+use crate::replay::{Replay, Supplied};
 
 #[napi]
 pub struct NativeReplay {
@@ -80,7 +80,7 @@ impl NativeReplay {
         let replay = self.replay.clone();
         // Copied on this thread: the memory is JavaScript's.
         let handed = handed(&letters, &bytes);
-        promise(env, move || Ok(replay.hand(handed?)))
+        promise(env, move || Ok(replay.supply(handed?)))
     }
 
     /// No more letters will be handed over.
@@ -100,17 +100,17 @@ impl NativeReplay {
     }
 }
 
-fn handed(letters: &str, bytes: &[Buffer]) -> Result<Vec<Handed>, Error> {
+fn handed(letters: &str, bytes: &[Buffer]) -> Result<Vec<Supplied>, Error> {
     let letters: Vec<Letter> = serde_json::from_str(letters)
         .map_err(|error| Error::Internal { thread: "call".into(), message: error.to_string() })?;
     let at = |place: usize| bytes.get(place).map(|bytes| bytes.to_vec()).unwrap_or_default();
     let kept = letters.into_iter().map(|letter| match letter {
         Letter::Malformed { malformed } => Err(malformed),
-        Letter::Letter { received_at, topic, topic_bytes, payload, code, message } => Ok(Kept {
-            received_at: Kept::time(received_at),
+        Letter::Letter { received_at, topic, topic_bytes, payload, code, message } => Ok(StoredDeadLetter {
+            received_at: StoredDeadLetter::time(received_at),
             topic: topic_bytes.map_or_else(|| topic.into_bytes(), at),
             payload: at(payload),
-            lost: Kept::lost(&code, &message),
+            lost: StoredDeadLetter::lost(&code, &message),
         }),
     });
     Ok(kept.collect())

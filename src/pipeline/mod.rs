@@ -1,14 +1,17 @@
 //! A pipeline: its threads and channels, from start to stop.
 //!
 //! ```text
-//!  connection threads          worker threads
-//!  mqtt → intake ──batches──▶  sink ──settled──▶ acknowledge, books
-//!            └──letters──▶ writer ◀──letters──┘
+//!  connection threads                 worker threads
+//!  mqtt → ingest ──batches──▶         sink ──completion──▶ acknowledgements, ledger
+//!            └──dead letters──▶ store ◀──dead letters──┘
 //! ```
 //!
 //! With a spool its thread stands between the two, and acknowledges. All methods may be called from any thread and block
 //! until they are done; the binding calls the slow ones on threads of their own.
 
+mod links;
+#[cfg(test)]
+mod simulation;
 pub mod stages;
 
 use std::sync::atomic::Ordering;
@@ -24,31 +27,34 @@ use crate::config::Config;
 use crate::core::ack_history::Acknowledged;
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
-use crate::core::thread::{run_on, runtime, spawn, thread};
-use crate::ingest::context::Shared;
-use crate::ingest::router::Intake;
-use crate::ingest::table_plan::Plans;
-use crate::mqtt::connection::{Command, Connection};
+use crate::core::thread::{run_on, runtime, thread};
+use crate::ingest::router::Router;
+use crate::ingest::table_plan::TablePlans;
+use crate::mqtt::connection::Connection;
 use crate::mqtt::session::Session;
-use crate::mqtt::{is_ambiguous, subscriptions};
-use crate::pipeline::stages::{Downstream, Outlets, Prepared, prepare};
-use crate::spool::{self, Call};
+use crate::mqtt::{AckSender, Command, is_ambiguous, subscriptions};
+use crate::pipeline::links::Links;
+use crate::pipeline::stages::{OutputStages, Prepared, StageInputs, prepare};
+use crate::spool::{self, Control};
+use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::{Event, Listener};
 use crate::telemetry::metrics::{Metrics, Rates};
 use crate::telemetry::prometheus::{Family, families};
 use crate::telemetry::state::State;
 
 pub struct Pipeline {
-    shared: Arc<Shared>,
+    context: Arc<PipelineContext>,
     state: Mutex<State>,
-    turned: Condvar,
+    state_changed: Condvar,
     threads: Mutex<Option<Threads>>,
+    /// To the threads that take commands; replaced at each start.
+    links: Mutex<Links>,
     rates: Arc<Mutex<Rates>>,
 }
 
 struct Threads {
     connections: Vec<JoinHandle<()>>,
-    downstream: Downstream,
+    stages: OutputStages,
     reporter: JoinHandle<()>,
     /// Dropped to end the reporter.
     reporting: Sender<()>,
@@ -57,12 +63,17 @@ struct Threads {
 impl Pipeline {
     pub fn new(config: Config, listener: Listener) -> Pipeline {
         Pipeline {
-            shared: Arc::new(Shared::new(config, listener)),
+            context: Arc::new(PipelineContext::new(config, listener)),
             state: Mutex::new(State::Idle),
-            turned: Condvar::new(),
+            state_changed: Condvar::new(),
             threads: Mutex::new(None),
+            links: Mutex::default(),
             rates: Arc::default(),
         }
+    }
+
+    fn links(&self) -> Links {
+        lock(&self.links).clone()
     }
 
     pub fn state(&self) -> State {
@@ -70,7 +81,7 @@ impl Pipeline {
     }
 
     /// Changes the state if it is one of `from`, and tells so.
-    fn turn(&self, operation: &'static str, from: &[State], to: State) -> Result<()> {
+    fn transition(&self, operation: &'static str, from: &[State], to: State) -> Result<()> {
         let mut state = lock(&self.state);
         let previous = *state;
         if !from.contains(&previous) {
@@ -79,34 +90,34 @@ impl Pipeline {
         *state = to;
         if previous != to {
             // Told under the lock, so that the events keep the order of the changes.
-            self.shared.emit(Event::State { state: to.as_str(), previous: previous.as_str() });
-            self.turned.notify_all();
+            self.context.emit(Event::State { state: to.as_str(), previous: previous.as_str() });
+            self.state_changed.notify_all();
         }
         Ok(())
     }
 
     /// The part of [`Pipeline::start`] that takes no time: from here on it is starting.
     pub fn begin_start(&self) -> Result<()> {
-        self.turn("start", &[State::Idle], State::Starting)?;
-        self.shared.revive();
+        self.transition("start", &[State::Idle], State::Starting)?;
+        self.context.reset();
         Ok(())
     }
 
     /// Looks at the tables, connects, and returns when every subscription is granted. After an error nothing is left
     /// running, and it may be begun again.
     pub fn start(self: &Arc<Self>) -> Result<()> {
-        match self.launch() {
+        match self.start_stages() {
             Ok(threads) => {
-                if self.shared.is_cancelled() {
+                if self.context.is_cancelled() {
                     threads.join();
-                    self.turn("start", &[State::Starting], State::Idle)?;
+                    self.transition("start", &[State::Starting], State::Idle)?;
                     return Err(aborted());
                 }
                 *lock(&self.threads) = Some(threads);
-                self.turn("start", &[State::Starting], State::Running)
+                self.transition("start", &[State::Starting], State::Running)
             }
             Err(error) => {
-                self.turn("start", &[State::Starting], State::Idle)?;
+                self.transition("start", &[State::Starting], State::Idle)?;
                 Err(error)
             }
         }
@@ -115,44 +126,45 @@ impl Pipeline {
     /// Ends a `start()` that is under way: it fails.
     pub fn cancel_start(&self) {
         if self.state() == State::Starting {
-            self.shared.cancel();
+            self.context.cancel();
         }
     }
 
-    fn launch(self: &Arc<Self>) -> Result<Threads> {
-        let shared = &self.shared;
-        if is_ambiguous(&shared.config) {
-            shared.warn(
+    fn start_stages(self: &Arc<Self>) -> Result<Threads> {
+        let context = &self.context;
+        if is_ambiguous(&context.config) {
+            context.warn(
                 "FILTERS_OVERLAP",
                 "topics of the routes overlap in part: with MQTT 3.1.1 a broker may deliver a message for each of them, \
                  which doubles its rows; with MQTT 5 the copies are recognised",
             );
         }
-        open_tls(shared)?;
-        let spool = spool::open(shared)?;
+        open_tls(context)?;
+        let spool = spool::open(context)?;
         let Prepared { plans, store } = run_on(runtime()?, async {
             tokio::select! {
                 biased;
-                () = shared.cancelled() => Err(aborted()),
-                prepared = prepare(shared) => prepared,
+                () = context.cancelled() => Err(aborted()),
+                prepared = prepare(context) => prepared,
             }
         })?;
 
         let (senders, commands): (Vec<_>, Vec<_>) =
-            (0..shared.config.mqtt.connections).map(|_| mpsc::unbounded_channel()).unzip();
-        shared.set_connections(senders);
-        let tokens = Tokens::Drawn(format!("{}-{:016x}", shared.config.name, random_bits()));
-        let acknowledged = (0..shared.config.mqtt.connections)
-            .map(|at| spool.as_ref()?.acknowledged(at, &shared.config.mqtt.client_id_of(at)?))
+            (0..context.config.mqtt.connections).map(|_| mpsc::unbounded_channel()).unzip();
+        let tokens = Tokens::Random(format!("{}-{:016x}", context.config.name, random_bits()));
+        let acknowledged = (0..context.config.mqtt.connections)
+            .map(|at| spool.as_ref()?.acknowledged(at, &context.config.mqtt.client_id_of(at)?))
             .collect();
-        let (downstream, outlets) = Downstream::start(shared, plans.clone(), store, tokens, spool)?;
+        let (stages, inputs) = OutputStages::start(context, plans.clone(), store, tokens, spool)?;
+        *lock(&self.links) = Links { connections: senders.clone(), spool: inputs.spool.clone() };
+        let commands = senders.into_iter().map(AckSender::new).zip(commands).collect();
         let (reporting, until) = crossbeam_channel::bounded(0);
         let reporter = self.spawn_reporter(until)?;
-        let mut threads = Threads { connections: Vec::new(), downstream, reporter, reporting };
-        match self.connect(plans, outlets, commands, acknowledged, &mut threads.connections) {
+        let mut threads = Threads { connections: Vec::new(), stages, reporter, reporting };
+        match self.connect(plans, inputs, commands, acknowledged, &mut threads.connections) {
             Ok(()) => Ok(threads),
             Err(error) => {
-                shared.cancel();
+                context.cancel();
                 threads.join();
                 Err(error)
             }
@@ -162,28 +174,30 @@ impl Pipeline {
     /// Starts the connections, and returns when every subscription of each is granted.
     fn connect(
         &self,
-        plans: Arc<Plans>,
-        outlets: Outlets,
-        commands: Vec<mpsc::UnboundedReceiver<Command>>,
+        plans: Arc<TablePlans>,
+        inputs: StageInputs,
+        commands: Vec<(AckSender, mpsc::UnboundedReceiver<Command>)>,
         acknowledged: Vec<Option<Acknowledged>>,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<()> {
-        let shared = &self.shared;
-        let mqtt = &shared.config.mqtt;
-        let Outlets { batches, letters } = outlets;
+        let context = &self.context;
+        let mqtt = &context.config.mqtt;
+        let StageInputs { batches, dead_letters, .. } = inputs;
         let (ready_sender, ready) = crossbeam_channel::bounded(mqtt.connections);
         let filters: Vec<_> =
-            subscriptions(&shared.config).into_iter().map(|subscription| subscription.filter).collect();
-        for (at, (commands, acknowledged)) in commands.into_iter().zip(acknowledged).enumerate() {
+            subscriptions(&context.config).into_iter().map(|subscription| subscription.filter).collect();
+        for (at, ((acks, commands), acknowledged)) in commands.into_iter().zip(acknowledged).enumerate() {
             let client_id =
                 mqtt.client_id_of(at).unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4));
             let mut session = Session::new(mqtt, client_id, filters.clone(), Instant::now());
             if let Some(acknowledged) = acknowledged {
                 session.remember(acknowledged);
             }
-            let intake = Intake::new(shared.clone(), at, plans.clone(), batches.clone(), letters.clone());
-            let connection = Connection::new(shared.clone(), session, intake, commands, ready_sender.clone());
-            threads.push(spawn(shared, "mqtt", async move || connection.run().await)?);
+            let (batches, dead_letters) = (batches.clone(), dead_letters.clone());
+            let router = Router::new(context.clone(), at, acks, plans.clone(), batches, dead_letters);
+            let connection =
+                Connection::new(context.clone(), session, router, commands, ready_sender.clone());
+            threads.push(context.spawn("mqtt", async move || connection.run().await)?);
         }
         drop(ready_sender);
         for _ in 0..mqtt.connections {
@@ -194,12 +208,12 @@ impl Pipeline {
     }
 
     fn spawn_reporter(self: &Arc<Self>, until: Receiver<()>) -> Result<JoinHandle<()>> {
-        let (shared, rates) = (self.shared.clone(), self.rates.clone());
+        let (context, rates) = (self.context.clone(), self.rates.clone());
         // Weak: a pipeline that is dropped ends its threads, this one among them.
         let pipeline = Arc::downgrade(self);
         thread("metrics", move || {
-            let interval = shared.config.metrics_interval.unwrap_or(Duration::from_secs(1));
-            let mut last = (Instant::now(), shared.ledger.counts().received, 0);
+            let interval = context.config.metrics_interval.unwrap_or(Duration::from_secs(1));
+            let mut last = (Instant::now(), context.ledger.counts().received, 0);
             while let Err(RecvTimeoutError::Timeout) = until.recv_timeout(interval) {
                 let Some(pipeline) = pipeline.upgrade() else { return };
                 let now = Instant::now();
@@ -211,8 +225,8 @@ impl Pipeline {
                     rows_per_second: rate(metrics.rows.inserted, last.2),
                 };
                 last = (now, metrics.messages.received, metrics.rows.inserted);
-                if shared.config.metrics_interval.is_some() {
-                    shared.emit(Event::Metrics(Box::new(Metrics { rates: *lock(&rates), ..metrics })));
+                if context.config.metrics_interval.is_some() {
+                    context.emit(Event::Metrics(Box::new(Metrics { rates: *lock(&rates), ..metrics })));
                 }
             }
         })
@@ -225,14 +239,14 @@ impl Pipeline {
             return Err(Error::InvalidState { operation: "flush", state: state.as_str() });
         }
         let hurry = Arc::new(());
-        self.shared.call_spool(Call::Hurry(Arc::downgrade(&hurry)));
+        self.links().control(Control::FlushNow(Arc::downgrade(&hurry)));
         // What was received until now is in groups that are open now: later ones are not waited for.
-        let watermark = self.shared.ledger.watermark();
+        let watermark = self.context.ledger.watermark();
         let (done, flushed) = crossbeam_channel::unbounded();
-        self.shared.command(|| Command::Flush(done.clone()));
+        self.links().command(|| Command::Flush(done.clone()));
         drop(done);
         while flushed.recv().is_ok() {}
-        if self.shared.ledger.wait_below(watermark, None) {
+        if self.context.ledger.wait_below(watermark, None) {
             Ok(())
         } else {
             Err(Error::InvalidState { operation: "flush", state: self.state().as_str() })
@@ -241,14 +255,14 @@ impl Pipeline {
 
     /// Stops taking messages; the broker keeps them.
     pub fn pause(&self) -> Result<()> {
-        self.turn("pause", &[State::Running, State::Paused], State::Paused)?;
-        self.shared.command(|| Command::Pause);
+        self.transition("pause", &[State::Running, State::Paused], State::Paused)?;
+        self.links().command(|| Command::Pause);
         Ok(())
     }
 
     pub fn resume(&self) -> Result<()> {
-        self.turn("resume", &[State::Paused, State::Running], State::Running)?;
-        self.shared.command(|| Command::Resume);
+        self.transition("resume", &[State::Paused, State::Running], State::Running)?;
+        self.links().command(|| Command::Resume);
         Ok(())
     }
 
@@ -266,9 +280,9 @@ impl Pipeline {
         let mut drained = true;
         if let Some(threads) = threads {
             let hurry = Arc::new(());
-            self.shared.call_spool(Call::Hurry(Arc::downgrade(&hurry)));
+            self.links().control(Control::FlushNow(Arc::downgrade(&hurry)));
             let (done, ready) = crossbeam_channel::unbounded();
-            self.shared.command(|| Command::Drain(done.clone()));
+            self.links().command(|| Command::Drain(done.clone()));
             drop(done);
             loop {
                 match ready.recv_deadline(deadline) {
@@ -281,18 +295,18 @@ impl Pipeline {
                 }
             }
             drained = drained && self.commit_spool(deadline);
-            drained = drained && self.shared.ledger.wait_below(u64::MAX, Some(deadline));
-            self.shared.command(|| Command::Close);
+            drained = drained && self.context.ledger.wait_below(u64::MAX, Some(deadline));
+            self.links().command(|| Command::Close);
             threads.finish(|| {
                 if !drained {
-                    self.shared.cancel();
+                    self.context.cancel();
                 }
             });
         }
         let metrics = Metrics { state: State::Stopped.as_str(), ..self.metrics() };
-        self.turn("stop", &[State::Stopping], State::Stopped)?;
+        self.transition("stop", &[State::Stopping], State::Stopped)?;
         if metrics.messages.pending > 0 {
-            let spooled = self.shared.metrics.spool.as_ref().map(|spool| spool.left.load(Ordering::Relaxed));
+            let spooled = self.context.metrics.spool.as_ref().map(|spool| spool.left.load(Ordering::Relaxed));
             return Err(Error::StopTimeout { pending: metrics.messages.pending, spooled });
         }
         Ok(metrics)
@@ -302,13 +316,17 @@ impl Pipeline {
     /// found in the spool at the next start must not come again from the broker. `false`: the deadline passed first.
     fn commit_spool(&self, deadline: Instant) -> bool {
         let (done, committed) = crossbeam_channel::bounded(0);
-        self.shared.call_spool(Call::Commit(done));
+        self.links().control(Control::Commit(done));
         committed.recv_deadline(deadline) != Err(RecvTimeoutError::Timeout)
     }
 
     /// The part of [`Pipeline::stop`] that takes no time, where no start is under way: from here on it is stopping.
     pub fn begin_stop(&self) -> Result<()> {
-        self.turn("stop", &[State::Idle, State::Running, State::Paused, State::Stopping], State::Stopping)
+        self.transition(
+            "stop",
+            &[State::Idle, State::Running, State::Paused, State::Stopping],
+            State::Stopping,
+        )
     }
 
     /// Makes a start that is under way fail, and waits until it has.
@@ -316,29 +334,29 @@ impl Pipeline {
         self.cancel_start();
         let mut state = lock(&self.state);
         while *state == State::Starting {
-            state = self.turned.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.state_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     pub fn metrics(&self) -> Metrics {
-        let Shared { metrics, ledger, memory, .. } = &*self.shared;
+        let PipelineContext { metrics, ledger, memory, .. } = &*self.context;
         metrics.snapshot(self.state().as_str(), *lock(&self.rates), ledger, memory)
     }
 
     /// The same for other collectors; `runtime` is what we run in.
     pub fn families(&self, runtime: &str) -> Vec<Family> {
-        families(&self.shared.config.name, runtime, &self.metrics(), &self.shared.metrics)
+        families(&self.context.config.name, runtime, &self.metrics(), &self.context.metrics)
     }
 
     /// Ends everything at once; nothing more is acknowledged. For a runtime that goes away under us.
     pub fn abort(&self) {
-        self.shared.cancel();
-        self.shared.command(|| Command::Close);
+        self.context.cancel();
+        self.links().command(|| Command::Close);
         if let Some(threads) = lock(&self.threads).take() {
             threads.join();
         }
         *lock(&self.state) = State::Stopped;
-        self.turned.notify_all();
+        self.state_changed.notify_all();
     }
 }
 
@@ -357,7 +375,7 @@ impl Threads {
             let _ = thread.join();
         }
         between();
-        self.downstream.join();
+        self.stages.join();
         drop(self.reporting);
         // The reporter may be the one that drops the pipeline: it cannot wait for itself.
         if self.reporter.thread().id() != std::thread::current().id() {
@@ -371,12 +389,12 @@ impl Threads {
 }
 
 /// Reads the certificates for the broker before anything else is done; those for ClickHouse are read with its clients.
-fn open_tls(shared: &Shared) -> Result<()> {
-    let mqtt = &shared.config.mqtt;
+fn open_tls(context: &PipelineContext) -> Result<()> {
+    let mqtt = &context.config.mqtt;
     if mqtt.is_encrypted() {
         mqtt.tls.client()?;
         if mqtt.tls.insecure {
-            shared.warn(
+            context.warn(
                 "TLS_INSECURE",
                 "mqtt.tls.insecure takes any certificate: whoever is on the way to the broker can read and change \
                  everything, the password included",

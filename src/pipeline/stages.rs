@@ -1,14 +1,14 @@
-//! What lies behind the intake: the threads of the workers that insert, and of the writer that keeps dead letters.
+//! The stages behind ingest: the threads of the workers that insert, and the thread that stores dead letters.
 //!
 //! ```text
-//!            ──batches──▶  workers  ──▶ ClickHouse
-//!   intake                    │ letters
-//!            ──letters──▶  writer   ──▶ dead letters
+//!            ──batches──────▶  workers  ──▶ ClickHouse
+//!   ingest                        │ dead letters
+//!            ──dead letters──▶  store   ──▶ table, directory or event
 //! ```
 //!
-//! With a spool its thread stands between intake and workers: see [`spool::Committer`].
+//! With a spool its thread stands between ingest and workers: see [`SpoolThread`].
 //!
-//! A pipeline and a replay have the same: [`prepare`] asks ClickHouse about the tables, [`Downstream::start`] starts the
+//! A pipeline and a replay have the same: [`prepare`] asks ClickHouse about the tables, [`OutputStages::start`] starts the
 //! threads. They end by themselves when the senders they were started with are gone, or when all is cancelled.
 
 use std::path::PathBuf;
@@ -16,23 +16,22 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::clickhouse::Packer;
 use crate::clickhouse::client::clients;
-use crate::clickhouse::schema::Inspector;
+use crate::clickhouse::schema::SchemaClient;
 use crate::clickhouse::servers::Servers;
 use crate::clickhouse::token::Tokens;
 use crate::config::{Config, Route};
 use crate::core::error::{Error, Result};
-use crate::core::thread::spawn;
-use crate::dead_letter::Letters;
-use crate::dead_letter::store::{self, Store, Writer};
+use crate::dead_letter::store::{self, DeadLetterThread, Store};
 use crate::ingest::batch::Batch;
-use crate::ingest::context::Shared;
-use crate::ingest::table_plan::{self, Plans};
+use crate::ingest::dead_letter_batch::DeadLetterBatch;
+use crate::ingest::table_plan::{self, TablePlans};
 use crate::sink::worker::{Source, Worker};
-use crate::spool::{self, Committer, Ends};
+use crate::spool::{self, Channels, InsertJob, SpoolThread};
+use crate::telemetry::context::PipelineContext;
 
 /// Sealed batches that may wait for a worker. The memory ceiling is what bounds them; this only keeps tiny batches
 /// from piling up without end.
@@ -40,27 +39,27 @@ const QUEUE: usize = 1024;
 
 /// What is known once ClickHouse has been asked.
 pub struct Prepared {
-    pub plans: Arc<Plans>,
+    pub plans: Arc<TablePlans>,
     pub store: Store,
 }
 
 /// Asks ClickHouse what it must be asked before anything flows.
-pub async fn prepare(shared: &Shared) -> Result<Prepared> {
-    let Config { clickhouse, routes, dead_letters, .. } = &shared.config;
+pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
+    let Config { clickhouse, routes, dead_letters, .. } = &context.config;
     check_reachable(routes)?;
-    let inspector = inspect(clickhouse).await?;
+    let schema = inspect(clickhouse).await?;
     let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
         let mut tables = Vec::new();
         for (i, route) in routes.iter().enumerate() {
-            tables.push(inspector.table(&table_plan::path(i), route).await?);
+            tables.push(schema.table(&table_plan::path(i), route).await?);
         }
         let store = match (&dead_letters.table, &dead_letters.dir) {
             (Some(table), _) => {
                 // Even with IF NOT EXISTS the statement needs a right, which many do well without.
-                if inspector.columns(table).await?.is_empty() {
-                    inspector.execute(&store::create_sql(table)).await?;
+                if schema.columns(table).await?.is_empty() {
+                    schema.execute(&store::create_sql(table)).await?;
                 }
-                inspector.check("deadLetters.table", table, store::column_names()).await?;
+                schema.check("deadLetters.table", table, store::column_names()).await?;
                 let servers = Servers::new(clients(clickhouse)?, &clickhouse.urls, 0);
                 Store::Table { name: table.clone(), servers }
             }
@@ -74,96 +73,108 @@ pub async fn prepare(shared: &Shared) -> Result<Prepared> {
             (None, None) => Store::Event,
         };
         let filled = routes.iter().map(|route| route.table.as_str()).chain(dead_letters.table.as_deref());
-        for doubt in inspector.doubts(filled).await? {
-            shared.warn("DEDUPLICATION_OFF", doubt);
+        for warning in schema.warnings(filled).await? {
+            context.warn("DEDUPLICATION_OFF", warning);
         }
         Ok((tables, store))
     })
     .await
     .unwrap_or_else(|_| Err(no_answer(clickhouse)))?;
-    let plans = Arc::new(Plans::new(routes, tables, Instant::now())?);
+    let plans = Arc::new(TablePlans::new(routes, tables, Instant::now())?);
     Ok(Prepared { plans, store })
 }
 
 /// The first server that answers.
-pub async fn inspect(clickhouse: &crate::config::ClickHouse) -> Result<Inspector> {
+pub async fn inspect(clickhouse: &crate::config::ClickHouse) -> Result<SchemaClient> {
     let all = clients(clickhouse)?;
     let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;
-    tokio::time::timeout(within, Inspector::connect(&all, &clickhouse.urls, &clickhouse.database))
+    tokio::time::timeout(within, SchemaClient::connect(&all, &clickhouse.urls, &clickhouse.database))
         .await
         .unwrap_or_else(|_| Err(no_answer(clickhouse)))
 }
 
-/// The threads behind the intake.
-pub struct Downstream {
+/// The threads behind ingest.
+pub struct OutputStages {
     spool: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
-    writer: JoinHandle<()>,
+    dead_letters: JoinHandle<()>,
 }
 
-/// Where the intake puts what it makes.
-pub struct Outlets {
+/// Where ingest puts what it makes.
+pub struct StageInputs {
     pub batches: Sender<Box<Batch>>,
-    pub letters: Sender<Letters>,
+    pub dead_letters: Sender<DeadLetterBatch>,
+    /// `None`: there is no spool.
+    pub spool: Option<Sender<spool::Control>>,
 }
 
-impl Downstream {
+impl OutputStages {
     pub fn start(
-        shared: &Arc<Shared>,
-        plans: Arc<Plans>,
+        context: &Arc<PipelineContext>,
+        plans: Arc<TablePlans>,
         store: Store,
         tokens: Tokens,
         spool: Option<spool::Opened>,
-    ) -> Result<(Downstream, Outlets)> {
+    ) -> Result<(OutputStages, StageInputs)> {
         let tokens = Arc::new(tokens);
         let (batch_sender, batches) = crossbeam_channel::bounded(QUEUE);
-        let (letter_sender, letters) = crossbeam_channel::unbounded();
-        let (spool, source) = match spool {
-            None => (None, Source::Intake(batches)),
+        let (dead_letter_sender, dead_letters) = crossbeam_channel::unbounded();
+        let (spool, control, source) = match spool {
+            None => (None, None, Source::Ingest(batches)),
             Some(opened) => {
-                let (calls_sender, calls) = crossbeam_channel::unbounded();
-                // Bounded by the workers: each that is free gets one.
-                let (handovers, source) = crossbeam_channel::unbounded();
-                let committer = Committer::new(shared.clone(), opened, Ends { batches, calls, handovers });
-                shared.set_spool(calls_sender);
-                (Some(spawn(shared, "spool", async move || committer.run())?), Source::Spool(source))
+                let (thread, control, jobs) = start_spool(context, opened, batches)?;
+                (Some(thread), Some(control), Source::Spool(jobs))
             }
         };
         let mut workers = Vec::new();
-        for i in 0..shared.config.clickhouse.max_in_flight {
-            let (plans, source) = (plans.clone(), source.clone());
-            let (letters, tokens) = (letter_sender.clone(), tokens.clone());
-            let own = shared.clone();
-            let clickhouse = &shared.config.clickhouse;
-            let servers = Servers::new(clients(clickhouse)?, &clickhouse.urls, i);
-            workers.push(spawn(shared, "insert", async move || {
-                let packer = Packer::new(own.config.clickhouse.compression);
-                let worker = Worker {
-                    shared: own,
-                    plans,
-                    servers,
-                    source,
-                    letters,
-                    tokens,
-                    packer,
-                    squashes_itself: false,
-                };
-                worker.run().await;
-            })?);
+        for i in 0..context.config.clickhouse.max_in_flight {
+            let clickhouse = &context.config.clickhouse;
+            let worker = Worker {
+                context: context.clone(),
+                plans: plans.clone(),
+                servers: Servers::new(clients(clickhouse)?, &clickhouse.urls, i),
+                source: source.clone(),
+                dead_letters: dead_letter_sender.clone(),
+                tokens: tokens.clone(),
+                packer: Packer::new(clickhouse.compression),
+                lacks_block_squashing: false,
+            };
+            workers.push(context.spawn("insert", async move || worker.run().await)?);
         }
-        let writer = Writer { shared: shared.clone(), store, letters, tokens };
-        let writer = spawn(shared, "letters", async move || writer.run().await)?;
-        Ok((Downstream { spool, workers, writer }, Outlets { batches: batch_sender, letters: letter_sender }))
+        let thread = DeadLetterThread { context: context.clone(), store, batches: dead_letters, tokens };
+        let dead_letters = context.spawn("letters", async move || thread.run().await)?;
+        let inputs = StageInputs { batches: batch_sender, dead_letters: dead_letter_sender, spool: control };
+        Ok((OutputStages { spool, workers, dead_letters }, inputs))
     }
 
     /// Waits for all of them, in the order in which they end.
     pub fn join(self) {
-        // A panic was caught and told by the thread itself.
+        // A panic was caught and reported by the thread itself.
         for thread in self.spool.into_iter().chain(self.workers) {
             let _ = thread.join();
         }
-        let _ = self.writer.join();
+        let _ = self.dead_letters.join();
     }
+}
+
+type SpoolStage = (JoinHandle<()>, Sender<spool::Control>, Receiver<InsertJob>);
+
+fn start_spool(
+    context: &Arc<PipelineContext>,
+    opened: spool::Opened,
+    batches: Receiver<Box<Batch>>,
+) -> Result<SpoolStage> {
+    let (control, controls) = crossbeam_channel::unbounded();
+    // Bounded by the workers: each that is free gets one.
+    let (job_sender, jobs) = crossbeam_channel::unbounded();
+    let channels = Channels { batches, controls, jobs: job_sender };
+    let thread = SpoolThread::new(context.clone(), opened, channels);
+    let canceller = control.clone();
+    context.on_cancel(move || {
+        // A spool's thread that has ended needs no end.
+        let _ = canceller.send(spool::Control::Cancel);
+    });
+    Ok((context.spawn("spool", async move || thread.run())?, control, jobs))
 }
 
 /// A route below one that takes all its topics would never see a message.

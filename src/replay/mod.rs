@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  files ┐
-//!  table ├─▶ feed ─▶ intake ──batches──▶ workers  ──▶ ClickHouse
+//!  table ├─▶ feed ─▶ router ──batches──▶ workers  ──▶ ClickHouse
 //!  hands ┘             └────letters──▶ writer   ──▶ dead letters
 //! ```
 //!
@@ -23,27 +23,26 @@ use tokio::sync::mpsc;
 
 use crate::clickhouse::token::Tokens;
 use crate::config::{Config, ReplaySource};
-use crate::core::clock::Now;
+use crate::core::clock::ReceiveTime;
 use crate::core::error::{Error, Result};
 use crate::core::mqtt_property::Properties;
 use crate::core::reason::{Code, Reason};
-use crate::core::thread::{run_on, runtime, spawn};
-use crate::dead_letter::Kept;
+use crate::core::thread::{run_on, runtime};
+use crate::dead_letter::StoredDeadLetter;
 use crate::dead_letter::store::{self, Store};
-use crate::ingest::context::Shared;
-use crate::ingest::router::Intake;
-use crate::mqtt::Publish;
-use crate::mqtt::connection::Command;
-use crate::pipeline::stages::{Downstream, Outlets, Prepared, inspect, prepare};
+use crate::ingest::router::Router;
+use crate::mqtt::{AckSender, Command, MessageSink, Publish};
+use crate::pipeline::stages::{OutputStages, Prepared, StageInputs, inspect, prepare};
+use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::{Event, Listener};
 use crate::telemetry::metrics::add;
 use files::Files;
 use table::TableReader;
 
 /// What cannot be read is told in the report up to this number, and counted beyond.
-const TOLD: usize = 100;
+const MAX_REPORTED: usize = 100;
 /// After so many bytes of letters it is looked how much the open batches hold: as much as one read from a broker.
-const STEP: usize = 256 << 10;
+const SIZE_CHECK_BYTES: usize = 256 << 10;
 /// No batch gets so old.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 86400);
 
@@ -72,23 +71,23 @@ pub struct Malformed {
 /// What a source gives.
 #[derive(Debug)]
 pub enum Item {
-    Letter(Kept),
+    Letter(StoredDeadLetter),
     Malformed(Malformed),
     EndOfFile,
 }
 
 /// A letter that the caller hands over; the error says why it is none.
-pub type Handed = std::result::Result<Kept, String>;
+pub type Supplied = std::result::Result<StoredDeadLetter, String>;
 
 pub struct Replay {
-    shared: Arc<Shared>,
+    context: Arc<PipelineContext>,
     source: ReplaySource,
     progress: Arc<Progress>,
     /// Of the first thread that panicked.
     failure: Arc<Mutex<Option<Error>>>,
     /// Taken away at the end of the letters.
-    hand: Mutex<Option<mpsc::Sender<Vec<Handed>>>>,
-    handed: Mutex<Option<mpsc::Receiver<Vec<Handed>>>>,
+    tx: Mutex<Option<mpsc::Sender<Vec<Supplied>>>>,
+    supplied: Mutex<Option<mpsc::Receiver<Vec<Supplied>>>>,
     /// Locked while it runs.
     running: Mutex<()>,
 }
@@ -114,14 +113,14 @@ impl Replay {
             }
             event => listener(event),
         });
-        let (hand, handed) = mpsc::channel(1);
+        let (tx, supplied) = mpsc::channel(1);
         Replay {
-            shared: Arc::new(Shared::new(config, listener)),
+            context: Arc::new(PipelineContext::new(config, listener)),
             source,
             progress: Arc::default(),
             failure,
-            hand: Mutex::new(Some(hand)),
-            handed: Mutex::new(Some(handed)),
+            tx: Mutex::new(Some(tx)),
+            supplied: Mutex::new(Some(supplied)),
             running: Mutex::default(),
         }
     }
@@ -129,35 +128,34 @@ impl Replay {
     /// Feeds the whole source, and returns when every letter is inserted or a dead letter again. To be called once.
     pub fn run(&self) -> Result<Report> {
         let _running = lock(&self.running);
-        let shared = &self.shared;
-        let handed = lock(&self.handed).take().ok_or_else(aborted)?;
+        let context = &self.context;
+        let supplied = lock(&self.supplied).take().ok_or_else(aborted)?;
         let Ready { prepared, reader } = run_on(runtime()?, async {
             tokio::select! {
                 biased;
-                () = shared.cancelled() => Err(aborted()),
-                ready = self.prepare(handed) => ready,
+                () = context.cancelled() => Err(aborted()),
+                ready = self.prepare(supplied) => ready,
             }
         })?;
         let Prepared { plans, store } = prepared;
-        let (settled_sender, settled) = mpsc::unbounded_channel();
-        shared.set_connections(vec![settled_sender]);
-        let (downstream, Outlets { batches, letters }) =
-            Downstream::start(shared, plans.clone(), store, Tokens::content(), None)?;
+        let (acks, settled) = AckSender::channel();
+        let (stages, StageInputs { batches, dead_letters, .. }) =
+            OutputStages::start(context, plans.clone(), store, Tokens::content(), None)?;
 
         let outcome: Arc<Mutex<Result<()>>> = Arc::new(Mutex::new(Ok(())));
-        let feed = Feed {
-            intake: Intake::new(shared.clone(), 0, plans, batches, letters),
-            client_id: shared.config.mqtt.client_id.clone().unwrap_or_default(),
-            shared: shared.clone(),
+        let feeder = Feeder {
+            router: Router::new(context.clone(), 0, acks, plans, batches, dead_letters),
+            client_id: context.config.mqtt.client_id.clone().unwrap_or_default(),
+            context: context.clone(),
             progress: self.progress.clone(),
             settled,
-            unweighed: 0,
+            bytes_since_check: 0,
         };
         let result = outcome.clone();
-        let source = spawn(shared, "replay", async move || *lock(&result) = feed.run(reader).await)?;
+        let source = context.spawn("replay", async move || *lock(&result) = feeder.run(reader).await)?;
         // A panic was caught and told by the thread itself.
         let _ = source.join();
-        downstream.join();
+        stages.join();
 
         if let Some(error) = lock(&self.failure).take() {
             return Err(error);
@@ -168,25 +166,25 @@ impl Replay {
     }
 
     /// Asks ClickHouse about the tables, and opens the source.
-    async fn prepare(&self, handed: mpsc::Receiver<Vec<Handed>>) -> Result<Ready> {
-        let config = &self.shared.config;
-        let mut prepared = prepare(&self.shared).await?;
+    async fn prepare(&self, supplied: mpsc::Receiver<Vec<Supplied>>) -> Result<Ready> {
+        let config = &self.context.config;
+        let mut prepared = prepare(&self.context).await?;
         let reader = match &self.source {
             ReplaySource::Dir(dir) => Reader::Files(Files::of_directory(dir, config.mqtt.max_packet_bytes)?),
             ReplaySource::File(file) => Reader::Files(Files::one(file, config.mqtt.max_packet_bytes)?),
             ReplaySource::Table { name, condition } => {
-                let inspector = inspect(&config.clickhouse).await?;
-                inspector.check("source.table", name, store::column_names()).await?;
+                let schema = inspect(&config.clickhouse).await?;
+                schema.check("source.table", name, store::column_names()).await?;
                 if let Some(letters) = &config.dead_letters.table
-                    && inspector.split(letters) == inspector.split(name)
+                    && schema.split(letters) == schema.split(name)
                 {
                     prepared.store = Store::Source;
                 }
-                let reader = TableReader::open(self.shared.clone(), inspector, name, condition.as_deref());
+                let reader = TableReader::open(self.context.clone(), schema, name, condition.as_deref());
                 Reader::Table(Box::new(reader.await?))
             }
             ReplaySource::Handed => {
-                Reader::Handed { letters: handed, chunk: Vec::new().into_iter(), number: 0 }
+                Reader::Supplied { letters: supplied, chunk: Vec::new().into_iter(), number: 0 }
             }
         };
         if let (Reader::Files(files), Store::Directory(dir)) = (&reader, &prepared.store)
@@ -198,19 +196,19 @@ impl Replay {
     }
 
     /// Hands letters over, and waits until they are taken. `false`: no more are wanted.
-    pub fn hand(&self, letters: Vec<Handed>) -> bool {
-        let hand = lock(&self.hand).clone();
-        hand.is_some_and(|hand| hand.blocking_send(letters).is_ok())
+    pub fn supply(&self, letters: Vec<Supplied>) -> bool {
+        let tx = lock(&self.tx).clone();
+        tx.is_some_and(|tx| tx.blocking_send(letters).is_ok())
     }
 
     /// No more letters will be handed over.
     pub fn end(&self) {
-        lock(&self.hand).take();
+        lock(&self.tx).take();
     }
 
     /// Ends it as soon as it can. What is under way may be inserted or not; the source has it all.
     pub fn cancel(&self) {
-        self.shared.cancel();
+        self.context.cancel();
         self.end();
     }
 
@@ -221,13 +219,13 @@ impl Replay {
     }
 
     pub fn report(&self) -> Report {
-        let counts = self.shared.ledger.counts();
+        let counts = self.context.ledger.counts();
         Report {
             read: counts.received,
             inserted: counts.inserted,
             dead_lettered: counts.dead_lettered,
             malformed: self.progress.malformed.load(Ordering::Relaxed),
-            rows: self.shared.metrics.rows_inserted.load(Ordering::Relaxed),
+            rows: self.context.metrics.rows_inserted.load(Ordering::Relaxed),
             malformed_letters: lock(&self.progress.told).clone(),
         }
     }
@@ -241,7 +239,7 @@ struct Ready {
 enum Reader {
     Files(Files),
     Table(Box<TableReader>),
-    Handed { letters: mpsc::Receiver<Vec<Handed>>, chunk: std::vec::IntoIter<Handed>, number: u64 },
+    Supplied { letters: mpsc::Receiver<Vec<Supplied>>, chunk: std::vec::IntoIter<Supplied>, number: u64 },
 }
 
 impl Reader {
@@ -249,7 +247,7 @@ impl Reader {
         match self {
             Reader::Files(files) => files.next(),
             Reader::Table(table) => Ok(table.next().await?.map(Item::Letter)),
-            Reader::Handed { letters, chunk, number } => {
+            Reader::Supplied { letters, chunk, number } => {
                 let letter = loop {
                     if let Some(letter) = chunk.next() {
                         break letter;
@@ -269,50 +267,50 @@ impl Reader {
     }
 }
 
-/// Takes letters from a reader to the intake, as fast as there is room.
-struct Feed {
-    shared: Arc<Shared>,
-    intake: Intake,
+/// Takes letters from a reader to the router, as fast as there is room.
+struct Feeder {
+    context: Arc<PipelineContext>,
+    router: Router,
     client_id: String,
     progress: Arc<Progress>,
     /// Wakes us when a batch is settled.
     settled: mpsc::UnboundedReceiver<Command>,
     /// Bytes of letters since the open batches were last looked at.
-    unweighed: usize,
+    bytes_since_check: usize,
 }
 
-impl Feed {
+impl Feeder {
     /// What was read before an error is still brought in.
     async fn run(mut self, mut reader: Reader) -> Result<()> {
         let outcome = self.feed(&mut reader).await;
-        self.intake.book();
-        self.intake.seal_all();
+        self.router.commit_read_stats();
+        self.router.seal_all();
         self.room().await;
         outcome
     }
 
     async fn feed(&mut self, reader: &mut Reader) -> Result<()> {
         loop {
-            let shared = self.shared.clone();
+            let context = self.context.clone();
             let item = tokio::select! {
                 biased;
-                () = shared.cancelled() => return Err(aborted()),
+                () = context.cancelled() => return Err(aborted()),
                 item = reader.next() => item?,
             };
             match item {
                 None => return Ok(()),
                 Some(Item::Letter(letter)) => self.take(&letter),
                 Some(Item::Malformed(malformed)) => self.tell(malformed),
-                Some(Item::EndOfFile) => self.intake.seal_all(),
+                Some(Item::EndOfFile) => self.router.seal_all(),
             }
             self.room().await;
         }
     }
 
-    fn take(&mut self, letter: &Kept) {
-        let now = Now { instant: Instant::now(), system: letter.received_at };
+    fn take(&mut self, letter: &StoredDeadLetter) {
+        let now = ReceiveTime { instant: Instant::now(), system: letter.received_at };
         match letter.lost.clone().or_else(|| oversized(letter)) {
-            Some(reason) => self.intake.accept_unfit(&letter.topic, &letter.payload, reason, None, now),
+            Some(reason) => self.router.reject(&letter.topic, &letter.payload, reason, None, now),
             None => {
                 let publish = Publish {
                     topic: &letter.topic,
@@ -324,26 +322,26 @@ impl Feed {
                     fingerprint: 0,
                     properties: Properties::NONE,
                 };
-                self.intake.accept(&publish, None, now, &self.client_id);
+                self.router.accept(&publish, None, now, &self.client_id);
             }
         }
-        self.unweighed += size_of::<Kept>() + letter.topic.len() + letter.payload.len();
-        if self.unweighed >= STEP {
-            self.unweighed = 0;
-            self.intake.book();
+        self.bytes_since_check += size_of::<StoredDeadLetter>() + letter.topic.len() + letter.payload.len();
+        if self.bytes_since_check >= SIZE_CHECK_BYTES {
+            self.bytes_since_check = 0;
+            self.router.commit_read_stats();
             // Otherwise the open batches alone could fill the memory, and nothing would ever empty it.
-            if self.intake.open_bytes() >= self.shared.config.memory_max_bytes / 2 {
-                self.intake.seal_all();
+            if self.router.open_bytes() >= self.context.config.memory_max_bytes / 2 {
+                self.router.seal_all();
             }
         }
     }
 
     fn tell(&self, malformed: Malformed) {
         let place = malformed.file.as_deref().unwrap_or("letter");
-        self.shared.warn("LETTER_MALFORMED", format!("{place}:{}: {}", malformed.line, malformed.message));
+        self.context.warn("LETTER_MALFORMED", format!("{place}:{}: {}", malformed.line, malformed.message));
         add(&self.progress.malformed, 1);
         let mut told = lock(&self.progress.told);
-        if told.len() < TOLD {
+        if told.len() < MAX_REPORTED {
             told.push(malformed);
         }
     }
@@ -351,22 +349,22 @@ impl Feed {
     /// Waits until the sinks have taken what is sealed and there is memory, or all is cancelled. Nothing is accepted
     /// before: a batch that waits would grow, and differ from that of another replay.
     async fn room(&mut self) {
-        let Shared { memory, .. } = &*self.shared;
-        while (self.intake.is_sealing() || memory.is_full()) && !self.shared.is_cancelled() {
+        let PipelineContext { memory, .. } = &*self.context;
+        while (self.router.is_sealing() || memory.is_full()) && !self.context.is_cancelled() {
             tokio::select! {
                 biased;
-                () = self.shared.cancelled() => {}
+                () = self.context.cancelled() => {}
                 _ = self.settled.recv() => {}
-                () = memory.room(), if memory.is_full() => {}
+                () = memory.wait_for_capacity(), if memory.is_full() => {}
             }
-            self.intake.seal_due(Instant::now());
+            self.router.seal_due(Instant::now());
         }
         while self.settled.try_recv().is_ok() {}
     }
 }
 
 /// What no broker could have brought: MQTT 5, 1.5.4 and 2.1.4.
-fn oversized(letter: &Kept) -> Option<Reason> {
+fn oversized(letter: &StoredDeadLetter) -> Option<Reason> {
     let is_oversized = letter.topic.len() > 65535 || letter.payload.len() > 268_435_455;
     is_oversized.then(|| Reason::new(Code::PacketTooLarge, "larger than an MQTT packet can be"))
 }

@@ -10,17 +10,17 @@ use std::sync::Arc;
 
 use clickhouse::query::BytesCursor;
 
-use crate::clickhouse::schema::Inspector;
+use crate::clickhouse::schema::SchemaClient;
 use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result};
-use crate::dead_letter::Kept;
+use crate::dead_letter::StoredDeadLetter;
 use crate::dead_letter::store::qualified;
-use crate::ingest::context::Shared;
 use crate::pipeline::stages::inspect;
+use crate::telemetry::context::PipelineContext;
 
 pub struct TableReader {
-    shared: Arc<Shared>,
-    inspector: Inspector,
+    context: Arc<PipelineContext>,
+    inspector: SchemaClient,
     table: String,
     condition: String,
     cursor: BytesCursor,
@@ -35,8 +35,8 @@ pub struct TableReader {
 
 impl TableReader {
     pub async fn open(
-        shared: Arc<Shared>,
-        inspector: Inspector,
+        context: Arc<PipelineContext>,
+        inspector: SchemaClient,
         table: &str,
         condition: Option<&str>,
     ) -> Result<TableReader> {
@@ -44,7 +44,7 @@ impl TableReader {
         let condition = condition.map_or("1".into(), |condition| format!("({condition}\n)"));
         let cursor = inspector.read(&select(&table, &condition, None))?;
         let mut reader = TableReader {
-            shared,
+            context,
             inspector,
             table,
             condition,
@@ -59,8 +59,8 @@ impl TableReader {
         Ok(reader)
     }
 
-    pub async fn next(&mut self) -> Result<Option<Kept>> {
-        let mut backoff = Backoff::new(self.shared.config.clickhouse.retry);
+    pub async fn next(&mut self) -> Result<Option<StoredDeadLetter>> {
+        let mut backoff = Backoff::new(self.context.config.clickhouse.retry);
         loop {
             while let Some((millis, letter, len)) = row(&self.buffer[self.taken..]) {
                 self.taken += len;
@@ -79,7 +79,7 @@ impl TableReader {
                 Ok(true) => continue,
                 Ok(false) if self.taken == self.buffer.len() => return Ok(None),
                 Ok(false) => Error::ClickHouseUnreachable {
-                    url: self.shared.config.clickhouse.urls.join(", "),
+                    url: self.context.config.clickhouse.urls.join(", "),
                     message: "the answer ended in the middle of a row".into(),
                 },
                 Err(error) => self.inspector.error(error),
@@ -101,14 +101,14 @@ impl TableReader {
     async fn resume(&mut self, mut error: Error, backoff: &mut Backoff) {
         loop {
             let wait = backoff.failed();
-            self.shared.warn(
+            self.context.warn(
                 "REPLAY_INTERRUPTED",
                 format!("reading {}: {error}; going on in {} ms", self.table, wait.as_millis()),
             );
             tokio::time::sleep(wait).await;
             let sql = select(&self.table, &self.condition, self.last.map(|(millis, _)| millis));
             let reopened = async {
-                let inspector = inspect(&self.shared.config.clickhouse).await?;
+                let inspector = inspect(&self.context.config.clickhouse).await?;
                 let cursor = inspector.read(&sql)?;
                 Ok((inspector, cursor))
             };
@@ -137,7 +137,7 @@ fn select(table: &str, condition: &str, from_millis: Option<i64>) -> String {
 }
 
 /// The first row, and its length; `None` if it is not all there.
-fn row(bytes: &[u8]) -> Option<(i64, Kept, usize)> {
+fn row(bytes: &[u8]) -> Option<(i64, StoredDeadLetter, usize)> {
     let (millis, mut rest) = bytes.split_first_chunk::<8>()?;
     let millis = i64::from_le_bytes(*millis);
     let mut string = || -> Option<&[u8]> {
@@ -147,11 +147,11 @@ fn row(bytes: &[u8]) -> Option<(i64, Kept, usize)> {
         Some(string)
     };
     let (topic, payload, code, message) = (string()?, string()?, string()?, string()?);
-    let letter = Kept {
-        received_at: Kept::time(millis),
+    let letter = StoredDeadLetter {
+        received_at: StoredDeadLetter::time(millis),
         topic: topic.into(),
         payload: payload.into(),
-        lost: Kept::lost(&String::from_utf8_lossy(code), &String::from_utf8_lossy(message)),
+        lost: StoredDeadLetter::lost(&String::from_utf8_lossy(code), &String::from_utf8_lossy(message)),
     };
     Some((millis, letter, bytes.len() - rest.len()))
 }

@@ -44,7 +44,7 @@ impl Budget {
 
 /// What became of some messages.
 #[derive(Debug, Clone)]
-pub enum Answer {
+pub enum AttemptOutcome {
     Taken,
     /// Some of them are bad, for this reason.
     Refused(Arc<str>),
@@ -71,7 +71,7 @@ pub async fn halve(
     messages: Range<usize>,
     reason: Arc<str>,
     budget: &Budget,
-    mut attempt: impl AsyncFnMut(Range<usize>) -> Option<Answer>,
+    mut attempt: impl AsyncFnMut(Range<usize>) -> Option<AttemptOutcome>,
 ) -> Option<Vec<Refused>> {
     let mut refused = Vec::new();
     let mut open = vec![Refused { messages, reason }];
@@ -84,7 +84,7 @@ pub async fn halve(
         // Both halves are tried before either is halved again: the large good ones go in first.
         let (left, right) = (messages.start..middle, middle..messages.end);
         let answer = attempt(left.clone()).await?;
-        let is_right_bad = matches!(answer, Answer::Taken);
+        let is_right_bad = matches!(answer, AttemptOutcome::Taken);
         let left = after(answer, left, budget);
         let right = if is_right_bad && right.len() > 1 {
             Some(Refused { messages: right, reason })
@@ -100,13 +100,13 @@ pub async fn halve(
     Some(refused)
 }
 
-fn after(answer: Answer, messages: Range<usize>, budget: &Budget) -> Option<Refused> {
+fn after(answer: AttemptOutcome, messages: Range<usize>, budget: &Budget) -> Option<Refused> {
     match answer {
-        Answer::Taken | Answer::Settled => {
+        AttemptOutcome::Taken | AttemptOutcome::Settled => {
             budget.succeeded();
             None
         }
-        Answer::Refused(reason) => {
+        AttemptOutcome::Refused(reason) => {
             budget.failed();
             Some(Refused { messages, reason })
         }
@@ -131,10 +131,10 @@ mod tests {
         let server = async |messages: Range<usize>| {
             attempts += 1;
             match messages.clone().find(|i| is_bad(*i)) {
-                Some(bad) => Some(Answer::Refused(bad.to_string().into())),
+                Some(bad) => Some(AttemptOutcome::Refused(bad.to_string().into())),
                 None => {
                     taken.extend(messages);
-                    Some(Answer::Taken)
+                    Some(AttemptOutcome::Taken)
                 }
             }
         };

@@ -11,43 +11,51 @@ use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 
-use crate::clickhouse::insert_request::Views;
+use crate::clickhouse::insert_request::ViewMode;
 use crate::core::reason::{Code, Reason};
 use crate::ingest::batch::Batch;
-use crate::sink::bisect::{Answer, Budget, Refused, halve};
-use crate::sink::worker::{Put, Refusal, Unfit, Worker};
+use crate::sink::batch_insert::{InsertOutcome, Rejection};
+use crate::sink::bisect::{AttemptOutcome, Budget, Refused, halve};
+use crate::sink::worker::{RejectedRows, Worker};
 
 impl Worker {
     /// Brings in what is good of a batch that was refused.
-    pub(super) async fn tell_apart(
+    pub(super) async fn isolate_bad_rows(
         &mut self,
         batch: &mut Batch,
         all: Range<usize>,
         token: &str,
-        refusal: Refusal,
-    ) -> Option<Unfit> {
+        rejection: Rejection,
+    ) -> Option<RejectedRows> {
         let plans = self.plans.clone();
-        let budget = Budget::new(all.len(), plans.exhausted(batch.route));
-        let mut unfit = Vec::new();
-        let refused = if refusal.by_view {
-            self.tell_apart_behind(batch, all, token, refusal.reason, &budget, &mut unfit).await?
+        let budget = Budget::new(all.len(), plans.bisects_exhausted(batch.route));
+        let mut rejected_rows = Vec::new();
+        let refused = if rejection.by_view {
+            self.isolate_view_failures(batch, all, token, rejection.reason, &budget, &mut rejected_rows)
+                .await?
         } else {
-            let first = refusal.reason;
+            let first = rejection.reason;
             let mut behind = Vec::new();
             let mut refused = halve(all, first, &budget, async |half| {
                 // The whole was refused, so the halves are INSERTs of their own.
                 let token = format!("{token}-{}-{}", half.start, half.len());
-                match self.put(batch, None, slice::from_ref(&half), &token, Views::Filled).await? {
-                    Put::In(misfits) => {
-                        unfit.extend(misfits);
-                        Some(Answer::Taken)
+                match self
+                    .insert_until_settled(batch, None, slice::from_ref(&half), &token, ViewMode::Normal)
+                    .await?
+                {
+                    InsertOutcome::Inserted(rejected) => {
+                        rejected_rows.extend(rejected);
+                        Some(AttemptOutcome::Taken)
                     }
-                    Put::Refused(Refusal { reason, by_view: false }) => Some(Answer::Refused(reason)),
-                    Put::Refused(Refusal { reason, by_view: true }) => {
-                        let refused =
-                            self.tell_apart_behind(batch, half, &token, reason, &budget, &mut unfit).await?;
+                    InsertOutcome::Rejected(Rejection { reason, by_view: false }) => {
+                        Some(AttemptOutcome::Refused(reason))
+                    }
+                    InsertOutcome::Rejected(Rejection { reason, by_view: true }) => {
+                        let refused = self
+                            .isolate_view_failures(batch, half, &token, reason, &budget, &mut rejected_rows)
+                            .await?;
                         behind.extend(refused);
-                        Some(Answer::Settled)
+                        Some(AttemptOutcome::Settled)
                     }
                 }
             })
@@ -57,9 +65,9 @@ impl Worker {
         };
         self.warn_refused(batch, &refused);
         if refused.iter().any(Refused::is_given_up) {
-            plans.exhaust(batch.route);
+            plans.record_bisect_exhausted(batch.route);
         } else {
-            plans.relieve(batch.route);
+            plans.record_bisect_ok(batch.route);
         }
         for refused in refused {
             let is_given_up = refused.is_given_up();
@@ -68,44 +76,47 @@ impl Worker {
                 reason = format!("{reason}; this message was not tried alone and may be good").into();
             }
             let reason = Reason::new(Code::RejectedByClickHouse, reason);
-            unfit.extend(messages.map(|at| (at, reason.clone())));
+            rejected_rows.extend(messages.map(|at| (at, reason.clone())));
         }
-        unfit.sort_by_key(|(at, _)| *at);
-        Some(unfit)
+        rejected_rows.sort_by_key(|(at, _)| *at);
+        Some(rejected_rows)
     }
 
     /// The same for what a view refused under this token.
-    async fn tell_apart_behind(
+    async fn isolate_view_failures(
         &mut self,
         batch: &mut Batch,
         all: Range<usize>,
         token: &str,
         reason: Arc<str>,
         budget: &Budget,
-        unfit: &mut Unfit,
+        rejected_rows: &mut RejectedRows,
     ) -> Option<Vec<Refused>> {
         let given_up =
             |reason: &str| Some(vec![Refused { messages: all.clone(), reason: kept(reason).into() }]);
-        if all.len() == 1 || !self.plans.latest(batch.route).table.divides || !budget.spend() {
+        if all.len() == 1 || !self.plans.latest(batch.route).table.supports_bisect || !budget.spend() {
             return given_up(&reason);
         }
-        if let Put::Refused(refusal) =
-            self.put(batch, None, slice::from_ref(&all), token, Views::Empty).await?
+        if let InsertOutcome::Rejected(rejection) =
+            self.insert_until_settled(batch, None, slice::from_ref(&all), token, ViewMode::Suppress).await?
         {
-            return given_up(&refusal.reason);
+            return given_up(&rejection.reason);
         }
         let mut refused = halve(all.clone(), reason, budget, async |half| {
-            match self.put(batch, None, slice::from_ref(&half), token, Views::Tried).await? {
-                Put::In(_) => Some(Answer::Taken),
-                Put::Refused(refusal) => Some(Answer::Refused(refusal.reason)),
+            match self
+                .insert_until_settled(batch, None, slice::from_ref(&half), token, ViewMode::DryRun)
+                .await?
+            {
+                InsertOutcome::Inserted(_) => Some(AttemptOutcome::Taken),
+                InsertOutcome::Rejected(rejection) => Some(AttemptOutcome::Refused(rejection.reason)),
             }
         })
         .await?;
         let good = between(&all, &refused);
         if !good.is_empty() {
-            match self.put(batch, None, &good, token, Views::Filled).await? {
-                Put::In(misfits) => unfit.extend(misfits),
-                Put::Refused(Refusal { reason, .. }) => {
+            match self.insert_until_settled(batch, None, &good, token, ViewMode::Normal).await? {
+                InsertOutcome::Inserted(rejected) => rejected_rows.extend(rejected),
+                InsertOutcome::Rejected(Rejection { reason, .. }) => {
                     refused.extend(
                         good.into_iter().map(|messages| Refused { messages, reason: reason.clone() }),
                     );
@@ -128,13 +139,13 @@ impl Worker {
         let mut message = format!(
             "ClickHouse refused {bad} of {} messages for {}: {}",
             batch.messages.len(),
-            self.shared.config.routes[batch.route].table,
+            self.context.config.routes[batch.route].table,
             first.reason
         );
         if given_up > 0 {
             message += &format!("; {given_up} of them were not told apart");
         }
-        self.shared.warn("CLICKHOUSE_REFUSED", message);
+        self.context.warn("CLICKHOUSE_REFUSED", message);
     }
 }
 

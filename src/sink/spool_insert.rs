@@ -1,200 +1,157 @@
 //! INSERTs from the spool: blocks that are sent as they lie there, under the token that was decided when they were written.
 //!
-//! What was made for a table that has changed since is decoded again from the messages beside the blocks, and of what
-//! ClickHouse refuses the good rows are found in the same way as of any batch, under the same token.
+//! If the table has changed since, the rows are decoded again from the messages beside the blocks; if ClickHouse refuses
+//! rows, the good ones are found as those of any batch. Both happen under the same token.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
-use crate::clickhouse::error_class::{Failure, Verdict};
-use crate::clickhouse::insert_request::{Body, Insert, Views};
-use crate::clickhouse::retry::Attempts;
+use bytes::Bytes;
+
+use crate::clickhouse::error_class::{ErrorClass, Failure};
+use crate::clickhouse::insert_request::{Insert, ViewMode};
+use crate::clickhouse::retry::{Next, RetriedInsert, RetryLoop};
+use crate::clickhouse::servers::Servers;
 use crate::core::ack_history::Acknowledged;
-use crate::core::chunk_pool::Pieces;
-use crate::core::clock::Now;
+use crate::core::chunk_pool::ChunkPool;
+use crate::core::clock::ReceiveTime;
 use crate::core::dead_letter::DeadLetter;
 use crate::core::error::Error;
 use crate::core::reason::{Code, Reason};
-use crate::dead_letter::Letters;
 use crate::ingest::batch::Batch;
-use crate::ingest::raw_messages::Messages;
-use crate::sink::worker::{Refusal, Worker};
-use crate::spool::{self, Handover, Record, Told, messages};
+use crate::ingest::completion::Completion;
+use crate::ingest::dead_letter_batch::DeadLetterBatch;
+use crate::ingest::raw_messages::RawMessages;
+use crate::sink::batch_insert::Rejection;
+use crate::sink::worker::Worker;
+use crate::spool::{self, InsertJob, Record, messages};
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::Trace;
 
-/// The end of what was sent as it was stored.
-enum Stored {
-    In,
-    /// It is to be decoded again, for this route.
-    Anew(usize, Decoded),
+/// The end of an INSERT that was sent as it was stored.
+enum SpoolInsertOutcome {
+    Inserted,
+    /// The messages are to be decoded again, for this route.
+    Redecode(usize, Decoded),
     /// Refused for its rows. Without a route nothing says how they are decoded.
-    Refused(Option<usize>, Decoded, Refusal),
+    Rejected(Option<usize>, Decoded, Rejection),
 }
 
 struct Decoded {
     client_id: String,
-    messages: Messages,
+    messages: RawMessages,
 }
 
-/// What a ClickHouse says that cannot make one block of many.
+struct SpoolInsert<'a> {
+    worker: &'a mut Worker,
+    insert: &'a spool::Insert,
+    frames: Vec<Bytes>,
+    route: Option<usize>,
+    /// The generation of the route's plan at the last attempt.
+    generation: u64,
+    trace: Option<&'a mut Trace>,
+}
+
+/// ClickHouse's code where it does not know a setting that makes one block of many.
 const UNKNOWN_SETTING: u32 = 115;
 
 impl Worker {
-    pub(super) async fn insert_stored(&mut self, handover: Handover) {
-        let teller = handover.ticket.teller.clone();
-        add(&self.shared.metrics.inserts_in_flight, 1);
-        self.bring_in_stored(handover).await;
-        self.shared.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
-        // The spool's thread waits for all tickets; it is only gone if it panicked.
-        let _ = teller.send(Told::Free);
-    }
-
-    async fn bring_in_stored(&mut self, mut handover: Handover) {
-        match self.put_stored(&handover.insert, &mut handover.trace).await {
-            None => self.shared.memory.subtract(handover.counted_bytes),
-            Some(Stored::In) => self.confirmed_stored(handover),
-            Some(Stored::Anew(route, decoded)) => {
-                let (token, mut batch) = self.batch(handover, route, decoded);
-                let end = self.bring_in(&mut batch, None, &token).await;
-                self.end(batch, end);
+    pub(super) async fn insert_from_spool(&mut self, job: InsertJob) {
+        let InsertJob { insert, completion, permit, mut trace } = job;
+        add(&self.context.metrics.inserts_in_flight, 1);
+        let outcome = self.send_stored(&insert, trace.as_deref_mut()).await;
+        match outcome {
+            // Cancelled: the completion is dropped unsettled.
+            None => {}
+            Some(SpoolInsertOutcome::Inserted) => self.settle_stored(&insert, completion, trace),
+            Some(SpoolInsertOutcome::Redecode(route, decoded)) => {
+                let mut batch = self.batch(&insert, route, completion, decoded, trace);
+                let rejected = self.insert_with_isolation(&mut batch, None, &insert.token).await;
+                self.settle(batch, rejected, &insert.token);
             }
-            Some(Stored::Refused(Some(route), decoded, refusal)) => {
-                let (token, mut batch) = self.batch(handover, route, decoded);
+            Some(SpoolInsertOutcome::Rejected(Some(route), decoded, rejection)) => {
+                let mut batch = self.batch(&insert, route, completion, decoded, trace);
                 let all = 0..batch.messages.len();
-                let end = self.tell_apart(&mut batch, all, &token, refusal).await;
-                self.end(batch, end);
+                let rejected = self.isolate_bad_rows(&mut batch, all, &insert.token, rejection).await;
+                self.settle(batch, rejected, &insert.token);
             }
-            Some(Stored::Refused(None, decoded, refusal)) => {
-                self.dead_letter_all(handover, &decoded.messages, &refusal);
+            Some(SpoolInsertOutcome::Rejected(None, decoded, rejection)) => {
+                self.dead_letter_all(&insert, completion, &decoded.messages, &rejection, trace);
             }
         }
+        self.context.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
+        drop(permit);
     }
 
     /// Sends the blocks again and again until ClickHouse has them or something else must be done. `None`: cancelled.
-    async fn put_stored(&mut self, insert: &spool::Insert, trace: &mut Option<Box<Trace>>) -> Option<Stored> {
-        let shared = self.shared.clone();
-        let Record { lane, statement, .. } = &*insert.records[0];
-        let mut routes = shared.config.routes.iter();
-        let route = routes.position(|route| route.topic.as_str() == lane.route && route.table == lane.table);
-        let mut attempts = Attempts::new(&shared, &lane.table);
-        let rows = insert.records.iter().map(|record| record.rows as usize).sum();
-        loop {
-            let mut generation = 0;
-            if let Some(route) = route {
-                let plan = self.plan(route).await?;
-                generation = plan.generation;
-                if (plan.sql != *statement || (self.squashes_itself && insert.records.len() > 1))
-                    && let Some(decoded) = Decoded::from(insert, &self.shared.pieces)
-                {
-                    return Some(Stored::Anew(route, decoded));
-                }
-            }
-            let body = Body::Stored(&insert.records);
-            let attempt = Insert { sql: statement, body, token: &insert.token, views: Views::Filled };
-            let Err(failure) = attempts.make(&self.servers, &attempt).await? else {
-                attempts.note(trace.as_deref_mut(), &self.servers, &attempt, rows, None);
-                self.put_is_in(insert, route);
-                return Some(Stored::In);
-            };
-            if let Some(stored) = self.judge(insert, route, generation, &failure).await {
-                attempts.note(trace.as_deref_mut(), &self.servers, &attempt, rows, Some(&failure.error));
-                return Some(stored);
-            }
-            attempts.wait(&mut self.servers, &failure).await?;
-        }
-    }
-
-    fn put_is_in(&mut self, insert: &spool::Insert, route: Option<usize>) {
-        self.servers.found();
-        self.servers.advance(Instant::now());
-        if let Some(route) = route {
-            self.plans.relieve(route);
-        }
-        let rows = insert.records.iter().map(|record| u64::from(record.rows)).sum();
-        let bytes = insert.records.iter().map(|record| u64::from(record.block_bytes)).sum();
-        self.shared.metrics.count_insert(&insert.records[0].lane.table, rows, bytes);
-    }
-
-    /// What follows from a failure. `None`: the same is tried again; so is what cannot be decoded, rather than given up.
-    async fn judge(
+    async fn send_stored(
         &mut self,
         insert: &spool::Insert,
-        route: Option<usize>,
-        generation: u64,
-        failure: &Failure,
-    ) -> Option<Stored> {
-        if matches!(failure.error, Error::ClickHouseRejected { exception: Some(UNKNOWN_SETTING), .. }) {
-            self.squashes_itself = true;
-        }
-        let is_refused = matches!(failure.verdict, Verdict::Refused | Verdict::RefusedByView);
-        if !is_refused && (failure.verdict != Verdict::RetrySlowly || route.is_none()) {
-            return None;
-        }
-        let decoded = Decoded::from(insert, &self.shared.pieces)?;
-        if let Some(route) = route {
-            // The blocks may have been made before this process knew the table.
-            self.look(route, self.shared.config.clickhouse.connect_timeout).await;
-            if !is_refused || self.plans.current(route).map_or(true, |now| now.generation != generation) {
-                add(&self.shared.metrics.inserts_retried, 1);
-                return Some(Stored::Anew(route, decoded));
-            }
-        }
-        add(&self.shared.metrics.inserts_failed, 1);
-        let by_view = failure.verdict == Verdict::RefusedByView;
-        Some(Stored::Refused(route, decoded, Refusal { reason: failure.error.to_string().into(), by_view }))
+        trace: Option<&mut Trace>,
+    ) -> Option<SpoolInsertOutcome> {
+        let context = self.context.clone();
+        let key = &insert.records[0].lane;
+        let mut routes = context.config.routes.iter();
+        let route = routes.position(|route| route.topic.as_str() == key.route && route.table == key.table);
+        let frames = insert.records.iter().map(|record| record.block.clone()).collect();
+        let mut attempt = SpoolInsert { worker: self, insert, frames, route, generation: 0, trace };
+        RetryLoop::new(&context, &key.table).run(&mut attempt).await
     }
 
-    /// The messages of an INSERT as a batch, and its token.
-    fn batch(&self, handover: Handover, route: usize, decoded: Decoded) -> (String, Box<Batch>) {
-        let Handover { insert, group, owed, counted_bytes, ticket, trace } = handover;
-        let batch = Box::new(Batch {
-            group,
+    /// The messages of an INSERT as a batch.
+    fn batch(
+        &self,
+        insert: &spool::Insert,
+        route: usize,
+        completion: Completion,
+        decoded: Decoded,
+        trace: Option<Box<Trace>>,
+    ) -> Box<Batch> {
+        Box::new(Batch {
+            completion,
             route,
             connection: insert.records[0].lane.connection as usize,
             client_id: decoded.client_id,
             plan: self.plans.latest(route),
             columns: Vec::new(),
             messages: decoded.messages,
-            owed,
             receipts: Acknowledged::of_session(0),
             opened_at: Instant::now(),
-            counted_bytes,
-            ticket: Some(ticket),
-            place: None,
+            queue_permit: None,
             trace,
-        });
-        (insert.token, batch)
+        })
     }
 
-    fn confirmed_stored(&self, handover: Handover) {
-        let Handover { insert, group, owed, counted_bytes, ticket, trace } = handover;
+    fn settle_stored(&self, insert: &spool::Insert, completion: Completion, trace: Option<Box<Trace>>) {
         if let Some(trace) = trace {
-            self.tell(trace, &insert.records[0].lane.table, 0);
+            self.report_trace(trace, &insert.records[0].lane.table, 0);
         }
         let now = SystemTime::now();
         for record in &insert.records {
             let latency = now.duration_since(record.received_at).unwrap_or_default();
-            self.shared.metrics.end_to_end_latency.record(latency, u64::from(record.messages));
+            self.context.metrics.end_to_end_latency.record(latency, u64::from(record.messages));
         }
-        self.shared.memory.subtract(counted_bytes);
-        self.shared.settle(insert.records[0].lane.connection as usize, owed);
-        let messages = insert.records.iter().map(|record| u64::from(record.messages)).sum();
-        self.shared.ledger.close(group, messages, 0);
-        ticket.settled();
+        completion.inserted(insert.records.iter().map(|record| u64::from(record.messages)).sum());
     }
 
-    fn dead_letter_all(&self, handover: Handover, messages: &Messages, refusal: &Refusal) {
-        let Handover { insert, group, owed, counted_bytes, ticket, trace } = handover;
+    fn dead_letter_all(
+        &self,
+        insert: &spool::Insert,
+        completion: Completion,
+        messages: &RawMessages,
+        rejection: &Rejection,
+        trace: Option<Box<Trace>>,
+    ) {
         if let Some(trace) = trace {
-            self.tell(trace, &insert.records[0].lane.table, messages.len());
+            self.report_trace(trace, &insert.records[0].lane.table, messages.len());
         }
-        let reason = format!("{}; no route is left to tell its messages apart", refusal.reason);
+        let reason = format!("{}; no route is left to tell its messages apart", rejection.reason);
         let reason = Reason::new(Code::RejectedByClickHouse, reason);
-        let mut letters = Letters::new(group, insert.records[0].lane.connection as usize);
+        let mut dead_letters = DeadLetterBatch::new(completion);
         for message in messages.iter() {
-            letters.push(DeadLetter {
+            dead_letters.push(DeadLetter {
                 received_at: message.received.system,
                 route: None,
                 topic: message.topic.into(),
@@ -202,20 +159,101 @@ impl Worker {
                 reason: reason.clone(),
             });
         }
-        letters.owed = owed;
-        letters.ticket = Some(ticket);
-        self.shared.memory.add(letters.bytes);
-        self.shared.memory.subtract(counted_bytes);
-        // The writer ends after all workers.
-        let _ = self.letters.send(letters);
+        self.send_dead_letters(dead_letters, 0, Some(&insert.token));
+    }
+}
+
+impl RetriedInsert for SpoolInsert<'_> {
+    type End = SpoolInsertOutcome;
+
+    async fn prepare(&mut self) -> Option<ControlFlow<SpoolInsertOutcome>> {
+        let SpoolInsert { worker, insert, route, generation, .. } = self;
+        let Some(route) = *route else { return Some(ControlFlow::Continue(())) };
+        let plan = worker.plan(route).await?;
+        *generation = plan.generation;
+        let is_stale = plan.sql != insert.records[0].statement;
+        if (is_stale || (worker.lacks_block_squashing && insert.records.len() > 1))
+            && let Some(decoded) = Decoded::from(insert, &worker.context.chunk_pool)
+        {
+            return Some(ControlFlow::Break(SpoolInsertOutcome::Redecode(route, decoded)));
+        }
+        Some(ControlFlow::Continue(()))
+    }
+
+    fn insert(&self) -> Insert<'_> {
+        let SpoolInsert { insert, frames, .. } = self;
+        Insert {
+            sql: &insert.records[0].statement,
+            frames,
+            block_bytes: insert.records.iter().map(|record| record.block_bytes as usize).sum(),
+            token: &insert.token,
+            views: ViewMode::Normal,
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.insert.records.iter().map(|record| record.rows as usize).sum()
+    }
+
+    fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_deref_mut()
+    }
+
+    fn servers(&self) -> &Servers {
+        &self.worker.servers
+    }
+
+    fn servers_mut(&mut self) -> &mut Servers {
+        &mut self.worker.servers
+    }
+
+    fn confirmed(&mut self) -> SpoolInsertOutcome {
+        let Worker { servers, plans, context, .. } = &mut *self.worker;
+        servers.advance(Instant::now());
+        if let Some(route) = self.route {
+            plans.record_bisect_ok(route);
+        }
+        let Record { lane, .. } = &*self.insert.records[0];
+        let records = self.insert.records.iter();
+        let (rows, bytes) = records.fold((0, 0), |(rows, bytes), record| {
+            (rows + u64::from(record.rows), bytes + u64::from(record.block_bytes))
+        });
+        context.metrics.count_insert(&lane.table, rows, bytes);
+        SpoolInsertOutcome::Inserted
+    }
+
+    /// What cannot be decoded again is tried again, rather than given up.
+    async fn failed(&mut self, failure: &Failure) -> Next<SpoolInsertOutcome> {
+        let Failure { error, class } = failure;
+        if matches!(error, Error::ClickHouseRejected { exception: Some(UNKNOWN_SETTING), .. }) {
+            self.worker.lacks_block_squashing = true;
+        }
+        let is_refused = matches!(class, ErrorClass::Refused | ErrorClass::RefusedByView);
+        if !is_refused && (*class != ErrorClass::RetrySlowly || self.route.is_none()) {
+            return Next::Wait;
+        }
+        let Worker { context, plans, .. } = &*self.worker;
+        let Some(decoded) = Decoded::from(self.insert, &context.chunk_pool) else { return Next::Wait };
+        if let Some(route) = self.route {
+            // The blocks may have been made before this process knew the table.
+            self.worker.refresh_schema(route, context.config.clickhouse.connect_timeout).await;
+            if !is_refused || plans.current(route).map_or(true, |now| now.generation != self.generation) {
+                add(&context.metrics.inserts_retried, 1);
+                return Next::End(SpoolInsertOutcome::Redecode(route, decoded));
+            }
+        }
+        add(&context.metrics.inserts_failed, 1);
+        let by_view = *class == ErrorClass::RefusedByView;
+        let rejection = Rejection { reason: error.to_string().into(), by_view };
+        Next::End(SpoolInsertOutcome::Rejected(self.route, decoded, rejection))
     }
 }
 
 impl Decoded {
-    /// `None`: they cannot be read.
-    fn from(insert: &spool::Insert, pieces: &Arc<Pieces>) -> Option<Decoded> {
-        let mut decoded = Decoded { client_id: String::new(), messages: Messages::new(pieces.clone()) };
-        let now = Now::read();
+    /// The messages of all records. `None`: they cannot be read.
+    fn from(insert: &spool::Insert, pool: &Arc<ChunkPool>) -> Option<Decoded> {
+        let mut decoded = Decoded { client_id: String::new(), messages: RawMessages::new(pool.clone()) };
+        let now = ReceiveTime::read();
         for record in &insert.records {
             decoded.client_id = messages::decode(&record.raw, now, &mut decoded.messages)?;
         }

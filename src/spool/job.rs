@@ -4,16 +4,15 @@ use std::sync::Weak;
 
 use crossbeam_channel::Sender;
 
-use crate::core::ack_set::Owed;
+use crate::ingest::completion::Completion;
 use crate::spool::wal::log::Insert;
-use crate::telemetry::ledger::Group;
 use crate::telemetry::trace::Trace;
 
 /// What the pipeline asks of the spool.
 #[derive(Debug)]
-pub enum Call {
+pub enum Control {
     /// For as long as this lives, INSERTs go out whatever their age.
-    Hurry(Weak<()>),
+    FlushNow(Weak<()>),
     /// The sender is dropped once all that was sealed before is committed.
     Commit(Sender<()>),
     /// All is cancelled.
@@ -22,39 +21,30 @@ pub enum Call {
 
 /// An INSERT on its way to a worker.
 #[derive(Debug)]
-pub struct Handover {
+pub struct InsertJob {
     pub insert: Insert,
-    /// The group of all its messages in the ledger.
-    pub group: Group,
-    /// Acknowledgements that are given after the INSERT.
-    pub owed: Owed,
-    /// What the memory ceiling knows of.
-    pub counted_bytes: usize,
-    pub ticket: Ticket,
-    /// Of what is sampled of it.
+    /// Settles the messages of all its records.
+    pub completion: Completion,
+    /// Dropped when the worker can take another job.
+    pub permit: WorkerPermit,
+    /// Set if some of its batches are sampled.
     pub trace: Option<Box<Trace>>,
 }
 
-/// What a worker says.
+/// One INSERT under way, until it is dropped: then the spool's thread may hand out another one. The dead letters of the
+/// first may still wait to be stored.
 #[derive(Debug)]
-pub enum Told {
-    /// All rows of the INSERT are in ClickHouse or kept as dead letters.
-    Settled(u64),
-    /// Another INSERT may be handed over: a worker waits, or the letters of one do.
-    Free,
+pub struct WorkerPermit(Sender<()>);
+
+impl WorkerPermit {
+    pub fn new(freed: &Sender<()>) -> WorkerPermit {
+        WorkerPermit(freed.clone())
+    }
 }
 
-/// Goes with an INSERT until it is settled, wherever its messages go.
-#[derive(Debug)]
-pub struct Ticket {
-    pub id: u64,
-    pub token: String,
-    pub teller: Sender<Told>,
-}
-
-impl Ticket {
-    pub fn settled(self) {
-        // The spool's thread waits for all tickets; it is only gone if it panicked.
-        let _ = self.teller.send(Told::Settled(self.id));
+impl Drop for WorkerPermit {
+    fn drop(&mut self) {
+        // The spool's thread waits for all permits; it is only gone if it panicked.
+        let _ = self.0.send(());
     }
 }

@@ -14,17 +14,17 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::clickhouse::compression::{self, Compressor, Effort};
 use crate::config::Compression;
-use crate::core::clock::Now;
+use crate::core::clock::ReceiveTime;
 use crate::core::mqtt_property::Properties;
-use crate::ingest::raw_messages::{Message, Messages};
+use crate::ingest::raw_messages::{Message, RawMessages};
 
-pub fn encode(messages: &Messages, client_id: &str, compression: Compression) -> io::Result<Bytes> {
+pub fn encode(messages: &RawMessages, client_id: &str, compression: Compression) -> io::Result<Bytes> {
     let mut out = Vec::with_capacity(messages.bytes() + client_id.len() + 64);
     let count = |out: &mut Vec<u8>, count: usize| out.extend((count as u32).to_le_bytes());
     count(&mut out, client_id.len());
     out.extend(client_id.as_bytes());
-    count(&mut out, messages.arrivals().len());
-    for (at, messages) in messages.arrivals() {
+    count(&mut out, messages.receive_times().len());
+    for (at, messages) in messages.receive_times() {
         let since = at.system.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // Enough until the year 2554.
         out.extend((since.as_nanos() as u64).to_le_bytes());
@@ -50,7 +50,7 @@ pub fn encode(messages: &Messages, client_id: &str, compression: Compression) ->
 /// Appends the messages to others, and returns the client id. `now` is when this is done: how long ago a message came is
 /// read from the system's clock, since other clocks do not outlast a restart. `None`: not what [`encode`] writes; then a
 /// part of the messages may have been appended.
-pub fn decode(raw: &[u8], now: Now, messages: &mut Messages) -> Option<String> {
+pub fn decode(raw: &[u8], now: ReceiveTime, messages: &mut RawMessages) -> Option<String> {
     let mut rest = Bytes::from(compression::decompress(raw)?);
     let rest = &mut rest;
     let client_id = take(rest.try_get_u32_le().ok()?, rest)?;
@@ -59,7 +59,7 @@ pub fn decode(raw: &[u8], now: Now, messages: &mut Messages) -> Option<String> {
         let system = SystemTime::UNIX_EPOCH + Duration::from_nanos(rest.try_get_u64_le().ok()?);
         let ago = now.system.duration_since(system).unwrap_or_default();
         let instant = now.instant.checked_sub(ago).unwrap_or(now.instant);
-        arrivals.push((Now { instant, system }, rest.try_get_u32_le().ok()?));
+        arrivals.push((ReceiveTime { instant, system }, rest.try_get_u32_le().ok()?));
     }
     let count = rest.try_get_u32_le().ok()? as usize;
     let mut spans = take(count.checked_mul(12)?, rest)?;
@@ -92,8 +92,8 @@ mod tests {
 
     #[test]
     fn messages_come_back_as_they_were() {
-        let first = Now::read();
-        let second = Now {
+        let first = ReceiveTime::read();
+        let second = ReceiveTime {
             instant: first.instant + Duration::from_millis(1),
             system: first.system + Duration::from_millis(1),
         };
@@ -110,11 +110,11 @@ mod tests {
             message(first, b"a/b", b"\xff\0", b"\x01\x01", 1, true),
             message(second, b"", b"", b"", 2, false),
         ];
-        let mut messages = Messages::default();
+        let mut messages = RawMessages::default();
         sent.iter().for_each(|message| messages.push(message));
         let raw = encode(&messages, "fleet", Compression::Lz4).unwrap();
 
-        let mut back = Messages::default();
+        let mut back = RawMessages::default();
         assert_eq!(decode(&raw, second, &mut back).as_deref(), Some("fleet"));
         assert_eq!(decode(&raw, second, &mut back).as_deref(), Some("fleet"));
         assert_eq!(back.len(), 6);

@@ -79,8 +79,8 @@
 //! **In memory.** Each record that is not done has some 130 bytes there, and 4 GiB of records of one message each would be
 //! millions: [`Log::memory_bytes`] is to be counted towards the ceiling.
 //!
-//! **Between intake and workers.** [`Committer`] is the thread that owns a [`Log`]: what comes from the intake it appends and
-//! commits, then acknowledgements leave, and what is due it hands to the workers ([`Handover`]). They send the blocks one after
+//! **Between intake and workers.** [`SpoolThread`] is the thread that owns a [`Log`]: what comes from the intake it appends and
+//! commits, then acknowledgements leave, and what is due it hands to the workers ([`InsertJob`]). They send the blocks one after
 //! the other under the token, with the statement of the first record. Where the plan has another statement, or ClickHouse does
 //! not take them, they make a batch of the messages of all records and go on as without a spool. Records find their route by
 //! topic and table.
@@ -96,8 +96,8 @@ pub mod wal;
 pub use ack_receipts::Session;
 pub use insert_queue::InsertLimits;
 pub use inspect::{Backlog, Inspection, inspect};
-pub use job::{Call, Handover, Ticket, Told};
-pub use thread::{Committer, Ends, Opened, open};
+pub use job::{Control, InsertJob, WorkerPermit};
+pub use thread::{Channels, Opened, SpoolThread, open};
 pub use wal::corruption::Damage;
 pub use wal::log::{Insert, Log, Options};
 pub use wal::record::{Lane, Record};

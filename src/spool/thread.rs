@@ -1,13 +1,13 @@
-//! The thread of the spool: what the intake sealed is on disk before it is acknowledged, and goes from there to the workers.
+//! The thread of the spool: a sealed batch is on disk before it is acknowledged, and goes from there to the workers.
 //!
 //! ```text
-//! intake ──batches──▶ append, commit ──handovers──▶ workers
-//!    ▲                    │   ▲                       │
-//!    └─────── owed ───────┘   └───────── told ────────┘
+//! ingest ──batches──▶ append, commit ──jobs──▶ workers
+//!    ▲                    │   ▲                   │
+//!    └─────── acks ───────┘   └── settled, freed ─┘
 //! ```
 //!
-//! It commits whenever a batch has come: the intake seals one every `commitMs`, and sooner when the broker waits. What comes
-//! during a sync is in the next one.
+//! It commits whenever a batch has come: ingest seals one every `commitMs`, and sooner when the broker waits. Batches that come
+//! during a sync are in the next one.
 
 use std::collections::HashMap;
 use std::mem;
@@ -20,19 +20,19 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 use crate::clickhouse::Packer;
 use crate::config::{self, AckAfter, Compression, Config};
 use crate::core::ack_history::Acknowledged;
-use crate::core::ack_set::Owed;
 use crate::core::backoff::{Backoff, random_bits};
 use crate::core::error::{Error, Result};
+use crate::core::memory_budget::MemoryReservation;
 use crate::ingest::batch::Batch;
-use crate::ingest::context::Shared;
+use crate::ingest::completion::{Completion, PendingAcks, SpooledInsert};
 use crate::spool::insert_queue::InsertLimits;
-use crate::spool::job::{Call, Handover, Ticket, Told};
+use crate::spool::job::{Control, InsertJob, WorkerPermit};
 use crate::spool::wal::log::{Insert, Log, Options};
 use crate::spool::wal::record::{Lane, Record};
 use crate::spool::wal::recovery::Recovered;
 use crate::spool::wal::storage::{Directory, Disk};
 use crate::spool::{Damage, ack_receipts, messages};
-use crate::telemetry::ledger::Group;
+use crate::telemetry::context::PipelineContext;
 use crate::telemetry::trace::Trace;
 
 /// A log that was opened, and what was found in it.
@@ -41,30 +41,34 @@ pub struct Opened<D: Disk = Directory> {
     pub recovered: Recovered,
 }
 
-/// The ends of the thread's channels.
-pub struct Ends {
+/// The channels of the thread's channels.
+pub struct Channels {
     pub batches: Receiver<Box<Batch>>,
-    pub calls: Receiver<Call>,
-    pub handovers: Sender<Handover>,
+    pub controls: Receiver<Control>,
+    pub jobs: Sender<InsertJob>,
 }
 
-pub struct Committer<D: Disk> {
-    shared: Arc<Shared>,
+pub struct SpoolThread<D: Disk> {
+    context: Arc<PipelineContext>,
     log: Log<D>,
     /// With so many bytes in the log, messages are compressed.
     compress_from: u64,
-    ends: Ends,
-    teller: Sender<Told>,
-    told: Receiver<Told>,
-    /// Workers that wait for an INSERT.
+    channels: Channels,
+    /// The ids of INSERTs of which every message is settled.
+    settled_tx: Sender<u64>,
+    settled: Receiver<u64>,
+    /// One for each worker that can take another job.
+    freed_tx: Sender<()>,
+    freed: Receiver<()>,
+    /// How many more jobs may be handed out.
     free: usize,
     /// What is not settled.
-    inserts: HashMap<u64, Pending>,
-    /// What is acknowledged when the next commit has succeeded, by connection.
+    inserts: HashMap<u64, PendingInsert>,
+    /// What is acknowledged when the next commit has succeeded.
     uncommitted: Vec<Uncommitted>,
     /// A batch that came while the log was full.
-    held: Option<Box<Batch>>,
-    hurries: Vec<Weak<()>>,
+    blocked_batch: Option<Box<Batch>>,
+    flush_requests: Vec<Weak<()>>,
     /// They wait for all to be committed.
     waiting: Vec<Sender<()>>,
     /// How long batches are gathered for a commit.
@@ -78,36 +82,37 @@ pub struct Committer<D: Disk> {
     cannot_delete: bool,
     /// When what is done is written if nothing else is.
     tidy_at: Option<Instant>,
-    trouble: Option<Trouble>,
-    memory_bytes: usize,
+    health: Option<Health>,
+    memory: MemoryReservation,
     packer: Packer,
 }
 
-/// What the books know of an INSERT.
-struct Pending {
-    group: Group,
+/// An INSERT that is not settled.
+struct PendingInsert {
+    /// `None` while a worker has it.
+    completion: Option<Completion>,
     messages: u64,
-    owed: Owed,
-    /// Of what is sampled of it.
+    /// Set if some of its batches are sampled.
     trace: Option<Box<Trace>>,
 }
 
+/// A batch that was appended and is not synced.
 struct Uncommitted {
-    connection: usize,
-    owed: Owed,
+    /// `None`: acknowledged when its INSERT is confirmed.
+    acks: Option<PendingAcks>,
     messages: u64,
 }
 
 /// Why nothing more is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
+enum Health {
     Full,
     Failing,
 }
 
 /// ClickHouse squashes the blocks of an INSERT into one as long as they have no more rows and bytes than this.
-const MOST_ROWS: u64 = 1_048_449;
-const MOST_BYTES: u64 = 128 << 20;
+const MAX_ROWS: u64 = 1_048_449;
+const MAX_BYTES: u64 = 128 << 20;
 const RETRY: config::Backoff =
     config::Backoff { min: Duration::from_millis(50), max: Duration::from_secs(2) };
 /// From this part of `maxBytes` on messages are compressed.
@@ -115,11 +120,11 @@ const COMPRESS_FROM: u64 = 16;
 /// How long it is kept in memory alone that an INSERT is done. After a crash in between it is made again under its token.
 const TIDY: Duration = Duration::from_millis(100);
 /// While so many INSERTs are not settled, nothing more is traced.
-const MOST_TRACED: usize = 64;
+const MAX_TRACED: usize = 64;
 
 /// Opens the spool of a configuration, if it has one, and tells what was found to be damaged.
-pub fn open(shared: &Shared) -> Result<Option<Opened>> {
-    let Config { spool, batch, name, memory_max_bytes, .. } = &shared.config;
+pub fn open(context: &PipelineContext) -> Result<Option<Opened>> {
+    let Config { spool, batch, name, memory_max_bytes, .. } = &context.config;
     let Some(spool) = spool else { return Ok(None) };
     let options = Options {
         name: name.clone(),
@@ -128,9 +133,9 @@ pub fn open(shared: &Shared) -> Result<Option<Opened>> {
         segment_bytes: spool.segment_bytes,
         keep_bytes: memory_max_bytes / 4,
         insert: InsertLimits {
-            rows: (batch.rows as u64).min(MOST_ROWS),
-            rows_behind: MOST_ROWS,
-            bytes: (batch.bytes as u64).min(MOST_BYTES),
+            rows: (batch.rows as u64).min(MAX_ROWS),
+            rows_behind: MAX_ROWS,
+            bytes: (batch.bytes as u64).min(MAX_BYTES),
             delay: batch.delay,
         },
     };
@@ -138,12 +143,12 @@ pub fn open(shared: &Shared) -> Result<Option<Opened>> {
     // What may not have been synced before a crash is known to a connection only after this. Where it fails it is tried
     // again, and what the broker sends again is taken again.
     let _ = log.commit();
-    warn_of_damages(shared, &recovered.damages);
+    warn_of_damages(context, &recovered.damages);
     for torn in &recovered.torn {
-        shared.warn(
+        context.warn(
             "SPOOL_TORN",
             format!(
-                "{}: {} at {} ends in {} bytes that were not synced before a crash; they are left out",
+                "{}: {} at {} channels in {} bytes that were not synced before a crash; they are left out",
                 spool.dir.display(),
                 torn.segment,
                 torn.at,
@@ -154,9 +159,9 @@ pub fn open(shared: &Shared) -> Result<Option<Opened>> {
     Ok(Some(Opened { log, recovered }))
 }
 
-fn warn_of_damages(shared: &Shared, damages: &[Damage]) {
+fn warn_of_damages(context: &PipelineContext, damages: &[Damage]) {
     for damage in damages {
-        shared.warn("SPOOL_CORRUPT", damage.to_string());
+        context.warn("SPOOL_CORRUPT", damage.to_string());
     }
 }
 
@@ -168,34 +173,37 @@ impl Opened {
     }
 }
 
-impl<D: Disk> Committer<D> {
+impl<D: Disk> SpoolThread<D> {
     /// What was found counts as received, and is pending until it is settled.
-    pub fn new(shared: Arc<Shared>, opened: Opened<D>, ends: Ends) -> Committer<D> {
+    pub fn new(context: Arc<PipelineContext>, opened: Opened<D>, channels: Channels) -> SpoolThread<D> {
         let Opened { log, recovered } = opened;
-        shared.ledger.receive(recovered.messages, 0);
-        shared.metrics.rows_decoded.fetch_add(recovered.rows, Ordering::Relaxed);
-        let pending = |messages| Pending {
-            group: shared.ledger.open(Instant::now()),
+        let memory = MemoryReservation::new(&context.memory);
+        context.ledger.receive(recovered.messages, 0);
+        context.metrics.rows_decoded.fetch_add(recovered.rows, Ordering::Relaxed);
+        let pending = |messages| PendingInsert {
+            completion: Some(Completion::recovered(&context, Instant::now())),
             messages,
-            owed: Owed::default(),
             trace: None,
         };
         let inserts = recovered.inserts.iter().map(|(id, messages)| (*id, pending(*messages))).collect();
-        let (teller, told) = crossbeam_channel::unbounded();
-        Committer {
-            packer: Packer::new(shared.config.clickhouse.compression),
-            commit_every: shared.config.seal_delay(),
-            compress_from: shared.config.spool.as_ref().map_or(0, |spool| spool.max_bytes / COMPRESS_FROM),
-            free: shared.config.clickhouse.max_in_flight,
-            shared,
+        let (settled_tx, settled) = crossbeam_channel::unbounded();
+        let (freed_tx, freed) = crossbeam_channel::unbounded();
+        SpoolThread {
+            packer: Packer::new(context.config.clickhouse.compression),
+            commit_every: context.config.seal_delay(),
+            compress_from: context.config.spool.as_ref().map_or(0, |spool| spool.max_bytes / COMPRESS_FROM),
+            free: context.config.clickhouse.max_in_flight,
+            context,
             log,
-            ends,
-            teller,
-            told,
+            channels,
+            settled_tx,
+            settled,
+            freed_tx,
+            freed,
             inserts,
             uncommitted: Vec::new(),
-            held: None,
-            hurries: Vec::new(),
+            blocked_batch: None,
+            flush_requests: Vec::new(),
             waiting: Vec::new(),
             backoff: Backoff::new(RETRY),
             retry_at: None,
@@ -203,8 +211,8 @@ impl<D: Disk> Committer<D> {
             read_at: None,
             cannot_delete: false,
             tidy_at: None,
-            trouble: None,
-            memory_bytes: 0,
+            health: None,
+            memory,
         }
     }
 
@@ -220,10 +228,11 @@ impl<D: Disk> Committer<D> {
             if self.read_at.is_none_or(|at| at <= now) {
                 self.hand_over(now);
             }
-            if self.uncommitted.is_empty() && self.held.is_none() && self.ends.batches.is_empty() {
+            if self.uncommitted.is_empty() && self.blocked_batch.is_none() && self.channels.batches.is_empty()
+            {
                 self.waiting.clear();
             }
-            self.take_stock();
+            self.update_metrics();
             match self.wait() {
                 Some(due) => is_due = due,
                 None => break,
@@ -238,24 +247,28 @@ impl<D: Disk> Committer<D> {
         let now = Instant::now();
         let due_at = if self.free > 0 { self.log.due_at(now) } else { None };
         // There is room again for what waits in hand.
-        let at_once = (self.held.is_some() && !self.log.is_full()).then_some(now);
+        let at_once = (self.blocked_batch.is_some() && !self.log.is_full()).then_some(now);
         let alarm = [at_once, due_at, self.retry_at, self.tidy_at, self.read_at].into_iter().flatten().min();
         let alarm = alarm.map_or_else(never, |at| after(at.saturating_duration_since(now)));
         // One may wait in hand: how else would a full log hear that no more will come?
-        let batches = if self.held.is_none() { self.ends.batches.clone() } else { never() };
+        let batches = if self.blocked_batch.is_none() { self.channels.batches.clone() } else { never() };
         let mut is_due = false;
         select! {
-            recv(batches) -> batch => self.held = Some(batch.ok()?),
-            recv(self.told) -> told => is_due |= self.hear(told.ok()?),
-            recv(self.ends.calls) -> call => is_due |= self.called(call.ok()?)?,
+            recv(batches) -> batch => self.blocked_batch = Some(batch.ok()?),
+            recv(self.settled) -> id => is_due |= self.on_settled(id.ok()?),
+            recv(self.freed) -> _ => self.free += 1,
+            recv(self.channels.controls) -> control => is_due |= self.on_control(control.ok()?)?,
             recv(alarm) -> _ => {}
         }
-        while let Ok(told) = self.told.try_recv() {
-            is_due |= self.hear(told);
+        while let Ok(id) = self.settled.try_recv() {
+            is_due |= self.on_settled(id);
+        }
+        while self.freed.try_recv().is_ok() {
+            self.free += 1;
         }
         let until = Instant::now() + self.commit_every;
         while !self.log.is_full() {
-            let Some(batch) = self.held.take().or_else(|| batches.try_recv().ok()) else { break };
+            let Some(batch) = self.blocked_batch.take().or_else(|| batches.try_recv().ok()) else { break };
             self.append(batch);
             is_due = true;
             if Instant::now() >= until {
@@ -265,48 +278,48 @@ impl<D: Disk> Committer<D> {
         Some(is_due)
     }
 
-    fn called(&mut self, call: Call) -> Option<bool> {
-        match call {
-            Call::Hurry(until) => self.hurries.push(until),
-            Call::Commit(done) => self.waiting.push(done),
-            Call::Cancel => return None,
+    fn on_control(&mut self, control: Control) -> Option<bool> {
+        match control {
+            Control::FlushNow(until) => self.flush_requests.push(until),
+            Control::Commit(done) => self.waiting.push(done),
+            Control::Cancel => return None,
         }
         Some(false)
     }
 
-    fn hear(&mut self, told: Told) -> bool {
-        match told {
-            Told::Free => self.free += 1,
-            Told::Settled(id) => {
-                self.log.done(id);
-                self.inserts.remove(&id);
-                self.tidy_at.get_or_insert(Instant::now() + TIDY);
-            }
-        }
+    /// Notes that an INSERT is done; says whether that is to be committed at once.
+    fn on_settled(&mut self, id: u64) -> bool {
+        self.log.done(id);
+        self.inserts.remove(&id);
+        self.tidy_at.get_or_insert(Instant::now() + TIDY);
         // The room of what is done is wanted at once.
-        self.trouble == Some(Trouble::Full)
+        self.health == Some(Health::Full)
     }
 
     /// Takes a batch into the log.
-    fn append(&mut self, batch: Box<Batch>) {
+    fn append(&mut self, mut batch: Box<Batch>) {
+        let rows = batch.rows();
+        // While ClickHouse is away the INSERTs that wait can be very many.
+        if self.inserts.len() < MAX_TRACED {
+            batch.describe_trace(rows);
+        } else {
+            batch.trace = None;
+        }
         let Batch {
-            group,
+            completion: mut settle,
             connection,
             client_id,
             plan,
             columns,
             messages,
-            owed,
             receipts,
-            counted_bytes,
             trace,
             ..
         } = *batch;
-        let rows = columns.first().map_or(0, |column| column.rows());
-        let block = self.packer.pack(&plan.heads, &columns, &plan.resistance);
-        plan.spares.give_columns(columns);
-        let route = &self.shared.config.routes[batch.route];
-        let first = messages.arrivals().first().map_or_else(SystemTime::now, |(at, _)| at.system);
+        let block = self.packer.pack(&plan.column_headers, &columns, &plan.resistance);
+        plan.column_pool.release(columns);
+        let route = &self.context.config.routes[batch.route];
+        let first = messages.receive_times().first().map_or_else(SystemTime::now, |(at, _)| at.system);
         let record = Record {
             lane: Lane {
                 connection: connection as u32,
@@ -323,33 +336,28 @@ impl<D: Disk> Committer<D> {
                 .expect("a batch is far smaller than 4 GiB"),
             receipts: ack_receipts::encode(&receipts, &client_id),
         };
-        let id = self.log.append(record, Instant::now());
-        // While ClickHouse is away the INSERTs that wait can be very many.
-        let trace = trace.filter(|_| self.inserts.len() < MOST_TRACED).map(|mut trace| {
-            trace.gather(&messages, rows);
-            trace
-        });
-        self.shared.memory.subtract(counted_bytes);
-        let (now, later) = match self.shared.config.mqtt.ack_after {
-            AckAfter::Insert => (Owed::default(), owed),
-            AckAfter::Receive | AckAfter::Spool => (owed, Owed::default()),
-        };
         let count = messages.len() as u64;
-        self.uncommitted.push(Uncommitted { connection, owed: now, messages: count });
-        match self.inserts.get_mut(&id) {
-            Some(pending) => {
-                pending.messages += count;
-                pending.owed.append(later);
-                match (&mut pending.trace, trace) {
-                    (Some(pending), Some(trace)) => pending.join(*trace),
-                    (pending, trace) => *pending = pending.take().or(trace),
-                }
-                // The group of the INSERT is older: whoever waits for this one waits for that one too.
-                self.shared.ledger.hand_over(group);
-            }
-            None => {
-                self.inserts.insert(id, Pending { group, messages: count, owed: later, trace });
-            }
+        drop(messages);
+        let id = self.log.append(record, Instant::now());
+        // The log counts its records itself.
+        settle.reserve(0);
+        let acks = match self.context.config.mqtt.ack_after {
+            AckAfter::Insert => None,
+            AckAfter::Receive | AckAfter::Spool => settle.take_acks(),
+        };
+        self.uncommitted.push(Uncommitted { acks, messages: count });
+        let Some(pending) = self.inserts.get_mut(&id) else {
+            self.inserts.insert(id, PendingInsert { completion: Some(settle), messages: count, trace });
+            return;
+        };
+        pending.messages += count;
+        match (&mut pending.trace, trace) {
+            (Some(pending), Some(trace)) => pending.join(*trace),
+            (pending, trace) => *pending = pending.take().or(trace),
+        }
+        match &mut pending.completion {
+            Some(completion) => completion.join(settle),
+            completion => *completion = Some(settle),
         }
     }
 
@@ -368,9 +376,10 @@ impl<D: Disk> Committer<D> {
         match self.log.commit() {
             Ok(()) => {
                 self.backoff.succeeded();
-                for Uncommitted { connection, owed, .. } in mem::take(&mut self.uncommitted) {
-                    self.shared.settle(connection, owed);
-                }
+                mem::take(&mut self.uncommitted)
+                    .into_iter()
+                    .filter_map(|batch| batch.acks)
+                    .for_each(PendingAcks::send);
             }
             Err(error) => {
                 self.retry_at = Some(now + self.backoff.failed());
@@ -381,7 +390,7 @@ impl<D: Disk> Committer<D> {
         let could_delete = !mem::replace(&mut self.cannot_delete, swept.is_err());
         if could_delete && let Err(source) = swept {
             let error = Error::spool_io(self.dir(), source);
-            self.shared
+            self.context
                 .warn("SPOOL_IO", format!("{error}; segments that are done stay until it works again"));
         }
         if self.retry_at.is_none() {
@@ -393,9 +402,9 @@ impl<D: Disk> Committer<D> {
 
     /// Hands INSERTs to the workers that are free.
     fn hand_over(&mut self, now: Instant) {
-        self.hurries.retain(|until| until.strong_count() > 0);
+        self.flush_requests.retain(|until| until.strong_count() > 0);
         self.read_at = None;
-        let all = !self.hurries.is_empty() || self.shared.config.mqtt.ack_after == AckAfter::Insert;
+        let all = !self.flush_requests.is_empty() || self.context.config.mqtt.ack_after == AckAfter::Insert;
         while self.free > 0 {
             match self.log.take(now, all) {
                 Ok(Some(insert)) => {
@@ -406,43 +415,40 @@ impl<D: Disk> Committer<D> {
                 Err(source) => {
                     let (wait, error) = (self.read_backoff.failed(), Error::spool_io(self.dir(), source));
                     self.read_at = Some(now + wait);
-                    self.shared
+                    self.context
                         .warn("SPOOL_IO", format!("{error}; reading again in {} ms", wait.as_millis()));
                     break;
                 }
             }
         }
-        warn_of_damages(&self.shared, &self.log.take_damages());
+        warn_of_damages(&self.context, &self.log.take_damages());
     }
 
     fn send(&mut self, insert: Insert) {
         let Some(pending) = self.inserts.get_mut(&insert.id) else { return };
-        let Shared { ledger, memory, .. } = &*self.shared;
+        let Some(mut completion) = pending.completion.take() else { return };
         let readable: u64 = insert.records.iter().map(|record| u64::from(record.messages)).sum();
-        ledger.put_aside(pending.messages.saturating_sub(readable));
+        completion.unreadable_in_part(pending.messages.saturating_sub(readable));
         pending.messages = readable;
-        let group = pending.group;
-        let owed = mem::take(&mut pending.owed);
         let trace = pending.trace.take();
         if insert.records.is_empty() {
-            ledger.close(group, 0, 0);
-            self.hear(Told::Settled(insert.id));
+            completion.inserted(0);
+            self.on_settled(insert.id);
             return;
         }
-        let counted_bytes = insert.records.iter().map(|record| record.bytes()).sum();
-        memory.add(counted_bytes);
-        let ticket = Ticket { id: insert.id, token: insert.token.clone(), teller: self.teller.clone() };
+        completion.reserve(insert.records.iter().map(|record| record.bytes()).sum());
+        completion.belongs_to(SpooledInsert { id: insert.id, settled: self.settled_tx.clone() });
         self.free -= 1;
+        let permit = WorkerPermit::new(&self.freed_tx);
         // The workers end after this thread.
-        let _ = self.ends.handovers.send(Handover { insert, group, owed, counted_bytes, ticket, trace });
+        let _ = self.channels.jobs.send(InsertJob { insert, completion, permit, trace });
     }
 
     /// Brings memory and metrics up to date.
-    fn take_stock(&mut self) {
-        let bytes = self.log.memory_bytes() + self.inserts.len() * size_of::<(u64, Pending)>();
-        self.shared.memory.add(bytes);
-        self.shared.memory.subtract(mem::replace(&mut self.memory_bytes, bytes));
-        let Some(gauges) = &self.shared.metrics.spool else { return };
+    fn update_metrics(&mut self) {
+        let bytes = self.log.memory_bytes() + self.inserts.len() * size_of::<(u64, PendingInsert)>();
+        self.memory.resize(bytes);
+        let Some(gauges) = &self.context.metrics.spool else { return };
         let set = |gauge: &AtomicU64, value: u64| gauge.store(value, Ordering::Relaxed);
         let since = self.log.oldest().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         set(&gauges.bytes, self.log.bytes());
@@ -451,53 +457,67 @@ impl<D: Disk> Committer<D> {
     }
 
     fn warn_of_failure(&mut self, source: std::io::Error) {
-        if self.trouble.replace(Trouble::Failing) != Some(Trouble::Failing) {
+        if self.health.replace(Health::Failing) != Some(Health::Failing) {
             let error = Error::spool_io(self.dir(), source);
-            self.shared.warn("SPOOL_IO", format!("{error}; nothing is acknowledged until it works again"));
+            self.context.warn("SPOOL_IO", format!("{error}; nothing is acknowledged until it works again"));
         }
     }
 
     /// Of `maxBytes` that are reached, and of room again.
     fn warn_of_room(&mut self) {
         if self.log.is_full() {
-            if self.trouble.replace(Trouble::Full) != Some(Trouble::Full) {
+            if self.health.replace(Health::Full) != Some(Health::Full) {
                 let message = format!(
                     "the spool {} has reached maxBytes: nothing is taken from the broker until ClickHouse has taken some of it",
                     self.dir().display()
                 );
-                self.shared.warn("SPOOL_FULL", message);
+                self.context.warn("SPOOL_FULL", message);
             }
-        } else if self.trouble.take().is_some() {
-            self.shared.warn("SPOOL_RECOVERED", format!("the spool {} has room again", self.dir().display()));
+        } else if self.health.take().is_some() {
+            self.context
+                .warn("SPOOL_RECOVERED", format!("the spool {} has room again", self.dir().display()));
         }
     }
 
     fn dir(&self) -> &std::path::Path {
         // There is no thread without the section.
-        self.shared.config.spool.as_ref().map_or_else(|| "".as_ref(), |spool| &*spool.dir)
+        self.context.config.spool.as_ref().map_or_else(|| "".as_ref(), |spool| &*spool.dir)
     }
 
     /// No batch comes any more: waits for the INSERTs that are out, and leaves the rest for the next start.
     fn end(self) {
-        let Committer { shared, mut log, ends, teller, told, mut inserts, uncommitted, .. } = self;
-        drop((ends, teller));
-        let held = self.held.map_or(0, |batch| batch.counted_bytes);
-        shared.memory.subtract(self.memory_bytes + held);
-        for told in told {
-            if let Told::Settled(id) = told {
-                log.done(id);
-                inserts.remove(&id);
-            }
+        let SpoolThread {
+            context,
+            mut log,
+            channels,
+            settled_tx,
+            settled,
+            freed_tx,
+            freed,
+            mut inserts,
+            uncommitted,
+            memory,
+            blocked_batch,
+            ..
+        } = self;
+        // A batch in hand was neither written nor acknowledged: its completion is dropped unsettled.
+        drop((channels, settled_tx, freed_tx, blocked_batch, memory));
+        // INSERTs that no worker has are left to the next start.
+        inserts.values_mut().for_each(|pending| pending.completion = None);
+        for id in settled {
+            log.done(id);
+            inserts.remove(&id);
         }
+        for () in freed {}
         let mut left: u64 = inserts.values().map(|pending| pending.messages).sum();
         // What was not acknowledged comes again from the broker: it must not be found here as well.
-        let is_whole = uncommitted.iter().all(|uncommitted| uncommitted.owed.is_empty());
+        let is_whole = uncommitted.iter().filter_map(|batch| batch.acks.as_ref()).all(PendingAcks::is_empty);
         // An error loses nothing that was synced before.
         if !is_whole || log.close().is_err() {
             let unsynced = uncommitted.iter().map(|uncommitted| uncommitted.messages).sum();
             left = left.saturating_sub(unsynced);
         }
-        if let Some(gauges) = &shared.metrics.spool {
+        if let Some(gauges) = &context.metrics.spool {
             gauges.left.store(left, Ordering::Relaxed);
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::core::dead_letter::DeadLetter;
 use crate::core::error::Error;
-use crate::core::memory_budget::Held;
+use crate::core::memory_budget::MemoryReservation;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Trace;
 
@@ -10,7 +10,7 @@ use crate::telemetry::trace::Trace;
 pub enum Event {
     Metrics(Box<Metrics>),
     /// They count as memory until they are handed over.
-    DeadLetters(Vec<DeadLetter>, Held),
+    DeadLetters(Vec<DeadLetter>, MemoryReservation),
     State {
         state: &'static str,
         previous: &'static str,

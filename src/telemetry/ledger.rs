@@ -1,4 +1,4 @@
-//! The books: where every message is that was ever received.
+//! The ledger: the state of every message that was ever received.
 //!
 //! In every snapshot `received = inserted + dead_lettered + dropped + skipped + pending`. The counts change together
 //! under one lock, once per read and once per batch, never per message. The ledger also knows which groups of
@@ -23,53 +23,61 @@ pub struct Counts {
     pub pending: u64,
 }
 
+/// How many messages of a group ended in which way.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    pub inserted: u64,
+    pub dead_lettered: u64,
+    pub dropped: u64,
+}
+
 /// A group of messages that is still open.
-pub type Group = u64;
+pub type PendingGroupId = u64;
 
 #[derive(Debug, Default)]
 pub struct Ledger {
-    books: Mutex<Books>,
+    state: Mutex<LedgerState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Books {
+struct LedgerState {
     counts: Counts,
     /// With the arrival of the first message of each.
-    open: BTreeMap<Group, Instant>,
-    next: Group,
+    open: BTreeMap<PendingGroupId, Instant>,
+    next: PendingGroupId,
     abandoned: bool,
 }
 
 impl Ledger {
-    fn books(&self) -> MutexGuard<'_, Books> {
-        // The books are changed by additions alone: a panic elsewhere cannot leave them half written.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LedgerState> {
+        // The state is changed by additions alone: a panic elsewhere cannot leave it half written.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn counts(&self) -> Counts {
-        self.books().counts
+        self.state().counts
     }
 
     /// How long the message has been here that came first of those that are pending; zero if there are none.
     pub fn oldest(&self, now: Instant) -> Duration {
-        let books = self.books();
-        let first = books.open.values().min().filter(|_| books.counts.pending > 0);
+        let state = self.state();
+        let first = state.open.values().min().filter(|_| state.counts.pending > 0);
         first.map_or(Duration::ZERO, |first| now.saturating_duration_since(*first))
     }
 
     /// Opens a group whose first message came at `now`: they will all be settled by one [`Ledger::close`].
-    pub fn open(&self, now: Instant) -> Group {
-        let mut books = self.books();
-        let group = books.next;
-        books.next += 1;
-        books.open.insert(group, now);
+    pub fn open(&self, now: Instant) -> PendingGroupId {
+        let mut state = self.state();
+        let group = state.next;
+        state.next += 1;
+        state.open.insert(group, now);
         group
     }
 
     /// `received` messages came in; `skipped` of them go nowhere.
     pub fn receive(&self, received: u64, skipped: u64) {
-        let counts = &mut self.books().counts;
+        let counts = &mut self.state().counts;
         counts.received += received;
         counts.skipped += skipped;
         counts.pending += received - skipped;
@@ -77,56 +85,58 @@ impl Ledger {
 
     /// Messages of a group that stays open are inserted; [`Ledger::close`] settles the rest of it.
     pub fn insert(&self, inserted: u64) {
-        let counts = &mut self.books().counts;
+        let counts = &mut self.state().counts;
         counts.inserted += inserted;
         counts.pending = counts.pending.saturating_sub(inserted);
     }
 
-    /// Messages of a group that stays open cannot be read any more; the spool has put them aside.
-    pub fn put_aside(&self, messages: u64) {
-        let counts = &mut self.books().counts;
+    /// Messages of a group that stays open cannot be read any more; the spool keeps their bytes in quarantine.
+    pub fn mark_unreadable(&self, messages: u64) {
+        let counts = &mut self.state().counts;
         counts.dead_lettered += messages;
         counts.pending = counts.pending.saturating_sub(messages);
     }
 
-    /// A group is settled: its messages are inserted or dead letters.
-    pub fn close(&self, group: Group, inserted: u64, dead_lettered: u64) {
-        let mut books = self.books();
-        books.counts.inserted += inserted;
-        books.counts.dead_lettered += dead_lettered;
-        books.counts.pending = books.counts.pending.saturating_sub(inserted + dead_lettered);
-        books.open.remove(&group);
+    /// A group is settled: its messages are inserted, dead letters or dropped.
+    pub fn close(&self, group: PendingGroupId, settled: Settled) {
+        let Settled { inserted, dead_lettered, dropped } = settled;
+        let mut state = self.state();
+        state.counts.inserted += inserted;
+        state.counts.dead_lettered += dead_lettered;
+        state.counts.dropped += dropped;
+        state.counts.pending = state.counts.pending.saturating_sub(inserted + dead_lettered + dropped);
+        state.open.remove(&group);
         self.changed.notify_all();
     }
 
     /// The messages of a group move on in other groups.
-    pub fn hand_over(&self, group: Group) {
-        self.close(group, 0, 0);
+    pub fn hand_over(&self, group: PendingGroupId) {
+        self.close(group, Settled::default());
     }
 
     /// The number that the next group will have: all that is open now is below it.
-    pub fn watermark(&self) -> Group {
-        self.books().next
+    pub fn watermark(&self) -> PendingGroupId {
+        self.state().next
     }
 
     /// Waits until no group below `watermark` is open. `false`: the deadline passed first, or all was abandoned.
-    pub fn wait_below(&self, watermark: Group, deadline: Option<Instant>) -> bool {
-        let mut books = self.books();
+    pub fn wait_below(&self, watermark: PendingGroupId, deadline: Option<Instant>) -> bool {
+        let mut state = self.state();
         loop {
-            if books.open.first_key_value().is_none_or(|(group, _)| *group >= watermark) {
+            if state.open.first_key_value().is_none_or(|(group, _)| *group >= watermark) {
                 return true;
             }
-            if books.abandoned {
+            if state.abandoned {
                 return false;
             }
-            books = match deadline {
-                None => self.changed.wait(books).unwrap_or_else(PoisonError::into_inner),
+            state = match deadline {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return false;
                     }
-                    self.changed.wait_timeout(books, left).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
@@ -134,17 +144,17 @@ impl Ledger {
 
     /// Nothing that is open will be closed any more: whoever waits is let go.
     pub fn abandon(&self) {
-        self.books().abandoned = true;
+        self.state().abandoned = true;
         self.changed.notify_all();
     }
 
     /// Before a start: what an earlier one that failed had begun was never acknowledged, and is forgotten.
-    pub fn revive(&self) {
-        let mut books = self.books();
-        books.abandoned = false;
-        books.open.clear();
-        books.counts.received -= books.counts.pending;
-        books.counts.pending = 0;
+    pub fn reset(&self) {
+        let mut state = self.state();
+        state.abandoned = false;
+        state.open.clear();
+        state.counts.received -= state.counts.pending;
+        state.counts.pending = 0;
     }
 }
 
@@ -166,8 +176,8 @@ mod tests {
         assert!(balanced(ledger.counts()));
         ledger.insert(2);
         assert!(balanced(ledger.counts()));
-        ledger.close(a, 3, 0);
-        ledger.close(b, 0, 3);
+        ledger.close(a, Settled { inserted: 2, dropped: 1, ..Settled::default() });
+        ledger.close(b, Settled { dead_lettered: 3, ..Settled::default() });
         assert!(balanced(ledger.counts()));
         assert_eq!(ledger.counts().pending, 0);
     }
@@ -182,7 +192,7 @@ mod tests {
         ledger.open(at(2));
         ledger.receive(2, 0);
         assert_eq!(ledger.oldest(at(5)), Duration::from_secs(5));
-        ledger.close(a, 1, 0);
+        ledger.close(a, Settled { inserted: 1, ..Settled::default() });
         assert_eq!(ledger.oldest(at(5)), Duration::from_secs(3));
     }
 

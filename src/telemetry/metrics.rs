@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use crate::core::memory_budget::Memory;
+use crate::core::memory_budget::MemoryBudget;
 use crate::core::reason::Code;
 use crate::telemetry::histogram::{Histogram, Quantiles};
 use crate::telemetry::ledger::{Counts, Ledger};
@@ -212,7 +212,13 @@ impl Recorder {
         Some(now.saturating_duration_since(self.started_at + Duration::from_micros(last)))
     }
 
-    pub fn snapshot(&self, state: &'static str, rates: Rates, ledger: &Ledger, memory: &Memory) -> Metrics {
+    pub fn snapshot(
+        &self,
+        state: &'static str,
+        rates: Rates,
+        ledger: &Ledger,
+        memory: &MemoryBudget,
+    ) -> Metrics {
         let now = Instant::now();
         let messages = ledger.counts();
         let spool = self.spool.as_ref().map(SpoolGauges::snapshot);

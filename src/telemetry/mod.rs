@@ -1,5 +1,6 @@
 //! What a pipeline reports: counters, latencies, the ledger of messages, events, sampled traces.
 
+pub mod context;
 pub mod events;
 pub mod histogram;
 pub mod ledger;

@@ -278,7 +278,7 @@ fn seconds(millis: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::memory_budget::Memory;
+    use crate::core::memory_budget::MemoryBudget;
     use crate::telemetry::ledger::Ledger;
     use crate::telemetry::metrics::Spool;
 
@@ -301,7 +301,8 @@ mod tests {
     #[test]
     fn every_family_is_documented_as_it_is() {
         let recorder = Recorder::new(["t".to_string()], 2);
-        let metrics = recorder.snapshot("idle", Default::default(), &Ledger::default(), &Memory::new(1));
+        let metrics =
+            recorder.snapshot("idle", Default::default(), &Ledger::default(), &MemoryBudget::new(1));
         let spool = Spool { bytes: 1, max_bytes: 2, segments: 1, oldest_ms: 3 };
         let metrics = Metrics { spool: Some(spool), ..metrics };
         let families = families("p", "node", &metrics, &recorder).into_iter().map(|family| {

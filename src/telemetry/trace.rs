@@ -13,7 +13,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::core::backoff::random;
-use crate::ingest::raw_messages::Messages;
+use crate::core::clock::ReceiveTime;
+use crate::core::mqtt_property::Properties;
 
 /// Times are milliseconds since 1970.
 #[derive(Debug, Default, Serialize)]
@@ -75,11 +76,17 @@ impl Trace {
         }
     }
 
-    /// Takes in what is known of a batch before it is inserted.
-    pub fn gather(&mut self, messages: &Messages, rows: usize) {
-        (self.messages, self.rows) = (messages.len(), rows);
-        self.began = messages.arrivals().first().map_or(0.0, |(at, _)| millis(at.system));
-        self.contexts = contexts(messages);
+    /// Records what is known of a batch before it is inserted: the receive time and the properties of its messages.
+    pub fn describe<'a>(
+        &mut self,
+        first: Option<ReceiveTime>,
+        messages: usize,
+        rows: usize,
+        properties: impl Iterator<Item = Properties<'a>>,
+    ) {
+        (self.messages, self.rows) = (messages, rows);
+        self.began = first.map_or(0.0, |at| millis(at.system));
+        self.contexts = contexts(properties);
     }
 
     /// Goes on as one with another that is in the same INSERT.
@@ -100,12 +107,12 @@ impl Trace {
 }
 
 /// Of the messages whose sender records its part of the trace, each once: a link to another one leads nowhere.
-fn contexts(messages: &Messages) -> Vec<Context> {
+fn contexts<'a>(messages: impl Iterator<Item = Properties<'a>>) -> Vec<Context> {
     let mut seen = HashSet::new();
-    let contexts = messages.iter().filter_map(|message| {
-        let parent = message.properties.user("traceparent").filter(|parent| seen.insert(*parent))?;
+    let contexts = messages.filter_map(|properties| {
+        let parent = properties.user("traceparent").filter(|parent| seen.insert(*parent))?;
         let context = Context::parse(parent).filter(|context| context.flags & SAMPLED != 0)?;
-        Some(Context { state: message.properties.user("tracestate").map(Into::into), ..context })
+        Some(Context { state: properties.user("tracestate").map(Into::into), ..context })
     });
     contexts.take(MOST_CONTEXTS).collect()
 }
@@ -139,9 +146,6 @@ pub fn millis(time: SystemTime) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::clock::Now;
-    use crate::core::mqtt_property::Properties;
-    use crate::ingest::raw_messages::Message;
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -168,7 +172,7 @@ mod tests {
 
     #[test]
     fn contexts_are_few_different_and_recorded() {
-        let mut messages = Messages::default();
+        let mut messages: Vec<Vec<u8>> = Vec::new();
         let mut push = |parent: String| {
             let mut properties = Vec::new();
             for (name, value) in [("traceparent", parent.as_str()), ("tracestate", "a=b")] {
@@ -178,14 +182,7 @@ mod tests {
                     properties.extend(text.as_bytes());
                 }
             }
-            messages.push(&Message {
-                received: Now::read(),
-                topic: b"t",
-                payload: b"{}",
-                qos: 0,
-                retain: false,
-                properties: Properties::checked(&properties),
-            });
+            messages.push(properties);
         };
         for at in 1..=200 {
             push(format!("00-{TRACE}-{at:016x}-00"));
@@ -193,7 +190,7 @@ mod tests {
             push(format!("00-{TRACE}-{at:016x}-01"));
             push(format!("00-{TRACE}-{at:016x}-01"));
         }
-        let contexts = contexts(&messages);
+        let contexts = contexts(messages.iter().map(|properties| Properties::checked(properties)));
         let ids: Vec<_> = contexts.iter().map(|context| context.span_id.clone()).collect();
         let expected: Vec<_> = (1..=MOST_CONTEXTS).map(|at| format!("{at:016x}")).collect();
         assert_eq!(ids, expected);

@@ -8,25 +8,25 @@ pub use millrace::clickhouse::{
 };
 pub use millrace::config::{Compression, Config};
 pub use millrace::core::ack_history::{Acknowledged, Receipt};
-pub use millrace::core::clock::Now;
+pub use millrace::core::clock::ReceiveTime;
 pub use millrace::core::dead_letter::DeadLetter;
-pub use millrace::core::memory_budget::Memory;
+pub use millrace::core::memory_budget::{MemoryBudget, MemoryReservation};
 pub use millrace::core::mqtt_property::Properties;
 pub use millrace::core::reason::{Code, Reason};
 pub use millrace::core::topic_filter::Captures;
 pub use millrace::dead_letter::jsonl as line;
 pub use millrace::decode::{Decoder, Message};
-pub use millrace::ingest::context::Shared;
-pub use millrace::ingest::raw_messages::{Message as RawMessage, Messages};
-pub use millrace::ingest::router::Intake;
-pub use millrace::ingest::table_plan::Plans;
-pub use millrace::mqtt::Publish;
-pub use millrace::mqtt::connection::Command;
+pub use millrace::ingest::raw_messages::{Message as RawMessage, RawMessages};
+pub use millrace::ingest::router::Router;
+pub use millrace::ingest::table_plan::TablePlans;
+pub use millrace::mqtt::{AckSender, Command, MessageSink, Publish};
 pub use millrace::spool::ack_receipts as receipts;
 pub use millrace::spool::wal::storage::{Directory, Disk};
 pub use millrace::spool::{
-    Committer, Ends, Insert, InsertLimits, Inspection, Lane, Log, Opened, Options, Record, inspect, messages,
+    Channels, Insert, InsertLimits, Inspection, Lane, Log, Opened, Options, Record, SpoolThread, inspect,
+    messages,
 };
-pub use millrace::telemetry::ledger::Ledger;
+pub use millrace::telemetry::context::PipelineContext;
+pub use millrace::telemetry::ledger::{Ledger, Settled};
 pub use millrace::telemetry::metrics::{Metrics, Recorder, Spool as SpoolMetrics};
 pub use millrace::telemetry::prometheus;

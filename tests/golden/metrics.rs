@@ -1,9 +1,12 @@
 //! Metrics as JSON and in Prometheus' text format, with every name and help line.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::engine::{Code, Ledger, Memory, Metrics, Recorder, SpoolMetrics, prometheus};
+use super::engine::{
+    Code, Ledger, MemoryBudget, MemoryReservation, Metrics, Recorder, Settled, SpoolMetrics, prometheus,
+};
 use super::expected::assert_golden;
 
 fn recorder() -> Recorder {
@@ -39,9 +42,10 @@ fn metrics(recorder: &Recorder, state: &'static str) -> Metrics {
     let ledger = Ledger::default();
     let group = ledger.open(Instant::now());
     ledger.receive(1_050, 20);
-    ledger.close(group, 1_000, 10);
-    let memory = Memory::new(256 << 20);
-    memory.add(4_096);
+    ledger.close(group, Settled { inserted: 1_000, dead_lettered: 10, dropped: 0 });
+    let memory = Arc::new(MemoryBudget::new(256 << 20));
+    let mut reservation = MemoryReservation::new(&memory);
+    reservation.resize(4_096);
     Metrics {
         uptime_ms: 60_500,
         last_insert_ms: Some(12),

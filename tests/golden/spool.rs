@@ -13,13 +13,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
 use super::engine::{
-    Acknowledged, Column, ColumnType, Command, Committer, Compression, Config, Directory, Disk, Ends, Insert,
-    InsertLimits, Inspection, Intake, Lane, Log, Messages, Now, Opened, Options, Packer, Plans, Properties,
-    Publish, RawMessage, Receipt, Record, Resistance, Shared, Table, TableColumn, frame, inspect, messages,
-    receipts,
+    AckSender, Acknowledged, Channels, Column, ColumnType, Command, Compression, Config, Directory, Disk,
+    Insert, InsertLimits, Inspection, Lane, Log, MessageSink, Opened, Options, Packer, PipelineContext,
+    Properties, Publish, RawMessage, RawMessages, Receipt, ReceiveTime, Record, Resistance, Router,
+    SpoolThread, Table, TableColumn, TablePlans, frame, inspect, messages, receipts,
 };
 use super::expected::{assert_golden, digest, directory, hex, is_writing};
 
@@ -46,7 +45,7 @@ fn options(life: u64, segment_bytes: u64) -> Options {
     }
 }
 
-/// Batches of an intake, committed by the thread of the spool.
+/// Batches of an router, committed by the thread of the spool.
 fn write_by_the_thread(dir: &Path) {
     let config = serde_json::json!({
         "name": "golden",
@@ -58,7 +57,8 @@ fn write_by_the_thread(dir: &Path) {
         ],
         "spool": { "dir": dir },
     });
-    let shared = Arc::new(Shared::new(Config::parse(&config.to_string()).unwrap(), Box::new(|_| ())));
+    let context =
+        Arc::new(PipelineContext::new(Config::parse(&config.to_string()).unwrap(), Box::new(|_| ())));
     let column = |name: &str, type_name: &str| TableColumn {
         name: name.into(),
         column_type: ColumnType::parse(type_name, "UTC").unwrap(),
@@ -72,21 +72,19 @@ fn write_by_the_thread(dir: &Path) {
         ]),
         Table::assumed(vec![column("text", "String")]),
     ];
-    let plans = Arc::new(Plans::new(&shared.config.routes, tables, Instant::now()).unwrap());
-    let (commander, mut commands) = mpsc::unbounded_channel();
-    shared.set_connections(vec![commander]);
+    let plans = Arc::new(TablePlans::new(&context.config.routes, tables, Instant::now()).unwrap());
+    let (acks, mut commands) = AckSender::channel();
     let directory = Directory::lock(dir).unwrap();
     let (log, recovered) = Log::open(directory, options(0x11fe, 64 << 10), Instant::now()).unwrap();
     let (batch_sender, batches) = crossbeam_channel::bounded(8);
-    let (calls_sender, calls) = crossbeam_channel::unbounded();
-    let (handover_sender, handovers) = crossbeam_channel::unbounded();
-    shared.set_spool(calls_sender);
-    let ends = Ends { batches, calls, handovers: handover_sender };
-    let committer = Committer::new(shared.clone(), Opened { log, recovered }, ends);
-    let thread = std::thread::spawn(|| committer.run());
+    let (_controls_sender, controls) = crossbeam_channel::unbounded();
+    let (job_sender, jobs) = crossbeam_channel::unbounded();
+    let channels = Channels { batches, controls, jobs: job_sender };
+    let spool = SpoolThread::new(context.clone(), Opened { log, recovered }, channels);
+    let thread = std::thread::spawn(|| spool.run());
 
-    let mut intake = Intake::new(shared, 0, plans, batch_sender, crossbeam_channel::unbounded().0);
-    intake.of_session(SESSION);
+    let mut router = Router::new(context, 0, acks, plans, batch_sender, crossbeam_channel::unbounded().0);
+    router.begin_session(SESSION);
     let instant = Instant::now();
     // For each commit the messages of one batch: topic, payload, QoS and packet id.
     let commits: [&[(&str, &str, u8, u16)]; 4] = [
@@ -100,7 +98,7 @@ fn write_by_the_thread(dir: &Path) {
         &[("drivers/7/position", r#"[{"seq":5},{"seq":6,"lat":1e3}]"#, 1, 65_535)],
     ];
     for (number, commit) in commits.iter().enumerate() {
-        let now = Now { instant, system: at(10 * number as u64) };
+        let now = ReceiveTime { instant, system: at(10 * number as u64) };
         for (topic, payload, qos, packet_id) in *commit {
             let publish = Publish {
                 topic: topic.as_bytes(),
@@ -113,18 +111,18 @@ fn write_by_the_thread(dir: &Path) {
                 properties: Properties::NONE,
             };
             let sequence = (*qos > 0).then_some(u64::from(*packet_id));
-            intake.accept(&publish, sequence, now, "fleet-1");
+            router.accept(&publish, sequence, now, "fleet-1");
         }
-        intake.seal_all();
+        router.seal_all();
         // Once it is acknowledged it is committed: the next batch is another commit.
         loop {
             match commands.blocking_recv().unwrap() {
-                Command::Settled(owed) if !owed.is_empty() => break,
+                Command::Settled(acks) if !acks.is_empty() => break,
                 _ => {}
             }
         }
     }
-    drop((intake, handovers));
+    drop((router, jobs));
     thread.join().unwrap();
 }
 
@@ -133,9 +131,9 @@ fn record(number: u32, compression: Compression) -> Record {
     let heads = [("seq", "UInt32"), ("text", "String")];
     let mut columns = heads.map(|(_, name)| Column::new(&ColumnType::parse(name, "UTC").unwrap(), false));
     let rows = 1 + number % 2;
-    let mut raw = Messages::default();
+    let mut raw = RawMessages::default();
     let mut acknowledged = Acknowledged::of_session(SESSION + 1);
-    let received = Now { instant: Instant::now(), system: at(1_000 + u64::from(number)) };
+    let received = ReceiveTime { instant: Instant::now(), system: at(1_000 + u64::from(number)) };
     for row in 0..rows {
         let payload = format!(r#"{{"seq":{},"text":"{}"}}"#, 10 * number + row, "long ".repeat(20));
         columns[0].push_fixed((10 * number + row).to_le_bytes());
@@ -308,8 +306,8 @@ fn print_insert(out: &mut String, insert: &Insert) {
 }
 
 fn print_messages(out: &mut String, raw: &Bytes) {
-    let mut decoded = Messages::default();
-    let client_id = messages::decode(raw, Now::read(), &mut decoded).unwrap();
+    let mut decoded = RawMessages::default();
+    let client_id = messages::decode(raw, ReceiveTime::read(), &mut decoded).unwrap();
     for message in decoded.iter() {
         let received = message.received.system.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
         writeln!(

@@ -6,11 +6,11 @@ use super::expected::assert_golden;
 #[test]
 fn of_a_pipeline_and_of_a_replay() {
     let mut lines = Vec::new();
-    let drawn = Tokens::Drawn(format!("fleet-{:016x}", 0x1f));
+    let random = Tokens::Random(format!("fleet-{:016x}", 0x1f));
     for id in ["0", "41", "letters-7"] {
         lines.push(format!(
             "pipeline, {id}: {}",
-            drawn.token(id, "INSERT INTO t FORMAT Native", || unreachable!())
+            random.token(id, "INSERT INTO t FORMAT Native", || unreachable!())
         ));
     }
     let content = Tokens::content();

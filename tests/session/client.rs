@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millrace::config::{Config, Mqtt};
-use millrace::core::ack_set::Owed;
+use millrace::core::ack_set::AckSet;
 use millrace::mqtt::session::{Event, Session, SessionError};
 use serde_json::{Value, json};
 
@@ -203,8 +203,8 @@ pub fn options(version: u8, more: Value) -> Mqtt {
     Config::parse(&config.to_string()).unwrap().mqtt
 }
 
-pub fn owed(sequences: &[u64]) -> Owed {
-    let mut owed = Owed::default();
+pub fn owed(sequences: &[u64]) -> AckSet {
+    let mut owed = AckSet::default();
     sequences.iter().for_each(|sequence| owed.add(*sequence));
     owed
 }

@@ -172,7 +172,7 @@ fn connecting() -> Vec<Case> {
         ("3.2.2.3.6: a maximum packet size of 0", 5, AfterConnect, connack_with(b"\x27\x00\x00\x00\x00"), PROTOCOL_ERROR),
         ("3.2.2.3.11: wildcards available 2", 5, AfterConnect, connack_with(b"\x28\x02"), PROTOCOL_ERROR),
         ("3.2.2.3.12: identifiers available 2", 5, AfterConnect, connack_with(b"\x29\x02"), PROTOCOL_ERROR),
-        ("3.2.2.3.13: shared available 2", 5, AfterConnect, connack_with(b"\x2a\x02"), PROTOCOL_ERROR),
+        ("3.2.2.3.13: context available 2", 5, AfterConnect, connack_with(b"\x2a\x02"), PROTOCOL_ERROR),
         ("MQTT-4.12.0-6: an authentication method in CONNACK", 5, AfterConnect, connack_with(b"\x15\x00\x01m"), PROTOCOL_ERROR),
         ("4.12: authentication data in CONNACK", 5, AfterConnect, connack_with(b"\x16\x00\x01d"), PROTOCOL_ERROR),
         ("MQTT-4.12.0-6: AUTH without an exchange", 5, Subscribed, b"\xf0\x02\x18\x00".into(), PROTOCOL_ERROR),

@@ -1,6 +1,5 @@
 //! The spool's log, on a simulated disk that loses what it may and on a real one, and the thread that has it.
 
-mod committer;
 mod crashes;
 mod damage;
 mod directory;
@@ -11,3 +10,4 @@ mod order;
 mod random;
 mod records;
 mod simulated;
+mod thread;

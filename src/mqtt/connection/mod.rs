@@ -23,38 +23,22 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc;
 
 use crate::config::{AckAfter, BrokerUrl};
-use crate::core::ack_set::Owed;
-use crate::core::clock::Now;
+use crate::core::clock::ReceiveTime;
 use crate::core::error::{Error, Result};
-use crate::ingest::context::Shared;
-use crate::ingest::router::Intake;
 use crate::mqtt::connection::inflight_window::Window;
 use crate::mqtt::connection::read_buffer::Inbox;
 use crate::mqtt::connection::read_pacing::Rest;
 use crate::mqtt::connection::reconnect::{Loss, Reconnection};
 use crate::mqtt::session::{Event, Session, SessionError};
 use crate::mqtt::transport::{self, CONNECT_TIMEOUT};
+use crate::mqtt::{Command, MessageSink};
+use crate::telemetry::context::PipelineContext;
 use crate::telemetry::metrics::{ConnectionCounters, add};
 
-/// What other threads ask of a connection.
-#[derive(Debug)]
-pub enum Command {
-    /// These messages may be acknowledged.
-    Settled(Owed),
-    /// Seal what is open, as soon as the sinks take it; answered once that is under way.
-    Flush(Sender<()>),
-    Pause,
-    Resume,
-    /// Take no further messages and hand everything to the sinks; answered when that is done.
-    Drain(Sender<()>),
-    /// Acknowledge what may be, disconnect and end.
-    Close,
-}
-
-pub struct Connection {
-    shared: Arc<Shared>,
+pub struct Connection<S: MessageSink> {
+    context: Arc<PipelineContext>,
     session: Session,
-    intake: Intake,
+    sink: S,
     commands: mpsc::UnboundedReceiver<Command>,
     inbox: Inbox,
     window: Window,
@@ -79,7 +63,7 @@ struct Drain {
 /// How long nothing must come after UNSUBACK before we believe that nothing more will.
 const QUIET: Duration = Duration::from_millis(100);
 /// How long we wait for the broker to have read our last words.
-const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 enum End {
     /// We were told to.
@@ -87,23 +71,23 @@ enum End {
     Lost(Error, Loss),
 }
 
-impl Connection {
+impl<S: MessageSink> Connection<S> {
     pub fn new(
-        shared: Arc<Shared>,
+        context: Arc<PipelineContext>,
         session: Session,
-        intake: Intake,
+        sink: S,
         commands: mpsc::UnboundedReceiver<Command>,
         ready: Sender<Result<()>>,
-    ) -> Connection {
-        let mqtt = &shared.config.mqtt;
+    ) -> Connection<S> {
+        let mqtt = &context.config.mqtt;
         let window = match mqtt.ack_after {
-            AckAfter::Spool => Window::for_commits(shared.config.seal_delay(), mqtt.coalesce),
+            AckAfter::Spool => Window::for_commits(context.config.seal_delay(), mqtt.coalesce),
             _ => Window::default(),
         };
         Connection {
-            shared,
+            context,
             session,
-            intake,
+            sink,
             commands,
             inbox: Inbox::default(),
             window,
@@ -119,8 +103,8 @@ impl Connection {
     /// Connects again and again until it is told to close. Before the first subscription, though, a round of all
     /// URLs that fails is the answer to `start()`.
     pub async fn run(mut self) {
-        let urls = self.shared.config.mqtt.urls.clone();
-        let mut reconnection = Reconnection::new(self.shared.config.mqtt.reconnect);
+        let urls = self.context.config.mqtt.urls.clone();
+        let mut reconnection = Reconnection::new(self.context.config.mqtt.reconnect);
         let mut at = 0;
         loop {
             let began = clock();
@@ -162,7 +146,7 @@ impl Connection {
                 ),
             ),
             // A random id is nobody else's.
-            Loss::Closed if is_contested && self.shared.config.mqtt.client_id.is_some() => (
+            Loss::Closed if is_contested && self.context.config.mqtt.client_id.is_some() => (
                 "SESSION_TAKEN_OVER",
                 format!(
                     "{error}, again and again soon after it let us in: perhaps another client uses the client id \
@@ -171,7 +155,7 @@ impl Connection {
             ),
             _ => ("MQTT_RECONNECTING", format!("{error}; connecting again in {wait} ms")),
         };
-        self.shared.warn(code, message);
+        self.context.warn(code, message);
     }
 
     /// Puts away what a lost connection left; says whether it had been up.
@@ -186,7 +170,7 @@ impl Connection {
     }
 
     fn counters(&self) -> &ConnectionCounters {
-        &self.shared.metrics.connections[self.intake.connection()]
+        &self.context.metrics.connections[self.sink.connection()]
     }
 
     fn count_unacknowledged(&self, now: u64) {
@@ -194,8 +178,8 @@ impl Connection {
     }
 
     async fn connect(&mut self, url: &BrokerUrl) -> End {
-        let shared = self.shared.clone();
-        let mut stream = match self.meanwhile(transport::connect(url, &shared.config.mqtt)).await {
+        let context = self.context.clone();
+        let mut stream = match self.meanwhile(transport::connect(url, &context.config.mqtt)).await {
             Err(closed) => return closed,
             Ok(Err(error)) => {
                 let error = Error::MqttUnreachable { url: url.to_string(), message: error.to_string() };
@@ -232,15 +216,15 @@ impl Connection {
     /// Goes on with commands and batches while there is no connection. An error means to end.
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
         let mut work = std::pin::pin!(work);
-        let shared = self.shared.clone();
+        let context = self.context.clone();
         loop {
             let now = clock();
             match &mut self.drain {
-                None => self.intake.seal_due(now),
+                None => self.sink.seal_due(now),
                 // Without a connection nothing more can come.
                 Some(drain) => {
-                    self.intake.seal_all();
-                    if !self.intake.has_open_batch()
+                    self.sink.seal_all();
+                    if !self.sink.has_open_batch()
                         && let Some(done) = drain.done.take()
                     {
                         let _ = done.send(());
@@ -252,27 +236,27 @@ impl Connection {
             }
             tokio::select! {
                 biased;
-                () = shared.cancelled() => return Err(End::Closed),
+                () = context.cancelled() => return Err(End::Closed),
                 command = self.commands.recv() => self.command(command),
                 result = &mut work, if self.drain.is_none() => return Ok(result),
-                () = sleep_until(self.intake.deadline(now)) => {}
+                () = sleep_until(self.sink.deadline(now)) => {}
             }
         }
     }
 
     /// Serves one connection until it ends: `Ok` if we ended it.
-    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    pub(crate) async fn converse<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
-        mut stream: S,
+        mut stream: T,
     ) -> Result<(), SessionError> {
-        let shared = self.shared.clone();
+        let context = self.context.clone();
         let began = clock();
         let mut has_looked = false;
-        let mut rest = Rest::new(shared.config.mqtt.coalesce, shared.config.seal_delay());
+        let mut rest = Rest::new(context.config.mqtt.coalesce, context.config.seal_delay());
         self.session.connect(began);
         loop {
             let now = clock();
-            let is_full = shared.memory.is_full();
+            let is_full = context.memory.is_full();
             let reading = self.is_reading();
             match self.session.tick(now, reading) {
                 Ok(()) => has_looked = false,
@@ -297,7 +281,7 @@ impl Connection {
             }
             let deadline = [
                 self.session.deadline(),
-                self.intake.deadline(now),
+                self.sink.deadline(now),
                 self.still_at(),
                 self.drain.as_ref().map(|drain| drain.quiet_at).filter(|at| *at > now),
                 Some(began + CONNECT_TIMEOUT).filter(|_| !self.is_up),
@@ -308,13 +292,13 @@ impl Connection {
 
             let transfer = tokio::select! {
                 biased;
-                () = shared.cancelled() => return Ok(()),
+                () = context.cancelled() => return Ok(()),
                 command = self.commands.recv() => {
                     self.command(command);
                     continue;
                 }
                 transfer = transfer(&mut stream, self.session.outgoing(), &mut self.inbox, reading) => transfer,
-                () = shared.memory.room(), if is_full && !self.paused => continue,
+                () = context.memory.wait_for_capacity(), if is_full && !self.paused => continue,
                 () = sleep_until(deadline) => continue,
             };
             match transfer {
@@ -333,7 +317,7 @@ impl Connection {
                         let pause = rest.after(messages, bytes, clock());
                         if !pause.is_zero() {
                             // What comes due meanwhile need not wait for the end of it.
-                            self.intake.seal_due(clock() + pause);
+                            self.sink.seal_due(clock() + pause);
                             // This thread has nothing else to do, and a timer of the runtime would be woken by each
                             // segment that arrives: the very wake-ups that the rest is there to save.
                             std::thread::sleep(pause);
@@ -347,20 +331,20 @@ impl Connection {
     fn is_reading(&self) -> bool {
         // CONNACK and SUBACK are always read.
         let wanted = match &self.drain {
-            Some(_) => !self.shared.config.mqtt.is_persistent(),
+            Some(_) => !self.context.config.mqtt.is_persistent(),
             None => !self.paused,
         };
         self.session.is_opening()
             || (wanted
                 && !self.session.is_congested()
-                && !self.intake.is_stuck()
-                && !self.shared.memory.is_full())
+                && !self.sink.is_batch_full()
+                && !self.context.memory.is_full())
     }
 
     /// Takes all complete packets off the read buffer; how many messages there were.
     fn take_messages(&mut self) -> Result<usize, SessionError> {
-        let now = Now::read();
-        self.intake.of_session(self.session.broker_session());
+        let now = ReceiveTime::read();
+        self.sink.begin_session(self.session.broker_session());
         let mut messages = 0;
         let mut taken = Ok(());
         loop {
@@ -375,17 +359,17 @@ impl Connection {
             match event {
                 Event::Message { publish, sequence, client_id } => {
                     messages += 1;
-                    self.intake.accept(&publish, sequence, now, client_id);
+                    self.sink.accept(&publish, sequence, now, client_id);
                 }
-                Event::Again => self.intake.accept_again(),
+                Event::Again => self.sink.count_duplicate(),
                 Event::TooLarge { topic, packet_bytes, sequence, .. } => {
-                    self.intake.accept_too_large(topic, packet_bytes, sequence, now);
+                    self.sink.accept_too_large(topic, packet_bytes, sequence, now);
                 }
                 Event::Subscribed { lowered } => self.subscribed(&lowered),
                 Event::ShortSession { seconds } => {
                     let message =
                         format!("the broker keeps the session for {seconds} s only while we are away");
-                    self.shared.warn("SESSION_SHORTENED", message);
+                    self.context.warn("SESSION_SHORTENED", message);
                 }
                 Event::Unsubscribed | Event::Nothing => {}
             }
@@ -397,8 +381,8 @@ impl Connection {
         {
             drain.quiet_at = now.instant + QUIET;
         }
-        self.intake.book();
-        self.session.settle(&self.intake.take_paid());
+        self.sink.commit_read_stats();
+        self.session.settle(&self.sink.take_ready_acks());
         taken.map(|()| messages)
     }
 
@@ -412,17 +396,17 @@ impl Connection {
         }
         if !lowered.is_empty() {
             let message = format!("the broker granted a lower QoS than asked for: {}", lowered.join(", "));
-            self.shared.warn("QOS_LOWERED", message);
+            self.context.warn("QOS_LOWERED", message);
         }
     }
 
     /// Seals what is due: by age, because the broker waits for us, for want of memory, or because we are draining.
     fn seal(&mut self, now: Instant) {
         // At the memory ceiling nothing more can come until something has left.
-        let must_leave = self.drain.is_some() || self.shared.memory.is_full();
+        let must_leave = self.drain.is_some() || self.context.memory.is_full();
         let is_still = self.still_at().is_some_and(|at| now >= at);
         if is_still && let Some(narrow) = self.window.stalled(self.session.unacknowledged(), now) {
-            self.shared.warn(
+            self.context.warn(
                 "WINDOW_NARROW",
                 format!(
                     "the broker keeps at most {} unacknowledged messages in flight, which allows about {:.0} messages a \
@@ -433,22 +417,21 @@ impl Connection {
             );
         }
         if must_leave || is_still {
-            self.intake.seal_all();
+            self.sink.seal_all();
         } else {
-            self.intake.seal_due(now);
+            self.sink.seal_due(now);
         }
     }
 
     /// When silence means that the broker waits for acknowledgements, if it does for any.
     fn still_at(&self) -> Option<Instant> {
-        let owes =
-            self.session.unacknowledged() > 0 && self.intake.has_open_batch() && !self.intake.is_sealing();
+        let owes = self.session.unacknowledged() > 0 && self.sink.has_open_batch() && !self.sink.is_sealing();
         if owes && self.is_reading() { self.window.still_at(self.session.unacknowledged()) } else { None }
     }
 
     /// Answers a drain once nothing more will come and everything is with the sinks.
     fn drained(&mut self, now: Instant) {
-        let is_persistent = self.shared.config.mqtt.is_persistent();
+        let is_persistent = self.context.config.mqtt.is_persistent();
         let Some(drain) = &mut self.drain else { return };
         let quiet = is_persistent
             || self.session.is_opening()
@@ -456,7 +439,7 @@ impl Connection {
                 && now >= drain.quiet_at
                 && self.session.unacknowledged() == 0);
         if quiet
-            && !self.intake.has_open_batch()
+            && !self.sink.has_open_batch()
             && let Some(done) = drain.done.take()
         {
             let _ = done.send(());
@@ -465,15 +448,15 @@ impl Connection {
 
     fn command(&mut self, command: Option<Command>) {
         match command {
-            Some(Command::Settled(owed)) => self.session.settle(&owed),
+            Some(Command::Settled(acks)) => self.session.settle(&acks),
             Some(Command::Flush(done)) => {
-                self.intake.seal_all();
+                self.sink.seal_all();
                 let _ = done.send(());
             }
             Some(Command::Pause) => self.paused = true,
             Some(Command::Resume) => self.paused = false,
             Some(Command::Drain(done)) => {
-                if self.session.is_subscribed() && !self.shared.config.mqtt.is_persistent() {
+                if self.session.is_subscribed() && !self.context.config.mqtt.is_persistent() {
                     self.session.unsubscribe();
                 }
                 self.drain = Some(Drain { done: Some(done), quiet_at: clock() + QUIET });
@@ -485,19 +468,19 @@ impl Connection {
 
     /// Writes what is left and DISCONNECT, and waits until the broker has closed its side: closing a socket on which
     /// messages are still arriving would destroy the acknowledgements that are on their way.
-    async fn close<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: S) -> Result<(), SessionError> {
+    async fn close<T: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: T) -> Result<(), SessionError> {
         self.session.acknowledge();
         self.session.disconnect();
-        let shared = self.shared.clone();
+        let context = self.context.clone();
         tokio::select! {
             () = farewell(stream, self.session.outgoing()) => {}
-            () = shared.cancelled() => {}
+            () = context.cancelled() => {}
         }
         Ok(())
     }
 }
 
-impl Drop for Connection {
+impl<S: MessageSink> Drop for Connection<S> {
     fn drop(&mut self) {
         self.put_away();
     }
@@ -565,6 +548,3 @@ async fn sleep_until(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
-
-#[cfg(test)]
-mod simulation;

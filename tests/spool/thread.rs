@@ -1,4 +1,4 @@
-//! The thread of the spool, between an intake and a worker that the tests play.
+//! The thread of the spool, between an router and a worker that the tests play.
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -9,15 +9,14 @@ use millrace::clickhouse::ColumnType;
 use millrace::clickhouse::schema::Table;
 use millrace::clickhouse::schema::TableColumn;
 use millrace::config::Config;
-use millrace::core::clock::Now;
+use millrace::core::clock::ReceiveTime;
 use millrace::core::mqtt_property::Properties;
 use millrace::ingest::batch::Batch;
-use millrace::ingest::context::Shared;
-use millrace::ingest::router::Intake;
-use millrace::ingest::table_plan::Plans;
-use millrace::mqtt::Publish;
-use millrace::mqtt::connection::Command;
-use millrace::spool::{Call, Committer, Ends, Handover, InsertLimits, Log, Opened, Options, Told};
+use millrace::ingest::router::Router;
+use millrace::ingest::table_plan::TablePlans;
+use millrace::mqtt::{AckSender, Command, MessageSink, Publish};
+use millrace::spool::{Channels, Control, InsertJob, InsertLimits, Log, Opened, Options, SpoolThread};
+use millrace::telemetry::context::PipelineContext;
 use millrace::telemetry::events::Event;
 use tokio::sync::mpsc;
 
@@ -28,11 +27,11 @@ const BROKEN: Faults = Faults { one_in: Some(1), room: None };
 const LONG: Duration = Duration::from_secs(20);
 
 struct Running {
-    shared: Arc<Shared>,
-    intake: Intake,
+    context: Arc<PipelineContext>,
+    router: Router,
     commands: mpsc::UnboundedReceiver<Command>,
-    handovers: Receiver<Handover>,
-    calls: Sender<Call>,
+    jobs: Receiver<InsertJob>,
+    controls: Sender<Control>,
     warnings: Arc<Mutex<Vec<&'static str>>>,
     thread: JoinHandle<()>,
     sent: u64,
@@ -53,12 +52,12 @@ fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
             told.lock().unwrap().push(code);
         }
     };
-    let shared = Arc::new(Shared::new(Config::parse(&config.to_string()).unwrap(), Box::new(listener)));
+    let context =
+        Arc::new(PipelineContext::new(Config::parse(&config.to_string()).unwrap(), Box::new(listener)));
     let column_type = ColumnType::parse("UInt32", "UTC").unwrap();
     let table = Table::assumed(vec![TableColumn { name: "seq".into(), column_type, default: None }]);
-    let plans = Arc::new(Plans::new(&shared.config.routes, vec![table], Instant::now()).unwrap());
-    let (commander, commands) = mpsc::unbounded_channel();
-    shared.set_connections(vec![commander]);
+    let plans = Arc::new(TablePlans::new(&context.config.routes, vec![table], Instant::now()).unwrap());
+    let (ack_sender, commands) = AckSender::channel();
 
     let options = Options {
         name: "test".into(),
@@ -70,14 +69,15 @@ fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
     };
     let (log, recovered) = Log::open(disk.clone(), options, Instant::now()).unwrap();
     let (batch_sender, batches) = bounded::<Box<Batch>>(8);
-    let (calls, calls_receiver) = unbounded();
-    let (handover_sender, handovers) = unbounded();
-    shared.set_spool(calls.clone());
-    let ends = Ends { batches, calls: calls_receiver, handovers: handover_sender };
-    let committer = Committer::new(shared.clone(), Opened { log, recovered }, ends);
-    let intake = Intake::new(shared.clone(), 0, plans, batch_sender, unbounded().0);
-    let thread = std::thread::spawn(|| committer.run());
-    Running { shared, intake, commands, handovers, calls, warnings, thread, sent: 0 }
+    let (controls, controls_receiver) = unbounded();
+    let (job_sender, jobs) = unbounded();
+    let canceller = controls.clone();
+    context.on_cancel(move || drop(canceller.send(Control::Cancel)));
+    let channels = Channels { batches, controls: controls_receiver, jobs: job_sender };
+    let spool = SpoolThread::new(context.clone(), Opened { log, recovered }, channels);
+    let router = Router::new(context.clone(), 0, ack_sender, plans, batch_sender, unbounded().0);
+    let thread = std::thread::spawn(|| spool.run());
+    Running { context, router, commands, jobs, controls, warnings, thread, sent: 0 }
 }
 
 impl Running {
@@ -95,37 +95,33 @@ impl Running {
             fingerprint: 0,
             properties,
         };
-        self.intake.accept(&publish, Some(self.sent), Now::read(), "c");
-        self.intake.seal_all();
+        self.router.accept(&publish, Some(self.sent), ReceiveTime::read(), "c");
+        self.router.seal_all();
         self.sent += 1;
     }
 
     /// Waits for so many acknowledgements.
     fn acknowledged(&mut self, count: usize) {
         for _ in 0..count {
-            let owed = loop {
+            let acks = loop {
                 match self.commands.blocking_recv().unwrap() {
-                    Command::Settled(owed) if !owed.is_empty() => break owed,
+                    Command::Settled(acks) if !acks.is_empty() => break acks,
                     _ => {}
                 }
             };
-            drop(owed);
+            drop(acks);
         }
     }
 
-    fn handed_over(&self) -> Handover {
-        self.handovers.recv_timeout(LONG).unwrap()
+    fn next_job(&self) -> InsertJob {
+        self.jobs.recv_timeout(LONG).unwrap()
     }
 
     /// What a worker does with an INSERT that ClickHouse has taken.
-    fn settle(&self, handover: Handover) {
-        let Handover { insert, group, counted_bytes, ticket, .. } = handover;
-        let messages = insert.records.iter().map(|record| u64::from(record.messages)).sum();
-        self.shared.memory.subtract(counted_bytes);
-        self.shared.ledger.close(group, messages, 0);
-        let teller = ticket.teller.clone();
-        ticket.settled();
-        teller.send(Told::Free).unwrap();
+    fn settle(&self, job: InsertJob) {
+        let InsertJob { insert, completion, permit, .. } = job;
+        completion.inserted(insert.records.iter().map(|record| u64::from(record.messages)).sum());
+        drop(permit);
     }
 
     fn warned(&self, codes: &[&str]) {
@@ -136,12 +132,12 @@ impl Running {
         }
     }
 
-    /// Ends as a stop does.
-    fn end(self) -> Arc<Shared> {
-        let Running { shared, intake, thread, handovers, .. } = self;
-        drop((intake, handovers));
+    /// Channels as a stop does.
+    fn end(self) -> Arc<PipelineContext> {
+        let Running { context, router, thread, jobs, .. } = self;
+        drop((router, jobs));
         thread.join().unwrap();
-        shared
+        context
     }
 }
 
@@ -178,16 +174,16 @@ fn an_insert_waits_for_its_time_or_for_somebody_in_a_hurry() {
     running.send();
     running.send();
     running.acknowledged(2);
-    assert!(running.handovers.is_empty());
+    assert!(running.jobs.is_empty());
     let hurry = Arc::new(());
-    running.calls.send(Call::Hurry(Arc::downgrade(&hurry))).unwrap();
-    let handover = running.handed_over();
-    assert_eq!(handover.insert.records.len(), 2);
-    running.settle(handover);
-    let shared = running.end();
-    let counts = shared.ledger.counts();
+    running.controls.send(Control::FlushNow(Arc::downgrade(&hurry))).unwrap();
+    let job = running.next_job();
+    assert_eq!(job.insert.records.len(), 2);
+    running.settle(job);
+    let context = running.end();
+    let counts = context.ledger.counts();
     assert_eq!((counts.received, counts.inserted, counts.pending), (2, 2, 0));
-    assert_eq!(shared.memory.used(), 0);
+    assert_eq!(context.memory.used(), 0);
 }
 
 #[test]
@@ -195,18 +191,18 @@ fn a_worker_has_one_insert_and_the_next_one_grows_meanwhile() {
     let disk = Simulated::new(1);
     let mut running = start(&disk, 1, Duration::ZERO);
     running.send();
-    let first = running.handed_over();
+    let first = running.next_job();
     for _ in 0..5 {
         running.send();
     }
     running.acknowledged(6);
-    assert!(running.handovers.is_empty());
+    assert!(running.jobs.is_empty());
     running.settle(first);
     let mut records = 0;
     while records < 5 {
-        let handover = running.handed_over();
-        records += handover.insert.records.len();
-        running.settle(handover);
+        let job = running.next_job();
+        records += job.insert.records.len();
+        running.settle(job);
     }
     assert_eq!(running.end().ledger.counts().inserted, 6);
 }
@@ -219,7 +215,7 @@ fn a_commit_that_is_called_for_has_been_acknowledged() {
         running.send();
     }
     let (done, committed) = bounded(0);
-    running.calls.send(Call::Commit(done)).unwrap();
+    running.controls.send(Control::Commit(done)).unwrap();
     assert!(committed.recv_timeout(LONG).is_err_and(|error| error.is_disconnected()));
     let settled = std::iter::from_fn(|| running.commands.try_recv().ok());
     assert_eq!(settled.filter(|command| matches!(command, Command::Settled(_))).count(), 5);
@@ -234,18 +230,18 @@ fn what_an_earlier_life_left_is_in_the_books_until_it_is_settled() {
         first.send();
     }
     first.acknowledged(3);
-    let shared = first.end();
-    assert_eq!(shared.metrics.spool.as_ref().unwrap().left.load(std::sync::atomic::Ordering::Relaxed), 3);
+    let context = first.end();
+    assert_eq!(context.metrics.spool.as_ref().unwrap().left.load(std::sync::atomic::Ordering::Relaxed), 3);
 
     let second = start(&disk, 2, LONG);
-    let counts = second.shared.ledger.counts();
+    let counts = second.context.ledger.counts();
     assert_eq!((counts.received, counts.pending), (3, 3));
-    let handover = second.handed_over();
-    assert_eq!(handover.insert.records.len(), 3);
-    second.settle(handover);
-    let shared = second.end();
-    assert_eq!(shared.ledger.counts().inserted, 3);
-    assert!(shared.ledger.wait_below(u64::MAX, Some(Instant::now())));
+    let job = second.next_job();
+    assert_eq!(job.insert.records.len(), 3);
+    second.settle(job);
+    let context = second.end();
+    assert_eq!(context.ledger.counts().inserted, 3);
+    assert!(context.ledger.wait_below(u64::MAX, Some(Instant::now())));
 }
 
 #[test]
@@ -262,24 +258,24 @@ fn what_cannot_be_read_when_its_turn_comes_is_no_longer_pending() {
     running.acknowledged(2);
     let before = flip_last();
     let hurry = Arc::new(());
-    running.calls.send(Call::Hurry(Arc::downgrade(&hurry))).unwrap();
-    let handover = running.handed_over();
-    assert_eq!(handover.insert.records.len(), 1);
+    running.controls.send(Control::FlushNow(Arc::downgrade(&hurry))).unwrap();
+    let job = running.next_job();
+    assert_eq!(job.insert.records.len(), 1);
     running.warned(&["SPOOL_CORRUPT"]);
-    let counts = running.shared.ledger.counts();
+    let counts = running.context.ledger.counts();
     assert_eq!((counts.dead_lettered, counts.pending), (1, 1));
 
     // One of which nothing is left, while the lane is busy with the other.
     running.send();
     running.acknowledged(1);
     assert!(flip_last() > before);
-    running.settle(handover);
+    running.settle(job);
     running.warned(&["SPOOL_CORRUPT", "SPOOL_CORRUPT"]);
-    assert!(running.shared.ledger.wait_below(u64::MAX, Some(Instant::now() + LONG)));
-    let shared = running.end();
-    let counts = shared.ledger.counts();
+    assert!(running.context.ledger.wait_below(u64::MAX, Some(Instant::now() + LONG)));
+    let context = running.end();
+    let counts = context.ledger.counts();
     assert_eq!((counts.received, counts.inserted, counts.dead_lettered, counts.pending), (3, 1, 2, 0));
-    assert_eq!(shared.memory.used(), 0);
+    assert_eq!(context.memory.used(), 0);
 }
 
 #[test]
@@ -292,9 +288,9 @@ fn what_was_not_acknowledged_is_not_found_again() {
     running.send();
     running.warned(&["SPOOL_IO"]);
     disk.set_faults(Faults { one_in: None, room: Some(disk.used()) });
-    running.shared.cancel();
+    running.context.cancel();
     let thread = running.thread;
-    drop((running.intake, running.handovers));
+    drop((running.router, running.jobs));
     thread.join().unwrap();
     disk.set_faults(Faults::default());
     let recovered = Log::open(disk, options_of_a_look(), Instant::now()).unwrap().1;

@@ -6,18 +6,24 @@
 //! outage is over, and in the hour of the first test the broker has more for us than the memory ceiling allows.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::*;
 use crate::clickhouse::schema::Table;
 use crate::config::Config;
 use crate::ingest::batch::Batch;
-use crate::ingest::table_plan::Plans;
-use crate::mqtt::subscriptions;
+use crate::ingest::router::Router;
+use crate::ingest::table_plan::TablePlans;
+use crate::mqtt::connection::{Connection, LINGER};
+use crate::mqtt::session::Session;
+use crate::mqtt::{AckSender, Command, subscriptions};
+use crate::telemetry::context::PipelineContext;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -54,19 +60,22 @@ fn config(qos: u8) -> Config {
     .unwrap()
 }
 
-fn connection(shared: &Arc<Shared>) -> (Connection, Receiver<Box<Batch>>) {
-    let config = &shared.config;
+/// A connection, what its router sealed, and the way to command it.
+type Played = (Connection<Router>, Receiver<Box<Batch>>, mpsc::UnboundedSender<Command>);
+
+fn connection(context: &Arc<PipelineContext>) -> Played {
+    let config = &context.config;
     let table = Table::of(&[("seq", "UInt32", None), ("text", "String", None)]);
-    let plans = Arc::new(Plans::new(&config.routes, vec![table], clock()).unwrap());
+    let plans = Arc::new(TablePlans::new(&config.routes, vec![table], Instant::now().into_std()).unwrap());
     let (batch_sender, batches) = crossbeam_channel::bounded(1024);
     let (letters, _) = crossbeam_channel::unbounded();
     let filters = subscriptions(config).into_iter().map(|subscription| subscription.filter).collect();
-    let session = Session::new(&config.mqtt, "c".into(), filters, clock());
-    let intake = Intake::new(shared.clone(), 0, plans, batch_sender, letters);
+    let session = Session::new(&config.mqtt, "c".into(), filters, Instant::now().into_std());
     let (commander, commands) = mpsc::unbounded_channel();
-    shared.set_connections(vec![commander]);
+    let acks = AckSender::new(commander.clone());
+    let router = Router::new(context.clone(), 0, acks, plans, batch_sender, letters);
     let (ready, _) = crossbeam_channel::bounded(1);
-    (Connection::new(shared.clone(), session, intake, commands, ready), batches)
+    (Connection::new(context.clone(), session, router, commands, ready), batches, commander)
 }
 
 /// The broker's side of the connection.
@@ -174,15 +183,20 @@ impl Broker {
 }
 
 /// Takes batches once the outage is over, until all messages are in; the most memory that was held meanwhile.
-async fn sink(shared: &Shared, batches: Receiver<Box<Batch>>, play: Play) -> usize {
+async fn sink(
+    context: &PipelineContext,
+    batches: Receiver<Box<Batch>>,
+    commander: mpsc::UnboundedSender<Command>,
+    play: Play,
+) -> usize {
     let began = Instant::now();
     let mut inserted = BTreeSet::new();
     let mut most = 0;
     while inserted.len() < play.total as usize {
         sleep(play.step).await;
-        most = most.max(shared.memory.used());
+        most = most.max(context.memory.used());
         if began.elapsed() < play.outage {
-            assert_eq!(shared.ledger.counts().inserted, 0);
+            assert_eq!(context.ledger.counts().inserted, 0);
             continue;
         }
         while let Ok(batch) = batches.try_recv() {
@@ -190,12 +204,11 @@ async fn sink(shared: &Shared, batches: Receiver<Box<Batch>>, play: Play) -> usi
                 let row: serde_json::Value = serde_json::from_slice(message.payload).unwrap();
                 assert!(inserted.insert(row["seq"].as_u64()), "{} came twice", row["seq"]);
             }
-            shared.memory.subtract(batch.counted_bytes);
-            shared.settle(batch.connection, batch.owed);
-            shared.ledger.close(batch.group, batch.messages.len() as u64, 0);
+            let messages = batch.messages.len() as u64;
+            batch.completion.inserted(messages);
         }
     }
-    shared.command(|| Command::Close);
+    commander.send(Command::Close).unwrap();
     most
 }
 
@@ -203,18 +216,19 @@ async fn sink(shared: &Shared, batches: Receiver<Box<Batch>>, play: Play) -> usi
 /// held, how often we wrote, and how long it took.
 async fn played(play: Play) -> (Broker, usize, u64, Duration) {
     let began = Instant::now();
-    let shared = Arc::new(Shared::new(config(play.qos), Box::new(|_| {})));
-    let (mut connection, batches) = connection(&shared);
+    let context = Arc::new(PipelineContext::new(config(play.qos), Box::new(|_| {})));
+    let (mut connection, batches, commander) = connection(&context);
     let (ours, theirs) = duplex(64 << 10);
     let broker = Broker::new(play, theirs).serve();
-    let (ended, broker, most) = tokio::join!(connection.converse(ours), broker, sink(&shared, batches, play));
+    let (ended, broker, most) =
+        tokio::join!(connection.converse(ours), broker, sink(&context, batches, commander, play));
     assert_eq!(ended, Ok(()));
     assert_eq!(broker.sent, play.total);
     assert_eq!(broker.in_flight, [0u16; 0], "every message is acknowledged");
-    let counts = shared.ledger.counts();
+    let counts = context.ledger.counts();
     let total = u64::from(play.total);
     assert_eq!((counts.received, counts.inserted, counts.pending), (total, total, 0));
-    (broker, most, shared.metrics.connections[0].writes.load(Ordering::Relaxed), began.elapsed())
+    (broker, most, context.metrics.connections[0].writes.load(Ordering::Relaxed), began.elapsed())
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,260 @@
+//! What settles messages: one object that travels with them, from the open batch to the confirmed INSERT or the stored
+//! dead letters.
+//!
+//! It holds the acknowledgements, the group in the ledger, the memory and, with a spool, the INSERT that the messages
+//! belong to. Settling does all four, in an order that matters:
+//!
+//! 1. The memory is released before the connection is told: the connection may wait for it.
+//! 2. The connection is told before the ledger changes: a stop that waits for the ledger closes connections afterwards.
+//! 3. The spool is told last.
+//!
+//! A completion that is dropped unsettled is abandoned: its memory is released and nothing is acknowledged, so the broker
+//! sends the messages again, or the next start finds them in the spool.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use crate::core::ack_set::AckSet;
+use crate::core::memory_budget::MemoryReservation;
+use crate::mqtt::AckSender;
+use crate::telemetry::context::PipelineContext;
+use crate::telemetry::ledger::{PendingGroupId, Settled};
+
+pub struct Completion {
+    context: Arc<PipelineContext>,
+    group: PendingGroupId,
+    /// `None`: found in the spool at start, where nothing is left to acknowledge.
+    acks: Option<PendingAcks>,
+    memory: MemoryReservation,
+    insert: Option<SpooledInsert>,
+}
+
+/// Acknowledgements that one connection waits for.
+#[derive(Debug)]
+pub struct PendingAcks {
+    sender: AckSender,
+    acks: AckSet,
+}
+
+impl PendingAcks {
+    pub fn is_empty(&self) -> bool {
+        self.acks.is_empty()
+    }
+
+    /// Sent also when there is nothing to acknowledge: the connection may wait for the sinks or for memory.
+    pub fn send(self) {
+        self.sender.send(self.acks);
+    }
+}
+
+/// The INSERT of the spool that messages belong to.
+#[derive(Debug, Clone)]
+pub struct SpooledInsert {
+    pub id: u64,
+    /// Receives the id once every message of the INSERT is settled.
+    pub settled: Sender<u64>,
+}
+
+impl Completion {
+    /// Opens a group in the ledger for messages of one connection, the first of which came at `now`.
+    pub fn open(context: &Arc<PipelineContext>, sender: &AckSender, now: Instant) -> Completion {
+        let acks = PendingAcks { sender: sender.clone(), acks: AckSet::default() };
+        Completion { acks: Some(acks), ..Completion::recovered(context, now) }
+    }
+
+    /// The same for messages that an earlier process acknowledged and left in the spool.
+    pub fn recovered(context: &Arc<PipelineContext>, now: Instant) -> Completion {
+        Completion {
+            group: context.ledger.open(now),
+            acks: None,
+            memory: MemoryReservation::new(&context.memory),
+            insert: None,
+            context: context.clone(),
+        }
+    }
+
+    pub fn group(&self) -> PendingGroupId {
+        self.group
+    }
+
+    /// Acknowledges the message with this sequence number when all are settled.
+    #[inline]
+    pub fn acknowledge(&mut self, sequence: u64) {
+        if let Some(pending) = &mut self.acks {
+            pending.acks.add(sequence);
+        }
+    }
+
+    /// Counts `bytes` towards the memory budget, in place of what was counted before.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.memory.resize(bytes);
+    }
+
+    pub fn reserved(&self) -> usize {
+        self.memory.bytes()
+    }
+
+    /// Takes the acknowledgements away, to be sent sooner than the messages are settled.
+    pub fn take_acks(&mut self) -> Option<PendingAcks> {
+        let pending = self.acks.as_mut()?;
+        Some(PendingAcks { sender: pending.sender.clone(), acks: std::mem::take(&mut pending.acks) })
+    }
+
+    /// Takes the memory away: what was settled lives on in an event.
+    pub fn take_memory(&mut self) -> MemoryReservation {
+        let empty = MemoryReservation::new(&self.context.memory);
+        std::mem::replace(&mut self.memory, empty)
+    }
+
+    /// Whether the messages lie in the spool.
+    pub fn is_spooled(&self) -> bool {
+        self.insert.is_some()
+    }
+
+    /// The spool is told when all is settled.
+    pub fn belongs_to(&mut self, insert: SpooledInsert) {
+        self.insert = Some(insert);
+    }
+
+    /// Settles the messages of `other` together with these. They come from the same connection.
+    pub fn join(&mut self, other: Completion) {
+        let Completion { group, acks, .. } = other;
+        match (&mut self.acks, acks) {
+            (Some(pending), Some(more)) => pending.acks.append(more.acks),
+            (pending, more) => *pending = pending.take().or(more),
+        }
+        // This group is older: whoever waits for the other one waits for this one too.
+        self.context.ledger.hand_over(group);
+    }
+
+    /// `messages` are inserted while others of the same completion are not settled yet.
+    pub fn inserted_in_part(&self, messages: u64) {
+        self.context.ledger.insert(messages);
+    }
+
+    /// `messages` can no longer be read from the spool, others can.
+    pub fn unreadable_in_part(&self, messages: u64) {
+        self.context.ledger.mark_unreadable(messages);
+    }
+
+    /// The rows of all messages are in ClickHouse.
+    pub fn inserted(self, messages: u64) {
+        self.settle(Settled { inserted: messages, ..Settled::default() });
+    }
+
+    /// All messages are stored as dead letters.
+    pub fn rejected(self, messages: u64) {
+        self.settle(Settled { dead_lettered: messages, ..Settled::default() });
+    }
+
+    /// The configuration asked to drop all messages.
+    pub fn dropped(self, messages: u64) {
+        self.settle(Settled { dropped: messages, ..Settled::default() });
+    }
+
+    pub fn settle(self, settled: Settled) {
+        let Completion { context, group, acks, memory, insert } = self;
+        drop(memory);
+        if let Some(acks) = acks {
+            acks.send();
+        }
+        context.ledger.close(group, settled);
+        if let Some(SpooledInsert { id, settled }) = insert {
+            // The spool's thread waits for all of them; it is only gone if it panicked.
+            let _ = settled.send(id);
+        }
+    }
+}
+
+impl std::fmt::Debug for Completion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Completion { group, acks, memory, insert, .. } = self;
+        f.debug_struct("Completion")
+            .field("group", group)
+            .field("acks", acks)
+            .field("memory", memory)
+            .field("insert", insert)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use tokio::sync::mpsc::error::TryRecvError;
+
+    fn context() -> Arc<PipelineContext> {
+        let config = r#"{
+            "mqtt": { "url": "mqtt://x" },
+            "clickhouse": { "url": "http://x" },
+            "routes": [{ "topic": "t", "table": "t" }]
+        }"#;
+        Arc::new(PipelineContext::new(Config::parse(config).unwrap(), Box::new(|_| {})))
+    }
+
+    fn acks(sequences: &[u64]) -> AckSet {
+        let mut acks = AckSet::default();
+        sequences.iter().for_each(|sequence| acks.add(*sequence));
+        acks
+    }
+
+    #[test]
+    fn settling_acknowledges_counts_and_releases() {
+        let context = context();
+        let (sender, mut commands) = AckSender::channel();
+        context.ledger.receive(3, 0);
+        let mut completion = Completion::open(&context, &sender, Instant::now());
+        [1, 2, 3].into_iter().for_each(|sequence| completion.acknowledge(sequence));
+        completion.reserve(100);
+        assert_eq!(context.memory.used(), 100);
+        completion.settle(Settled { inserted: 1, dead_lettered: 1, dropped: 1 });
+        assert_eq!(commands.try_recv().unwrap().settled(), Some(acks(&[1, 2, 3])));
+        let counts = context.ledger.counts();
+        assert_eq!((counts.inserted, counts.dead_lettered, counts.dropped, counts.pending), (1, 1, 1, 0));
+        assert_eq!(context.memory.used(), 0);
+        assert!(context.ledger.wait_below(context.ledger.watermark(), Some(Instant::now())));
+    }
+
+    #[test]
+    fn an_abandoned_completion_acknowledges_nothing_and_releases_its_memory() {
+        let context = context();
+        let (sender, mut commands) = AckSender::channel();
+        let (settled_sender, settled) = crossbeam_channel::unbounded();
+        context.ledger.receive(1, 0);
+        let mut completion = Completion::open(&context, &sender, Instant::now());
+        completion.acknowledge(1);
+        completion.reserve(100);
+        completion.belongs_to(SpooledInsert { id: 7, settled: settled_sender });
+        drop(completion);
+        assert_eq!(commands.try_recv().unwrap_err(), TryRecvError::Empty);
+        assert!(settled.try_recv().is_err());
+        assert_eq!((context.memory.used(), context.ledger.counts().pending), (0, 1));
+        assert!(!context.ledger.wait_below(context.ledger.watermark(), Some(Instant::now())));
+    }
+
+    #[test]
+    fn joined_completions_settle_as_one() {
+        let context = context();
+        let (sender, mut commands) = AckSender::channel();
+        let (settled_sender, settled) = crossbeam_channel::unbounded();
+        context.ledger.receive(2, 0);
+        let mut first = Completion::open(&context, &sender, Instant::now());
+        let mut second = Completion::open(&context, &sender, Instant::now());
+        first.acknowledge(1);
+        second.acknowledge(2);
+        second.reserve(10);
+        first.join(second);
+        assert_eq!(context.memory.used(), 0, "the spool counts its records itself");
+        first.belongs_to(SpooledInsert { id: 7, settled: settled_sender });
+        let waiting = first.take_acks().unwrap();
+        waiting.send();
+        assert_eq!(commands.try_recv().unwrap().settled(), Some(acks(&[1, 2])));
+        first.inserted(2);
+        assert_eq!(commands.try_recv().unwrap().settled(), Some(AckSet::default()));
+        assert_eq!(settled.try_recv(), Ok(7));
+        assert_eq!(context.ledger.counts().pending, 0);
+    }
+}

@@ -1,0 +1,35 @@
+//! Dead letters that are stored and settled together.
+
+use std::sync::Arc;
+
+use crate::core::dead_letter::DeadLetter;
+use crate::ingest::completion::Completion;
+
+#[derive(Debug)]
+pub struct DeadLetterBatch {
+    pub letters: Vec<DeadLetter>,
+    pub completion: Completion,
+    /// The token of the INSERT into the dead-letter table, where the same letters may come again after a crash.
+    pub token: Option<String>,
+    bytes: usize,
+}
+
+impl DeadLetterBatch {
+    pub fn new(completion: Completion) -> DeadLetterBatch {
+        DeadLetterBatch { letters: Vec::new(), completion, token: None, bytes: 0 }
+    }
+
+    pub fn push(&mut self, letter: DeadLetter) {
+        self.bytes += size_of::<DeadLetter>() + letter.topic.len() + letter.payload.len();
+        // A reason that several letters share is counted once.
+        if Arc::strong_count(&letter.reason.message) == 1 {
+            self.bytes += letter.reason.message.len();
+        }
+        self.letters.push(letter);
+    }
+
+    /// Counts the letters towards the memory budget, in place of what the completion counted before.
+    pub fn reserve(&mut self) {
+        self.completion.reserve(self.bytes);
+    }
+}

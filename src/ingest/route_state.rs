@@ -1,0 +1,139 @@
+//! One route on one connection: its decoder and the batch that is open.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::clickhouse::Column;
+use crate::config::{Limits, Route};
+use crate::core::ack_history::Acknowledged;
+use crate::core::clock::ReceiveTime;
+use crate::decode::{self, Decoder};
+use crate::ingest::batch::{Batch, QueueDepth};
+use crate::ingest::completion::Completion;
+use crate::ingest::raw_messages::RawMessages;
+use crate::ingest::table_plan::TablePlan;
+use crate::telemetry::context::PipelineContext;
+use crate::telemetry::trace::{Trace, millis};
+
+/// ClickHouse squashes the blocks of one INSERT up to 1,048,449 rows: beyond it an INSERT is not atomic. A batch is full
+/// when the next message could bring it there.
+pub const MAX_ROWS: usize = 1_048_449 - decode::MOST_ROWS;
+
+/// Rows that a new batch reserves columns for.
+const MAX_RESERVED: usize = 8192;
+
+pub struct RouteState {
+    pub route: Route,
+    /// Whether the open batch keeps the MQTT properties of its messages.
+    pub keeps_properties: bool,
+    /// What decoder and columns are made for.
+    pub plan: Arc<TablePlan>,
+    pub decoder: Decoder,
+    pub batch: Option<Box<Batch>>,
+    /// Counts the open batch and those that wait for a worker.
+    queued: QueueDepth,
+    /// The batch is to be sealed whatever its size and age, as soon as the sinks have room.
+    pub seal_pending: bool,
+}
+
+impl RouteState {
+    pub fn new(route: Route, plan: Arc<TablePlan>) -> RouteState {
+        let decoder = plan.decoder(&route);
+        RouteState {
+            keeps_properties: false,
+            batch: None,
+            queued: QueueDepth::default(),
+            seal_pending: false,
+            route,
+            plan,
+            decoder,
+        }
+    }
+
+    /// Opens a batch for messages of a connection.
+    #[cold]
+    pub fn open(
+        &mut self,
+        context: &PipelineContext,
+        completion: Completion,
+        origin: Origin<'_>,
+        now: ReceiveTime,
+    ) {
+        let Origin { route, connection, client_id, session } = origin;
+        let rows = context.config.batch.rows.min(MAX_RESERVED);
+        let trace = Trace::sample(context.config.trace_sample_ratio);
+        self.keeps_properties = trace.is_some() || self.route.reads_user_properties();
+        self.batch = Some(Box::new(Batch {
+            completion,
+            route,
+            connection,
+            client_id: client_id.into(),
+            plan: self.plan.clone(),
+            columns: self.plan.column_pool.acquire().unwrap_or_else(|| self.new_columns(rows)),
+            messages: RawMessages::new(context.chunk_pool.clone()),
+            receipts: Acknowledged::of_session(session),
+            opened_at: now.instant,
+            queue_permit: Some(self.queued.enter()),
+            trace,
+        }));
+    }
+
+    /// Columns that need not grow: smaller memory that they would leave behind is not used again.
+    fn new_columns(&self, rows: usize) -> Vec<Column> {
+        let mut columns = self.decoder.columns();
+        columns.iter_mut().for_each(|column| column.reserve(rows));
+        columns
+    }
+
+    /// How many batches of the route no worker has taken yet.
+    fn waiting(&self) -> usize {
+        self.queued.get() - usize::from(self.batch.is_some())
+    }
+
+    /// Whether the batch waits in the router for now: as many of the route wait for workers as they can take, and it may
+    /// grow. Fewer and larger INSERTs are what a busy ClickHouse needs.
+    pub fn is_better_grown(&self, max_waiting: usize, limits: &Limits) -> bool {
+        let may_grow = |batch: &Batch| batch.rows() < MAX_ROWS && batch.column_bytes() < limits.bytes;
+        self.waiting() >= max_waiting && self.batch.as_deref().is_some_and(may_grow)
+    }
+
+    /// Takes the batch that is to be sealed, if it has rows. A batch without rows is settled here.
+    pub fn take_sealed(&mut self) -> Option<Box<Batch>> {
+        let mut batch = self.batch.take()?;
+        self.seal_pending = false;
+        if batch.rows() == 0 {
+            // Opened for a message that became a dead letter, or for messages that hold an empty list.
+            self.plan.column_pool.release(batch.columns);
+            batch.completion.inserted(batch.messages.len() as u64);
+            return None;
+        }
+        if let Some(trace) = &mut batch.trace {
+            trace.sealed = millis(SystemTime::now());
+        }
+        Some(batch)
+    }
+
+    /// Decodes for another plan from now on.
+    #[cold]
+    pub fn switch_plan(&mut self, plan: Arc<TablePlan>) {
+        self.decoder = plan.decoder(&self.route);
+        self.plan = plan;
+    }
+}
+
+/// Where the messages of a batch come from.
+#[derive(Clone, Copy)]
+pub struct Origin<'a> {
+    /// The place in `routes`.
+    pub route: usize,
+    /// The number of the connection.
+    pub connection: usize,
+    pub client_id: &'a str,
+    /// The session that the broker keeps for it.
+    pub session: u64,
+}
+
+/// Whether a batch has reached a limit of `batch`.
+pub fn is_large(batch: &Batch, limits: &Limits) -> bool {
+    batch.rows() >= limits.rows.min(MAX_ROWS) || batch.column_bytes() >= limits.bytes
+}

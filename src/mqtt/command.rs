@@ -1,0 +1,51 @@
+//! What other threads ask of a connection.
+
+use crossbeam_channel::Sender;
+use tokio::sync::mpsc;
+
+use crate::core::ack_set::AckSet;
+
+#[derive(Debug)]
+pub enum Command {
+    /// These messages may be acknowledged.
+    Settled(AckSet),
+    /// Seal what is open, as soon as the sinks take it; answered once that is under way.
+    Flush(Sender<()>),
+    Pause,
+    Resume,
+    /// Take no further messages and hand everything to the sinks; answered when that is done.
+    Drain(Sender<()>),
+    /// Acknowledge what may be, disconnect and end.
+    Close,
+}
+
+impl Command {
+    /// The messages of [`Command::Settled`].
+    pub fn settled(self) -> Option<AckSet> {
+        match self {
+            Command::Settled(acks) => Some(acks),
+            _ => None,
+        }
+    }
+}
+
+/// Tells one connection which messages it may acknowledge. Goes with the messages, wherever they are settled.
+#[derive(Debug, Clone)]
+pub struct AckSender(mpsc::UnboundedSender<Command>);
+
+impl AckSender {
+    pub fn new(commands: mpsc::UnboundedSender<Command>) -> AckSender {
+        AckSender(commands)
+    }
+
+    /// A sender and what it sends to, for a source without a broker.
+    pub fn channel() -> (AckSender, mpsc::UnboundedReceiver<Command>) {
+        let (sender, commands) = mpsc::unbounded_channel();
+        (AckSender(sender), commands)
+    }
+
+    pub fn send(&self, acks: AckSet) {
+        // A connection that has ended has nothing to acknowledge any more.
+        let _ = self.0.send(Command::Settled(acks));
+    }
+}

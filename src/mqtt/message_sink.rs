@@ -1,0 +1,53 @@
+//! Where a connection hands its messages. The router of `ingest` implements it.
+
+use std::time::Instant;
+
+use crate::core::ack_set::AckSet;
+use crate::core::clock::ReceiveTime;
+use crate::mqtt::Publish;
+
+pub trait MessageSink {
+    /// The number of the connection, from 0.
+    fn connection(&self) -> usize;
+
+    /// Messages from now on belong to this session of the broker.
+    fn begin_session(&mut self, session: u64);
+
+    /// Takes one message: into the batch of the first route that matches its topic, or to the dead letters.
+    fn accept(&mut self, publish: &Publish<'_>, sequence: Option<u64>, now: ReceiveTime, client_id: &str);
+
+    /// Counts a message that came on an earlier connection and is in a batch already.
+    fn count_duplicate(&mut self);
+
+    /// Takes a message whose payload was passed over.
+    fn accept_too_large(
+        &mut self,
+        topic: &[u8],
+        packet_bytes: usize,
+        sequence: Option<u64>,
+        now: ReceiveTime,
+    );
+
+    /// Counts what was accepted since the last call and sends dead letters on. To be called after each read.
+    fn commit_read_stats(&mut self);
+
+    /// Takes the messages that may be acknowledged without waiting.
+    fn take_ready_acks(&mut self) -> AckSet;
+
+    /// Seals what has reached its age, and what could not be handed over before.
+    fn seal_due(&mut self, now: Instant);
+
+    /// Seals everything, as soon as the sinks have room.
+    fn seal_all(&mut self);
+
+    /// Whether a batch has grown as large as one may: then nothing more must be read.
+    fn is_batch_full(&self) -> bool;
+
+    /// When [`MessageSink::seal_due`] has something to do.
+    fn deadline(&self, now: Instant) -> Option<Instant>;
+
+    fn has_open_batch(&self) -> bool;
+
+    /// Whether a batch that is to be sealed waits for the sinks to have room.
+    fn is_sealing(&self) -> bool;
+}

@@ -1,0 +1,33 @@
+//! The channels to the threads of a running pipeline that take commands.
+
+use crossbeam_channel::Sender;
+use tokio::sync::mpsc;
+
+use crate::mqtt::Command;
+use crate::spool::Control;
+
+#[derive(Clone, Default)]
+pub struct Links {
+    /// One for each connection, by its number.
+    pub connections: Vec<mpsc::UnboundedSender<Command>>,
+    /// `None`: there is no spool.
+    pub spool: Option<Sender<Control>>,
+}
+
+impl Links {
+    /// Tells all connections the same.
+    pub fn command(&self, command: impl Fn() -> Command) {
+        for connection in &self.connections {
+            // A connection that has ended has nothing to do any more.
+            let _ = connection.send(command());
+        }
+    }
+
+    /// Asks something of the spool, if there is one.
+    pub fn control(&self, control: Control) {
+        if let Some(spool) = &self.spool {
+            // A spool that has ended has nothing to do any more.
+            let _ = spool.send(control);
+        }
+    }
+}

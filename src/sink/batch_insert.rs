@@ -1,0 +1,165 @@
+//! The messages of a batch, or a part of them, as one INSERT: made anew whenever the table has changed.
+
+use std::ops::{ControlFlow, Range};
+use std::slice;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::clickhouse::error_class::{ErrorClass, Failure};
+use crate::clickhouse::insert_request::{Insert, ViewMode};
+use crate::clickhouse::retry::{Next, RetriedInsert, RetryLoop};
+use crate::clickhouse::servers::Servers;
+use crate::ingest::batch::Batch;
+use crate::ingest::encoded_rows::EncodedRows;
+use crate::sink::worker::{RejectedRows, Worker};
+use crate::telemetry::metrics::add;
+use crate::telemetry::trace::Trace;
+
+/// The end of an INSERT.
+pub(super) enum InsertOutcome {
+    /// All messages are in but these.
+    Inserted(RejectedRows),
+    Rejected(Rejection),
+}
+
+/// ClickHouse refuses rows because of their data.
+pub(super) struct Rejection {
+    pub reason: Arc<str>,
+    pub by_view: bool,
+}
+
+struct BatchInsert<'a> {
+    worker: &'a mut Worker,
+    batch: &'a mut Batch,
+    chosen: &'a [Range<usize>],
+    token: &'a str,
+    views: ViewMode,
+    encoded: Option<EncodedRows>,
+}
+
+impl Worker {
+    /// Inserts a batch; if ClickHouse refuses it, inserts its good rows. `encoded` is what the batch is already. `None`:
+    /// cancelled.
+    pub(super) async fn insert_with_isolation(
+        &mut self,
+        batch: &mut Batch,
+        encoded: Option<EncodedRows>,
+        token: &str,
+    ) -> Option<RejectedRows> {
+        let all = 0..batch.messages.len();
+        let chosen = slice::from_ref(&all);
+        match self.insert_until_settled(batch, encoded, chosen, token, ViewMode::Normal).await? {
+            InsertOutcome::Inserted(rejected) => {
+                self.servers.advance(Instant::now());
+                self.plans.record_bisect_ok(batch.route);
+                Some(rejected)
+            }
+            InsertOutcome::Rejected(rejection) => self.isolate_bad_rows(batch, all, token, rejection).await,
+        }
+    }
+
+    /// Inserts the chosen messages, again and again until ClickHouse has them or refuses them. `encoded` is what they are
+    /// already. `None`: cancelled.
+    pub(super) async fn insert_until_settled(
+        &mut self,
+        batch: &mut Batch,
+        encoded: Option<EncodedRows>,
+        chosen: &[Range<usize>],
+        token: &str,
+        views: ViewMode,
+    ) -> Option<InsertOutcome> {
+        let context = self.context.clone();
+        let table = &context.config.routes[batch.route].table;
+        let mut insert = BatchInsert { worker: self, batch, chosen, token, views, encoded };
+        RetryLoop::new(&context, table).run(&mut insert).await
+    }
+}
+
+impl BatchInsert<'_> {
+    fn encoded(&self) -> &EncodedRows {
+        self.encoded.as_ref().expect("prepare() made it before the attempt")
+    }
+}
+
+impl RetriedInsert for BatchInsert<'_> {
+    type End = InsertOutcome;
+
+    async fn prepare(&mut self) -> Option<ControlFlow<InsertOutcome>> {
+        let BatchInsert { worker, batch, chosen, encoded, .. } = self;
+        let plan = worker.plan(batch.route).await?;
+        let encoded = match encoded {
+            Some(encoded) if encoded.plan.generation == plan.generation => encoded,
+            stale => {
+                *stale = None;
+                let route = &worker.context.config.routes[batch.route];
+                stale.insert(EncodedRows::decode(batch, chosen, plan, route, &mut worker.packer))
+            }
+        };
+        batch.completion.reserve(batch.messages.bytes() + encoded.block.frames.len());
+        if encoded.rows == 0 {
+            let rejected = std::mem::take(&mut encoded.rejected);
+            return Some(ControlFlow::Break(InsertOutcome::Inserted(rejected)));
+        }
+        Some(ControlFlow::Continue(()))
+    }
+
+    fn insert(&self) -> Insert<'_> {
+        let EncodedRows { plan, block, .. } = self.encoded();
+        Insert {
+            sql: &plan.sql,
+            frames: slice::from_ref(&block.frames),
+            block_bytes: block.block_bytes,
+            token: self.token,
+            views: self.views,
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.encoded().rows
+    }
+
+    fn trace(&mut self) -> Option<&mut Trace> {
+        self.batch.trace.as_deref_mut()
+    }
+
+    fn servers(&self) -> &Servers {
+        &self.worker.servers
+    }
+
+    fn servers_mut(&mut self) -> &mut Servers {
+        &mut self.worker.servers
+    }
+
+    fn confirmed(&mut self) -> InsertOutcome {
+        let BatchInsert { worker, batch, views, encoded, .. } = self;
+        let encoded = encoded.take().expect("prepare() made it before the attempt");
+        if *views == ViewMode::Normal {
+            let table = &worker.context.config.routes[batch.route].table;
+            let (rows, bytes) = (encoded.rows as u64, encoded.block.block_bytes as u64);
+            worker.context.metrics.count_insert(table, rows, bytes);
+        }
+        worker.packer.reuse(encoded.block);
+        InsertOutcome::Inserted(encoded.rejected)
+    }
+
+    async fn failed(&mut self, failure: &Failure) -> Next<InsertOutcome> {
+        let Failure { error, class } = failure;
+        let is_refused = matches!(class, ErrorClass::Refused | ErrorClass::RefusedByView);
+        if !is_refused && *class != ErrorClass::RetrySlowly {
+            return Next::Wait;
+        }
+        // The table may have changed, and the rows may be good.
+        let Worker { context, plans, .. } = &*self.worker;
+        let (route, generation) = (self.batch.route, self.encoded().plan.generation);
+        self.worker.refresh_schema(route, context.config.clickhouse.connect_timeout).await;
+        if plans.current(route).map_or(true, |now| now.generation != generation) {
+            return Next::Retry;
+        }
+        if !is_refused {
+            return Next::Wait;
+        }
+        add(&context.metrics.inserts_failed, 1);
+        let by_view = *class == ErrorClass::RefusedByView;
+        Next::End(InsertOutcome::Rejected(Rejection { reason: error.to_string().into(), by_view }))
+    }
+}

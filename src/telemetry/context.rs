@@ -1,0 +1,108 @@
+//! What all threads of one pipeline use: the configuration, the ledger, the memory budget, metrics, and the way to report
+//! to the owner.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::core::chunk_pool::ChunkPool;
+use crate::core::error::{Error, Result};
+use crate::core::memory_budget::MemoryBudget;
+use crate::core::thread::{panic_message, run_on, runtime, thread};
+use crate::telemetry::events::{Event, Listener};
+use crate::telemetry::ledger::Ledger;
+use crate::telemetry::metrics::{Recorder, SpoolGauges};
+
+pub struct PipelineContext {
+    pub config: Config,
+    pub ledger: Ledger,
+    pub memory: Arc<MemoryBudget>,
+    /// Memory for the messages of all batches.
+    pub chunk_pool: Arc<ChunkPool>,
+    pub metrics: Recorder,
+    listener: Listener,
+    cancelled: watch::Sender<bool>,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+/// Wakes a thread that waits for something else than [`PipelineContext::cancelled`].
+type Waker = Box<dyn Fn() + Send>;
+
+impl PipelineContext {
+    pub fn new(config: Config, listener: Listener) -> PipelineContext {
+        let tables = config.routes.iter().map(|route| route.table.clone());
+        let mut metrics = Recorder::new(tables, config.mqtt.connections);
+        metrics.spool = config.spool.as_ref().map(|spool| SpoolGauges::new(spool.max_bytes));
+        PipelineContext {
+            metrics,
+            memory: Arc::new(MemoryBudget::new(config.memory_max_bytes)),
+            chunk_pool: Arc::default(),
+            ledger: Ledger::default(),
+            cancelled: watch::Sender::new(false),
+            wakers: Mutex::default(),
+            config,
+            listener,
+        }
+    }
+
+    pub fn emit(&self, event: Event) {
+        (self.listener)(event);
+    }
+
+    pub fn warn(&self, code: &'static str, message: impl Into<String>) {
+        self.emit(Event::Warning { code, message: message.into() });
+    }
+
+    /// Starts a thread with a runtime of its own. A panic in it is reported as an error, and ends everything without
+    /// another acknowledgement.
+    pub fn spawn<F: Future<Output = ()>>(
+        self: &Arc<Self>,
+        name: &'static str,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<JoinHandle<()>> {
+        let context = self.clone();
+        thread(name, move || {
+            let run = AssertUnwindSafe(|| runtime().map(|runtime| run_on(runtime, work())));
+            let error = match catch_unwind(run) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                Err(panic) => Error::Internal { thread: name.into(), message: panic_message(panic.as_ref()) },
+            };
+            context.cancel();
+            context.emit(Event::Error(error));
+        })
+    }
+
+    /// Calls `waker` whenever all is cancelled.
+    pub fn on_cancel(&self, waker: impl Fn() + Send + 'static) {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(waker));
+    }
+
+    /// Makes every thread end as soon as it can, whatever is left.
+    pub fn cancel(&self) {
+        self.cancelled.send_replace(true);
+        self.ledger.abandon();
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|wake| wake());
+    }
+
+    /// Before a start: forgets what an earlier one that failed left behind. All its threads have ended.
+    pub fn reset(&self) {
+        self.cancelled.send_replace(false);
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.ledger.reset();
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        *self.cancelled.borrow()
+    }
+
+    /// Ends when the pipeline is cancelled.
+    pub async fn cancelled(&self) {
+        let mut cancelled = self.cancelled.subscribe();
+        // The sender lives in `self`: it cannot be gone.
+        let _ = cancelled.wait_for(|cancelled| *cancelled).await;
+    }
+}
