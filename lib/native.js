@@ -1,23 +1,10 @@
 'use strict'
 
-// The only file that imports the native addon. What crosses in either direction is JSON text, and payloads as Buffers: this
+// The only file that imports the native addon (through binding.js, which loads it). What crosses in either direction is JSON text, and payloads as Buffers: this
 // file turns objects into that text, and answers, errors and events of the engine back into objects.
 
 const { NativePipeline, NativeReplay } = require('../binding.js')
-
-/** An error of millrace: `code` is stable, `path` names the option that caused it, `cause` is what another program said. */
-class MillraceError extends Error {
-  /**
-   * @param {{ code: string, message: string, path?: string, cause?: { code: number | null, message: string } }} description
-   * @param {ErrorOptions} [options]
-   */
-  constructor({ code, message, path, cause }, options) {
-    super(message, cause ? { cause: Object.assign(new Error(cause.message), { code: cause.code }) } : options)
-    this.name = 'MillraceError'
-    this.code = code
-    if (path != null) this.path = path
-  }
-}
+const { MillraceError } = require('./error.js')
 
 /**
  * The error of a wrong option or argument.

@@ -7,6 +7,7 @@
 mod check;
 mod replay;
 mod spool;
+mod version;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
