@@ -23,7 +23,7 @@ const PAGE = 'docs/install.md in the package'
 /**
  * @param {string} version of the package
  * @param {{ name?: string, error: any }[]} failures without a name: the addon that a build puts beside binding.js
- * @returns {MillraceError} `BINDING_REFUSED` where the runtime forbids addons, else `BINDING_NOT_FOUND`
+ * @returns {Error} `BINDING_REFUSED` where the runtime forbids addons, else `BINDING_NOT_FOUND`
  */
 function notLoaded(version, failures) {
   const refused = failures.map(({ error }) => error).find((error) => refusal(error))
@@ -119,10 +119,10 @@ function system() {
 function libcText() {
   const name = libc()
   if (name !== 'glibc') return name ?? 'C library unknown'
-  const { report } = process
+  const report = /** @type {any} */ (process.report)
   // Names of hosts are not asked for.
   if (report) report.excludeNetwork = true
-  const version = /** @type {any} */ (report?.getReport?.())?.header?.glibcVersionRuntime
+  const version = report?.getReport?.()?.header?.glibcVersionRuntime
   return version ? `glibc ${version}` : name
 }
 

@@ -7,6 +7,7 @@ import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync,
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { describe as describeBinary, faults } from '../../scripts/release/binary.mjs'
+import { problems } from '../../scripts/release/files.mjs'
 import { filesIn, publishedManifest } from '../../scripts/release/tarballs.mjs'
 import { manifest, ROOT, targets } from '../../scripts/release/targets.mjs'
 import { findBun } from '../../tools/servers/index.mjs'
@@ -132,9 +133,11 @@ describe('installed from a registry', () => {
   }
   const failure = async (/** @type {string[]} */ command, /** @type {Record<string, string>} */ env = {}) => JSON.parse(await output(command, env))
 
-  test('the main package holds these files and no others', () => {
-    const list = readFileSync(join(ROOT, 'scripts/release/files.txt'), 'utf8').trim().split('\n')
-    assert.deepEqual(filesIn(/** @type {string} */ (tarballs.at(-1))), list)
+  test('the main package holds the files of scripts/release/files.txt and no others', () => {
+    const files = filesIn(/** @type {string} */ (tarballs.at(-1)))
+    assert.deepEqual(problems(files), [])
+    assert.deepEqual(problems([...files, '.npmrc']), ['.npmrc is not in files.txt'])
+    assert.deepEqual(problems(files.filter((file) => file !== 'binding.js')), ['binding.js is missing'])
   })
 
   test('a platform package holds the addon, the licences and what it is', () => {
