@@ -2,7 +2,7 @@
 // rather than minutes; CONTRIBUTING.md says what and when.
 //
 //   npm test                      all steps
-//   npm test -- node types        some of them: rust, deny, types, node, bun
+//   npm test -- node types        some of them: rust, deny, types, node, bun, package
 //   npm run test:full -- bun      the same of the full run
 //
 // When a build fails nothing after it can be trusted, and the rest is not run; when a check fails the others are run
@@ -28,7 +28,7 @@ import { setup } from './setup.mjs'
  */
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const GROUPS = ['rust', 'deny', 'types', 'node', 'bun']
+const GROUPS = ['rust', 'deny', 'types', 'node', 'bun', 'package']
 /** The folder whose tests are about the binding: what differs between Node.js and Bun. */
 const BINDING_TESTS = 'api'
 const FULL = '--full'
@@ -86,6 +86,7 @@ const STEPS = [
       return [bun, 'test', `--timeout=${LIMIT_MS}`, ...testFiles(isFull ? '' : BINDING_TESTS)]
     },
   },
+  { name: 'package', groups: ['package'], isFull: true, command: () => ['npm', 'run', 'test:package'] },
 ]
 
 /** @type {{ env: Record<string, string>, remove: () => Promise<void> } | undefined} */

@@ -1,0 +1,95 @@
+'use strict'
+
+// For the tests of a service: a pipeline of its own configuration between a broker and a ClickHouse that are in this process.
+
+const { configError } = require('../native.js')
+const { Pipeline } = require('../pipeline.js')
+const { Broker } = require('./broker.js')
+const { ClickHouse } = require('./clickhouse.js')
+
+/** So that a test does not wait for a batch to fill. */
+const MAX_DELAY_MS = 5
+const HOLD_MS = 60_000
+
+async function startServers({ tables } = /** @type {any} */ ({})) {
+  if (typeof tables !== 'object' || tables === null) throw configError('tables', 'must be an object with the columns of each table')
+  const broker = new Broker()
+  const clickhouse = new ClickHouse(tables)
+  await Promise.all([broker.listen(), clickhouse.listen()])
+  const servers = {
+    mqtt: { url: broker.url },
+    clickhouse: { url: clickhouse.url, compression: 'none' },
+    rows: (table) => clickhouse.rows(table),
+    clear: () => clickhouse.clear(),
+    async publish(topic, payload, { qos = 1, retain = false, userProperties = {} } = {}) {
+      const pairs = /** @type {[string, string][]} */ (Object.entries(userProperties).flatMap(([name, values]) => [values].flat().map((value) => [name, value])))
+      const subscribers = await held(broker.publish({ topic, payload: bytes(payload), qos, retain, userProperties: pairs }))
+      if (subscribers === 0) throw new Error(`nobody subscribes to ${topic}`)
+    },
+    async stop() {
+      await Promise.all([broker.close(), clickhouse.close()])
+    },
+    [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]: () => servers.stop(),
+  }
+  return servers
+}
+
+async function startTestPipeline(config, { tables }) {
+  const servers = await startServers({ tables })
+  try {
+    const pipeline = new Pipeline(forTests(config, servers))
+    const deadLetters = []
+    pipeline.on('deadLetters', (letters) => deadLetters.push(...letters))
+    // Errors are told by what a test does next; without a listener they would end the test's process.
+    const errors = []
+    pipeline.on('error', (error) => errors.push(error))
+    pipeline.unref()
+    await held(pipeline.start())
+    const stop = async () => {
+      try {
+        await held(pipeline.stop())
+      } finally {
+        await servers.stop()
+      }
+    }
+    return { ...servers, pipeline, deadLetters, errors, stop, [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]: stop }
+  } catch (error) {
+    await servers.stop()
+    throw error
+  }
+}
+
+/**
+ * The configuration of the service, without what belongs to its own servers.
+ *
+ * @param {any} config
+ * @param {any} servers
+ */
+function forTests({ mqtt = {}, clickhouse = {}, batch, deadLetters: _deadLetters, spool: _spool, ...rest }, servers) {
+  const { url: _broker, username: _user, password: _password, tls: _tls, ...broker } = mqtt
+  const { url: _server, username: _name, password: _secret, tls: _certificates, compression: _compression, ...server } = clickhouse
+  return {
+    metricsIntervalMs: 0,
+    ...rest,
+    mqtt: { ...broker, ...servers.mqtt },
+    clickhouse: { ...server, ...servers.clickhouse },
+    batch: { ...batch, maxDelayMs: MAX_DELAY_MS },
+  }
+}
+
+/** Servers and pipeline keep no process alive: a test that forgets to stop them ends. What it waits for does. */
+async function held(promise) {
+  const timer = setInterval(() => {}, HOLD_MS)
+  try {
+    return await promise
+  } finally {
+    clearInterval(timer)
+  }
+}
+
+function bytes(payload) {
+  if (typeof payload === 'string' || payload instanceof Uint8Array) return Buffer.from(payload)
+  return Buffer.from(JSON.stringify(payload))
+}
+
+module.exports = { startServers, startTestPipeline }

@@ -1,0 +1,8 @@
+'use strict'
+
+// What a service's own tests import: `millrace/testing`.
+
+const testing = require('./lib/testing/index.js')
+
+module.exports.startServers = testing.startServers
+module.exports.startTestPipeline = testing.startTestPipeline
