@@ -712,7 +712,7 @@ export class MillraceError extends Error {
   /**
    * Stable: `CONFIG_INVALID`, `CLICKHOUSE_UNREACHABLE`, `CLICKHOUSE_REJECTED`, `TABLE_NOT_FOUND`, `COLUMN_NOT_FOUND`,
    * `COLUMN_UNSUPPORTED`, `MQTT_UNREACHABLE`, `MQTT_REFUSED`, `SUBSCRIPTION_REFUSED`, `SOURCE_UNREADABLE`, `STOP_TIMEOUT`,
-   * `INVALID_STATE`, `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO`; `INTERNAL` is a fault in millrace itself.
+   * `INVALID_STATE`, `BINDING_NOT_FOUND`, `BINDING_REFUSED`, `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO`; `INTERNAL` is a fault in millrace itself.
    */
   readonly code: string
   /** The option that caused it, such as `routes[0].columns.lat`. */
