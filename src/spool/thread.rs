@@ -225,6 +225,8 @@ impl<D: Disk> SpoolThread<D> {
             if is_due || [self.retry_at, self.tidy_at].into_iter().flatten().any(|at| at <= now) {
                 self.commit(now);
             }
+            // A commit may take longer than an INSERT is still to wait.
+            let now = Instant::now();
             if self.read_at.is_none_or(|at| at <= now) {
                 self.hand_over(now);
             }
@@ -233,7 +235,7 @@ impl<D: Disk> SpoolThread<D> {
                 self.waiting.clear();
             }
             self.update_metrics();
-            match self.wait() {
+            match self.wait(now) {
                 Some(due) => is_due = due,
                 None => break,
             }
@@ -242,10 +244,10 @@ impl<D: Disk> SpoolThread<D> {
     }
 
     /// Waits for something to do, and takes in what has come. Says whether it is to be committed. `None`: the batches have
-    /// come to their end.
-    fn wait(&mut self) -> Option<bool> {
+    /// come to their end. `looked_at` is when INSERTs were last handed over: what has become due since then is still there.
+    fn wait(&mut self, looked_at: Instant) -> Option<bool> {
         let now = Instant::now();
-        let due_at = if self.free > 0 { self.log.due_at(now) } else { None };
+        let due_at = if self.free > 0 { self.log.due_at(looked_at) } else { None };
         // There is room again for what waits in hand.
         let at_once = (self.blocked_batch.is_some() && !self.log.is_full()).then_some(now);
         let alarm = [at_once, due_at, self.retry_at, self.tidy_at, self.read_at].into_iter().flatten().min();
