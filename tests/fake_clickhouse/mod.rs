@@ -1,0 +1,434 @@
+//! A ClickHouse server inside a test: it speaks HTTP, keeps what it is given, and answers as a server does or as it is told.
+//!
+//! - It knows tables by their name, whatever the database. It answers what the engine asks of `system.columns` and
+//!   `system.tables`, and stores the rows of Native blocks of simple types; what the engine may send and this does not know
+//!   is a panic with a message.
+//! - An INSERT is stored whole or not at all. A table with a window recognises the token of an INSERT together with the number of
+//!   its block, as ClickHouse does; with `use_strict_insert_block_limits=1` all blocks of an INSERT are one.
+//! - A view gets the rows after the table has them, and remembers blocks for itself.
+//! - [`Server::script`] says how the next INSERTs are answered, one each; after these they are answered as usual.
+
+mod http;
+mod native;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use http::{Request, Response};
+
+/// A row: column → value as text; NULL is `NULL`.
+pub type Row = BTreeMap<String, String>;
+type Refuses = Arc<dyn Fn(&Row) -> bool + Send + Sync>;
+
+/// How long a test waits for what must happen.
+const LONG: Duration = Duration::from_secs(30);
+
+/// How an INSERT is answered.
+#[derive(Clone)]
+pub enum Answer {
+    /// As by a server.
+    Usual,
+    /// `Code: N. DB::Exception: …`; nothing is stored.
+    Exception(u32, &'static str),
+    /// The same after `200 OK` and the first bytes of an answer.
+    LateException(u32, &'static str),
+    /// An answer that is not ClickHouse's.
+    Status(u16, &'static str),
+    /// The connection ends before an answer; nothing is stored.
+    Cut,
+    /// Everything is stored, and the connection ends before the answer.
+    StoredAndCut,
+    /// Waits until [`Gate::open`], then as usual.
+    Held(Gate),
+}
+
+/// Holds an answer back.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<Notify>);
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// An INSERT as it came.
+#[derive(Debug, Clone)]
+pub struct Insert {
+    pub sql: String,
+    pub settings: BTreeMap<String, String>,
+    pub token: String,
+    /// The rows of each block.
+    pub blocks: Vec<Vec<Row>>,
+    pub body: Vec<u8>,
+}
+
+impl Insert {
+    pub fn table(&self) -> &str {
+        let name = self.sql.strip_prefix("INSERT INTO ").unwrap().split(" (").next().unwrap();
+        name.rsplit('.').next().unwrap().trim_matches('`')
+    }
+}
+
+struct Table {
+    /// Name, type, and the DEFAULT's expression.
+    columns: Vec<(String, String, Option<String>)>,
+    /// How many blocks it remembers: none, or all.
+    remembers: bool,
+    target: Target,
+    view: Option<Target>,
+}
+
+/// What rows go to.
+#[derive(Default)]
+struct Target {
+    rows: Vec<Row>,
+    blocks: HashSet<(String, usize)>,
+    refuses: Option<Refuses>,
+}
+
+#[derive(Default)]
+struct State {
+    tables: BTreeMap<String, Table>,
+    script: VecDeque<Answer>,
+    inserts: Vec<Insert>,
+    /// The exception that a setting gives which this server does not know.
+    unknown_setting: Option<&'static str>,
+}
+
+#[derive(Clone, Default)]
+pub struct Server(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Server {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap()
+    }
+
+    /// Makes a table, or another one of the same name. A column is `name Type` or `name Type DEFAULT expression`.
+    pub fn create(&self, name: &str, columns: &[&str]) {
+        let columns = columns.iter().map(|column| {
+            let (name, rest) = column.split_once(' ').unwrap();
+            let (column_type, default) = rest.split_once(" DEFAULT ").unzip();
+            (name.into(), column_type.unwrap_or(rest).into(), default.map(Into::into))
+        });
+        let table =
+            Table { columns: columns.collect(), remembers: true, target: Target::default(), view: None };
+        self.state().tables.insert(name.into(), table);
+    }
+
+    /// ALTER: other columns, the same rows.
+    pub fn alter(&self, name: &str, columns: &[&str]) {
+        let before = self.state().tables.remove(name).unwrap();
+        self.create(name, columns);
+        let mut state = self.state();
+        let now = state.tables.get_mut(name).unwrap();
+        (now.target, now.view, now.remembers) = (before.target, before.view, before.remembers);
+    }
+
+    pub fn drop_table(&self, name: &str) {
+        self.state().tables.remove(name);
+    }
+
+    /// A constraint: an INSERT with such a row is refused with code 469.
+    pub fn refuse(&self, name: &str, refuses: impl Fn(&Row) -> bool + Send + Sync + 'static) {
+        self.state().tables.get_mut(name).unwrap().target.refuses = Some(Arc::new(refuses));
+    }
+
+    /// A materialized view behind a table, which fails with code 395 for such a row.
+    pub fn view(&self, name: &str, refuses: impl Fn(&Row) -> bool + Send + Sync + 'static) {
+        let view = Target { refuses: Some(Arc::new(refuses)), ..Target::default() };
+        self.state().tables.get_mut(name).unwrap().view = Some(view);
+    }
+
+    /// INSERTs that carry this setting are refused with code 115.
+    pub fn forget_setting(&self, name: &'static str) {
+        self.state().unknown_setting = Some(name);
+    }
+
+    pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.state().script.extend(answers);
+    }
+
+    pub fn rows(&self, table: &str) -> Vec<Row> {
+        self.state().tables[table].target.rows.clone()
+    }
+
+    /// One column of the rows of a table, sorted.
+    pub fn values(&self, table: &str, column: &str) -> Vec<String> {
+        sorted(&self.rows(table), column)
+    }
+
+    /// The same of the view behind it.
+    pub fn view_values(&self, table: &str, column: &str) -> Vec<String> {
+        sorted(&self.state().tables[table].view.as_ref().unwrap().rows, column)
+    }
+
+    /// All INSERTs so far, also those that were refused or cut.
+    pub fn inserts(&self) -> Vec<Insert> {
+        self.state().inserts.clone()
+    }
+
+    /// Waits until so many INSERTs have come.
+    pub fn wait_for_inserts(&self, count: usize) {
+        self.wait(|state| state.inserts.len() >= count);
+    }
+
+    fn wait(&self, is_reached: impl Fn(&State) -> bool) {
+        let waited = self.0.changed.wait_timeout_while(self.state(), LONG, |state| !is_reached(state));
+        let (state, timeout) = waited.unwrap();
+        assert!(!timeout.timed_out(), "{} INSERTs", state.inserts.len());
+    }
+
+    /// Answers the requests of one connection until it ends.
+    pub async fn serve(self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut buffer = Vec::new();
+        while let Some(request) = http::read(&mut stream, &mut buffer).await {
+            let response = match request.params.get("query") {
+                Some(sql) if sql.starts_with("INSERT") => self.insert(sql.clone(), request).await,
+                _ => Some(self.query(&request)),
+            };
+            // A connection that is dropped is cut.
+            let Some(response) = response else { return };
+            if http::write(&mut stream, &response).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn insert(&self, sql: String, mut request: Request) -> Option<Response> {
+        request.params.remove("query");
+        let token = request.params.get("insert_deduplication_token").cloned().unwrap_or_default();
+        let (heads, blocks) = native::blocks(&request.body);
+        let insert = Insert { sql, settings: request.params, token, blocks, body: request.body };
+        let answer = {
+            let mut state = self.state();
+            state.inserts.push(insert.clone());
+            state.script.pop_front().unwrap_or(Answer::Usual)
+        };
+        self.0.changed.notify_all();
+        match answer {
+            Answer::Usual => {}
+            Answer::Exception(code, text) => return Some(Response::exception(code, text)),
+            Answer::LateException(code, text) => return Some(Response::late_exception(code, text)),
+            Answer::Status(status, text) => return Some(Response::new(status, text)),
+            Answer::Cut => return None,
+            Answer::StoredAndCut => {
+                let stored = self.state().store(&insert, &heads);
+                assert!(stored.is_ok(), "{stored:?}");
+                return None;
+            }
+            Answer::Held(gate) => gate.0.notified().await,
+        }
+        let stored = self.state().store(&insert, &heads);
+        Some(match stored {
+            Ok(rows) => Response::summary(rows),
+            Err((code, text)) => Response::exception(code, &text),
+        })
+    }
+
+    fn query(&self, request: &Request) -> Response {
+        let sql = String::from_utf8(request.body.clone()).unwrap();
+        let state = self.state();
+        let mut names = sql.split(" = '").skip(1).map(|rest| rest.split('\'').next().unwrap());
+        let rows: Vec<Value> = if sql.starts_with("SELECT timezone()") {
+            vec![json!({ "zone": "UTC" })]
+        } else if sql.contains("FROM system.columns") {
+            state.columns(names.nth(1).unwrap())
+        } else if sql.contains("FROM system.tables") {
+            state.table(names.last().unwrap())
+        } else if let Some(rest) = sql.strip_prefix("CREATE TABLE IF NOT EXISTS ") {
+            let (name, rest) = rest.split_once(" (").unwrap();
+            let columns = rest.split(") ENGINE").next().unwrap();
+            drop(state);
+            self.create(name.trim_matches('`'), &split_columns(columns));
+            Vec::new()
+        } else {
+            panic!("nothing answers {sql}")
+        };
+        let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        Response::new(200, &text)
+    }
+}
+
+/// At the commas that stand in no parentheses.
+fn split_columns(list: &str) -> Vec<&str> {
+    let (mut columns, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, byte) in list.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            b',' if depth == 0 => {
+                columns.push(list[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    columns.push(list[start..].trim());
+    columns
+}
+
+fn sorted(rows: &[Row], column: &str) -> Vec<String> {
+    let mut values: Vec<String> = rows.iter().map(|row| row[column].clone()).collect();
+    values.sort_by_key(|value| (value.len(), value.clone()));
+    values
+}
+
+impl State {
+    fn columns(&self, table: &str) -> Vec<Value> {
+        let Some(table) = self.tables.get(table) else { return Vec::new() };
+        let row = |(name, column_type, default): &(String, String, Option<String>)| {
+            json!({
+                "name": name, "type": column_type, "comment": "", "default_expression": default.as_deref().unwrap_or(""),
+                "default_kind": if default.is_some() { "DEFAULT" } else { "" },
+            })
+        };
+        table.columns.iter().map(row).collect()
+    }
+
+    fn table(&self, name: &str) -> Vec<Value> {
+        if let Some(of) = name.strip_prefix("view_of_") {
+            return vec![json!({
+                "engine": "MaterializedView", "engine_full": "", "dependencies_database": [], "dependencies_table": [],
+                "target_database": "d", "target_table": format!("target_of_{of}"),
+            })];
+        }
+        let table = self.tables.get(name.strip_prefix("target_of_").unwrap_or(name));
+        let Some(table) = table else { return Vec::new() };
+        let window = if table.remembers { 1000 } else { 0 };
+        let has_view = table.view.is_some() && !name.starts_with("target_of_");
+        let views: Vec<String> = has_view.then(|| format!("view_of_{name}")).into_iter().collect();
+        vec![json!({
+            "engine": "MergeTree",
+            "engine_full": format!("MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = {window}"),
+            "dependencies_database": vec!["d"; views.len()], "dependencies_table": views, "plain_window": "0",
+            "replicated_window": "1000",
+        })]
+    }
+
+    /// What a server does with an INSERT; gives the number of rows written.
+    fn store(&mut self, insert: &Insert, heads: &[(String, String)]) -> Result<usize, (u32, String)> {
+        if let Some(setting) = self.unknown_setting
+            && insert.settings.contains_key(setting)
+        {
+            return Err((
+                115,
+                format!("Setting {setting} is neither a builtin setting nor started with a prefix"),
+            ));
+        }
+        let name = insert.table();
+        let Some(table) = self.tables.get_mut(name) else {
+            return Err((60, format!("Table d.{name} does not exist")));
+        };
+        for (column, sent) in heads {
+            match table.columns.iter().find(|(name, ..)| name == column) {
+                None => return Err((16, format!("No such column {column} in table d.{name}"))),
+                // A DEFAULT is asked for by NULL; to be of low cardinality is no other type.
+                Some((_, held, default))
+                    if *held != *sent && *held != format!("LowCardinality({sent})") && default.is_none() =>
+                {
+                    return Err((53, format!("Cannot convert: {sent} to {held} of {column}")));
+                }
+                Some(_) => {}
+            }
+        }
+        let is = |setting, value: &str| insert.settings.get(setting).is_some_and(|is| is == value);
+        let blocks: Vec<Vec<Row>> = match is("use_strict_insert_block_limits", "1") {
+            true => vec![insert.blocks.concat()],
+            false => insert.blocks.clone(),
+        };
+        let refused = |refuses: &Option<Refuses>| {
+            let refuses = refuses.as_ref()?;
+            blocks.iter().flatten().find(|row| refuses(row)).map(|row| format!("{row:?}"))
+        };
+        if let Some(row) = refused(&table.target.refuses) {
+            return Err((469, format!("Constraint `c` for table d.{name} is violated: {row}")));
+        }
+        table.target.put(&blocks, &insert.token, table.remembers);
+        if let Some(view) = &mut table.view {
+            if let Some(row) = refused(&view.refuses)
+                && !is("materialized_views_ignore_errors", "1")
+            {
+                return Err((395, format!("{row}: while pushing to view d.view_of_{name}")));
+            }
+            // The result of the view is skipped.
+            if !insert.settings.contains_key("offset") {
+                view.put(&blocks, &insert.token, table.remembers);
+            }
+        }
+        Ok(blocks.iter().map(Vec::len).sum())
+    }
+}
+
+impl Target {
+    fn put(&mut self, blocks: &[Vec<Row>], token: &str, remembers: bool) {
+        for (number, block) in blocks.iter().enumerate() {
+            if !remembers || self.blocks.insert((token.into(), number)) {
+                self.rows.extend(block.iter().cloned());
+            }
+        }
+    }
+}
+
+/// A server on a port of its own, on a thread of its own; it ends with this.
+pub struct Listening {
+    pub server: Server,
+    pub url: String,
+    end: Option<(Arc<Notify>, std::thread::JoinHandle<()>)>,
+}
+
+impl Listening {
+    pub fn start() -> Listening {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (server, end) = (Server::default(), Arc::new(Notify::new()));
+        let (serving, until) = (server.clone(), end.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                loop {
+                    tokio::select! {
+                        () = until.notified() => return,
+                        accepted = listener.accept() => {
+                            let stream = accepted.unwrap().0;
+                            stream.set_nodelay(true).unwrap();
+                            tokio::spawn(serving.clone().serve(stream));
+                        }
+                    }
+                }
+            });
+        });
+        Listening { server, url, end: Some((end, thread)) }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some((end, thread)) = self.end.take() {
+            end.notify_one();
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+impl std::ops::Deref for Listening {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}

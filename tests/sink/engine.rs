@@ -1,0 +1,15 @@
+//! All that these tests use of the engine, by its path.
+
+pub use millrace::clickhouse::token::Tokens;
+pub use millrace::config::{Config, ReplaySource};
+pub use millrace::core::clock::ReceiveTime;
+pub use millrace::core::mqtt_property::Properties;
+pub use millrace::core::thread::{run_on, runtime};
+pub use millrace::dead_letter::StoredDeadLetter;
+pub use millrace::ingest::router::Router;
+pub use millrace::mqtt::{AckSender, Command, MessageSink, Publish};
+pub use millrace::pipeline::stages::{OutputStages, StageInputs, prepare};
+pub use millrace::replay::{Replay, Report, Supplied};
+pub use millrace::spool;
+pub use millrace::telemetry::context::PipelineContext;
+pub use millrace::telemetry::events::Event;

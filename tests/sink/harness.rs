@@ -1,0 +1,281 @@
+//! A pipeline without its broker: messages go into the router of a connection that the test plays, and come out as INSERTs,
+//! acknowledgements and events.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::engine::{
+    AckSender, Command, Config, Event, MessageSink, OutputStages, PipelineContext, Properties, Publish,
+    ReceiveTime, Router, StageInputs, Tokens, prepare, run_on, runtime, spool,
+};
+use super::fake_clickhouse::{Listening, Server};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// What a pipeline told its owner.
+#[derive(Debug, Default, Clone)]
+pub struct Told {
+    /// Payload, code and message.
+    pub letters: Vec<(String, &'static str, String)>,
+    pub warnings: Vec<(&'static str, String)>,
+}
+
+impl Told {
+    pub fn codes(&self) -> Vec<&'static str> {
+        self.warnings.iter().map(|(code, _)| *code).collect()
+    }
+
+    /// The last of it, for a test that fails.
+    pub fn last(&self) -> &[(&'static str, String)] {
+        &self.warnings[self.warnings.len().saturating_sub(3)..]
+    }
+
+    pub fn count(&self, code: &str) -> usize {
+        self.codes().iter().filter(|told| **told == code).count()
+    }
+}
+
+pub struct Running {
+    pub clickhouse: Listening,
+    pub context: Arc<PipelineContext>,
+    router: Option<Router>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    stages: Option<OutputStages>,
+    spool: Option<crossbeam_channel::Sender<spool::Control>>,
+    told: Arc<Mutex<Told>>,
+    sent: u64,
+    acknowledged: BTreeSet<u64>,
+}
+
+/// What is left when all has ended.
+pub struct Ended {
+    pub clickhouse: Listening,
+    pub told: Told,
+    pub inserted: u64,
+    pub dead_lettered: u64,
+    pub pending: u64,
+    /// Attempts that were made again.
+    pub retried: u64,
+    /// Messages that were acknowledged.
+    pub acknowledged: usize,
+}
+
+/// The usual configuration of these tests, with `changes` in it: one route to the table `t`, one INSERT at a time, retries
+/// a millisecond apart.
+pub fn config(url: &str, changes: &Value) -> Config {
+    let mut config = json!({
+        "name": "sink",
+        "mqtt": { "url": "mqtt://nowhere" },
+        "clickhouse": {
+            "url": url,
+            "database": "d",
+            "maxInFlight": 1,
+            "retry": { "minMs": 1, "maxMs": 2 },
+        },
+        "routes": [{ "topic": "t/#", "table": "t" }],
+    });
+    merge(&mut config, changes);
+    Config::parse(&config.to_string()).unwrap()
+}
+
+fn merge(into: &mut Value, changes: &Value) {
+    match (into, changes) {
+        (Value::Object(into), Value::Object(changes)) => {
+            for (name, change) in changes {
+                merge(into.entry(name).or_insert(Value::Null), change);
+            }
+        }
+        (into, changes) => *into = changes.clone(),
+    }
+}
+
+/// A server with the table `t (seq UInt32, text String)`.
+pub fn clickhouse() -> Listening {
+    let clickhouse = Listening::start();
+    clickhouse.create("t", &["seq UInt32", "text String"]);
+    clickhouse
+}
+
+impl Running {
+    pub fn start(changes: Value) -> Running {
+        Running::at(clickhouse(), changes)
+    }
+
+    /// The same at a server that is there already.
+    pub fn at(clickhouse: Listening, changes: Value) -> Running {
+        let config = config(&clickhouse.url, &changes);
+        let told: Arc<Mutex<Told>> = Arc::default();
+        let listener = told.clone();
+        let listener = move |event| listener.lock().unwrap().hear(event);
+        let context = Arc::new(PipelineContext::new(config, Box::new(listener)));
+        let opened = spool::open(&context).unwrap();
+        let prepared = run_on(runtime().unwrap(), prepare(&context)).unwrap();
+        let (acks, commands) = AckSender::channel();
+        let tokens = Tokens::Random("sink-life".into());
+        let plans = prepared.plans.clone();
+        let (stages, inputs) =
+            OutputStages::start(&context, plans.clone(), prepared.store, tokens, opened).unwrap();
+        let StageInputs { batches, dead_letters, spool } = inputs;
+        let router = Router::new(context.clone(), 0, acks, plans, batches, dead_letters);
+        Running {
+            clickhouse,
+            context,
+            router: Some(router),
+            commands,
+            stages: Some(stages),
+            spool,
+            told,
+            sent: 0,
+            acknowledged: BTreeSet::new(),
+        }
+    }
+
+    /// One message of QoS 1 to `t/x`.
+    pub fn send(&mut self, payload: &str) {
+        self.send_to("t/x", payload);
+    }
+
+    pub fn send_to(&mut self, topic: &str, payload: &str) {
+        let publish = Publish {
+            topic: topic.as_bytes(),
+            payload: payload.as_bytes(),
+            qos: 1,
+            retain: false,
+            duplicate: false,
+            packet_id: (self.sent % 65_535) as u16 + 1,
+            fingerprint: crc32c::crc32c(payload.as_bytes()),
+            properties: Properties::NONE,
+        };
+        let router = self.router.as_mut().unwrap();
+        router.accept(&publish, Some(self.sent), ReceiveTime::read(), "client");
+        router.commit_read_stats();
+        self.sent += 1;
+    }
+
+    /// Messages with `seq` from `range`.
+    pub fn send_numbers(&mut self, range: std::ops::Range<u32>) {
+        for seq in range {
+            self.send(&json!({ "seq": seq, "text": format!("text {seq}") }).to_string());
+        }
+    }
+
+    /// Ends the open batches: what was sent so far is INSERTs of its own.
+    pub fn seal(&mut self) {
+        self.router.as_mut().unwrap().seal_all();
+    }
+
+    pub fn told(&self) -> Told {
+        self.told.lock().unwrap().clone()
+    }
+
+    /// Waits for a warning with this code.
+    pub fn wait_for_warning(&self, code: &str) {
+        let until = Instant::now() + LONG;
+        while self.told().count(code) == 0 {
+            assert!(Instant::now() < until, "no {code}, {:?}", self.told().last());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The messages that are acknowledged by now, by their order.
+    pub fn acknowledged(&mut self) -> &BTreeSet<u64> {
+        while let Ok(command) = self.commands.try_recv() {
+            self.note(command);
+        }
+        &self.acknowledged
+    }
+
+    /// Waits until so many are.
+    pub fn wait_for_acknowledgements(&mut self, count: usize) {
+        let until = Instant::now() + LONG;
+        while self.acknowledged().len() < count {
+            assert!(Instant::now() < until, "{:?} of {count}, {:?}", self.acknowledged, self.told().last());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn note(&mut self, command: Command) {
+        let Some(acks) = command.settled() else { return };
+        for sequence in acks.runs().iter().flat_map(|(first, count)| *first..*first + *count) {
+            assert!(self.acknowledged.insert(sequence), "{sequence} is acknowledged twice");
+        }
+    }
+
+    /// Ends as a stop does, when all that was sent is settled. All of it must then be in the books, acknowledged once, and no
+    /// memory may be held.
+    pub fn finish(mut self) -> Ended {
+        self.drain();
+        let ended = self.join();
+        assert_eq!((ended.pending, ended.acknowledged as u64), (0, ended.inserted + ended.dead_lettered));
+        ended
+    }
+
+    /// The same for a life that has what an earlier one left in the spool: that was acknowledged then.
+    pub fn finish_spooled(mut self) -> Ended {
+        self.drain();
+        self.join()
+    }
+
+    fn drain(&mut self) {
+        self.seal();
+        let flush = Arc::new(());
+        if let Some(spool) = &self.spool {
+            spool.send(spool::Control::FlushNow(Arc::downgrade(&flush))).unwrap();
+        }
+        assert!(
+            self.context.ledger.wait_below(u64::MAX, Some(Instant::now() + LONG)),
+            "{:?}, {:?}",
+            self.context.ledger.counts(),
+            self.told().last()
+        );
+    }
+
+    /// Ends at once, whatever is left.
+    pub fn cancel(self) -> Ended {
+        self.context.cancel();
+        self.join()
+    }
+
+    fn join(mut self) -> Ended {
+        drop((self.router.take(), self.spool.take()));
+        self.stages.take().unwrap().join();
+        self.acknowledged();
+        let (counts, metrics) = (self.context.ledger.counts(), &self.context.metrics);
+        assert_eq!(self.context.memory.used(), 0, "all memory is given back");
+        assert_eq!(metrics.inserts_in_flight.load(Ordering::Relaxed), 0);
+        Ended {
+            told: self.told(),
+            inserted: counts.inserted,
+            dead_lettered: counts.dead_lettered,
+            pending: counts.pending,
+            retried: metrics.inserts_retried.load(Ordering::Relaxed),
+            acknowledged: self.acknowledged.len(),
+            clickhouse: self.clickhouse,
+        }
+    }
+}
+
+impl Told {
+    pub fn hear(&mut self, event: Event) {
+        match event {
+            Event::Warning { code, message, .. } => self.warnings.push((code, message)),
+            Event::DeadLetters(letters, _held) => self.letters.extend(letters.into_iter().map(|letter| {
+                let payload = String::from_utf8_lossy(&letter.payload).into_owned();
+                (payload, letter.reason.code.as_str(), letter.reason.message.to_string())
+            })),
+            Event::Error(error) => panic!("{error}"),
+            _ => {}
+        }
+    }
+}
+
+/// `seq` of the rows of `t`, which must be these numbers, each once.
+pub fn assert_rows(clickhouse: &Server, expected: impl IntoIterator<Item = u32>) {
+    let expected: Vec<String> = expected.into_iter().map(|seq| seq.to_string()).collect();
+    assert_eq!(clickhouse.values("t", "seq"), expected);
+}

@@ -1,0 +1,15 @@
+//! From a sealed batch to its end: INSERTs, retries, refused rows, tables that change, dead letters, the spool's INSERTs and
+//! replays, against a ClickHouse server inside the test. No test here waits for anything but events: retries are a millisecond
+//! apart or on a clock that is held.
+
+#[path = "../fake_clickhouse/mod.rs"]
+mod fake_clickhouse;
+
+mod answers;
+mod bisect;
+mod engine;
+mod harness;
+mod replay;
+mod settling;
+mod spool_inserts;
+mod table_changes;

@@ -1,0 +1,131 @@
+//! Dead letters, fed again: what fits goes in under tokens of its content, so that another replay doubles nothing; what does
+//! not is a dead letter again.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::engine::{Replay, ReplaySource, Report, StoredDeadLetter, Supplied};
+use super::fake_clickhouse::{Answer, Gate, Listening};
+use super::harness::{Told, assert_rows, clickhouse, config};
+
+fn letter(payload: &str) -> Supplied {
+    Ok(StoredDeadLetter {
+        received_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_730_000_000),
+        topic: b"t/x".to_vec(),
+        payload: payload.into(),
+        lost: None,
+    })
+}
+
+fn letters(numbers: std::ops::Range<u32>) -> Vec<Supplied> {
+    numbers.map(|seq| letter(&json!({ "seq": seq, "text": "x" }).to_string())).collect()
+}
+
+fn replay(clickhouse: &Listening, changes: &Value, source: ReplaySource) -> (Arc<Replay>, Arc<Mutex<Told>>) {
+    let told: Arc<Mutex<Told>> = Arc::default();
+    let listener = told.clone();
+    let config = config(&clickhouse.url, changes);
+    let replay = Replay::new(config, source, Box::new(move |event| listener.lock().unwrap().hear(event)));
+    (Arc::new(replay), told)
+}
+
+/// Feeds letters that are handed over.
+fn fed(clickhouse: &Listening, letters: Vec<Supplied>) -> (Report, Told) {
+    let (replay, told) = replay(clickhouse, &json!({}), ReplaySource::Handed);
+    let running = replay.clone();
+    let thread = std::thread::spawn(move || running.run());
+    assert!(replay.supply(letters));
+    replay.end();
+    let report = thread.join().unwrap().unwrap();
+    let told = told.lock().unwrap().clone();
+    (report, told)
+}
+
+#[test]
+fn letters_that_fit_now_go_in_and_the_others_are_letters_again() {
+    let clickhouse = clickhouse();
+    let mut all = letters(0..5);
+    all.insert(2, letter("{"));
+    all.push(Err("letters[6].topic: is required".into()));
+    let (report, told) = fed(&clickhouse, all);
+    assert_rows(&clickhouse, 0..5);
+    let counts = (report.read, report.inserted, report.dead_lettered, report.malformed, report.rows);
+    assert_eq!(counts, (6, 5, 1, 1, 5));
+    assert_eq!(report.malformed_letters[0].line, 7);
+    assert_eq!(
+        told.letters.iter().map(|(payload, code, _)| (&**payload, *code)).collect::<Vec<_>>(),
+        [("{", "JSON_INVALID")]
+    );
+}
+
+#[test]
+fn the_same_letters_again_double_nothing() {
+    let clickhouse = clickhouse();
+    // The second replay finds that the answer of the first was lost.
+    clickhouse.script([Answer::StoredAndCut]);
+    for _ in 0..2 {
+        let (report, _) = fed(&clickhouse, letters(0..50));
+        assert_eq!(report.inserted, 50);
+    }
+    assert_rows(&clickhouse, 0..50);
+    let inserts = clickhouse.inserts();
+    assert_eq!(inserts.len(), 3);
+    assert!(inserts.iter().all(|insert| insert.token == inserts[0].token));
+    assert!(inserts[0].token.starts_with("replay-"));
+}
+
+#[test]
+fn rows_that_clickhouse_refuses_are_letters_again() {
+    let clickhouse = clickhouse();
+    clickhouse.refuse("t", |row| row["seq"] == "7");
+    for _ in 0..2 {
+        let (report, told) = fed(&clickhouse, letters(0..16));
+        assert_eq!((report.inserted, report.dead_lettered), (15, 1));
+        assert_eq!(told.letters[0].1, "REJECTED_BY_CLICKHOUSE");
+    }
+    assert_rows(&clickhouse, (0..16).filter(|seq| *seq != 7));
+}
+
+/// Sealed by rows, never by time: the blocks of another replay are the same.
+#[test]
+fn letters_of_a_directory_make_the_same_blocks_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = |seq: u32| {
+        let payload = json!({ "seq": seq, "text": "x" }).to_string();
+        json!({ "receivedAt": "2024-10-27T03:33:20.000Z", "route": 0, "topic": "t/x", "payload": payload, "code": "x" })
+            .to_string()
+            + "\n"
+    };
+    std::fs::write(dir.path().join("a.jsonl"), (0..25).map(line).collect::<String>()).unwrap();
+    std::fs::write(dir.path().join("b.jsonl"), format!("no letter\n{}", line(25))).unwrap();
+    let clickhouse = clickhouse();
+    for _ in 0..2 {
+        let changes = json!({ "batch": { "maxRows": 10 } });
+        let (replay, told) = replay(&clickhouse, &changes, ReplaySource::Dir(dir.path().into()));
+        let report = replay.run().unwrap();
+        assert_eq!((report.read, report.inserted, report.malformed), (26, 26, 1));
+        assert_eq!(told.lock().unwrap().count("LETTER_MALFORMED"), 1);
+    }
+    assert_rows(&clickhouse, 0..26);
+    let tokens: Vec<String> = clickhouse.inserts().into_iter().map(|insert| insert.token).collect();
+    let (first, second) = tokens.split_at(tokens.len() / 2);
+    assert_eq!(first, second);
+    assert!(first.len() >= 4, "{} INSERTs", first.len());
+}
+
+#[test]
+fn a_cancel_ends_it_with_an_error() {
+    let clickhouse = clickhouse();
+    clickhouse.script([Answer::Held(Gate::default())]);
+    let (replay, _) = replay(&clickhouse, &json!({}), ReplaySource::Handed);
+    let running = replay.clone();
+    let thread = std::thread::spawn(move || running.run());
+    assert!(replay.supply(letters(0..3)));
+    replay.end();
+    clickhouse.wait_for_inserts(1);
+    replay.cancel();
+    assert_eq!(thread.join().unwrap().unwrap_err().code(), "INVALID_STATE");
+    assert_eq!(replay.report().inserted, 0);
+}
