@@ -70,8 +70,8 @@ impl SchemaClient {
         Ok(found.into_iter().next())
     }
 
-    /// What to tell of tables that can get rows twice when an INSERT into one of `tables` is made again.
-    pub async fn warnings(&self, tables: impl Iterator<Item = &str>) -> Result<Vec<String>> {
+    /// The tables that can get rows twice when an INSERT into one of `tables` is made again, each with a message that says so.
+    pub async fn warnings(&self, tables: impl Iterator<Item = &str>) -> Result<Vec<(String, String)>> {
         let mut found = BTreeMap::new();
         for table in tables {
             for reached in self.reached(table).await? {
@@ -80,8 +80,10 @@ impl SchemaClient {
                 }
             }
         }
-        let told = found.values().map(|reached| format!("{}: {}", reached.doubt(), reached.remedy()));
-        Ok(told.collect())
+        let warnings = found
+            .values()
+            .map(|reached| (reached.table(), format!("{}: {}", reached.doubt(), reached.remedy())));
+        Ok(warnings.collect())
     }
 
     /// All tables that an INSERT into `table` reaches, itself first.

@@ -108,7 +108,27 @@ const OPERATOR_ERRORS: [u32; 18] = [
 ];
 
 fn rejected(code: u32, text: &str) -> Error {
-    Error::ClickHouseRejected { exception: Some(code), message: text.trim().chars().take(2000).collect() }
+    Error::ClickHouseRejected {
+        exception: Some(code),
+        name: exception_name(text),
+        message: text.trim().chars().take(2000).collect(),
+    }
+}
+
+/// `TOO_MANY_PARTS` of `… Too many parts (3000). (TOO_MANY_PARTS) (version 26.7)`: only the version may stand behind it.
+fn exception_name(text: &str) -> Option<String> {
+    let mut rest = text;
+    loop {
+        let (before, last) = rest.rsplit_once('(')?;
+        let inner = last.split_once(')').map_or("", |(inner, _)| inner);
+        if inner.starts_with(|c: char| c.is_ascii_uppercase())
+            && inner.len() > 1
+            && inner.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+        {
+            return Some(inner.to_owned());
+        }
+        rest = before;
+    }
 }
 
 /// `Code: 60. DB::Exception: …`, as ClickHouse begins every exception.
@@ -139,6 +159,20 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exception_has_a_name() {
+        let name = |text: &str| exception_name(text);
+        let parts = "Code: 252. DB::Exception: Too many parts (3000). (TOO_MANY_PARTS) (version 26.7.3.1 (official build))";
+        assert_eq!(name(parts).as_deref(), Some("TOO_MANY_PARTS"));
+        assert_eq!(
+            name("Code: 60. DB::Exception: no table t (UNKNOWN_TABLE)").as_deref(),
+            Some("UNKNOWN_TABLE")
+        );
+        assert_eq!(name("Code: 1. DB::Exception: (a) (A"), None);
+        assert_eq!(name("Code: 1. DB::Exception: nothing"), None);
+        assert_eq!(name(")("), None);
+    }
 
     fn class_of(text: &str) -> ErrorClass {
         classify("http://x", clickhouse::error::Error::BadResponse(text.into())).class

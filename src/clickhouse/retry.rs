@@ -10,6 +10,7 @@ use crate::clickhouse::servers::Servers;
 use crate::core::backoff::Backoff;
 use crate::core::error::Error;
 use crate::telemetry::context::PipelineContext;
+use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::{self, Trace, millis};
 
@@ -122,7 +123,8 @@ impl<'a> RetryLoop<'a> {
             let failures = self.backoff.failures();
             if failures > 0 {
                 let message = format!("{}: inserted after {failures} failures", self.table);
-                self.context.warn("CLICKHOUSE_RECOVERED", message);
+                let warning = Warning::new("CLICKHOUSE_RECOVERED", message).table(self.table);
+                self.context.warn(warning.failures(failures));
             }
         }
         Some(attempt)
@@ -172,10 +174,9 @@ impl<'a> RetryLoop<'a> {
             }
         }
         add(&self.context.metrics.inserts_retried, 1);
-        self.context.warn(
-            "CLICKHOUSE_RETRYING",
-            format!("{}: {}; trying again in {} ms", self.table, failure.error, wait.as_millis()),
-        );
+        let message = format!("{}: {}; trying again in {} ms", self.table, failure.error, wait.as_millis());
+        let warning = Warning::new("CLICKHOUSE_RETRYING", message).table(self.table).error(&failure.error);
+        self.context.warn(warning.retry_in(wait));
         tokio::select! {
             biased;
             () = self.context.cancelled() => None,

@@ -23,9 +23,11 @@ pub enum Error {
         url: String,
         message: String,
     },
-    /// ClickHouse answered with an exception. `exception` is its own code, such as 516.
+    /// ClickHouse answered with an exception. `exception` is its own code, such as 516, and `name` its own name for it,
+    /// such as `AUTHENTICATION_FAILED`.
     ClickHouseRejected {
         exception: Option<u32>,
+        name: Option<String>,
         message: String,
     },
     TableNotFound {
@@ -143,7 +145,7 @@ impl Error {
     /// What ClickHouse or the file system said, where one of them did.
     pub fn cause(&self) -> Option<Cause> {
         match self {
-            Error::ClickHouseRejected { exception, message } => {
+            Error::ClickHouseRejected { exception, message, .. } => {
                 Some(Cause { code: exception.map(i64::from), message: message.clone() })
             }
             Error::SpoolIo { source, .. } => {

@@ -25,7 +25,7 @@ use crate::core::dead_letter::DeadLetter;
 use crate::dead_letter::jsonl;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::telemetry::context::PipelineContext;
-use crate::telemetry::events::Event;
+use crate::telemetry::events::{Event, Warning};
 use crate::telemetry::metrics::add;
 
 pub enum Store {
@@ -53,10 +53,10 @@ impl DeadLetterThread {
         let mut warned = false;
         while let Ok(batch) = self.batches.recv() {
             if matches!(self.store, Store::Event) && !std::mem::replace(&mut warned, true) {
-                self.context.warn(
+                self.context.warn(Warning::new(
                     "DEAD_LETTERS_UNSTORED",
                     "dead letters are only told by the 'deadLetters' event: deadLetters.table or deadLetters.dir keeps them",
-                );
+                ));
             }
             if self.context.is_cancelled() || self.store(&batch).await.is_none() {
                 return;
@@ -106,7 +106,7 @@ impl DeadLetterThread {
         if let Err(error) = RetryLoop::new(&self.context, name).run(&mut insert).await? {
             // The one place where a dead letter can end as an event alone: nothing else is left to try.
             let message = format!("{name} does not take dead letters: {error}");
-            self.context.warn("DEAD_LETTERS_REFUSED", message);
+            self.context.warn(Warning::new("DEAD_LETTERS_REFUSED", message).table(name).reason(&error));
         }
         Some(())
     }
@@ -115,9 +115,9 @@ impl DeadLetterThread {
         let mut backoff = Backoff::new(self.context.config.clickhouse.retry);
         while let Err(error) = append(dir, &self.context.config.name, letters) {
             let wait = backoff.failed();
-            let dir = dir.display();
-            let message = format!("{dir}: {error}; trying again in {} ms", wait.as_millis());
-            self.context.warn("DEAD_LETTERS_RETRYING", message);
+            let message = format!("{}: {error}; trying again in {} ms", dir.display(), wait.as_millis());
+            let warning = Warning::new("DEAD_LETTERS_RETRYING", message).dir(dir).reason(&error);
+            self.context.warn(warning.retry_in(wait));
             tokio::select! {
                 () = self.context.cancelled() => return None,
                 () = tokio::time::sleep(wait) => {}

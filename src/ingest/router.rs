@@ -31,6 +31,7 @@ use crate::ingest::route_state::{MAX_ROWS, Origin, RouteState, is_large};
 use crate::ingest::table_plan::TablePlans;
 use crate::mqtt::{AckSender, MessageSink, Publish, Subscription, is_chosen, subscriptions};
 use crate::telemetry::context::PipelineContext;
+use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::add;
 
 pub struct Router {
@@ -417,7 +418,7 @@ fn warn_of_cut(context: &PipelineContext, table: &str, columns: Vec<&str>) {
         let message = format!(
             "{table}: times for the column {column} have more digits than it keeps; they are cut towards the past"
         );
-        context.warn("TIME_PRECISION_CUT", message);
+        context.warn(Warning::new("TIME_PRECISION_CUT", message).table(table).column(column));
     }
 }
 

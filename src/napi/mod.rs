@@ -24,7 +24,7 @@ use crate::check::generate_types::describe as describe_tables;
 use crate::config::Config;
 use crate::core::error::{Error, Result};
 use crate::pipeline::Pipeline;
-use crate::telemetry::events::{Event, Listener};
+use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::prometheus;
 
 /// Events that may wait for the JavaScript thread. A thread that is blocked for longer misses some; it is told how
@@ -171,7 +171,8 @@ fn deliver(callback: &Callback, refused: &AtomicU64, event: Event) {
     let missed = refused.swap(0, Ordering::Relaxed);
     if missed > 0 {
         let message = format!("{missed} events were dropped: the JavaScript thread was blocked");
-        let warning = Event::Warning { code: "EVENTS_DROPPED", message };
+        let warning = Warning::new("EVENTS_DROPPED", message).events(missed);
+        let warning = Event::Warning(Box::new(warning));
         if callback.call(warning, ThreadsafeFunctionCallMode::NonBlocking) != Status::Ok {
             refused.fetch_add(missed, Ordering::Relaxed);
         }
@@ -186,9 +187,7 @@ fn arguments(event: Event) -> Arguments {
     let (kind, content) = match event {
         Event::Metrics(metrics) => ("metrics", text(&metrics)),
         Event::State { state, previous } => ("state", text(&[state, previous])),
-        Event::Warning { code, message } => {
-            ("warning", json!({ "code": code, "message": message }).to_string())
-        }
+        Event::Warning(warning) => ("warning", text(&warning)),
         Event::Trace(trace) => ("trace", text(&trace)),
         Event::Error(error) => ("error", describe(&error).to_string()),
         Event::DeadLetters(letters, _held) => {

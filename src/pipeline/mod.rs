@@ -37,7 +37,7 @@ use crate::pipeline::links::Links;
 use crate::pipeline::stages::{OutputStages, Prepared, StageInputs, prepare};
 use crate::spool::{self, Control};
 use crate::telemetry::context::PipelineContext;
-use crate::telemetry::events::{Event, Listener};
+use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::metrics::{Metrics, Rates};
 use crate::telemetry::prometheus::{Family, families};
 use crate::telemetry::state::State;
@@ -133,11 +133,11 @@ impl Pipeline {
     fn start_stages(self: &Arc<Self>) -> Result<Threads> {
         let context = &self.context;
         if is_ambiguous(&context.config) {
-            context.warn(
+            context.warn(Warning::new(
                 "FILTERS_OVERLAP",
                 "topics of the routes overlap in part: with MQTT 3.1.1 a broker may deliver a message for each of them, \
                  which doubles its rows; with MQTT 5 the copies are recognised",
-            );
+            ));
         }
         open_tls(context)?;
         let spool = spool::open(context)?;
@@ -394,11 +394,11 @@ fn open_tls(context: &PipelineContext) -> Result<()> {
     if mqtt.is_encrypted() {
         mqtt.tls.client()?;
         if mqtt.tls.insecure {
-            context.warn(
+            context.warn(Warning::new(
                 "TLS_INSECURE",
                 "mqtt.tls.insecure takes any certificate: whoever is on the way to the broker can read and change \
                  everything, the password included",
-            );
+            ));
         }
     }
     Ok(())

@@ -32,6 +32,7 @@ use crate::ingest::table_plan::{self, TablePlans};
 use crate::sink::worker::{Source, Worker};
 use crate::spool::{self, Channels, InsertJob, SpoolThread};
 use crate::telemetry::context::PipelineContext;
+use crate::telemetry::events::Warning;
 
 /// Sealed batches that may wait for a worker. The memory ceiling is what bounds them; this only keeps tiny batches
 /// from piling up without end.
@@ -73,8 +74,8 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
             (None, None) => Store::Event,
         };
         let filled = routes.iter().map(|route| route.table.as_str()).chain(dead_letters.table.as_deref());
-        for warning in schema.warnings(filled).await? {
-            context.warn("DEDUPLICATION_OFF", warning);
+        for (table, message) in schema.warnings(filled).await? {
+            context.warn(Warning::new("DEDUPLICATION_OFF", message).table(&table));
         }
         Ok((tables, store))
     })

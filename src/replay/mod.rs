@@ -34,7 +34,7 @@ use crate::ingest::router::Router;
 use crate::mqtt::{AckSender, Command, MessageSink, Publish};
 use crate::pipeline::stages::{OutputStages, Prepared, StageInputs, inspect, prepare};
 use crate::telemetry::context::PipelineContext;
-use crate::telemetry::events::{Event, Listener};
+use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::metrics::add;
 use files::Files;
 use table::TableReader;
@@ -338,7 +338,13 @@ impl Feeder {
 
     fn tell(&self, malformed: Malformed) {
         let place = malformed.file.as_deref().unwrap_or("letter");
-        self.context.warn("LETTER_MALFORMED", format!("{place}:{}: {}", malformed.line, malformed.message));
+        let message = format!("{place}:{}: {}", malformed.line, malformed.message);
+        let warning =
+            Warning::new("LETTER_MALFORMED", message).line(malformed.line).reason(&malformed.message);
+        self.context.warn(match &malformed.file {
+            Some(file) => warning.file(file),
+            None => warning,
+        });
         add(&self.progress.malformed, 1);
         let mut told = lock(&self.progress.told);
         if told.len() < MAX_REPORTED {

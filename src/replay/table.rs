@@ -17,6 +17,7 @@ use crate::dead_letter::StoredDeadLetter;
 use crate::dead_letter::store::qualified;
 use crate::pipeline::stages::inspect;
 use crate::telemetry::context::PipelineContext;
+use crate::telemetry::events::Warning;
 
 pub struct TableReader {
     context: Arc<PipelineContext>,
@@ -101,10 +102,9 @@ impl TableReader {
     async fn resume(&mut self, mut error: Error, backoff: &mut Backoff) {
         loop {
             let wait = backoff.failed();
-            self.context.warn(
-                "REPLAY_INTERRUPTED",
-                format!("reading {}: {error}; going on in {} ms", self.table, wait.as_millis()),
-            );
+            let message = format!("reading {}: {error}; going on in {} ms", self.table, wait.as_millis());
+            let warning = Warning::new("REPLAY_INTERRUPTED", message).table(&self.table).error(&error);
+            self.context.warn(warning.retry_in(wait));
             tokio::time::sleep(wait).await;
             let sql = select(&self.table, &self.condition, self.last.map(|(millis, _)| millis));
             let reopened = async {

@@ -17,6 +17,7 @@ use crate::ingest::batch::Batch;
 use crate::sink::batch_insert::{InsertOutcome, Rejection};
 use crate::sink::bisect::{AttemptOutcome, Budget, Refused, halve};
 use crate::sink::worker::{RejectedRows, Worker};
+use crate::telemetry::events::Warning;
 
 impl Worker {
     /// Brings in what is good of a batch that was refused.
@@ -145,7 +146,9 @@ impl Worker {
         if given_up > 0 {
             message += &format!("; {given_up} of them were not told apart");
         }
-        self.context.warn("CLICKHOUSE_REFUSED", message);
+        let table = &self.context.config.routes[batch.route].table;
+        let warning = Warning::new("CLICKHOUSE_REFUSED", message).table(table).route(batch.route);
+        self.context.warn(warning.messages(bad).reason(&first.reason));
     }
 }
 

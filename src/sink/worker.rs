@@ -25,7 +25,7 @@ use crate::ingest::encoded_rows::EncodedRows;
 use crate::ingest::table_plan::{self, TablePlan, TablePlans};
 use crate::spool::InsertJob;
 use crate::telemetry::context::PipelineContext;
-use crate::telemetry::events::Event;
+use crate::telemetry::events::{Event, Warning};
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::Trace;
 
@@ -175,7 +175,8 @@ impl Worker {
             add(&context.metrics.inserts_retried, 1);
             let table = &context.config.routes[at].table;
             let message = format!("{table}: {fault}; looking at it again in {} ms", wait.as_millis());
-            context.warn("CLICKHOUSE_RETRYING", message);
+            let warning = Warning::new("CLICKHOUSE_RETRYING", message).table(table).route(at);
+            context.warn(warning.reason(&fault).retry_in(wait));
             tokio::select! {
                 biased;
                 () = context.cancelled() => return None,
@@ -200,7 +201,7 @@ impl Worker {
         };
         let Ok(table) = table else { return };
         if let Some(message) = self.plans.apply_schema(at, route, table) {
-            self.context.warn("TABLE_CHANGED", message);
+            self.context.warn(Warning::new("TABLE_CHANGED", message).table(&route.table).route(at));
         }
     }
 }

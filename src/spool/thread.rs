@@ -33,6 +33,7 @@ use crate::spool::wal::recovery::Recovered;
 use crate::spool::wal::storage::{Directory, Disk};
 use crate::spool::{Damage, ack_receipts, messages};
 use crate::telemetry::context::PipelineContext;
+use crate::telemetry::events::Warning;
 use crate::telemetry::trace::Trace;
 
 /// A log that was opened, and what was found in it.
@@ -145,23 +146,23 @@ pub fn open(context: &PipelineContext) -> Result<Option<Opened>> {
     let _ = log.commit();
     warn_of_damages(context, &recovered.damages);
     for torn in &recovered.torn {
-        context.warn(
-            "SPOOL_TORN",
-            format!(
-                "{}: {} at {} channels in {} bytes that were not synced before a crash; they are left out",
-                spool.dir.display(),
-                torn.segment,
-                torn.at,
-                torn.len
-            ),
+        let message = format!(
+            "{}: {} at {} ends in {} bytes that were not synced before a crash; they are left out",
+            spool.dir.display(),
+            torn.segment,
+            torn.at,
+            torn.len
         );
+        let warning = Warning::new("SPOOL_TORN", message).dir(&spool.dir);
+        context.warn(warning.segment(&torn.segment, torn.at, torn.len as u64));
     }
     Ok(Some(Opened { log, recovered }))
 }
 
 fn warn_of_damages(context: &PipelineContext, damages: &[Damage]) {
     for damage in damages {
-        context.warn("SPOOL_CORRUPT", damage.to_string());
+        let warning = Warning::new("SPOOL_CORRUPT", damage.to_string()).file(&damage.file);
+        context.warn(warning.segment(&damage.segment, damage.at, damage.len as u64));
     }
 }
 
@@ -392,8 +393,8 @@ impl<D: Disk> SpoolThread<D> {
         let could_delete = !mem::replace(&mut self.cannot_delete, swept.is_err());
         if could_delete && let Err(source) = swept {
             let error = Error::spool_io(self.dir(), source);
-            self.context
-                .warn("SPOOL_IO", format!("{error}; segments that are done stay until it works again"));
+            let message = format!("{error}; segments that are done stay until it works again");
+            self.context.warn(Warning::new("SPOOL_IO", message).error(&error));
         }
         if self.retry_at.is_none() {
             // What was said again before a segment can go.
@@ -417,8 +418,8 @@ impl<D: Disk> SpoolThread<D> {
                 Err(source) => {
                     let (wait, error) = (self.read_backoff.failed(), Error::spool_io(self.dir(), source));
                     self.read_at = Some(now + wait);
-                    self.context
-                        .warn("SPOOL_IO", format!("{error}; reading again in {} ms", wait.as_millis()));
+                    let message = format!("{error}; reading again in {} ms", wait.as_millis());
+                    self.context.warn(Warning::new("SPOOL_IO", message).error(&error).retry_in(wait));
                     break;
                 }
             }
@@ -461,7 +462,8 @@ impl<D: Disk> SpoolThread<D> {
     fn warn_of_failure(&mut self, source: std::io::Error) {
         if self.health.replace(Health::Failing) != Some(Health::Failing) {
             let error = Error::spool_io(self.dir(), source);
-            self.context.warn("SPOOL_IO", format!("{error}; nothing is acknowledged until it works again"));
+            let message = format!("{error}; nothing is acknowledged until it works again");
+            self.context.warn(Warning::new("SPOOL_IO", message).error(&error));
         }
     }
 
@@ -473,11 +475,11 @@ impl<D: Disk> SpoolThread<D> {
                     "the spool {} has reached maxBytes: nothing is taken from the broker until ClickHouse has taken some of it",
                     self.dir().display()
                 );
-                self.context.warn("SPOOL_FULL", message);
+                self.context.warn(Warning::new("SPOOL_FULL", message).dir(self.dir()));
             }
         } else if self.health.take().is_some() {
-            self.context
-                .warn("SPOOL_RECOVERED", format!("the spool {} has room again", self.dir().display()));
+            let message = format!("the spool {} has room again", self.dir().display());
+            self.context.warn(Warning::new("SPOOL_RECOVERED", message).dir(self.dir()));
         }
     }
 

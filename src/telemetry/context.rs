@@ -12,7 +12,7 @@ use crate::core::chunk_pool::ChunkPool;
 use crate::core::error::{Error, Result};
 use crate::core::memory_budget::MemoryBudget;
 use crate::core::thread::{panic_message, run_on, runtime, thread};
-use crate::telemetry::events::{Event, Listener};
+use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::ledger::Ledger;
 use crate::telemetry::metrics::{Recorder, SpoolGauges};
 
@@ -52,8 +52,8 @@ impl PipelineContext {
         (self.listener)(event);
     }
 
-    pub fn warn(&self, code: &'static str, message: impl Into<String>) {
-        self.emit(Event::Warning { code, message: message.into() });
+    pub fn warn(&self, warning: Warning) {
+        self.emit(Event::Warning(Box::new(warning)));
     }
 
     /// Starts a thread with a runtime of its own. A panic in it is reported as an error, and ends everything without

@@ -48,8 +48,8 @@ fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
     let warnings: Arc<Mutex<Vec<&'static str>>> = Arc::default();
     let told = warnings.clone();
     let listener = move |event| {
-        if let Event::Warning { code, .. } = event {
-            told.lock().unwrap().push(code);
+        if let Event::Warning(warning) = event {
+            told.lock().unwrap().push(warning.code);
         }
     };
     let context =

@@ -33,6 +33,7 @@ use crate::mqtt::session::{Event, Session, SessionError};
 use crate::mqtt::transport::{self, CONNECT_TIMEOUT};
 use crate::mqtt::{Command, MessageSink};
 use crate::telemetry::context::PipelineContext;
+use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::{ConnectionCounters, add};
 
 pub struct Connection<S: MessageSink> {
@@ -136,7 +137,7 @@ impl<S: MessageSink> Connection<S> {
     }
 
     fn warn_of_loss(&self, error: &Error, loss: Loss, is_contested: bool, wait: Duration) {
-        let (client_id, wait) = (self.session.client_id(), wait.as_millis());
+        let (client_id, retry_in, wait) = (self.session.client_id(), wait, wait.as_millis());
         let (code, message) = match loss {
             Loss::TakenOver => (
                 "SESSION_TAKEN_OVER",
@@ -155,7 +156,7 @@ impl<S: MessageSink> Connection<S> {
             ),
             _ => ("MQTT_RECONNECTING", format!("{error}; connecting again in {wait} ms")),
         };
-        self.context.warn(code, message);
+        self.context.warn(Warning::new(code, message).client_id(client_id).error(error).retry_in(retry_in));
     }
 
     /// Puts away what a lost connection left; says whether it had been up.
@@ -369,7 +370,7 @@ impl<S: MessageSink> Connection<S> {
                 Event::ShortSession { seconds } => {
                     let message =
                         format!("the broker keeps the session for {seconds} s only while we are away");
-                    self.context.warn("SESSION_SHORTENED", message);
+                    self.context.warn(Warning::new("SESSION_SHORTENED", message).session_expiry(seconds));
                 }
                 Event::Unsubscribed | Event::Nothing => {}
             }
@@ -396,7 +397,7 @@ impl<S: MessageSink> Connection<S> {
         }
         if !lowered.is_empty() {
             let message = format!("the broker granted a lower QoS than asked for: {}", lowered.join(", "));
-            self.context.warn("QOS_LOWERED", message);
+            self.context.warn(Warning::new("QOS_LOWERED", message).filters(lowered));
         }
     }
 
@@ -406,15 +407,14 @@ impl<S: MessageSink> Connection<S> {
         let must_leave = self.drain.is_some() || self.context.memory.is_full();
         let is_still = self.still_at().is_some_and(|at| now >= at);
         if is_still && let Some(narrow) = self.window.stalled(self.session.unacknowledged(), now) {
-            self.context.warn(
-                "WINDOW_NARROW",
-                format!(
-                    "the broker keeps at most {} unacknowledged messages in flight, which allows about {:.0} messages a \
+            let (messages, per_second) = (narrow.messages, narrow.messages_per_second);
+            let message = format!(
+                "the broker keeps at most {} unacknowledged messages in flight, which allows about {:.0} messages a \
                      second in batches as small: raise max_inflight_messages (mosquitto), mqtt.max_inflight (EMQX) or \
                      what your broker calls it",
-                    narrow.messages, narrow.messages_per_second
-                ),
+                messages, per_second
             );
+            self.context.warn(Warning::new("WINDOW_NARROW", message).window(messages, per_second));
         }
         if must_leave || is_still {
             self.sink.seal_all();
