@@ -1,17 +1,16 @@
 'use strict'
 
-// TypeScript interfaces for the tables of a configuration: what a message of each route must look like, and what a row
-// looks like.
+// describeTables(): prints TypeScript interfaces for the messages and the rows of each route. The engine describes the tables
+// and says where each column comes from; this file turns that into text.
 
 const { NativePipeline, callNative, configToJson, unwrap } = require('../native.js')
 const { PathNode } = require('./path-node.js')
 const { property, typesOf } = require('./typescript.js')
 
 /**
- * A column of a route's table, as `src/describe.rs` describes it.
+ * A column of a route's table, as `src/check/generate_types.rs` describes it.
  *
  * @typedef {import('./typescript.js').Shape} Shape
- * @typedef {{ root: 'Either' | 'Document' | 'Element', segments: (string | number)[] }} Path
  * @typedef {object} Column
  * @property {string} name
  * @property {string} type
@@ -21,7 +20,7 @@ const { property, typesOf } = require('./typescript.js')
  * @property {Shape | null} kept
  * @property {Shape | null} taken
  * @property {boolean} required
- * @property {Path | null} path
+ * @property {any} source where its value comes from, as `src/check/source.rs` says; null for a column that is not sent
  */
 
 const HEADER =
@@ -31,7 +30,7 @@ async function describeTables(config) {
   const text = configToJson(config)
   const described = unwrap(await callNative(() => NativePipeline.describe(text)))
   const { routes } = JSON.parse(text)
-  // What the engine says of a route, and what the user said of it.
+  // The engine's description does not repeat the options of the route.
   return print(described.map((description, i) => ({ route: routes[i], ...description })))
 }
 
@@ -63,9 +62,10 @@ function printPayload(name, { route, rows, columns }) {
   const elsewhere = []
   for (const column of columns) {
     if (!column.taken) continue
-    const source = sourceOf(route, column)
+    const { source } = column
+    if (source.kind === 'document') source.path = { root: 'Document', segments: [] }
     if (source.path) put(document, list?.element, source, leafOf(route, column, source))
-    else elsewhere.push(`${column.name} (${source.from})`)
+    else elsewhere.push(`${column.name} (${elsewhereText(source)})`)
   }
   const lines = [
     `The payload of a message on \`${route.topic}\`, which becomes ${rows ? 'rows' : 'a row'} of \`${route.table}\`.`,
@@ -79,35 +79,21 @@ function printPayload(name, { route, rows, columns }) {
   return document.isObject ? `${head}export interface ${name} ${type}\n` : `${head}export type ${name} = ${type}\n`
 }
 
-/**
- * Where a column's value comes from: from a path of the payload, or from elsewhere.
- *
- * @param {any} route
- * @param {Column} column
- */
-function sourceOf(route, column) {
-  const { columns = {} } = route
-  const source = Object.hasOwn(columns, column.name) ? columns[column.name] : undefined
-  if (column.path) return { ...(typeof source === 'object' && source), path: column.path }
-  if (source === undefined) {
-    const levels = route.topic.split('/')
-    if (levels.includes(`{${column.name}}`) || levels.includes(`{${column.name}#}`)) return { from: 'the topic' }
-    return nestedSource(column) ?? { path: { root: 'Either', segments: [column.name] } }
+/** Where the value of a column comes from, if not from the payload. */
+function elsewhereText({ kind, name, isNamed }) {
+  switch (kind) {
+    case 'topic':
+      return isNamed ? `{${name}} of the topic` : 'the topic'
+    case 'meta':
+      return name
+    case 'userProperty':
+      return `user property ${name}`
+    default:
+      return 'a constant'
   }
-  if (source.topic !== undefined) return { from: `{${source.topic}} of the topic` }
-  if (source.meta !== undefined) return { from: source.meta }
-  if (source.userProperty !== undefined) return { from: `user property ${source.userProperty}` }
-  return { from: 'a constant' }
 }
 
-/** The columns of a Nested, `n.a Array(…)` and its kind, come from a list of objects. */
-function nestedSource({ name, taken }) {
-  const dot = name.indexOf('.')
-  if (dot < 0 || taken.kind !== 'Array') return undefined
-  return { list: name.slice(0, dot), path: { root: 'Either', segments: [name.slice(dot + 1)] } }
-}
-
-/** @param {InstanceType<typeof PathNode> | undefined} element what is in the list of rows */
+/** @param {InstanceType<typeof PathNode> | undefined} element an element of the list of rows, where the route has `rows` */
 function put(document, element, { list, path }, leaf) {
   const putAt = (node, leaf) => {
     if (list === undefined) return node.at(path.segments).put(leaf)
@@ -118,7 +104,7 @@ function put(document, element, { list, path }, leaf) {
   if (!element || path.root === 'Document') putAt(document, leaf)
   else if (path.root === 'Element') putAt(element, leaf)
   else {
-    // Looked for in the element, then in the document.
+    // The decoder looks in the element first, then in the document.
     const isOptional = list === undefined || leaf.isOptional
     for (const node of [element, document]) putAt(node, { ...leaf, isOptional, isListNeeded: false })
   }
@@ -127,7 +113,7 @@ function put(document, element, { list, path }, leaf) {
 function leafOf(route, column, { list, path, unit, default: fallback }) {
   const isInList = list !== undefined
   const taken = isInList ? column.taken.parts[0] : column.taken
-  // A text is meant where there is a name for it; a whole document is kept as it is written.
+  // A String column that is filled from the whole document takes any JSON; from a field it is meant for text.
   const isAnything = taken.kind === 'String' && path.segments.length === 0
   const types = typesOf(taken, 'message').filter((type) => type !== 'null')
   return {
@@ -141,7 +127,7 @@ function leafOf(route, column, { list, path, unit, default: fallback }) {
 
 const UNITS = { s: 'seconds', ms: 'milliseconds', us: 'microseconds', ns: 'nanoseconds' }
 
-/** What a number means in a column of a time type. */
+/** The unit of a number in a time column. */
 function timeNote({ kind }, unit) {
   if (kind === 'TimeOfDay') return `\`hh:mm:ss\`, or ${UNITS[unit] ?? 'seconds'}`
   if (kind !== 'Time') return undefined
@@ -161,7 +147,7 @@ function printRow(name, { route, columns }) {
   ])
   const lines = columns.flatMap((column) => {
     if (column.default_kind === 'EPHEMERAL') return []
-    // `SELECT *` leaves them out.
+    // `SELECT *` does not return computed columns.
     const isComputed = column.default_kind === 'MATERIALIZED' || column.default_kind === 'ALIAS'
     const note = isComputed && `${column.default_kind}: only where it is selected by name`
     const member = `${property(column.name)}${isComputed ? '?' : ''}: ${typesOf(column.kept, 'row').join(' | ')}`
@@ -170,7 +156,7 @@ function printRow(name, { route, columns }) {
   return `${head}export interface ${name} {\n${lines.join('\n')}\n}\n`
 }
 
-/** The type in ClickHouse, notes, and what people wrote about the column. */
+/** A column's type, notes, and the comment that the table has for it. */
 function docOf(column, notes) {
   return escapeComment([`\`${column.type}\``, ...notes, column.comment].filter(Boolean).join('; '))
 }
@@ -179,7 +165,7 @@ function comment(lines) {
   return `/**\n${lines.map((line) => ` * ${escapeComment(line)}\n`).join('')} */\n`
 }
 
-/** A text of others, so that it neither ends the comment nor its line. */
+/** Text from elsewhere: it must end neither the comment nor the line. */
 function escapeComment(text) {
   return text.replaceAll('*/', '*\\/').replace(/\s+/g, ' ')
 }
@@ -190,7 +176,7 @@ function pascalCase(table) {
   return /^\p{L}/u.test(name) ? name : `Table${name}`
 }
 
-/** `name`, or with a number behind it if that is taken. */
+/** `name`, or `name2`, `name3`, … if that is taken. */
 function uniqueName(names, name) {
   let chosen = name
   for (let i = 2; names.has(chosen); i++) chosen = `${name}${i}`

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use crate::check::source::Source;
 use crate::clickhouse::Kind;
 use crate::clickhouse::schema::ColumnRow;
-use crate::config::{ColumnSource, Meta, Route};
+use crate::config::{Meta, Route};
 use crate::decode::Decoder;
 
 #[derive(Debug, Serialize)]
@@ -30,29 +31,26 @@ impl ColumnReport {
         let Some((_, taken, required)) = wanted else {
             return ColumnReport::new(column, None, false, None);
         };
-        let given = route.columns.iter().find(|(name, _)| *name == column.name).map(|(_, source)| source);
-        let is_captured = route.topic.names().any(|name| name == column.name);
-        let source = match given {
-            None if is_captured => format!("topic {{{}}}", column.name),
-            None => format!("field {}", column.name),
-            Some(ColumnSource::Path { path, .. }) => format!("field {path}"),
-            Some(ColumnSource::Topic(name)) => format!("topic {{{name}}}"),
-            Some(ColumnSource::Meta(meta)) => meta_name(*meta).into(),
-            Some(ColumnSource::UserProperty(name)) => format!("user property {name}"),
-            Some(ColumnSource::Value(value)) => format!("always {value}"),
+        let is_configured = route.columns.iter().any(|(name, _)| *name == column.name);
+        let source = Source::of(route, &column.name, taken);
+        let text = match &source {
+            Source::Payload { path, .. } if is_configured => format!("field {path}"),
+            Source::Payload { .. } => format!("field {}", column.name),
+            Source::Topic { name, .. } => format!("topic {{{name}}}"),
+            Source::Document => meta_text(Meta::Payload).into(),
+            Source::Meta { name } => meta_text(*name).into(),
+            Source::UserProperty { name } => format!("user property {name}"),
+            Source::Constant { value } => format!("always {value}"),
         };
-        let may_be_missing = match given {
-            None => !is_captured,
-            Some(source) => matches!(source, ColumnSource::Path { .. } | ColumnSource::UserProperty(_)),
-        };
-        let missing = may_be_missing.then(|| match given {
+        let may_be_missing = matches!(source, Source::Payload { .. } | Source::UserProperty { .. });
+        let missing = may_be_missing.then(|| match &source {
             _ if required => "a dead letter".into(),
-            Some(ColumnSource::Path { default: Some(value), .. }) if !value.is_null() => value.to_string(),
+            Source::Payload { default: Some(value), .. } => value.to_string(),
             _ if column.default_kind == "DEFAULT" => format!("DEFAULT {}", column.default_expression),
             _ if taken.nullable || matches!(taken.kind, Kind::Variant(_)) => "NULL".into(),
             _ => "zero".into(),
         });
-        ColumnReport::new(column, Some(source), required && may_be_missing, missing)
+        ColumnReport::new(column, Some(text), required && may_be_missing, missing)
     }
 
     fn new(
@@ -66,7 +64,7 @@ impl ColumnReport {
     }
 }
 
-fn meta_name(meta: Meta) -> &'static str {
+fn meta_text(meta: Meta) -> &'static str {
     match meta {
         Meta::Topic => "the topic",
         Meta::ReceivedAt => "when it was received",

@@ -5,11 +5,12 @@
 
 use serde::Serialize;
 
+use crate::check::source::Source;
 use crate::clickhouse::schema::ColumnRow;
 use crate::clickhouse::{ColumnType, Kind};
-use crate::config::{ColumnSource, Config, Meta, Route};
+use crate::config::{Config, Route};
 use crate::core::error::Result;
-use crate::core::json_path::{Path, Root};
+use crate::core::json_path::Path;
 use crate::core::thread::{run_on, runtime};
 use crate::decode::Decoder;
 use crate::ingest::table_plan;
@@ -34,8 +35,8 @@ pub struct Described {
     pub taken: Option<Shape>,
     /// Whether a message must have it.
     pub required: bool,
-    /// Where the route says that the payload has it.
-    pub path: Option<Path>,
+    /// Where its value comes from; `None` if it is not ours to send.
+    pub source: Option<Source>,
 }
 
 /// A type, as far as JSON shows it.
@@ -75,23 +76,12 @@ pub fn describe(config: &Config) -> Result<Vec<Description>> {
 }
 
 fn described(column: ColumnRow, route: &Route, decoder: &Decoder) -> Described {
-    let source = route.columns.iter().find(|(name, _)| *name == column.name).map(|(_, source)| source);
     let wanted = decoder.wants().find(|(name, ..)| *name == column.name);
-    let path = match (source, wanted) {
-        (Some(ColumnSource::Path { path, .. }), _) => Some(path.clone()),
-        // Such a column reads the payload, rather than keeping its bytes.
-        (Some(ColumnSource::Meta(Meta::Payload)), Some((_, taken, _)))
-            if matches!(taken.kind, Kind::Json) =>
-        {
-            Some(Path { root: Root::Document, segments: Vec::new() })
-        }
-        _ => None,
-    };
     Described {
         kept: ColumnType::parse(&column.column_type, "UTC").ok().map(|kept| shape(&kept)),
         taken: wanted.map(|(_, taken, _)| shape(taken)),
         required: wanted.is_some_and(|(.., required)| required),
-        path,
+        source: wanted.map(|(name, taken, _)| Source::of(route, name, taken)),
         column,
     }
 }

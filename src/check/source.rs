@@ -1,0 +1,170 @@
+//! Where the value of a column comes from, decided once for [`super::columns`], which people read, and for
+//! [`super::generate_types`], from which JavaScript prints TypeScript.
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::clickhouse::{ColumnType, Kind};
+use crate::config::{ColumnSource, Meta, Route, Unit};
+use crate::core::json_path::Path;
+
+/// A column that millrace fills, so never one that ClickHouse computes.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Source {
+    /// A place of the payload.
+    Payload {
+        path: Path,
+        /// A column of a Nested: `path` is a member of the objects in the list of this name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        list: Option<String>,
+        /// `s`, `ms`, `us` or `ns`; `None`: found by the size of the number.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unit: Option<&'static str>,
+        /// What it gets where the message has nothing; `None` for none, and for null.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        default: Option<Value>,
+    },
+    /// The whole payload, read as JSON.
+    Document,
+    /// A level of the topic.
+    Topic {
+        name: String,
+        /// The configuration says so; otherwise the column has the name of the level.
+        is_named: bool,
+    },
+    /// What comes with a message beside its payload, under the name of the option: `receivedAt`.
+    Meta {
+        #[serde(serialize_with = "meta_name")]
+        name: Meta,
+    },
+    UserProperty {
+        name: String,
+    },
+    Constant {
+        value: Value,
+    },
+}
+
+impl Source {
+    /// `filled` is the type that a message fills.
+    pub fn of(route: &Route, column: &str, filled: &ColumnType) -> Source {
+        let configured = route.columns.iter().find(|(name, _)| name == column).map(|(_, source)| source);
+        match configured {
+            None if route.topic.names().any(|name| name == column) => {
+                Source::Topic { name: column.into(), is_named: false }
+            }
+            None => Source::by_name(column, filled),
+            Some(ColumnSource::Path { path, default, unit, .. }) => Source::Payload {
+                path: path.clone(),
+                list: None,
+                unit: unit_name(*unit),
+                default: default.clone().filter(|value| !value.is_null()),
+            },
+            Some(ColumnSource::Topic(name)) => Source::Topic { name: name.clone(), is_named: true },
+            // Such a column reads the payload, rather than keeping its bytes.
+            Some(ColumnSource::Meta(Meta::Payload)) if matches!(filled.kind, Kind::Json) => Source::Document,
+            Some(ColumnSource::Meta(meta)) => Source::Meta { name: *meta },
+            Some(ColumnSource::UserProperty(name)) => Source::UserProperty { name: name.clone() },
+            Some(ColumnSource::Value(value)) => Source::Constant { value: value.clone() },
+        }
+    }
+
+    /// The field that is named like the column. A column `n.a Array(…)` is one of a Nested: a list `n` has it as `a`.
+    fn by_name(column: &str, filled: &ColumnType) -> Source {
+        match (column.split_once('.'), &filled.kind) {
+            (Some((list, part)), Kind::Array(_)) => Source::payload(Path::field(part), Some(list.into())),
+            _ => Source::payload(Path::field(column), None),
+        }
+    }
+
+    fn payload(path: Path, list: Option<String>) -> Source {
+        Source::Payload { path, list, unit: None, default: None }
+    }
+}
+
+fn unit_name(unit: Unit) -> Option<&'static str> {
+    match unit {
+        Unit::Auto => None,
+        Unit::Seconds => Some("s"),
+        Unit::Milliseconds => Some("ms"),
+        Unit::Microseconds => Some("us"),
+        Unit::Nanoseconds => Some("ns"),
+    }
+}
+
+fn meta_name<S: Serializer>(meta: &Meta, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match meta {
+        Meta::Topic => "topic",
+        Meta::ReceivedAt => "receivedAt",
+        Meta::Payload => "payload",
+        Meta::Qos => "qos",
+        Meta::Retain => "retain",
+        Meta::ClientId => "clientId",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use serde_json::json;
+
+    fn source(column: &str, column_type: &str, columns: Value) -> Value {
+        let config = json!({
+            "mqtt": { "url": "mqtt://x" },
+            "clickhouse": { "url": "http://x" },
+            "routes": [{ "topic": "a/{id}/{unit}", "table": "t", "columns": columns }],
+        });
+        let config = Config::parse(&config.to_string()).unwrap();
+        let filled = ColumnType::parse(column_type, "UTC").unwrap();
+        serde_json::to_value(Source::of(&config.routes[0], column, &filled)).unwrap()
+    }
+
+    #[test]
+    fn what_the_configuration_says_goes_before_the_names() {
+        let path = |root: &str, segments: Value| json!({ "root": root, "segments": segments });
+        assert_eq!(
+            source("id", "String", json!({})),
+            json!({ "kind": "topic", "name": "id", "isNamed": false })
+        );
+        assert_eq!(
+            source("unit", "String", json!({ "unit": { "topic": "id" } })),
+            json!({ "kind": "topic", "name": "id", "isNamed": true })
+        );
+        assert_eq!(
+            source("id", "DateTime", json!({ "id": { "path": "$.at[0]", "unit": "ms", "default": 7 } })),
+            json!({ "kind": "payload", "path": path("Document", json!(["at", 0])), "unit": "ms", "default": 7 })
+        );
+        assert_eq!(
+            source("lat", "Nullable(Float64)", json!({ "lat": { "path": "lat", "default": null } })),
+            json!({ "kind": "payload", "path": path("Either", json!(["lat"])) })
+        );
+        assert_eq!(
+            source("q", "UInt8", json!({ "q": { "meta": "qos" } })),
+            json!({ "kind": "meta", "name": "qos" })
+        );
+        assert_eq!(
+            source("v", "UInt8", json!({ "v": { "value": 1 } })),
+            json!({ "kind": "constant", "value": 1 })
+        );
+    }
+
+    #[test]
+    fn a_column_of_a_nested_is_a_member_of_a_list() {
+        let path = json!({ "root": "Either", "segments": ["a"] });
+        assert_eq!(
+            source("n.a", "Array(UInt8)", json!({})),
+            json!({ "kind": "payload", "path": path, "list": "n" })
+        );
+        let path = json!({ "root": "Either", "segments": ["n.a"] });
+        assert_eq!(source("n.a", "UInt8", json!({})), json!({ "kind": "payload", "path": path }));
+    }
+
+    #[test]
+    fn the_payload_is_read_only_for_a_json_column() {
+        let columns = json!({ "p": { "meta": "payload" } });
+        assert_eq!(source("p", "String", columns.clone()), json!({ "kind": "meta", "name": "payload" }));
+        assert_eq!(source("p", "JSON", columns), json!({ "kind": "document" }));
+    }
+}
