@@ -275,9 +275,56 @@ export class Pipeline extends EventEmitter {
   once(event: 'error', listener: (error: MillraceError) => void): this
 }
 
+/**
+ * What the events 'warning' and `onWarning` bring. `code` is stable and `message` is for people. The other fields say what the
+ * message says, for programs; a field is there only where it applies. docs/metrics.md lists the codes and their fields.
+ */
 export interface Warning {
   code: string
   message: string
+  /** As the configuration names it; of `DEDUPLICATION_OFF` with its database. */
+  table?: string
+  /** Position in `routes`. */
+  route?: number
+  column?: string
+  /** What went wrong, without what it concerns and what is done about it. */
+  reason?: string
+  /** The code of the `MillraceError` that `reason` is the message of. */
+  errorCode?: string
+  /** The server that `reason` is about: ClickHouse or broker. */
+  url?: string
+  /** ClickHouse's own number of its exception, such as 252. */
+  clickhouseCode?: number
+  /** ClickHouse's own name of its exception, such as `TOO_MANY_PARTS`. */
+  clickhouseName?: string
+  /** Milliseconds until the next attempt. */
+  retryInMs?: number
+  /** Attempts that failed before one succeeded. */
+  failures?: number
+  /** The MQTT client id of the connection. */
+  clientId?: string
+  /** Filters of subscriptions. */
+  filters?: string[]
+  /** Seconds for which the broker keeps the session. */
+  sessionExpirySeconds?: number
+  /** The broker's window: unacknowledged messages in flight. */
+  inflightMessages?: number
+  /** The rate that this window allows. */
+  messagesPerSecond?: number
+  /** Messages of a batch that ClickHouse refused. */
+  messages?: number
+  /** Events that were dropped. */
+  events?: number
+  /** A directory: of the spool, or of dead letters. */
+  dir?: string
+  /** A file of the spool, with the position of `bytes` bytes in it. */
+  segment?: string
+  at?: number
+  bytes?: number
+  /** The file that has the bytes, or the malformed dead letter. */
+  file?: string
+  /** Line of `file`, or number of the letter; from 1. */
+  line?: number
 }
 
 /** In every snapshot `received = inserted + deadLettered + dropped + skipped + pending`. */

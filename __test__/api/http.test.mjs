@@ -233,7 +233,7 @@ function play(t) {
     monitor.sample()
     return monitor.status().situation
   }
-  const warn = (code, message) => pipeline.emit('warning', { code, message })
+  const warn = (code, message, fields = {}) => pipeline.emit('warning', { code, message, ...fields })
   return { pipeline, monitor, after, warn, begin: pipeline.now }
 }
 
@@ -255,19 +255,23 @@ test('INSERTs that fail: one problem for all tables, until each has recovered', 
   const { monitor, after, warn, begin } = play(t)
   const parts = 'ClickHouse refused: Code: 252. DB::Exception: Too many parts (3000). (TOO_MANY_PARTS) (version 26.7)'
   after(0, { messages: { received: 2, pending: 2 } })
-  warn('CLICKHOUSE_RETRYING', `fleet.a: ${parts}; trying again in 100 ms`)
+  const refused = { reason: parts, errorCode: 'CLICKHOUSE_REJECTED', clickhouseCode: 252, clickhouseName: 'TOO_MANY_PARTS' }
+  warn('CLICKHOUSE_RETRYING', `fleet.a: ${parts}; trying again in 100 ms`, { table: 'fleet.a', ...refused })
   after(40)
-  warn('CLICKHOUSE_RETRYING', `b: ${parts}; trying again in 400 ms`)
+  warn('CLICKHOUSE_RETRYING', `b: ${parts}; trying again in 400 ms`, { table: 'b', ...refused })
   const told = { level: 'bad', text: 'ClickHouse refuses: too many parts. Retrying.', since: begin, blocks: true }
   assert.deepEqual(after(), [{ ...told, detail: `fleet.a, b: ${parts}` }])
-  warn('CLICKHOUSE_RECOVERED', 'fleet.a: inserted after 3 failures')
+  warn('CLICKHOUSE_RECOVERED', 'fleet.a: inserted after 3 failures', { table: 'fleet.a', failures: 3 })
   assert.deepEqual(after(), [{ ...told, detail: `b: ${parts}`, since: begin + 40_000 }])
   assert.equal(monitor.readiness().ready, false)
   // Given up, as rows that are refused are: nothing is left to insert.
   assert.deepEqual(after(1, { messages: { pending: 0 } }).map(({ level }) => level), ['good'])
 
-  warn('CLICKHOUSE_RETRYING', 'a: something else; trying again in 100 ms')
+  warn('CLICKHOUSE_RETRYING', 'a: something else; trying again in 100 ms', { table: 'a', reason: 'something else' })
   assert.equal(monitor.status().situation[0].text, 'INSERTs into ClickHouse fail. Retrying.')
+  const away = { table: 'a', reason: 'no answer', errorCode: 'CLICKHOUSE_UNREACHABLE' }
+  warn('CLICKHOUSE_RETRYING', 'a: no answer; trying again in 100 ms', away)
+  assert.equal(monitor.status().situation[0].text, 'ClickHouse cannot be reached. Retrying.')
 })
 
 test('everything else that can be wrong, the worst first', (t) => {
@@ -277,7 +281,8 @@ test('everything else that can be wrong, the worst first', (t) => {
   assert.deepEqual(texts(after(1, { spool: { bytes: 85, maxBytes: 100 }, memoryBytes: 0 })), ['The spool fills up.'])
   assert.deepEqual(texts(after(1, { spool: { bytes: 99 } })), ['The spool is full: the broker has to keep what comes.'])
   after(1, { spool: null, mqtt: { connected: 1, connections: 2 } })
-  warn('MQTT_RECONNECTING', 'the broker closed the connection; connecting again in 100 ms')
+  const closed = 'the broker closed the connection'
+  warn('MQTT_RECONNECTING', `${closed}; connecting again in 100 ms`, { reason: closed, retryInMs: 100 })
   const letter = { receivedAt: new Date(pipeline.now), topic: 't', code: 'JSON_INVALID', message: 'no' }
   pipeline.emit('deadLetters', [letter, letter])
   const [first, second] = after()

@@ -14,8 +14,11 @@ const reconnect = { minMs: 10, maxMs: 200 }
 
 /** The client id in a CONNECT of MQTT 3.1.1. */
 const clientIdOf = ({ body }) => body.subarray(12, 12 + body.readUInt16BE(10)).toString()
-/** The wait that a warning tells, in milliseconds. */
-const waitOf = ({ message }) => Number(/again in (\d+) ms/.exec(message)[1])
+/** The wait that a warning tells, in milliseconds, in its text as in its field. */
+const waitOf = ({ message, retryInMs }) => {
+  assert.ok(message.endsWith(`; connecting again in ${retryInMs} ms`), message)
+  return retryInMs
+}
 
 for (const protocolVersion of [4, 5]) {
   const version = protocolVersion === 4 ? '3.1.1' : '5'
@@ -196,6 +199,7 @@ test('a client id that another has taken over: a warning, and a long wait', { ti
     await waitFor(() => warnings.length > 0, { message: 'a warning' })
     assert.equal(warnings[0].code, 'SESSION_TAKEN_OVER')
     assert.match(warnings[0].message, /the client id "c"/)
+    assert.equal(warnings[0].clientId, 'c')
     // Not at once, which would take it back: the waits begin where others end.
     assert.ok(waitOf(warnings[0]) >= maxMs / 2, warnings[0].message)
     if (maxMs < 60_000) {

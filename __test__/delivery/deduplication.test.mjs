@@ -20,7 +20,12 @@ async function doubts(t, tables, config = {}) {
   const warnings = collect(pipeline, 'warning')
   await pipeline.start()
   await pipeline.stop()
-  return warnings.filter(({ code }) => code === 'DEDUPLICATION_OFF').map(({ message }) => message)
+  const told = warnings.filter(({ code }) => code === 'DEDUPLICATION_OFF')
+  for (const { table, message } of told) {
+    const [database, name] = table.split('.')
+    assert.ok(message.startsWith(`\`${database}\`.\`${name}\``), message)
+  }
+  return told.map(({ message }) => message)
 }
 
 const quoted = (table) => `\`${servers.database}\`.\`${table}\``

@@ -126,7 +126,13 @@ test('batches that are bad throughout are soon given up, and ever sooner', { tim
   await heard(pipeline, letters)
   assert.deepEqual(sequences(letters), range(8 * ONE_BATCH))
   assert.equal(await servers.count(table), 0)
-  assert.ok(warnings.some(({ message }) => /were not told apart/.test(message)))
+  const refused = warnings.filter(({ code }) => code === 'CLICKHOUSE_REFUSED')
+  assert.ok(refused.some(({ message }) => /were not told apart/.test(message)))
+  for (const warning of refused) {
+    assert.deepEqual([warning.table, warning.route], [table, 0])
+    assert.ok(warning.messages > 0 && warning.messages <= ONE_BATCH)
+    assert.match(warning.reason, /VIOLATED_CONSTRAINT/)
+  }
   for (const { code, message } of letters) {
     assert.equal(code, 'REJECTED_BY_CLICKHOUSE')
     assert.match(message, /Code: 469\b/)

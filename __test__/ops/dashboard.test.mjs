@@ -174,8 +174,8 @@ test('a spool that fills up, and a connection that is down', { timeout, skip: no
   pipeline.families = [{ name, kind: 'gauge', samples }]
   const http = await serveHttp(/** @type {any} */ (pipeline))
   t.after(() => http.close())
-  const message = 'it closed the connection; connecting again in 100 ms'
-  pipeline.emit('warning', { code: 'MQTT_RECONNECTING', message })
+  const reason = 'it closed the connection'
+  pipeline.emit('warning', { code: 'MQTT_RECONNECTING', message: `${reason}; connecting again in 100 ms`, reason })
 
   const { page, errors } = await openPage(await openBrowser(t), http.url)
   await shows(page, '#headline', 'Only 2 of 3 connections to the broker are up. Reconnecting.')

@@ -1,10 +1,10 @@
 'use strict'
 
-// How a pipeline is doing, in words: what is wrong with it, the worst first, or that nothing is. A text has no number
-// that changes by itself, because it is read aloud when it changes. `detail` is the reason as it was given. `blocks` is
-// what makes a pipeline not ready.
+// describeHealth(): lists the problems of a pipeline, the worst first; a healthy one has a single entry that says so. `text` has
+// no number that changes by itself, because screen readers read it aloud when it changes; `detail` is the error's own text.
+// A problem with `blocks` makes the pipeline not ready.
 
-/** Messages wait and nothing is inserted: for so long, and something is wrong. */
+/** Nothing is inserted although messages wait: a problem after 30 s. */
 const STALLED_MS = 30_000
 const LATE_MS = 30_000
 const NEARLY_FULL = 0.8
@@ -12,15 +12,9 @@ const FULL = 0.98
 
 const LEVELS = ['bad', 'warn', 'info', 'good']
 
-/** What a warning of the sink says: `<table>: <error>; trying again in <n> ms`. */
-function clickHouseFailure(message) {
-  const [, table, reason] = /^(.*?): (.*)$/s.exec(message) ?? ['', '', message]
-  return { table, message: reason.replace(/; trying again in \d+ ms$/, '') }
-}
-
 function describeHealth(facts) {
   const { state } = facts.metrics
-  // What was wrong with it before is of no interest any more.
+  // Problems of the run before do not matter any more.
   if (state === 'idle' || state === 'stopped') return [failed(facts), notRunning(facts)].filter(Boolean)
   const problems = [
     failed(facts),
@@ -50,18 +44,18 @@ function failed({ failure }) {
   return { level: 'bad', text, detail: failure.message, since: failure.since, blocks: true }
 }
 
-/** An outage fails the INSERTs of all tables alike, and is one problem. */
+/** An outage fails the INSERTs of all tables with the same text, and is one problem. */
 function clickHouse({ failing }) {
   const byText = new Map()
-  for (const { table, message, since } of failing) {
-    const text = clickHouseText(message)
+  for (const { table, since, ...failure } of failing) {
+    const text = clickHouseText(failure)
     const problem = byText.get(text)
     if (problem) {
-      problem.detail = message
+      problem.detail = failure.reason
       problem.tables.push(table)
       problem.since = Math.min(problem.since, since)
     } else {
-      byText.set(text, { level: 'bad', text, detail: message, tables: [table], since, blocks: true })
+      byText.set(text, { level: 'bad', text, detail: failure.reason, tables: [table], since, blocks: true })
     }
   }
   return Array.from(byText.values(), ({ tables, ...problem }) => ({
@@ -70,11 +64,9 @@ function clickHouse({ failing }) {
   }))
 }
 
-function clickHouseText(message) {
-  if (/^ClickHouse at \S+ cannot be reached/.test(message)) return 'ClickHouse cannot be reached. Retrying.'
-  // Its exceptions end with their name, (TOO_MANY_PARTS), and perhaps the version.
-  const name = /^.*\(([A-Z][A-Z0-9_]+)\)/s.exec(message)?.[1]
-  if (name) return `ClickHouse refuses: ${name.toLowerCase().replaceAll('_', ' ')}. Retrying.`
+function clickHouseText({ errorCode, clickhouseName }) {
+  if (errorCode === 'CLICKHOUSE_UNREACHABLE') return 'ClickHouse cannot be reached. Retrying.'
+  if (clickhouseName) return `ClickHouse refuses: ${clickhouseName.toLowerCase().replaceAll('_', ' ')}. Retrying.`
   return 'INSERTs into ClickHouse fail. Retrying.'
 }
 
@@ -85,11 +77,10 @@ function broker({ metrics, brokerLost }) {
     connections === 1 || connected === 0
       ? 'There is no connection to the broker. Reconnecting.'
       : `Only ${connected} of ${connections} connections to the broker are up. Reconnecting.`
-  const detail = brokerLost.message.replace(/; connecting again in \d+ ms$/, '')
-  return { level: 'bad', text, detail, since: brokerLost.since, blocks: true }
+  return { level: 'bad', text, detail: brokerLost.reason, since: brokerLost.since, blocks: true }
 }
 
-/** Where an INSERT is known to fail, that is the reason, and said already. */
+/** INSERTs that fail are a problem of their own, and the reason of the stall. */
 function stalled({ at, metrics, failing }) {
   const { lastInsertMs, oldestPendingMs } = metrics
   const idleMs = Math.min(oldestPendingMs, lastInsertMs ?? Infinity)
@@ -124,7 +115,7 @@ function memory({ metrics }) {
   return { level: 'warn', text: 'The buffers are full: the broker has to keep what comes.' }
 }
 
-/** Behind, and not for a reason that is said already. */
+/** Late without failed INSERTs, which are a problem of their own. */
 function late({ metrics, failing }) {
   const { lastInsertMs, oldestPendingMs } = metrics
   const isMoving = lastInsertMs !== null && lastInsertMs < STALLED_MS
@@ -157,4 +148,4 @@ function notRunning({ metrics, stateSince: since }) {
   }
 }
 
-module.exports = { clickHouseFailure, describeHealth }
+module.exports = { describeHealth }

@@ -1,17 +1,16 @@
 'use strict'
 
-// What a pipeline did lately and what is wrong with it, for the dashboard and the probes. A monitor listens to the
-// events of a pipeline and looks at its metrics once a second; everything it keeps is bounded. What it finds wrong is
-// worded in li./situation.js.
+// Monitor: keeps the last 15 minutes of a pipeline for the dashboard, and its present problems for the probes. It listens to
+// the pipeline's events and reads its metrics once a second. Everything it keeps is bounded. health.js words the problems.
 
 const { errorMonitor } = require('node:events')
 const { quantile, readFamilies } = require('./families.js')
-const { clickHouseFailure, describeHealth } = require('./health.js')
+const { describeHealth } = require('./health.js')
 
 const INTERVAL_MS = 1000
-/** A quarter of an hour. */
+/** 15 minutes. */
 const SAMPLES = 900
-/** Rows come in batches, so that the rate over one second alone would jump. */
+/** Rates are over 5 s: rows arrive in batches, so the rate of a single second would jump. */
 const RATE_SAMPLES = 5
 const LATENCY_SAMPLES = 10
 const EVENTS = 50
@@ -19,11 +18,11 @@ const LETTERS = 50
 const TEXT_LENGTH = 400
 const MINUTE_MS = 60_000
 
-/** Warnings of conditions that last; for their end there is not always another one. */
+/** Warnings of conditions that last, and whose end does not always have a warning. */
 const LASTING_WARNINGS = ['DEAD_LETTERS_RETRYING', 'SPOOL_IO']
 const BROKER_WARNINGS = ['MQTT_RECONNECTING', 'SESSION_TAKEN_OVER']
 
-/** What a sample consists of, beside its time. */
+/** The fields of a sample, in order. */
 const FIELDS = [
   'at',
   'messagesPerSecond',
@@ -48,17 +47,17 @@ class Monitor {
   /** The last snapshots, from which rates and recent latencies are computed from. */
   #snapshots = []
   #events = []
-  /** The last different dead letters, the newest last. */
+  /** The last 50 different dead letters, the newest last. */
   #letters = new Map()
-  /** The codes of the last minute's letters: since when, and when last. */
+  /** The codes of dead letters within the last minute: when first, and when last. */
   #letterCodes = new Map()
-  /** The failures of INSERTs that have not been followed by a success, by table. */
+  /** By table, the last failure of an INSERT that no success has followed. */
   #failing = new Map()
-  /** What lasts, since when, and the last word on it: by the code of its warning; of the broker; for good. */
+  /** By code, a condition that lasts: since when, when last, and the last message. */
   #incidents = new Map()
   #brokerLost
   #failure
-  /** When a message was seen to have come. */
+  /** When the last message was received. */
   #lastMessage = -Infinity
   #stateSince
   #listeners
@@ -96,7 +95,7 @@ class Monitor {
     if (messages.pending === 0) this.#failing.clear()
     const isRunning = metrics.state === 'running' || metrics.state === 'paused'
     if (!isRunning || mqtt.connected === mqtt.connections) this.#brokerLost = undefined
-    else this.#brokerLost ??= { since: at, message: '' }
+    else this.#brokerLost ??= { since: at, reason: '' }
     const isMoving = metrics.oldestPendingMs < MINUTE_MS
     for (const [code, { last }] of this.#incidents) {
       if (isMoving && at - last > MINUTE_MS) this.#incidents.delete(code)
@@ -119,12 +118,12 @@ class Monitor {
     return { ready: reasons.length === 0, reasons }
   }
 
-  /** What made the pipeline fail for good, if something did. */
+  /** Why the pipeline failed for good; undefined if it did not. */
   get failure() {
     return this.#failure?.message
   }
 
-  /** All that the dashboard shows; of the samples, those from number `from` on. */
+  /** The content of the dashboard, with the samples from number `from` on. */
   status(from = 0) {
     const { metrics, families } = this.#snapshots.at(-1)
     const first = this.#next - this.#samples.length
@@ -174,7 +173,7 @@ class Monitor {
     ]
   }
 
-  /** By table, what its metrics say and how fast it fills. */
+  /** By table, its metrics and its rows per second. */
   #tables() {
     const entries = Object.entries(this.#snapshots.at(-1).metrics.tables).map(([name, table]) => {
       const rowsPerSecond = this.#rate(({ metrics }) => metrics.tables[name].rows)
@@ -183,7 +182,7 @@ class Monitor {
     return Object.fromEntries(entries)
   }
 
-  /** How fast a counter rose lately. */
+  /** The rate of a counter over the last 5 s, per second. */
   #rate(counter) {
     const last = this.#snapshots.at(-1)
     const first = this.#snapshots.at(-1 - RATE_SAMPLES) ?? this.#snapshots[0]
@@ -191,7 +190,7 @@ class Monitor {
     return round(((counter(last) - counter(first)) / (last.at - first.at)) * 1000)
   }
 
-  /** Nothing moves before start() and after stop(), which is the end of a pipeline. */
+  /** Metrics do not change before start() and after stop(). */
   #watch(state) {
     const isAtRest = state === 'idle' || state === 'stopped'
     if (isAtRest) {
@@ -210,16 +209,16 @@ class Monitor {
     this.sample()
   }
 
-  #onWarning({ code, message }) {
+  #onWarning({ code, message, table, reason = message, errorCode, clickhouseName }) {
     const at = this.#now()
     this.#recordEvent('warning', code, message)
     if (code === 'CLICKHOUSE_RETRYING') {
-      const failure = clickHouseFailure(message)
-      this.#failing.set(failure.table, { since: this.#failing.get(failure.table)?.since ?? at, ...failure })
+      const since = this.#failing.get(table)?.since ?? at
+      this.#failing.set(table, { table, since, reason, errorCode, clickhouseName })
     } else if (code === 'CLICKHOUSE_RECOVERED') {
-      this.#failing.delete(clickHouseFailure(message).table)
+      this.#failing.delete(table)
     } else if (BROKER_WARNINGS.includes(code)) {
-      this.#brokerLost = { since: this.#brokerLost?.since ?? at, message }
+      this.#brokerLost = { since: this.#brokerLost?.since ?? at, reason }
     } else if (LASTING_WARNINGS.includes(code)) {
       this.#incidents.set(code, { since: this.#incidents.get(code)?.since ?? at, last: at, message })
     } else if (code === 'SPOOL_RECOVERED') {
@@ -234,7 +233,7 @@ class Monitor {
       const letter = { at: receivedAt.getTime(), topic: shortened(topic), code, message: shortened(message) }
       const key = `${code} ${letter.topic} ${letter.message}`
       const count = (this.#letters.get(key)?.count ?? 0) + 1
-      // At the end, where the newest is.
+      // A Map keeps the order of insertion: the newest goes to the end.
       this.#letters.delete(key)
       this.#letters.set(key, { ...letter, count })
       if (this.#letters.size > LETTERS) this.#letters.delete(this.#letters.keys().next().value)
@@ -246,7 +245,7 @@ class Monitor {
     this.#recordEvent('error', code, message)
   }
 
-  /** An event like the last one of its kind, as each attempt of a retry brings, takes its place. */
+  /** An event with the code of the last one replaces it and counts: a retry has one event per attempt. */
   #recordEvent(kind, code, message) {
     const last = this.#events[0]
     const count = last?.code === code && kind !== 'state' ? last.count + 1 : 1
