@@ -1,6 +1,7 @@
 'use strict'
 
-// A look at both ends of a configuration, before it runs. The engine looks; this reads the certificates that it brought.
+// checkPipeline(): checks a configuration against its broker and ClickHouse without starting a pipeline. The engine does the
+// check; this file reads the certificates that it returns, because Node.js has an X.509 parser.
 
 const { X509Certificate } = require('node:crypto')
 const { NativePipeline, callNative, configToJson, toJson, unwrap } = require('./native.js')
@@ -12,7 +13,7 @@ async function checkPipeline(config, options = {}) {
   const configText = configToJson(config)
   const optionsText = toJson(options, 'options')
   const report = unwrap(await callNative(() => NativePipeline.check(configText, optionsText)))
-  // As it was given: the engine has only the filter.
+  // The engine reports MQTT filters; users know the topics of their configuration.
   const { routes } = JSON.parse(configText)
   report.routes.forEach((route, i) => Object.assign(route, { topic: routes[i].topic }))
   for (const [path, ends] of [

@@ -1,6 +1,6 @@
 'use strict'
 
-/** An error of millrace: `code` is stable, `path` names the option that caused it, `cause` is what another program said. */
+/** `code` is stable, `path` names the option at fault, `cause` is the error of ClickHouse or of the file system. */
 class MillraceError extends Error {
   /**
    * @param {{ code: string, message: string, path?: string, cause?: { code: number | null, message: string } }} description

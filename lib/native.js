@@ -58,7 +58,7 @@ function configToJson(config) {
   return toJson({ ...rest, tracing: hasTracer ? { ...tracing, tracer: undefined } : tracing })
 }
 
-/** The engine answers `{"ok": …}` or `{"error": …}`. */
+/** Returns the value of an answer `{"ok": …}` of the engine; throws the error of an answer `{"error": …}`. */
 function unwrap(text) {
   const { ok, error } = JSON.parse(text)
   if (error) throw new MillraceError(error)
@@ -88,7 +88,7 @@ function fromNative(error) {
   }
 }
 
-/** The content of an event, from its JSON text and the bytes that came beside it. */
+/** The value of an event, from its JSON text and its Buffers: payloads first, then topics that are not UTF-8. */
 function fromEvent(kind, content, bytes) {
   const value = JSON.parse(content)
   if (kind === 'error') return new MillraceError(value)

@@ -1,12 +1,12 @@
 'use strict'
 
-// Dead letters, fed again. Files and tables the engine reads by itself; an iterable is pulled here and handed over in
-// chunks, each as soon as there is room for it.
+// replayDeadLetters(): feeds dead letters to the pipeline again. The engine reads files and tables; this file reads an
+// iterable and sends its letters to the engine in chunks, each when the engine has memory for it.
 
 const { NativeReplay, callNative, configError, configToJson, fromEvent, toJson, unwrap } = require('./native.js')
 
 const PROGRESS_MS = 1_000
-/** A chunk that is handed over has at most so many letters, and not much more than so many bytes. */
+/** A chunk has at most 1,000 letters. It is sent once it has 1 MiB, so one large letter may exceed that. */
 const CHUNK_LETTERS = 1_000
 const CHUNK_BYTES = 1 << 20
 
@@ -23,7 +23,7 @@ async function replayDeadLetters(config, source, options = {}) {
   const native = callNative(() => new NativeReplay(configText, sourceText, onEvent))
   const report = () => JSON.parse(native.report())
 
-  // It also keeps the process alive.
+  // This timer also keeps the process alive until the replay ends.
   const timer = setInterval(() => onProgress?.(report()), config.metricsIntervalMs || PROGRESS_MS)
   const onAbort = () => native.cancel()
   signal?.addEventListener('abort', onAbort, { once: true })
@@ -64,7 +64,7 @@ function isIterable(source) {
   )
 }
 
-/** Begins to pull the letters. If the iterable throws, the replay ends, and `error` says why. */
+/** Starts to read the iterable. If it throws, the replay is cancelled and `error` is what it threw. */
 function pump(letters, native) {
   const pumping = { stopped: false, failed: false, error: undefined, done: undefined }
   const pull = async () => {
@@ -86,7 +86,7 @@ function pump(letters, native) {
   return pumping
 }
 
-/** Letters on their way into the engine: JSON, and bytes beside it. */
+/** Letters for one call of the engine: JSON text, in which payloads are indices into a list of Buffers. */
 class Chunk {
   #letters = []
   #bytes = []

@@ -1,6 +1,6 @@
 'use strict'
 
-// What lies in a spool, for whoever wonders.
+// inspectSpool(): reports what a directory of a spool holds. It may be in use by a running pipeline.
 
 const { NativePipeline, configError, unwrap } = require('./native.js')
 
@@ -16,6 +16,7 @@ async function inspectSpool(dir) {
   }
 }
 
+/** The engine reports times in milliseconds since 1970. */
 const dated = ({ oldest, ...backlog }) => ({ ...backlog, oldest: oldest === null ? null : new Date(oldest) })
 
 module.exports = { inspectSpool }

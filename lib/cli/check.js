@@ -1,6 +1,6 @@
 'use strict'
 
-// `millrace check`: what `checkPipeline` reports, for people to read.
+// `millrace check`: prints the report of checkPipeline() as text.
 
 const { checkPipeline } = require('../check.js')
 const { ConfigFile } = require('./config-file.js')
@@ -98,7 +98,7 @@ function printRoute({ topic, table, engine, columns, insert, deduplication }, i)
   return block(lines)
 }
 
-/** Its counts, and what would be dead letters with the first of each kind. */
+/** The counts of a sample, and its dead letters by reason, each with an example. */
 function printSample({ messages, rows, deadLetters, seconds, routes: seen, reasons }, routes) {
   return block([
     `sample: ${many(messages, 'message')} in ${seconds.toFixed(1)} s, ${many(rows, 'row')}, ${many(deadLetters, 'dead letter')}`,
@@ -112,9 +112,9 @@ function printSample({ messages, rows, deadLetters, seconds, routes: seen, reaso
 
 function printFinding({ level, code, path, message, advice }, source) {
   const place = path ? ` ${path} (${source.placeOf(path)})` : ''
-  // The engine's messages begin with the path, too.
+  // The engine's messages begin with the path, which `place` has already.
   const own = path && message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message
-  // ClickHouse goes on for paragraphs about a password.
+  // ClickHouse's message about a wrong password has several paragraphs: only the first is printed.
   const [text] = own.split(/\n\s*\n/)
   return block([`${level}: ${code}${place}`, `  ${sanitize(text)}`, ...(advice ? [`  → ${advice}`] : [])])
 }

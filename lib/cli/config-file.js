@@ -1,14 +1,14 @@
 'use strict'
 
-// A configuration file: JSON with comments and trailing commas, in which `${NAME}` and `${NAME:-default}` are read from the
-// environment. Where something is wrong is told by line and column, also what the engine finds later.
+// ConfigFile: reads a configuration file, which is JSON with comments, trailing commas, and `${NAME}` or `${NAME:-default}` from the
+// environment. It finds the line and column of an option, also for errors that the engine reports later.
 
 const { readFileSync } = require('node:fs')
 const { parseTree, printParseErrorCode } = require('jsonc-parser')
 const { UsageError } = require('./exit.js')
 
 class ConfigFile {
-  /** What the engine takes. */
+  /** The configuration as an object. */
   config
   #file
   #text
@@ -23,12 +23,12 @@ class ConfigFile {
     if (errors.length > 0) throw this.#wrong(errors[0].offset, `${words(errors[0].error)}: this is not JSON`)
     if (this.#root?.type !== 'object') throw this.#wrong(0, 'the configuration must be an object')
     this.config = this.#value(this.#root, '', environment)
-    // For editors, not for us.
+    // Editors read it; the engine does not know it.
     delete this.config.$schema
   }
 
   /**
-   * An error of the engine as the user is to be told: with the place of its option in the file.
+   * An error of the engine, with the place of its option in the file.
    *
    * @returns {Error}
    */
@@ -37,7 +37,7 @@ class ConfigFile {
     return this.#wrong(this.#offsetOf(error.path ?? ''), error.message)
   }
 
-  /** `file:line:column` of an option, or of what is nearest to it. */
+  /** `file:line:column` of an option, or of the nearest option around it. */
   placeOf(path) {
     return this.#place(this.#offsetOf(path))
   }
@@ -71,7 +71,7 @@ class ConfigFile {
         throw this.#wrong(node.offset, message)
       }
       const value = environment[name]
-      // As in a shell: `:-` stands in for what is empty, too.
+      // As in a shell, `:-` applies to an empty variable too.
       if (value !== undefined && (value !== '' || fallback === undefined)) return value
       if (fallback !== undefined) return fallback
       const advice = `set it, or give it a default: \${${name}:-default}`
@@ -107,7 +107,7 @@ class ConfigFile {
   }
 }
 
-/** What must stand for itself is there too, so that it is not taken for a mistake in silence. */
+/** Matches `$${`, which stands for `${`, a reference, and a `${` that is neither, which is an error. */
 const REFERENCE = /\$\$\{|\$\{(?:([A-Za-z_]\w*)(?::-([^}]*))?\})?/g
 /** `routes[0].columns["a b"]`, as the engine writes paths. */
 const SEGMENT = /([^.[\]]+)|\[(\d+)\]|\["((?:[^"\\]|\\.)*)"\]/g

@@ -1,24 +1,24 @@
 'use strict'
 
-// How a command ends. The codes are documented in docs/cli.md and stable.
+// Exit codes and signals. docs/cli.md documents the codes; they are stable.
 
 const OK = 0
-/** It could not start or go on, or what it found is not as it should be. */
+/** The command could not start or go on, or it found a problem. */
 const FAILED = 1
-/** The command line or the configuration is wrong: the same again will fail again. */
+/** The command line or the configuration is wrong: another attempt will fail too. */
 const USAGE = 2
 /** Stopped before everything was in ClickHouse. */
 const NOT_DRAINED = 3
 
-/** A second signal ends at once, with the code that shells give to it. */
+/** A second signal exits at once, with the code that shells use for it. */
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 }
 
-/** An error of which `message` is all that is to be told. */
+/** An error that is printed without its stack. */
 class CommandError extends Error {
   exitCode = FAILED
 }
 
-/** The user is to mend the command line or the configuration file. */
+/** An error of the command line or of the configuration file. */
 class UsageError extends CommandError {
   exitCode = USAGE
 }

@@ -1,14 +1,14 @@
 'use strict'
 
-// The command line: commands, their options, and what each teaches with --help. What they do is in the files beside this
-// one; their exit codes are in exit.js.
+// The command line: commands, their options and the text of --help. Each command has a file in this folder; exit.js has the exit
+// codes.
 
 const { writeFileSync } = require('node:fs')
 const { Command, InvalidArgumentError, Option } = require('commander')
 const { version } = require('../../package.json')
 const { CommandError, FAILED, OK, USAGE } = require('./exit.js')
 
-/** How long what keeps the process alive after its end is waited for. */
+/** How long output may take after the command has ended, before the process exits. */
 const LINGER_MS = 1_000
 
 const EXIT_CODES = `
@@ -111,7 +111,7 @@ ${EXIT_CODES}`,
 
 /** Runs a command and sets the exit code. */
 async function main(argv) {
-  // Whoever read it has gone: that is no reason to leave a stream undrained.
+  // EPIPE: the reader of the output has gone. The pipeline is drained nevertheless.
   process.stdout.on('error', (error) => {
     if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EPIPE') throw error
   })
@@ -122,13 +122,13 @@ async function main(argv) {
     code = failure(error)
   }
   process.exitCode = code
-  // What has not been written yet may still be; but a process that was told to end does.
+  // Output that is not written yet has one second; then the process exits.
   setTimeout(() => process.exit(code), LINGER_MS).unref()
 }
 
-/** Tells an error; the exit code. */
+/** Prints an error and returns its exit code. */
 function failure(error) {
-  // Commander has told what it had to.
+  // Commander has printed its own errors.
   if (error.code?.startsWith('commander.')) return error.exitCode === 0 ? OK : USAGE
   const isUsers = error instanceof CommandError || error.name === 'MillraceError'
   process.stderr.write(`millrace: ${isUsers ? error.message : error.stack}\n`)

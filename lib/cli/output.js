@@ -1,9 +1,9 @@
 'use strict'
 
-// What a command that runs for a while says: on a terminal lines for people, with a status line below them that is written
-// over and over; elsewhere JSON, one object a line, as pino writes it: `level`, `time`, `msg`.
+// Output of the commands that run for a while. On a terminal it writes lines of text, and below them a status line that it
+// rewrites; elsewhere it writes JSON, one object per line, with pino's fields `level`, `time` and `msg`.
 
-/** On one line, and without what a terminal would obey: topics and reasons come from whoever publishes. */
+/** Text on one line without control characters: topics and reasons come from whoever publishes. */
 function sanitize(text) {
   return text.replace(/\s*[\r\n]+\s*/g, ' ').replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd')
 }
@@ -39,14 +39,14 @@ class Output {
     this.#say('error', msg, fields)
   }
 
-  /** Writes the status line anew; on a terminal alone. */
+  /** Rewrites the status line; does nothing where the output is no terminal. */
   status(line) {
     if (!this.#isTerminal) return
     this.#status = line.slice(0, Math.max(0, (this.#stream.columns || 80) - 1))
     this.#stream.write(`${CLEAR_LINE}${this.#status}`)
   }
 
-  /** Leaves the status line as it is: what follows begins on a line of its own. */
+  /** Leaves the status line: further output begins on a new line. */
   end() {
     if (this.#status) this.#stream.write('\n')
     this.#status = ''
@@ -67,7 +67,7 @@ class Output {
 const NUMBER = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 const count = (/** @type {number} */ number) => NUMBER.format(number)
 
-/** How a pipeline is, in one line. */
+/** The state and the rates of a pipeline in one line. */
 function statusLine({ state, messages, rates, latencyMs, mqtt, spool }) {
   const isShort = (state === 'running' || state === 'paused') && mqtt.connected < mqtt.connections
   const parts = [

@@ -1,6 +1,6 @@
 'use strict'
 
-// `millrace replay`: dead letters, fed again.
+// `millrace replay`: runs replayDeadLetters() and prints its progress.
 
 const api = require('../../index.js')
 const { ConfigFile } = require('./config-file.js')

@@ -1,6 +1,6 @@
 'use strict'
 
-// `millrace run`: a pipeline from a file, until a signal comes or it cannot go on.
+// `millrace run`: runs the pipeline of a configuration file until a signal, or until it fails.
 
 const api = require('../../index.js')
 const { ConfigFile } = require('./config-file.js')
@@ -8,7 +8,7 @@ const { CommandError, FAILED, NOT_DRAINED, OK, USAGE, onSignal } = require('./ex
 const { Output, statusLine } = require('./output.js')
 
 const STATUS_MS = 1_000
-/** Of a group of dead letters so many are shown; all of them go where `deadLetters` says. */
+/** Dead letters printed per event; all of them are stored where `deadLetters` says. */
 const SHOWN_LETTERS = 3
 
 /**
@@ -40,7 +40,7 @@ async function run(file, options) {
   )
   let http
   try {
-    // Before the start, which may take its time: whoever asks is told that it is alive and not ready.
+    // Before the start, which may take a while: the probes answer "alive" and "not ready" meanwhile.
     http = options.http && (await serve(pipeline, options.http))
     if (http) output.info(`listening on ${http.url}`, { url: http.url })
     await start(pipeline, source, abort.signal, output, exitCode)
@@ -100,7 +100,7 @@ async function start(pipeline, source, signal, output, exitCode) {
     await pipeline.start({ signal })
   } catch (error) {
     if (signal.aborted) return
-    // What is wrong with the tables has a place in the file as well.
+    // An error about a table also has a place in the file.
     const place = error.path && source.placeOf(error.path)
     output.error(place ? `${place}: ${error.message}` : error.message, { code: error.code, path: error.path })
     exitCode.decide(error.code === 'CONFIG_INVALID' ? USAGE : FAILED)

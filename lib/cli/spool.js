@@ -1,6 +1,6 @@
 'use strict'
 
-// `millrace spool`: what lies in a directory, for people to read.
+// `millrace spool`: prints the report of inspectSpool() as text.
 
 const { inspectSpool } = require('../spool.js')
 const { FAILED, OK } = require('./exit.js')

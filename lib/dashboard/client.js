@@ -1,17 +1,17 @@
 'use strict'
 
-// The dashboard in the browser: once a second it asks for what is new, and writes it into the page. Whatever comes from
-// messages is set as text, never as HTML.
+// The dashboard's script in the browser. Once a second it fetches status.json with the new samples and updates the page. Text
+// from messages is set as text, never as HTML.
 
 {
   const POLL_MS = 1000
   const TIMEOUT_MS = 5000
   const KEPT_SAMPLES = 900
-  /** Rows of the table beside a plot. */
+  /** Rows of the table of a plot. */
   const FIGURES = 10
   const MARKS = { good: '✓', info: 'i', warn: '!', bad: '×' }
 
-  /** Round numbers of an axis: its end is two to five of such steps. */
+  /** Steps of an axis, as round numbers: the axis ends at two to five steps. */
   const DECIMAL = [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9].flatMap((e) => [1, 2, 2.5, 5].map((n) => n * 10 ** e))
   const BINARY = Array.from({ length: 45 }, (_, e) => 2 ** e)
   const TIMES = [10, 15, 30, 60, 120, 180, 300]
@@ -134,17 +134,17 @@
     items.forEach((item, i) => update(parent.children[i], item))
   }
 
-  /** Rows of texts; the first of a row is its header where `named`. */
+  /** Rows of text; where `named`, the first cell of a row is its header. */
   function fillTable(body, rows, named = false) {
     const width = rows[0]?.length ?? 0
-    // The roles are those of the elements, which lose them where the style makes them blocks.
+    // Elements lose their implicit roles where the style makes them blocks.
     const header = () => element('th', { scope: 'row', role: 'rowheader' })
     const cell = (i) => (named && i === 0 ? header() : element('td', { role: 'cell' }))
     const make = () => element('tr', { role: 'row' }, ...Array.from({ length: width }, (_, i) => cell(i)))
     fill(body, rows, make, (row, texts) => texts.forEach((text, i) => setText(row.children[i], text)))
   }
 
-  /** Pairs of a name and a value, and perhaps a class. */
+  /** Pairs of a name and a value, with an optional class. */
   function fillPairs(list, pairs) {
     const make = () => element('div', {}, element('dt'), element('dd'))
     fill(list, pairs, make, (div, [name, value, className = '']) => {
@@ -449,7 +449,7 @@
     const response = await fetch(`status.json?from=${nextSample}`, { signal: AbortSignal.timeout(TIMEOUT_MS) })
     if (!response.ok) throw new Error(`HTTP ${response.status}`)
     const status = await response.json()
-    // Another process answers than before: its samples begin anew.
+    // The process was restarted: its samples start at 0 again.
     if (last && status.metrics.uptimeMs < last.metrics.uptimeMs) {
       last = undefined
       samples.length = 0
@@ -499,7 +499,7 @@
 
   async function run() {
     for (;;) {
-      // A page that nobody sees asks for nothing; what it missed comes at once.
+      // A hidden page fetches nothing; when it is shown it fetches all samples that it missed.
       if (document.hidden) await shown()
       await round()
       await new Promise((resolve) => setTimeout(resolve, POLL_MS))

@@ -1,7 +1,7 @@
 'use strict'
 
-// The dashboard as one page: its style, its script and uPlot stand in the document, so that it needs nothing else from
-// anywhere. The policy names what may run by its hash.
+// Builds the dashboard as one HTML document with its styles, its script and uPlot inside, so that the page loads nothing else. The
+// Content-Security-Policy allows exactly these scripts and styles, by their hashes.
 
 const { createHash } = require('node:crypto')
 const { readFileSync } = require('node:fs')
@@ -23,7 +23,7 @@ function build() {
     scripts: [uplot('uPlot.iife.min.js'), own('client.js')],
   }
   const tags = (tag, texts) => texts.map((text) => `<${tag}>${text}</${tag}>`).join('\n')
-  // Not as strings: `$&` in a script would mean something.
+  // As functions: in a replacement string, `$&` has a meaning.
   const html = own('index.html')
     .replace('<!-- styles -->', () => tags('style', parts.styles))
     .replace('<!-- scripts -->', () => tags('script', parts.scripts))

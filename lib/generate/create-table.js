@@ -1,14 +1,15 @@
 'use strict'
 
-// A CREATE TABLE for payloads like the samples: what the columns must hold, and what they are likely to.
+// proposeTable(): derives a CREATE TABLE statement from sample payloads. Each column gets the type that holds every sample
+// value, and that is likely to hold later ones.
 
 const { isIP } = require('node:net')
 const { configError } = require('../native.js')
 
-/** A text that is longer than this, or seldom the same, is no word of a small dictionary. */
+/** Only strings of up to 64 characters that repeat become LowCardinality. */
 const WORD_LENGTH = 64
-/** What has more parts than this has names that are data. */
-const MOST_PARTS = 100
+/** An object with more than 100 fields uses its names as data. */
+const MAX_PARTS = 100
 
 function proposeTable(samples, options = {}) {
   const { table, topic } = checked(options)
@@ -50,12 +51,12 @@ function quoteName(name) {
   return `\`${name.replace(/[\\`]/g, '\\$&')}\``
 }
 
-/** The `{name}` levels of a topic: columns of their own. */
+/** The names of a topic's `{name}` levels; each becomes a column. */
 function namesIn(topic) {
   return topic.split('/').flatMap((level) => /^\{(.+?)#?\}$/.exec(level)?.[1] ?? [])
 }
 
-/** A number as it is written: 12.0 is none of an integer column, and digits beyond 2^53 count. */
+/** A number with its digits: `12.0` is not an integer, and digits beyond 2^53 are kept. */
 class NumberLiteral {
   constructor(text) {
     this.text = text
@@ -67,7 +68,7 @@ class NumberLiteral {
   }
 }
 
-/** Strings stay what they are; numbers become strings with a mark before them. */
+/** Matches strings, which are left as they are, and numbers, which become strings with a mark in front. */
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/gs
 const MARK = '\u0000number '
 const MARKED = JSON.stringify(MARK).slice(0, -1)
@@ -89,7 +90,7 @@ function textOf(sample) {
   return Buffer.from(sample.buffer, sample.byteOffset, sample.byteLength).toString()
 }
 
-/** One, those of a list, or those of the lines. */
+/** The documents of a payload: one, the elements of a list, or one per line. */
 function documentsOf(text) {
   try {
     return [parse(text)].flat()
@@ -101,7 +102,7 @@ function documentsOf(text) {
 }
 
 function parse(text) {
-  // Numbers that are none would be hidden by what follows.
+  // Without this, the replacement below would accept malformed numbers.
   JSON.parse(text)
   return JSON.parse(text.replace(TOKEN, (token) => (token[0] === '"' ? token : `${MARKED}${token}"`)), withLiterals)
 }
@@ -114,7 +115,7 @@ function isObject(value) {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof NumberLiteral)
 }
 
-/** All values that were seen in one place. */
+/** Statistics of all values seen in one field. */
 class FieldStats {
   count = 0
   nulls = 0
@@ -145,7 +146,7 @@ class FieldStats {
     }
   }
 
-  /** A field of objects like this is not in all of them, or null in some. */
+  /** Whether a field is absent from some of these objects, or null in some. */
   isMissing(field) {
     return field.count < this.objects || field.nulls > 0
   }
@@ -169,12 +170,12 @@ function columnsOf(root, topicNames) {
 function columnOf(field, name, isMissing) {
   if (field.kinds === 0) return { type: 'Nullable(String)', suffix: " COMMENT 'null in every sample'" }
   let type = typeOf(field, name)
-  // ClickHouse takes lists whose names begin alike up to a dot for parts of one list of objects. To it a map is a list.
+  // ClickHouse treats Array columns with the same name up to a dot as one Nested, and a Map as an Array.
   if (/^(Array|Map)\(/.test(type) && name.includes('.')) type = 'String'
   if (!isMissing) return { type, suffix: '' }
   if (type.startsWith('Array(')) return { type, suffix: ' DEFAULT []' }
   if (type.startsWith('Map(')) return { type, suffix: ' DEFAULT map()' }
-  // A Tuple has no value that means "nothing".
+  // A Tuple can be neither NULL nor empty.
   if (type.startsWith('Tuple(')) type = freeType(field)
   return type === 'JSON' ? { type, suffix: " DEFAULT '{}'" } : { type: nullable(type), suffix: '' }
 }
@@ -188,9 +189,9 @@ function isComposite(type) {
   return /^(Array|Map|Tuple|JSON)/.test(type)
 }
 
-/** The type of a place, whether or not a value is missing there. A String takes anything, as it is written. */
+/** The type of a field, as if no value were missing. A String accepts any JSON, as it is written. */
 function typeOf(stats, name) {
-  // Numbers take booleans as 0 and 1, times do not.
+  // A number column stores booleans as 0 and 1; a time column cannot.
   if (stats.numbers.length > 0 && stats.kinds === (stats.booleans > 0 ? 2 : 1)) {
     return numberType(stats.numbers, stats.booleans > 0 ? '' : name)
   }
@@ -219,12 +220,12 @@ function areWithin(integers, from, below) {
   return integers.every((integer) => integer >= from && integer < below)
 }
 
-/** The last word of a name that means a point in time, if the number can be one. */
+/** A number is a point in time only if its name, or the last word of it, is one of these. */
 const TIME_WORDS = new Set(
   `t ts at on time when date datetime epoch timestamp timestampms tsms created updated modified changed seen sent received
   recorded measured sampled logged start started begin end ended stop expires expiry`.split(/\s+/),
 )
-/** What is the time of the event itself, rather than one among others. */
+/** Names of the event's own time: it goes into ORDER BY before other times. */
 const EVENT_TIME = /^(t|ts|at|time|timestamp)$/i
 
 /** `lastSeen` and `last_seen` end with `seen`. */
@@ -232,7 +233,7 @@ function lastWord(name) {
   return name.split(/[^A-Za-z]+|(?<=[a-z])(?=[A-Z])/).filter(Boolean).at(-1)?.toLowerCase() ?? ''
 }
 
-/** As the engine reads `unit: 'auto'`: where each unit begins, in years 2000 to 2100, and the digits of a second. */
+/** Units as the engine's `unit: 'auto'` distinguishes them, for the years 2000 to 2100: scale, and digits of a second. */
 const UNITS = [
   [1, 3],
   [1e3, 3],
@@ -242,7 +243,7 @@ const UNITS = [
 const YEAR_2000 = 946_684_800
 const YEAR_2100 = 4_102_444_800
 
-/** If these are points in time, all in one unit: how many digits of a second they need. */
+/** The digits of a second that these points in time need; undefined unless all are points in time in one unit. */
 function epochDigits(numbers, name) {
   if (!TIME_WORDS.has(name.toLowerCase()) && !TIME_WORDS.has(lastWord(name))) return undefined
   const fits = ([scale]) => numbers.every(({ value }) => value >= YEAR_2000 * scale && value < YEAR_2100 * scale)
@@ -288,38 +289,38 @@ function isDay(text, first, last) {
 function listType(items) {
   const type = items.kinds === 0 ? 'String' : typeOf(items, '')
   if (items.nulls === 0) return `Array(${type})`
-  // No list can hold a list, or an object, or null.
+  // An Array of Nullable cannot hold arrays or objects.
   return isComposite(type) ? 'String' : `Array(${nullable(type)})`
 }
 
 function objectType(stats) {
   const fields = [...stats.fields]
   const isRecord = fields.some(([, field]) => field.count === stats.objects)
-  const areParts = fields.length <= MOST_PARTS && fields.every(([name]) => isPart(name))
+  const areParts = fields.length <= MAX_PARTS && fields.every(([name]) => isPart(name))
   if (!isRecord || !areParts) return mapType(stats) ?? freeType(stats)
   const parts = fields.map(([name, field]) => {
     const type = field.kinds === 0 ? 'String' : typeOf(field, name)
     if (!stats.isMissing(field)) return `${quoteName(name)} ${type}`
-    // A part of a Tuple can be missing where it can be NULL.
+    // An element of a Tuple may be missing only if it is Nullable.
     return isComposite(type) ? undefined : `${quoteName(name)} ${nullable(type)}`
   })
   return parts.includes(undefined) ? freeType(stats) : `Tuple(${parts.join(', ')})`
 }
 
 /**
- * Whether ClickHouse takes it for a name in a Tuple. With dots it does, but where `a.b` stands beside an `a` with a `b`, it
- * stores both in one place and cannot read them again.
+ * Whether a Tuple can have an element of this name. ClickHouse accepts names with dots, but it stores `a.b` in the same place as
+ * element `b` of `a`, and then cannot read either.
  */
 function isPart(name) {
   return name !== '' && name !== 'null' && !name.includes('.')
 }
 
-/** Of objects that have little in common. */
+/** The type for objects without common fields. */
 function freeType(stats) {
   return fitsJson(stats) ? 'JSON' : 'String'
 }
 
-/** A JSON column has numbers of 64 bits, and takes names with dots for paths. */
+/** A JSON column holds numbers of up to 64 bits, and splits names with dots into paths. */
 function fitsJson({ numbers, fields, items }) {
   const integers = numbers.filter((number) => number.isInteger).map(({ text }) => BigInt(text))
   const inner = items ? [...fields.values(), items] : [...fields.values()]
@@ -331,7 +332,7 @@ function fitsJson({ numbers, fields, items }) {
   )
 }
 
-/** Names that differ from object to object, with values of one kind, are data: a Map. */
+/** A Map, if the names differ from object to object and all values have one kind. */
 function mapType(stats) {
   const all = new FieldStats()
   for (const { nulls, booleans, numbers, strings, lists, objects } of stats.fields.values()) {
@@ -352,7 +353,7 @@ const ID_WORDS = new Set(
 )
 const ID_TYPE = /^(String|LowCardinality\(String\)|UUID|U?Int\d+|IPv[46])$/
 
-/** Who, then when: the names of the topic, or the id that repeats most; and the first time. */
+/** The ORDER BY: the topic's names, or else the id with the fewest different values; then the event's time. */
 function orderOf(columns) {
   const ids = columns.filter(({ name, type }) => ID_WORDS.has(lastWord(name)) && ID_TYPE.test(type))
   const [id] = ids.sort((a, b) => a.distinct - b.distinct)

@@ -1,6 +1,6 @@
 'use strict'
 
-// What a payload must look like: the paths of a route's columns, laid over one another.
+// A tree of the paths that a route's columns read. It merges them into the TypeScript type of a payload.
 
 const { inParentheses, listOf, property, unique } = require('./typescript.js')
 
@@ -8,11 +8,11 @@ const { inParentheses, listOf, property, unique } = require('./typescript.js')
  * @typedef {object} Leaf
  * @property {string[]} types without null
  * @property {boolean} isOptional
- * @property {boolean} isText a String column takes anything, so it yields to what others say of the same value
+ * @property {boolean} isText a String column accepts any value: other columns of the same path decide the type
  * @property {string} doc
  */
 
-/** One node of a payload, with what is known of it and of the places in it. */
+/** One place of a payload: the columns that read it, and its members, items and elements. */
 class PathNode {
   /** @type {Leaf[]} */
   #leaves = []
@@ -37,13 +37,13 @@ class PathNode {
     return node
   }
 
-  /** What each element of the list here looks like. */
+  /** The node of each element, if this place is a list. */
   get element() {
     this.#element ??= new PathNode()
     return this.#element
   }
 
-  /** The list here must be there, whatever is in it. */
+  /** Makes the list at this place required, whatever its elements need. */
   needList() {
     this.#isListNeeded = true
   }
@@ -71,14 +71,14 @@ class PathNode {
     return this.#fields.size > 0 && this.#kinds('').length === 1
   }
 
-  /** Its type in TypeScript; lines after the first begin with `indent`. */
+  /** The TypeScript type of this place; lines after the first begin with `indent`. */
   type(indent) {
     const kinds = this.#kinds(indent)
     if (kinds.length === 0) return 'unknown'
     return kinds.length === 1 ? kinds[0] : kinds.map(inParentheses).join(' & ')
   }
 
-  /** What it must be all at once. */
+  /** The types that this place must have at the same time: they are joined by `&`. */
   #kinds(indent) {
     const kinds = []
     if (this.#fields.size > 0) kinds.push(this.#object(indent))
@@ -104,7 +104,7 @@ class PathNode {
     return ['{', ...lines, `${indent}}`].join('\n')
   }
 
-  /** Up to the last item that is read; what comes behind is of no interest. */
+  /** A tuple up to the last item that is read, with any further items. */
   #tuple(indent) {
     const length = Math.max(...this.#items.keys()) + 1
     const items = []

@@ -1,17 +1,17 @@
 'use strict'
 
-// What the engine calls shapes, as TypeScript: of a field in a message, as the decoder reads it, and of a column in a row,
-// as `FORMAT JSONEachRow` gives it.
+// Turns the engine's shapes of types into TypeScript types: for a field of a message, as the decoder accepts it, and for a
+// column of a row, as `FORMAT JSONEachRow` writes it.
 
 /**
- * A type of ClickHouse as far as JSON shows it; `src/describe.rs` says what is in it.
+ * The shape of a ClickHouse type in JSON; `src/check/generate_types.rs` documents it.
  *
  * @typedef {{ kind: string, nullable: boolean, parts?: Shape[], names?: string[] }} Shape
  */
 
-/** 64 bits and more are not exact as numbers of JavaScript: a text is taken too, and ClickHouse may give one. */
+/** JavaScript numbers are not exact at 64 bits and more: messages may have text instead, and ClickHouse may return it. */
 const WIDE = ['number', 'string']
-/** A message may also have a number: since 1970, or since midnight. */
+/** A message may also have a number, since 1970 or since midnight; a row has text. */
 const TIME = { message: ['number', 'string'], row: ['string'] }
 
 /**
@@ -73,7 +73,7 @@ function inParentheses(type) {
   return / [|&] /.test(type) ? `(${type})` : type
 }
 
-/** The name of a property, in quotes where it needs them. */
+/** The name of a property, quoted unless it is an identifier. */
 function property(name) {
   return /^[A-Za-z_$][\w$]*$/.test(name) ? name : JSON.stringify(name)
 }

@@ -1,11 +1,11 @@
 'use strict'
 
-// The metrics of a pipeline for collectors that a program has already: a registry of prom-client, a meter of OpenTelemetry.
-// Both ask when they want to know; nothing is done in between.
+// registerMetrics() and observeMetrics(): adds a pipeline's metrics to a registry of prom-client or a meter of OpenTelemetry.
+// Both read the metrics when they collect; there is no cost in between.
 
 const { configError } = require('../native.js')
 
-/** The method of a pipeline that gives what `prometheus()` prints, as `src/prometheus.rs` has it. */
+/** The method of a pipeline that returns what `prometheus()` prints, as objects; `src/telemetry/prometheus.rs` makes them. */
 const FAMILIES = Symbol('families')
 
 /** @type {WeakMap<object, RegistryBinding>} */
@@ -18,7 +18,7 @@ function registerMetrics(pipeline, registry) {
   return () => binding.remove(pipeline)
 }
 
-/** What a registry of prom-client has of us: a metric for each family, which all pipelines share. */
+/** Our metrics in one registry of prom-client: one per family, shared by all pipelines. */
 class RegistryBinding {
   #registry
   #pipelines = new Map()
@@ -49,7 +49,7 @@ class RegistryBinding {
 
   #register({ name, help, kind }) {
     if (!this.#metrics.has(name)) this.#metrics.set(name, this.#metric(name, help, kind))
-    // Nothing happens where it is there already.
+    // Registering the same metric twice has no effect.
     this.#registry.registerMetric(this.#metrics.get(name))
   }
 
@@ -61,7 +61,7 @@ class RegistryBinding {
       type,
       aggregator: 'sum',
       async get() {
-        // Its own name: with OpenMetrics a registry takes the `_total` off it.
+        // `this.name`, because a registry of OpenMetrics removes `_total` from it.
         return { name: this.name, help, type, aggregator: 'sum', values: values() }
       },
       reset() {},
@@ -69,7 +69,7 @@ class RegistryBinding {
   }
 
   #values(name) {
-    // A registry asks all its metrics in one go: they get the same snapshot.
+    // A registry reads all its metrics in one turn: they get the same snapshot.
     if (!this.#read) {
       this.#read = [...this.#pipelines.values()].flatMap((pipeline) => pipeline[FAMILIES]())
       queueMicrotask(() => (this.#read = undefined))
@@ -98,7 +98,7 @@ function observeMetrics(pipeline, meter) {
   return () => meter.removeBatchObservableCallback(callback, all)
 }
 
-/** The quantiles that `metrics()` has of a histogram; 1 is the longest. */
+/** The quantiles of `metrics().latencyMs`; 1 is the maximum. */
 const QUANTILES = { 0.5: 'p50', 0.9: 'p90', 0.99: 'p99', 1: 'max' }
 const LATENCIES = { millrace_insert_duration_seconds: 'insert', millrace_end_to_end_duration_seconds: 'endToEnd' }
 
@@ -109,7 +109,7 @@ function readingsOf({ name: familyName, kind, help, samples }, pipeline) {
   if (kind !== 'histogram') {
     return samples.map(({ labels, value }) => ({ name, kind, help, unit, value, attributes: Object.fromEntries(labels) }))
   }
-  // An instrument that is asked cannot be a histogram.
+  // OpenTelemetry has no observable histogram.
   const latency = pipeline.metrics().latencyMs[LATENCIES[familyName]]
   const attributes = Object.fromEntries(samples[0].labels.filter(([label]) => label !== 'le'))
   const total = (part) => samples.find((sample) => sample.name === `${familyName}_${part}`).value

@@ -1,10 +1,10 @@
 'use strict'
 
-// What the metric families of a pipeline tell beside `metrics()`: its name, each connection, the histograms.
+// Reads the metric families of a pipeline for what `metrics()` does not have: its name, each connection, the histograms.
 
 const { FAMILIES } = require('./collectors.js')
 
-/** Families of one moment, by their names without `millrace_`. */
+/** One snapshot of the families, by name without `millrace_`. */
 function readFamilies(pipeline) {
   const families = new Map(pipeline[FAMILIES]().map(({ name, samples }) => [name.replace('millrace_', ''), samples]))
   const samples = (name) =>
@@ -21,8 +21,8 @@ function readFamilies(pipeline) {
 }
 
 /**
- * The quantile `q` of what a histogram has observed since it looked like `before`, in milliseconds; null for nothing.
- * Within a bucket it is interpolated, as Prometheus does.
+ * The quantile `q`, in milliseconds, of the observations since `before`; null if there is none. It is interpolated within a
+ * bucket, as Prometheus does.
  */
 function quantile(buckets, before, q) {
   const counts = buckets.map(({ count }, i) => count - (before[i]?.count ?? 0))

@@ -1,8 +1,8 @@
 'use strict'
 
-// What a pipeline shows over HTTP: metrics, probes, the dashboard. Everything is read-only and needs no password, so it
-// listens on the loopback unless it is told otherwise; and there it answers to loopback names alone, because a web page
-// can make a browser take a name of its own for 127.0.0.1.
+// serveHttp() and httpHandler(): metrics, probes and the dashboard of a pipeline over HTTP. Everything is read-only and needs no
+// password, so the server listens on the loopback unless `host` says otherwise. On the loopback it accepts only loopback names
+// in the Host header: a web page can make a browser resolve the page's own name to 127.0.0.1.
 
 const { createServer } = require('node:http')
 const { dashboard } = require('../dashboard/page.js')
@@ -114,7 +114,7 @@ function split(url) {
   return at < 0 ? [url, ''] : [url.slice(0, at), url.slice(at + 1)]
 }
 
-/** As a URL writes it, without the port. */
+/** The Host header without its port. */
 function hostName({ headers }) {
   return (headers.host ?? '').replace(/:\d+$/, '').toLowerCase()
 }

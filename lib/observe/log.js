@@ -1,12 +1,12 @@
 'use strict'
 
-// What a pipeline tells by its events, told to a logger with pino's shape as well.
+// Passes a pipeline's events 'state', 'warning' and 'error' to a logger with the methods of pino.
 
 const { configError } = require('../native.js')
 
 const LEVELS = ['info', 'warn', 'error']
 
-/** Refuses what cannot log. */
+/** Throws unless the logger has the three methods. */
 function checkLogger(logger) {
   if (typeof logger !== 'object' || logger === null) throw configError('logger', 'must be a logger: an object with info, warn and error')
   for (const level of LEVELS) {
@@ -14,7 +14,7 @@ function checkLogger(logger) {
   }
 }
 
-/** Dead letters and metrics are not logged: both can be many, and have ways of their own. */
+/** Dead letters and metrics are not logged: there can be many, and both have events of their own. */
 function log(logger, pipeline, kind, value) {
   if (kind === 'state') {
     const [state, previous] = value

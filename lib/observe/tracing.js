@@ -1,11 +1,12 @@
 'use strict'
 
-// Spans of sampled batches: one from the receipt of the first message to the end of the batch, with links to where the
-// messages come from, and below it one for each INSERT. The engine tells what happened when it is over (`src/trace.rs`).
+// Makes OpenTelemetry spans of sampled batches: one from the receipt of the first message until the batch is settled, with links
+// to the traces of its messages, and below it one for each INSERT. The engine reports a batch when it is settled
+// (`src/telemetry/trace.rs`).
 
 const { configError } = require('../native.js')
 
-/** The name under which `@opentelemetry/api` is asked for: an optional peer of this package. */
+/** An optional peer dependency of this package. */
 const API = '@opentelemetry/api'
 
 class Tracing {
