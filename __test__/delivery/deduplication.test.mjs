@@ -22,7 +22,7 @@ async function doubts(t, tables, config = {}) {
   await pipeline.stop()
   const told = warnings.filter(({ code }) => code === 'DEDUPLICATION_OFF')
   for (const { table, message } of told) {
-    const [database, name] = table.split('.')
+    const [, database, name] = /^(.*?)\.(.*)$/.exec(table)
     assert.ok(message.startsWith(`\`${database}\`.\`${name}\``), message)
   }
   return told.map(({ message }) => message)

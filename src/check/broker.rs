@@ -270,7 +270,7 @@ fn judge(config: &Config, ack: &ConnAck, path: &str, report: &mut Report) {
             Level::Error,
             "SUBSCRIPTION_REFUSED",
             "mqtt.sharedGroup",
-            "the broker has no context subscriptions",
+            "the broker has no shared subscriptions",
             "leave sharedGroup out, with connections at 1, or allow them at the broker",
         );
     } else if mqtt.shared_group.is_some() {
@@ -278,8 +278,8 @@ fn judge(config: &Config, ack: &ConnAck, path: &str, report: &mut Report) {
             Level::Note,
             "SHARED_GROUP_NOT_TRIED",
             "mqtt.sharedGroup",
-            "the filters were tried outside of the context group: a member of it would have taken messages from the others",
-            if is_v5 { "" } else { "see that your broker has context subscriptions: MQTT 3.1.1 cannot tell" },
+            "the filters were tried outside of the shared group: a member of it would have taken messages from the others",
+            if is_v5 { "" } else { "see that your broker has shared subscriptions: MQTT 3.1.1 cannot tell" },
         );
     }
     let seconds = session_expiry(mqtt, ack);

@@ -159,14 +159,13 @@ impl TableRow {
         self.engine == "Null" || self.window().is_some_and(|(_, window)| window > 0)
     }
 
-    /// How many INSERTs it remembers, and what says so. A plain MergeTree lacks_window what it inserted unless it is told to
+    /// How many INSERTs it remembers, and what says so. A plain MergeTree forgets what it inserted unless it is told to
     /// remember, a replicated one remembers unless it is told to forget; other engines are not ours to judge.
     fn window(&self) -> Option<(&'static str, u64)> {
         if !self.engine.ends_with("MergeTree") || !self.engine_full.contains("MergeTree") {
             return None;
         }
-        let is_replicated =
-            self.engine.starts_with("Replicated") || self.engine.starts_with("PipelineContext");
+        let is_replicated = self.engine.starts_with("Replicated") || self.engine.starts_with("Shared");
         let (setting, of_server) = match is_replicated {
             true => (REPLICATED, self.replicated_window.as_deref().unwrap_or_default()),
             false => (PLAIN, self.plain_window.as_deref().unwrap_or(PLAIN_DEFAULT)),
@@ -211,6 +210,8 @@ mod tests {
             missing(replicated, "replicated_deduplication_window = 0", "0", "10000"),
             Some(REPLICATED)
         );
+        // The tables of ClickHouse Cloud are replicated.
+        assert_eq!(missing("SharedMergeTree", "a = 1", "0", "10000"), None);
         assert_eq!(missing("Distributed", "a = 1", "0", "0"), None);
         assert_eq!(missing("Null", "a = 1", "0", "0"), None);
 

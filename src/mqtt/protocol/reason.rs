@@ -54,7 +54,7 @@ pub fn name(code: u8) -> &'static str {
         0x9b => "QoS not supported",
         0x9c => "use another server",
         0x9d => "server moved",
-        0x9e => "context subscriptions not supported",
+        0x9e => "shared subscriptions not supported",
         0x9f => "connection rate exceeded",
         0xa0 => "maximum connect time",
         0xa1 => "subscription identifiers not supported",
