@@ -1,7 +1,7 @@
 'use strict'
 
-// The only file that imports the native addon (through binding.js, which loads it). What crosses in either direction is JSON text, and payloads as Buffers: this
-// file turns objects into that text, and answers, errors and events of the engine back into objects.
+// The only file that calls the native addon, which binding.js loads. What crosses in either direction is JSON text, and payloads
+// as Buffers: this file turns objects into that text, and answers, errors and events of the engine back into objects.
 
 const { NativePipeline, NativeReplay } = require('../binding.js')
 const { MillraceError } = require('./error.js')

@@ -263,7 +263,7 @@ impl Running {
 impl Told {
     pub fn hear(&mut self, event: Event) {
         match event {
-            Event::Warning { code, message, .. } => self.warnings.push((code, message)),
+            Event::Warning(warning) => self.warnings.push((warning.code, warning.message)),
             Event::DeadLetters(letters, _held) => self.letters.extend(letters.into_iter().map(|letter| {
                 let payload = String::from_utf8_lossy(&letter.payload).into_owned();
                 (payload, letter.reason.code.as_str(), letter.reason.message.to_string())
