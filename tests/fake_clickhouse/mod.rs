@@ -45,6 +45,8 @@ pub enum Answer {
     StoredAndCut,
     /// Waits until [`Gate::open`], then as usual.
     Held(Gate),
+    /// No answer ever comes; nothing is stored.
+    Silence,
 }
 
 /// Holds an answer back.
@@ -66,6 +68,8 @@ pub struct Insert {
     /// The rows of each block.
     pub blocks: Vec<Vec<Row>>,
     pub body: Vec<u8>,
+    /// On the clock of the server's runtime.
+    pub at: tokio::time::Instant,
 }
 
 impl Insert {
@@ -210,7 +214,8 @@ impl Server {
         request.params.remove("query");
         let token = request.params.get("insert_deduplication_token").cloned().unwrap_or_default();
         let (heads, blocks) = native::blocks(&request.body);
-        let insert = Insert { sql, settings: request.params, token, blocks, body: request.body };
+        let at = tokio::time::Instant::now();
+        let insert = Insert { sql, settings: request.params, token, blocks, body: request.body, at };
         let answer = {
             let mut state = self.state();
             state.inserts.push(insert.clone());
@@ -229,6 +234,7 @@ impl Server {
                 return None;
             }
             Answer::Held(gate) => gate.0.notified().await,
+            Answer::Silence => std::future::pending().await,
         }
         let stored = self.state().store(&insert, &heads);
         Some(match stored {

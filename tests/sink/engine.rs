@@ -1,5 +1,8 @@
 //! All that these tests use of the engine, by its path.
 
+pub use millrace::clickhouse::Packer;
+pub use millrace::clickhouse::schema::SchemaClient;
+pub use millrace::clickhouse::servers::Servers;
 pub use millrace::clickhouse::token::Tokens;
 pub use millrace::config::{Config, ReplaySource};
 pub use millrace::core::clock::ReceiveTime;
@@ -7,9 +10,11 @@ pub use millrace::core::mqtt_property::Properties;
 pub use millrace::core::thread::{run_on, runtime};
 pub use millrace::dead_letter::StoredDeadLetter;
 pub use millrace::ingest::router::Router;
+pub use millrace::ingest::table_plan::TablePlans;
 pub use millrace::mqtt::{AckSender, Command, MessageSink, Publish};
 pub use millrace::pipeline::stages::{OutputStages, StageInputs, prepare};
 pub use millrace::replay::{Replay, Report, Supplied};
+pub use millrace::sink::worker::{Source, Worker};
 pub use millrace::spool;
 pub use millrace::telemetry::context::PipelineContext;
 pub use millrace::telemetry::events::Event;

@@ -5,11 +5,17 @@
 #[path = "../fake_clickhouse/mod.rs"]
 mod fake_clickhouse;
 
+#[path = "../golden/expected.rs"]
+#[allow(dead_code)]
+mod expected;
+
 mod answers;
 mod bisect;
 mod engine;
 mod harness;
+mod held_clock;
 mod replay;
+mod requests;
 mod settling;
 mod spool_inserts;
 mod table_changes;
