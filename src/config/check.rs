@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::object_reader::Options;
+use crate::config::object_reader::ObjectReader;
+use crate::config::schema::CHECK;
 use crate::core::error::{Error, Result};
 
 #[derive(Debug, Default)]
@@ -24,15 +25,11 @@ impl CheckOptions {
     pub fn parse(text: &str) -> Result<CheckOptions> {
         let value: serde_json::Value = serde_json::from_str(text)
             .map_err(|error| Error::config("options", format!("is not valid JSON: {error}")))?;
-        let mut o = Options::at("options", &value)?;
-        let messages = o.integer("sample", 0, 1_000_000)?.unwrap_or(0) as usize;
-        let within = o.integer("sampleTimeoutMs", 1, super::DAY_MS)?.unwrap_or(30_000);
-        let client_id = o.string("clientId")?;
-        if client_id.as_deref() == Some("") {
-            return Err(o.wrong("clientId", "must not be empty: leave it out for a random one"));
-        }
+        let o = ObjectReader::at("options", &value, &CHECK)?;
+        let messages = o.integer_or_default("sample")? as usize;
+        let within = o.duration_or_default("sampleTimeoutMs")?;
+        let client_id = o.text("clientId")?;
         o.finish()?;
-        let within = Duration::from_millis(within);
         Ok(CheckOptions { client_id, sample: (messages > 0).then_some(SampleLimits { messages, within }) })
     }
 }

@@ -1,28 +1,55 @@
-//! One object of the configuration while it is being read: gives its options by name and kind, remembers which
-//! were asked for, and at the end refuses the rest, naming the option that was probably meant.
+//! One object of the configuration while it is being read: gives its options by name, checks each by its row of the
+//! table of options, and at the end refuses the rest, naming the option that was probably meant.
+
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::config::option::{DefaultValue, Kind, Object, Row, Unit};
+use crate::config::taken::{Taken, given, phrase, shape};
 use crate::core::error::{Error, Result};
 
-pub struct Options<'a> {
+pub struct ObjectReader<'a> {
     path: String,
     map: &'a Map<String, Value>,
-    known: Vec<&'static str>,
+    object: &'static Object,
 }
 
-impl<'a> Options<'a> {
-    pub fn root(value: &'a Value) -> Result<Self> {
-        Options::at("", value)
+impl<'a> ObjectReader<'a> {
+    pub fn root(value: &'a Value, object: &'static Object) -> Result<Self> {
+        ObjectReader::at("", value, object)
     }
 
-    pub fn at(path: &str, value: &'a Value) -> Result<Self> {
+    pub fn at(path: &str, value: &'a Value, object: &'static Object) -> Result<Self> {
         let Some(map) = value.as_object() else {
             let message =
                 if path.is_empty() { "the configuration must be an object" } else { "must be an object" };
             return Err(Error::config(path, message));
         };
-        Ok(Options { path: path.into(), map, known: Vec::new() })
+        Ok(ObjectReader { path: path.into(), map, object })
+    }
+
+    /// What stands for a section that was left out: every option has its default.
+    pub fn empty(object: &'static Object) -> ObjectReader<'static> {
+        static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+        ObjectReader { path: String::new(), map: &NOTHING, object }
+    }
+
+    /// The one of these objects that a value is, as [`Kind::Union`] has it, with the name of its first option. Where only
+    /// one object could be meant, its reader says what is wrong.
+    pub fn variant(path: &str, value: &'a Value, kinds: &[Kind]) -> Result<Option<(&'static str, Self)>> {
+        let reader = ObjectReader::at(path, value, &UNNAMED)?;
+        let objects = || kinds.iter().filter_map(Kind::as_object);
+        let there = || objects().filter(|object| object.first().is_some_and(|row| reader.has(row.name)));
+        let chosen = there().find(|object| {
+            object.first().is_some_and(|row| reader.value(row.name).is_some_and(|word| !row.kind.lacks(word)))
+        });
+        let object = chosen.or_else(|| only(there())).or_else(|| only(objects()));
+        Ok(object.map(|object| {
+            let first = object.first().map_or("", |row| row.name);
+            (first, ObjectReader { object, ..reader })
+        }))
     }
 
     pub fn path_of(&self, name: &str) -> String {
@@ -42,29 +69,53 @@ impl<'a> Options<'a> {
         self.map.contains_key(name)
     }
 
-    pub fn value(&mut self, name: &'static str) -> Option<&'a Value> {
-        self.known.push(name);
+    pub fn value(&self, name: &str) -> Option<&'a Value> {
         self.map.get(name)
     }
 
-    pub fn string(&mut self, name: &'static str) -> Result<Option<String>> {
-        match self.value(name) {
+    /// The value of an option by its row, for options of several kinds. `None`: it was left out.
+    pub fn take(&self, name: &str) -> Result<Option<Taken<'a>>> {
+        let row = self.row(name)?;
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let kinds = row.kind.alternatives();
+        if let Some(taken) = Taken::of(&self.path_of(name), value, kinds)? {
+            return Ok(Some(taken));
+        }
+        let wanted = kinds.iter().map(phrase).collect::<Vec<_>>().join(" or ");
+        Err(self.wrong(name, format!("must be {wanted}, not {}", given(value, kinds))))
+    }
+
+    pub fn text(&self, name: &str) -> Result<Option<String>> {
+        match self.take(name)? {
             None => Ok(None),
-            Some(Value::String(s)) if s.contains('\0') => {
-                Err(self.wrong(name, "must not contain a NUL character"))
-            }
-            Some(Value::String(s)) => Ok(Some(s.clone())),
-            Some(other) => Err(self.wrong(name, format!("must be a string, not {}", kind(other)))),
+            Some(Taken::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(self.fault(name, "is not a text")),
         }
     }
 
-    /// A required string, or a list of at least one; each with its path.
-    pub fn strings(&mut self, name: &'static str) -> Result<Vec<(String, String)>> {
+    pub fn text_or_default(&self, name: &str) -> Result<String> {
+        let row = self.row(name)?;
+        match (self.text(name)?, row.default) {
+            (Some(text), _) => Ok(text),
+            (None, DefaultValue::Text(text)) => Ok(text.into()),
+            (None, _) => Err(self.absent(row)),
+        }
+    }
+
+    pub fn required_text(&self, name: &str) -> Result<String> {
+        let row = self.row(name)?;
+        self.text(name)?.ok_or_else(|| self.absent(row))
+    }
+
+    /// A list of at least one text, each with its path; of [`Kind::OneOrMore`] also a single text.
+    pub fn texts(&self, name: &str) -> Result<Vec<(String, String)>> {
+        let row = self.row(name)?;
         let path = self.path_of(name);
-        let message = "must be a string or a list of strings";
+        let may_be_one = matches!(row.kind, Kind::OneOrMore { .. });
         match self.value(name) {
-            None => Err(self.wrong(name, "is required")),
-            Some(Value::String(s)) => Ok(vec![(path, s.clone())]),
+            None if matches!(row.default, DefaultValue::Absent) => Ok(Vec::new()),
+            None => Err(self.absent(row)),
+            Some(Value::String(s)) if may_be_one => Ok(vec![(path, s.clone())]),
             Some(Value::Array(list)) if list.is_empty() => Err(self.wrong(name, "must not be an empty list")),
             Some(Value::Array(list)) => list
                 .iter()
@@ -73,117 +124,168 @@ impl<'a> Options<'a> {
                     Value::String(s) => Ok((format!("{path}[{i}]"), s.clone())),
                     other => Err(Error::config(
                         format!("{path}[{i}]"),
-                        format!("must be a string, not {}", kind(other)),
+                        format!("must be a string, not {}", shape(other)),
                     )),
                 })
                 .collect(),
-            Some(other) => Err(self.wrong(name, format!("{message}, not {}", kind(other)))),
-        }
-    }
-
-    pub fn integer(&mut self, name: &'static str, min: u64, max: u64) -> Result<Option<u64>> {
-        let Some(value) = self.value(name) else { return Ok(None) };
-        // JavaScript has one kind of number: 5e3 and 5000.0 are integers there.
-        let number = value.as_u64().or_else(|| {
-            value
-                .as_f64()
-                .filter(|f| f.fract() == 0.0 && *f >= 0.0 && *f <= 9_007_199_254_740_991.0)
-                .map(|f| f as u64)
-        });
-        match number {
-            Some(n) if (min..=max).contains(&n) => Ok(Some(n)),
-            _ => {
-                let got = match value {
-                    Value::Number(n) => n.to_string(),
-                    other => kind(other).into(),
-                };
-                Err(self.wrong(name, format!("must be an integer from {min} to {max}, not {got}")))
+            Some(other) => {
+                let wanted = if may_be_one { "a string or a list of strings" } else { "a list of strings" };
+                Err(self.wrong(name, format!("must be {wanted}, not {}", shape(other))))
             }
         }
     }
 
-    /// A number from 0 to 1.
-    pub fn fraction(&mut self, name: &'static str) -> Result<Option<f64>> {
-        let Some(value) = self.value(name) else { return Ok(None) };
-        match value.as_f64() {
-            Some(number) if (0.0..=1.0).contains(&number) => Ok(Some(number)),
-            _ => Err(self.wrong(name, format!("must be a number from 0 to 1, not {value}"))),
-        }
-    }
-
-    pub fn boolean(&mut self, name: &'static str) -> Result<Option<bool>> {
-        match self.value(name) {
+    pub fn integer(&self, name: &str) -> Result<Option<u64>> {
+        match self.take(name)? {
             None => Ok(None),
-            Some(Value::Bool(b)) => Ok(Some(*b)),
-            Some(other) => Err(self.wrong(name, format!("must be true or false, not {}", kind(other)))),
+            Some(Taken::Integer(number)) => Ok(Some(number)),
+            Some(_) => Err(self.fault(name, "is not an integer")),
         }
     }
 
-    pub fn choice(&mut self, name: &'static str, choices: &[&'static str]) -> Result<Option<&'static str>> {
-        let Some(value) = self.value(name) else { return Ok(None) };
-        match value.as_str().and_then(|s| choices.iter().find(|c| **c == s)) {
-            Some(choice) => Ok(Some(choice)),
-            None => {
-                let choices = choices.iter().map(|c| format!("'{c}'")).collect::<Vec<_>>().join(", ");
-                Err(self.wrong(name, format!("must be one of {choices}, not {value}")))
-            }
+    pub fn integer_or_default(&self, name: &str) -> Result<u64> {
+        let row = self.row(name)?;
+        match (self.integer(name)?, row.default) {
+            (Some(number), _) | (None, DefaultValue::Integer(number)) => Ok(number),
+            (None, _) => Err(self.absent(row)),
         }
     }
 
-    pub fn section(&mut self, name: &'static str) -> Result<Option<Options<'a>>> {
-        match self.value(name) {
+    /// An integer with a unit of time.
+    pub fn duration_or_default(&self, name: &str) -> Result<Duration> {
+        let number = self.integer_or_default(name)?;
+        match self.row(name)?.unit {
+            Some(Unit::Milliseconds) => Ok(Duration::from_millis(number)),
+            Some(Unit::Seconds) => Ok(Duration::from_secs(number)),
+            _ => Err(self.fault(name, "counts no time")),
+        }
+    }
+
+    pub fn number_or_default(&self, name: &str) -> Result<f64> {
+        let number = match self.take(name)? {
+            Some(Taken::Number(number)) => number.as_f64(),
+            Some(_) => None,
+            None => match self.row(name)?.default {
+                DefaultValue::Number(number) => Some(number),
+                _ => None,
+            },
+        };
+        number.ok_or_else(|| self.fault(name, "is not a number, or has no default"))
+    }
+
+    pub fn flag_or_default(&self, name: &str) -> Result<bool> {
+        let row = self.row(name)?;
+        match (self.take(name)?, row.default) {
+            (Some(Taken::Flag(flag)), _) | (None, DefaultValue::Flag(flag)) => Ok(flag),
+            (Some(_), _) => Err(self.fault(name, "is not a flag")),
+            (None, _) => Err(self.absent(row)),
+        }
+    }
+
+    /// One of the words of a choice.
+    pub fn word(&self, name: &str) -> Result<Option<&'static str>> {
+        match self.take(name)? {
             None => Ok(None),
-            Some(value) => Options::at(&self.path_of(name), value).map(Some),
+            Some(Taken::Word(word)) => Ok(Some(word)),
+            Some(_) => Err(self.fault(name, "is not a choice")),
         }
     }
 
-    pub fn required(&mut self, name: &'static str) -> Result<Options<'a>> {
-        self.section(name)?.ok_or_else(|| self.wrong(name, "is required"))
+    pub fn word_or_default(&self, name: &str) -> Result<&'static str> {
+        let row = self.row(name)?;
+        match (self.word(name)?, row.default) {
+            (Some(word), _) | (None, DefaultValue::Text(word)) => Ok(word),
+            (None, _) => Err(self.absent(row)),
+        }
     }
 
-    pub fn list(&mut self, name: &'static str) -> Result<Option<Vec<Options<'a>>>> {
+    pub fn section(&self, name: &str) -> Result<Option<ObjectReader<'a>>> {
+        let Some(object) = self.row(name)?.kind.as_object() else {
+            return Err(self.fault(name, "is no object"));
+        };
+        self.value(name).map(|value| ObjectReader::at(&self.path_of(name), value, object)).transpose()
+    }
+
+    pub fn required_section(&self, name: &str) -> Result<ObjectReader<'a>> {
+        let row = self.row(name)?;
+        self.section(name)?.ok_or_else(|| self.absent(row))
+    }
+
+    /// A list of objects, which may be empty.
+    pub fn sections(&self, name: &str) -> Result<Vec<ObjectReader<'a>>> {
+        let row = self.row(name)?;
+        let Kind::List { item: Kind::Object { object } } = row.kind else {
+            return Err(self.fault(name, "is no list of objects"));
+        };
         let path = self.path_of(name);
         match self.value(name) {
-            None => Ok(None),
+            None if matches!(row.default, DefaultValue::Absent) => Ok(Vec::new()),
+            None => Err(self.absent(row)),
             Some(Value::Array(items)) => items
                 .iter()
                 .enumerate()
-                .map(|(i, v)| Options::at(&format!("{path}[{i}]"), v))
-                .collect::<Result<_>>()
-                .map(Some),
-            Some(other) => Err(self.wrong(name, format!("must be a list, not {}", kind(other)))),
+                .map(|(i, item)| ObjectReader::at(&format!("{path}[{i}]"), item, object))
+                .collect(),
+            Some(other) => Err(self.wrong(name, format!("must be a list, not {}", shape(other)))),
         }
     }
 
-    /// All entries, for objects whose names are the user's own.
-    pub fn rest(&mut self) -> Vec<(String, &'a Value)> {
-        self.map.iter().map(|(name, value)| (name.clone(), value)).collect()
+    /// The entries of an object whose names are the user's own: path, name and value.
+    pub fn record(&self, name: &str) -> Result<Vec<(String, &'a str, &'a Value)>> {
+        let Kind::Record { refused, .. } = self.row(name)?.kind else {
+            return Err(self.fault(name, "is no record"));
+        };
+        let Some(value) = self.value(name) else { return Ok(Vec::new()) };
+        let path = self.path_of(name);
+        let record = ObjectReader::at(&path, value, &UNNAMED)?;
+        let entries = record.map.iter().map(|(name, value)| {
+            let path = record.path_of(name);
+            if refused.contains(&name.as_str()) {
+                return Err(Error::config(path, "is set by millrace itself: its promises depend on it"));
+            }
+            Ok((path, name.as_str(), value))
+        });
+        entries.collect()
     }
 
-    /// Refuses the first option that nobody asked for.
+    /// Refuses the first option that the table does not have.
     pub fn finish(self) -> Result<()> {
-        let Some(unknown) = self.map.keys().find(|k| !self.known.contains(&k.as_str())) else {
+        let known = self.object.names();
+        let Some(unknown) = self.map.keys().find(|name| !known.contains(&name.as_str())) else {
             return Ok(());
         };
-        let nearest = self.known.iter().map(|k| (distance(k, unknown), k)).min();
+        let nearest = known.iter().map(|name| (distance(name, unknown), name)).min();
         let hint = match nearest {
             Some((d, name)) if d <= 1 + unknown.len() / 4 => format!("; did you mean {name}?"),
             _ => String::new(),
         };
         Err(self.wrong(unknown, format!("is not an option{hint}")))
     }
-}
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+    fn row(&self, name: &str) -> Result<&'static Row> {
+        self.object.row(name).ok_or_else(|| self.fault(name, "has no row in the table of options"))
+    }
+
+    /// The error of an option that is not there.
+    fn absent(&self, row: &Row) -> Error {
+        match row.default {
+            DefaultValue::Required(advice) => self.wrong(row.name, format!("is required{advice}")),
+            _ => self.fault(row.name, "has no default in the table of options"),
+        }
+    }
+
+    /// The table and its reader disagree. A test that reads the object at all finds it.
+    fn fault(&self, name: &str, message: &str) -> Error {
+        Error::Internal { thread: "config".into(), message: format!("{} {message}", self.path_of(name)) }
     }
 }
+
+fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    items.next().filter(|_| items.next().is_none())
+}
+
+/// What a record is read as: none of its names is known beforehand.
+static UNNAMED: Object = Object { name: None, about: "", includes: &[], rows: &[], rules: "{}" };
 
 /// Levenshtein distance without regard to case.
 fn distance(a: &str, b: &str) -> usize {
@@ -200,3 +302,6 @@ fn distance(a: &str, b: &str) -> usize {
     }
     row[b.chars().count()]
 }
+
+#[cfg(test)]
+mod tests;

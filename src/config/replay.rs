@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::config::object_reader::Options;
+use crate::config::object_reader::ObjectReader;
+use crate::config::schema::ANY_REPLAY_SOURCE;
 use crate::core::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +25,9 @@ impl ReplaySource {
     pub fn parse(text: &str) -> Result<ReplaySource> {
         let value: serde_json::Value = serde_json::from_str(text)
             .map_err(|error| Error::config("source", format!("is not valid JSON: {error}")))?;
-        let mut o = Options::at("source", &value)?;
-        let (dir, file, table) = (o.string("dir")?, o.string("file")?, o.string("table")?);
-        let condition = o.string("where")?;
+        let o = ObjectReader::at("source", &value, &ANY_REPLAY_SOURCE)?;
+        let (dir, file, table) = (o.text("dir")?, o.text("file")?, o.text("table")?);
+        let condition = o.text("where")?;
         for (name, text) in [("dir", &dir), ("file", &file), ("table", &table), ("where", &condition)] {
             if text.as_ref().is_some_and(|text| text.trim().is_empty()) {
                 return Err(o.wrong(name, "must not be empty"));

@@ -1,0 +1,28 @@
+//! The `batch` section.
+
+use std::time::Duration;
+
+use crate::config::object_reader::ObjectReader;
+use crate::config::schema::BATCH;
+use crate::core::error::Result;
+
+/// When a batch is sealed.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub rows: usize,
+    pub bytes: usize,
+    /// Age of the oldest row.
+    pub delay: Duration,
+}
+
+/// `section`: `None` where it was left out.
+pub fn batch(section: Option<ObjectReader<'_>>) -> Result<Limits> {
+    let o = section.unwrap_or_else(|| ObjectReader::empty(&BATCH));
+    let limits = Limits {
+        rows: o.integer_or_default("maxRows")? as usize,
+        bytes: o.integer_or_default("maxBytes")? as usize,
+        delay: o.duration_or_default("maxDelayMs")?,
+    };
+    o.finish()?;
+    Ok(limits)
+}

@@ -1,0 +1,89 @@
+//! The `clickhouse` section: where rows go.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::config::backoff;
+use crate::config::object_reader::ObjectReader;
+use crate::config::tls;
+use crate::core::backoff::Limits as Backoff;
+use crate::core::error::{Error, Result};
+use crate::core::tls::Tls;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    Lz4,
+    Zstd,
+    None,
+}
+
+#[derive(Debug, Clone)]
+pub struct ClickHouse {
+    pub urls: Vec<String>,
+    pub database: String,
+    pub username: String,
+    pub password: Option<String>,
+    pub compression: Compression,
+    pub settings: Vec<(String, String)>,
+    pub max_in_flight: usize,
+    pub connect_timeout: Duration,
+    pub request_timeout: Duration,
+    pub retry: Backoff,
+    pub tls: Tls,
+}
+
+pub fn clickhouse(o: ObjectReader<'_>) -> Result<ClickHouse> {
+    let urls =
+        o.texts("url")?.into_iter().map(|(path, url)| check_url(&path, url)).collect::<Result<Vec<_>>>()?;
+    let is_encrypted = urls.iter().any(|url| url.starts_with("https://"));
+    let clickhouse = ClickHouse {
+        urls,
+        database: o.text_or_default("database")?,
+        username: o.text_or_default("username")?,
+        password: o.text("password")?,
+        compression: match o.word_or_default("compression")? {
+            "zstd" => Compression::Zstd,
+            "none" => Compression::None,
+            _ => Compression::Lz4,
+        },
+        settings: settings(&o)?,
+        max_in_flight: o.integer_or_default("maxInFlight")? as usize,
+        connect_timeout: o.duration_or_default("connectTimeoutMs")?,
+        request_timeout: o.duration_or_default("requestTimeoutMs")?,
+        retry: backoff::backoff(o.section("retry")?)?,
+        tls: tls::tls(o.section("tls")?, "clickhouse.tls", is_encrypted)?,
+    };
+    o.finish()?;
+    Ok(clickhouse)
+}
+
+/// `at` is the option that has the URL.
+fn check_url(at: &str, url: String) -> Result<String> {
+    let wrong = |message: &str| Error::config(at, format!("{message}, not {url:?}"));
+    let rest = match url.split_once("://") {
+        Some(("http" | "https", rest)) => rest,
+        _ => return Err(wrong("must be like http://host:8123 or https://host:8443")),
+    };
+    if rest.contains('@') {
+        return Err(wrong("must not hold a password: use username and password"));
+    }
+    if rest.is_empty() || url.parse::<http::Uri>().is_err() || rest.contains(['?', '#']) {
+        return Err(wrong("must be like http://host:8123"));
+    }
+    Ok(url)
+}
+
+fn settings(o: &ObjectReader<'_>) -> Result<Vec<(String, String)>> {
+    let mut settings = Vec::new();
+    for (path, name, value) in o.record("settings")? {
+        let value = match value {
+            Value::String(text) => text.clone(),
+            Value::Bool(flag) => u8::from(*flag).to_string(),
+            Value::Number(number) => number.to_string(),
+            _ => return Err(Error::config(path, "must be a string, a number or a boolean")),
+        };
+        settings.push((name.into(), value));
+    }
+    Ok(settings)
+}

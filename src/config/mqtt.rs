@@ -1,0 +1,157 @@
+//! The `mqtt` section: where messages come from.
+
+use std::time::Duration;
+
+use crate::config::backoff;
+use crate::config::broker_url::BrokerUrl;
+use crate::config::object_reader::ObjectReader;
+use crate::config::tls;
+use crate::core::backoff::Limits as Backoff;
+use crate::core::error::Result;
+use crate::core::tls::Tls;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtocolVersion {
+    V4,
+    V5,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckAfter {
+    Receive,
+    Spool,
+    Insert,
+}
+
+#[derive(Debug, Clone)]
+pub struct Mqtt {
+    pub urls: Vec<BrokerUrl>,
+    /// `None`: a random one, and the session ends with the connection.
+    pub client_id: Option<String>,
+    pub username: Option<String>,
+    pub password: Option<String>,
+    pub version: ProtocolVersion,
+    pub qos: u8,
+    pub shared_group: Option<String>,
+    pub connections: usize,
+    pub session_expiry_seconds: u32,
+    pub keep_alive: Duration,
+    pub receive_maximum: u16,
+    pub topic_alias_maximum: u16,
+    pub max_packet_bytes: usize,
+    /// Zero: no rest.
+    pub coalesce: Duration,
+    pub ack_after: AckAfter,
+    pub skip_retained: bool,
+    pub reconnect: Backoff,
+    pub tls: Tls,
+}
+
+impl Mqtt {
+    /// Whether the broker keeps the subscriptions and undelivered messages when the connection ends.
+    pub fn is_persistent(&self) -> bool {
+        self.client_id.is_some() && self.session_expiry_seconds > 0
+    }
+
+    /// What a connection, counted from 0, calls itself. `None`: a random name.
+    pub fn client_id_of(&self, connection: usize) -> Option<String> {
+        let client_id = self.client_id.as_ref()?;
+        Some(match self.connections {
+            1 => client_id.clone(),
+            _ => format!("{client_id}-{}", connection + 1),
+        })
+    }
+
+    pub fn is_encrypted(&self) -> bool {
+        self.urls.iter().any(|url| url.transport.is_encrypted())
+    }
+}
+
+pub fn mqtt(o: ObjectReader<'_>, has_spool: bool) -> Result<Mqtt> {
+    let urls = urls(&o)?;
+    let client_id = o.text("clientId")?;
+    let (username, password) = credentials(&o)?;
+    let version = version(&o)?;
+    let qos = o.integer_or_default("qos")? as u8;
+    let (shared_group, connections) = sharing(&o)?;
+    let session_expiry_seconds = session_expiry(&o, client_id.is_some())?;
+    let is_encrypted = urls.iter().any(|url| url.transport.is_encrypted());
+    let mqtt = Mqtt {
+        urls,
+        client_id,
+        username,
+        password,
+        version,
+        qos,
+        shared_group,
+        connections,
+        session_expiry_seconds,
+        keep_alive: o.duration_or_default("keepAliveSeconds")?,
+        receive_maximum: o.integer_or_default("receiveMaximum")? as u16,
+        topic_alias_maximum: o.integer_or_default("topicAliasMaximum")? as u16,
+        max_packet_bytes: o.integer_or_default("maxPacketBytes")? as usize,
+        coalesce: o.duration_or_default("coalesceMs")?,
+        ack_after: ack_after(&o, has_spool)?,
+        skip_retained: o.word_or_default("retained")? == "skip",
+        reconnect: backoff::backoff(o.section("reconnect")?)?,
+        tls: tls::broker_tls(o.section("tls")?, "mqtt.tls", is_encrypted)?,
+    };
+    o.finish()?;
+    Ok(mqtt)
+}
+
+fn urls(o: &ObjectReader<'_>) -> Result<Vec<BrokerUrl>> {
+    o.texts("url")?.iter().map(|(path, url)| BrokerUrl::parse(path, url)).collect()
+}
+
+fn credentials(o: &ObjectReader<'_>) -> Result<(Option<String>, Option<String>)> {
+    let username = o.text("username")?;
+    let password = o.text("password")?;
+    if password.is_some() && username.is_none() {
+        return Err(o.wrong("password", "needs a username"));
+    }
+    Ok((username, password))
+}
+
+fn version(o: &ObjectReader<'_>) -> Result<ProtocolVersion> {
+    match o.integer_or_default("protocolVersion")? {
+        4 => Ok(ProtocolVersion::V4),
+        _ => Ok(ProtocolVersion::V5),
+    }
+}
+
+/// The shared group, and how many connections are in it.
+fn sharing(o: &ObjectReader<'_>) -> Result<(Option<String>, usize)> {
+    let group = o.text("sharedGroup")?;
+    if group.as_ref().is_some_and(|g| g.is_empty() || g.len() > 1024 || g.contains(['/', '+', '#'])) {
+        return Err(o.wrong("sharedGroup", "must be a name of at most 1024 bytes without '/', '+' and '#'"));
+    }
+    let connections = o.integer_or_default("connections")? as usize;
+    if connections > 1 && group.is_none() {
+        return Err(
+            o.wrong("connections", "more than 1 needs a sharedGroup: else each would get every message")
+        );
+    }
+    Ok((group, connections))
+}
+
+fn session_expiry(o: &ObjectReader<'_>, has_client_id: bool) -> Result<u32> {
+    let seconds = o.integer("sessionExpirySeconds")?;
+    if !has_client_id && seconds.is_some_and(|seconds| seconds > 0) {
+        return Err(o.wrong(
+            "sessionExpirySeconds",
+            "needs a clientId: a session without a name cannot be found again",
+        ));
+    }
+    Ok(seconds.unwrap_or(if has_client_id { 86400 } else { 0 }) as u32)
+}
+
+fn ack_after(o: &ObjectReader<'_>, has_spool: bool) -> Result<AckAfter> {
+    match o.word("ackAfter")? {
+        Some("receive") => Ok(AckAfter::Receive),
+        Some("spool") if !has_spool => Err(o.wrong("ackAfter", "'spool' needs a spool")),
+        Some("insert") => Ok(AckAfter::Insert),
+        _ if has_spool => Ok(AckAfter::Spool),
+        _ => Ok(AckAfter::Insert),
+    }
+}

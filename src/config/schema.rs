@@ -1,0 +1,804 @@
+//! The table of options: name, kind, range, default and meaning of each, once.
+//!
+//! The files beside this one read the options by it, and `npm run generate` writes millrace.schema.json, the types of
+//! the configuration in index.d.ts and the tables of docs/configuration.md from it. `option` says what a row can hold.
+//!
+//! Sentences say what an option means, without its range, unit and default, which the generated documents add.
+
+use crate::config::option::DefaultValue::{Absent, Described, Flag, Integer, Number, Required, Text};
+use crate::config::option::Unit::{Bytes, Milliseconds, Seconds};
+use crate::config::option::{
+    Empty, Kind, NUMBER, Object, READ_TEXT, REQUIRED, TEXT, choice, filled_text, integer, level, object,
+    pattern, row,
+};
+
+/// The longest that any span of time in milliseconds may be: a typo is likelier than a longer wish.
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+const NO_RULES: &str = "{}";
+
+/// What is written from the table, each with the types that it uses.
+pub static ROOTS: [&Kind; 3] = [&Kind::Object { object: &PIPELINE }, &REPLAY_SOURCE, &object(&CHECK)];
+
+pub static PIPELINE: Object = Object {
+    name: Some("PipelineConfig"),
+    about: "The configuration of a pipeline. The constructor checks all of it, and `start()` checks what depends on \
+            the tables and on the routes together; an unknown or wrong option is `CONFIG_INVALID`.",
+    includes: &[],
+    rows: &[
+        row(
+            "name",
+            pattern("^[A-Za-z0-9._-]+$"),
+            Text("millrace"),
+            "The pipeline's name in metrics, deduplication tokens and the names of dead letter files: letters, \
+             digits, `.`, `_`, `-`.",
+        ),
+        row("mqtt", object(&MQTT), REQUIRED, "Where messages come from."),
+        row("clickhouse", object(&CLICKHOUSE), REQUIRED, "Where rows go."),
+        row(
+            "routes",
+            Kind::List { item: &object(&ROUTE) },
+            Required(": a list of { topic, table }"),
+            "At least one; the first whose topic matches takes the message.",
+        ),
+        row("batch", object(&BATCH), Absent, "When rows are inserted."),
+        row(
+            "spool",
+            object(&SPOOL),
+            Described("off"),
+            "A durable log on disk between the broker and ClickHouse: messages are acknowledged as soon as they \
+             lie there.",
+        ),
+        row(
+            "deadLetters",
+            object(&DEAD_LETTERS),
+            Described("only the `deadLetters` event, the counter and one warning"),
+            "Where messages go that cannot become rows.",
+        ),
+        row("memory", object(&MEMORY), Absent, "Limits of what all buffers together hold."),
+        row(
+            "metricsIntervalMs",
+            integer(0, DAY_MS),
+            Integer(1000),
+            "The time between two `metrics` events; 0 turns the event off.",
+        )
+        .unit(Milliseconds),
+        row(
+            "logger",
+            Kind::Code { typescript: "Logger", phrase: "a logger" },
+            Described("none"),
+            "Receives what the events `state`, `warning` and `error` report. Nothing is ever printed otherwise.",
+        )
+        .note("A logger has the shape of pino's: see [metrics](metrics.md#logs)."),
+        row(
+            "tracing",
+            object(&TRACING),
+            Described("off"),
+            "Spans of OpenTelemetry for some of the batches. Needs `@opentelemetry/api`.",
+        )
+        .note("See [metrics](metrics.md#traces)."),
+    ],
+    // With `ackAfter: 'spool'` there must be a spool.
+    rules: r#"{
+        "if": {
+            "type": "object",
+            "properties": {
+                "mqtt": {
+                    "type": "object",
+                    "properties": { "ackAfter": { "const": "spool" } },
+                    "required": ["ackAfter"]
+                }
+            },
+            "required": ["mqtt"]
+        },
+        "then": { "required": ["spool"] }
+    }"#,
+};
+
+pub static MEMORY: Object = Object {
+    name: None,
+    about: "Limits of what all buffers together hold.",
+    includes: &[],
+    rows: &[row(
+        "maxBytes",
+        integer(1 << 20, 1 << 50),
+        Integer(256 << 20),
+        "The size of all buffers together; reaching it applies back-pressure to the broker. One read (256 KiB) may \
+         overshoot it.",
+    )
+    .unit(Bytes)
+    .note(
+        "It counts columns, kept messages, encoded blocks and dead letters. At the limit nothing more is read \
+         from the broker.",
+    )],
+    rules: NO_RULES,
+};
+
+static TRACING: Object = Object {
+    name: Some("TracingConfig"),
+    about: "Which batches are traced, and by whom.",
+    includes: &[],
+    rows: &[
+        row(
+            "tracer",
+            Kind::Code { typescript: "OpenTelemetryTracer", phrase: "a Tracer of OpenTelemetry" },
+            REQUIRED,
+            "A `Tracer` of `@opentelemetry/api`.",
+        ),
+        row(
+            "sampleRatio",
+            Kind::Number { min: 0.0, max: 1.0 },
+            Number(0.1),
+            "The share of the batches that is traced; the tracer's own sampler comes after it.",
+        ),
+    ],
+    rules: NO_RULES,
+};
+
+const BROKER_URL: Kind = pattern("^(mqtts?|wss?)://[^@]+$");
+
+static MQTT: Object = Object {
+    name: Some("MqttConfig"),
+    about: "Where messages come from.",
+    includes: &[],
+    rows: &[
+        row(
+            "url",
+            Kind::OneOrMore { item: &BROKER_URL },
+            REQUIRED,
+            "`mqtt://host:1883`, `mqtts://host:8883` (TLS), `ws://host:80/path` or `wss://host:443/path` \
+             (WebSocket); several are tried in order.",
+        )
+        .note(
+            "A port may be left out: these are the defaults. Many brokers want the path `/mqtt` for a WebSocket. \
+             User and password do not belong into it. The query string is left out of messages.",
+        ),
+        row(
+            "clientId",
+            Kind::Text {
+                empty: Empty::Refused(": leave it out for a random one"),
+                max_bytes: Some(65530),
+                pattern: None,
+            },
+            Described("random, and the session ends with the connection"),
+            "The name of the session, which nobody else uses. With several `connections` each adds its number: \
+             `<clientId>-1` and so on.",
+        )
+        .note(
+            "Without one the session ends with the connection, see [delivery](delivery.md). Two clients with one \
+             name disconnect each other. The name with its number is also what `{ meta: 'clientId' }` gives. It \
+             has at most 65530 bytes.",
+        ),
+        row(
+            "username",
+            Kind::Text {
+                empty: Empty::Refused(": leave it out for none"),
+                max_bytes: Some(65535),
+                pattern: None,
+            },
+            Absent,
+            "The user to connect as.",
+        ),
+        row(
+            "password",
+            Kind::Text { empty: Empty::Allowed, max_bytes: Some(65535), pattern: None },
+            Absent,
+            "The user's password; needs a `username`.",
+        ),
+        row("protocolVersion", level(4, 5), Integer(5), "4 is MQTT 3.1.1, 5 is MQTT 5."),
+        row(
+            "qos",
+            level(0, 2),
+            Integer(1),
+            "The quality of service asked for. At 2 a message is a row once, as long as this process and the session \
+             live.",
+        )
+        .note("[Delivery](delivery.md) says what each gives."),
+        row(
+            "sharedGroup",
+            pattern("^[^/+#]+$"),
+            Absent,
+            "Subscribe as `$share/<group>/<filter>`: the broker spreads the messages over the members of the group.",
+        )
+        .note("The name is without `/`, `+`, `#`."),
+        row(
+            "connections",
+            integer(1, 1024),
+            Integer(1),
+            "Parallel connections, each on a thread of its own with its own session; more than 1 needs \
+             `sharedGroup`.",
+        )
+        .note(
+            "They are for streams that one core cannot decode, or a broker that limits each client. With a \
+             `clientId` and fewer connections than before, the sessions that are left over go on collecting \
+             messages at the broker until they expire.",
+        ),
+        row(
+            "sessionExpirySeconds",
+            integer(0, u32::MAX as u64),
+            Described("86400 with a `clientId`, else 0"),
+            "How long the broker keeps the session without a connection; needs a `clientId`.",
+        )
+        .unit(Seconds)
+        .note("MQTT 3.1.1 knows no time: 0 asks for a clean session, anything else for one that is kept."),
+        row(
+            "keepAliveSeconds",
+            integer(1, 65535),
+            Integer(30),
+            "The keep-alive interval. A broker that is silent for one and a half of it is given up.",
+        )
+        .unit(Seconds)
+        .note(
+            "A ping goes out when nothing was sent or nothing came for half of it. A broker of MQTT 5 may set its \
+             own.",
+        ),
+        row(
+            "receiveMaximum",
+            integer(1, 65535),
+            Integer(65535),
+            "Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower \
+             (mosquitto 20, EMQX 32).",
+        )
+        .note(
+            "At QoS 2 a message counts until PUBCOMP. Only MQTT 5 tells the broker, see [MQTT](mqtt.md).",
+        ),
+        row(
+            "topicAliasMaximum",
+            integer(0, 65535),
+            Integer(0),
+            "Topics that a broker of MQTT 5 may replace by numbers on a connection; each takes up to 64 KiB of \
+             memory. 0 allows none, because rumqttd 0.20 gives all topics of a filter one number.",
+        )
+        .note(
+            "It saves bytes where topics are long. With rumqttd 0.20 messages would arrive under the topic of \
+             another.",
+        ),
+        // The fixed header can announce at most 256 MiB: MQTT 5, 2.1.4.
+        row(
+            "maxPacketBytes",
+            integer(1024, 268_435_455),
+            Integer(1 << 20),
+            "The largest message. A larger one is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with \
+             MQTT 5 a broker is told the limit and does not send it.",
+        )
+        .unit(Bytes)
+        .note(
+            "The dead letter is without its payload. What a broker of MQTT 5 does not send is never seen here.",
+        ),
+        row(
+            "coalesceMs",
+            integer(0, 1000),
+            Integer(1),
+            "How long to rest after a read that brought several messages, so that the next one carries many; it \
+             grows to 10 in a steady stream; 0 is off.",
+        )
+        .unit(Milliseconds)
+        .note(
+            "It rests after a read that emptied the socket, where the rest will bring more than two messages. \
+             While a longer one brings more it grows to 10 ms, or to `batch.maxDelayMs` or `spool.commitMs` where \
+             that is less, until a read brings 64 KiB. It saves most of the CPU time of a fast stream; a slow one \
+             does not notice it.",
+        ),
+        row(
+            "ackAfter",
+            choice(&["receive", "spool", "insert"]),
+            Described("`'spool'` with a spool, else `'insert'`"),
+            "When a message of QoS 1 or 2 is acknowledged: at once, when it is synced in the spool, or when its \
+             rows are confirmed by ClickHouse.",
+        )
+        .note("`'spool'` needs a [spool](#spool)."),
+        row(
+            "retained",
+            choice(&["accept", "skip"]),
+            Text("accept"),
+            "Whether retained messages, which a broker sends on subscribing, become rows.",
+        )
+        .note(
+            "With `'skip'` a broker of MQTT 5 is told not to send them; with 3.1.1 they come, and count as \
+             `skipped`.",
+        ),
+        row(
+            "reconnect",
+            object(&RECONNECT),
+            Absent,
+            "Waits between attempts to connect: exponential, with jitter.",
+        )
+        .note("Each wait is shortened by up to a half at random."),
+        row("tls", object(&BROKER_TLS), Absent, "TLS of `mqtts://` and `wss://`."),
+    ],
+    // A password needs a username, and more than one connection needs a group.
+    rules: r#"{
+        "dependencies": { "password": ["username"] },
+        "if": {
+            "type": "object",
+            "properties": { "connections": { "type": "integer", "minimum": 2 } },
+            "required": ["connections"]
+        },
+        "then": { "required": ["sharedGroup"] }
+    }"#,
+};
+
+static RECONNECT: Object = Object {
+    name: None,
+    about: "Waits between attempts to connect: exponential, with jitter.",
+    includes: &[&WAITS],
+    rows: &[],
+    rules: NO_RULES,
+};
+
+static RETRY: Object = Object {
+    name: None,
+    about: "Waits between attempts: exponential, with jitter. What can succeed later is retried for ever.",
+    includes: &[&WAITS],
+    rows: &[],
+    rules: NO_RULES,
+};
+
+/// Of `reconnect` and `retry`.
+pub static WAITS: Object = Object {
+    name: None,
+    about: "",
+    includes: &[],
+    rows: &[
+        row(
+            "minMs",
+            integer(1, DAY_MS),
+            Integer(100),
+            "The wait before the second attempt; it doubles from there.",
+        )
+        .unit(Milliseconds),
+        row("maxMs", integer(1, DAY_MS), Integer(30000), "The longest wait; not less than `minMs`.")
+            .unit(Milliseconds),
+    ],
+    rules: NO_RULES,
+};
+
+const SERVER_URL: Kind = pattern("^https?://[^@?#]+$");
+
+static CLICKHOUSE: Object = Object {
+    name: Some("ClickHouseConfig"),
+    about: "Where rows go.",
+    includes: &[],
+    rows: &[
+        row(
+            "url",
+            Kind::OneOrMore { item: &SERVER_URL },
+            REQUIRED,
+            "`http://host:8123` or `https://host:8443`; several share the load, one that cannot be reached is \
+             passed over.",
+        )
+        .note(
+            "Several take turns. One that cannot be reached is passed over for 10 s. User and password do not belong \
+             into it. Without a port `https://` is 443.",
+        ),
+        row("database", TEXT, Text("default"), "The database of tables that are named without one."),
+        row("username", TEXT, Text("default"), "The user to connect as."),
+        row("password", TEXT, Absent, "The user's password."),
+        row(
+            "compression",
+            choice(&["lz4", "zstd", "none"]),
+            Text("lz4"),
+            "How rows are compressed on their way.",
+        )
+        .note(
+            "With LZ4 a column that loses less than an eighth of its bytes is sent as it is, and tried again 32 \
+             INSERTs later.",
+        ),
+        row(
+            "settings",
+            Kind::Record {
+                value: &Kind::Union { of: &[TEXT, NUMBER, Kind::Flag] },
+                refused: &MANAGED_SETTINGS,
+            },
+            Absent,
+            "ClickHouse settings for every INSERT. Those that the promises depend on (such as `async_insert`) \
+             cannot be set.",
+        )
+        .note(
+            "Names are not checked before the first INSERT; a wrong one shows as `CLICKHOUSE_RETRYING`.",
+        ),
+        row(
+            "maxInFlight",
+            integer(1, 64),
+            Integer(2),
+            "INSERTs under way at once, each on a thread of its own.",
+        ),
+        row(
+            "connectTimeoutMs",
+            integer(1, DAY_MS),
+            Integer(5000),
+            "How long opening a connection may take.",
+        )
+        .unit(Milliseconds)
+        .note(
+            "The handshake of TLS counts as part of the request. At `start()` it also limits, per URL, the first \
+             answer.",
+        ),
+        row(
+            "requestTimeoutMs",
+            integer(1, DAY_MS),
+            Integer(30000),
+            "How long sending a request may take, and again waiting for its answer.",
+        )
+        .unit(Milliseconds),
+        row(
+            "retry",
+            object(&RETRY),
+            Absent,
+            "Waits between attempts: exponential, with jitter. What can succeed later is retried for ever.",
+        )
+        .note(
+            "Each wait is shortened by up to a half at random. A mistake of an operator (a table, column or user \
+             that is not there, a wrong password, an unknown setting) waits at least 1 s each time, or `maxMs` if \
+             that is less. The waits hold for dead letter files too.",
+        ),
+        row("tls", object(&TLS), Absent, "TLS of `https://`."),
+    ],
+    rules: NO_RULES,
+};
+
+/// Settings that the promises depend on, or that name the request itself.
+pub const MANAGED_SETTINGS: [&str; 17] = [
+    "async_insert",
+    "database",
+    "decompress",
+    "deduplicate_blocks_in_dependent_materialized_views",
+    "distributed_foreground_insert",
+    "input_format_native_allow_types_conversion",
+    "input_format_null_as_default",
+    "insert_deduplicate",
+    "insert_deduplication_token",
+    "insert_distributed_sync",
+    "insert_null_as_default",
+    "limit",
+    "max_insert_block_size",
+    "offset",
+    "query",
+    "query_id",
+    "use_strict_insert_block_limits",
+];
+
+static TLS: Object = Object {
+    name: Some("TlsConfig"),
+    about: "Each in PEM: a Buffer, a text (one with `-----BEGIN ` in it), or the path of a file, which `start()` \
+            reads.",
+    includes: &[],
+    rows: &[
+        row("ca", Kind::Pem, Described("the system's"), "The authorities to trust, instead of the system's.")
+            .note("A server's own certificate can stand here if it is none of an authority (`CA:FALSE`)."),
+        row(
+            "cert",
+            Kind::Pem,
+            Absent,
+            "The client certificate, followed by those between it and its authority. Needs `key`.",
+        ),
+        row("key", Kind::Pem, Absent, "The private key of `cert`, not encrypted."),
+    ],
+    rules: r#"{ "dependencies": { "cert": ["key"], "key": ["cert"] } }"#,
+};
+
+static BROKER_TLS: Object = Object {
+    name: None,
+    about: "TLS of `mqtts://` and `wss://`.",
+    includes: &[&TLS],
+    rows: &[
+        row(
+            "serverName",
+            READ_TEXT,
+            Described("the host of the URL"),
+            "The name that the broker's certificate must be valid for.",
+        )
+        .note("Only `mqtt.tls` has it."),
+        row(
+            "insecure",
+            Kind::Flag,
+            Flag(false),
+            "Takes any certificate: whoever is on the way can read and change everything. Warns, `TLS_INSECURE`.",
+        )
+        .note("Only `mqtt.tls` has it."),
+    ],
+    rules: NO_RULES,
+};
+
+static ROUTE: Object = Object {
+    name: Some("Route"),
+    about: "A topic and the table that it fills.",
+    includes: &[],
+    rows: &[
+        row(
+            "topic",
+            READ_TEXT,
+            REQUIRED,
+            "An MQTT filter; `{name}` is a `+` that is kept, `{name#}` a `#` that is kept.",
+        )
+        .example("drivers/{driver_id}/position")
+        .note(
+            "A name takes a whole level and is there once. A shared subscription (`$share/…`) is `mqtt.sharedGroup`.",
+        ),
+        row("table", filled_text(""), REQUIRED, "`table` or `database.table`.")
+            .note("Everything behind the first dot is the table's name."),
+        row(
+            "columns",
+            Kind::Record { value: &COLUMN_SOURCE, refused: &[] },
+            Absent,
+            "By column, only what differs from \"the JSON field of the same name\" or \"the `{name}` of the topic\".",
+        ),
+        row(
+            "rows",
+            READ_TEXT,
+            Described("one row per object"),
+            "The path of a list in the payload: one row per item. A column's path is looked for in the item \
+             first, then in the document.",
+        )
+        .note("See [Rows](#rows)."),
+        row(
+            "unknownFields",
+            choice(&["ignore", "reject"]),
+            Text("ignore"),
+            "What a field means that no column takes: nothing, or a dead letter (`UNKNOWN_FIELD`).",
+        )
+        .note(
+            "It looks at fields of the payload and of every object that a path leads through. A field that bears a \
+             column's name is known, even if the column is filled from elsewhere.",
+        ),
+        row(
+            "missingFields",
+            choice(&["reject", "zero"]),
+            Text("reject"),
+            "What a missing field means for a column that is neither Nullable nor has a DEFAULT: a dead letter \
+             (`FIELD_MISSING`), or the type's zero.",
+        )
+        .note("The zero is 0, the empty string, 1970, or the smallest number of an enum."),
+    ],
+    rules: NO_RULES,
+};
+
+pub const COLUMN_SOURCE: Kind = Kind::Named {
+    name: "ColumnSource",
+    about: "Where a column's value comes from. A string is a path into the payload: `lat`, `position.lat`, `axes[0]`, \
+            `['a.b'].c`. `$` is the whole document and `@` the item that a row is made of: `$.ts`, `@[0]`.\n\n\
+            A missing field, or `null`, takes in this order: the source's `default`; the column's own DEFAULT, computed \
+            by ClickHouse for that row; `NULL` where the column is Nullable. A column with none of these is required.",
+    of: &Kind::Union { of: &COLUMN_SOURCES },
+};
+
+/// The forms of a `ColumnSource`. The first option of an object says which it is.
+pub static COLUMN_SOURCES: [Kind; 6] = [
+    READ_TEXT,
+    object(&Object {
+        name: None,
+        about: "A path, with what to make of the value.",
+        includes: &[],
+        rows: &[
+            row("path", READ_TEXT, REQUIRED, "A path into the payload: `lat`, `position.lat`, `axes[0]`."),
+            row("default", Kind::Any, Absent, "The value where it is missing, or `null`."),
+            row(
+                "unit",
+                choice(&["s", "ms", "us", "ns", "auto"]),
+                Text("auto"),
+                "What a number means in a column of a time type: since 1970, in this unit. `'auto'` reads the \
+                 magnitude: below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else \
+                 nanoseconds.",
+            ),
+            row(
+                "fields",
+                Kind::OneOrMore { item: &TEXT },
+                Absent,
+                "The names of an object's fields that fill the elements of a Tuple, or of a Point: `['lng', 'lat']`. \
+                 Without it a Tuple takes the names that it has.",
+            ),
+        ],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "A `{name}` of the topic.",
+        includes: &[],
+        rows: &[row("topic", TEXT, REQUIRED, "A `{name}` of the topic, as a text.")],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "A property of the message itself. `receivedAt` fits time columns, and 64-bit integers as \
+                milliseconds.",
+        includes: &[],
+        rows: &[row(
+            "meta",
+            choice(&["topic", "receivedAt", "payload", "qos", "retain", "clientId"]),
+            REQUIRED,
+            "A property of the message itself, see below.",
+        )],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "A user property of MQTT 5; missing where the message has none of that name.",
+        includes: &[],
+        rows: &[row(
+            "userProperty",
+            TEXT,
+            REQUIRED,
+            "The first user property of that name, as a text; missing with MQTT 3.1.1.",
+        )],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "A constant.",
+        includes: &[],
+        rows: &[row("value", Kind::Any, REQUIRED, "A constant.")],
+        rules: NO_RULES,
+    }),
+];
+
+pub static BATCH: Object = Object {
+    name: Some("BatchConfig"),
+    about: "A batch, which is one INSERT, is sealed by whichever limit comes first. While ClickHouse is busy it \
+            takes more rows, up to `maxBytes`.",
+    includes: &[],
+    rows: &[
+        // ClickHouse squashes the blocks of one INSERT up to 1,048,449 rows: beyond it an INSERT is not atomic.
+        row("maxRows", integer(1, 1_048_449), Integer(5000), "Rows of a batch."),
+        row("maxBytes", integer(1, 1 << 30), Integer(8 << 20), "Size of the columns, before compression.")
+            .unit(Bytes),
+        row("maxDelayMs", integer(1, DAY_MS), Integer(1000), "Age of the batch, from its first message on.")
+            .unit(Milliseconds),
+    ],
+    rules: NO_RULES,
+};
+
+static SPOOL: Object = Object {
+    name: Some("SpoolConfig"),
+    about: "A durable log on disk between the broker and ClickHouse.",
+    includes: &[],
+    rows: &[
+        row(
+            "dir",
+            filled_text(""),
+            Required(": a directory for this spool alone"),
+            "A directory for this spool alone; made if it is not there. One pipeline at a time: locked.",
+        )
+        .note(
+            "It is on a disk of this machine, and made with those above it. While a pipeline runs, a second one \
+             is told `SPOOL_LOCKED`.",
+        ),
+        row(
+            "maxBytes",
+            integer(1 << 20, 1 << 50),
+            Integer(4 << 30),
+            "Size of all files together, soft: what is committed together may pass it. When full, back-pressure \
+             to the broker, never loss.",
+        )
+        .unit(Bytes)
+        .note(
+            "When it is reached nothing more is taken from the broker until ClickHouse has taken enough.",
+        ),
+        row(
+            "commitMs",
+            integer(1, 1000),
+            Integer(5),
+            "The longest that a message waits before it is written and synced with all that came since.",
+        )
+        .unit(Milliseconds)
+        .note(
+            "It goes sooner when the broker's window is full. Each sync costs CPU time and wear of the disk: 20 is a \
+             quarter of the syncs for 15 ms more.",
+        ),
+        row(
+            "segmentBytes",
+            integer(64 << 10, 1 << 30),
+            Integer(64 << 20),
+            "Size of a file, soft; room is given back by whole files. At most `maxBytes`, by default too.",
+        )
+        .unit(Bytes)
+        .note("At start one file at a time is read into memory."),
+    ],
+    rules: NO_RULES,
+};
+
+static DEAD_LETTERS: Object = Object {
+    name: Some("DeadLetterConfig"),
+    about: "Where messages go that cannot become rows: one of the two.",
+    includes: &[],
+    rows: &[
+        row(
+            "table",
+            READ_TEXT,
+            Absent,
+            "`table` or `database.table`. Created if absent: `received_at`, `route`, `topic`, `payload`, \
+             `error_code`, `error`.",
+        )
+        .note(
+            "`start()` creates it with `received_at DateTime64(3, 'UTC')`, `route Int32`, `topic String`, \
+             `payload String`, `error_code LowCardinality(String)`, `error String`: a `MergeTree` ordered by \
+             `received_at` that deduplicates. Nothing is ever deleted from it: add a TTL.",
+        ),
+        row(
+            "dir",
+            READ_TEXT,
+            Absent,
+            "A directory of JSON Lines, one file a day: `<name>-<YYYY-MM-DD>.jsonl`.",
+        )
+        .note(
+            "`start()` creates it. The day is in UTC. Each line is a JSON object: `receivedAt`, `route`, `topic`, \
+             `payload`, `code`, `message`. A payload that is not UTF-8 is base64, and the line then has \
+             `\"encoding\":\"base64\"`; a topic that is not, `\"topicEncoding\":\"base64\"`.",
+        ),
+    ],
+    rules: r#"{ "maxProperties": 1 }"#,
+};
+
+pub static REPLAY_SOURCE: Kind = Kind::Named {
+    name: "ReplaySource",
+    about: "Where dead letters are read.",
+    of: &Kind::Union {
+        of: &[
+            object(&REPLAY_DIR),
+            object(&REPLAY_FILE),
+            object(&REPLAY_TABLE),
+            Kind::Code {
+                typescript: "Iterable<DeadLetter> | AsyncIterable<DeadLetter>",
+                phrase: "an iterable of dead letters",
+            },
+        ],
+    },
+};
+
+/// As it is read: all of them together, for the sake of its error messages.
+pub static ANY_REPLAY_SOURCE: Object = Object {
+    name: None,
+    about: "",
+    includes: &[&REPLAY_DIR, &REPLAY_FILE, &REPLAY_TABLE],
+    rows: &[],
+    rules: NO_RULES,
+};
+
+static REPLAY_DIR: Object = Object {
+    name: None,
+    about: "All `*.jsonl` of a directory, by name, each to the length it has at the beginning.",
+    includes: &[],
+    rows: &[row("dir", READ_TEXT, REQUIRED, "The directory.")],
+    rules: NO_RULES,
+};
+
+static REPLAY_FILE: Object = Object {
+    name: None,
+    about: "One such file.",
+    includes: &[],
+    rows: &[row("file", READ_TEXT, REQUIRED, "The path of the file.")],
+    rules: NO_RULES,
+};
+
+static REPLAY_TABLE: Object = Object {
+    name: None,
+    about: "A table of dead letters in the ClickHouse of the configuration.",
+    includes: &[],
+    rows: &[
+        row("table", READ_TEXT, REQUIRED, "`table` or `database.table`."),
+        row(
+            "where",
+            READ_TEXT,
+            Described("all"),
+            "A condition in ClickHouse's SQL for the letters to read, such as `error_code = 'FIELD_MISSING'`.",
+        ),
+    ],
+    rules: NO_RULES,
+};
+
+pub static CHECK: Object = Object {
+    name: Some("CheckOptions"),
+    about: "What a check does beside the configuration.",
+    includes: &[],
+    rows: &[
+        row("sample", integer(0, 1_000_000), Integer(0), "Messages to decode; 0 is none."),
+        row("sampleTimeoutMs", integer(1, DAY_MS), Integer(30_000), "How long to wait for them.")
+            .unit(Milliseconds),
+        row(
+            "clientId",
+            filled_text(": leave it out for a random one"),
+            Described("random"),
+            "The name to visit the broker under, where it lets only certain names in; not the pipeline's own.",
+        ),
+    ],
+    rules: NO_RULES,
+};
