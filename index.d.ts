@@ -4,9 +4,18 @@ import { IncomingMessage, ServerResponse } from 'node:http'
 /** Any value that JSON can hold. */
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [name: string]: JsonValue }
 
-/** What a pipeline does. The constructor checks all of it, and `start()` what depends on the tables and on the routes together; an unknown or wrong option is `CONFIG_INVALID`. */
+// Generated from src/config/schema.rs by `npm run generate`: PipelineConfig
+
+/**
+ * The configuration of a pipeline. The constructor checks all of it, and `start()` checks what depends on the tables
+ * and on the routes together; an unknown or wrong option is `CONFIG_INVALID`.
+ */
 export interface PipelineConfig {
-  /** Stands in metrics and deduplication tokens: letters, digits, `.`, `_`, `-`. @default 'millrace' */
+  /**
+   * The pipeline's name in metrics, deduplication tokens and the names of dead letter files: letters, digits, `.`, `_`,
+   * `-`.
+   * @default 'millrace'
+   */
   name?: string
   /** Where messages come from. */
   mqtt: MqttConfig
@@ -16,131 +25,226 @@ export interface PipelineConfig {
   routes: Route[]
   /** When rows are inserted. */
   batch?: BatchConfig
-  /** A durable log on disk between the broker and ClickHouse: messages are acknowledged as soon as they lie there. @default off */
+  /**
+   * A durable log on disk between the broker and ClickHouse: messages are acknowledged as soon as they lie there.
+   * @default off
+   */
   spool?: SpoolConfig
-  /** Where messages go that cannot become rows. @default only the 'deadLetters' event, the counter and one warning */
+  /** Where messages go that cannot become rows. @default only the `deadLetters` event, the counter and one warning */
   deadLetters?: DeadLetterConfig
+  /** Limits of what all buffers together hold. */
   memory?: {
-    /** All buffers together, in bytes; reaching it applies back-pressure to the broker. One read (256 KiB) may overshoot it. @default 268435456 (256 MiB) */
+    /**
+     * The size of all buffers together; reaching it applies back-pressure to the broker. One read (256 KiB) may
+     * overshoot it. In bytes, 1048576 (1 MiB) to 1125899906842624 (1 PiB).
+     * @default 268435456 (256 MiB)
+     */
     maxBytes?: number
   }
-  /** Milliseconds between two 'metrics' events; 0 turns the event off. @default 1000 */
+  /** The time between two `metrics` events; 0 turns the event off. In milliseconds, 0 to 86400000. @default 1000 */
   metricsIntervalMs?: number
-  /** Is told what the events 'state', 'warning' and 'error' tell. Nothing is ever printed otherwise. @default none */
+  /**
+   * Receives what the events `state`, `warning` and `error` report. Nothing is ever printed otherwise.
+   * @default none
+   */
   logger?: Logger
-  /** Spans of OpenTelemetry for some of the batches: see docs/metrics.md. Needs `@opentelemetry/api`. @default off */
+  /** Spans of OpenTelemetry for some of the batches. Needs `@opentelemetry/api`. @default off */
   tracing?: TracingConfig
 }
 
-export interface TracingConfig {
-  /** A `Tracer` of `@opentelemetry/api`. */
-  tracer: OpenTelemetryTracer
-  /** How many of the batches are traced, from 0 to 1; the tracer's own sampler comes after it. @default 0.1 */
-  sampleRatio?: number
-}
-
-/** What is needed of a `Tracer` of `@opentelemetry/api`. */
-export interface OpenTelemetryTracer {
-  startSpan(name: string, options?: any, context?: any): any
-}
-
-/** What is needed of a logger: the shape of pino's. */
-export interface Logger {
-  info(fields: object, message: string): void
-  warn(fields: object, message: string): void
-  error(fields: object, message: string): void
-}
-
+/** Where messages come from. */
 export interface MqttConfig {
-  /** `mqtt://host:1883`, `mqtts://host:8883` (TLS), `ws://host:80/path` or `wss://host:443/path` (WebSocket); several are tried in order. */
+  /**
+   * `mqtt://host:1883`, `mqtts://host:8883` (TLS), `ws://host:80/path` or `wss://host:443/path` (WebSocket); several
+   * are tried in order.
+   */
   url: string | string[]
-  /** The name of the session. With several `connections` each adds its number: `<clientId>-1` and so on. Absent: random, and the session ends with the connection. */
+  /**
+   * The name of the session, which nobody else uses. With several `connections` each adds its number: `<clientId>-1`
+   * and so on.
+   * @default random, and the session ends with the connection
+   */
   clientId?: string
+  /** The user to connect as. */
   username?: string
-  /** Needs a `username`. */
+  /** The user's password; needs a `username`. */
   password?: string
   /** 4 is MQTT 3.1.1, 5 is MQTT 5. @default 5 */
   protocolVersion?: 4 | 5
-  /** The quality of service asked for. At 2 a message is a row once, as long as this process and the session live. @default 1 */
+  /**
+   * The quality of service asked for. At 2 a message is a row once, as long as this process and the session live.
+   * @default 1
+   */
   qos?: 0 | 1 | 2
   /** Subscribe as `$share/<group>/<filter>`: the broker spreads the messages over the members of the group. */
   sharedGroup?: string
-  /** Parallel connections, each its own thread; more than 1 needs `sharedGroup`. @default 1 */
+  /**
+   * Parallel connections, each on a thread of its own with its own session; more than 1 needs `sharedGroup`. From 1 to
+   * 1024.
+   * @default 1
+   */
   connections?: number
-  /** How long the broker keeps the session without a connection, in seconds. @default 86400 with a `clientId`, else 0 */
+  /**
+   * How long the broker keeps the session without a connection; needs a `clientId`. In seconds, 0 to 4294967295.
+   * @default 86400 with a `clientId`, else 0
+   */
   sessionExpirySeconds?: number
-  /** Seconds. A broker that is silent for one and a half of them is given up. @default 30 */
+  /**
+   * The keep-alive interval. A broker that is silent for one and a half of it is given up. In seconds, 1 to 65535.
+   * @default 30
+   */
   keepAliveSeconds?: number
-  /** Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower (mosquitto 20, EMQX 32). @default 65535 */
+  /**
+   * Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower (mosquitto 20,
+   * EMQX 32). From 1 to 65535.
+   * @default 65535
+   */
   receiveMaximum?: number
   /**
-   * Topics that a broker of MQTT 5 may replace by numbers on a connection; each takes up to 64 KiB of memory. 0 allows none,
-   * because rumqttd 0.20 gives all topics of a filter one number. @default 0
+   * Topics that a broker of MQTT 5 may replace by numbers on a connection; each takes up to 64 KiB of memory. 0 allows
+   * none, because rumqttd 0.20 gives all topics of a filter one number. From 0 to 65535.
+   * @default 0
    */
   topicAliasMaximum?: number
-  /** Bytes. A larger message is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with MQTT 5 a broker is told the limit and does not send it. @default 1048576 (1 MiB) */
+  /**
+   * The largest message. A larger one is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with MQTT 5 a
+   * broker is told the limit and does not send it. In bytes, 1024 (1 KiB) to 268435455.
+   * @default 1048576 (1 MiB)
+   */
   maxPacketBytes?: number
-  /** Milliseconds to rest after a read that brought several messages, so that the next one carries many; it grows to 10 in a steady stream; 0 is off. @default 1 */
+  /**
+   * How long to rest after a read that brought several messages, so that the next one carries many; it grows to 10 in a
+   * steady stream; 0 is off. In milliseconds, 0 to 1000.
+   * @default 1
+   */
   coalesceMs?: number
-  /** When a message of QoS 1 or 2 is acknowledged: at once, when it is synced in the spool, or when its rows are confirmed by ClickHouse. @default 'spool' with a spool, else 'insert' */
+  /**
+   * When a message of QoS 1 or 2 is acknowledged: at once, when it is synced in the spool, or when its rows are
+   * confirmed by ClickHouse.
+   * @default `'spool'` with a spool, else `'insert'`
+   */
   ackAfter?: 'receive' | 'spool' | 'insert'
   /** Whether retained messages, which a broker sends on subscribing, become rows. @default 'accept' */
   retained?: 'accept' | 'skip'
-  /** Waits between attempts to connect, in milliseconds: exponential, with jitter. */
+  /** Waits between attempts to connect: exponential, with jitter. */
   reconnect?: {
-    /** @default 100 */
+    /** The wait before the second attempt; it doubles from there. In milliseconds, 1 to 86400000. @default 100 */
     minMs?: number
-    /** @default 30000 */
+    /** The longest wait; not less than `minMs`. In milliseconds, 1 to 86400000. @default 30000 */
     maxMs?: number
   }
-  /** For `mqtts://` and `wss://`. */
+  /** TLS of `mqtts://` and `wss://`. */
   tls?: TlsConfig & {
-    /** What the broker's certificate must be valid for. @default the host of the URL */
+    /** The name that the broker's certificate must be valid for. @default the host of the URL */
     serverName?: string
-    /** Takes any certificate: whoever is on the way can read and change everything. Warns, `TLS_INSECURE`. @default false */
+    /**
+     * Takes any certificate: whoever is on the way can read and change everything. Warns, `TLS_INSECURE`.
+     * @default false
+     */
     insecure?: boolean
   }
 }
 
+/** Where rows go. */
 export interface ClickHouseConfig {
   /** `http://host:8123` or `https://host:8443`; several share the load, one that cannot be reached is passed over. */
   url: string | string[]
-  /** @default 'default' */
+  /** The database of tables that are named without one. @default 'default' */
   database?: string
-  /** @default 'default' */
+  /** The user to connect as. @default 'default' */
   username?: string
+  /** The user's password. */
   password?: string
-  /** Of what is sent. @default 'lz4' */
+  /** How rows are compressed on their way. @default 'lz4' */
   compression?: 'lz4' | 'zstd' | 'none'
   /** ClickHouse settings for every INSERT. Those that the promises depend on (such as `async_insert`) cannot be set. */
   settings?: Record<string, string | number | boolean>
-  /** INSERTs under way at once, each on a thread of its own. @default 2 */
+  /** INSERTs under way at once, each on a thread of its own. From 1 to 64. @default 2 */
   maxInFlight?: number
-  /** Milliseconds. @default 5000 */
+  /** How long opening a connection may take. In milliseconds, 1 to 86400000. @default 5000 */
   connectTimeoutMs?: number
-  /** Milliseconds for sending, and for waiting for the answer. @default 30000 */
+  /**
+   * How long sending a request may take, and again waiting for its answer. In milliseconds, 1 to 86400000.
+   * @default 30000
+   */
   requestTimeoutMs?: number
-  /** Waits between attempts, in milliseconds: exponential, with jitter. What can succeed later is retried for ever. */
+  /** Waits between attempts: exponential, with jitter. What can succeed later is retried for ever. */
   retry?: {
-    /** @default 100 */
+    /** The wait before the second attempt; it doubles from there. In milliseconds, 1 to 86400000. @default 100 */
     minMs?: number
-    /** @default 30000 */
+    /** The longest wait; not less than `minMs`. In milliseconds, 1 to 86400000. @default 30000 */
     maxMs?: number
   }
-  /** For `https://`. */
+  /** TLS of `https://`. */
   tls?: TlsConfig
+}
+
+/**
+ * A batch, which is one INSERT, is sealed by whichever limit comes first. While ClickHouse is busy it takes more rows,
+ * up to `maxBytes`.
+ */
+export interface BatchConfig {
+  /** Rows of a batch. From 1 to 1048449. @default 5000 */
+  maxRows?: number
+  /** Size of the columns, before compression. In bytes, 1 to 1073741824 (1 GiB). @default 8388608 (8 MiB) */
+  maxBytes?: number
+  /** Age of the batch, from its first message on. In milliseconds, 1 to 86400000. @default 1000 */
+  maxDelayMs?: number
+}
+
+/** A durable log on disk between the broker and ClickHouse. */
+export interface SpoolConfig {
+  /** A directory for this spool alone; made if it is not there. One pipeline at a time: locked. */
+  dir: string
+  /**
+   * Size of all files together, soft: what is committed together may pass it. When full, back-pressure to the broker,
+   * never loss. In bytes, 1048576 (1 MiB) to 1125899906842624 (1 PiB).
+   * @default 4294967296 (4 GiB)
+   */
+  maxBytes?: number
+  /**
+   * The longest that a message waits before it is written and synced with all that came since. In milliseconds, 1 to
+   * 1000.
+   * @default 5
+   */
+  commitMs?: number
+  /**
+   * Size of a file, soft; room is given back by whole files. At most `maxBytes`, by default too. In bytes, 65536 (64
+   * KiB) to 1073741824 (1 GiB).
+   * @default 67108864 (64 MiB)
+   */
+  segmentBytes?: number
+}
+
+/** Where messages go that cannot become rows: one of the two. */
+export interface DeadLetterConfig {
+  /**
+   * `table` or `database.table`. Created if absent: `received_at`, `route`, `topic`, `payload`, `error_code`, `error`.
+   */
+  table?: string
+  /** A directory of JSON Lines, one file a day: `<name>-<YYYY-MM-DD>.jsonl`. */
+  dir?: string
+}
+
+/** Which batches are traced, and by whom. */
+export interface TracingConfig {
+  /** A `Tracer` of `@opentelemetry/api`. */
+  tracer: OpenTelemetryTracer
+  /** The share of the batches that is traced; the tracer's own sampler comes after it. From 0 to 1. @default 0.1 */
+  sampleRatio?: number
 }
 
 /** Each in PEM: a Buffer, a text (one with `-----BEGIN ` in it), or the path of a file, which `start()` reads. */
 export interface TlsConfig {
   /** The authorities to trust, instead of the system's. @default the system's */
   ca?: string | Buffer
-  /** The client certificate, with those between it and its authority behind it. Needs `key`. */
+  /** The client certificate, followed by those between it and its authority. Needs `key`. */
   cert?: string | Buffer
   /** The private key of `cert`, not encrypted. */
   key?: string | Buffer
 }
 
+/** A topic and the table that it fills. */
 export interface Route {
   /** An MQTT filter; `{name}` is a `+` that is kept, `{name#}` a `#` that is kept. */
   topic: string
@@ -148,11 +252,19 @@ export interface Route {
   table: string
   /** By column, only what differs from "the JSON field of the same name" or "the `{name}` of the topic". */
   columns?: Record<string, ColumnSource>
-  /** The path of a list in the payload: one row per item. A column's path is looked for in the item first, then in the document. @default one row per object */
+  /**
+   * The path of a list in the payload: one row per item. A column's path is looked for in the item first, then in the
+   * document.
+   * @default one row per object
+   */
   rows?: string
   /** What a field means that no column takes: nothing, or a dead letter (`UNKNOWN_FIELD`). @default 'ignore' */
   unknownFields?: 'ignore' | 'reject'
-  /** What a missing field means for a column that is neither Nullable nor has a DEFAULT: a dead letter (`FIELD_MISSING`), or the type's zero. @default 'reject' */
+  /**
+   * What a missing field means for a column that is neither Nullable nor has a DEFAULT: a dead letter
+   * (`FIELD_MISSING`), or the type's zero.
+   * @default 'reject'
+   */
   missingFields?: 'reject' | 'zero'
 }
 
@@ -165,50 +277,45 @@ export interface Route {
  */
 export type ColumnSource =
   | string
+  /** A path, with what to make of the value. */
   | {
+      /** A path into the payload: `lat`, `position.lat`, `axes[0]`. */
       path: string
+      /** The value where it is missing, or `null`. */
       default?: JsonValue
-      /** What a number means in a column of a time type: since 1970, in this unit. 'auto' reads the magnitude: below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds. @default 'auto' */
+      /**
+       * What a number means in a column of a time type: since 1970, in this unit. `'auto'` reads the magnitude: below
+       * 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds.
+       * @default 'auto'
+       */
       unit?: 's' | 'ms' | 'us' | 'ns' | 'auto'
-      /** The names of an object's fields that fill the elements of a Tuple, or of a Point: `['lng', 'lat']`. @default the names that the Tuple has */
-      fields?: string[]
+      /**
+       * The names of an object's fields that fill the elements of a Tuple, or of a Point: `['lng', 'lat']`. Without it
+       * a Tuple takes the names that it has.
+       */
+      fields?: string | string[]
     }
   /** A `{name}` of the topic. */
   | { topic: string }
-  /** Of the message itself. `receivedAt` fits time columns, and 64-bit integers as milliseconds. */
+  /** A property of the message itself. `receivedAt` fits time columns, and 64-bit integers as milliseconds. */
   | { meta: 'topic' | 'receivedAt' | 'payload' | 'qos' | 'retain' | 'clientId' }
   /** A user property of MQTT 5; missing where the message has none of that name. */
   | { userProperty: string }
   /** A constant. */
   | { value: JsonValue }
 
-/** A batch, which is one INSERT, is sealed by whichever limit comes first. While ClickHouse is busy it takes more rows, up to `maxBytes`. */
-export interface BatchConfig {
-  /** Rows. @default 5000 */
-  maxRows?: number
-  /** Bytes of the columns. @default 8388608 (8 MiB) */
-  maxBytes?: number
-  /** Age of the oldest row, in milliseconds. @default 1000 */
-  maxDelayMs?: number
+// End of what is generated
+
+/** What is needed of a `Tracer` of `@opentelemetry/api`. */
+export interface OpenTelemetryTracer {
+  startSpan(name: string, options?: any, context?: any): any
 }
 
-export interface SpoolConfig {
-  /** For this spool alone; made if it is not there. One pipeline at a time: locked. */
-  dir: string
-  /** Bytes of all files together, soft: what is committed together may pass it. When full, back-pressure to the broker, never loss. @default 4294967296 (4 GiB) */
-  maxBytes?: number
-  /** At most so many milliseconds between a message and the write that is synced with it. @default 5 */
-  commitMs?: number
-  /** Bytes of a file, soft; room is given back by whole files. At most `maxBytes`. @default 67108864 (64 MiB), or `maxBytes` if that is less */
-  segmentBytes?: number
-}
-
-/** One of the two. */
-export interface DeadLetterConfig {
-  /** Created if absent: `received_at`, `route`, `topic`, `payload`, `error_code`, `error`. */
-  table?: string
-  /** JSON Lines, one file a day: `<name>-<YYYY-MM-DD>.jsonl`. */
-  dir?: string
+/** What is needed of a logger: the shape of pino's. */
+export interface Logger {
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
 }
 
 export type State = 'idle' | 'starting' | 'running' | 'paused' | 'stopping' | 'stopped'
@@ -422,21 +529,31 @@ export function replayDeadLetters(
   options?: ReplayOptions,
 ): Promise<ReplayReport>
 
-/** Where dead letters are read. */
+// Generated from src/config/schema.rs by `npm run generate`: ReplaySource
+
+/**
+ * Where dead letters are read. An iterable gives them as the `deadLetters` event does, and is pulled as fast as there
+ * is room.
+ */
 export type ReplaySource =
   /** All `*.jsonl` of a directory, by name, each to the length it has at the beginning. */
   | { dir: string }
-  /** One such file. */
+  /** One file of JSON Lines. */
   | { file: string }
+  /** A table of dead letters in the ClickHouse of the configuration. */
   | {
-      /** A table of dead letters in the ClickHouse of the configuration: `table` or `database.table`. */
+      /** `table` or `database.table`. */
       table: string
-      /** A condition in ClickHouse's SQL for the letters to read, such as `error_code = 'FIELD_MISSING'`. @default all */
+      /**
+       * A condition in ClickHouse's SQL for the letters to read, such as `error_code = 'FIELD_MISSING'`.
+       * @default all
+       */
       where?: string
     }
-  /** Letters as the 'deadLetters' event gives them, pulled as fast as there is room. */
   | Iterable<DeadLetter>
   | AsyncIterable<DeadLetter>
+
+// End of what is generated
 
 export interface ReplayOptions {
   /** Ends the replay: it rejects with the signal's `reason`. */
@@ -486,14 +603,22 @@ export interface MalformedLetter {
  */
 export function checkPipeline(config: PipelineConfig, options?: CheckOptions): Promise<CheckReport>
 
+// Generated from src/config/schema.rs by `npm run generate`: CheckOptions
+
+/** What a check does beside the configuration. */
 export interface CheckOptions {
-  /** Messages to decode, up to 1000000. @default 0: none */
+  /** Messages to decode; 0 is none. From 0 to 1000000. @default 0 */
   sample?: number
-  /** How long to wait for them, in milliseconds. @default 30000 */
+  /** How long to wait for them. In milliseconds, 1 to 86400000. @default 30000 */
   sampleTimeoutMs?: number
-  /** As whom to visit the broker, where it lets only certain names in; not the pipeline's own. @default random */
+  /**
+   * The name to visit the broker under, where it lets only certain names in; not the pipeline's own.
+   * @default random
+   */
   clientId?: string
 }
+
+// End of what is generated
 
 export interface CheckReport {
   /** No finding is an error: a pipeline would start. */

@@ -55,6 +55,11 @@ const STEPS = [
   },
   { name: 'rust tests', groups: ['rust'], command: () => ['cargo', 'test', ...packages(), ...forHost()] },
   {
+    name: 'generated files',
+    groups: ['rust'],
+    command: () => [process.execPath, join(ROOT, 'scripts', 'generate.mjs'), '--check'],
+  },
+  {
     name: 'a million crashes',
     groups: ['rust'],
     isFull: true,

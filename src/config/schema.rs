@@ -730,16 +730,15 @@ static DEAD_LETTERS: Object = Object {
 
 pub static REPLAY_SOURCE: Kind = Kind::Named {
     name: "ReplaySource",
-    about: "Where dead letters are read.",
+    about: "Where dead letters are read. An iterable gives them as the `deadLetters` event does, and is pulled as fast as \
+            there is room.",
     of: &Kind::Union {
         of: &[
             object(&REPLAY_DIR),
             object(&REPLAY_FILE),
             object(&REPLAY_TABLE),
-            Kind::Code {
-                typescript: "Iterable<DeadLetter> | AsyncIterable<DeadLetter>",
-                phrase: "an iterable of dead letters",
-            },
+            Kind::Code { typescript: "Iterable<DeadLetter>", phrase: "an iterable of dead letters" },
+            Kind::Code { typescript: "AsyncIterable<DeadLetter>", phrase: "an async iterable of them" },
         ],
     },
 };
@@ -763,7 +762,7 @@ static REPLAY_DIR: Object = Object {
 
 static REPLAY_FILE: Object = Object {
     name: None,
-    about: "One such file.",
+    about: "One file of JSON Lines.",
     includes: &[],
     rows: &[row("file", READ_TEXT, REQUIRED, "The path of the file.")],
     rules: NO_RULES,
