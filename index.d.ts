@@ -331,38 +331,38 @@ export class Pipeline extends EventEmitter {
    * nothing is left running, and it may be called again.
    *
    * While it runs, a pipeline keeps the process alive if it has a listener for any event, as a `MessagePort` does;
-   * `ref()` and `unref()` override that. A program that ends without `stop()` has what is in hand brought in first.
+   * `ref()` and `unref()` override that. If a program ends without `stop()`, the pipeline stops itself on `beforeExit`.
    */
   start(options?: { signal?: AbortSignal }): Promise<void>
 
-  /** Resolves when all that was received before the call is in ClickHouse or in the dead letters. */
+  /** Resolves when every message received before the call is in ClickHouse or stored as a dead letter. */
   flush(): Promise<void>
 
-  /** Stops taking messages; the broker keeps them as far as it keeps anything. What is in hand is still inserted. */
+  /** Stops reading from the broker, which keeps messages as its queue allows. Received messages are still inserted. */
   pause(): void
 
   resume(): void
 
   /**
-   * Takes no further messages, inserts and acknowledges what is in hand, and disconnects. A session with a `clientId`
-   * keeps its subscriptions, so that the broker collects what comes until the next start; without one it unsubscribes.
+   * Receives no further messages, inserts and acknowledges those it has, and disconnects. A session with a `clientId`
+   * keeps its subscriptions, so that the broker queues messages until the next start; without one it unsubscribes.
    *
-   * Idempotent: later calls get the same promise. Rejects with `STOP_TIMEOUT` if `timeoutMs` (30000 by default) was not
-   * enough: stopped it is then too, and what was left was never acknowledged, or lies in the spool and is sent after the
-   * next start; the message says how much.
+   * Idempotent: later calls return the same promise. Rejects with `STOP_TIMEOUT` if `timeoutMs` (30000 by default) was not
+   * enough. The pipeline is stopped then too; the messages that are left were not acknowledged, or are in the spool and are
+   * inserted after the next start. The error's message has their number.
    */
   stop(options?: { timeoutMs?: number }): Promise<Metrics>
 
-  /** A snapshot, cheap. */
+  /** A snapshot. The call is cheap. */
   metrics(): Metrics
 
   /** The same in the Prometheus text format 0.0.4, with histograms: see docs/metrics.md. */
   prometheus(): string
 
-  /** While it runs, the pipeline keeps the process alive whether somebody listens or not. */
+  /** While it runs, the pipeline keeps the process alive, with or without listeners. */
   ref(): this
 
-  /** The pipeline does not keep the process alive, whether somebody listens or not. */
+  /** The pipeline does not keep the process alive, with or without listeners. */
   unref(): this
 
   /** `stop()`, for `await using`. */
@@ -371,9 +371,9 @@ export class Pipeline extends EventEmitter {
   on(event: 'metrics', listener: (metrics: Metrics) => void): this
   on(event: 'deadLetters', listener: (letters: DeadLetter[]) => void): this
   on(event: 'state', listener: (state: State, previous: State) => void): this
-  /** Something that mends itself or should be mended: reconnects, retries, a table without deduplication, … */
+  /** A problem that ends by itself or needs a change: reconnects, retries, a table without deduplication, … */
   on(event: 'warning', listener: (warning: Warning) => void): this
-  /** It cannot go on by itself. */
+  /** The pipeline has failed for good: call `stop()` and create a new one. */
   on(event: 'error', listener: (error: MillraceError) => void): this
   once(event: 'metrics', listener: (metrics: Metrics) => void): this
   once(event: 'deadLetters', listener: (letters: DeadLetter[]) => void): this
@@ -441,12 +441,12 @@ export interface Metrics {
   uptimeMs: number
   messages: {
     received: number
-    /** All their rows are confirmed by ClickHouse. */
+    /** Messages whose rows ClickHouse has confirmed. */
     inserted: number
     deadLettered: number
-    /** Only what the configuration asked to drop. */
+    /** Messages that the configuration drops; no option does so yet. */
     dropped: number
-    /** Retained messages that were not wanted, and messages that a broker sent again while they were in hand. */
+    /** Retained messages with `retained: 'skip'`, and redeliveries of messages that the pipeline has already. */
     skipped: number
     pending: number
   }
@@ -455,25 +455,25 @@ export interface Metrics {
   bytes: { received: number; inserted: number }
   /** Over the last interval. */
   rates: { messagesPerSecond: number; rowsPerSecond: number }
-  /** `retried` counts attempts beyond the first, `failed` what ClickHouse refused for good. */
+  /** `retried` counts attempts beyond the first, `failed` INSERTs that ClickHouse refused for good. */
   inserts: { succeeded: number; retried: number; failed: number; inFlight: number }
-  /** Since the start. `insert`: one confirmed INSERT; `endToEnd`: received by us to confirmed by ClickHouse, per message. */
+  /** Since construction. `insert`: one confirmed INSERT; `endToEnd`: from the receipt of a message to its confirmation. */
   latencyMs: { insert: Quantiles; endToEnd: Quantiles }
-  /** Over all connections. `writes` counts those to their sockets: acknowledgements leave many at a time. */
+  /** Over all connections. `writes` counts writes to sockets: one write carries many acknowledgements. */
   mqtt: { connected: number; connections: number; reconnects: number; unacknowledged: number; writes: number }
-  /** What lies on disk, and how long ago the oldest message came that is not settled: 0 if there is none. `null` without a spool. */
+  /** Bytes and segments on disk, and the age of the oldest unsettled message in milliseconds, or 0. `null` without a spool. */
   spool: { bytes: number; maxBytes: number; segments: number; oldestMs: number } | null
-  /** What the buffers hold now. */
+  /** Bytes that the buffers hold now. */
   memoryBytes: number
-  /** The option `memory.maxBytes`: at so many nothing more is read. */
+  /** The option `memory.maxBytes`: at this size the pipeline stops reading. */
   memoryMaxBytes: number
   /** How long ago ClickHouse last confirmed an INSERT, in milliseconds; null if it never has. */
   lastInsertMs: number | null
   /** How long the oldest message has been here that is not in ClickHouse, in milliseconds; 0 if none is pending. */
   oldestPendingMs: number
-  /** Dead letters by code; codes that there were none of are not in it. */
+  /** Dead letters by code. Codes with a count of 0 are omitted. */
   deadLetters: Record<string, number>
-  /** By table, as the routes name them. */
+  /** By table, under the name that routes use. */
   tables: Record<string, { rows: number; inserts: number; deadLettered: number }>
 }
 
@@ -489,10 +489,10 @@ export interface Quantiles {
 /** A message that cannot become a row. */
 export interface DeadLetter {
   receivedAt: Date
-  /** The place in `routes`, or -1 where none takes the topic. */
+  /** The index in `routes`, or -1 if no route matches the topic. */
   route: number
   topic: string
-  /** The topic as it came, where it is not UTF-8; `topic` then has `\ufffd` in place of what could not be read. */
+  /** The bytes of a topic that is not UTF-8; `topic` then has `\ufffd` for invalid bytes. */
   topicBytes?: Buffer
   payload: Buffer
   /**
@@ -505,20 +505,20 @@ export interface DeadLetter {
 }
 
 /**
- * Feeds dead letters again, each as if it had just arrived: route, decode, batch, INSERT. It takes the configuration of a
- * pipeline, checks it in the same way, and connects to ClickHouse alone. Resolves when every letter is inserted or a dead
- * letter again. Nothing is taken from the source.
+ * Feeds dead letters to the pipeline again, each as if it had just arrived: route, decode, batch, INSERT. It takes and checks the
+ * configuration of a pipeline, and connects only to ClickHouse. Resolves when every letter is inserted or has become a dead
+ * letter again. It removes nothing from the source.
  *
  * A letter keeps the time at which it came first, to the millisecond, for `{ meta: 'receivedAt' }`. Its QoS is 0 and it is
  * not retained; it has no user properties, since dead letters do not keep them; `{ meta: 'clientId' }` is
  * `mqtt.clientId`, or empty. A letter of `PACKET_TOO_LARGE` has no payload, and is a dead letter again.
  *
- * What fails again is kept where `deadLetters` says; if that is the place it was read from, it stays there and is not
- * written once more.
+ * Letters that fail again are stored where `deadLetters` says; if they were read from there, they stay and are not written
+ * again.
  *
- * The same source with the same configuration makes the same INSERTs under the same deduplication tokens. A replay that is
- * made twice by accident, or again after a crash, therefore doubles nothing within the window of the table. To insert the
- * same letters twice on purpose is not possible by a replay within that window. See docs/delivery.md.
+ * The same source with the same configuration makes the same INSERTs under the same deduplication tokens. A repeated
+ * replay therefore duplicates nothing within the window of the table. Within that window a replay cannot insert the same letters
+ * twice on purpose either. See docs/delivery.md.
  *
  * @throws {MillraceError} `CONFIG_INVALID`, what `start()` throws about ClickHouse and its tables, and `SOURCE_UNREADABLE`;
  *   the `reason` of `options.signal`; and what the iterable throws. What was inserted until then is recognised next time.
@@ -558,23 +558,23 @@ export type ReplaySource =
 export interface ReplayOptions {
   /** Ends the replay: it rejects with the signal's `reason`. */
   signal?: AbortSignal
-  /** Called with what is done so far, every `metricsIntervalMs` of the configuration (every second where that is 0). */
+  /** Called with the counts so far every `metricsIntervalMs` of the configuration, or every second if that is 0. */
   onProgress?: (report: ReplayReport) => void
-  /** Called with letters that failed again, once they are kept. */
+  /** Called with letters that failed again, once they are stored. */
   onDeadLetters?: (letters: DeadLetter[]) => void
-  /** Called for what a pipeline tells by its event 'warning', and for each malformed letter (`LETTER_MALFORMED`). */
+  /** Called for the warnings of a pipeline, and for each malformed letter (`LETTER_MALFORMED`). */
   onWarning?: (warning: Warning) => void
 }
 
 /** Once a replay has ended, `read = inserted + deadLettered`. */
 export interface ReplayReport {
-  /** Letters that were fed; the malformed ones are not among them. */
+  /** Letters read, without the malformed ones. */
   read: number
-  /** All their rows are confirmed by ClickHouse, which does not tell whether it had them from an earlier replay. */
+  /** Letters whose rows ClickHouse has confirmed. It does not report whether it had them from an earlier replay. */
   inserted: number
   /** Letters that failed again. */
   deadLettered: number
-  /** Lines or objects that are no dead letters: they were passed over. */
+  /** Lines or objects that are not dead letters. They were skipped. */
   malformed: number
   /** Rows that ClickHouse confirmed. */
   rows: number
@@ -592,14 +592,14 @@ export interface MalformedLetter {
 }
 
 /**
- * Looks at both ends of a configuration and says what would happen, without consuming: whether ClickHouse and the broker let
- * us in, where each column gets its value, what is missing or not allowed, and what to do about it.
+ * Checks a configuration against its broker and ClickHouse without consuming messages: whether both accept the connection, where
+ * each column gets its value, what is missing or not allowed, and how to fix it.
  *
- * ClickHouse gets an INSERT of no rows for each route, to learn whether it would take one. The broker is visited under a
- * client id of our own, with a clean session, outside of the shared group: a pipeline that runs meanwhile loses nothing.
- * With `sample`, so many live messages are decoded, at QoS 0, and what would become of them is told. See docs/cli.md.
+ * ClickHouse gets an INSERT of no rows for each route, to learn whether it would take one. It connects to the
+ * broker under another client id, with a clean session, outside the shared group: a running pipeline loses nothing.
+ * With `sample`, it decodes that many live messages at QoS 0 and reports the result. See docs/cli.md.
  *
- * @throws {MillraceError} `CONFIG_INVALID`; all else that is wrong is among the findings
+ * @throws {MillraceError} `CONFIG_INVALID`; all other problems are findings
  */
 export function checkPipeline(config: PipelineConfig, options?: CheckOptions): Promise<CheckReport>
 
@@ -629,39 +629,39 @@ export interface CheckReport {
   brokers: BrokerReport[]
   /** By URL. */
   clickhouse: ServerReport[]
-  /** In the order of the configuration; empty if no ClickHouse could be asked. */
+  /** In the order of the configuration; empty if no ClickHouse could be reached. */
   routes: RouteReport[]
-  /** What came of `sample`. */
+  /** The result of `sample`; null without it. */
   sample: SampleReport | null
 }
 
 export interface Finding {
-  /** 'error': it would not start, or could insert nothing. 'warning': it would start, and something is not as it should be. */
+  /** 'error': a pipeline would not start, or could insert nothing. 'warning': it would start with a problem. */
   level: 'error' | 'warning' | 'note'
-  /** Stable: that of the error or warning a pipeline would give, or one of docs/cli.md. */
+  /** Stable: the code of the pipeline's error or warning, or one of docs/cli.md. */
   code: string
-  /** The option that it is about, such as `routes[0].columns.lat`. */
+  /** The option at fault, such as `routes[0].columns.lat`. */
   path: string | null
   message: string
-  /** What to do about it. */
+  /** How to fix it. */
   advice: string | null
 }
 
 export interface BrokerReport {
   url: string
-  /** It let us in. */
+  /** Whether it accepted the connection. */
   reachable: boolean
-  /** As it says of itself below `$SYS`; many do not. */
+  /** From its `$SYS` topics; null if it publishes none. */
   version: string | null
   protocolVersion: 4 | 5
-  /** What it says when it lets us in; MQTT 3.1.1 says nothing. */
+  /** The limits of its CONNACK; null with MQTT 3.1.1, which has none. */
   limits: {
     maxQos: number
-    /** Messages that may be in flight to the broker. What it keeps in flight to a subscriber, no broker tells. */
+    /** Messages that may be in flight to the broker. No broker reports how many it keeps in flight to a subscriber. */
     receiveMaximum: number
     /** Null: no limit. */
     maxPacketBytes: number | null
-    /** For how long it would keep the pipeline's session. */
+    /** Seconds for which it would keep the pipeline's session. */
     sessionExpirySeconds: number
     keepAliveSeconds: number
     topicAliasMaximum: number
@@ -671,16 +671,16 @@ export interface BrokerReport {
     subscriptionIds: boolean
   } | null
   tls: TlsReport | null
-  /** The filters that it let us subscribe to. */
+  /** The filters whose subscriptions it granted. */
   granted: string[]
 }
 
 export interface ServerReport {
   url: string
-  /** It answered a query. */
+  /** Whether it answered a query. */
   reachable: boolean
   version: string | null
-  /** As whom it knows us. */
+  /** The user of the connection, as ClickHouse reports it. */
   user: string | null
   tls: TlsReport | null
 }
@@ -689,24 +689,24 @@ export interface TlsReport {
   /** Such as `TLSv1_3`. */
   version: string
   cipher: string
-  /** The server's own. */
+  /** The server's certificate. */
   certificate: { subject: string; issuer: string; names: string; validUntil: string }
 }
 
 export interface RouteReport {
   topic: string
   table: string
-  /** Null if the table could not be looked at, as below. */
+  /** Null if the table could not be read; the same below. */
   engine: string | null
   /** All columns, in the order of the table. */
   columns: ColumnReport[]
-  /** Whether ClickHouse took an INSERT of no rows; null if none could be made. */
+  /** Whether ClickHouse accepted an INSERT of no rows; null if none was attempted. */
   insert: boolean | null
   /** How long that took, in milliseconds. */
   insertMs: number | null
   /**
-   * Of the table, and of those that its materialized views fill: whether an INSERT that is made again is recognised, and how
-   * many INSERTs are remembered; null where ClickHouse does not say.
+   * For the table and each table that its materialized views fill: whether a repeated INSERT is recognised, and how many
+   * INSERTs are remembered; null if unknown.
    */
   deduplication: { table: string; engine: string; view: string | null; on: boolean; window: number | null }[]
 }
@@ -717,16 +717,16 @@ export interface ColumnReport {
   type: string
   defaultKind: '' | 'DEFAULT' | 'MATERIALIZED' | 'ALIAS' | 'EPHEMERAL'
   defaultExpression: string
-  /** Where its value comes from, in words; null if it is ClickHouse's to compute. */
+  /** Where its value comes from, as text; null if ClickHouse computes it. */
   source: string | null
   /** A message without it is a dead letter. */
   required: boolean
-  /** What it gets where a message has nothing for it, in words; null if there always is something. */
+  /** Its value if a message has none, as text; null if a message always has one. */
   missing: string | null
 }
 
 export interface SampleReport {
-  /** Messages that came. */
+  /** Messages received. */
   messages: number
   /** Rows that they would have become. */
   rows: number
@@ -735,14 +735,14 @@ export interface SampleReport {
   seconds: number
   /** In the order of the configuration. */
   routes: { messages: number; rows: number }[]
-  /** Dead letters by kind, the most frequent first, with the first of each. */
+  /** Dead letters by reason, the most frequent first, each with an example. */
   reasons: { count: number; code: string; route: number | null; message: string; topic: string; payload: string }[]
 }
 
 /**
- * Writes TypeScript for the tables of a configuration: by route an interface of the payload, as its columns and its mapping
- * read it, and by table an interface of a row, as `FORMAT JSONEachRow` gives it. Connects to ClickHouse alone. Fields are
- * optional where a message may do without them; comments have ClickHouse's type, the units of times, and the comments of
+ * Generates TypeScript for the tables of a configuration: an interface of the payload per route, with the fields that its columns
+ * read, and an interface of a row per table, as `FORMAT JSONEachRow` writes it. Connects only to ClickHouse. Fields are
+ * optional if a message may omit them; comments have ClickHouse's type, the units of times, and the comments of
  * the columns. See docs/types.md.
  *
  * @returns the text of a TypeScript file
@@ -751,11 +751,11 @@ export interface SampleReport {
 export function describeTables(config: PipelineConfig): Promise<string>
 
 /**
- * Proposes a table for payloads like these: a `CREATE TABLE` whose columns take every sample, through a pipeline whose route
- * needs no `columns`. It is a proposal: samples do not say what will come. See docs/types.md for what becomes of what.
+ * Proposes a table for sample payloads: a `CREATE TABLE` whose columns accept every sample through a route without `columns`. It
+ * is a proposal: samples do not show later messages. docs/types.md has the type mapping.
  *
- * @param samples payloads as they come, texts or bytes, or as objects; of the texts it is known how numbers are written
- *   (`12.0` is no integer), so prefer them. One may be a list of documents, or have one a line.
+ * @param samples payloads as strings, bytes or objects. Prefer strings or bytes: they show how numbers are written (`12.0` is not
+ *   an integer). A payload may be a list of documents, or have one document per line.
  * @throws {MillraceError} `CONFIG_INVALID`: a sample is no JSON object, or there is no field in them
  */
 export function proposeTable(samples: Iterable<string | Uint8Array | object>, options?: ProposalOptions): string
@@ -768,14 +768,14 @@ export interface ProposalOptions {
 }
 
 /**
- * Shows a pipeline over HTTP, to look at and nothing else: no request changes anything, and none needs a password.
+ * Serves a pipeline's metrics, probes and dashboard over HTTP. It is read-only and has no password.
  *
- * - `/` is the dashboard: what flows, what waits, and in words what is wrong
+ * - `/` is the dashboard: rates, waiting messages, and problems as text
  * - `/metrics` is `pipeline.prometheus()`
  * - `/healthz` is 200 while the pipeline can work, and 503 once it has failed for good (its 'error' event)
  * - `/readyz` is 200 while it runs, all its connections to the broker are up, no INSERT is being retried, the
- *   spool works, and no message has waited for 30 seconds in which nothing was inserted; else 503, and the body says why
- * - `/status.json` is what the dashboard reads; it may change with any version
+ *   spool works, and no message has waited for 30 seconds in which nothing was inserted; else 503 with the reasons
+ * - `/status.json` is the data of the dashboard; it may change with any version
  *
  * The dashboard shows topics and reasons of dead letters, but no payloads. See docs/http.md.
  *
@@ -783,27 +783,27 @@ export interface ProposalOptions {
  */
 export function serveHttp(pipeline: Pipeline, options?: HttpServerOptions): Promise<HttpServer>
 
-/** The same for a server that you have: it answers a request for one of these paths, and returns whether it did. */
+/** The same for your own server: answers a request for one of these paths, and returns whether it did. */
 export function httpHandler(pipeline: Pipeline, options?: HttpOptions): HttpHandler
 
 export interface HttpOptions {
   /**
-   * The host names that are answered to, as a `Host` header has them, without the port. Others get 421, so that no web
-   * page reaches a server on the loopback under a name of its own.
+   * Accepted host names of the `Host` header, without the port. Others get 421, so that no web page can reach a server on the
+   * loopback under its own name.
    * @default loopback names for `serveHttp` on the loopback, else all
    */
   hosts?: string[]
 }
 
 export interface HttpServerOptions extends HttpOptions {
-  /** The address to listen on. `0.0.0.0` and `::` are all of them: then whoever reaches the machine can look. @default '127.0.0.1' */
+  /** The address to listen on. `0.0.0.0` and `::` are all addresses: everybody who reaches the machine has access. @default '127.0.0.1' */
   host?: string
-  /** 0 is any that is free. @default 0 */
+  /** 0 is any free port. @default 0 */
   port?: number
 }
 
 export interface HttpServer {
-  /** Of the dashboard. */
+  /** The address of the dashboard. */
   readonly url: string
   /** Ends the server and all its connections. Until then it keeps the process alive. */
   close(): Promise<void>
@@ -811,15 +811,15 @@ export interface HttpServer {
 
 export interface HttpHandler {
   (request: IncomingMessage, response: ServerResponse): boolean
-  /** Stops watching the pipeline; a handler listens to its events, and so keeps the process alive as long as the pipeline runs. */
+  /** Unsubscribes from the pipeline. Until then a handler is a listener, and keeps the process alive while the pipeline runs. */
   close(): void
 }
 
 /**
- * Registers the metrics of a pipeline with a registry of prom-client: what `prometheus()` prints, under the same names,
- * read when the registry is. Several pipelines can share a registry if their names differ.
+ * Registers the metrics of a pipeline with a registry of prom-client: those of `prometheus()`, under the same names, read when
+ * the registry is read. Several pipelines can share a registry if their names differ.
  *
- * @returns a function that takes them out again
+ * @returns a function that removes them
  * @throws {MillraceError} `CONFIG_INVALID`: another pipeline of this name is in the registry
  */
 export function registerMetrics(pipeline: Pipeline, registry: PrometheusRegistry): () => void
@@ -831,10 +831,10 @@ export interface PrometheusRegistry {
 }
 
 /**
- * Makes instruments for the metrics of a pipeline on a meter of OpenTelemetry, which are read when the meter's reader
+ * Creates instruments for the metrics of a pipeline on a meter of OpenTelemetry. They are read when the meter's reader
  * collects. docs/metrics.md has their names.
  *
- * @returns a function that ends it
+ * @returns a function that removes them
  */
 export function observeMetrics(pipeline: Pipeline, meter: OpenTelemetryMeter): () => void
 
@@ -847,36 +847,36 @@ export interface OpenTelemetryMeter {
 }
 
 /**
- * Looks into the directory of a spool, whoever has it in use, and changes nothing. While a pipeline writes there, the end of
- * the last file may be in the middle of a write and is then `torn`.
+ * Reports the contents of a spool's directory without changing it, also while a pipeline uses it. The last file may then end in
+ * an incomplete write, which is reported as `torn`.
  *
  * @throws {MillraceError} `SPOOL_IO`: it cannot be read; `SPOOL_CORRUPT`: it is of another version of millrace
  */
 export function inspectSpool(dir: string): Promise<SpoolInspection>
 
-/** What is not settled yet. */
+/** Messages that are not settled yet. */
 export interface SpoolBacklog {
   records: number
   messages: number
   rows: number
   /** Compressed: rows and messages. */
   bytes: number
-  /** When the oldest message came. */
+  /** When the oldest message was received. */
   oldest: Date | null
 }
 
 export interface SpoolInspection extends SpoolBacklog {
   /** Files of the log. */
   segments: number
-  /** Of all segments, what is settled in them included. */
+  /** Bytes of all segments, including settled records. */
   bytes: number
   /** By table, as the routes named it. */
   tables: Record<string, SpoolBacklog>
-  /** What cannot be read in the segments although it was synced. The next start puts it aside in `file`. */
+  /** Synced bytes that cannot be read. The next start moves them to `file`. */
   damaged: { segment: string; at: number; bytes: number; record: number | null; file: string }[]
-  /** Files with what was put aside so far. */
+  /** Files of damaged bytes that were moved so far. */
   setAside: string[]
-  /** What a crash left unfinished at the end of a segment; it had not been acknowledged. */
+  /** Incomplete writes at the end of a segment; they had not been acknowledged. */
   torn: { segment: string; at: number; bytes: number }[]
 }
 
