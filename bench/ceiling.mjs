@@ -1,8 +1,6 @@
-// npm run bench:ceiling: what of ClickHouse's own limit millrace reaches.
-//
-// First the firehose through millrace into ClickHouse, as fast as it is taken. Then, without millrace, the same kind of
-// rows: blocks that were made beforehand are posted again and again by a program that does nothing else, so that
-// ClickHouse has the machine to itself. More rows than that nobody can bring into it here.
+// npm run bench:ceiling: the share of ClickHouse's own limit that millrace reaches. First the firehose sends through
+// millrace into ClickHouse, as fast as it is accepted. Then a program that does nothing else posts prepared blocks of the
+// same kind of rows again and again, so that ClickHouse has the machine to itself: nobody can insert more rows here.
 
 import { Agent, request } from 'node:http'
 import { performance } from 'node:perf_hooks'

@@ -1,5 +1,5 @@
-// The Rust dependencies, as deny.toml judges them: licences, sources, duplicates of TLS, advisories. It brings cargo-deny
-// along where that is missing.
+// Checks the Rust dependencies against deny.toml: licences, sources, duplicate TLS libraries, advisories. It installs
+// cargo-deny where it is missing.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'

@@ -1,5 +1,5 @@
-// npm run screenshots: the images of the dashboard in docs/images, from a real pipeline. It takes a minute and a half,
-// so that the plots have something to show.
+// npm run screenshots: makes the images of docs/images from the dashboard of a real pipeline. It takes a minute and a half,
+// so that the plots have data.
 
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'

@@ -1,6 +1,6 @@
-// What `npm test` and `npm run demo` need on the machine: the npm packages and, where this can be done, mosquitto and, for
-// the tests, Chromium and yamllint. It runs before anything is installed, so it imports nothing but what Node.js brings
-// and what imports only that.
+// Installs what `npm test` and `npm run demo` need: the npm packages and, on Debian as root, mosquitto and, for the tests,
+// Chromium and yamllint. It runs before the packages are installed, so it imports only Node.js modules and files that import
+// only those.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, statSync, utimesSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// The command line as a user meets it: a configuration file, real servers, signals, exit codes.
+// The command line with real servers: configuration files, signals, output and exit codes.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'

@@ -1,4 +1,4 @@
-// Configuration files: how they are read, and the JSON Schema by which editors know them.
+// Reading configuration files, and the JSON Schema that editors use for them.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// Wrong configurations: what the constructor refuses before anything opens, and what start() finds when it looks.
+// Errors of wrong configurations: those of the constructor, which opens nothing, and those of start().
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'

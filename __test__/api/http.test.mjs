@@ -1,5 +1,5 @@
-// What a pipeline shows over HTTP: paths, probes, who is answered to; and what the probes say of each thing that can be
-// wrong, on a fake pipeline.
+// serveHttp() and httpHandler(): paths, accepted hosts, probes with real servers, and each problem that the probes report,
+// on a fake pipeline.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'

@@ -1,4 +1,4 @@
-// The life of a pipeline and of the program around it: states, flush, pause, stop, events, and who ends when.
+// States, flush, pause, stop and events of a pipeline, and when it keeps the process alive.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'

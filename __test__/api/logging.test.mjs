@@ -1,4 +1,4 @@
-// A logger of the program's own hears what the events tell; the library itself prints nothing.
+// The option `logger` receives the events 'state', 'warning' and 'error'; the library prints nothing itself.
 
 import assert from 'node:assert/strict'
 import { Writable } from 'node:stream'

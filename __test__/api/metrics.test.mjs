@@ -1,4 +1,4 @@
-// Metrics as others collect them: the Prometheus text, a registry of prom-client, a meter of OpenTelemetry.
+// Metrics as Prometheus text, in a registry of prom-client and on a meter of OpenTelemetry.
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'

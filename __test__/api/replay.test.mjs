@@ -1,4 +1,4 @@
-// Dead letters that are fed again: each becomes the row it should have been, once, or stays a dead letter.
+// replayDeadLetters(): each letter becomes its row once, or stays a dead letter.
 
 import assert from 'node:assert/strict'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'

@@ -1,4 +1,4 @@
-// Spans of sampled batches, as an SDK of OpenTelemetry gets them.
+// Spans of sampled batches in an SDK of OpenTelemetry.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'

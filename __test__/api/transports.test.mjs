@@ -1,5 +1,4 @@
-// One whole pipeline over each transport of MQTT. These run in Bun as well; __test__/delivery/ has what else can happen to a
-// transport.
+// A whole pipeline over each transport of MQTT. Bun runs these too; __test__/delivery/ tests the transports in depth.
 
 import { test } from 'node:test'
 import { externalBroker, startBroker } from '../../tools/servers/index.mjs'

@@ -1,4 +1,4 @@
-// What no row can be made of: each message is a dead letter with its reason, and the stream goes on.
+// Messages that cannot become rows: each is a dead letter with its reason, and the stream continues.
 
 import assert from 'node:assert/strict'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'

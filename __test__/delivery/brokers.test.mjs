@@ -1,5 +1,5 @@
-// The same scenarios against several brokers, in each version of MQTT that the broker has. What a broker lacks, or does
-// otherwise than the specification has it, stands in its table below with the reason, and the scenario is skipped with it.
+// The same scenarios against several brokers, in each version of MQTT that the broker supports. The table below lists the
+// features that a broker lacks, with the reason; those scenarios are skipped.
 
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'

@@ -1,4 +1,4 @@
-// Several connections of one pipeline, and several clients that want the same connection.
+// Several connections of one pipeline, and several clients with the same client id.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -1,4 +1,4 @@
-// Tables that would take an INSERT twice are told of at start: the table of a route, and what views behind it fill.
+// The warning about tables that store a repeated INSERT twice: tables of routes, and tables behind their views.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

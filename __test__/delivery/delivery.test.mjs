@@ -1,4 +1,4 @@
-// What is published arrives: every message once, every column as it was sent, whichever way the two ends are set.
+// Every published message arrives once, with every column as it was sent, for each setting of publisher and pipeline.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -1,5 +1,5 @@
-// Rows that only ClickHouse can judge: the bad ones are dead letters, each with ClickHouse's own reason, and the good
-// ones of the same batch are in the table, each once.
+// Rows that only ClickHouse can reject: the bad ones become dead letters with ClickHouse's reason, and the good ones of the
+// same batch are in the table, each once.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -1,4 +1,4 @@
-// QoS 2: each message is a row once, as long as this process lives, whatever becomes of connections and brokers.
+// QoS 2: each message becomes a row once while the process lives, over lost connections and restarts of the broker.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -1,5 +1,5 @@
-// TLS to a real mosquitto, and to a real ClickHouse behind a proxy that ends it: who is let in, and what whoever is not
-// is told.
+// TLS to a real mosquitto, and to a real ClickHouse behind a proxy that ends TLS: which certificates are accepted, and the
+// errors for the others.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -1,4 +1,4 @@
-// MQTT within a WebSocket: a real mosquitto behind a proxy that frames its bytes well, oddly, or not at all.
+// MQTT over WebSocket: a real mosquitto behind a proxy that frames its bytes correctly, oddly, or not at all.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -1,4 +1,4 @@
-// The instruments of the benchmarks, on quantities that are known: what they say of others is worth no more than this.
+// The measuring instruments of the benchmarks, on known quantities.
 
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'

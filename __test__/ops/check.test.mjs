@@ -1,5 +1,5 @@
-// A check of a configuration, against real servers with one prepared mistake each: it is found, named, and told how to mend.
-// And nothing is taken or written by looking.
+// checkPipeline() against real servers with one prepared mistake each: the finding names it and how to fix it. The check
+// consumes and writes nothing.
 
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// That what lies in deploy/ is well-formed, fits together, and names only metrics that there are. None of it is run.
+// The files of deploy/ are well-formed, fit together, and name only existing metrics. None of them is run.
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'

@@ -1,4 +1,4 @@
-// The servers that all other tests stand on: they answer, come back with their data, and end with whoever started them.
+// The servers of all other tests: they answer, keep their data over restarts, and end with the process that started them.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'

@@ -1,4 +1,4 @@
-// A consumer that is killed at random instants while servers come and go, in a short form: npm run test:crash is the long one.
+// A consumer that is killed at random instants while servers stop and start. npm run test:crash is the long form.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

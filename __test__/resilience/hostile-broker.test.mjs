@@ -1,5 +1,5 @@
-// A broker that breaks the rules: it is told so where MQTT has a way to, the connection ends and another begins, a
-// warning says why, and what is good before and after is a row. tests/session/hostile.rs has the rules one by one.
+// A broker that violates the protocol: millrace tells it why where MQTT can, reconnects and warns; valid messages before and
+// after become rows. tests/session/hostile.rs tests each rule.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

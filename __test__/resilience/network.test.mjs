@@ -1,5 +1,5 @@
-// Faults in the network between the broker and us, in the middle of a flood: after each, the table holds every message that
-// the publisher saw acknowledged.
+// Network faults between the broker and millrace during a flood: afterwards the table holds every message that the publisher
+// saw acknowledged.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -1,4 +1,4 @@
-// Servers that go away and come back: nothing acknowledged is lost, no batch lands twice, and the pipeline goes on by
+// Servers that stop and start: no acknowledged message is lost, no batch is stored twice, and the pipeline continues by
 // itself.
 
 import assert from 'node:assert/strict'

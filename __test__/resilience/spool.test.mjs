@@ -1,4 +1,4 @@
-// The spool: what is acknowledged lies on disk, and reaches ClickHouse once, whoever was away and whoever has died.
+// The spool: acknowledged messages are on disk and reach ClickHouse once, over outages and killed processes.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

@@ -1,5 +1,5 @@
-// TypeScript from tables, and tables from samples: what is generated compiles against what fits, and against nothing
-// else; what is proposed is created and filled.
+// describeTables() and proposeTable(): generated types compile against matching payloads and rows and against no others;
+// proposed tables are created and filled.
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'

@@ -1,4 +1,4 @@
-// Which part of a message fills which column: fields, topic names, meta, constants, defaults of either side.
+// The source of each column: fields, topic names, meta, constants, and defaults of the route and of the table.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -1,5 +1,5 @@
-// A real data set through the whole pipeline: the borders of the world as GeoJSON, from the npm package
-// @rapideditor/country-coder. ClickHouse reads the same file by itself, and both tables must be the same.
+// A real data set through a whole pipeline: the borders of the world as GeoJSON, from the npm package
+// @rapideditor/country-coder. ClickHouse also reads the file itself, and both tables must be equal.
 
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'

@@ -1,5 +1,5 @@
-// Tables that change under a running stream: what fits the table as it is now goes in, what does not is a dead letter with
-// the reason, and nothing is lost.
+// Tables that change during a stream: rows that fit the changed table are inserted, others become dead letters, and none is
+// lost.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

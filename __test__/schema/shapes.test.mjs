@@ -1,5 +1,5 @@
-// Payloads of every shape: lists of rows, lists of documents, objects within objects, the whole payload in one column;
-// and columns that have parts of their own.
+// Payloads of every shape: lists of rows, lists of documents, nested objects, the whole payload in one column, and columns
+// with parts.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

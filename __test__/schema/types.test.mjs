@@ -1,5 +1,5 @@
-// What a value becomes in its column: the same as ClickHouse's own JSONEachRow makes of it, or refused, for every
-// supported type. Where the two differ, the difference stands in a list below, with its reason.
+// Every supported column type: a value becomes what ClickHouse's JSONEachRow makes of it, or is refused. A list below has
+// the differences, each with its reason.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

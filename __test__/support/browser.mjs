@@ -1,4 +1,4 @@
-// A real browser for the dashboard: pages that remember what went wrong in them.
+// Chromium for the dashboard: pages that record their errors.
 
 import { existsSync } from 'node:fs'
 import { chromium } from 'playwright-core'

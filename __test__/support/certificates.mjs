@@ -1,4 +1,4 @@
-// Certificates as tests want them: an authority, and what it issues. X.509 (RFC 5280) in DER, signed by ECDSA.
+// A certificate authority for tests, and the certificates that it issues. X.509 (RFC 5280) in DER, signed with ECDSA.
 
 import { createPublicKey, generateKeyPairSync, randomBytes, sign } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'

@@ -1,5 +1,4 @@
-// JSON texts for values that have parts: lists, objects, and what may be one thing or another. `Texts` are those of
-// values.mjs; here they are put together.
+// JSON texts for values with parts: lists, objects and variants, composed of the `Texts` of values.mjs.
 
 import { float, float64, string } from './values.mjs'
 

@@ -1,4 +1,4 @@
-// Configuration files of a test, gone when it ends.
+// Configuration files of a test, removed when it ends.
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -2,7 +2,7 @@
 // Whatever happens, each number that the publisher saw acknowledged is in the table in the end, once.
 //
 // It begins with some thousand messages, since what a broker sends again is only recognised once it is known how it gives
-// packet ids (src/mqtt/acknowledged.rs).
+// packet ids (src/core/ack_history.rs).
 
 import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'

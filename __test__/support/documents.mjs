@@ -1,5 +1,5 @@
-// Random JSON documents for tables that have a column of every supported type: texts, not values, so that every way of
-// writing the same value is met.
+// Random JSON documents for tables with a column of every supported type. They are texts, not values, so that every way to
+// write a value occurs.
 
 import {
   array, either, fraction, json, junk, map, optional, record, shuffled, some, tuple, word,

@@ -1,4 +1,4 @@
-// The books of a pipeline: every message received is accounted for, in every snapshot.
+// Checks that every snapshot of the metrics accounts for every message received.
 
 import assert from 'node:assert/strict'
 

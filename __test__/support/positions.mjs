@@ -1,4 +1,4 @@
-// The message that most tests send, and the row that must come of it: everything follows from its number.
+// The message of most tests, and the row that it must become: both follow from its number.
 
 import assert from 'node:assert/strict'
 import { unique } from './servers.mjs'

@@ -1,4 +1,4 @@
-// A program as a user would start it: a child process of the same runtime, its lines as they come, and its end.
+// Starts a program as a child process of the same runtime, and gives its lines and its end.
 
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'

@@ -1,5 +1,5 @@
-// TCP proxies, to play what networks do. The one before ClickHouse loses answers and counts what is asked; the one before
-// a broker knows all other ways in which a connection can be bad.
+// TCP proxies that play network faults. The one before ClickHouse loses answers and counts requests; the one before a broker
+// cuts, silences, delays, throttles and splits.
 
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'

@@ -1,5 +1,4 @@
-// The other side of the broker: a small pool of mqtt.js clients that publishes many messages at once and knows which
-// of them the broker has acknowledged.
+// A pool of mqtt.js clients that publishes many messages at once and records which of them the broker acknowledged.
 
 import { connectAsync } from 'mqtt'
 

@@ -1,4 +1,4 @@
-// Random values from a seed, so that what failed once can be run again: SEED=<the seed printed> npm test.
+// Random values from a seed: SEED=<the seed printed> npm test repeats a failure.
 
 export class Random {
   #state

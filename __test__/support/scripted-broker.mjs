@@ -1,5 +1,4 @@
-// A broker that does what a test tells it to, where a real one would never: it sends bytes that are no MQTT, refuses, or
-// says nothing at all. It keeps every packet it received.
+// A broker that a test controls: it can send invalid bytes, refuse, or stay silent. It records every packet it receives.
 
 import { once } from 'node:events'
 import { createServer } from 'node:net'

@@ -1,4 +1,4 @@
-// What often stands before a server: something that ends TLS, or that turns a WebSocket into the bytes within it.
+// A proxy before a server that ends TLS, or that unwraps a WebSocket.
 
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'

@@ -1,5 +1,5 @@
-// JSON texts for one value of a type: texts, not values, so that every way of writing the same value is met. What
-// ClickHouse and millrace read differently is not here but in the list of types.test.mjs.
+// JSON texts for one value of a type. They are texts, not values, so that every way to write a value occurs. types.test.mjs
+// lists texts that ClickHouse and millrace read differently.
 
 /**
  * What may stand for a value: some texts that are always tried, and any number of others.

@@ -1,4 +1,4 @@
-// Building what a run needs, quietly: a step shows one line, and what it wrote only when it failed.
+// Builds what a run needs. Each step prints one line; its output is printed only if it fails.
 
 import { spawn } from 'node:child_process'
 import { performance } from 'node:perf_hooks'

@@ -1,4 +1,4 @@
-// The fleet that demo and benchmarks measure: its tables, the service that fills them, the drivers that send.
+// The fleet of demo and benchmarks: its tables, the service that fills them, and the simulated drivers.
 
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'

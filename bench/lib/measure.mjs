@@ -1,4 +1,4 @@
-// One measurement: everything started fresh, one service, one rate.
+// One measurement: starts everything fresh, for one service at one rate.
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,4 @@
-// Durations out of the text that a service serves for Prometheus.
+// Reads durations from a service's Prometheus text.
 
 /**
  * Upper limits in seconds, and how many durations were at most as long.

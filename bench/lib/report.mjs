@@ -1,4 +1,4 @@
-// What a run has found, as Markdown: tables by where the messages came from.
+// The results of a run as Markdown tables, grouped by the source of the messages.
 
 import { count, markdown, mebibytes, milliseconds, percent } from './format.mjs'
 

@@ -1,4 +1,4 @@
-// Broker and ClickHouse of a run.
+// The broker and the ClickHouse of a run.
 
 import { findMosquitto, startAedes, startBroker, startClickHouse } from '../../tools/servers/index.mjs'
 

@@ -1,5 +1,5 @@
-// The services that are compared. Each does the same: rows of the fleet into `positions`, an INSERT every so many rows or
-// every second, and an endpoint with its metrics.
+// The services that are compared. Each inserts rows of the fleet into `positions`, at a number of rows or each second, and
+// serves its metrics.
 
 import { existsSync, readFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'

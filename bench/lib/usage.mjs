@@ -1,5 +1,5 @@
-// CPU and memory of a process by the kernel's own accounts: all its threads, user and system time. On Linux from
-// /proc, elsewhere from `ps`.
+// CPU and memory of a process as the kernel counts them: all its threads, user and system time. On Linux from /proc,
+// elsewhere from `ps`.
 
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// A service of the benchmark without its job: a module with the endpoint, and nothing behind it.
+// A service of the benchmark without a job: a module with the HTTP endpoint only.
 
 import { serve } from './endpoint.mjs'
 

@@ -1,5 +1,4 @@
-// The job of the benchmark as one writes it with mqtt.js and @clickhouse/client, on Node.js and on Bun. It does not know
-// millrace.
+// The job of the benchmark with mqtt.js and @clickhouse/client, on Node.js and on Bun, without millrace.
 
 import { performance } from 'node:perf_hooks'
 import { createClient } from '@clickhouse/client'

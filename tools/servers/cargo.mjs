@@ -1,4 +1,4 @@
-// Programs of this repository that are written in Rust: where cargo puts them, built where they are missing.
+// Builds and finds the Rust programs of this repository.
 
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// Where ClickHouse comes from: the library out of its npm package, and the program that makes a server of it.
+// Finds ClickHouse: the library of its npm package, and the program that runs it as a server.
 
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'

@@ -1,4 +1,4 @@
-// The two files that `clickhouse local` reads: its configuration, and the users of that configuration.
+// Writes the two files that `clickhouse local` reads: its configuration, and its users.
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-// Consumes until it is killed, or told to stop by a line on its standard input.
+// Consumes until it is killed, or until a line on standard input tells it to stop.
 
 import { createInterface } from 'node:readline'
 import { Pipeline } from '../../../index.js'

@@ -1,4 +1,4 @@
-// Ends with process.exit() in the middle of its work.
+// Calls process.exit() while messages are being inserted.
 
 import { Pipeline } from '../../../index.js'
 

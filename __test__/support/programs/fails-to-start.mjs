@@ -1,4 +1,4 @@
-// Starts pipelines that cannot be started, one after another, and reaches its end without stopping any.
+// Starts pipelines that cannot start, one after another, and ends without stopping any.
 
 import { Pipeline } from '../../../index.js'
 

@@ -1,4 +1,4 @@
-// Runs a pipeline until some messages are received, then reaches its end without stop().
+// Runs a pipeline until some messages are received, then ends without stop().
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pipeline } from '../../../index.js'

@@ -1,4 +1,4 @@
-// A program that does nothing but keep a pipeline, in the ways there are to keep one, until it is told to let go.
+// Keeps a pipeline alive in each possible way until it is told to release it.
 
 import { createInterface } from 'node:readline'
 import { Pipeline } from '../../../index.js'

@@ -1,4 +1,4 @@
-// Replays dead letters, and says when the first rows are in.
+// Replays dead letters, and reports when the first rows are inserted.
 
 import { replayDeadLetters } from '../../../index.js'
 

@@ -1,4 +1,4 @@
-// Terminates a worker thread in which a pipeline runs, and has nothing more to do.
+// Terminates a worker thread in which a pipeline runs, and ends.
 
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'

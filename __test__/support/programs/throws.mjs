@@ -1,4 +1,4 @@
-// A program whose listener throws; it may be one that catches such exceptions and goes on.
+// A program whose listener throws; on request it catches such exceptions and continues.
 
 import { createInterface } from 'node:readline'
 import { Pipeline } from '../../../index.js'
