@@ -109,26 +109,28 @@ test('batches that are bad throughout are soon given up, and ever sooner', { tim
   const table = await servers.table(CHECKED)
   const topic = unique('topic')
   const { proxy, pipeline, letters, warnings, ledger, publisher } = await counted(t, { routes: [{ topic, table }] })
+  const refused = () => warnings.filter(({ code }) => code === 'CLICKHOUSE_REFUSED')
   const attempts = []
   for (let batch = 0; batch < 8; batch++) {
-    const before = proxy.inserts
+    const [before, refusedBefore] = [proxy.inserts, refused().length]
     const { failed } = pipeline.metrics().inserts
     await together(pipeline, publisher, ONE_BATCH, (i) => ({
       topic,
       payload: JSON.stringify({ seq: batch * ONE_BATCH + i, lat: 91 }),
     }))
     await settled(pipeline, (batch + 1) * ONE_BATCH)
-    attempts.push(proxy.inserts - before)
+    // On a busy machine the messages may come in several reads, and become several batches.
+    await waitFor(() => refused().length > refusedBefore, { message: 'a warning for each batch' })
+    attempts.push((proxy.inserts - before) / (refused().length - refusedBefore))
     assert.equal(pipeline.metrics().inserts.failed - failed, proxy.inserts - before)
   }
-  assert.ok(attempts[0] <= 60, `${attempts[0]} INSERTs for the first`)
-  assert.ok(attempts.at(-1) <= 4, `${attempts.at(-1)} INSERTs for the last, after ${attempts}`)
+  assert.ok(attempts[0] <= 60, `${attempts[0]} INSERTs for each batch of the first`)
+  assert.ok(attempts.at(-1) <= 4, `${attempts.at(-1)} INSERTs for each batch of the last, after ${attempts}`)
   await heard(pipeline, letters)
   assert.deepEqual(sequences(letters), range(8 * ONE_BATCH))
   assert.equal(await servers.count(table), 0)
-  const refused = warnings.filter(({ code }) => code === 'CLICKHOUSE_REFUSED')
-  assert.ok(refused.some(({ message }) => /were not told apart/.test(message)))
-  for (const warning of refused) {
+  assert.ok(refused().some(({ message }) => /were not told apart/.test(message)))
+  for (const warning of refused()) {
     assert.deepEqual([warning.table, warning.route], [table, 0])
     assert.ok(warning.messages > 0 && warning.messages <= ONE_BATCH)
     assert.match(warning.reason, /VIOLATED_CONSTRAINT/)
