@@ -65,6 +65,12 @@ const STEPS = [
     isFull: true,
     command: () => ['cargo', 'test', '--test', 'spool', ...forHost(), '--', '--ignored', 'crashes'],
   },
+  {
+    name: 'thousands of lives of the sinks',
+    groups: ['rust'],
+    isFull: true,
+    command: () => ['cargo', 'test', '--test', 'sink', ...forHost(), '--', '--ignored', 'lives'],
+  },
   { name: 'addon', groups: ['types', 'node', 'bun'], command: () => ['npm', 'run', 'build:debug'], isBuild: true },
   { name: 'types', groups: ['types'], command: () => ['npm', 'run', 'types'] },
   {

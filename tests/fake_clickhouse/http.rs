@@ -14,22 +14,33 @@ pub struct Request {
 pub struct Response {
     status: u16,
     headers: String,
-    body: String,
+    body: Vec<u8>,
+    /// After so many bytes of the body the connection ends.
+    cut_at: Option<usize>,
 }
 
 impl Response {
     pub fn new(status: u16, body: &str) -> Response {
-        Response { status, headers: String::new(), body: body.into() }
+        Response::with(status, String::new(), body)
+    }
+
+    fn with(status: u16, headers: String, body: impl Into<Vec<u8>>) -> Response {
+        Response { status, headers, body: body.into(), cut_at: None }
+    }
+
+    /// An answer in a binary format.
+    pub fn bytes(body: Vec<u8>, cut_at: Option<usize>) -> Response {
+        Response { cut_at, ..Response::with(200, String::new(), body) }
     }
 
     pub fn summary(rows: usize) -> Response {
         let headers = format!("X-ClickHouse-Summary: {{\"written_rows\":\"{rows}\"}}\r\n");
-        Response { status: 200, headers, body: String::new() }
+        Response::with(200, headers, "")
     }
 
     pub fn exception(code: u32, text: &str) -> Response {
         let headers = format!("X-ClickHouse-Exception-Code: {code}\r\n");
-        Response { status: 500, headers, body: exception(code, text) }
+        Response::with(500, headers, exception(code, text))
     }
 
     /// Behind what has been answered already, as servers from 25.11 on write it.
@@ -38,7 +49,7 @@ impl Response {
         let exception = exception(code, text);
         let len = exception.len();
         let body = format!("\r\n__exception__\r\n{TAG}\r\n{exception}{len} {TAG}\r\n__exception__\r\n");
-        Response { status: 200, headers: format!("X-ClickHouse-Exception-Tag: {TAG}\r\n"), body }
+        Response::with(200, format!("X-ClickHouse-Exception-Tag: {TAG}\r\n"), body)
     }
 }
 
@@ -87,12 +98,16 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -
     Some(Request { params: params.collect(), body })
 }
 
+/// An error ends the connection; so does an answer that is to be cut.
 pub async fn write(stream: &mut (impl AsyncWrite + Unpin), response: &Response) -> io::Result<()> {
-    let Response { status, headers, body } = response;
+    let Response { status, headers, body, cut_at } = response;
+    let mut bytes =
+        format!("HTTP/1.1 {status} Answer\r\nContent-Length: {}\r\n{headers}\r\n", body.len()).into_bytes();
+    bytes.extend(&body[..cut_at.unwrap_or(body.len())]);
     // In one write: a second one would wait for the acknowledgement of the first.
-    let text = format!("HTTP/1.1 {status} Answer\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len());
-    stream.write_all(text.as_bytes()).await?;
-    stream.flush().await
+    stream.write_all(&bytes).await?;
+    stream.flush().await?;
+    if cut_at.is_some() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
 }
 
 fn find(bytes: &[u8], sought: &[u8]) -> Option<usize> {

@@ -23,6 +23,8 @@ pub struct Told {
     /// Payload, code and message.
     pub letters: Vec<(String, &'static str, String)>,
     pub warnings: Vec<(&'static str, String)>,
+    /// Of sampled batches, as JSON.
+    pub traces: Vec<Value>,
 }
 
 impl Told {
@@ -222,7 +224,13 @@ impl Running {
     }
 
     fn drain(&mut self) {
-        self.seal();
+        // While the sinks are busy a batch stays open: a connection seals it when it hears that one is settled.
+        let until = Instant::now() + LONG;
+        while self.router.as_ref().unwrap().has_open_batch() {
+            assert!(Instant::now() < until, "a batch stays open, {:?}", self.told().last());
+            self.seal();
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let flush = Arc::new(());
         if let Some(spool) = &self.spool {
             spool.send(spool::Control::FlushNow(Arc::downgrade(&flush))).unwrap();
@@ -268,6 +276,7 @@ impl Told {
                 let payload = String::from_utf8_lossy(&letter.payload).into_owned();
                 (payload, letter.reason.code.as_str(), letter.reason.message.to_string())
             })),
+            Event::Trace(trace) => self.traces.push(serde_json::to_value(trace).unwrap()),
             Event::Error(error) => panic!("{error}"),
             _ => {}
         }

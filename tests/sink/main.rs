@@ -11,6 +11,7 @@ mod expected;
 
 mod answers;
 mod bisect;
+mod chaos;
 mod engine;
 mod harness;
 mod held_clock;

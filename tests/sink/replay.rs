@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::engine::{Replay, ReplaySource, Report, StoredDeadLetter, Supplied};
 use super::fake_clickhouse::{Answer, Gate, Listening};
-use super::harness::{Told, assert_rows, clickhouse, config};
+use super::harness::{Running, Told, assert_rows, clickhouse, config};
 
 fn letter(payload: &str) -> Supplied {
     Ok(StoredDeadLetter {
@@ -128,4 +128,27 @@ fn a_cancel_ends_it_with_an_error() {
     replay.cancel();
     assert_eq!(thread.join().unwrap().unwrap_err().code(), "INVALID_STATE");
     assert_eq!(replay.report().inserted, 0);
+}
+
+/// The answer breaks off twice, once in the middle of a letter: it is read on from there.
+#[test]
+fn letters_of_a_table_are_read_once_each_however_often_the_answer_breaks_off() {
+    let mut running = Running::at(clickhouse(), json!({ "deadLetters": { "table": "letters" } }));
+    running.clickhouse.refuse("t", |_| true);
+    running.send_numbers(0..40);
+    let ended = running.finish();
+    assert_eq!(ended.dead_lettered, 40);
+    let server = ended.clickhouse;
+    let before = server.inserts().len();
+    server.refuse("t", |_| false);
+    server.cut_read(1500);
+    server.cut_read(700);
+    let changes = json!({ "deadLetters": { "table": "letters" } });
+    let source = ReplaySource::Table { name: "letters".into(), condition: None };
+    let (replay, told) = replay(&server, &changes, source);
+    let report = replay.run().unwrap();
+    assert_eq!((report.read, report.inserted), (40, 40));
+    assert_rows(&server, 0..40);
+    assert_eq!(told.lock().unwrap().count("REPLAY_INTERRUPTED"), 2);
+    assert!(server.inserts()[before..].iter().all(|insert| insert.table() == "t"), "they are kept already");
 }

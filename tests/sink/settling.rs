@@ -3,8 +3,9 @@
 
 use serde_json::json;
 
+use super::expected::assert_golden;
 use super::fake_clickhouse::{Answer, Gate};
-use super::harness::{Running, assert_rows};
+use super::harness::{Running, assert_rows, clickhouse};
 
 #[test]
 fn nothing_is_settled_before_clickhouse_has_answered() {
@@ -128,4 +129,56 @@ fn letters_that_are_refused_are_told_and_settled() {
     assert_eq!((ended.dead_lettered, ended.told.count("DEAD_LETTERS_REFUSED")), (1, 1));
     assert_eq!(ended.told.letters.len(), 1);
     assert!(ended.clickhouse.rows("letters").is_empty());
+}
+
+/// As on a disk that is full, or not mounted.
+#[test]
+fn letters_for_a_directory_that_is_not_there_wait_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let letters = dir.path().join("letters");
+    let mut running = Running::start(json!({ "deadLetters": { "dir": letters } }));
+    std::fs::remove_dir(&letters).unwrap();
+    running.send("{");
+    running.wait_for_warning("DEAD_LETTERS_RETRYING");
+    assert!(running.acknowledged().is_empty());
+    std::fs::create_dir(&letters).unwrap();
+    assert_eq!(running.finish().dead_lettered, 1);
+    let file = std::fs::read_dir(&letters).unwrap().next().unwrap().unwrap().path();
+    assert!(std::fs::read_to_string(file).unwrap().contains(r#""payload":"{","code":"JSON_INVALID""#));
+}
+
+#[test]
+fn tables_that_recognise_no_insert_are_told_of_at_start() {
+    let server = clickhouse();
+    server.view("t", |_| false);
+    server.forget_tokens("t");
+    let told = Running::at(server, json!({})).finish().told;
+    assert_eq!(told.codes(), ["DEDUPLICATION_OFF", "DEDUPLICATION_OFF"]);
+    assert!(told.warnings[0].1.starts_with("`d`.`t` does not recognise an INSERT that is made again"));
+    assert!(told.warnings[1].1.contains("`d`.`target_of_t`, which the view `d`.`view_of_t` fills,"));
+}
+
+/// What a sampled batch went through, as golden bytes but for the times.
+#[test]
+fn a_trace_tells_each_insert_and_how_often_it_was_attempted() {
+    let server = clickhouse();
+    let url = server.url.clone();
+    let mut running = Running::at(server, json!({ "tracing": { "sampleRatio": 1 } }));
+    running.clickhouse.refuse("t", |row| row["seq"] == "1");
+    running.clickhouse.script([Answer::Cut, Answer::Exception(252, "Too many parts")]);
+    running.send_numbers(0..3);
+    let told = running.finish().told;
+    let [trace] = &mut told.traces.clone()[..] else { panic!("{:?}", told.traces) };
+    let still = |object: &mut serde_json::Value| {
+        for name in ["began", "sealed", "ended"] {
+            if let Some(time) = object.get_mut(name) {
+                assert!(time.as_f64().unwrap() > 1e12, "{name}: {time} is no time");
+                *time = 0.into();
+            }
+        }
+    };
+    still(trace);
+    trace["inserts"].as_array_mut().unwrap().iter_mut().for_each(still);
+    let text = serde_json::to_string_pretty(trace).unwrap().replace(&url, "<url>") + "\n";
+    assert_golden("trace.json", &text);
 }
