@@ -41,11 +41,20 @@ impl<'a> ObjectReader<'a> {
     pub fn variant(path: &str, value: &'a Value, kinds: &[Kind]) -> Result<Option<(&'static str, Self)>> {
         let reader = ObjectReader::at(path, value, &UNNAMED)?;
         let objects = || kinds.iter().filter_map(Kind::as_object);
-        let there = || objects().filter(|object| object.first().is_some_and(|row| reader.has(row.name)));
-        let chosen = there().find(|object| {
-            object.first().is_some_and(|row| reader.value(row.name).is_some_and(|word| !row.kind.lacks(word)))
-        });
-        let object = chosen.or_else(|| only(there())).or_else(|| only(objects()));
+        let first = objects().filter_map(Object::first).find(|row| reader.has(row.name));
+        let meant: Vec<&'static Object> = match first {
+            Some(first) => {
+                objects().filter(|o| o.first().is_some_and(|row| row.name == first.name)).collect()
+            }
+            None => objects().collect(),
+        };
+        let word = first.and_then(|row| reader.value(row.name));
+        let has_word =
+            |object: &&Object| object.first().zip(word).is_some_and(|(row, word)| !row.kind.lacks(word));
+        let object = match meant[..] {
+            [object] => Some(object),
+            _ => meant.iter().copied().find(has_word),
+        };
         Ok(object.map(|object| {
             let first = object.first().map_or("", |row| row.name);
             (first, ObjectReader { object, ..reader })
@@ -278,10 +287,6 @@ impl<'a> ObjectReader<'a> {
     fn fault(&self, name: &str, message: &str) -> Error {
         Error::Internal { thread: "config".into(), message: format!("{} {message}", self.path_of(name)) }
     }
-}
-
-fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
-    items.next().filter(|_| items.next().is_none())
 }
 
 /// What a record is read as: none of its names is known beforehand.
