@@ -1,7 +1,10 @@
 //! INSERTs from the spool: sent as they were written, under the token that was decided then, in this life or in a later one.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
+use super::expected;
 use super::fake_clickhouse::{Answer, Gate, Listening};
 use super::harness::{Ended, Running, assert_rows, clickhouse};
 
@@ -182,4 +185,32 @@ fn acknowledgements_wait_for_the_insert_where_that_is_asked_for() {
     gate.open();
     running.wait_for_acknowledgements(2);
     assert_rows(&running.finish().clickhouse, 0..2);
+}
+
+/// The spool of `tests/golden/`: the bodies and tokens are those that its INSERTs have there.
+#[test]
+fn a_spool_of_an_earlier_version_is_sent_as_it_lies() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(expected::directory().join("spool-f83bdce")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    let server = clickhouse();
+    server.create("second", &["seq UInt32", "text String"]);
+    // The tables that nobody was asked about have no name.
+    server.create("", &["driver String", "seq UInt32", "lat Nullable(Float64)", "text String"]);
+    let ended = Running::at(server, spooled(&dir)).finish_spooled();
+    assert_eq!((ended.inserted, ended.pending, ended.retried), (14, 0, 0));
+    let sent = ended.clickhouse.inserts().into_iter();
+    let sent: BTreeSet<String> = sent
+        .map(|insert| format!("token {}, body {}", insert.token, expected::digest(&insert.body)))
+        .collect();
+    let held =
+        include_str!("../golden/expected/spool.txt").lines().filter(|line| line.starts_with("INSERT "));
+    let held: BTreeSet<String> = held
+        .filter_map(|line| Some(line.split_once(", ")?.1.to_string()))
+        .filter(|line| line.contains("body"))
+        .collect();
+    assert_eq!(sent, held);
+    assert_eq!(held.len(), 5);
 }
