@@ -157,6 +157,7 @@ impl Engine {
             name: name.into(),
             column_type: ColumnType::parse(column_type, "UTC").expect("a type of ClickHouse"),
             default: None,
+            is_added: false,
         });
         let now = Instant::now();
         let plans = TablePlans::new(&config.routes, vec![Table::assumed(columns.into())], now);

@@ -9,7 +9,7 @@ use crate::check::advice;
 use crate::check::columns::ColumnReport;
 use crate::check::tls_probe::{self, Encryption};
 use crate::check::{Level, Report};
-use crate::clickhouse::client::clients;
+use crate::clickhouse::client;
 use crate::clickhouse::dedup::InsertTarget;
 use crate::clickhouse::error_class::ACCESS_DENIED;
 use crate::clickhouse::insert_request::{Insert, ViewMode};
@@ -105,7 +105,7 @@ pub async fn look(config: &Config, report: &mut Report) -> Vec<Option<Decoder>> 
 
 /// Asks each server who it is; the first that answers is asked all the rest.
 async fn servers(config: &ClickHouse, report: &mut Report) -> Option<(SchemaClient, String)> {
-    let all = match clients(config) {
+    let all = match client::servers(config) {
         Ok(all) => all,
         Err(error) => {
             report.fail(&error, "clickhouse.tls", "");
@@ -114,10 +114,10 @@ async fn servers(config: &ClickHouse, report: &mut Report) -> Option<(SchemaClie
     };
     let mut first = None;
     let mut errors = Vec::new();
-    for (i, (client, url)) in all.iter().zip(&config.urls).enumerate() {
-        let (client, urls) = (std::slice::from_ref(client), std::slice::from_ref(url));
+    for (i, server) in all.iter().enumerate() {
+        let url = &server.url;
         let ask = async {
-            let inspector = SchemaClient::connect(client, urls, &config.database).await?;
+            let inspector = SchemaClient::connect(std::slice::from_ref(server), &config.database).await?;
             let who: Vec<Who> =
                 inspector.rows("SELECT version() AS version, currentUser() AS user", &[]).await?;
             Ok::<_, Error>((inspector, who.into_iter().next()))
@@ -290,12 +290,13 @@ impl Look<'_> {
         let insert = Insert {
             sql: &sql,
             frames: std::slice::from_ref(&block.frames),
+            rows: 0,
             block_bytes: block.block_bytes,
             token: &token,
             views: ViewMode::Normal,
         };
         let began = Instant::now();
-        let attempt = insert.attempt(&self.inspector.client, &self.inspector.url, self.config).await;
+        let attempt = insert.attempt(&self.inspector.server, self.config).await;
         let took = began.elapsed().as_secs_f64() * 1000.0;
         let Err(failure) = attempt else { return (true, took) };
         let (database, name) = self.inspector.split(&route.table);

@@ -1,8 +1,20 @@
 //! HTTP clients for the ClickHouse servers of the configuration.
+//!
+//! Queries go through the `clickhouse` crate. INSERTs have a request of their own ([`InsertClient`]), because a confirmation
+//! must be read from the answer's status, headers and body, which the crate does not show.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use clickhouse::{Client, Compression};
+use http::{HeaderValue, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::Connect;
@@ -10,43 +22,161 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::config;
-use crate::core::error::Result;
+use crate::core::error::Error;
 
 /// Below ClickHouse's `keep_alive_timeout` (3 s by default in older servers), so that no INSERT is written into a
 /// connection that the server is about to close.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// One client per URL, in their order. Fails where the files that `clickhouse.tls` names cannot be used.
-pub fn clients(config: &config::ClickHouse) -> Result<Vec<Client>> {
-    config
-        .urls
-        .iter()
-        .map(|url| {
-            let tcp = tcp(config.connect_timeout);
-            let client = if url.starts_with("https://") {
-                let tls = config.tls.client()?;
-                Client::with_http_client(http(HttpsConnector::from((tcp, tls))))
-            } else {
-                Client::with_http_client(http(tcp))
-            };
-            let mut client = client
-                .with_url(url)
-                .with_user(&config.username)
-                // What we send is compressed already, and the answers are short.
-                .with_compression(Compression::None)
-                .with_product_info("millrace", env!("CARGO_PKG_VERSION"));
-            if let Some(password) = &config.password {
-                client = client.with_password(password);
-            }
-            Ok(client)
-        })
-        .collect()
+/// One ClickHouse server of `clickhouse.url`.
+#[derive(Clone)]
+pub struct Server {
+    /// As in the configuration, without credentials.
+    pub url: String,
+    pub queries: Client,
+    pub inserts: InsertClient,
 }
 
-fn http<C, B>(connector: C) -> legacy::Client<C, B>
+/// Sends INSERTs.
+#[derive(Clone)]
+pub struct InsertClient {
+    http: Arc<dyn Post>,
+    /// Scheme, host and path, without a query.
+    base: String,
+    user: HeaderValue,
+    password: Option<HeaderValue>,
+}
+
+/// An HTTP client, whatever its connections are made of.
+trait Post: Send + Sync {
+    fn post(&self, request: Request<InsertBody>) -> PostFuture;
+}
+
+type PostFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, legacy::Error>> + Send>>;
+
+impl<C: Connect + Clone + Send + Sync + 'static> Post for legacy::Client<C, InsertBody> {
+    fn post(&self, request: Request<InsertBody>) -> PostFuture {
+        Box::pin(self.request(request))
+    }
+}
+
+/// One server per URL, in their order. Fails where the files that `clickhouse.tls` names cannot be used.
+pub fn servers(config: &config::ClickHouse) -> crate::core::error::Result<Vec<Server>> {
+    let server = |url: &String| {
+        let tcp = tcp(config.connect_timeout);
+        if url.starts_with("https://") {
+            Server::over(HttpsConnector::from((tcp, config.tls.client()?)), url, config)
+        } else {
+            Server::over(tcp, url, config)
+        }
+    };
+    config.urls.iter().map(server).collect()
+}
+
+impl Server {
+    /// A server that is reached over connections of `connector`.
+    pub fn over<C: Connect + Clone + Send + Sync + 'static>(
+        connector: C,
+        url: &str,
+        config: &config::ClickHouse,
+    ) -> crate::core::error::Result<Server> {
+        let mut queries = Client::with_http_client(pooled(connector.clone()))
+            .with_url(url)
+            .with_user(&config.username)
+            // Answers are short.
+            .with_compression(Compression::None)
+            .with_product_info("millrace", env!("CARGO_PKG_VERSION"));
+        if let Some(password) = &config.password {
+            queries = queries.with_password(password);
+        }
+        let header = |option: &str, value: &str| {
+            HeaderValue::from_str(value)
+                .map_err(|_| Error::config(option, "must not hold line breaks or other control characters"))
+        };
+        let mut password = None;
+        if let Some(given) = &config.password {
+            let mut value = header("clickhouse.password", given)?;
+            value.set_sensitive(true);
+            password = Some(value);
+        }
+        let inserts = InsertClient {
+            http: Arc::new(pooled(connector)),
+            base: base(url),
+            user: header("clickhouse.username", &config.username)?,
+            password,
+        };
+        Ok(Server { url: url.to_owned(), queries, inserts })
+    }
+}
+
+/// Scheme, host and path; a path of `/` where there is none.
+fn base(url: &str) -> String {
+    let base = url.split(['?', '#']).next().unwrap_or(url);
+    let has_path = base.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    if has_path { base.to_owned() } else { format!("{base}/") }
+}
+
+impl InsertClient {
+    /// Posts a body under this query string.
+    pub async fn post(&self, query: &str, body: InsertBody) -> Result<Response<Incoming>, legacy::Error> {
+        let mut request = Request::new(body);
+        *request.method_mut() = http::Method::POST;
+        let headers = request.headers_mut();
+        headers.insert("x-clickhouse-user", self.user.clone());
+        if let Some(password) = &self.password {
+            headers.insert("x-clickhouse-key", password.clone());
+        }
+        let agent = concat!("millrace/", env!("CARGO_PKG_VERSION"));
+        headers.insert(http::header::USER_AGENT, HeaderValue::from_static(agent));
+        *request.uri_mut() =
+            format!("{}?{query}", self.base).parse().expect("a checked URL and an encoded query");
+        self.http.post(request).await
+    }
+}
+
+/// The blocks of an INSERT as a request body, sent without a copy.
+pub struct InsertBody {
+    frames: VecDeque<Bytes>,
+    left: u64,
+    /// Dropped with the body: hyper has taken all of it, or has given it up.
+    _taken: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl InsertBody {
+    /// The receiver ends when the body is taken.
+    pub fn new(frames: &[Bytes]) -> (InsertBody, tokio::sync::oneshot::Receiver<()>) {
+        let (sender, taken) = tokio::sync::oneshot::channel();
+        let left = frames.iter().map(|frame| frame.len() as u64).sum();
+        (InsertBody { frames: frames.iter().cloned().collect(), left, _taken: Some(sender) }, taken)
+    }
+}
+
+impl Body for InsertBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = self.frames.pop_front();
+        self.left -= frame.as_ref().map_or(0, |frame| frame.len() as u64);
+        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+fn pooled<C, B>(connector: C) -> legacy::Client<C, B>
 where
     C: Connect + Clone,
-    B: http_body::Body + Send,
+    B: Body + Send,
     B::Data: Send,
 {
     legacy::Client::builder(TokioExecutor::new())
@@ -63,4 +193,15 @@ fn tcp(connect_timeout: Duration) -> HttpConnector {
     connector.set_connect_timeout(Some(connect_timeout));
     connector.set_keepalive(Some(Duration::from_secs(60)));
     connector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_of_the_url_is_left_out() {
+        assert_eq!(base("http://host:8123"), "http://host:8123/");
+        assert_eq!(base("https://host/ch?password=x"), "https://host/ch");
+    }
 }

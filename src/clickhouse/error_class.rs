@@ -3,6 +3,8 @@
 //! What is not known to be the data's own fault is retried: keeping rows that could go is worth more than dropping
 //! rows that could not. Codes: ClickHouse, `src/Common/ErrorCodes.cpp`.
 
+use http::StatusCode;
+
 use crate::core::error::Error;
 use crate::core::tls;
 
@@ -19,44 +21,55 @@ pub enum ErrorClass {
     NotSent,
     /// May succeed later, or has succeeded unknown to us: the same bytes under the same token, to the same server.
     Retry,
+    /// Something answered that does not confirm the rows. As [`ErrorClass::Retry`].
+    Unconfirmed,
+    /// Does not go in as it is and may in parts. Nothing of it is in the table.
+    TooLarge,
+    /// May succeed later; if it keeps failing, it may go in in parts. Nothing of it is in the table.
+    MaybeTooLarge,
     /// Somebody has to mend something: the same, but not often.
     RetrySlowly,
-    /// The rows themselves cannot be inserted; none of them is in the table.
+    /// The rows may be at fault; none of them is in the table.
     Refused,
     /// A materialized view cannot take the rows. The table and other views behind it may have stored them.
     RefusedByView,
 }
 
-pub fn classify(url: &str, error: clickhouse::error::Error) -> Failure {
-    use clickhouse::error::Error as E;
-    if let E::BadResponse(text) = &error
-        && let Some(code) = exception_code(text)
-    {
-        let class = match code {
-            code if DATA.contains(&code) && text.contains(VIEW) => ErrorClass::RefusedByView,
-            code if DATA.contains(&code) => ErrorClass::Refused,
-            code if OPERATOR_ERRORS.contains(&code) => ErrorClass::RetrySlowly,
-            _ => ErrorClass::Retry,
-        };
-        return Failure { error: rejected(code, text), class };
-    }
-    let class = match &error {
-        E::Network(source) if is_connect(source.as_ref()) => ErrorClass::NotSent,
+/// The class of an exception.
+fn class_of(code: u32, text: &str) -> ErrorClass {
+    match code {
+        code if DATA.contains(&code) && text.contains(VIEW) => ErrorClass::RefusedByView,
+        code if DATA.contains(&code) => ErrorClass::Refused,
+        TOO_MANY_PARTS if text.contains(PARTITIONS) => ErrorClass::TooLarge,
+        code if OPERATOR_ERRORS.contains(&code) => ErrorClass::RetrySlowly,
+        // Where a view exceeded the limit, the table may have the rows: they must stay under their token.
+        code if SIZE_LIMITS.contains(&code) && !text.contains(VIEW) => ErrorClass::MaybeTooLarge,
         _ => ErrorClass::Retry,
-    };
-    let message = tls::explain(&error).unwrap_or_else(|| chain(&error));
-    Failure { error: Error::ClickHouseUnreachable { url: url.into(), message }, class }
+    }
+}
+
+/// A failure of the crate's requests, which are queries.
+pub fn error(url: &str, error: clickhouse::error::Error) -> Error {
+    use clickhouse::error::Error as E;
+    match &error {
+        E::BadResponse(text) => match exception_code(text) {
+            Some(code) => rejected(code, text, StatusCode::OK).error,
+            None => {
+                let text: String = text.chars().take(MAX_QUOTED).collect();
+                Error::ClickHouseAnswer { url: url.into(), message: format!("it answered {text}") }
+            }
+        },
+        _ => {
+            let message = tls::explain(&error).unwrap_or_else(|| chain(&error));
+            Error::ClickHouseUnreachable { url: url.into(), message }
+        }
+    }
 }
 
 /// ClickHouse's codes do not tell whether the table or a view behind it is at fault; its text does.
 const VIEW: &str = "while pushing to view ";
 
-/// The error of a request that is not an INSERT of rows.
-pub fn error(url: &str, error: clickhouse::error::Error) -> Error {
-    classify(url, error).error
-}
-
-/// The rows are at fault.
+/// The rows may be at fault.
 const DATA: [u32; 22] = [
     6,   // CANNOT_PARSE_TEXT
     26,  // CANNOT_PARSE_QUOTED_STRING
@@ -81,6 +94,25 @@ const DATA: [u32; 22] = [
     676, // CANNOT_PARSE_IPV6
     691, // UNKNOWN_ELEMENT_OF_ENUM
 ];
+
+const TOO_MANY_PARTS: u32 = 252;
+/// Of code 252, where the INSERT itself has too many. Waiting does not change that.
+const PARTITIONS: &str = "Too many partitions for single INSERT block";
+
+/// Limits that an INSERT exceeds at times, or always.
+const SIZE_LIMITS: [u32; 6] = [
+    158, // TOO_MANY_ROWS
+    159, // TIMEOUT_EXCEEDED
+    173, // CANNOT_ALLOCATE_MEMORY
+    241, // MEMORY_LIMIT_EXCEEDED
+    307, // TOO_MANY_BYTES
+    396, // TOO_MANY_ROWS_OR_BYTES
+];
+
+/// Characters of an exception that are kept.
+const MAX_MESSAGE: usize = 2000;
+/// Characters of a foreign answer that are quoted.
+const MAX_QUOTED: usize = 200;
 
 /// The user lacks a right. Source: ClickHouse, `src/Common/ErrorCodes.cpp`.
 pub const ACCESS_DENIED: u32 = 497;
@@ -107,12 +139,14 @@ const OPERATOR_ERRORS: [u32; 18] = [
     516, // AUTHENTICATION_FAILED
 ];
 
-fn rejected(code: u32, text: &str) -> Error {
-    Error::ClickHouseRejected {
-        exception: Some(code),
-        name: exception_name(text),
-        message: text.trim().chars().take(2000).collect(),
-    }
+/// What follows from an exception. Without a text, its code and the status are all that is known.
+pub(super) fn rejected(code: u32, text: &str, status: StatusCode) -> Failure {
+    let message = match text.trim() {
+        "" => format!("Code: {code}, with HTTP {status}"),
+        text => text.chars().take(MAX_MESSAGE).collect(),
+    };
+    let error = Error::ClickHouseRejected { exception: Some(code), name: exception_name(text), message };
+    Failure { error, class: class_of(code, text) }
 }
 
 /// `TOO_MANY_PARTS` of `… Too many parts (3000). (TOO_MANY_PARTS) (version 26.7)`: only the version may stand behind it.
@@ -132,18 +166,14 @@ fn exception_name(text: &str) -> Option<String> {
 }
 
 /// `Code: 60. DB::Exception: …`, as ClickHouse begins every exception.
-fn exception_code(text: &str) -> Option<u32> {
+pub(super) fn exception_code(text: &str) -> Option<u32> {
     let rest = text.trim_start().strip_prefix("Code: ")?;
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     rest[..digits].parse().ok()
 }
 
-fn is_connect(source: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    source.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect())
-}
-
 /// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -175,33 +205,34 @@ mod tests {
     }
 
     fn class_of(text: &str) -> ErrorClass {
-        classify("http://x", clickhouse::error::Error::BadResponse(text.into())).class
+        super::class_of(exception_code(text).unwrap(), text)
     }
 
     #[test]
-    fn only_the_datas_own_faults_are_refused() {
-        assert_eq!(class_of("Code: 469. DB::Exception: Constraint `c` is violated"), ErrorClass::Refused);
-        assert_eq!(
-            class_of("Code: 395. DB::Exception: five: while pushing to view default.v"),
-            ErrorClass::RefusedByView
-        );
-        assert_eq!(
-            class_of("Code: 53. DB::Exception: Cannot convert: UInt32 to UInt8"),
-            ErrorClass::RetrySlowly
-        );
-        assert_eq!(
-            class_of("Code: 60. DB::Exception: Table default.t does not exist"),
-            ErrorClass::RetrySlowly
-        );
-        assert_eq!(class_of("Code: 252. DB::Exception: Too many parts"), ErrorClass::Retry);
-        assert_eq!(class_of("Code: 424242. DB::Exception: Something new"), ErrorClass::Retry);
-        assert_eq!(class_of("502 Bad Gateway"), ErrorClass::Retry);
-        assert_eq!(class_of("<html>Code: 469.</html>"), ErrorClass::Retry);
+    fn an_exception_has_a_class() {
+        use ErrorClass::*;
+        for (text, class) in [
+            ("Code: 469. DB::Exception: Constraint `c` is violated", Refused),
+            ("Code: 395. DB::Exception: five: while pushing to view default.v", RefusedByView),
+            ("Code: 53. DB::Exception: Cannot convert: UInt32 to UInt8", RetrySlowly),
+            ("Code: 60. DB::Exception: Table default.t does not exist", RetrySlowly),
+            ("Code: 252. DB::Exception: Too many parts", Retry),
+            (
+                "Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100)",
+                TooLarge,
+            ),
+            ("Code: 241. DB::Exception: Memory limit (total) exceeded", MaybeTooLarge),
+            ("Code: 424242. DB::Exception: Something new", Retry),
+        ] {
+            assert_eq!(class_of(text), class, "{text}");
+        }
+        assert_eq!(exception_code("502 Bad Gateway"), None);
+        assert_eq!(exception_code("<html>Code: 469.</html>"), None);
     }
 
     #[test]
     fn the_tables_are_sorted_and_apart() {
-        assert!(DATA.is_sorted() && OPERATOR_ERRORS.is_sorted());
+        assert!(DATA.is_sorted() && OPERATOR_ERRORS.is_sorted() && SIZE_LIMITS.is_sorted());
         assert!(DATA.iter().all(|code| !OPERATOR_ERRORS.contains(code)));
     }
 }

@@ -1,12 +1,12 @@
 //! One attempt at one INSERT.
 
-use std::time::Duration;
+use std::pin::pin;
 
 use bytes::Bytes;
-use clickhouse::Client;
-use clickhouse::insert_formatted::InsertFormatted;
 
-use crate::clickhouse::error_class::{Failure, classify};
+use crate::clickhouse::client::{InsertBody, Server};
+use crate::clickhouse::error_class::Failure;
+use crate::clickhouse::insert_answer::{InsertAnswer, RequestError};
 use crate::config;
 
 /// What an INSERT carries, fixed before its first attempt and the same in each of them.
@@ -14,6 +14,7 @@ pub struct Insert<'a> {
     pub sql: &'a str,
     /// The body: compressed Native blocks, one after the other. More than one come from the spool.
     pub frames: &'a [Bytes],
+    pub rows: u64,
     /// Bytes of the body before compression.
     pub block_bytes: usize,
     /// Tells ClickHouse that two attempts are the same INSERT.
@@ -46,56 +47,59 @@ impl ViewMode {
 }
 
 impl Insert<'_> {
-    pub async fn attempt(
-        &self,
-        client: &Client,
-        url: &str,
-        config: &config::ClickHouse,
-    ) -> Result<(), Failure> {
-        self.send(client, config).await.map_err(|error| classify(url, error))
+    /// Sends the INSERT once. It is confirmed by what ClickHouse alone says: see [`InsertAnswer`].
+    pub async fn attempt(&self, server: &Server, config: &config::ClickHouse) -> Result<(), Failure> {
+        let answer = self.send(server, config).await.map_err(|error| error.failure(&server.url))?;
+        answer.confirms(&server.url, self.rows)
     }
 
-    async fn send(&self, client: &Client, config: &config::ClickHouse) -> clickhouse::error::Result<()> {
-        let insert = client.insert_formatted_with(self.sql);
-        let mut insert = insert.with_timeouts(Some(config.request_timeout), Some(config.request_timeout));
-        for (name, value) in SETTINGS {
-            insert = insert.with_setting(name, value);
+    async fn send(&self, server: &Server, config: &config::ClickHouse) -> Result<InsertAnswer, RequestError> {
+        let (body, taken) = InsertBody::new(self.frames);
+        let query = self.query(config);
+        let mut response = pin!(async {
+            let response = server.inserts.post(&query, body).await.map_err(RequestError::Http)?;
+            InsertAnswer::read(response).await
+        });
+        // One time limit for the network to take the body, another one for ClickHouse to insert it.
+        let upload = async {
+            tokio::select! {
+                biased;
+                answer = &mut response => Some(answer),
+                _ = taken => None,
+            }
+        };
+        match tokio::time::timeout(config.request_timeout, upload).await {
+            Err(_) => Err(RequestError::TimedOut),
+            Ok(Some(answer)) => answer,
+            Ok(None) => tokio::time::timeout(config.request_timeout, response)
+                .await
+                .unwrap_or(Err(RequestError::TimedOut)),
         }
-        insert = insert.with_setting("database", &config.database);
-        for (name, value) in &config.settings {
-            insert = insert.with_setting(name, value);
-        }
-        for (name, value) in self.views.settings() {
-            insert = insert.with_setting(*name, *value);
-        }
+    }
+
+    /// Statement and settings. The last value of a setting counts, so the user's own come after ours.
+    fn query(&self, config: &config::ClickHouse) -> String {
+        let mut settings: Vec<(&str, &str)> = vec![("query", self.sql)];
+        settings.extend(SETTINGS);
+        settings.push(("database", &config.database));
+        settings.extend(config.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        settings.extend(self.views.settings());
         if self.frames.len() > 1 {
-            for (name, value) in SQUASHED {
-                insert = insert.with_setting(name, value);
+            settings.extend(SQUASHED);
+        }
+        settings.push(("insert_deduplication_token", self.token));
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for (at, (name, value)) in settings.iter().enumerate() {
+            if !settings[at + 1..].iter().any(|(later, _)| later == name) {
+                query.append_pair(name, value);
             }
         }
-        insert = insert.with_setting("insert_deduplication_token", self.token);
-
-        let sent = send_frames(&mut insert, self.frames).await;
-        // A server that refuses early closes the request under our hands: only the answer says why.
-        let ended = tokio::time::timeout(config.request_timeout + GRACE, insert.end()).await;
-        match (sent, ended) {
-            (Ok(()), Ok(ended)) => ended,
-            (Err(_), Ok(Err(answer @ clickhouse::error::Error::BadResponse(_)))) => Err(answer),
-            (Err(error), _) => Err(error),
-            (Ok(()), Err(_)) => Err(clickhouse::error::Error::TimedOut),
-        }
+        query.finish()
     }
-}
-
-async fn send_frames(insert: &mut InsertFormatted, frames: &[Bytes]) -> clickhouse::error::Result<()> {
-    for block in frames {
-        insert.send(block.clone()).await?;
-    }
-    Ok(())
 }
 
 /// Blocks that follow one another are one block when ClickHouse looks at the token. Without it a token is only recognised if
-/// as many blocks come with it as before, and what is decoded again is a single one. DryRun with ClickHouse 26.7; older
+/// as many blocks come with it as before, and what is decoded again is a single one. Tried with ClickHouse 26.7; older
 /// servers do not know the first.
 const SQUASHED: [(&str, &str); 4] = [
     ("use_strict_insert_block_limits", "1"),
@@ -103,9 +107,6 @@ const SQUASHED: [(&str, &str); 4] = [
     ("min_insert_block_size_bytes", "0"),
     ("max_insert_block_size_bytes", "0"),
 ];
-
-/// The crate's own timeout should come first.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// What the body and our promises depend on, whatever the profile of the user says. The user's own `settings` come after these.
 const SETTINGS: [(&str, &str); 9] = [

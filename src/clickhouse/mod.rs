@@ -10,6 +10,7 @@ mod column_type;
 pub mod compression;
 pub mod dedup;
 pub mod error_class;
+mod insert_answer;
 pub mod insert_request;
 pub mod native;
 pub mod retry;

@@ -40,8 +40,9 @@ pub(crate) trait RetriedInsert {
     /// ClickHouse has the rows.
     fn confirmed(&mut self) -> Self::End;
 
-    /// What follows a failure.
-    async fn failed(&mut self, failure: &Failure) -> Next<Self::End>;
+    /// What follows a failure. `may_be_in`: an earlier attempt may have brought the rows in, so that they must not be sent
+    /// under another token.
+    async fn failed(&mut self, failure: &Failure, may_be_in: bool) -> Next<Self::End>;
 }
 
 /// What follows a failed attempt.
@@ -96,7 +97,7 @@ impl<'a> RetryLoop<'a> {
                 retried.servers_mut().found();
                 return Some(retried.confirmed());
             };
-            match retried.failed(&failure).await {
+            match retried.failed(&failure, self.ambiguous).await {
                 Next::Wait => self.wait(retried.servers_mut(), &failure).await?,
                 Next::Retry => add(&self.context.metrics.inserts_retried, 1),
                 Next::End(end) => {
@@ -111,14 +112,14 @@ impl<'a> RetryLoop<'a> {
     async fn attempt(&mut self, retried: &impl RetriedInsert) -> Option<Result<(), Failure>> {
         let began = Instant::now();
         self.attempts += 1;
-        let (client, url) = retried.servers().current();
+        let server = retried.servers().current();
         let insert = retried.insert();
         let attempt = tokio::select! {
             biased;
             () = self.context.cancelled() => return None,
-            attempt = insert.attempt(client, url, &self.context.config.clickhouse) => attempt,
+            attempt = insert.attempt(server, &self.context.config.clickhouse) => attempt,
         };
-        if attempt.is_ok() {
+        if attempt.is_ok() && retried.rows() > 0 {
             self.context.metrics.insert_latency.record(began.elapsed(), 1);
             let failures = self.backoff.failures();
             if failures > 0 {
@@ -138,7 +139,7 @@ impl<'a> RetryLoop<'a> {
         }
         let record = trace::Insert {
             token: insert.token.into(),
-            url: retried.servers().current().1.into(),
+            url: retried.servers().current().url.clone(),
             rows: retried.rows(),
             bytes: insert.block_bytes,
             attempts: self.attempts,
@@ -161,7 +162,7 @@ impl<'a> RetryLoop<'a> {
                     wait = Duration::ZERO;
                 }
             }
-            ErrorClass::NotSent | ErrorClass::Retry => {
+            ErrorClass::NotSent | ErrorClass::Retry | ErrorClass::Unconfirmed => {
                 self.ambiguous = true;
                 self.patience -= 1;
                 if self.patience == 0 {
@@ -169,13 +170,19 @@ impl<'a> RetryLoop<'a> {
                     servers.advance(Instant::now());
                 }
             }
+            // ClickHouse said no: nothing of it is in.
+            ErrorClass::TooLarge | ErrorClass::MaybeTooLarge => {}
             ErrorClass::RetrySlowly | ErrorClass::Refused | ErrorClass::RefusedByView => {
                 wait = wait.max(SLOW.min(self.context.config.clickhouse.retry.max));
             }
         }
         add(&self.context.metrics.inserts_retried, 1);
+        let code = match failure.class {
+            ErrorClass::Unconfirmed => "INSERT_UNCONFIRMED",
+            _ => "CLICKHOUSE_RETRYING",
+        };
         let message = format!("{}: {}; trying again in {} ms", self.table, failure.error, wait.as_millis());
-        let warning = Warning::new("CLICKHOUSE_RETRYING", message).table(self.table).error(&failure.error);
+        let warning = Warning::new(code, message).table(self.table).error(&failure.error);
         self.context.warn(warning.retry_in(wait));
         tokio::select! {
             biased;

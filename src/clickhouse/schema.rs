@@ -1,9 +1,9 @@
 //! What the tables are like: asked at start, and now and then again.
 
-use clickhouse::Client;
 use clickhouse::query::BytesCursor;
 use serde::{Deserialize, Serialize};
 
+use crate::clickhouse::client::Server;
 use crate::clickhouse::error_class;
 use crate::clickhouse::{ColumnType, quote};
 use crate::config::Route;
@@ -16,6 +16,9 @@ pub struct TableColumn {
     pub column_type: ColumnType,
     /// The expression ClickHouse computes when no value is given.
     pub default: Option<String>,
+    /// Added to the table while the pipeline ran, and not mapped: messages without it get the type's zero, as those of
+    /// other clients that do not name the column.
+    pub is_added: bool,
 }
 
 /// A table that a route fills.
@@ -53,26 +56,20 @@ struct ZoneRow {
 
 /// A connection to ask questions over: the first server that answers.
 pub struct SchemaClient {
-    pub client: Client,
-    pub url: String,
+    pub server: Server,
     zone: String,
     database: String,
 }
 
 impl SchemaClient {
     /// Tries the servers in order. The error is that of the first: it is what the user meant.
-    pub async fn connect(clients: &[Client], urls: &[String], database: &str) -> Result<SchemaClient> {
+    pub async fn connect(servers: &[Server], database: &str) -> Result<SchemaClient> {
         let mut first_error = None;
-        for (client, url) in clients.iter().zip(urls) {
-            match rows::<ZoneRow>(client, url, "SELECT timezone() AS zone", &[]).await {
+        for server in servers {
+            match rows::<ZoneRow>(server, "SELECT timezone() AS zone", &[]).await {
                 Ok(zones) => {
                     let zone = zones.into_iter().next().map_or_else(|| "UTC".into(), |row| row.zone);
-                    return Ok(SchemaClient {
-                        client: client.clone(),
-                        url: url.clone(),
-                        zone,
-                        database: database.into(),
-                    });
+                    return Ok(SchemaClient { server: server.clone(), zone, database: database.into() });
                 }
                 Err(error) => first_error = first_error.or(Some(error)),
             }
@@ -81,13 +78,8 @@ impl SchemaClient {
     }
 
     /// Asks a server that has answered before about a table that is known.
-    pub fn again(client: &Client, url: &str, database: &str, table: &Table) -> SchemaClient {
-        SchemaClient {
-            client: client.clone(),
-            url: url.into(),
-            zone: table.zone.clone(),
-            database: database.into(),
-        }
+    pub fn again(server: &Server, database: &str, table: &Table) -> SchemaClient {
+        SchemaClient { server: server.clone(), zone: table.zone.clone(), database: database.into() }
     }
 
     /// Reads the columns that a route can fill. `path` is the route's, such as `routes[0]`.
@@ -134,7 +126,11 @@ impl SchemaClient {
                 _ => continue,
             };
             match ColumnType::parse(&column.column_type, &self.zone) {
-                Ok(column_type) => known.push(TableColumn { name: column.name, column_type, default }),
+                Ok(column_type) => {
+                    let is_added = before.is_some_and(|table| !table.had(&column.name))
+                        && !route.columns.iter().any(|(name, _)| *name == column.name);
+                    known.push(TableColumn { name: column.name, column_type, default, is_added });
+                }
                 // Nothing has to be sent for a column with a DEFAULT that nobody mapped. Of a table that has changed, what
                 // was filled must not get lost, and what is new must not stop the stream.
                 Err(_)
@@ -203,35 +199,56 @@ impl SchemaClient {
 
     /// Begins to read what a SELECT gives, in a binary format.
     pub fn read(&self, sql: &str) -> Result<BytesCursor> {
-        self.client
+        self.server
+            .queries
             .query(&sql.replace('?', "??"))
             .with_setting("database", &self.database)
             .fetch_bytes("RowBinary")
-            .map_err(|error| error_class::error(&self.url, error))
+            .map_err(|error| error_class::error(&self.server.url, error))
     }
 
     /// What went wrong while reading.
     pub fn error(&self, error: clickhouse::error::Error) -> Error {
-        error_class::error(&self.url, error)
+        error_class::error(&self.server.url, error)
     }
 
     /// Runs a statement that gives no rows.
     pub async fn execute(&self, sql: &str) -> Result<()> {
-        self.client
+        self.server
+            .queries
             .query(&sql.replace('?', "??"))
             .with_setting("database", &self.database)
             .execute()
             .await
-            .map_err(|error| error_class::error(&self.url, error))
+            .map_err(|error| error_class::error(&self.server.url, error))
     }
 
     /// What a SELECT gives; each `?` stands for a value.
     pub async fn rows<T: for<'de> Deserialize<'de>>(&self, sql: &str, values: &[&str]) -> Result<Vec<T>> {
-        rows(&self.client, &self.url, sql, values).await
+        rows(&self.server, sql, values).await
     }
 }
 
 impl Table {
+    /// Whether a column was there when the pipeline started.
+    fn had(&self, column: &str) -> bool {
+        self.described.iter().any(|described| described.name == column)
+            && !self.columns.iter().any(|known| known.name == column && known.is_added)
+    }
+
+    /// The columns without NULL and DEFAULT that were added while the pipeline ran, and were not there in `before`.
+    pub fn added_since<'t>(&'t self, before: &Table) -> impl Iterator<Item = &'t str> {
+        let is_required = |column: &&TableColumn| {
+            column.is_added && column.default.is_none() && !column.column_type.nullable
+        };
+        let added = self.columns.iter().filter(is_required);
+        added
+            .map(|column| column.name.as_str())
+            .filter(|name| !before.columns.iter().any(|column| column.name == *name))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
     /// A table that no server was asked about: for benchmarks of what comes before one.
     #[doc(hidden)]
     pub fn assumed(columns: Vec<TableColumn>) -> Table {
@@ -360,20 +377,16 @@ impl std::fmt::Display for ColumnRow {
     }
 }
 
-async fn rows<T: for<'de> Deserialize<'de>>(
-    client: &Client,
-    url: &str,
-    sql: &str,
-    values: &[&str],
-) -> Result<Vec<T>> {
-    let query = values.iter().fold(client.query(sql), |query, value| query.bind(*value));
+async fn rows<T: for<'de> Deserialize<'de>>(server: &Server, sql: &str, values: &[&str]) -> Result<Vec<T>> {
+    let url = &server.url;
+    let query = values.iter().fold(server.queries.query(sql), |query, value| query.bind(*value));
     let mut cursor = query.fetch_bytes("JSONEachRow").map_err(|error| error_class::error(url, error))?;
     let mut text = Vec::new();
     while let Some(bytes) = cursor.next().await.map_err(|error| error_class::error(url, error))? {
         text.extend_from_slice(&bytes);
     }
     serde_json::Deserializer::from_slice(&text).into_iter().collect::<Result<_, _>>().map_err(|error| {
-        Error::ClickHouseUnreachable { url: url.into(), message: format!("no JSON came back: {error}") }
+        Error::ClickHouseAnswer { url: url.clone(), message: format!("no JSON came back: {error}") }
     })
 }
 
@@ -392,6 +405,7 @@ impl Table {
             name: name.to_string(),
             column_type: ColumnType::parse(column_type, "UTC").unwrap(),
             default: default.map(String::from),
+            is_added: false,
         });
         Table {
             database: "d".into(),

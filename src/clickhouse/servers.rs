@@ -2,31 +2,30 @@
 
 use std::time::{Duration, Instant};
 
-use clickhouse::Client;
+use crate::clickhouse::client::Server;
 
 /// The servers and which of them to ask next. They share the load in turn; one that cannot be reached is passed over
 /// for a while.
 pub struct Servers {
-    all: Vec<(Client, String, Option<Instant>)>,
+    /// Each with the time until which it is passed over.
+    all: Vec<(Server, Option<Instant>)>,
     at: usize,
 }
 
 impl Servers {
     /// `first` spreads the workers over the servers.
-    pub fn new(clients: Vec<Client>, urls: &[String], first: usize) -> Servers {
-        let all: Vec<_> =
-            clients.into_iter().zip(urls).map(|(client, url)| (client, url.clone(), None)).collect();
+    pub fn new(servers: Vec<Server>, first: usize) -> Servers {
+        let all: Vec<_> = servers.into_iter().map(|server| (server, None)).collect();
         Servers { at: first % all.len().max(1), all }
     }
 
-    pub fn current(&self) -> (&Client, &str) {
-        let (client, url, _) = &self.all[self.at];
-        (client, url)
+    pub fn current(&self) -> &Server {
+        &self.all[self.at].0
     }
 
     /// The current one cannot be reached. Moves on to one that is not known to be away; `false` if there is none.
     pub fn lose(&mut self, now: Instant) -> bool {
-        self.all[self.at].2 = Some(now + UNREACHABLE_COOLDOWN);
+        self.all[self.at].1 = Some(now + UNREACHABLE_COOLDOWN);
         self.advance(now)
     }
 
@@ -34,7 +33,7 @@ impl Servers {
     pub fn advance(&mut self, now: Instant) -> bool {
         for step in 1..=self.all.len() {
             let at = (self.at + step) % self.all.len();
-            if self.all[at].2.is_none_or(|until| until <= now) {
+            if self.all[at].1.is_none_or(|until| until <= now) {
                 self.at = at;
                 return true;
             }
@@ -43,7 +42,7 @@ impl Servers {
     }
 
     pub fn found(&mut self) {
-        self.all[self.at].2 = None;
+        self.all[self.at].1 = None;
     }
 }
 

@@ -23,6 +23,11 @@ pub enum Error {
         url: String,
         message: String,
     },
+    /// Something answered in ClickHouse's place, or ClickHouse answered what cannot be understood.
+    ClickHouseAnswer {
+        url: String,
+        message: String,
+    },
     /// ClickHouse answered with an exception. `exception` is its own code, such as 516, and `name` its own name for it,
     /// such as `AUTHENTICATION_FAILED`.
     ClickHouseRejected {
@@ -124,7 +129,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::ConfigInvalid { .. } => "CONFIG_INVALID",
-            Error::ClickHouseUnreachable { .. } => "CLICKHOUSE_UNREACHABLE",
+            Error::ClickHouseUnreachable { .. } | Error::ClickHouseAnswer { .. } => "CLICKHOUSE_UNREACHABLE",
             Error::ClickHouseRejected { .. } => "CLICKHOUSE_REJECTED",
             Error::TableNotFound { .. } => "TABLE_NOT_FOUND",
             Error::ColumnNotFound { .. } => "COLUMN_NOT_FOUND",
@@ -178,6 +183,7 @@ impl fmt::Display for Error {
             Error::ClickHouseUnreachable { url, message } => {
                 write!(f, "ClickHouse at {url} cannot be reached: {message}")
             }
+            Error::ClickHouseAnswer { url, message } => write!(f, "ClickHouse at {url}: {message}"),
             Error::ClickHouseRejected { message, .. } => write!(f, "ClickHouse refused: {message}"),
             Error::TableNotFound { path, table } => write!(f, "{path}: there is no table {table}"),
             Error::ColumnNotFound { path, column, table } => {

@@ -143,6 +143,7 @@ impl RetriedInsert for DeadLetterInsert<'_> {
         Insert {
             sql: self.sql,
             frames: slice::from_ref(&self.block.frames),
+            rows: self.rows as u64,
             block_bytes: self.block.block_bytes,
             token: self.token,
             views: ViewMode::Normal,
@@ -165,7 +166,7 @@ impl RetriedInsert for DeadLetterInsert<'_> {
         Ok(())
     }
 
-    async fn failed(&mut self, failure: &Failure) -> Next<Self::End> {
+    async fn failed(&mut self, failure: &Failure, _: bool) -> Next<Self::End> {
         match failure.class {
             ErrorClass::Refused | ErrorClass::RefusedByView => Next::End(Err(failure.error.to_string())),
             _ => Next::Wait,

@@ -80,7 +80,7 @@ impl Decoder {
     }
 
     fn add(&mut self, path: &str, route: &Route, column: &TableColumn) -> Result<()> {
-        let TableColumn { name, column_type, default: table_default } = column;
+        let TableColumn { name, column_type, default: table_default, is_added } = column;
         let path = format!("{path}.columns.{name}");
         let at = self.slots.len();
         let captured = |name: &str| route.topic.names().position(|n| n == name);
@@ -95,7 +95,7 @@ impl Decoder {
             column_type: ColumnType { nullable, ..column_type.clone() },
             unit: Unit::Auto,
             quick: Quick::of(&column_type.kind),
-            missing: match (holds_null, table_default, route.zero_missing_fields) {
+            missing: match (holds_null, table_default, route.zero_missing_fields || *is_added) {
                 (true, _, _) => Missing::Null,
                 // Its place is known when all columns are.
                 (false, Some(_), _) => Missing::Flagged(0),

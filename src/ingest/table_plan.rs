@@ -5,7 +5,7 @@
 //! 1 s, and whenever ClickHouse's answer may mean that it changed. A table that can no longer be filled, such as one
 //! without a column that the configuration names, is a fault: its rows wait until somebody has mended it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,8 @@ struct RoutePlanState {
     state: Mutex<State>,
     /// How often in a row ClickHouse refused so many rows that they could not all be told apart.
     exhausted: AtomicU32,
+    /// Messages that go in as one INSERT, as far as is known.
+    part_limit: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,9 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// Beyond it nothing is left to halve of what is tried to tell rows apart.
 const MAX_EXHAUSTED: u32 = 6;
 
+/// A limit that has grown beyond it is none.
+const MAX_PART_LIMIT: usize = 1 << 20;
+
 impl TablePlans {
     /// `tables` are those of the routes, in their order.
     pub fn new(routes: &[Route], tables: Vec<Table>, now: Instant) -> Result<TablePlans> {
@@ -90,6 +95,7 @@ impl TablePlans {
                 generation: AtomicU64::new(0),
                 state: Mutex::new(State { plan, fault: None, looked_at: now }),
                 exhausted: AtomicU32::new(0),
+                part_limit: AtomicUsize::new(usize::MAX),
             })
         });
         places.collect::<Result<_>>().map(TablePlans)
@@ -121,8 +127,13 @@ impl TablePlans {
         is_due
     }
 
-    /// Takes in what a look at the table brought: a changed table, none, or an error. Returns what is to be told.
-    pub fn apply_schema(&self, at: usize, route: &Route, looked: Result<Option<Table>>) -> Option<String> {
+    /// Takes in what a look at the table brought: a changed table, none, or an error. Returns what changed, where that is news.
+    pub fn apply_schema(
+        &self,
+        at: usize,
+        route: &Route,
+        looked: Result<Option<Table>>,
+    ) -> Option<SchemaChange> {
         let mut state = self.state(at);
         let state = &mut *state;
         let name = &route.table;
@@ -131,24 +142,55 @@ impl TablePlans {
             Ok(Some(table)) => TablePlan::new(state.plan.generation + 1, at, route, table).map(Some),
             Ok(None) => Ok(None),
             // Nothing was learnt.
-            Err(Error::ClickHouseUnreachable { .. } | Error::ClickHouseRejected { .. }) => return None,
+            Err(
+                Error::ClickHouseUnreachable { .. }
+                | Error::ClickHouseAnswer { .. }
+                | Error::ClickHouseRejected { .. },
+            ) => return None,
             Err(error) => Err(error),
         };
         match planned {
             Ok(Some(plan)) => {
                 state.fault = None;
                 let message = format!("{name} has changed: {}", plan.table.changes_since(&state.plan.table));
+                let added = plan.table.added_since(&state.plan.table).map(String::from).collect();
                 state.plan = Arc::new(plan);
                 self.0[at].generation.store(state.plan.generation, Ordering::Release);
-                Some(message)
+                Some(SchemaChange { message, added })
             }
-            Ok(None) => state.fault.take().map(|_| format!("{name} is again as it was")),
+            Ok(None) => state.fault.take().map(|_| SchemaChange::new(format!("{name} is again as it was"))),
             Err(error) => {
                 let fault: Arc<str> = error.to_string().into();
                 let is_news = state.fault.as_ref() != Some(&fault);
                 state.fault = Some(fault.clone());
-                is_news.then(|| format!("{name} has changed and cannot be filled: {fault}; its rows wait"))
+                is_news.then(|| {
+                    SchemaChange::new(format!(
+                        "{name} has changed and cannot be filled: {fault}; its rows wait"
+                    ))
+                })
             }
+        }
+    }
+
+    /// How many messages to send as one INSERT at most: `usize::MAX` while none was too large.
+    pub fn part_limit(&self, route: usize) -> usize {
+        self.0[route].part_limit.load(Ordering::Relaxed)
+    }
+
+    /// An INSERT of more messages than these was too large.
+    pub fn record_part_limit(&self, route: usize, messages: usize) {
+        let limit = &self.0[route].part_limit;
+        // Parts that all went in: the next ones may be an eighth larger.
+        limit.store(messages.saturating_add(messages / 8 + 1), Ordering::Relaxed);
+    }
+
+    /// A whole batch went in: the limit grows, so that a limit which is gone is forgotten.
+    pub fn record_part_ok(&self, route: usize) {
+        let limit = &self.0[route].part_limit;
+        let before = limit.load(Ordering::Relaxed);
+        if before != usize::MAX {
+            let grown = if before > MAX_PART_LIMIT { usize::MAX } else { before + before / 8 + 1 };
+            limit.store(grown, Ordering::Relaxed);
         }
     }
 
@@ -174,6 +216,20 @@ impl TablePlans {
     fn state(&self, route: usize) -> MutexGuard<'_, State> {
         // A plan is put in place as a whole: a panic elsewhere cannot leave half of one.
         self.0[route].state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// News of a table.
+pub struct SchemaChange {
+    /// For people.
+    pub message: String,
+    /// Columns that nobody mapped and that were not there before.
+    pub added: Vec<String>,
+}
+
+impl SchemaChange {
+    fn new(message: String) -> SchemaChange {
+        SchemaChange { message, added: Vec::new() }
     }
 }
 

@@ -5,6 +5,8 @@ use napi_derive::napi;
 
 /// The version of the crate, such as `0.1.0`.
 #[napi]
+// In a test build nothing registers it.
+#[cfg_attr(test, allow(dead_code))]
 pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }

@@ -19,16 +19,19 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::clickhouse::Packer;
-use crate::clickhouse::client::clients;
+use crate::clickhouse::client::servers;
+use crate::clickhouse::error_class::{ErrorClass, Failure};
+use crate::clickhouse::insert_request::{Insert, ViewMode};
 use crate::clickhouse::schema::SchemaClient;
 use crate::clickhouse::servers::Servers;
 use crate::clickhouse::token::Tokens;
-use crate::config::{Config, Route};
+use crate::config::{self, Config, Route};
+use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
 use crate::dead_letter::store::{self, DeadLetterThread, Store};
 use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
-use crate::ingest::table_plan::{self, TablePlans};
+use crate::ingest::table_plan::{self, TablePlan, TablePlans};
 use crate::sink::worker::{Source, Worker};
 use crate::spool::{self, Channels, InsertJob, SpoolThread};
 use crate::telemetry::context::PipelineContext;
@@ -61,7 +64,7 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
                     schema.execute(&store::create_sql(table)).await?;
                 }
                 schema.check("deadLetters.table", table, store::column_names()).await?;
-                let servers = Servers::new(clients(clickhouse)?, &clickhouse.urls, 0);
+                let servers = Servers::new(servers(clickhouse)?, 0);
                 Store::Table { name: table.clone(), servers }
             }
             (None, Some(dir)) => {
@@ -82,14 +85,45 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
     .await
     .unwrap_or_else(|_| Err(no_answer(clickhouse)))?;
     let plans = Arc::new(TablePlans::new(routes, tables, Instant::now())?);
+    for (i, route) in routes.iter().enumerate() {
+        probe_insert(&schema, &plans.latest(i), route, clickhouse).await?;
+    }
     Ok(Prepared { plans, store })
 }
 
+/// Inserts no rows: settings and constraints that make every INSERT fail are the answer to `start()`, not rows that wait
+/// for ever. What may be different later is not: the first batch is tried again until it is.
+async fn probe_insert(
+    schema: &SchemaClient,
+    plan: &TablePlan,
+    route: &Route,
+    clickhouse: &config::ClickHouse,
+) -> Result<()> {
+    let columns = plan.decoder(route).columns();
+    let mut packer = Packer::new(clickhouse.compression);
+    let block = packer.pack(&plan.column_headers, &columns, &plan.resistance);
+    let insert = Insert {
+        sql: &plan.sql,
+        frames: std::slice::from_ref(&block.frames),
+        rows: 0,
+        block_bytes: block.block_bytes,
+        token: &format!("start-{:016x}", random_bits()),
+        views: ViewMode::Normal,
+    };
+    match insert.attempt(&schema.server, clickhouse).await {
+        Err(Failure {
+            error,
+            class: ErrorClass::Refused | ErrorClass::RefusedByView | ErrorClass::RetrySlowly,
+        }) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The first server that answers.
-pub async fn inspect(clickhouse: &crate::config::ClickHouse) -> Result<SchemaClient> {
-    let all = clients(clickhouse)?;
+pub async fn inspect(clickhouse: &config::ClickHouse) -> Result<SchemaClient> {
+    let all = servers(clickhouse)?;
     let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;
-    tokio::time::timeout(within, SchemaClient::connect(&all, &clickhouse.urls, &clickhouse.database))
+    tokio::time::timeout(within, SchemaClient::connect(&all, &clickhouse.database))
         .await
         .unwrap_or_else(|_| Err(no_answer(clickhouse)))
 }
@@ -133,7 +167,7 @@ impl OutputStages {
             let worker = Worker {
                 context: context.clone(),
                 plans: plans.clone(),
-                servers: Servers::new(clients(clickhouse)?, &clickhouse.urls, i),
+                servers: Servers::new(servers(clickhouse)?, i),
                 source: source.clone(),
                 dead_letters: dead_letter_sender.clone(),
                 tokens: tokens.clone(),
@@ -189,6 +223,6 @@ pub fn check_reachable(routes: &[Route]) -> Result<()> {
     Ok(())
 }
 
-pub fn no_answer(config: &crate::config::ClickHouse) -> Error {
+pub fn no_answer(config: &config::ClickHouse) -> Error {
     Error::ClickHouseUnreachable { url: config.urls.join(", "), message: "no answer in time".into() }
 }

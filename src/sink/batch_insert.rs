@@ -20,7 +20,12 @@ pub(super) enum InsertOutcome {
     /// All messages are in but these.
     Inserted(RejectedRows),
     Rejected(Rejection),
+    /// The messages do not go in together, for this reason. None of them is in.
+    TooLarge(Arc<str>),
 }
+
+/// So many failures that may come from the size of an INSERT, one after the other, are taken for it.
+pub(super) const SIZE_PATIENCE: u32 = 3;
 
 /// ClickHouse refuses rows because of their data.
 pub(super) struct Rejection {
@@ -35,6 +40,7 @@ struct BatchInsert<'a> {
     token: &'a str,
     views: ViewMode,
     encoded: Option<EncodedRows>,
+    size_failures: u32,
 }
 
 impl Worker {
@@ -47,14 +53,32 @@ impl Worker {
         token: &str,
     ) -> Option<RejectedRows> {
         let all = 0..batch.messages.len();
-        let chosen = slice::from_ref(&all);
-        match self.insert_until_settled(batch, encoded, chosen, token, ViewMode::Normal).await? {
-            InsertOutcome::Inserted(rejected) => {
-                self.servers.advance(Instant::now());
-                self.plans.record_bisect_ok(batch.route);
-                Some(rejected)
+        let limit = self.plans.part_limit(batch.route);
+        if all.len() > limit {
+            return self.insert_in_parts(batch, all, limit, token).await;
+        }
+        let mut encoded = encoded;
+        loop {
+            let chosen = slice::from_ref(&all);
+            match self.insert_until_settled(batch, encoded.take(), chosen, token, ViewMode::Normal).await? {
+                InsertOutcome::Inserted(rejected) => {
+                    self.servers.advance(Instant::now());
+                    self.plans.record_bisect_ok(batch.route);
+                    self.plans.record_part_ok(batch.route);
+                    return Some(rejected);
+                }
+                InsertOutcome::Rejected(rejection) => {
+                    if let Some(rejected) =
+                        self.isolate_bad_rows(batch, all.clone(), token, rejection).await?
+                    {
+                        return Some(rejected);
+                    }
+                }
+                InsertOutcome::TooLarge(reason) => {
+                    self.warn_split(batch, &reason);
+                    return self.insert_in_parts(batch, all.clone(), all.len().div_ceil(2), token).await;
+                }
             }
-            InsertOutcome::Rejected(rejection) => self.isolate_bad_rows(batch, all, token, rejection).await,
         }
     }
 
@@ -70,7 +94,7 @@ impl Worker {
     ) -> Option<InsertOutcome> {
         let context = self.context.clone();
         let table = &context.config.routes[batch.route].table;
-        let mut insert = BatchInsert { worker: self, batch, chosen, token, views, encoded };
+        let mut insert = BatchInsert { worker: self, batch, chosen, token, views, encoded, size_failures: 0 };
         RetryLoop::new(&context, table).run(&mut insert).await
     }
 }
@@ -104,10 +128,11 @@ impl RetriedInsert for BatchInsert<'_> {
     }
 
     fn insert(&self) -> Insert<'_> {
-        let EncodedRows { plan, block, .. } = self.encoded();
+        let EncodedRows { plan, block, rows, .. } = self.encoded();
         Insert {
             sql: &plan.sql,
             frames: slice::from_ref(&block.frames),
+            rows: *rows as u64,
             block_bytes: block.block_bytes,
             token: self.token,
             views: self.views,
@@ -142,12 +167,23 @@ impl RetriedInsert for BatchInsert<'_> {
         InsertOutcome::Inserted(encoded.rejected)
     }
 
-    async fn failed(&mut self, failure: &Failure) -> Next<InsertOutcome> {
+    async fn failed(&mut self, failure: &Failure, may_be_in: bool) -> Next<InsertOutcome> {
         let Failure { error, class } = failure;
-        let is_refused = matches!(class, ErrorClass::Refused | ErrorClass::RefusedByView);
-        if !is_refused && *class != ErrorClass::RetrySlowly {
-            return Next::Wait;
-        }
+        let is_refused = match class {
+            ErrorClass::Refused | ErrorClass::RefusedByView => true,
+            ErrorClass::RetrySlowly => false,
+            ErrorClass::TooLarge | ErrorClass::MaybeTooLarge => {
+                self.size_failures += 1;
+                let is_sure = *class == ErrorClass::TooLarge || self.size_failures >= SIZE_PATIENCE;
+                let is_one = self.chosen.iter().map(Range::len).sum::<usize>() == 1;
+                // One message that is too large for the limits of now may go in with those of later.
+                if !is_sure || may_be_in || (is_one && *class == ErrorClass::MaybeTooLarge) {
+                    return Next::Wait;
+                }
+                return Next::End(InsertOutcome::TooLarge(error.to_string().into()));
+            }
+            _ => return Next::Wait,
+        };
         // The table may have changed, and the rows may be good.
         let Worker { context, plans, .. } = &*self.worker;
         let (route, generation) = (self.batch.route, self.encoded().plan.generation);

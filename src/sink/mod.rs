@@ -1,10 +1,13 @@
 //! Batches into ClickHouse.
 //!
 //! A [`worker`] inserts batch after batch, one thread per INSERT in flight: [`batch_insert`] makes and sends the INSERT of a
-//! batch, [`spool_insert`] sends what the spool kept. [`rejected`] finds the messages that ClickHouse refuses, by [`bisect`].
+//! batch, [`spool_insert`] sends what the spool kept. A batch that is too large for one INSERT goes in in [`parts`]. [`rejected`]
+//! finds the messages that ClickHouse refuses, by [`bisect`]; [`control_insert`] shows that it is them, and not the statement.
 
 mod batch_insert;
 mod bisect;
+mod control_insert;
+mod parts;
 mod rejected;
 mod spool_insert;
 pub mod worker;

@@ -20,17 +20,19 @@ use crate::sink::worker::{RejectedRows, Worker};
 use crate::telemetry::events::Warning;
 
 impl Worker {
-    /// Brings in what is good of a batch that was refused.
+    /// Inserts the good rows of messages that were refused together. `Some(None)`: no row is at fault, and the INSERT is to
+    /// be made again as it was. `None`: cancelled.
     pub(super) async fn isolate_bad_rows(
         &mut self,
         batch: &mut Batch,
         all: Range<usize>,
         token: &str,
         rejection: Rejection,
-    ) -> Option<RejectedRows> {
+    ) -> Option<Option<RejectedRows>> {
         let plans = self.plans.clone();
         let budget = Budget::new(all.len(), plans.bisects_exhausted(batch.route));
         let mut rejected_rows = Vec::new();
+        let (count, route) = (all.len(), batch.route);
         let refused = if rejection.by_view {
             self.isolate_view_failures(batch, all, token, rejection.reason, &budget, &mut rejected_rows)
                 .await?
@@ -58,12 +60,25 @@ impl Worker {
                         behind.extend(refused);
                         Some(AttemptOutcome::Settled)
                     }
+                    InsertOutcome::TooLarge(_) => {
+                        let limit = half.len().div_ceil(2);
+                        // Boxed, because parts are isolated in the same way.
+                        let more = Box::pin(self.insert_in_parts(batch, half, limit, &token)).await?;
+                        rejected_rows.extend(more);
+                        Some(AttemptOutcome::Settled)
+                    }
                 }
             })
             .await?;
             refused.extend(behind);
             refused
         };
+        // Where some rows went in, the statement is right and the others are at fault. Where none did, an INSERT of no rows
+        // tells.
+        let none_went_in = refused.iter().map(|refused| refused.messages.len()).sum::<usize>() == count;
+        if none_went_in && !self.control_insert(route).await? {
+            return Some(None);
+        }
         self.warn_refused(batch, &refused);
         if refused.iter().any(Refused::is_given_up) {
             plans.record_bisect_exhausted(batch.route);
@@ -80,7 +95,7 @@ impl Worker {
             rejected_rows.extend(messages.map(|at| (at, reason.clone())));
         }
         rejected_rows.sort_by_key(|(at, _)| *at);
-        Some(rejected_rows)
+        Some(Some(rejected_rows))
     }
 
     /// The same for what a view refused under this token.
@@ -98,10 +113,12 @@ impl Worker {
         if all.len() == 1 || !self.plans.latest(batch.route).table.supports_bisect || !budget.spend() {
             return given_up(&reason);
         }
-        if let InsertOutcome::Rejected(rejection) =
-            self.insert_until_settled(batch, None, slice::from_ref(&all), token, ViewMode::Suppress).await?
+        match self.insert_until_settled(batch, None, slice::from_ref(&all), token, ViewMode::Suppress).await?
         {
-            return given_up(&rejection.reason);
+            InsertOutcome::Inserted(_) => {}
+            InsertOutcome::Rejected(Rejection { reason, .. }) | InsertOutcome::TooLarge(reason) => {
+                return given_up(&reason);
+            }
         }
         let mut refused = halve(all.clone(), reason, budget, async |half| {
             match self
@@ -109,7 +126,9 @@ impl Worker {
                 .await?
             {
                 InsertOutcome::Inserted(_) => Some(AttemptOutcome::Taken),
-                InsertOutcome::Rejected(rejection) => Some(AttemptOutcome::Refused(rejection.reason)),
+                InsertOutcome::Rejected(Rejection { reason, .. }) | InsertOutcome::TooLarge(reason) => {
+                    Some(AttemptOutcome::Refused(reason))
+                }
             }
         })
         .await?;
@@ -117,7 +136,7 @@ impl Worker {
         if !good.is_empty() {
             match self.insert_until_settled(batch, None, &good, token, ViewMode::Normal).await? {
                 InsertOutcome::Inserted(rejected) => rejected_rows.extend(rejected),
-                InsertOutcome::Rejected(Rejection { reason, .. }) => {
+                InsertOutcome::Rejected(Rejection { reason, .. }) | InsertOutcome::TooLarge(reason) => {
                     refused.extend(
                         good.into_iter().map(|messages| Refused { messages, reason: reason.clone() }),
                     );

@@ -24,8 +24,8 @@ use crate::ingest::batch::Batch;
 use crate::ingest::completion::Completion;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::raw_messages::RawMessages;
-use crate::sink::batch_insert::Rejection;
-use crate::sink::worker::Worker;
+use crate::sink::batch_insert::{Rejection, SIZE_PATIENCE};
+use crate::sink::worker::{RejectedRows, Worker};
 use crate::spool::{self, InsertJob, Record, messages};
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::Trace;
@@ -52,6 +52,7 @@ struct SpoolInsert<'a> {
     /// The generation of the route's plan at the last attempt.
     generation: u64,
     trace: Option<&'a mut Trace>,
+    size_failures: u32,
 }
 
 /// ClickHouse's code where it does not know a setting that makes one block of many.
@@ -73,8 +74,7 @@ impl Worker {
             }
             Some(SpoolInsertOutcome::Rejected(Some(route), decoded, rejection)) => {
                 let mut batch = self.batch(&insert, route, completion, decoded, trace);
-                let all = 0..batch.messages.len();
-                let rejected = self.isolate_bad_rows(&mut batch, all, &insert.token, rejection).await;
+                let rejected = self.isolate_or_insert(&mut batch, &insert.token, rejection).await;
                 self.settle(batch, rejected, &insert.token);
             }
             Some(SpoolInsertOutcome::Rejected(None, decoded, rejection)) => {
@@ -83,6 +83,20 @@ impl Worker {
         }
         self.context.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
         drop(permit);
+    }
+
+    /// Inserts the good rows of an INSERT that was refused as it was stored. `None`: cancelled.
+    async fn isolate_or_insert(
+        &mut self,
+        batch: &mut Batch,
+        token: &str,
+        rejection: Rejection,
+    ) -> Option<RejectedRows> {
+        let all = 0..batch.messages.len();
+        match self.isolate_bad_rows(batch, all, token, rejection).await? {
+            Some(rejected) => Some(rejected),
+            None => self.insert_with_isolation(batch, None, token).await,
+        }
     }
 
     /// Sends the blocks again and again until ClickHouse has them or something else must be done. `None`: cancelled.
@@ -96,7 +110,8 @@ impl Worker {
         let mut routes = context.config.routes.iter();
         let route = routes.position(|route| route.topic.as_str() == key.route && route.table == key.table);
         let frames = insert.records.iter().map(|record| record.block.clone()).collect();
-        let mut attempt = SpoolInsert { worker: self, insert, frames, route, generation: 0, trace };
+        let mut attempt =
+            SpoolInsert { worker: self, insert, frames, route, generation: 0, trace, size_failures: 0 };
         RetryLoop::new(&context, &key.table).run(&mut attempt).await
     }
 
@@ -185,6 +200,7 @@ impl RetriedInsert for SpoolInsert<'_> {
         Insert {
             sql: &insert.records[0].statement,
             frames,
+            rows: self.rows() as u64,
             block_bytes: insert.records.iter().map(|record| record.block_bytes as usize).sum(),
             token: &insert.token,
             views: ViewMode::Normal,
@@ -223,10 +239,13 @@ impl RetriedInsert for SpoolInsert<'_> {
     }
 
     /// What cannot be decoded again is tried again, rather than given up.
-    async fn failed(&mut self, failure: &Failure) -> Next<SpoolInsertOutcome> {
+    async fn failed(&mut self, failure: &Failure, may_be_in: bool) -> Next<SpoolInsertOutcome> {
         let Failure { error, class } = failure;
         if matches!(error, Error::ClickHouseRejected { exception: Some(UNKNOWN_SETTING), .. }) {
             self.worker.lacks_block_squashing = true;
+        }
+        if matches!(class, ErrorClass::TooLarge | ErrorClass::MaybeTooLarge) {
+            return self.too_large(*class, may_be_in);
         }
         let is_refused = matches!(class, ErrorClass::Refused | ErrorClass::RefusedByView);
         if !is_refused && (*class != ErrorClass::RetrySlowly || self.route.is_none()) {
@@ -246,6 +265,19 @@ impl RetriedInsert for SpoolInsert<'_> {
         let by_view = *class == ErrorClass::RefusedByView;
         let rejection = Rejection { reason: error.to_string().into(), by_view };
         Next::End(SpoolInsertOutcome::Rejected(self.route, decoded, rejection))
+    }
+}
+
+impl SpoolInsert<'_> {
+    /// What may be too large as it lies in the spool is decoded, to go in in parts.
+    fn too_large(&mut self, class: ErrorClass, may_be_in: bool) -> Next<SpoolInsertOutcome> {
+        self.size_failures += 1;
+        let is_sure = class == ErrorClass::TooLarge || self.size_failures >= SIZE_PATIENCE;
+        let (Some(route), true, false) = (self.route, is_sure, may_be_in) else { return Next::Wait };
+        match Decoded::from(self.insert, &self.worker.context.chunk_pool) {
+            Some(decoded) => Next::End(SpoolInsertOutcome::Redecode(route, decoded)),
+            None => Next::Wait,
+        }
     }
 }
 

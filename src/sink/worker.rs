@@ -22,7 +22,7 @@ use crate::core::reason::Reason;
 use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::encoded_rows::EncodedRows;
-use crate::ingest::table_plan::{self, TablePlan, TablePlans};
+use crate::ingest::table_plan::{self, SchemaChange, TablePlan, TablePlans};
 use crate::spool::InsertJob;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::{Event, Warning};
@@ -190,8 +190,8 @@ impl Worker {
         let config = &self.context.config;
         let route = &config.routes[at];
         let plan = self.plans.latest(at);
-        let (client, url) = self.servers.current();
-        let schema = SchemaClient::again(client, url, &config.clickhouse.database, &plan.table);
+        let server = self.servers.current();
+        let schema = SchemaClient::again(server, &config.clickhouse.database, &plan.table);
         let path = table_plan::path(at);
         let query = schema.changed_table(&path, route, &plan.table);
         let table = tokio::select! {
@@ -200,8 +200,16 @@ impl Worker {
             table = tokio::time::timeout(within, query) => table,
         };
         let Ok(table) = table else { return };
-        if let Some(message) = self.plans.apply_schema(at, route, table) {
-            self.context.warn(Warning::new("TABLE_CHANGED", message).table(&route.table).route(at));
+        let Some(SchemaChange { message, added }) = self.plans.apply_schema(at, route, table) else { return };
+        self.context.warn(Warning::new("TABLE_CHANGED", message).table(&route.table).route(at));
+        for column in added {
+            let message = format!(
+                "{}: the column {column} was added while running: messages without it are inserted as if it were not \
+                 there; after the next start missingFields applies to it",
+                route.table
+            );
+            let warning = Warning::new("COLUMN_ADDED", message).table(&route.table).route(at);
+            self.context.warn(warning.column(&column));
         }
     }
 }

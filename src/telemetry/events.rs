@@ -81,6 +81,7 @@ impl Warning {
         let warning = self.reason(error).field("errorCode", error.code());
         match error {
             Error::ClickHouseUnreachable { url, .. }
+            | Error::ClickHouseAnswer { url, .. }
             | Error::MqttUnreachable { url, .. }
             | Error::MqttRefused { url, .. } => warning.field("url", url.as_str()),
             Error::ClickHouseRejected { exception, name, .. } => {

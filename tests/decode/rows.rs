@@ -90,6 +90,7 @@ pub fn table() -> Vec<TableColumn> {
         name: name.into(),
         column_type: ColumnType::parse(type_name, "UTC").unwrap(),
         default: name.starts_with("computed").then(|| "u8 + 1".into()),
+        is_added: false,
     };
     COLUMNS.map(column).into()
 }
@@ -155,7 +156,7 @@ impl Rows {
             return;
         };
         for (column, described) in self.columns.iter().zip(&self.table) {
-            let TableColumn { name, column_type, default } = described;
+            let TableColumn { name, column_type, default, .. } = described;
             assert_eq!(column.rows(), rows + count, "{name}");
             let nullable = column_type.nullable || (default.is_some() && column_type.kind.can_be_null());
             let encoded = encoded(column);

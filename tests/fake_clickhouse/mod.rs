@@ -101,6 +101,12 @@ struct State {
     tables: BTreeMap<String, Table>,
     script: VecDeque<Answer>,
     inserts: Vec<Insert>,
+    /// INSERTs of no rows, which ask whether statement and settings are right.
+    probes: Vec<Insert>,
+    /// The exception that every INSERT gets, also one of no rows.
+    failing: Option<(u32, &'static str)>,
+    /// An INSERT of more rows gets this status, or this exception.
+    limit: Option<(usize, Answer)>,
     /// The exception that a setting gives which this server does not know.
     unknown_setting: Option<&'static str>,
     /// After how many bytes the next answers with rows of a table are cut.
@@ -172,6 +178,16 @@ impl Server {
         self.state().tables.get_mut(name).unwrap().remembers = false;
     }
 
+    /// Every INSERT is refused so, whatever its rows are, until `None` is said.
+    pub fn fail_all(&self, exception: Option<(u32, &'static str)>) {
+        self.state().failing = exception;
+    }
+
+    /// INSERTs of more than `rows` rows are answered so.
+    pub fn limit(&self, rows: usize, answer: Answer) {
+        self.state().limit = Some((rows, answer));
+    }
+
     pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
         self.state().script.extend(answers);
     }
@@ -193,6 +209,11 @@ impl Server {
     /// All INSERTs so far, also those that were refused or cut.
     pub fn inserts(&self) -> Vec<Insert> {
         self.state().inserts.clone()
+    }
+
+    /// Waits until so many INSERTs of no rows have come.
+    pub fn wait_for_probes(&self, count: usize) {
+        self.wait(|state| state.probes.len() >= count);
     }
 
     /// Waits until so many INSERTs have come.
@@ -230,8 +251,17 @@ impl Server {
         let insert = Insert { sql, settings: request.params, token, blocks, body: request.body, at };
         let answer = {
             let mut state = self.state();
-            state.inserts.push(insert.clone());
-            state.script.pop_front().unwrap_or(Answer::Usual)
+            let rows: usize = insert.blocks.iter().map(Vec::len).sum();
+            let scripted = if rows == 0 {
+                state.probes.push(insert.clone());
+                None
+            } else {
+                state.inserts.push(insert.clone());
+                state.script.pop_front()
+            };
+            let over = state.limit.clone().filter(|(limit, _)| rows > *limit).map(|(_, answer)| answer);
+            let failing = state.failing.map(|(code, text)| Answer::Exception(code, text));
+            failing.or(scripted).or(over).unwrap_or(Answer::Usual)
         };
         self.0.changed.notify_all();
         match answer {

@@ -63,6 +63,7 @@ fn write_by_the_thread(dir: &Path) {
         name: name.into(),
         column_type: ColumnType::parse(type_name, "UTC").unwrap(),
         default: None,
+        is_added: false,
     };
     let tables = vec![
         Table::assumed(vec![

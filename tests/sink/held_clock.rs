@@ -9,17 +9,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::engine::{
-    AckSender, Command, MessageSink, Packer, PipelineContext, Properties, Publish, ReceiveTime, Router,
-    SchemaClient, Servers, Source, TablePlans, Tokens, Worker,
+    AckSender, ClickHouseServer, Command, MessageSink, Packer, PipelineContext, Properties, Publish,
+    ReceiveTime, Router, SchemaClient, Servers, Source, TablePlans, Tokens, Worker,
 };
 use super::fake_clickhouse::{Answer, Server};
 use super::harness::{Told, assert_rows, config};
@@ -113,11 +112,10 @@ impl Held {
         config.clickhouse.retry.max = Duration::from_secs(30);
         let listener = move |event| listener.lock().unwrap().hear(event);
         let context = Arc::new(PipelineContext::new(config, Box::new(listener)));
-        let http =
-            legacy::Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(end.clone());
-        let client = clickhouse::Client::with_http_client(http).with_url("http://in.memory");
-        let (clients, urls) = (vec![client], &context.config.clickhouse.urls);
-        let schema = SchemaClient::connect(&clients, urls, "d").await.unwrap();
+        let servers = vec![
+            ClickHouseServer::over(end.clone(), "http://in.memory", &context.config.clickhouse).unwrap(),
+        ];
+        let schema = SchemaClient::connect(&servers, "d").await.unwrap();
         let route = &context.config.routes[0];
         let table = schema.table("routes[0]", route).await.unwrap();
         let now = std::time::Instant::now();
@@ -126,7 +124,7 @@ impl Held {
         let (dead_letters, _) = crossbeam_channel::unbounded();
         let (acks, commands) = AckSender::channel();
         let worker = Worker {
-            servers: Servers::new(clients, urls, 0),
+            servers: Servers::new(servers, 0),
             context: context.clone(),
             plans: plans.clone(),
             source: Source::Ingest(batches),

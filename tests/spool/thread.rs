@@ -55,7 +55,8 @@ fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
     let context =
         Arc::new(PipelineContext::new(Config::parse(&config.to_string()).unwrap(), Box::new(listener)));
     let column_type = ColumnType::parse("UInt32", "UTC").unwrap();
-    let table = Table::assumed(vec![TableColumn { name: "seq".into(), column_type, default: None }]);
+    let table =
+        Table::assumed(vec![TableColumn { name: "seq".into(), column_type, default: None, is_added: false }]);
     let plans = Arc::new(TablePlans::new(&context.config.routes, vec![table], Instant::now()).unwrap());
     let (ack_sender, commands) = AckSender::channel();
 

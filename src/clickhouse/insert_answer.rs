@@ -1,0 +1,221 @@
+//! What came back for an INSERT, and whether it confirms the rows.
+//!
+//! Rows are confirmed only by an answer that ClickHouse alone gives: status 200, one of its own headers, no exception in
+//! headers or body, an empty body, and no fewer rows in `X-ClickHouse-Summary` than were sent, where it is sent. A login page,
+//! an empty 200 of a proxy or a body that begins with `Code: 241` are not: the INSERT may be in or not, and is made again
+//! under the same token.
+//!
+//! Source of the headers: ClickHouse, `src/Server/HTTPHandler.cpp`. `X-ClickHouse-Query-Id` came with 20.x,
+//! `X-ClickHouse-Summary` with 18.x, `X-ClickHouse-Exception-Code` with 20.x, `X-ClickHouse-Exception-Tag` with 25.11.
+
+use std::error::Error as _;
+
+use http::StatusCode;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+
+use crate::clickhouse::error_class::{ErrorClass, Failure, chain, exception_code, rejected};
+use crate::core::error::Error;
+use crate::core::tls;
+
+/// Bytes of an error's body that are read.
+const MAX_BODY: usize = 64 << 10;
+/// Characters of a foreign answer that are quoted.
+const MAX_QUOTED: usize = 200;
+
+#[derive(Debug)]
+pub struct InsertAnswer {
+    status: StatusCode,
+    /// `X-ClickHouse-Exception-Code`.
+    exception: Option<u32>,
+    /// One of the headers that only ClickHouse sends.
+    is_clickhouse: bool,
+    /// `written_rows` of `X-ClickHouse-Summary`.
+    written_rows: Option<u64>,
+    body: Vec<u8>,
+}
+
+/// Why no answer came.
+#[derive(Debug)]
+pub enum RequestError {
+    Http(legacy::Error),
+    Body(hyper::Error),
+    TimedOut,
+}
+
+impl InsertAnswer {
+    pub async fn read(response: http::Response<Incoming>) -> Result<InsertAnswer, RequestError> {
+        let (parts, mut incoming) = response.into_parts();
+        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let mut answer = InsertAnswer {
+            status: parts.status,
+            exception: header("x-clickhouse-exception-code").and_then(|code| code.parse().ok()),
+            is_clickhouse: parts.headers.keys().any(|name| name.as_str().starts_with("x-clickhouse-")),
+            written_rows: header("x-clickhouse-summary").and_then(written_rows),
+            body: Vec::new(),
+        };
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(RequestError::Body)?;
+            let Some(data) = frame.data_ref() else { continue };
+            let room = MAX_BODY - answer.body.len();
+            answer.body.extend_from_slice(&data[..data.len().min(room)]);
+            if answer.body.len() == MAX_BODY {
+                // The connection is closed with the rest of it.
+                break;
+            }
+        }
+        Ok(answer)
+    }
+
+    /// `Ok`: ClickHouse has the rows.
+    pub fn confirms(&self, url: &str, rows: u64) -> Result<(), Failure> {
+        let text = String::from_utf8_lossy(&self.body);
+        let text = text.trim();
+        let code = self.exception.or_else(|| exception_code(text));
+        // A 200 that is not ClickHouse's may quote an exception; only ClickHouse says that rows are at fault.
+        if let Some(code) = code
+            && (self.is_clickhouse || self.status != StatusCode::OK)
+        {
+            return Err(rejected(code, text, self.status));
+        }
+        match self.status {
+            StatusCode::OK => self.check_confirmation(url, text, rows),
+            status => {
+                let class = match status {
+                    // What a proxy does not pass on may go in smaller requests.
+                    StatusCode::PAYLOAD_TOO_LARGE
+                    | StatusCode::URI_TOO_LONG
+                    | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ErrorClass::TooLarge,
+                    _ => ErrorClass::Retry,
+                };
+                let message = format!("it answered {status}{}", quoted(text));
+                Err(Failure { error: Error::ClickHouseAnswer { url: url.into(), message }, class })
+            }
+        }
+    }
+
+    fn check_confirmation(&self, url: &str, text: &str, rows: u64) -> Result<(), Failure> {
+        let doubt = if !self.is_clickhouse {
+            "without any header of ClickHouse's: something else answered in its place"
+        } else if !text.is_empty() {
+            "with a body, which an INSERT has not"
+        } else if self.written_rows.is_some_and(|written| written > 0 && written < rows) {
+            "for fewer rows than were sent"
+        } else {
+            return Ok(());
+        };
+        let message = format!("it answered {} {doubt}{}", self.status, quoted(text));
+        let error = Error::ClickHouseAnswer { url: url.into(), message };
+        Err(Failure { error, class: ErrorClass::Unconfirmed })
+    }
+}
+
+impl RequestError {
+    pub fn failure(self, url: &str) -> Failure {
+        let (class, message) = match &self {
+            RequestError::Http(error) => {
+                let class = if error.is_connect() { ErrorClass::NotSent } else { ErrorClass::Retry };
+                (class, tls::explain(error).unwrap_or_else(|| chain(error)))
+            }
+            RequestError::Body(error) => (ErrorClass::Retry, chain(error)),
+            RequestError::TimedOut => (ErrorClass::Retry, "no answer in time".into()),
+        };
+        let url = url.into();
+        let is_protocol = match &self {
+            RequestError::Http(error) => error
+                .source()
+                .and_then(|source| source.downcast_ref::<hyper::Error>())
+                .is_some_and(|error| error.is_parse()),
+            RequestError::Body(error) => error.is_parse(),
+            RequestError::TimedOut => false,
+        };
+        let error = match is_protocol {
+            true => {
+                Error::ClickHouseAnswer { url, message: format!("it does not answer in HTTP: {message}") }
+            }
+            false => Error::ClickHouseUnreachable { url, message },
+        };
+        Failure { error, class }
+    }
+}
+
+/// `{"read_rows":"0",…,"written_rows":"5000",…}`
+fn written_rows(summary: &str) -> Option<u64> {
+    let summary: serde_json::Value = serde_json::from_str(summary).ok()?;
+    summary.get("written_rows")?.as_str()?.parse().ok()
+}
+
+fn quoted(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let one_line: String =
+        text.chars().take(MAX_QUOTED).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!(": {one_line}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, is_clickhouse: bool, body: &str) -> InsertAnswer {
+        InsertAnswer {
+            status: StatusCode::from_u16(status).unwrap(),
+            exception: None,
+            is_clickhouse,
+            written_rows: None,
+            body: body.into(),
+        }
+    }
+
+    fn class(answer: &InsertAnswer) -> Option<ErrorClass> {
+        answer.confirms("http://x", 5).err().map(|failure| failure.class)
+    }
+
+    #[test]
+    fn only_clickhouse_confirms() {
+        assert_eq!(class(&answer(200, true, "")), None);
+        assert_eq!(class(&InsertAnswer { written_rows: Some(5), ..answer(200, true, "") }), None);
+        // Rows of views count as well; a token that was recognised may count nothing.
+        assert_eq!(class(&InsertAnswer { written_rows: Some(10), ..answer(200, true, "") }), None);
+        assert_eq!(class(&InsertAnswer { written_rows: Some(0), ..answer(200, true, "") }), None);
+        let unconfirmed = Some(ErrorClass::Unconfirmed);
+        assert_eq!(class(&InsertAnswer { written_rows: Some(4), ..answer(200, true, "") }), unconfirmed);
+        assert_eq!(class(&answer(200, false, "")), unconfirmed);
+        assert_eq!(class(&answer(200, false, "<html>Please log in</html>")), unconfirmed);
+        assert_eq!(class(&answer(200, false, "Code: 241. DB::Exception: Memory limit")), unconfirmed);
+        assert_eq!(class(&answer(200, false, "Code: 469. DB::Exception: Constraint")), unconfirmed);
+        assert_eq!(class(&answer(200, true, "Ok.")), unconfirmed);
+        assert_eq!(class(&answer(204, true, "")), Some(ErrorClass::Retry));
+        assert_eq!(class(&answer(302, false, "")), Some(ErrorClass::Retry));
+    }
+
+    #[test]
+    fn an_exception_is_one_whatever_the_status() {
+        let exception = "Code: 469. DB::Exception: Constraint `c` is violated. (VIOLATED_CONSTRAINT)";
+        assert_eq!(class(&answer(200, true, exception)), Some(ErrorClass::Refused));
+        assert_eq!(class(&answer(500, false, exception)), Some(ErrorClass::Refused));
+        let header = InsertAnswer { exception: Some(241), ..answer(200, true, "") };
+        assert_eq!(class(&header), Some(ErrorClass::MaybeTooLarge));
+    }
+
+    #[test]
+    fn what_a_proxy_finds_too_large_is_too_large() {
+        for status in [413, 414, 431] {
+            assert_eq!(class(&answer(status, false, "<html>")), Some(ErrorClass::TooLarge));
+        }
+    }
+
+    #[test]
+    fn the_text_says_what_answered() {
+        let failure =
+            answer(429, false, "<html>\n<title>Slow down</title>").confirms("http://x", 1).unwrap_err();
+        assert_eq!(
+            failure.error.to_string(),
+            "ClickHouse at http://x: it answered 429 Too Many Requests: <html> <title>Slow down</title>"
+        );
+        let long = answer(502, false, &"x".repeat(100_000)).confirms("http://x", 1).unwrap_err();
+        assert!(long.error.to_string().len() < 300);
+    }
+}
