@@ -1,23 +1,22 @@
 //! The engine of millrace: MQTT messages into ClickHouse.
 //!
-//! The life of one message:
+//! The path of one message:
 //!
-//! 1. `mqtt::connection` reads it from the socket, together with all that the socket has, and `mqtt::session` frames
-//!    it; topic and payload stay in the read buffer.
-//! 2. `intake` finds the first route whose filter matches its topic.
-//! 3. `decode` walks its JSON and appends each value to a column of that route's open `batch`. A message that does not
-//!    fit becomes a dead letter (`dead_letters`) with the reason.
-//! 4. The batch is sealed by rows, bytes or age and goes to a worker of `sink`.
-//! 5. `sink::worker` encodes it as a Native block (`columns::block`), and `sink::request` sends it, again and again with
-//!    the same token until ClickHouse has answered. What it refuses is divided (`sink::isolation`).
-//! 6. Then the connection acknowledges it to the broker (`mqtt::receipts`), and the `ledger` books it.
+//! 1. `mqtt` reads it from the socket, together with all that the socket has; topic and payload stay in the read buffer.
+//! 2. `ingest` finds the first route whose filter matches the topic, and `decode` appends each value of the payload to a
+//!    column of the route's open batch. A message that does not fit becomes a dead letter with the reason.
+//! 3. A batch is sealed by rows, bytes or age and goes to a worker of `sink`. The worker encodes it as a Native block and
+//!    sends the INSERT (`clickhouse`) with the same token until ClickHouse answers. Refused rows are isolated and become
+//!    dead letters, which `dead_letter` stores.
+//! 4. The completion of the batch then acknowledges its messages to the broker and closes its group in the ledger
+//!    (`telemetry`).
 //!
-//! With a `spool`, a log on disk stands between 4 and 5: its thread encodes the block, writes and syncs it, and then the
-//! connection acknowledges. A `replay` feeds dead letters in at 2, without a broker.
+//! With a `spool`, a log on disk stands between 2 and 3: its thread encodes the block, writes and syncs it, and the
+//! connection acknowledges. A `replay` feeds dead letters to the router without a broker.
 //!
-//! `pipeline` owns the threads and channels between these, `downstream` those behind the intake; `shared` is what they all
-//! see, and `plans` what the tables are like now. `config` checks the options before anything opens. `describe` says what
-//! the tables want, for generated types; `check` looks at both ends before a start. `node` is the only module that knows JavaScript.
+//! `pipeline` starts and stops the threads. `config` checks the options before anything opens. `check` examines broker and
+//! tables before a start. Only `napi` knows JavaScript. ARCHITECTURE.md has a table that says which folder may import which
+//! (tests/architecture.rs).
 
 pub mod check;
 pub mod clickhouse;

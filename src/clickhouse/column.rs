@@ -6,7 +6,8 @@
 //!   whole or not at all.
 
 use crate::clickhouse::column_type::{ColumnType, Kind};
-use crate::clickhouse::native::{Out, put_varint};
+use crate::clickhouse::native::Out;
+use crate::core::varint;
 
 #[derive(Debug, Clone)]
 pub enum Column {
@@ -221,7 +222,7 @@ impl Column {
         match self.values_of_next() {
             Column::Strings { data, rows } | Column::Json { data, rows } => {
                 *rows += 1;
-                put_varint(data, bytes.len() as u64);
+                varint::write(data, bytes.len() as u64);
                 data.extend_from_slice(bytes);
             }
             other => debug_assert!(false, "{other:?} holds no strings"),

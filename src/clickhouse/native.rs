@@ -17,6 +17,7 @@
 //! ```
 
 use crate::clickhouse::Column;
+use crate::core::varint;
 
 /// What a block is written to, piece by piece.
 pub trait Out {
@@ -36,8 +37,8 @@ impl Out for Vec<u8> {
 pub fn encode(out: &mut impl Out, heads: &[(String, String)], columns: &[Column]) {
     let rows = columns.first().map_or(0, Column::rows);
     let mut head = Vec::new();
-    put_varint(&mut head, columns.len() as u64);
-    put_varint(&mut head, rows as u64);
+    varint::write(&mut head, columns.len() as u64);
+    varint::write(&mut head, rows as u64);
     for ((name, column_type), column) in heads.iter().zip(columns) {
         debug_assert_eq!(column.rows(), rows);
         put_string(&mut head, name);
@@ -62,18 +63,8 @@ pub fn whole(heads: &[(String, String)], columns: &[Column]) -> Vec<u8> {
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {
-    put_varint(out, text.len() as u64);
+    varint::write(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
-}
-
-/// LEB128, least significant seven bits first.
-#[inline]
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 #[cfg(test)]
@@ -96,13 +87,5 @@ mod tests {
     fn a_block_without_rows_has_nothing_but_names_and_types() {
         let document = Column::new(&ColumnType::parse("JSON", "UTC").unwrap(), false);
         assert_eq!(whole(&[("a".into(), "JSON".into())], &[document]), b"\x01\x00\x01a\x04JSON");
-    }
-
-    #[test]
-    fn varints_carry_seven_bits_a_byte() {
-        let mut out = Vec::new();
-        put_varint(&mut out, 127);
-        put_varint(&mut out, 300);
-        assert_eq!(out, [127, 0xac, 0x02]);
     }
 }

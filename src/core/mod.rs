@@ -16,3 +16,4 @@ pub(crate) mod swar;
 pub mod thread;
 pub mod tls;
 pub mod topic_filter;
+pub mod varint;

@@ -1,7 +1,9 @@
-//! How MQTT writes numbers, strings and properties: MQTT 5, sections 1.5 and 2.2.2.
+//! Reads numbers, strings and properties as MQTT writes them: MQTT 5, sections 1.5 and 2.2.2.
 //!
-//! What is read is taken off the front of `rest`, and nothing is copied. `None` means that the bytes end too early or
-//! are no such thing.
+//! Each function takes its value off the front of `rest` and copies nothing. `None` means that the bytes end too early or
+//! are no such value.
+
+use crate::core::varint;
 
 /// Big-endian.
 #[inline]
@@ -18,19 +20,12 @@ pub fn binary<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     take(rest, len)
 }
 
-/// In as few bytes as can be, [MQTT-1.5.5-1], and in no more than four.
+/// An integer of variable length: at most four bytes, and no more than it needs, [MQTT-1.5.5-1].
 #[inline]
 pub fn varint(rest: &mut &[u8]) -> Option<usize> {
-    let mut value = 0;
-    for shift in [0, 7, 14, 21] {
-        let (byte, tail) = rest.split_first()?;
-        *rest = tail;
-        value |= ((byte & 0x7f) as usize) << shift;
-        if byte & 0x80 == 0 {
-            return (*byte != 0 || shift == 0).then_some(value);
-        }
-    }
-    None
+    let before = rest.len();
+    let value = varint::read::<4>(rest).ok()?;
+    (before - rest.len() == varint::len(value)).then_some(value as usize)
 }
 
 /// The properties, behind their length.
@@ -83,10 +78,10 @@ pub const fn property_set(ids: &[u8]) -> PropertySet {
     set
 }
 
-/// User properties, and the identifiers of the subscriptions that brought a PUBLISH.
+/// Properties that a packet may have several times: user properties and subscription identifiers.
 pub const REPEATABLE: PropertySet = property_set(&[0x26, 0x0b]);
 
-/// The properties of a PUBLISH, of which the user's own and the subscription identifiers are looked at.
+/// The properties of a PUBLISH; user properties and subscription identifiers can be read.
 #[derive(Debug, Clone, Copy)]
 pub struct Properties<'a>(&'a [u8]);
 
@@ -96,7 +91,7 @@ const USER: u8 = 0x26;
 impl<'a> Properties<'a> {
     pub const NONE: Properties<'static> = Properties(&[]);
 
-    /// Bytes that were checked before.
+    /// Takes bytes that were checked before.
     pub fn checked(bytes: &'a [u8]) -> Self {
         Properties(bytes)
     }

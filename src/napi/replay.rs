@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use crate::config::{Config, ReplaySource};
 use crate::core::error::Error;
-use crate::dead_letter::StoredDeadLetter;
 use crate::napi::{listener, promise, text, throw};
+use crate::replay::StoredDeadLetter;
 use crate::replay::{Replay, Supplied};
 
 #[napi]

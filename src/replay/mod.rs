@@ -28,7 +28,7 @@ use crate::core::error::{Error, Result};
 use crate::core::mqtt_property::Properties;
 use crate::core::reason::{Code, Reason};
 use crate::core::thread::{run_on, runtime};
-use crate::dead_letter::StoredDeadLetter;
+pub use crate::dead_letter::StoredDeadLetter;
 use crate::dead_letter::store::{self, Store};
 use crate::ingest::router::Router;
 use crate::mqtt::{AckSender, Command, MessageSink, Publish};

@@ -13,6 +13,7 @@ use clickhouse::query::BytesCursor;
 use crate::clickhouse::schema::SchemaClient;
 use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result};
+use crate::core::varint;
 use crate::dead_letter::StoredDeadLetter;
 use crate::dead_letter::store::qualified;
 use crate::pipeline::stages::inspect;
@@ -141,7 +142,7 @@ fn row(bytes: &[u8]) -> Option<(i64, StoredDeadLetter, usize)> {
     let (millis, mut rest) = bytes.split_first_chunk::<8>()?;
     let millis = i64::from_le_bytes(*millis);
     let mut string = || -> Option<&[u8]> {
-        let len = varint(&mut rest)?;
+        let len = usize::try_from(varint::read::<10>(&mut rest).ok()?).ok()?;
         let (string, tail) = rest.split_at_checked(len)?;
         rest = tail;
         Some(string)
@@ -156,31 +157,16 @@ fn row(bytes: &[u8]) -> Option<(i64, StoredDeadLetter, usize)> {
     Some((millis, letter, bytes.len() - rest.len()))
 }
 
-/// LEB128, least significant seven bits first.
-fn varint(rest: &mut &[u8]) -> Option<usize> {
-    let mut value = 0;
-    for shift in (0..63).step_by(7) {
-        let (byte, tail) = rest.split_first()?;
-        *rest = tail;
-        value |= usize::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clickhouse::native::put_varint;
 
     #[test]
     fn rows_are_taken_whole() {
         let mut bytes = 1_730_000_000_123_i64.to_le_bytes().to_vec();
         let payload = vec![0xff; 300];
         for text in [&b"a/\xff"[..], &payload, b"TYPE_MISMATCH", b""] {
-            put_varint(&mut bytes, text.len() as u64);
+            varint::write(&mut bytes, text.len() as u64);
             bytes.extend_from_slice(text);
         }
         for len in 0..bytes.len() {
