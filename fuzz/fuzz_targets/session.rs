@@ -195,7 +195,7 @@ impl<'d> Broker<'d> {
                     Event::Message { sequence, .. } | Event::TooLarge { sequence, .. } => {
                         (taken, false, sequence)
                     }
-                    Event::Again => (taken, true, None),
+                    Event::Duplicate => (taken, true, None),
                     _ => (taken, false, None),
                 },
                 Err(error) => return self.end(&error),

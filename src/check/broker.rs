@@ -1,4 +1,4 @@
-//! The broker's end: whether it lets us in, what it grants, and its limits as it tells them.
+//! Checks the brokers: whether they accept the connection, which subscriptions they grant, and which limits they announce.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -12,7 +12,8 @@ use crate::check::{Level, Report, RouteReport};
 use crate::config::{AckAfter, BrokerUrl, CheckOptions, Config, Mqtt, ProtocolVersion};
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
-use crate::mqtt::probe::Visit;
+use crate::mqtt::connection::MIN_SILENCE;
+use crate::mqtt::probe::Probe;
 use crate::mqtt::session::Event;
 use crate::mqtt::transport::CONNECT_TIMEOUT;
 use crate::mqtt::{ConnAck, Subscription, subscriptions};
@@ -22,14 +23,14 @@ use crate::mqtt::{ConnAck, Subscription, subscriptions};
 pub struct Broker {
     url: String,
     reachable: bool,
-    /// As it says of itself below `$SYS`, if it does.
+    /// The version that it publishes below `$SYS`, if it does.
     version: Option<String>,
     /// 4 is MQTT 3.1.1.
     protocol_version: u8,
-    /// What CONNACK says; MQTT 3.1.1 says nothing.
+    /// The limits in CONNACK; MQTT 3.1.1 has none.
     limits: Option<Limits>,
     tls: Option<Encryption>,
-    /// The filters that it let us subscribe to.
+    /// The filters that it granted.
     granted: Vec<String>,
 }
 
@@ -37,7 +38,7 @@ pub struct Broker {
 #[serde(rename_all = "camelCase")]
 struct Limits {
     max_qos: u8,
-    /// What we may have in flight to it; what it has in flight to us, no broker tells.
+    /// How many messages we may have in flight to it. No packet tells how many it has in flight to us.
     receive_maximum: u16,
     /// `None`: no limit.
     max_packet_bytes: Option<usize>,
@@ -50,18 +51,22 @@ struct Limits {
     subscription_ids: bool,
 }
 
-/// A broker that lets us in, and what we may subscribe to there.
-pub struct Reached {
+/// A broker that accepts the connection, and the subscriptions that it grants.
+pub struct ReachableBroker {
     pub url: BrokerUrl,
     pub subscriptions: Vec<Subscription>,
 }
 
-/// How long a broker is given to say its version: it keeps that as a retained message.
+/// How long to wait for the version of a broker, which is a retained message.
 const VERSION_TIMEOUT: Duration = Duration::from_millis(300);
 const VERSIONS: [&str; 2] = ["$SYS/broker/version", "$SYS/brokers/+/version"];
 
-/// Visits each; the first that lets us in comes back.
-pub async fn look(config: &Config, options: &CheckOptions, report: &mut Report) -> Option<Reached> {
+/// Checks each broker and returns the first that accepts the connection.
+pub async fn check_brokers(
+    config: &Config,
+    options: &CheckOptions,
+    report: &mut Report,
+) -> Option<ReachableBroker> {
     if config.mqtt.is_encrypted()
         && let Err(error) = config.mqtt.tls.client()
     {
@@ -83,19 +88,19 @@ pub async fn look(config: &Config, options: &CheckOptions, report: &mut Report) 
         if url.transport.is_encrypted() {
             broker.tls = tls_probe::look(&url.host, url.port, &config.mqtt.tls, CONNECT_TIMEOUT).await;
         }
-        let visitor = Visitor { config, url, client_id: client_id(options) };
-        match visitor.greeting().await {
+        let prober = BrokerProber { config, url, client_id: client_id(options) };
+        match prober.connect().await {
             Ok(ack) => {
                 broker.reachable = true;
                 if config.mqtt.version == ProtocolVersion::V5 {
                     broker.limits = Some(limits(&config.mqtt, &ack));
                 }
                 let path = option("mqtt.url", i, config.mqtt.urls.len());
-                judge(config, &ack, &path, report);
-                let granted = visitor.subscribe(report).await;
-                broker.version = visitor.version().await;
+                compare_limits(config, &ack, &path, report);
+                let granted = prober.subscribe(report).await;
+                broker.version = prober.version().await;
                 broker.granted = granted.iter().map(|subscription| subscription.filter.clone()).collect();
-                first = first.or_else(|| Some(Reached { url: url.clone(), subscriptions: granted }));
+                first = first.or_else(|| Some(ReachableBroker { url: url.clone(), subscriptions: granted }));
             }
             Err(error) => errors.push((i, error)),
         }
@@ -111,45 +116,45 @@ pub async fn look(config: &Config, options: &CheckOptions, report: &mut Report) 
         report.find(level, error.code(), path, error.to_string(), advice::on(&error));
     }
     if first.is_some() {
-        tell_window(config, report);
+        report_window(config, report);
     }
     first
 }
 
-/// Nobody else's: a pipeline that runs keeps its own.
+/// A client id of its own, so that a running pipeline keeps its session.
 pub fn client_id(options: &CheckOptions) -> String {
     options.client_id.clone().unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4))
 }
 
-/// What to subscribe to outside of the shared group, where messages are taken from nobody.
+/// The subscriptions without the shared group, so that the check receives copies and takes no message from a pipeline.
 fn plain_subscriptions(config: &Config) -> Vec<Subscription> {
     let mqtt = Mqtt { shared_group: None, ..config.mqtt.clone() };
     subscriptions(&Config { mqtt, ..config.clone() })
 }
 
-struct Visitor<'a> {
+struct BrokerProber<'a> {
     config: &'a Config,
     url: &'a BrokerUrl,
     client_id: String,
 }
 
-impl Visitor<'_> {
-    async fn begin(&self, mqtt: &Mqtt, filters: Vec<String>) -> Result<Visit> {
-        Visit::begin(self.url, mqtt, self.client_id.clone(), filters).await
+impl BrokerProber<'_> {
+    async fn begin(&self, mqtt: &Mqtt, filters: Vec<String>) -> Result<Probe> {
+        Probe::begin(self.url, mqtt, self.client_id.clone(), filters).await
     }
 
-    /// What CONNACK says.
-    async fn greeting(&self) -> Result<ConnAck> {
+    /// Connects and returns the CONNACK.
+    async fn connect(&self) -> Result<ConnAck> {
         let filters = plain_subscriptions(self.config).into_iter().map(|s| s.filter).collect();
         let mqtt = &self.config.mqtt;
-        let mut visit = Visit::begin_lasting(self.url, mqtt, self.client_id.clone(), filters).await?;
+        let mut probe = Probe::begin_persistent(self.url, mqtt, self.client_id.clone(), filters).await?;
         let until = Instant::now() + CONNECT_TIMEOUT;
-        // The first thing that comes is CONNACK.
-        let heard = visit.listen(until, |_| ControlFlow::Break(())).await;
-        let ack = visit.broker().cloned();
-        visit.end().await;
+        // The first event is CONNACK.
+        let heard = probe.listen(until, |_| ControlFlow::Break(())).await;
+        let ack = probe.broker().cloned();
+        probe.end().await;
         match (ack, heard) {
-            // What follows it, such as a filter that the broker has no way to grant, is told by a subscription.
+            // `subscribe` reports the errors that follow it, such as a filter that the broker cannot grant.
             (Some(ack), _) => Ok(ack),
             (None, Err(error)) => Err(error),
             (None, Ok(_)) => Err(Error::MqttUnreachable {
@@ -159,33 +164,33 @@ impl Visitor<'_> {
         }
     }
 
-    /// Subscribes as a pipeline would, but for the shared group: what was granted.
+    /// Subscribes as a pipeline would, without the shared group, and returns the granted subscriptions.
     async fn subscribe(&self, report: &mut Report) -> Vec<Subscription> {
-        // What is retained would only come for nothing.
+        // Retained messages are not needed.
         let mqtt = Mqtt { skip_retained: true, ..self.config.mqtt.clone() };
         let mut wanted = plain_subscriptions(self.config);
         while !wanted.is_empty() {
             let filters = wanted.iter().map(|subscription| subscription.filter.clone()).collect();
             let mut lowered = Vec::new();
             let asked = async {
-                let mut visit = self.begin(&mqtt, filters).await?;
-                let heard = visit.listen(Instant::now() + CONNECT_TIMEOUT * 2, |event| match event {
-                    Event::Subscribed { lowered: those } => {
+                let mut probe = self.begin(&mqtt, filters).await?;
+                let heard = probe.listen(Instant::now() + CONNECT_TIMEOUT * 2, |event| match event {
+                    Event::Subscribed { downgraded: those } => {
                         lowered = those;
                         ControlFlow::Break(())
                     }
                     _ => ControlFlow::Continue(()),
                 });
                 let heard = heard.await;
-                visit.end().await;
+                probe.end().await;
                 heard
             };
             match asked.await {
                 Ok(_) => {
-                    self.tell_lowered(&lowered, report);
+                    self.report_lowered(&lowered, report);
                     return wanted;
                 }
-                // Mostly one of several: the others are asked for again.
+                // Mostly one of several filters: subscribes again to the others.
                 Err(Error::SubscriptionRefused { filter, reason }) => {
                     let route = self.config.routes.iter().position(|route| route.topic.as_str() == filter);
                     let path = route.map_or_else(|| "routes".into(), |i| format!("routes[{i}].topic"));
@@ -202,7 +207,7 @@ impl Visitor<'_> {
         wanted
     }
 
-    fn tell_lowered(&self, lowered: &[String], report: &mut Report) {
+    fn report_lowered(&self, lowered: &[String], report: &mut Report) {
         if lowered.is_empty() {
             return;
         }
@@ -216,22 +221,22 @@ impl Visitor<'_> {
         );
     }
 
-    /// What the broker says of itself; many do not, or not to everybody.
+    /// The version that the broker publishes. Many publish none, or not to every user.
     async fn version(&self) -> Option<String> {
         for filter in VERSIONS {
             let mqtt = Mqtt { skip_retained: false, qos: 0, ..self.config.mqtt.clone() };
-            let mut visit = self.begin(&mqtt, vec![filter.into()]).await.ok()?;
+            let mut probe = self.begin(&mqtt, vec![filter.into()]).await.ok()?;
             let mut version = None;
-            let heard = visit.listen(Instant::now() + VERSION_TIMEOUT, |event| match event {
+            let heard = probe.listen(Instant::now() + VERSION_TIMEOUT, |event| match event {
                 Event::Message { publish, .. } => {
                     version = Some(String::from_utf8_lossy(publish.payload).into_owned());
                     ControlFlow::Break(())
                 }
                 _ => ControlFlow::Continue(()),
             });
-            // A refusal is no matter: that is not what a pipeline needs.
+            // A refusal does not matter: a pipeline does not subscribe to this.
             let _ = heard.await;
-            visit.end().await;
+            probe.end().await;
             if version.is_some() {
                 return version;
             }
@@ -240,7 +245,7 @@ impl Visitor<'_> {
     }
 }
 
-/// For how long the pipeline's session would be kept.
+/// For how many seconds the broker would keep the pipeline's session.
 fn session_expiry(mqtt: &Mqtt, ack: &ConnAck) -> u32 {
     let wished = if mqtt.is_persistent() { mqtt.session_expiry_seconds } else { 0 };
     ack.session_expiry_seconds.map_or(wished, |seconds| seconds.min(wished))
@@ -261,8 +266,8 @@ fn limits(mqtt: &Mqtt, ack: &ConnAck) -> Limits {
     }
 }
 
-/// What of the configuration does not go with what the broker says.
-fn judge(config: &Config, ack: &ConnAck, path: &str, report: &mut Report) {
+/// Reports options that the limits of the broker do not allow.
+fn compare_limits(config: &Config, ack: &ConnAck, path: &str, report: &mut Report) {
     let mqtt = &config.mqtt;
     let is_v5 = mqtt.version == ProtocolVersion::V5;
     if mqtt.shared_group.is_some() && !ack.has_shared {
@@ -316,17 +321,17 @@ fn judge(config: &Config, ack: &ConnAck, path: &str, report: &mut Report) {
 
 /// In flight to one client by default: 20 in mosquitto and VerneMQ, 32 in EMQX; a wider one to compare with.
 const WINDOWS: [u32; 3] = [20, 32, 100];
-/// How long arrivals must have stopped before a batch is sealed for a broker that waits: see mqtt/window.rs.
-const STILL_MS: f64 = 20.0;
+/// How long arrivals must have stopped before a batch is sealed for a broker that waits, in ms.
+const MIN_SILENCE_MS: f64 = MIN_SILENCE.as_millis() as f64;
 
-/// The broker's window, which none tells, and what it means for the rate.
-fn tell_window(config: &Config, report: &mut Report) {
+/// Reports that no packet tells the broker's window, and which rate each size of it allows.
+fn report_window(config: &Config, report: &mut Report) {
     if config.mqtt.qos == 0 || config.mqtt.ack_after != AckAfter::Insert {
         return;
     }
     let slowest = report.routes.iter().filter_map(RouteReport::insert_ms).reduce(f64::max);
     let rates = slowest.map(|insert_ms| {
-        let rate = |window: &u32| f64::from(*window) * 1000.0 / (STILL_MS + insert_ms);
+        let rate = |window: &u32| f64::from(*window) * 1000.0 / (MIN_SILENCE_MS + insert_ms);
         let rates: Vec<_> =
             WINDOWS.iter().map(|window| format!("{window} allow {:.0}", rate(window))).collect();
         format!("; of messages a second, at most: {}", rates.join(", "))

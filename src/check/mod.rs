@@ -102,7 +102,7 @@ pub fn check(config: &Config, options: &CheckOptions) -> Result<Report> {
             look_at_spool(spool, &mut report);
         }
         let decoders = tables::look(config, &mut report).await;
-        let is_there = broker::look(config, options, &mut report).await;
+        let is_there = broker::check_brokers(config, options, &mut report).await;
         if let (Some(limits), Some(url)) = (&options.sample, is_there) {
             report.sample = sample::take(config, options, limits, &url, decoders, &mut report).await;
         }

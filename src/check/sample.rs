@@ -8,15 +8,15 @@ use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
-use crate::check::broker::{Reached, client_id};
+use crate::check::broker::{ReachableBroker, client_id};
 use crate::check::{Level, Report, advice};
 use crate::config::{CheckOptions, Config, Mqtt, SampleLimits};
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
 use crate::decode::{self, Decoder};
-use crate::mqtt::probe::Visit;
+use crate::mqtt::probe::Probe;
 use crate::mqtt::session::Event;
-use crate::mqtt::{Publish, Subscription, is_chosen};
+use crate::mqtt::{Publish, Subscription, is_primary_copy};
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,7 +62,7 @@ pub async fn take(
     config: &Config,
     options: &CheckOptions,
     limits: &SampleLimits,
-    reached: &Reached,
+    reached: &ReachableBroker,
     decoders: Vec<Option<Decoder>>,
     report: &mut Report,
 ) -> Option<Sample> {
@@ -80,7 +80,7 @@ pub async fn take(
     let filters = reached.subscriptions.iter().map(|subscription| subscription.filter.clone()).collect();
     let began = Instant::now();
     let listened = async {
-        let mut visit = Visit::begin(&reached.url, &mqtt, client_id(options), filters).await?;
+        let mut visit = Probe::begin(&reached.url, &mqtt, client_id(options), filters).await?;
         let listened = visit.listen(began + limits.within, |event| {
             sampler.hear(event);
             match sampler.sample.messages >= limits.messages {
@@ -146,7 +146,9 @@ impl Sampler<'_> {
             return self.refuse(None, publish.topic, publish.payload, &reason);
         };
         let ids = publish.properties.subscription_ids();
-        if self.subscriptions.len() > 1 && !is_chosen(self.subscriptions, topic, ids, &mut self.captures) {
+        if self.subscriptions.len() > 1
+            && !is_primary_copy(self.subscriptions, topic, ids, &mut self.captures)
+        {
             return;
         }
         self.sample.messages += 1;

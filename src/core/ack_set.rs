@@ -1,6 +1,6 @@
 //! Which messages a connection may acknowledge, by their sequence numbers on that connection.
 
-/// The messages of one batch, by sequence number, as runs of consecutive ones.
+/// The messages of one batch, by sequence number, as runs of consecutive numbers.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct AckSet {
     runs: Vec<(u64, u64)>,
@@ -25,7 +25,7 @@ impl AckSet {
         }
     }
 
-    /// Each run as its first sequence number and how many follow one another.
+    /// Each run as its first sequence number and its length.
     pub fn runs(&self) -> &[(u64, u64)] {
         &self.runs
     }

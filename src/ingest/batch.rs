@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::clickhouse::Column;
-use crate::core::ack_history::Acknowledged;
+use crate::core::ack_history::AckHistory;
 use crate::ingest::completion::Completion;
 use crate::ingest::raw_messages::RawMessages;
 use crate::ingest::table_plan::TablePlan;
@@ -27,7 +27,7 @@ pub struct Batch {
     pub columns: Vec<Column>,
     pub messages: RawMessages,
     /// Packet ids and checksums of its messages, where a spool keeps them.
-    pub receipts: Acknowledged,
+    pub receipts: AckHistory,
     pub opened_at: Instant,
     /// Held until a worker takes the batch.
     pub queue_permit: Option<QueuePermit>,

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::clickhouse::Column;
 use crate::config::{Limits, Route};
-use crate::core::ack_history::Acknowledged;
+use crate::core::ack_history::AckHistory;
 use crate::core::clock::ReceiveTime;
 use crate::decode::{self, Decoder};
 use crate::ingest::batch::{Batch, QueueDepth};
@@ -71,7 +71,7 @@ impl RouteState {
             plan: self.plan.clone(),
             columns: self.plan.column_pool.acquire().unwrap_or_else(|| self.new_columns(rows)),
             messages: RawMessages::new(context.chunk_pool.clone()),
-            receipts: Acknowledged::of_session(session),
+            receipts: AckHistory::of_session(session),
             opened_at: now.instant,
             queue_permit: Some(self.queued.enter()),
             trace,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::config::AckAfter;
-use crate::core::ack_history::Receipt;
+use crate::core::ack_history::AckRecord;
 use crate::core::ack_set::AckSet;
 use crate::core::clock::ReceiveTime;
 use crate::core::dead_letter::DeadLetter;
@@ -29,7 +29,7 @@ use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::raw_messages;
 use crate::ingest::route_state::{MAX_ROWS, Origin, RouteState, is_large};
 use crate::ingest::table_plan::TablePlans;
-use crate::mqtt::{AckSender, MessageSink, Publish, Subscription, is_chosen, subscriptions};
+use crate::mqtt::{AckSender, MessageSink, Publish, Subscription, is_primary_copy, subscriptions};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::add;
@@ -170,7 +170,7 @@ impl Router {
             }
             if self.keeps_receipts {
                 let Publish { packet_id, qos, fingerprint, .. } = *publish;
-                batch.receipts.push(Receipt { packet_id, qos, fingerprint });
+                batch.receipts.push(AckRecord { packet_id, qos, fingerprint });
             }
         }
         let limits = &self.context.config.batch;
@@ -296,7 +296,7 @@ impl MessageSink for Router {
     fn begin_session(&mut self, session: u64) {
         if std::mem::replace(&mut self.session, session) != session {
             for batch in self.routes.iter_mut().filter_map(|state| state.batch.as_mut()) {
-                batch.receipts = crate::core::ack_history::Acknowledged::of_session(session);
+                batch.receipts = crate::core::ack_history::AckHistory::of_session(session);
             }
         }
     }
@@ -313,7 +313,7 @@ impl MessageSink for Router {
         };
         let Router { captures, subscriptions, .. } = self;
         if !subscriptions.is_empty()
-            && !is_chosen(subscriptions, topic, publish.properties.subscription_ids(), captures)
+            && !is_primary_copy(subscriptions, topic, publish.properties.subscription_ids(), captures)
         {
             return self.skip(sequence);
         }

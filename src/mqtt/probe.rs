@@ -1,7 +1,7 @@
-//! A connection to look at a broker by: it takes nothing from anybody.
+//! Probe connection for `check`: a clean session, no shared group, no acknowledgements.
 //!
-//! Its session is a clean one, of a client id that the caller chooses, and it subscribes to the plain filters, outside of any
-//! shared group: what it hears are copies. Nothing is acknowledged; a broker forgets all of it with the connection.
+//! It has a client id of its own and subscribes to the plain filters, so that it receives copies and takes no message from a
+//! pipeline. The broker discards the session with the connection.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -11,52 +11,52 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::config::{BrokerUrl, Mqtt, ProtocolVersion};
 use crate::core::error::{Error, Result};
 use crate::mqtt::ConnAck;
-use crate::mqtt::connection::read_buffer::Inbox;
+use crate::mqtt::connection::read_buffer::ReadBuffer;
 use crate::mqtt::session::{Event, Session, SessionError};
 use crate::mqtt::transport::{self, CONNECT_TIMEOUT, Stream};
 
-/// How long the broker may take to read our goodbye.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the broker may take to read DISCONNECT.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub struct Visit {
+pub struct Probe {
     url: BrokerUrl,
     stream: Stream,
     session: Session,
-    inbox: Inbox,
-    /// What ends it.
+    buffer: ReadBuffer,
+    /// The packet that ends the connection.
     disconnect: &'static [u8],
 }
 
 /// The same in both versions.
 const DISCONNECT: &[u8] = &[0xe0, 0];
-/// With a session expiry of 0, which ends a session that was to be kept: MQTT 5, 3.14.2.2.2.
-const DISCONNECT_FOR_GOOD: &[u8] = &[0xe0, 7, 0, 5, 0x11, 0, 0, 0, 0];
+/// With a session expiry of 0, so that the broker discards a persistent session: MQTT 5, 3.14.2.2.2.
+const DISCONNECT_AND_EXPIRE: &[u8] = &[0xe0, 7, 0, 5, 0x11, 0, 0, 0, 0];
 
-impl Visit {
-    /// Connects. `config` says as whom; its session and its shared group do not count.
+impl Probe {
+    /// Connects with the credentials of `config`; its session and its shared group are not used.
     pub async fn begin(
         url: &BrokerUrl,
         config: &Mqtt,
         client_id: String,
         filters: Vec<String>,
-    ) -> Result<Visit> {
+    ) -> Result<Probe> {
         let clean = Mqtt { client_id: None, ..config.clone() };
-        Visit::open(url, &clean, client_id, filters, DISCONNECT).await
+        Probe::open(url, &clean, client_id, filters, DISCONNECT).await
     }
 
-    /// Asks for a session as `config` wants one, where that is MQTT 5: CONNACK then says for how long the broker would keep
-    /// it. To be ended before it subscribes to anything; should it break, what the broker keeps is empty.
-    pub async fn begin_lasting(
+    /// Asks for a persistent session where `config` does and the protocol is MQTT 5: CONNACK then tells for how long the broker
+    /// would keep it. The caller ends it before it subscribes; if the connection breaks, the broker keeps an empty session.
+    pub async fn begin_persistent(
         url: &BrokerUrl,
         config: &Mqtt,
         client_id: String,
         filters: Vec<String>,
-    ) -> Result<Visit> {
+    ) -> Result<Probe> {
         match config.version {
             ProtocolVersion::V5 if config.is_persistent() => {
-                Visit::open(url, config, client_id, filters, DISCONNECT_FOR_GOOD).await
+                Probe::open(url, config, client_id, filters, DISCONNECT_AND_EXPIRE).await
             }
-            _ => Visit::begin(url, config, client_id, filters).await,
+            _ => Probe::begin(url, config, client_id, filters).await,
         }
     }
 
@@ -66,32 +66,32 @@ impl Visit {
         client_id: String,
         filters: Vec<String>,
         disconnect: &'static [u8],
-    ) -> Result<Visit> {
+    ) -> Result<Probe> {
         let stream = transport::connect(url, config)
             .await
             .map_err(|error| Error::MqttUnreachable { url: url.to_string(), message: error.to_string() })?;
         let mut session = Session::new(config, client_id, filters, Instant::now());
         session.connect(Instant::now());
-        Ok(Visit { url: url.clone(), stream, session, inbox: Inbox::default(), disconnect })
+        Ok(Probe { url: url.clone(), stream, session, buffer: ReadBuffer::default(), disconnect })
     }
 
-    /// What the broker said of itself, once it has let us in.
+    /// The CONNACK, once it has come.
     pub fn broker(&self) -> Option<&ConnAck> {
         self.session.broker()
     }
 
-    /// Gives `on` what comes, until it breaks or the time is over: whether it broke. The broker's answers to CONNECT and
-    /// SUBSCRIBE are waited for no longer than a pipeline does.
+    /// Passes each event to `on` until that breaks or the time is over, and returns whether it broke. The broker's answers to
+    /// CONNECT and SUBSCRIBE must come within the time that a pipeline gives them.
     pub async fn listen(
         &mut self,
         until: Instant,
         mut on: impl FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<bool> {
-        let heard = self.converse(until, &mut on).await;
-        heard.map_err(|error| error.at(&self.url))
+        let outcome = self.run_connected(until, &mut on).await;
+        outcome.map_err(|error| error.at(&self.url))
     }
 
-    async fn converse(
+    async fn run_connected(
         &mut self,
         until: Instant,
         on: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
@@ -100,15 +100,15 @@ impl Visit {
         let lost = |error: std::io::Error| SessionError::Disconnected(error.to_string());
         loop {
             let now = Instant::now();
-            while let Some((bytes, event)) = self.session.receive(self.inbox.unread(), now)? {
+            while let Some((bytes, event)) = self.session.receive(self.buffer.unread(), now)? {
                 let flow = on(event);
-                self.inbox.consume(bytes);
+                self.buffer.consume(bytes);
                 if flow.is_break() {
                     return Ok(true);
                 }
             }
             if self.session.is_opening() && now >= granted_by {
-                return Err(SessionError::Silent);
+                return Err(SessionError::Timeout);
             }
             if now >= until {
                 return Ok(false);
@@ -123,22 +123,22 @@ impl Visit {
             let opening = Some(granted_by).filter(|_| self.session.is_opening());
             let wake = [Some(until), self.session.deadline(), opening].into_iter().flatten().min();
             let wake = tokio::time::Instant::from_std(wake.unwrap_or(until));
-            match tokio::time::timeout_at(wake, self.stream.read(self.inbox.space())).await {
+            match tokio::time::timeout_at(wake, self.stream.read(self.buffer.space())).await {
                 Ok(Ok(0)) => return Err(SessionError::Disconnected("the connection was closed".into())),
-                Ok(Ok(bytes)) => self.inbox.filled(bytes),
+                Ok(Ok(bytes)) => self.buffer.filled(bytes),
                 Ok(Err(error)) => return Err(lost(error)),
                 Err(_) => {}
             }
         }
     }
 
-    /// Disconnects. What was not written yet is left unsaid.
+    /// Disconnects. Bytes that were not written yet are dropped.
     pub async fn end(mut self) {
-        let goodbye = async {
-            // It may have gone already; nothing depends on it.
+        let close = async {
+            // The connection may be closed already; nothing depends on it.
             let _ = self.stream.write_all(self.disconnect).await;
             let _ = self.stream.shutdown().await;
         };
-        let _ = tokio::time::timeout(FAREWELL, goodbye).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
     }
 }

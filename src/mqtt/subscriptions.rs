@@ -1,6 +1,6 @@
-//! What to subscribe to, and which copy of a message to take.
+//! Chooses the filters to subscribe to, and which copy of a message to take.
 //!
-//! - A filter that another one covers is not subscribed to: its messages come anyway.
+//! - A filter that another one covers is not subscribed to: the other one brings its messages.
 //! - Filters may still overlap in part, such as `t/+/a` and `t/x/+`, and a broker may then deliver a message once for
 //!   each of them (MQTT 5, 3.3.4). With MQTT 5 every subscription has an identifier, which the copies carry; of the
 //!   subscriptions that match a topic the first one's copy is taken.
@@ -11,7 +11,7 @@ use crate::core::topic_filter::{Captures, TopicFilter};
 #[derive(Debug)]
 pub struct Subscription {
     topic: TopicFilter,
-    /// As it is sent: with the shared group.
+    /// As SUBSCRIBE sends it: with the shared group.
     pub filter: String,
 }
 
@@ -30,21 +30,21 @@ pub fn subscriptions(config: &Config) -> Vec<Subscription> {
         .collect()
 }
 
-/// Whether a broker may deliver a message more than once without a sign by which to tell: MQTT 3.1.1 has none.
+/// Whether a broker may deliver a message more than once and the copies cannot be told apart, as in MQTT 3.1.1.
 pub fn is_ambiguous(config: &Config) -> bool {
     let all = subscriptions(config);
     let overlap = |(i, a): (usize, &Subscription)| all[..i].iter().any(|b| a.topic.overlaps(&b.topic));
     config.mqtt.version == ProtocolVersion::V4 && all.iter().enumerate().any(overlap)
 }
 
-/// The identifier of a subscription, from 1 to 268,435,455. It depends on the filter alone, so that one which a session
-/// brought along from an earlier configuration cannot be taken for another.
+/// The identifier of a subscription, from 1 to 268,435,455. It depends on the filter alone, so that a subscription of an
+/// earlier configuration, which a session may still have, cannot be mistaken for another.
 pub fn subscription_id(filter: &str) -> usize {
     crc32c::crc32c(filter.as_bytes()) as usize % 268_435_455 + 1
 }
 
-/// Whether a copy that came by the subscriptions `ids` is the one to take; without any it is the only one.
-pub fn is_chosen(
+/// Whether a copy that the subscriptions `ids` brought is the one to take. Without identifiers it is the only copy.
+pub fn is_primary_copy(
     subscriptions: &[Subscription],
     topic: &str,
     ids: impl Iterator<Item = usize> + Clone,
@@ -86,15 +86,15 @@ mod tests {
     fn one_of_several_copies_is_taken() {
         let all = subscriptions(&config(5, &["t/+/a", "t/x/+"]));
         let ids: Vec<usize> = all.iter().map(|s| subscription_id(&s.filter)).collect();
-        let chosen = |topic: &str, ids: &[usize]| {
-            is_chosen(&all, topic, ids.iter().copied(), &mut Captures::default())
+        let primary = |topic: &str, ids: &[usize]| {
+            is_primary_copy(&all, topic, ids.iter().copied(), &mut Captures::default())
         };
-        assert!(chosen("t/x/a", &[ids[0]]));
-        assert!(!chosen("t/x/a", &[ids[1]]));
-        assert!(chosen("t/x/a", &[ids[1], ids[0]]));
-        assert!(chosen("t/x/b", &[ids[1]]));
-        assert!(chosen("t/x/a", &[]));
-        assert!(chosen("elsewhere", &[77]), "what no subscription of ours matches is for the dead letters");
+        assert!(primary("t/x/a", &[ids[0]]));
+        assert!(!primary("t/x/a", &[ids[1]]));
+        assert!(primary("t/x/a", &[ids[1], ids[0]]));
+        assert!(primary("t/x/b", &[ids[1]]));
+        assert!(primary("t/x/a", &[]));
+        assert!(primary("elsewhere", &[77]), "a topic that no subscription matches becomes a dead letter");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::clickhouse::token::Tokens;
 use crate::config::Config;
-use crate::core::ack_history::Acknowledged;
+use crate::core::ack_history::AckHistory;
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
 use crate::core::thread::{run_on, runtime, thread};
@@ -177,7 +177,7 @@ impl Pipeline {
         plans: Arc<TablePlans>,
         inputs: StageInputs,
         commands: Vec<(AckSender, mpsc::UnboundedReceiver<Command>)>,
-        acknowledged: Vec<Option<Acknowledged>>,
+        acknowledged: Vec<Option<AckHistory>>,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<()> {
         let context = &self.context;
@@ -191,7 +191,7 @@ impl Pipeline {
                 mqtt.client_id_of(at).unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4));
             let mut session = Session::new(mqtt, client_id, filters.clone(), Instant::now());
             if let Some(acknowledged) = acknowledged {
-                session.remember(acknowledged);
+                session.restore_ack_history(acknowledged);
             }
             let (batches, dead_letters) = (batches.clone(), dead_letters.clone());
             let router = Router::new(context.clone(), at, acks, plans.clone(), batches, dead_letters);

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::ingest::batch::Batch;
 use crate::ingest::router::Router;
 use crate::ingest::table_plan::TablePlans;
-use crate::mqtt::connection::{Connection, LINGER};
+use crate::mqtt::connection::{CLOSE_TIMEOUT, Connection};
 use crate::mqtt::session::Session;
 use crate::mqtt::{AckSender, Command, subscriptions};
 use crate::telemetry::context::PipelineContext;
@@ -221,7 +221,7 @@ async fn played(play: Play) -> (Broker, usize, u64, Duration) {
     let (ours, theirs) = duplex(64 << 10);
     let broker = Broker::new(play, theirs).serve();
     let (ended, broker, most) =
-        tokio::join!(connection.converse(ours), broker, sink(&context, batches, commander, play));
+        tokio::join!(connection.run_connected(ours), broker, sink(&context, batches, commander, play));
     assert_eq!(ended, Ok(()));
     assert_eq!(broker.sent, play.total);
     assert_eq!(broker.in_flight, [0u16; 0], "every message is acknowledged");
@@ -252,5 +252,8 @@ async fn acknowledgements_of_a_fast_stream_leave_many_at_a_time() {
     let (_, _, writes, took) = played(Play { qos: 1, window: 1000, total, per_second, outage, step }).await;
     assert!(writes < u64::from(total) / 20, "{writes} writes");
     let sent_in = Duration::from_secs(5);
-    assert!(took < sent_in + LINGER + Duration::from_millis(200), "{took:?}: the window sets the pace");
+    assert!(
+        took < sent_in + CLOSE_TIMEOUT + Duration::from_millis(200),
+        "{took:?}: the window sets the pace"
+    );
 }

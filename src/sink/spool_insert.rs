@@ -14,7 +14,7 @@ use crate::clickhouse::error_class::{ErrorClass, Failure};
 use crate::clickhouse::insert_request::{Insert, ViewMode};
 use crate::clickhouse::retry::{Next, RetriedInsert, RetryLoop};
 use crate::clickhouse::servers::Servers;
-use crate::core::ack_history::Acknowledged;
+use crate::core::ack_history::AckHistory;
 use crate::core::chunk_pool::ChunkPool;
 use crate::core::clock::ReceiveTime;
 use crate::core::dead_letter::DeadLetter;
@@ -132,7 +132,7 @@ impl Worker {
             plan: self.plans.latest(route),
             columns: Vec::new(),
             messages: decoded.messages,
-            receipts: Acknowledged::of_session(0),
+            receipts: AckHistory::of_session(0),
             opened_at: Instant::now(),
             queue_permit: None,
             trace,

@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes};
 
-use crate::core::ack_history::{Acknowledged, Receipt};
+use crate::core::ack_history::{AckHistory, AckRecord};
 use crate::spool::wal::entry::{HEADER, Header, Kind};
 
 /// The receipts of a record; empty where there are none. Layout: see the header of [`super`].
-pub fn encode(acknowledged: &Acknowledged, client_id: &str) -> Bytes {
+pub fn encode(acknowledged: &AckHistory, client_id: &str) -> Bytes {
     newest(acknowledged, client_id, usize::MAX)
 }
 
 /// The newest ones, in no more than so many bytes.
-fn newest(acknowledged: &Acknowledged, client_id: &str, bytes: usize) -> Bytes {
+fn newest(acknowledged: &AckHistory, client_id: &str, bytes: usize) -> Bytes {
     let most = bytes.saturating_sub(HEAD + client_id.len()) / RECEIPT;
     let receipts = acknowledged.iter();
     let older = receipts.len().saturating_sub(most);
@@ -28,7 +28,7 @@ fn newest(acknowledged: &Acknowledged, client_id: &str, bytes: usize) -> Bytes {
     out.extend(acknowledged.session().to_le_bytes());
     out.extend(id_bytes.to_le_bytes());
     out.extend(client_id.as_bytes());
-    for Receipt { packet_id, qos, fingerprint } in receipts {
+    for AckRecord { packet_id, qos, fingerprint } in receipts {
         out.extend(packet_id.to_le_bytes());
         out.push(qos);
         out.extend(fingerprint.to_le_bytes());
@@ -60,7 +60,7 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Session {
     pub client_id: String,
-    pub acknowledged: Acknowledged,
+    pub acknowledged: AckHistory,
 }
 
 impl Remembered {
@@ -100,7 +100,7 @@ impl Remembered {
             *session = Session::new(client_id, id);
         }
         while receipts.len() >= RECEIPT {
-            session.acknowledged.push(Receipt {
+            session.acknowledged.push(AckRecord {
                 packet_id: receipts.get_u16_le(),
                 qos: receipts.get_u8(),
                 fingerprint: receipts.get_u32_le(),
@@ -166,7 +166,7 @@ impl Remembered {
 
 impl Session {
     fn new(client_id: &str, id: u64) -> Session {
-        Session { client_id: client_id.into(), acknowledged: Acknowledged::of_session(id) }
+        Session { client_id: client_id.into(), acknowledged: AckHistory::of_session(id) }
     }
 }
 
@@ -183,9 +183,9 @@ mod tests {
     use super::*;
 
     fn receipts(session: u64, client_id: &str, ids: &[u16]) -> Bytes {
-        let mut acknowledged = Acknowledged::of_session(session);
+        let mut acknowledged = AckHistory::of_session(session);
         for id in ids {
-            acknowledged.push(Receipt {
+            acknowledged.push(AckRecord {
                 packet_id: *id,
                 qos: 1 + (id % 2) as u8,
                 fingerprint: *id as u32 * 7,

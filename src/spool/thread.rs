@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 
 use crate::clickhouse::Packer;
 use crate::config::{self, AckAfter, Compression, Config};
-use crate::core::ack_history::Acknowledged;
+use crate::core::ack_history::AckHistory;
 use crate::core::backoff::{Backoff, random_bits};
 use crate::core::error::{Error, Result};
 use crate::core::memory_budget::MemoryReservation;
@@ -168,7 +168,7 @@ fn warn_of_damages(context: &PipelineContext, damages: &[Damage]) {
 
 impl Opened {
     /// What an earlier process acknowledged on this connection.
-    pub fn acknowledged(&self, connection: usize, client_id: &str) -> Option<Acknowledged> {
+    pub fn acknowledged(&self, connection: usize, client_id: &str) -> Option<AckHistory> {
         let session = self.log.session(connection as u32)?;
         (session.client_id == client_id).then(|| session.acknowledged.clone())
     }

@@ -268,13 +268,13 @@ proptest! {
         for (fields, shape) in payloads {
             let (chosen, order) = shapes[shape];
             // Those that are read as usual: all, the first few, or some here and there; now and then in another order.
-            let is_chosen = |at: usize| match order % 3 {
+            let is_primary_copy = |at: usize| match order % 3 {
                 0 => true,
                 1 => at < chosen as usize % 12,
                 _ => chosen >> at & 1 == 0,
             };
             let fields = fields.into_iter().take(12).enumerate();
-            let mut fields: Fields = fields.filter_map(|(at, field)| is_chosen(at).then_some(field)).collect();
+            let mut fields: Fields = fields.filter_map(|(at, field)| is_primary_copy(at).then_some(field)).collect();
             if chosen % 5 == 0 {
                 fields.reverse();
             }

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::engine::{
-    AckSender, Acknowledged, Channels, Column, ColumnType, Command, Compression, Config, Directory, Disk,
-    Insert, InsertLimits, Inspection, Lane, Log, MessageSink, Opened, Options, Packer, PipelineContext,
-    Properties, Publish, RawMessage, RawMessages, Receipt, ReceiveTime, Record, Resistance, Router,
-    SpoolThread, Table, TableColumn, TablePlans, frame, inspect, messages, receipts,
+    AckHistory, AckRecord, AckSender, Channels, Column, ColumnType, Command, Compression, Config, Directory,
+    Disk, Insert, InsertLimits, Inspection, Lane, Log, MessageSink, Opened, Options, Packer, PipelineContext,
+    Properties, Publish, RawMessage, RawMessages, ReceiveTime, Record, Resistance, Router, SpoolThread,
+    Table, TableColumn, TablePlans, frame, inspect, messages, receipts,
 };
 use super::expected::{assert_golden, digest, directory, hex, is_writing};
 
@@ -133,14 +133,14 @@ fn record(number: u32, compression: Compression) -> Record {
     let mut columns = heads.map(|(_, name)| Column::new(&ColumnType::parse(name, "UTC").unwrap(), false));
     let rows = 1 + number % 2;
     let mut raw = RawMessages::default();
-    let mut acknowledged = Acknowledged::of_session(SESSION + 1);
+    let mut acknowledged = AckHistory::of_session(SESSION + 1);
     let received = ReceiveTime { instant: Instant::now(), system: at(1_000 + u64::from(number)) };
     for row in 0..rows {
         let payload = format!(r#"{{"seq":{},"text":"{}"}}"#, 10 * number + row, "long ".repeat(20));
         columns[0].push_fixed((10 * number + row).to_le_bytes());
         columns[1].push_string("long ".repeat(20).as_bytes());
         let packet_id = (100 + 10 * number + row) as u16;
-        acknowledged.push(Receipt { packet_id, qos: 2, fingerprint: crc32c::crc32c(payload.as_bytes()) });
+        acknowledged.push(AckRecord { packet_id, qos: 2, fingerprint: crc32c::crc32c(payload.as_bytes()) });
         raw.push(&RawMessage {
             received,
             topic: b"second/t",
@@ -249,7 +249,7 @@ fn it_is_read_and_gives_the_same_inserts() {
         let known: Vec<_> = session
             .acknowledged
             .iter()
-            .map(|Receipt { packet_id, qos, fingerprint }| format!("{packet_id}/{qos}/{fingerprint:08x}"))
+            .map(|AckRecord { packet_id, qos, fingerprint }| format!("{packet_id}/{qos}/{fingerprint:08x}"))
             .collect();
         writeln!(
             out,

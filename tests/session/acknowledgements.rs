@@ -59,11 +59,11 @@ fn what_a_resumed_session_sends_again_is_recognised() {
         client.session.settle(&owed(&[0]));
 
         client.reconnect(version, true);
-        assert_eq!(client.seen, [Seen::Subscribed { lowered: Vec::new() }], "no SUBSCRIBE is needed");
+        assert_eq!(client.seen, [Seen::Subscribed { downgraded: Vec::new() }], "no SUBSCRIBE is needed");
         assert_eq!(client.session.acknowledge(), 0);
         client.feed(&again(at_least_once(1, "one"))).unwrap();
         client.feed(&again(at_least_once(2, "another"))).unwrap();
-        assert_eq!(client.seen[1], Seen::Again);
+        assert_eq!(client.seen[1], Seen::Duplicate);
         assert_eq!(client.seen[2].sequence(), Some(4), "another message under the same packet id is new");
         client.session.acknowledge();
         assert_eq!(client.written(), puback(1));
@@ -80,7 +80,7 @@ fn what_is_sent_again_on_the_same_connection_is_taken_once() {
         let message = at_least_once(1, "one");
         client.feed(&publish(version, &message)).unwrap();
         client.feed(&publish(version, &Message { duplicate: true, ..message })).unwrap();
-        assert_eq!(client.seen[1..], [Seen::Again]);
+        assert_eq!(client.seen[1..], [Seen::Duplicate]);
         client.session.settle(&owed(&[0]));
         client.session.acknowledge();
         assert_eq!(client.written(), puback(1));
@@ -96,7 +96,7 @@ fn a_message_over_the_limit_that_is_sent_again_is_recognised() {
         client.reconnect(version, true);
         large[0] |= 8;
         client.feed(&large).unwrap();
-        assert_eq!(client.seen[1..], [Seen::Again]);
+        assert_eq!(client.seen[1..], [Seen::Duplicate]);
         client.session.settle(&owed(&[0]));
         client.session.acknowledge();
         assert_eq!(client.written(), puback(3));
@@ -157,7 +157,7 @@ impl Broker {
                 let Some((packet_id, number)) = self.waiting.pop_front() else { return };
                 let message = Message { duplicate: true, ..at_least_once(packet_id, &number.to_string()) };
                 client.feed(&publish(5, &message)).unwrap();
-                assert_eq!(client.seen.pop(), Some(Seen::Again), "message {number} is taken once");
+                assert_eq!(client.seen.pop(), Some(Seen::Duplicate), "message {number} is taken once");
                 self.sent.push_back((packet_id, number));
             }
             Step::Settle(index) => {

@@ -36,7 +36,7 @@ fn no_alias_outlives_its_connection() {
     client.feed(&alias("a/1", 1)).unwrap();
     client.reconnect(5, true);
     let (error, told) = client.refuse(&alias("", 1)); // [MQTT-3.3.2-7]
-    assert!(matches!(error, SessionError::Illegal { .. }));
+    assert!(matches!(error, SessionError::ProtocolViolation { .. }));
     assert_eq!(told, [0xe0, 2, 0x82, 0]);
 }
 
@@ -68,6 +68,6 @@ fn a_message_sent_again_under_its_full_topic_is_recognised() {
         ..Message::default()
     };
     client.feed(&publish(5, &message)).unwrap();
-    assert_eq!(client.seen[1..], [Seen::Again]);
+    assert_eq!(client.seen[1..], [Seen::Duplicate]);
     assert_eq!(client.settle(&[0]), puback(9));
 }

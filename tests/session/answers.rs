@@ -46,7 +46,7 @@ fn a_refused_subscription_says_which_and_why() {
     assert_eq!(refused(4, &suback(4, 1, &[1, 0x80])), expected(FILTERS[1], "no reason given"));
     assert_eq!(refused(5, &suback(5, 1, &[0x87])), expected(FILTERS[0], "not authorized"));
     let packet = suback_with_reason(2, v5::SubscribeReasonCode::SharedSubscriptionsNotSupported);
-    let reason = "context subscriptions not supported (the reason)";
+    let reason = "shared subscriptions not supported (the reason)";
     assert_eq!(refused(5, &packet), expected(FILTERS[1], reason));
 }
 
@@ -56,7 +56,7 @@ fn a_lowered_qos_is_told() {
         let mut client = Client::new(&options(version, json!({})));
         client.feed(&connack(version, false)).unwrap();
         client.feed(&subacks(version, 1, &[1, 0])).unwrap();
-        assert_eq!(client.seen, [Seen::Subscribed { lowered: vec![FILTERS[1].into()] }]);
+        assert_eq!(client.seen, [Seen::Subscribed { downgraded: vec![FILTERS[1].into()] }]);
     }
 }
 
@@ -97,7 +97,7 @@ fn what_the_broker_does_not_have_is_not_asked_for() {
     };
     let expected = |filter: &str, reason: &str| (filter.to_string(), reason.to_string());
     assert_eq!(refused(b"\x28\x00"), expected(FILTERS[0], "wildcard subscriptions not supported"));
-    assert_eq!(refused(b"\x2a\x00"), expected(FILTERS[1], "context subscriptions not supported"));
+    assert_eq!(refused(b"\x2a\x00"), expected(FILTERS[1], "shared subscriptions not supported"));
     let too_small = "the broker takes packets of 20 bytes at most";
     assert_eq!(refused(b"\x27\x00\x00\x00\x14"), expected(FILTERS[0], too_small));
 }

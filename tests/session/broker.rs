@@ -190,7 +190,7 @@ pub fn stream(version: u8) -> (Vec<u8>, Vec<Seen>) {
         seen.push(event);
     };
     say(message(Message { retain: true, ..position("before SUBACK") }, None));
-    say((subacks, Seen::Subscribed { lowered: Vec::new() }));
+    say((subacks, Seen::Subscribed { downgraded: Vec::new() }));
     say(message(position(r#"{"lat":1}"#), None));
     say(message(Message { qos: 1, packet_id: 10, ..position("") }, Some(0)));
     say(message(Message { qos: 1, packet_id: 11, duplicate: true, retain: true, ..position("x") }, Some(1)));
@@ -205,7 +205,7 @@ pub fn stream(version: u8) -> (Vec<u8>, Vec<Seen>) {
     say(message(Message { topic: "last".into(), qos: 1, packet_id: 13, ..Message::default() }, Some(4)));
     let once = Message { qos: 2, packet_id: 20, ..position("once") };
     say(message(once.clone(), Some(5)));
-    say((publish(version, &Message { duplicate: true, ..once.clone() }), Seen::Again));
+    say((publish(version, &Message { duplicate: true, ..once.clone() }), Seen::Duplicate));
     say(too_large(2000, 2, 21, Some(6)));
     say((
         [pubrel(20), pubrel(20), pubrel(21), publish(version, &once)].concat(),

@@ -16,10 +16,10 @@ pub const MAX_PACKET_BYTES: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     Message { message: Message, sequence: Option<u64> },
-    Again,
+    Duplicate,
     TooLarge { topic: String, qos: u8, packet_bytes: usize, sequence: Option<u64> },
     ShortSession { seconds: u32 },
-    Subscribed { lowered: Vec<String> },
+    Subscribed { downgraded: Vec<String> },
     Unsubscribed,
 }
 
@@ -38,7 +38,7 @@ pub struct Message {
 impl Seen {
     pub fn of(event: &Event<'_>) -> Option<Seen> {
         Some(match event {
-            Event::Nothing => return None,
+            Event::Ignored => return None,
             Event::Message { publish, sequence, .. } => Seen::Message {
                 message: Message {
                     topic: String::from_utf8_lossy(publish.topic).into(),
@@ -51,15 +51,15 @@ impl Seen {
                 },
                 sequence: *sequence,
             },
-            Event::Again => Seen::Again,
+            Event::Duplicate => Seen::Duplicate,
             Event::TooLarge { topic, qos, packet_bytes, sequence } => Seen::TooLarge {
                 topic: String::from_utf8_lossy(topic).into(),
                 qos: *qos,
                 packet_bytes: *packet_bytes,
                 sequence: *sequence,
             },
-            Event::ShortSession { seconds } => Seen::ShortSession { seconds: *seconds },
-            Event::Subscribed { lowered } => Seen::Subscribed { lowered: lowered.clone() },
+            Event::SessionExpiryReduced { seconds } => Seen::ShortSession { seconds: *seconds },
+            Event::Subscribed { downgraded } => Seen::Subscribed { downgraded: downgraded.clone() },
             Event::Unsubscribed => Seen::Unsubscribed,
         })
     }

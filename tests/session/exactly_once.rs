@@ -48,11 +48,11 @@ fn a_message_is_taken_once_until_it_is_released() {
         let message = exactly_once(1, "once");
         client.feed(&publish(version, &message)).unwrap();
         client.feed(&again(version, message.clone())).unwrap();
-        assert_eq!(client.seen[1..], [Seen::Again]);
+        assert_eq!(client.seen[1..], [Seen::Duplicate]);
         assert_eq!(client.settle(&[0]), pubrec(1));
         for bytes in [again(version, message.clone()), publish(version, &message)] {
             client.feed(&bytes).unwrap();
-            assert_eq!(client.seen.last(), Some(&Seen::Again));
+            assert_eq!(client.seen.last(), Some(&Seen::Duplicate));
             assert_eq!(client.written(), pubrec(1)); // [MQTT-4.3.3-10]
         }
     }
@@ -75,7 +75,7 @@ fn a_resumed_session_goes_on_where_it_was() {
         for packet_id in 2..=4 {
             client.feed(&again(version, message(packet_id))).unwrap();
         }
-        assert_eq!(client.seen[1..], [Seen::Again, Seen::Again, Seen::Again]);
+        assert_eq!(client.seen[1..], [Seen::Duplicate, Seen::Duplicate, Seen::Duplicate]);
         assert_eq!(client.settle(&[3]), pubrec(2));
         assert_eq!(client.settle(&[2]), [pubrec(3), pubrec(4)].concat());
 
@@ -117,7 +117,7 @@ fn a_message_over_the_limit_is_acknowledged_like_any_other() {
         client.reconnect(version, true);
         large[0] |= 8;
         client.feed(&large).unwrap();
-        assert_eq!(client.seen[1..], [Seen::Again]);
+        assert_eq!(client.seen[1..], [Seen::Duplicate]);
         assert_eq!(client.settle(&[0]), pubrec(3));
         client.feed(&large).unwrap();
         assert_eq!(client.written(), pubrec(3));

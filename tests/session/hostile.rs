@@ -172,7 +172,7 @@ fn connecting() -> Vec<Case> {
         ("3.2.2.3.6: a maximum packet size of 0", 5, AfterConnect, connack_with(b"\x27\x00\x00\x00\x00"), PROTOCOL_ERROR),
         ("3.2.2.3.11: wildcards available 2", 5, AfterConnect, connack_with(b"\x28\x02"), PROTOCOL_ERROR),
         ("3.2.2.3.12: identifiers available 2", 5, AfterConnect, connack_with(b"\x29\x02"), PROTOCOL_ERROR),
-        ("3.2.2.3.13: context available 2", 5, AfterConnect, connack_with(b"\x2a\x02"), PROTOCOL_ERROR),
+        ("3.2.2.3.13: shared available 2", 5, AfterConnect, connack_with(b"\x2a\x02"), PROTOCOL_ERROR),
         ("MQTT-4.12.0-6: an authentication method in CONNACK", 5, AfterConnect, connack_with(b"\x15\x00\x01m"), PROTOCOL_ERROR),
         ("4.12: authentication data in CONNACK", 5, AfterConnect, connack_with(b"\x16\x00\x01d"), PROTOCOL_ERROR),
         ("MQTT-4.12.0-6: AUTH without an exchange", 5, Subscribed, b"\xf0\x02\x18\x00".into(), PROTOCOL_ERROR),
@@ -304,7 +304,7 @@ fn is_as_expected(
     told: &[u8],
 ) -> bool {
     match (expected, error) {
-        (Closed(code), Some(SessionError::Illegal { reason, .. })) => {
+        (Closed(code), Some(SessionError::ProtocolViolation { reason, .. })) => {
             let farewell: &[u8] = if version == 5 { &[0xe0, 2, *code, 0] } else { &[] };
             reason == code && told == farewell
         }
@@ -362,7 +362,7 @@ fn a_session_after_a_clean_start_is_an_error() {
         // [MQTT-3.2.2-2], [MQTT-3.2.2-4]
         let mut client = Client::new(&options(version, json!({ "sessionExpirySeconds": 0 })));
         let (error, _) = client.refuse(&connack(version, true));
-        assert!(matches!(error, SessionError::Illegal { reason: 0x82, .. }), "{error:?}");
+        assert!(matches!(error, SessionError::ProtocolViolation { reason: 0x82, .. }), "{error:?}");
     }
 }
 
@@ -379,7 +379,7 @@ fn more_than_the_qos_granted_is_an_error_in_a_session_of_our_own() {
         for bytes in [publish(version, &message), large] {
             let mut client = Client::subscribed(&options(version, json!({})), version);
             let (error, _) = client.refuse(&bytes);
-            assert!(matches!(error, SessionError::Illegal { reason: 0x82, .. }), "{error:?}");
+            assert!(matches!(error, SessionError::ProtocolViolation { reason: 0x82, .. }), "{error:?}");
         }
         // A session of an earlier process may hold what was asked for then.
         let mut client = Client::new(&options(version, json!({})));
@@ -395,7 +395,7 @@ fn a_grant_above_what_was_asked_for_is_an_error() {
         let mut client = Client::new(&options(version, json!({})));
         client.feed(&connack(version, false)).unwrap();
         let (error, _) = client.refuse(&suback(version, 1, if version == 4 { &[1, 2] } else { &[2] }));
-        assert!(matches!(error, SessionError::Illegal { reason: 0x82, .. }), "{error:?}");
+        assert!(matches!(error, SessionError::ProtocolViolation { reason: 0x82, .. }), "{error:?}");
         assert_eq!(next_id(version), if version == 4 { 2 } else { 3 });
     }
 }

@@ -78,7 +78,7 @@ fn properties_without_end_are_not_held_either() {
 
     let nameless = packet(0x30, &[b"\x00\x00", b"\xfa\x81\xc8\x01", &properties]);
     let (error, _) = client.refuse(&nameless);
-    assert!(matches!(error, SessionError::Illegal { reason: 0x82, .. }), "{error:?}");
+    assert!(matches!(error, SessionError::ProtocolViolation { reason: 0x82, .. }), "{error:?}");
 }
 
 #[test]
@@ -92,6 +92,6 @@ fn a_broker_that_asks_and_does_not_read_is_given_up() {
         assert!(client.session.outgoing().len() < 600 << 10);
         let after = |seconds| client.now + Duration::from_secs(seconds);
         assert!(client.session.tick(after(5), false).is_ok());
-        assert_eq!(client.session.tick(after(15), false), Err(SessionError::Silent));
+        assert_eq!(client.session.tick(after(15), false), Err(SessionError::Timeout));
     }
 }

@@ -32,8 +32,19 @@ fn some_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// How a broker gives packet ids, and how it delivers again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ids {
+    CountUp,
+    LowestFree,
+    /// They count from 1 on each connection, as those of RabbitMQ.
+    Renumbered,
+    /// They count from any number on each connection, and nothing has DUP, as with aedes.
+    Unmarked,
+}
+
 struct Broker {
-    counts_up: bool,
+    ids: Ids,
     /// How many messages in a row have the same content.
     repeats: usize,
     last_id: u16,
@@ -46,10 +57,10 @@ struct Broker {
 }
 
 impl Broker {
-    fn new(counts_up: bool, repeats: usize) -> Broker {
+    fn new(ids: Ids, repeats: usize) -> Broker {
         let client = Client::subscribed(&options(5, json!({})), 5);
         let (in_flight, taken, unsettled) = (VecDeque::new(), Vec::new(), Vec::new());
-        let mut broker = Broker { counts_up, repeats, last_id: 0, in_flight, taken, client, unsettled };
+        let mut broker = Broker { ids, repeats, last_id: 0, in_flight, taken, client, unsettled };
         for _ in 0..BEFORE {
             broker.step(&Step::Send(1));
             broker.step(&Step::Acknowledge);
@@ -58,11 +69,11 @@ impl Broker {
     }
 
     fn next_id(&mut self) -> u16 {
-        if self.counts_up {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            return self.last_id;
+        if self.ids == Ids::LowestFree {
+            return (1..).find(|id| !self.in_flight.iter().any(|(used, _)| used == id)).unwrap();
         }
-        (1..).find(|id| !self.in_flight.iter().any(|(used, _)| used == id)).unwrap()
+        self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+        self.last_id
     }
 
     fn send(&mut self) -> (u16, usize) {
@@ -77,7 +88,7 @@ impl Broker {
         let message = Message { duplicate, ..at_least_once(packet_id, &content.to_string()) };
         self.client.feed(&publish(5, &message)).unwrap();
         let seen = self.client.seen.pop().unwrap();
-        if seen != Seen::Again {
+        if seen != Seen::Duplicate {
             self.taken[number] += 1;
             self.unsettled.extend(seen.sequence());
         }
@@ -99,8 +110,18 @@ impl Broker {
                 }
                 self.client.reconnect(5, true);
                 self.client.seen.clear();
+                match self.ids {
+                    Ids::Renumbered => self.last_id = 0,
+                    Ids::Unmarked => self.last_id = self.last_id.wrapping_mul(31),
+                    _ => {}
+                }
+                if matches!(self.ids, Ids::Renumbered | Ids::Unmarked) {
+                    for at in 0..self.in_flight.len() {
+                        self.in_flight[at].0 = self.next_id();
+                    }
+                }
                 for message in self.in_flight.clone() {
-                    self.deliver(message, true);
+                    self.deliver(message, self.ids != Ids::Unmarked);
                 }
             }
         }
@@ -124,17 +145,21 @@ proptest! {
     #![proptest_config(no_files(256))]
 
     #[test]
-    fn where_ids_count_up_each_message_is_taken_once(steps in some_steps()) {
-        let mut broker = Broker::new(true, 1);
+    fn where_ids_count_up_each_message_is_taken_once(
+        steps in some_steps(), ids in prop::sample::select(vec![Ids::CountUp, Ids::Renumbered, Ids::Unmarked]),
+    ) {
+        let mut broker = Broker::new(ids, 1);
         steps.iter().for_each(|step| broker.step(step));
         assert!(broker.taken.iter().all(|times| *times == 1));
     }
 
     #[test]
     fn whatever_the_broker_and_the_devices_do_nothing_is_lost(
-        steps in some_steps(), counts_up: bool, repeats in 1..4usize,
+        steps in some_steps(),
+        ids in prop::sample::select(vec![Ids::CountUp, Ids::LowestFree, Ids::Renumbered, Ids::Unmarked]),
+        repeats in 1..4usize,
     ) {
-        let mut broker = Broker::new(counts_up, repeats);
+        let mut broker = Broker::new(ids, repeats);
         steps.iter().for_each(|step| broker.step(step));
         assert!(broker.taken.iter().all(|times| *times >= 1));
     }

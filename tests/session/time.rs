@@ -22,7 +22,7 @@ fn an_idle_connection_is_pinged_and_a_silent_one_given_up() {
         assert_eq!(client.tick(10 * SECOND, true), Ok(PINGREQ.into()), "the first may be lost");
         assert_eq!(client.session.deadline(), Some(client.now + 15 * SECOND));
         assert_eq!(client.tick(15 * SECOND - Duration::from_millis(1), true), Ok(vec![]));
-        assert_eq!(client.tick(15 * SECOND, true), Err(SessionError::Silent));
+        assert_eq!(client.tick(15 * SECOND, true), Err(SessionError::Timeout));
     }
 }
 
@@ -65,7 +65,7 @@ fn silence_does_not_count_while_we_do_not_read() {
     }
     assert_eq!(pings, 20, "the broker goes on hearing from us");
     assert!(client.tick(114 * SECOND, true).is_ok());
-    assert_eq!(client.tick(115 * SECOND, true), Err(SessionError::Silent));
+    assert_eq!(client.tick(115 * SECOND, true), Err(SessionError::Timeout));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_ping_that_left_late_is_given_its_time() {
     let mut client = Client::subscribed(&options(5, json!({ "keepAliveSeconds": 10 })), 5);
     assert_eq!(client.tick(1000 * SECOND, true), Ok(PINGREQ.into()));
     assert_eq!(client.tick(1005 * SECOND, true), Ok(PINGREQ.into()));
-    assert_eq!(client.tick(1010 * SECOND, true), Err(SessionError::Silent));
+    assert_eq!(client.tick(1010 * SECOND, true), Err(SessionError::Timeout));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn the_keep_alive_of_the_server_counts_for_its_connection() {
     assert_eq!(client.session.client_id(), "assigned");
     assert_eq!(client.session.deadline(), Some(client.now + 2 * SECOND)); // [MQTT-3.2.2-21]
     assert_eq!(client.tick(2 * SECOND, true), Ok(PINGREQ.into()));
-    assert_eq!(client.tick(6 * SECOND, true), Err(SessionError::Silent));
+    assert_eq!(client.tick(6 * SECOND, true), Err(SessionError::Timeout));
     client.reconnect(5, false);
     assert_eq!(client.session.deadline(), Some(client.now + 5 * SECOND));
 }

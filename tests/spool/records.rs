@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use millrace::core::ack_history::{Acknowledged, Receipt};
+use millrace::core::ack_history::{AckHistory, AckRecord};
 use millrace::spool::{InsertLimits, Lane, Options, Record, ack_receipts};
 
 /// The key stands in `messages`; everything else follows from it.
@@ -25,8 +25,8 @@ pub fn record(key: u32, lane: u32, block_len: usize) -> Record {
 
 /// One message, with the key as its checksum.
 fn receipts(key: u32) -> Bytes {
-    let mut acknowledged = Acknowledged::of_session(1);
-    acknowledged.push(Receipt { packet_id: key as u16, qos: 1, fingerprint: key });
+    let mut acknowledged = AckHistory::of_session(1);
+    acknowledged.push(AckRecord { packet_id: key as u16, qos: 1, fingerprint: key });
     ack_receipts::encode(&acknowledged, "c")
 }
 

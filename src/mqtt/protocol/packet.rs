@@ -1,7 +1,7 @@
-//! The packets that come a few times per connection, in both versions of the protocol. Ours are written by rumqttc's
-//! codec. What a broker sends is read here, since that codec overlooks much that is illegal.
+//! The packets that come a few times per connection, in both versions of the protocol. rumqttc's codec writes ours. The
+//! broker's packets are read here, because that codec accepts much that the specification forbids.
 //!
-//! What the versions say differently becomes one thing here; the session does not know them apart.
+//! Both versions become the same types here; the session does not tell them apart.
 
 use bytes::BytesMut;
 use rumqttc::mqttbytes as v4codec;
@@ -14,7 +14,7 @@ use crate::mqtt::protocol::property::{self, PropertySet, Value, property_set};
 use crate::mqtt::protocol::reason;
 use crate::mqtt::session::SessionError;
 
-/// What CONNECT says of us.
+/// The contents of CONNECT.
 #[derive(Debug)]
 pub struct Connect {
     pub version: ProtocolVersion,
@@ -45,7 +45,7 @@ impl Connect {
                 properties.session_expiry_interval = Some(self.expiry_seconds).filter(|_| self.persistent);
                 properties.receive_maximum = Some(self.receive_maximum);
                 properties.max_packet_size = Some(self.max_packet_bytes);
-                // None is what leaving it out means: 3.1.2.11.5.
+                // An absent property means 0: 3.1.2.11.5.
                 properties.topic_alias_max = Some(self.topic_alias_maximum).filter(|most| *most > 0);
                 let connect = v5::Connect {
                     keep_alive: self.keep_alive_seconds,
@@ -60,7 +60,7 @@ impl Connect {
     }
 }
 
-/// What SUBSCRIBE asks for.
+/// The contents of SUBSCRIBE.
 #[derive(Debug)]
 pub struct Subscribe<'a> {
     pub version: ProtocolVersion,
@@ -88,7 +88,7 @@ impl Subscribe<'_> {
                 let properties = id.map(|_| v5::SubscribeProperties { id, user_properties: Vec::new() });
                 let rule = match self.skip_retained {
                     true => v5::RetainForwardRule::Never,
-                    // Not again to a subscription that a session of ours brought along.
+                    // Not again for a subscription that the session already has.
                     false => v5::RetainForwardRule::OnNewSubscribe,
                 };
                 let filters = self.filters.iter().map(|path| {
@@ -117,22 +117,22 @@ pub fn write_unsubscribe(out: &mut BytesMut, version: ProtocolVersion, packet_id
     }
 }
 
-/// A CONNACK that lets us in.
+/// A CONNACK that accepts the connection.
 #[derive(Debug, Clone)]
 pub struct ConnAck {
     pub session_present: bool,
     pub session_expiry_seconds: Option<u32>,
     pub keep_alive_seconds: Option<u16>,
     pub client_id: Option<String>,
-    /// The largest packet that the broker takes.
+    /// The largest packet that the broker accepts.
     pub max_packet_bytes: usize,
     pub has_wildcards: bool,
     pub has_shared: bool,
     pub has_subscription_ids: bool,
     pub has_retained: bool,
-    /// Of what we publish, and so of no use to a subscriber; but brokers grant no more than that either.
+    /// The highest QoS that we may publish with. Brokers grant subscriptions no higher one either.
     pub max_qos: u8,
-    /// How many messages we may have in flight to the broker. What it has in flight to us, none tells.
+    /// How many messages we may have in flight to the broker. No packet tells how many it has in flight to us.
     pub receive_maximum: u16,
     pub topic_alias_maximum: u16,
 }
@@ -144,14 +144,14 @@ const CUT_SHORT: SessionError = SessionError::malformed("a packet that ends too 
 const TOO_LONG: SessionError = SessionError::malformed("a packet with something behind its end");
 const UNKNOWN_CODE: SessionError = SessionError::malformed("a reason code that its packet cannot have");
 
-/// The error is the refusal, with its reason. `body` is what follows the fixed header, here and below.
+/// The error is the refusal with its reason. `body` is the packet without its fixed header, here and below.
 pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck, SessionError> {
     let flags = property::number::<1>(&mut body).ok_or(CUT_SHORT)?;
     let code = property::number::<1>(&mut body).ok_or(CUT_SHORT)? as u8;
     if flags & 0xfe != 0 {
         return Err(SessionError::malformed("a CONNACK with reserved flags")); // [MQTT-3.2.2-1]
     }
-    // With MQTT 5 what is absent is available: 3.2.2.3.
+    // In MQTT 5 a feature is available unless a property says otherwise: 3.2.2.3.
     let mut ack = ConnAck {
         session_present: flags == 1,
         session_expiry_seconds: None,
@@ -178,13 +178,13 @@ pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck
         if !reason::CONNACK.contains(&code) {
             return Err(UNKNOWN_CODE);
         }
-        return Err(SessionError::Refused(told(code, properties, CONNACK_PROPERTIES)?));
+        return Err(SessionError::Refused(reason_text(code, properties, CONNACK_PROPERTIES)?));
     }
     property::walk(properties, CONNACK_PROPERTIES, |id, value| {
         match (id, value) {
             (0x11, Value::Number(seconds)) => ack.session_expiry_seconds = Some(seconds),
             (0x12, Value::Bytes(id)) => ack.client_id = Some(text(id)?.into()),
-            // With 0 the broker does without; pings of ours do it no harm.
+            // With 0 the broker expects no pings; ours do no harm.
             (0x13, Value::Number(seconds @ 1..)) => ack.keep_alive_seconds = Some(seconds as u16),
             // [MQTT-4.12.0-6]
             (0x15 | 0x16, _) => return Err(SessionError::protocol("an authentication that nobody began")),
@@ -208,7 +208,7 @@ pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck
     Ok(ack)
 }
 
-/// A SUBACK: for each filter the QoS that was granted, or why none was.
+/// A SUBACK: for each filter the granted QoS, or the reason of the refusal.
 #[derive(Debug)]
 pub struct SubAck {
     pub packet_id: u16,
@@ -230,15 +230,15 @@ pub fn read_suback(version: ProtocolVersion, mut body: &[u8]) -> Result<SubAck, 
         (_, 0..=2) => Ok(Ok(*code)),
         (ProtocolVersion::V4, 0x80) => Ok(Err("no reason given".to_string())),
         (ProtocolVersion::V5, code) if reason::SUBACK.contains(code) => {
-            Ok(Err(told(*code, properties, ACK_PROPERTIES)?))
+            Ok(Err(reason_text(*code, properties, ACK_PROPERTIES)?))
         }
         _ => Err(UNKNOWN_CODE), // [MQTT-3.9.3-2]
     });
     Ok(SubAck { packet_id, grants: grants.collect::<Result<_, SessionError>>()? })
 }
 
-/// The packet id of an UNSUBACK, and to how many filters it answers. What it answers does not matter: that there was no
-/// subscription is as good.
+/// The packet id of an UNSUBACK and the number of filters that it answers. The answers themselves do not matter: a filter
+/// without a subscription is as good.
 pub fn read_unsuback(
     version: ProtocolVersion,
     mut body: &[u8],
@@ -255,7 +255,7 @@ pub fn read_unsuback(
     }
 }
 
-/// The packet id of a PUBREL. That the broker does not know it (any more) makes no difference to us.
+/// The packet id of a PUBREL. A reason code that says "not found" makes no difference.
 pub fn read_pubrel(version: ProtocolVersion, mut body: &[u8]) -> Result<u16, SessionError> {
     let packet_id = packet_id(&mut body)?;
     if version == ProtocolVersion::V4 {
@@ -282,7 +282,7 @@ pub fn read_disconnect(mut body: &[u8]) -> Result<SessionError, SessionError> {
     if code != 0 && !reason::DISCONNECT.contains(&code) {
         return Err(UNKNOWN_CODE);
     }
-    let said = told(code, properties, DISCONNECT_PROPERTIES)?;
+    let said = reason_text(code, properties, DISCONNECT_PROPERTIES)?;
     Ok(match code {
         reason::SESSION_TAKEN_OVER => SessionError::TakenOver,
         _ => SessionError::Disconnected(said),
@@ -301,18 +301,18 @@ fn rest_is_properties(mut body: &[u8]) -> Result<&[u8], SessionError> {
     if body.is_empty() { Ok(properties) } else { Err(TOO_LONG) }
 }
 
-/// A reason code in words, with what the broker adds.
-fn told(code: u8, properties: &[u8], allowed: PropertySet) -> Result<String, SessionError> {
-    let mut said = if code == 0 { "normally".to_string() } else { reason::name(code).to_string() };
+/// A reason code in words, with the reason string and the server reference of the broker.
+fn reason_text(code: u8, properties: &[u8], allowed: PropertySet) -> Result<String, SessionError> {
+    let mut words = if code == 0 { "normally".to_string() } else { reason::name(code).to_string() };
     property::walk(properties, allowed, |id, value| {
         match (id, value) {
-            (REASON_STRING, Value::Bytes(reason)) => said += &format!(" ({})", text(reason)?),
-            (SERVER_REFERENCE, Value::Bytes(server)) => said += &format!(", see {}", text(server)?),
+            (REASON_STRING, Value::Bytes(reason)) => words += &format!(" ({})", text(reason)?),
+            (SERVER_REFERENCE, Value::Bytes(server)) => words += &format!(", see {}", text(server)?),
             _ => {}
         }
         Ok(())
     })?;
-    Ok(said)
+    Ok(words)
 }
 
 /// [MQTT-1.5.4-1], [MQTT-1.5.4-2].
@@ -325,10 +325,10 @@ fn text(bytes: &[u8]) -> Result<&str, SessionError> {
 
 fn write_v4(out: &mut BytesMut, packet: v4::Packet) {
     let written = packet.write(out, usize::MAX);
-    debug_assert!(written.is_ok(), "what we build is within MQTT's limits: config.rs saw to that");
+    debug_assert!(written.is_ok(), "src/config keeps our packets within MQTT's limits");
 }
 
 fn write_v5(out: &mut BytesMut, packet: v5::Packet) {
     let written = packet.write(out, None);
-    debug_assert!(written.is_ok(), "what we build is within MQTT's limits: config.rs saw to that");
+    debug_assert!(written.is_ok(), "src/config keeps our packets within MQTT's limits");
 }

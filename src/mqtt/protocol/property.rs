@@ -1,9 +1,9 @@
-//! The properties of a packet, walked once: what is illegal is found before the packet is taken. MQTT 5, section 2.2.2.
+//! Walks the properties of a packet once, so that forbidden ones are found before the packet is taken. MQTT 5, section 2.2.2.
 
 pub use crate::core::mqtt_property::*;
 use crate::mqtt::session::SessionError;
 
-/// Walks all properties of a packet that may have these.
+/// Passes each property to `each`; fails on one that is not in `allowed`, and on a second one where one is allowed.
 #[inline(always)]
 pub fn walk<'a>(
     mut rest: &'a [u8],

@@ -1,4 +1,4 @@
-//! PUBLISH, the packet that matters: parsed in place, everything borrowed from the read buffer.
+//! PUBLISH, the packet that comes for every message: parsed in place, everything borrowed from the read buffer.
 //!
 //! Layout: MQTT 5, section 3.3; MQTT 3.1.1 is the same without properties.
 
@@ -17,15 +17,15 @@ pub struct Publish<'a> {
     pub duplicate: bool,
     /// 0 at QoS 0.
     pub packet_id: u16,
-    /// Of topic and payload; 0 at QoS 0.
+    /// The CRC-32C of topic and payload; 0 at QoS 0.
     pub fingerprint: u32,
     pub properties: Properties<'a>,
 }
 
-/// What comes before the payload.
+/// The part of a PUBLISH in front of the payload.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
-    /// Empty where only an alias says it.
+    /// Empty where an alias stands for it.
     pub topic: &'a [u8],
     pub alias: Option<u16>,
     pub qos: u8,
@@ -33,7 +33,7 @@ pub struct Head<'a> {
     pub duplicate: bool,
     pub packet_id: u16,
     pub properties: Properties<'a>,
-    /// Bytes of it all.
+    /// The length of the head in bytes.
     pub len: usize,
 }
 
@@ -74,23 +74,23 @@ impl<'a> Head<'a> {
     }
 }
 
-/// That a topic is UTF-8 is seen when it is looked at: a broker that does not check may pass on anything, and the message
-/// then becomes a dead letter.
+/// Whether the topic is UTF-8 is checked by the sink: a broker that does not check may pass on anything, and the message then
+/// becomes a dead letter.
 #[inline]
 fn check_topic(topic: &[u8]) -> Result<(), SessionError> {
     if !may_be_illegal(topic) { Ok(()) } else { find_illegal(topic) }
 }
 
-/// Whether a NUL or a wildcard may stand among the bytes, eight of them at once. The last eight may be looked at twice.
+/// Whether the topic may have a NUL or a wildcard: compares eight bytes at once, the last eight perhaps twice.
 #[inline(always)]
 fn may_be_illegal(topic: &[u8]) -> bool {
-    let look = |word: [u8; 8]| {
+    let illegal_bytes = |word: [u8; 8]| {
         let word = u64::from_ne_bytes(word);
         // # and + differ in one bit.
         zeros(word) | zeros((word | all(8)) ^ all(b'+'))
     };
     let Some(last) = topic.last_chunk() else { return topic.iter().any(|b| matches!(b, 0 | b'#' | b'+')) };
-    topic.as_chunks().0.iter().fold(look(*last), |seen, word| seen | look(*word)) != 0
+    topic.as_chunks().0.iter().fold(illegal_bytes(*last), |seen, word| seen | illegal_bytes(*word)) != 0
 }
 
 #[cold]
@@ -98,16 +98,15 @@ fn find_illegal(topic: &[u8]) -> Result<(), SessionError> {
     match memchr::memchr3(0, b'#', b'+', topic).map(|at| topic[at]) {
         None => Ok(()),
         Some(0) => Err(SessionError::malformed("a topic with U+0000")), // [MQTT-1.5.4-2]
-        Some(_) => Err(SessionError::illegal("a topic with a wildcard", reason::TOPIC_NAME_INVALID)), // [MQTT-3.3.2-2]
+        Some(_) => Err(SessionError::violation("a topic with a wildcard", reason::TOPIC_NAME_INVALID)), // [MQTT-3.3.2-2]
     }
 }
 
 const ALLOWED: PropertySet = property_set(&[0x01, 0x02, 0x03, 0x08, 0x09, 0x0b, 0x23, 0x26]);
 const TOPIC_ALIAS: u8 = 0x23;
 
-/// Walks all properties once, so that what is illegal is found before the message is taken; the topic alias is looked for
-/// on the way. Contents that only the publisher is to blame for do not matter here: a broker that passes them on must not
-/// become one that cannot be listened to.
+/// Walks all properties once, so that forbidden ones are found before the message is taken, and finds the topic alias.
+/// Contents that are the publisher's fault are not checked: a broker that passes them on must remain usable.
 #[inline]
 fn check_properties(bytes: &[u8]) -> Result<(Properties<'_>, Option<u16>), SessionError> {
     let mut alias = None;

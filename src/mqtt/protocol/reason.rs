@@ -1,5 +1,5 @@
-//! Reason codes: what the broker says of a refusal, and what we say of its mistakes. MQTT 5, section 2.4; MQTT 3.1.1 has
-//! return codes in CONNACK and SUBACK alone (3.2.2.3, 3.9.3).
+//! Reason codes: the broker's for a refusal, ours for a violation of the protocol. MQTT 5, section 2.4; MQTT 3.1.1 only has
+//! return codes in CONNACK and SUBACK (3.2.2.3, 3.9.3).
 
 pub const MALFORMED_PACKET: u8 = 0x81;
 pub const PROTOCOL_ERROR: u8 = 0x82;
@@ -22,7 +22,7 @@ pub const DISCONNECT: &[u8] = &[
     0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9e, 0x9f, 0xa0, 0xa1, 0xa2,
 ];
 
-/// What a code of 0x80 and above means.
+/// The name of a code of 0x80 and above.
 pub fn name(code: u8) -> &'static str {
     match code {
         0x81 => "malformed packet",

@@ -1,21 +1,21 @@
 //! Topic aliases of MQTT 5: numbers that the broker sends in place of topics it has sent before (3.3.2.3.4).
 //!
-//! They hold for one connection. What they take is bounded by `topicAliasMaximum` topics, each of 65,535 bytes at most.
+//! They hold for one connection. Their memory is bounded by `topicAliasMaximum` topics of at max 65,535 bytes each.
 
 use crate::mqtt::protocol::reason;
 use crate::mqtt::session::SessionError;
 
 #[derive(Debug)]
 pub struct Aliases {
-    /// How many we let a broker have, which is all it can make us remember.
-    most: u16,
-    /// By number, from 1; an empty topic was not given yet.
+    /// How many aliases the broker may use.
+    max: u16,
+    /// The topic of alias 1, 2, …; an empty topic is not set yet.
     topics: Vec<Vec<u8>>,
 }
 
 impl Aliases {
-    pub fn new(most: u16) -> Aliases {
-        Aliases { most, topics: Vec::new() }
+    pub fn new(max: u16) -> Aliases {
+        Aliases { max, topics: Vec::new() }
     }
 
     /// A new connection begins: [MQTT-3.3.2-7].
@@ -23,10 +23,10 @@ impl Aliases {
         self.topics = Vec::new();
     }
 
-    /// Checks the alias of a PUBLISH with this topic, and remembers what it stands for.
+    /// Checks the alias of a PUBLISH with this topic, and stores its topic.
     pub fn learn(&mut self, topic: &[u8], alias: u16) -> Result<(), SessionError> {
-        if alias == 0 || alias > self.most {
-            return Err(SessionError::illegal(
+        if alias == 0 || alias > self.max {
+            return Err(SessionError::violation(
                 "a topic alias that was not allowed",
                 reason::TOPIC_ALIAS_INVALID,
             ));

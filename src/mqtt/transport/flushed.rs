@@ -1,8 +1,8 @@
-//! A stream with buffers of its own, TLS or a WebSocket, that keeps what `connection` knows of TCP:
+//! Gives TLS and WebSocket, which have buffers of their own, the two properties of TCP that `connection` relies on:
 //!
-//! - A read that does not fill its space has taken all that was there. It goes on, record by record or frame by frame,
-//!   until nothing more comes.
-//! - What was written has left for the system: bytes count as written when the buffers are empty again.
+//! - A read that does not fill its space has emptied the stream: it goes on, record by record or frame by frame, until
+//!   nothing more comes.
+//! - Bytes count as written when they are with the operating system: when the buffers are empty again.
 
 use std::io;
 use std::pin::Pin;
@@ -12,46 +12,46 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::core::tls;
 
-pub struct Whole<S> {
+pub struct FlushedStream<S> {
     stream: S,
-    /// So many of the bytes that we were given are with `stream` and may not have left.
-    leaving: Option<usize>,
-    /// What ended `stream` behind the bytes that the last read took.
+    /// This many of the offered bytes are with `stream` and may not be flushed.
+    unflushed: Option<usize>,
+    /// The error of `stream` behind the bytes that the last read took; the next read returns it.
     failed: Option<io::Error>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Whole<S> {
-    pub fn boxed(stream: S) -> Box<Whole<S>> {
-        Box::new(Whole { stream, leaving: None, failed: None })
+impl<S: AsyncRead + AsyncWrite + Unpin> FlushedStream<S> {
+    pub fn boxed(stream: S) -> Box<FlushedStream<S>> {
+        Box::new(FlushedStream { stream, unflushed: None, failed: None })
     }
 
     /// A caller that finds this pending offers the same bytes again, perhaps with more behind them.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = match self.leaving {
+        let written = match self.unflushed {
             Some(written) => written,
-            None => *self.leaving.insert(ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?),
+            None => *self.unflushed.insert(ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?),
         };
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.leaving = None;
-        // Whoever has given up what was on its way offers other bytes.
+        self.unflushed = None;
+        // A caller that gave up the bytes on their way offers other ones.
         Poll::Ready(Ok(written.min(bytes.len())))
     }
 
-    /// A broker that refuses us says why and hangs up; a write may find the one before a read has found the other.
-    fn last_word(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+    /// A broker that refuses us sends the reason and closes; the write may fail before the reason was read.
+    fn read_close_reason(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
         let mut buffer = [0; 1024];
         loop {
             let mut buffer = ReadBuf::new(&mut buffer);
             match Pin::new(&mut *self).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
                 Poll::Ready(Err(reason)) => return reason,
-                _ => return explained(error),
+                _ => return with_tls_reason(error),
             }
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Whole<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for FlushedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -66,22 +66,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Whole<S> {
             match Pin::new(&mut self.stream).poll_read(cx, buffer) {
                 Poll::Ready(Ok(())) if buffer.filled().len() > before => {}
                 Poll::Ready(Err(error)) if before > begin => {
-                    self.failed = Some(explained(error));
+                    self.failed = Some(with_tls_reason(error));
                     break;
                 }
-                // An end comes again with the next read.
+                // The next read finds the end again.
                 _ if before > begin => break,
-                other => return other.map_err(explained),
+                other => return other.map_err(with_tls_reason),
             }
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Whole<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FlushedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Whole::poll_write(&mut self, cx, bytes));
-        Poll::Ready(written.map_err(|error| self.last_word(cx, error)))
+        let written = ready!(FlushedStream::poll_write(&mut self, cx, bytes));
+        Poll::Ready(written.map_err(|error| self.read_close_reason(cx, error)))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -93,8 +93,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Whole<S> {
     }
 }
 
-/// In words for whoever runs it, if it is of TLS.
-pub fn explained(error: io::Error) -> io::Error {
+/// The error with its reason in words, if it is one of TLS.
+pub fn with_tls_reason(error: io::Error) -> io::Error {
     match tls::explain(&error) {
         Some(reason) => io::Error::new(error.kind(), reason),
         None => error,
@@ -108,25 +108,25 @@ mod tests {
 
     use super::*;
 
-    /// Gives out a piece at a time, and keeps what is written until it is told to let go.
+    /// Returns a chunk per read, and buffers what is written until it is flushed.
     #[derive(Default)]
-    struct Pieces {
+    struct Chunks {
         incoming: VecDeque<&'static [u8]>,
         ended: bool,
         failed: Option<io::Error>,
-        held: Vec<u8>,
-        left: Vec<u8>,
-        is_stuck: bool,
+        buffered: Vec<u8>,
+        sent: Vec<u8>,
+        is_blocked: bool,
     }
 
-    impl AsyncRead for Pieces {
+    impl AsyncRead for Chunks {
         fn poll_read(
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
             match self.incoming.pop_front() {
-                Some(piece) => buffer.put_slice(piece),
+                Some(chunk) => buffer.put_slice(chunk),
                 None if self.ended => {}
                 None if self.failed.is_some() => return Poll::Ready(Err(self.failed.take().unwrap())),
                 None => return Poll::Pending,
@@ -135,23 +135,23 @@ mod tests {
         }
     }
 
-    impl AsyncWrite for Pieces {
+    impl AsyncWrite for Chunks {
         fn poll_write(
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
             let some = &bytes[..bytes.len().min(4)];
-            self.held.extend(some);
+            self.buffered.extend(some);
             Poll::Ready(Ok(some.len()))
         }
 
         fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            if self.is_stuck {
+            if self.is_blocked {
                 return Poll::Pending;
             }
-            let held = std::mem::take(&mut self.held);
-            self.left.extend(held);
+            let buffered = std::mem::take(&mut self.buffered);
+            self.sent.extend(buffered);
             Poll::Ready(Ok(()))
         }
 
@@ -160,10 +160,10 @@ mod tests {
         }
     }
 
-    fn read(whole: &mut Whole<Pieces>, room: usize) -> Poll<Vec<u8>> {
-        let mut space = vec![0; room];
+    fn read(stream: &mut FlushedStream<Chunks>, space_bytes: usize) -> Poll<Vec<u8>> {
+        let mut space = vec![0; space_bytes];
         let mut buffer = ReadBuf::new(&mut space);
-        let poll = Pin::new(whole).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+        let poll = Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
         poll.map(|result| match result {
             Ok(()) => buffer.filled().to_vec(),
             Err(_) => b"an error".to_vec(),
@@ -173,31 +173,31 @@ mod tests {
     #[test]
     fn a_read_takes_all_that_is_there() {
         let incoming = VecDeque::from([&b"one"[..], b"two", b"three"]);
-        let mut whole = Whole::boxed(Pieces { incoming, ..Pieces::default() });
-        assert_eq!(read(&mut whole, 6), Poll::Ready(b"onetwo".to_vec()));
-        assert_eq!(read(&mut whole, 100), Poll::Ready(b"three".to_vec()));
-        assert_eq!(read(&mut whole, 100), Poll::Pending);
-        whole.stream.incoming.push_back(b"four");
-        whole.stream.failed = Some(io::ErrorKind::ConnectionReset.into());
-        assert_eq!(read(&mut whole, 100), Poll::Ready(b"four".to_vec()));
+        let mut stream = FlushedStream::boxed(Chunks { incoming, ..Chunks::default() });
+        assert_eq!(read(&mut stream, 6), Poll::Ready(b"onetwo".to_vec()));
+        assert_eq!(read(&mut stream, 100), Poll::Ready(b"three".to_vec()));
+        assert_eq!(read(&mut stream, 100), Poll::Pending);
+        stream.stream.incoming.push_back(b"four");
+        stream.stream.failed = Some(io::ErrorKind::ConnectionReset.into());
+        assert_eq!(read(&mut stream, 100), Poll::Ready(b"four".to_vec()));
         assert_eq!(
-            read(&mut whole, 100),
+            read(&mut stream, 100),
             Poll::Ready(b"an error".to_vec()),
             "it comes behind what was before it"
         );
-        whole.stream.ended = true;
-        assert_eq!(read(&mut whole, 100), Poll::Ready(Vec::new()));
+        stream.stream.ended = true;
+        assert_eq!(read(&mut stream, 100), Poll::Ready(Vec::new()));
     }
 
     #[test]
     fn bytes_are_written_when_they_have_left() {
-        let mut whole = Whole::boxed(Pieces { is_stuck: true, ..Pieces::default() });
+        let mut stream = FlushedStream::boxed(Chunks { is_blocked: true, ..Chunks::default() });
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(whole.poll_write(&mut cx, b"acknowledged").is_pending());
-        assert!(whole.poll_write(&mut cx, b"acknowledged, and more").is_pending());
-        whole.stream.is_stuck = false;
-        assert!(matches!(whole.poll_write(&mut cx, b"acknowledged, and more"), Poll::Ready(Ok(4))));
-        assert!(matches!(whole.poll_write(&mut cx, b"owledged"), Poll::Ready(Ok(4))));
-        assert_eq!(whole.stream.left, b"acknowle", "each byte once");
+        assert!(stream.poll_write(&mut cx, b"acknowledged").is_pending());
+        assert!(stream.poll_write(&mut cx, b"acknowledged, and more").is_pending());
+        stream.stream.is_blocked = false;
+        assert!(matches!(stream.poll_write(&mut cx, b"acknowledged, and more"), Poll::Ready(Ok(4))));
+        assert!(matches!(stream.poll_write(&mut cx, b"owledged"), Poll::Ready(Ok(4))));
+        assert_eq!(stream.stream.sent, b"acknowle", "each byte once");
     }
 }

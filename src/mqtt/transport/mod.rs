@@ -1,7 +1,7 @@
-//! The way to the broker: TCP, TLS, or a WebSocket in either.
+//! Streams to the broker: TCP, TLS, and a WebSocket over either.
 //!
-//! [`Stream`] is what `connection` reads and writes. TLS and WebSocket have buffers of their own; [`Whole`] makes them
-//! behave as TCP does.
+//! `connection` reads and writes a [`Stream`]. TLS and WebSocket have buffers of their own; [`FlushedStream`] makes them behave as
+//! TCP does.
 
 mod flushed;
 mod websocket;
@@ -20,64 +20,65 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::{BrokerUrl, Mqtt, Transport};
 use crate::core::tls::Tls;
-use flushed::{Whole, explained};
+use flushed::{FlushedStream, with_tls_reason};
 use websocket::WebSocket;
 
 /// How long connecting, and then the broker's answers to CONNECT and SUBSCRIBE, may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Linux takes no more than nine hours.
-const LONGEST_IDLE: Duration = Duration::from_secs(3600);
+/// The longest idle time before TCP keep-alive probes. Linux allows nine hours.
+const MAX_KEEPALIVE_TIME: Duration = Duration::from_secs(3600);
 
-/// Rustls would read 4 KiB at a time.
-const TLS_READ: usize = 128 << 10;
+/// Rustls alone would read 4 KiB at a time.
+const TLS_READ_BYTES: usize = 128 << 10;
 
 type Encrypted = TlsStream<BufReader<TcpStream>>;
 
-/// No trait object: what is read by the million goes through here.
+/// An enum and no trait object, because every read passes through it.
 pub enum Stream {
     Tcp(TcpStream),
-    Tls(Box<Whole<Encrypted>>),
-    WebSocket(Box<Whole<WebSocket<TcpStream>>>),
-    WebSocketOverTls(Box<Whole<WebSocket<Encrypted>>>),
+    Tls(Box<FlushedStream<Encrypted>>),
+    WebSocket(Box<FlushedStream<WebSocket<TcpStream>>>),
+    WebSocketOverTls(Box<FlushedStream<WebSocket<Encrypted>>>),
 }
 
 pub async fn connect(url: &BrokerUrl, config: &Mqtt) -> io::Result<Stream> {
     tokio::time::timeout(CONNECT_TIMEOUT, open(url, config))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 5 s"))?
-        .map_err(explained)
+        .map_err(with_tls_reason)
 }
 
 async fn open(url: &BrokerUrl, config: &Mqtt) -> io::Result<Stream> {
     let socket = tcp(url, config.keep_alive).await?;
     Ok(match url.transport {
         Transport::Tcp => Stream::Tcp(socket),
-        Transport::Tls => Stream::Tls(Whole::boxed(encrypt(socket, url, &config.tls).await?)),
-        Transport::WebSocket => Stream::WebSocket(Whole::boxed(WebSocket::open(socket, url).await?)),
+        Transport::Tls => Stream::Tls(FlushedStream::boxed(encrypt(socket, url, &config.tls).await?)),
+        Transport::WebSocket => Stream::WebSocket(FlushedStream::boxed(WebSocket::open(socket, url).await?)),
         Transport::WebSocketOverTls => {
             let socket = encrypt(socket, url, &config.tls).await?;
-            Stream::WebSocketOverTls(Whole::boxed(WebSocket::open(socket, url).await?))
+            Stream::WebSocketOverTls(FlushedStream::boxed(WebSocket::open(socket, url).await?))
         }
     })
 }
 
-/// `keep_alive` is MQTT's.
+/// `keep_alive` is the keep-alive interval of MQTT.
 async fn tcp(url: &BrokerUrl, keep_alive: Duration) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
-    // Acknowledgements leave as one write each time: waiting for more would only delay them.
+    // All acknowledgements that are due are one write: Nagle's algorithm would only delay them.
     stream.set_nodelay(true)?;
-    notice_death(&stream, keep_alive)?;
+    detect_dead_peer(&stream, keep_alive)?;
     Ok(stream)
 }
 
-/// While we do not read, for want of room, only TCP can tell that nobody is there any more.
-fn notice_death(stream: &TcpStream, keep_alive: Duration) -> io::Result<()> {
+/// While back-pressure keeps us from reading, only TCP can tell that the broker is gone.
+fn detect_dead_peer(stream: &TcpStream, keep_alive: Duration) -> io::Result<()> {
     let socket = SockRef::from(stream);
-    let probes =
-        TcpKeepalive::new().with_time(keep_alive.min(LONGEST_IDLE)).with_interval(Duration::from_secs(10));
+    let probes = TcpKeepalive::new()
+        .with_time(keep_alive.min(MAX_KEEPALIVE_TIME))
+        .with_interval(Duration::from_secs(10));
     socket.set_tcp_keepalive(&probes)?;
-    // Our pings count as well: without this, Linux sends them again for a quarter of an hour.
+    // Without this, Linux retransmits unacknowledged pings for a quarter of an hour.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(keep_alive * 3 / 2))?;
     Ok(())
@@ -89,7 +90,8 @@ async fn encrypt(socket: TcpStream, url: &BrokerUrl, tls: &Tls) -> io::Result<En
         None => ServerName::try_from(url.host.clone()).map_err(io::Error::other)?,
     };
     let client = tls.client().map_err(|error| io::Error::other(error.to_string()))?;
-    let connecting = TlsConnector::from(client).connect(name, BufReader::with_capacity(TLS_READ, socket));
+    let connecting =
+        TlsConnector::from(client).connect(name, BufReader::with_capacity(TLS_READ_BYTES, socket));
     connecting.await.map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             io::Error::new(error.kind(), "it closed the connection during the TLS handshake")
@@ -98,7 +100,7 @@ async fn encrypt(socket: TcpStream, url: &BrokerUrl, tls: &Tls) -> io::Result<En
     })
 }
 
-/// The same for each of them.
+/// Calls the same method on each kind of stream.
 macro_rules! each {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream.get_mut() {

@@ -1,4 +1,4 @@
-//! A WebSocket as a stream of bytes, as MQTT sees it: where frames begin and end means nothing (MQTT 5, 6.0.0-2).
+//! A WebSocket as a stream of bytes: MQTT gives the bounds of frames no meaning (MQTT 5, 6.0.0-2).
 //!
 //! A write is one binary frame. Pings are answered by tungstenite, with the next read or write.
 
@@ -20,12 +20,12 @@ use crate::config::BrokerUrl;
 
 pub struct WebSocket<S> {
     stream: WebSocketStream<S>,
-    /// What was not read yet of the last frame.
+    /// The unread bytes of the last frame.
     frame: Bytes,
 }
 
-/// The largest packet that MQTT can announce, 2.1.4. A packet over `maxPacketBytes` is for the session to judge: a
-/// smaller limit here would end the connection instead, again and again.
+/// The largest packet that MQTT can announce, 2.1.4. The session handles packets over `maxPacketBytes`: a smaller limit here
+/// would end the connection instead, after each reconnect again.
 const MAX_FRAME: usize = 268_435_455 + 5;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {

@@ -1,0 +1,270 @@
+//! One connection, from CONNECT to its end.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::read_pacing::ReadPacer;
+use super::transfer::{Transfer, close_gracefully, transfer};
+use super::{Connection, DRAIN_IDLE, Drain, clock, sleep_until};
+use crate::core::clock::ReceiveTime;
+use crate::mqtt::session::{Event, SessionError};
+use crate::mqtt::transport::CONNECT_TIMEOUT;
+use crate::mqtt::{Command, MessageSink};
+use crate::telemetry::events::Warning;
+use crate::telemetry::metrics::add;
+
+impl<S: MessageSink> Connection<S> {
+    /// Serves one connection until it ends: `Ok` if we ended it.
+    pub(crate) async fn run_connected<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        mut stream: T,
+    ) -> Result<(), SessionError> {
+        let context = self.context.clone();
+        let began = clock();
+        let mut pacer = ReadPacer::new(context.config.mqtt.coalesce, context.config.seal_delay());
+        self.session.connect(began);
+        loop {
+            let now = clock();
+            let is_full = context.memory.is_full();
+            let reading = self.is_reading();
+            self.tick(now, reading).await?;
+            self.seal(now);
+            self.acknowledge();
+            self.answer_drain(now);
+            if self.closing {
+                return self.close(stream).await;
+            }
+            let deadline = self.next_deadline(began, now)?;
+
+            let transfer = tokio::select! {
+                biased;
+                () = context.cancelled() => return Ok(()),
+                command = self.commands.recv() => {
+                    self.command(command);
+                    continue;
+                }
+                transfer = transfer(&mut stream, self.session.outgoing(), &mut self.read_buffer, reading) => transfer,
+                () = context.memory.wait_for_capacity(), if is_full && !self.paused => continue,
+                () = sleep_until(deadline) => continue,
+            };
+            match transfer.map_err(|error| SessionError::Disconnected(error.to_string()))? {
+                Transfer::Written(bytes) => {
+                    add(&self.counters().writes, 1);
+                    self.session.sent(bytes, now);
+                }
+                Transfer::Read { bytes: 0, .. } => {
+                    return Err(SessionError::Disconnected("the connection was closed".into()));
+                }
+                Transfer::Read { bytes, drained } => {
+                    self.read_buffer.filled(bytes);
+                    let messages = self.take_messages()?;
+                    if drained && self.session.outgoing().is_empty() {
+                        self.pause_reading(pacer.after(messages, bytes, clock()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the session ping, and fails if the broker is silent. Bytes that came while this thread was held up lie in the
+    /// socket: the first failure only has it read once more.
+    async fn tick(&mut self, now: Instant, reading: bool) -> Result<(), SessionError> {
+        match self.session.tick(now, reading) {
+            Ok(()) => self.has_yielded = false,
+            Err(_) if !self.has_yielded => {
+                self.has_yielded = true;
+                tokio::task::yield_now().await;
+            }
+            Err(timeout) => return Err(timeout),
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self) {
+        if self.session.acknowledge() > 0 {
+            self.window.acknowledged();
+        }
+        self.count_unacknowledged(self.session.unacknowledged() as u64);
+    }
+
+    /// When there is something to do though nothing comes. Fails if the broker did not grant the subscriptions in time.
+    fn next_deadline(&self, began: Instant, now: Instant) -> Result<Option<Instant>, SessionError> {
+        let granted_by = Some(began + CONNECT_TIMEOUT).filter(|_| !self.is_up);
+        if granted_by.is_some_and(|at| now >= at) {
+            return Err(SessionError::Timeout);
+        }
+        let deadlines = [
+            self.session.deadline(),
+            self.sink.deadline(now),
+            self.idle_deadline(),
+            self.drain.as_ref().map(|drain| drain.idle_at).filter(|at| *at > now),
+            granted_by,
+        ];
+        Ok(deadlines.into_iter().flatten().min())
+    }
+
+    /// Sleeps, so that the next read brings many messages.
+    fn pause_reading(&mut self, pause: Duration) {
+        if pause.is_zero() {
+            return;
+        }
+        // A batch that becomes due during the pause is not delayed by it.
+        self.sink.seal_due(clock() + pause);
+        // This thread has nothing else to do, and each segment that arrives would wake a timer of the runtime: the pause
+        // saves these wake-ups.
+        std::thread::sleep(pause);
+    }
+
+    fn is_reading(&self) -> bool {
+        // CONNACK and SUBACK are always read.
+        let wanted = match &self.drain {
+            Some(_) => !self.context.config.mqtt.is_persistent(),
+            None => !self.paused,
+        };
+        self.session.is_opening()
+            || (wanted
+                && !self.session.is_congested()
+                && !self.sink.is_batch_full()
+                && !self.context.memory.is_full())
+    }
+
+    /// Takes all complete packets off the read buffer, and returns the number of messages.
+    fn take_messages(&mut self) -> Result<usize, SessionError> {
+        let now = ReceiveTime::read();
+        self.sink.begin_session(self.session.broker_session());
+        let mut messages = 0;
+        let mut taken = Ok(());
+        loop {
+            let (bytes, event) = match self.session.receive(self.read_buffer.unread(), now.instant) {
+                Ok(Some(packet)) => packet,
+                Ok(None) => break,
+                Err(error) => {
+                    taken = Err(error);
+                    break;
+                }
+            };
+            match event {
+                Event::Message { publish, sequence, client_id } => {
+                    messages += 1;
+                    self.sink.accept(&publish, sequence, now, client_id);
+                }
+                Event::Duplicate => self.sink.count_duplicate(),
+                Event::TooLarge { topic, packet_bytes, sequence, .. } => {
+                    self.sink.accept_too_large(topic, packet_bytes, sequence, now);
+                }
+                Event::Subscribed { downgraded } => self.subscribed(&downgraded),
+                Event::SessionExpiryReduced { seconds } => {
+                    let message =
+                        format!("the broker keeps the session for {seconds} s only while we are away");
+                    self.context.warn(Warning::new("SESSION_SHORTENED", message).session_expiry(seconds));
+                }
+                Event::Unsubscribed | Event::Ignored => {}
+            }
+            self.read_buffer.consume(bytes);
+        }
+        self.window.arrived(messages, now.instant);
+        if messages > 0
+            && let Some(drain) = &mut self.drain
+        {
+            drain.idle_at = now.instant + DRAIN_IDLE;
+        }
+        self.sink.commit_read_stats();
+        self.session.settle(&self.sink.take_ready_acks());
+        taken.map(|()| messages)
+    }
+
+    fn subscribed(&mut self, downgraded: &[String]) {
+        if !std::mem::replace(&mut self.is_up, true) {
+            self.counters().connected.store(1, Ordering::Relaxed);
+        }
+        match self.ready.take() {
+            Some(ready) => drop(ready.send(Ok(()))),
+            None => add(&self.counters().reconnects, 1),
+        }
+        if !downgraded.is_empty() {
+            let message = format!("the broker granted a lower QoS than asked for: {}", downgraded.join(", "));
+            self.context.warn(Warning::new("QOS_LOWERED", message).filters(downgraded));
+        }
+    }
+
+    /// Seals the batches that are due: by age, because the broker waits for us, for lack of memory, or for a drain.
+    fn seal(&mut self, now: Instant) {
+        // At the memory ceiling nothing is read until a batch is inserted.
+        let must_leave = self.drain.is_some() || self.context.memory.is_full();
+        let is_idle = self.idle_deadline().is_some_and(|at| now >= at);
+        if is_idle && let Some(limit) = self.window.stalled(self.session.unacknowledged(), now) {
+            let (messages, per_second) = (limit.messages, limit.messages_per_second);
+            let message = format!(
+                "the broker keeps at most {messages} unacknowledged messages in flight, which allows about {per_second:.0} \
+                 messages a second in batches as small: raise max_inflight_messages (mosquitto), mqtt.max_inflight (EMQX) \
+                 or what your broker calls it"
+            );
+            self.context.warn(Warning::new("WINDOW_NARROW", message).window(messages, per_second));
+        }
+        if must_leave || is_idle {
+            self.sink.seal_all();
+        } else {
+            self.sink.seal_due(now);
+        }
+    }
+
+    /// When silence shows that the broker waits for acknowledgements, if there are any to wait for.
+    fn idle_deadline(&self) -> Option<Instant> {
+        let owes = self.session.unacknowledged() > 0 && self.sink.has_open_batch() && !self.sink.is_sealing();
+        if owes && self.is_reading() {
+            self.window.idle_deadline(self.session.unacknowledged())
+        } else {
+            None
+        }
+    }
+
+    /// Answers a drain once no more messages come and every batch is sealed.
+    fn answer_drain(&mut self, now: Instant) {
+        let is_persistent = self.context.config.mqtt.is_persistent();
+        let Some(drain) = &mut self.drain else { return };
+        let quiet = is_persistent
+            || self.session.is_opening()
+            || (self.session.is_unsubscribed() && now >= drain.idle_at && self.session.unacknowledged() == 0);
+        if quiet
+            && !self.sink.has_open_batch()
+            && let Some(done) = drain.done.take()
+        {
+            let _ = done.send(());
+        }
+    }
+
+    pub(super) fn command(&mut self, command: Option<Command>) {
+        match command {
+            Some(Command::Settled(acks)) => self.session.settle(&acks),
+            Some(Command::Flush(done)) => {
+                self.sink.seal_all();
+                let _ = done.send(());
+            }
+            Some(Command::Pause) => self.paused = true,
+            Some(Command::Resume) => self.paused = false,
+            Some(Command::Drain(done)) => {
+                if self.session.is_subscribed() && !self.context.config.mqtt.is_persistent() {
+                    self.session.unsubscribe();
+                }
+                self.drain = Some(Drain { done: Some(done), idle_at: clock() + DRAIN_IDLE });
+            }
+            // The pipeline is gone, which means the same.
+            Some(Command::Close) | None => self.closing = true,
+        }
+    }
+
+    /// Writes the rest of the output and DISCONNECT, and waits until the broker has closed its side: closing a socket on which
+    /// messages still arrive would destroy the acknowledgements that are on their way.
+    async fn close<T: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: T) -> Result<(), SessionError> {
+        self.session.acknowledge();
+        self.session.disconnect();
+        let context = self.context.clone();
+        tokio::select! {
+            () = close_gracefully(stream, self.session.outgoing()) => {}
+            () = context.cancelled() => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! Asks for messages: the broker's CONNACK, SUBSCRIBE and UNSUBSCRIBE, and the answers to them.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::{Event, Phase, Session, SessionError};
+use crate::mqtt::protocol::packet::{self, SubAck};
+use crate::mqtt::protocol::reason;
+use crate::mqtt::subscriptions::subscription_id;
+
+impl Session {
+    pub fn unsubscribe(&mut self) {
+        self.phase = Phase::Unsubscribing;
+        self.pending_requests.clear();
+        let begin = self.out.len();
+        self.write_unsubscribe(0..self.filters.len());
+        if self.out.len() - begin > self.broker_max_packet_bytes {
+            self.out.truncate(begin);
+            self.pending_requests.clear();
+            (0..self.filters.len()).for_each(|i| self.write_unsubscribe(i..i + 1));
+        }
+    }
+
+    fn write_unsubscribe(&mut self, range: Range<usize>) {
+        let packet_id = self.next_packet_id();
+        packet::write_unsubscribe(
+            &mut self.out,
+            self.connect_options.version,
+            packet_id,
+            &self.filters[range.clone()],
+        );
+        self.pending_requests.push((packet_id, range));
+    }
+
+    pub(super) fn connack<'a>(&mut self, body: &[u8]) -> Result<Event<'a>, SessionError> {
+        let ack = packet::read_connack(self.connect_options.version, body)?;
+        if let Some(seconds) = ack.keep_alive_seconds {
+            self.keep_alive = Duration::from_secs(seconds as u64); // [MQTT-3.2.2-21]
+        }
+        if let Some(client_id) = &ack.client_id {
+            self.connect_options.client_id = client_id.clone();
+        }
+        self.broker_max_packet_bytes = ack.max_packet_bytes;
+        self.broker = Some(ack.clone());
+        if ack.session_present && !self.connect_options.persistent {
+            return Err(SessionError::protocol("a session after a clean start")); // [MQTT-3.2.2-4]
+        }
+        self.inflight.reconnect(ack.session_present);
+        self.is_inherited = ack.session_present && (self.is_inherited || !self.subscribed_before);
+        if ack.session_present && self.subscribed_before {
+            self.phase = Phase::Subscribed;
+            return Ok(Event::Subscribed { downgraded: Vec::new() });
+        }
+        for (filter, lacks, reason) in self.filters.iter().flat_map(|filter| {
+            let shared = filter.starts_with("$share/") && !ack.has_shared;
+            let wildcard = filter.contains(['+', '#']) && !ack.has_wildcards;
+            [(filter, shared, 0x9e), (filter, wildcard, 0xa2)]
+        }) {
+            if lacks {
+                let reason = reason::name(reason).into();
+                return Err(SessionError::SubscriptionRefused { filter: filter.clone(), reason });
+            }
+        }
+        self.phase = Phase::Subscribing;
+        self.pending_requests.clear();
+        self.downgraded.clear();
+        let filters = 0..self.filters.len();
+        if ack.has_subscription_ids && filters.len() > 1 {
+            // An identifier belongs to a whole SUBSCRIBE.
+            for i in filters {
+                self.subscribe(i..i + 1, Some(subscription_id(&self.filters[i])))?;
+            }
+        } else {
+            self.subscribe(filters, None)?;
+        }
+        Ok(match ack.session_expiry_seconds {
+            Some(seconds)
+                if self.connect_options.persistent && seconds < self.connect_options.expiry_seconds =>
+            {
+                Event::SessionExpiryReduced { seconds }
+            }
+            _ => Event::Ignored,
+        })
+    }
+
+    fn subscribe(&mut self, range: Range<usize>, subscription_id: Option<usize>) -> Result<(), SessionError> {
+        let packet_id = self.next_packet_id();
+        let begin = self.out.len();
+        packet::Subscribe {
+            version: self.connect_options.version,
+            packet_id,
+            filters: &self.filters[range.clone()],
+            qos: self.qos,
+            skip_retained: self.skip_retained,
+            subscription_id,
+        }
+        .write(&mut self.out);
+        // [MQTT-3.2.2-15]
+        if self.out.len() - begin > self.broker_max_packet_bytes {
+            self.out.truncate(begin);
+            if range.len() > 1 {
+                return range.into_iter().try_for_each(|i| self.subscribe(i..i + 1, subscription_id));
+            }
+            let reason =
+                format!("the broker takes packets of {} bytes at most", self.broker_max_packet_bytes);
+            return Err(SessionError::SubscriptionRefused {
+                filter: self.filters[range.start].clone(),
+                reason,
+            });
+        }
+        self.pending_requests.push((packet_id, range));
+        Ok(())
+    }
+
+    /// Removes the request that the broker answers, and returns its filters.
+    fn take_pending_request(&mut self, packet_id: u16) -> Result<Range<usize>, SessionError> {
+        match self.pending_requests.iter().position(|(asked, _)| *asked == packet_id) {
+            Some(at) => Ok(self.pending_requests.swap_remove(at).1),
+            None => Err(SessionError::protocol("an answer to nothing that was asked")), // [MQTT-2.2.1-6]
+        }
+    }
+
+    pub(super) fn suback<'a>(&mut self, body: &[u8]) -> Result<Event<'a>, SessionError> {
+        let SubAck { packet_id, grants } = packet::read_suback(self.connect_options.version, body)?;
+        let range = self.take_pending_request(packet_id)?;
+        if grants.len() != range.len() {
+            return Err(SessionError::protocol("a SUBACK with a wrong number of grants")); // [MQTT-3.8.4-6]
+        }
+        for (filter, grant) in self.filters[range].iter().zip(grants) {
+            match grant {
+                Ok(qos) if qos < self.qos => self.downgraded.push(filter.clone()),
+                Ok(qos) if qos > self.qos => {
+                    return Err(SessionError::protocol("a SUBACK that grants more than was asked for"));
+                }
+                Ok(_) => {}
+                Err(reason) => {
+                    return Err(SessionError::SubscriptionRefused { filter: filter.clone(), reason });
+                }
+            }
+        }
+        if !self.pending_requests.is_empty() {
+            return Ok(Event::Ignored);
+        }
+        self.phase = Phase::Subscribed;
+        self.subscribed_before = true;
+        Ok(Event::Subscribed { downgraded: std::mem::take(&mut self.downgraded) })
+    }
+
+    pub(super) fn unsuback<'a>(&mut self, body: &[u8]) -> Result<Event<'a>, SessionError> {
+        let (packet_id, answers) = packet::read_unsuback(self.connect_options.version, body)?;
+        let range = self.take_pending_request(packet_id)?;
+        if answers.is_some_and(|answers| answers != range.len()) {
+            return Err(SessionError::protocol("an UNSUBACK with a wrong number of answers")); // [MQTT-3.11.3-1]
+        }
+        if !self.pending_requests.is_empty() {
+            return Ok(Event::Ignored);
+        }
+        self.phase = Phase::Unsubscribed;
+        Ok(Event::Unsubscribed)
+    }
+
+    /// We only number SUBSCRIBE and UNSUBSCRIBE, and few of them are pending at a time.
+    fn next_packet_id(&mut self) -> u16 {
+        self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
+        self.last_packet_id
+    }
+}
