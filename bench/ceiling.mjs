@@ -99,7 +99,7 @@ async function post(outer, rows, options) {
   for (let at = 0; at < BLOCKS; at++) blocks.push(await block(clickhouse.url, rows, at, options.drivers))
   const agent = new Agent({ keepAlive: true, maxSockets: options['in-flight'] })
   const sql = 'INSERT INTO positions (driver_id, lat, lng, speed, heading, ts, seq) FORMAT Native'
-  // As millrace sends them: a block is a part, and has a token.
+  // Like INSERTs of millrace: one block, with a token.
   const settings = { database, decompress: '1', max_insert_block_size: '1048449', query: sql }
   let sent = 0
   let done = 0

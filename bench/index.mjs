@@ -291,7 +291,7 @@ function write(directory, date, result) {
   })
 }
 
-/** Of the working tree, where git knows it. */
+/** The commit of the working tree, if git knows it. */
 function commit() {
   try {
     const options = { cwd: HERE, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }

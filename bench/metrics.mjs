@@ -98,7 +98,7 @@ await runMain(async (scope) => {
   }
 })
 
-/** What the threads use per second while the stream flows. */
+/** CPU of the threads per second during the stream. */
 async function measure(pipeline, hasMetrics, { seconds, 'warm-up': warmUp }) {
   let reader
   if (hasMetrics) {

@@ -115,7 +115,7 @@ await runMain(async (scope) => {
       ['CPU per message', `${count((of.cpu * 1e7) / receivedRate)} ns`],
       ['peak memory above the idle process', mebibytes(of.memory - bare.memory)],
       [`resident memory, at first and ${seconds} s later`, `${mebibytes(of.first.resident)}, ${mebibytes(of.last.resident)}`],
-      // What grows besides are pages of the runtime's own program, which are read when they are first needed.
+      // The rest of the growth is pages of the runtime's program, which are read on first use.
       ...(of.first.anonymous && of.last.anonymous
         ? [['of it not from files', `${mebibytes(of.first.anonymous)}, ${mebibytes(of.last.anonymous)}`]]
         : []),
@@ -129,7 +129,7 @@ await runMain(async (scope) => {
     doubled && `${count(doubled)} messages were doubled`,
     of.cpu >= CPU_LIMIT_PERCENT &&
       `the service took ${percent(of.cpu)} of a core, and ${CPU_LIMIT_PERCENT} % is the limit`,
-    // What the broker cannot pass on waits in the sockets' buffers, so both ends must show the rate.
+    // Messages that the broker cannot forward wait in socket buffers, so both ends must show the rate.
     Math.min(sentRate, receivedRate) < 0.98 * rate &&
       `the machine passed ${count(Math.min(sentRate, receivedRate))} messages per second, not ${count(rate)}`,
   ].filter(Boolean)

@@ -23,7 +23,7 @@ import { ownBroker, ownClickHouse } from './lib/servers.mjs'
 import { machine, Meter } from './lib/usage.mjs'
 
 const CPU_LIMIT = 1.25
-/** What a position takes in the spool: docs/configuration.md. */
+/** Bytes of a position in the spool: docs/configuration.md. */
 const BYTES_PER_MESSAGE = 180
 const FLOOD_LIMIT = 200_000
 const BEGIN_LIMIT_MS = 1000

@@ -129,7 +129,7 @@ function showProgress(service, meter, bare) {
   })
 }
 
-/** Of three drivers, the same at every run. */
+/** The last positions of three drivers, the same three in every run. */
 function lastPositions(clickhouse, database) {
   return clickhouse.query(`
     SELECT driver_id, lat, lng, speed, heading, toString(ts) AS ts

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 const VERSION = '0.20.2'
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const TOOLS = join(ROOT, 'target', 'tools', `cargo-deny-${VERSION}`)
-/** Where there is no way to the database, some networks give no answer at all. */
+/** Some networks neither reach the database nor refuse the connection. */
 const FETCH_MS = 60_000
 
 const program = onPath() ?? installed() ?? install()

@@ -48,7 +48,7 @@ function checkRust() {
 
 function installPackages() {
   const lock = join(ROOT, 'package-lock.json')
-  // What npm wrote at the end of the last installation.
+  // npm writes this file at the end of an installation.
   const installed = join(ROOT, 'node_modules', '.package-lock.json')
   if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(lock).mtimeMs) return
 

@@ -54,7 +54,7 @@ function filesOf(layer) {
     .filter((file) => file.endsWith('.js'))
 }
 
-/** What one file imports against the table, in words. */
+/** The imports of a file that the table does not allow, as text. */
 function broken(table, file, imports) {
   const own = layerOf(table.keys(), file)
   return imports.flatMap((name) => {

@@ -19,14 +19,14 @@ const servers = useServers()
 const timeout = 120_000
 const skip = externalBroker || externalClickHouse
 
-/** What a command says and how it ends. */
+/** The output and the exit code of a command. */
 async function millrace(t, args, env = {}) {
   const program = startCommand(t, args, env)
   const { code, stderr } = await program.end()
   return { code, stderr, stdout: program.lines.join('\n'), lines: program.lines }
 }
 
-/** What a running one has said, as objects. */
+/** The output of a running command so far, as objects. */
 const said = (program) => program.lines.map((line) => JSON.parse(line))
 
 /** A running `millrace run`. */

@@ -12,12 +12,12 @@ const read = (name) => readFileSync(new URL(`../../${name}`, import.meta.url), '
 const schema = JSON.parse(read('millrace.schema.json'))
 const accepts = new Ajv({ strict: true, allowUnionTypes: true, strictRequired: false }).compile(schema)
 
-/** What a file with this text is read as. */
+/** The configuration that a file with this text is read as. */
 function config(t, text, environment = {}) {
   return new ConfigFile(configFile(t, text), environment).config
 }
 
-/** That reading fails, at this place and with this message. */
+/** Asserts that reading fails at this place with this message. */
 function assertWrong(t, text, place, message, environment = {}) {
   const file = configFile(t, text)
   assert.throws(
@@ -248,7 +248,7 @@ function optionsOf({ $ref, properties = {}, items, additionalProperties, anyOf =
   ]
 }
 
-/** What only a program can give. */
+/** Options that only a program can set. */
 const NOT_IN_A_FILE = /^(logger|tracer|tracing|meter)\b/
 
 test('the schema names the options of index.d.ts, all of them and no others', () => {

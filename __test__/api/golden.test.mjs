@@ -27,7 +27,7 @@ const SPOOL = join(GOLDEN, 'spool-f83bdce')
 /** Fails unless `actual` is the content of the file. `names` are those of this run, with what stands for each. */
 function assertGolden(file, actual, names = {}) {
   const named = Object.entries(names).reduce((text, [name, word]) => text.replaceAll(name, `<${word}>`), actual)
-  // What a window of the broker allows follows from how long an INSERT took; the broker is the system's.
+  // The rate that a window allows depends on the duration of an INSERT, and the version of mosquitto on the system.
   const text = named.replace(/(\d+ allow) \d+/g, '$1 <n>').replace(/(mosquitto version) [\d.]+/g, '$1 <version>')
   const path = join(GOLDEN, 'expected', 'js', file)
   if (process.env.MILLRACE_GOLDEN === 'write') {
@@ -166,7 +166,7 @@ test('events are told', { timeout, skip }, async (t) => {
   })
   assertGolden('dead-letters.json', pretty(told), names)
   assertGolden('states.json', pretty(states))
-  // What else a warning says, beside its code and its message, may grow.
+  // Warnings may get further fields beside code and message.
   assertGolden('warnings.json', pretty(warnings.map(({ code, message }) => ({ code, message }))), names)
   // How many INSERTs there are, and so the bytes of their blocks, follows from when the messages come.
   const moving = ['uptimeMs', 'messagesPerSecond', 'rowsPerSecond', 'p50', 'p90', 'p99', 'max', 'count', 'lastInsertMs', 'writes', 'succeeded', 'inserts']

@@ -293,7 +293,7 @@ test('everything else that can be wrong, the worst first', (t) => {
   after(1, { mqtt: { connected: 2 } })
   assert.deepEqual(texts(after(60)), ['Connected. No messages are coming.'])
 
-  // Of the disk there is a word when it works again, and of dead letters there is not.
+  // A warning reports that the disk works again; there is none for dead letters.
   warn('SPOOL_IO', 'the spool /spool: no space left on device; nothing is acknowledged until it works again')
   warn('DEAD_LETTERS_RETRYING', 'letters.jsonl: no space left on device; trying again in 1000 ms')
   const both = ['The disk of the spool fails. Retrying.', 'Dead letters cannot be kept. Retrying.']
@@ -342,7 +342,7 @@ test('rates and recent latencies', (t) => {
   after(2, { messages: { received: 400 }, rows: { inserted: 300 } })
   const { messagesPerSecond, rowsPerSecond, insertP50, insertP99, endToEndP50 } = latest()
   assert.deepEqual([messagesPerSecond, rowsPerSecond, insertP50, insertP99, endToEndP50], [200, 150, 150, 199, null])
-  // What was long ago is no longer recent.
+  // Old observations do not count as recent.
   for (let i = 0; i < 11; i++) after(1)
   assert.deepEqual([latest().insertP50, latest().messagesPerSecond], [null, 0])
   observed(0, 100, 110)

@@ -29,7 +29,7 @@ async function busy(t, config = {}) {
   return { pipeline, table, topic, publisher }
 }
 
-/** What a third party reads in the text, by name. */
+/** The metrics that an independent parser reads, by name. */
 function families(text) {
   return new Map(parse(text).map((family) => [family.name, family]))
 }
@@ -295,7 +295,7 @@ test('instruments on a meter of OpenTelemetry', { timeout }, async (t) => {
   })
   assert.deepEqual(collected.map(({ descriptor }) => descriptor.name).sort(), derived.sort())
 
-  // What has ended is not read any more: it stays as it was.
+  // After the end nothing is read any more: the values stay.
   end()
   await publisher.publish(topic, { seq: 100 })
   await settled(pipeline, 101)

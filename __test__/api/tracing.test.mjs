@@ -225,7 +225,7 @@ test('user properties that columns take are the same with and without', { timeou
     { seq: 0, origin: 'mill 0' },
     { seq: 1, origin: 'mill 1' },
   ])
-  // Of the pipeline with a ratio of 0 there is none.
+  // The pipeline with a ratio of 0 has no spans.
   const [{ batch }, ...others] = await traced(spans, 1)
   assert.equal(batch.links.length, 1)
   assert.deepEqual(others, [])

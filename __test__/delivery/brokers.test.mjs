@@ -222,7 +222,7 @@ for (const { name, versions, qos2, start, skip: skipped, lacks } of BROKERS) {
         const table = await servers.table('topic String')
         const name = unique('topic')
         const columns = { topic: { meta: 'topic' } }
-        // What other scenarios had retained is not meant.
+        // Messages that other scenarios retained do not count.
         const all = await started(t, { retained: 'skip' }, { routes: [{ topic: '#', table, columns }] })
         const dollar = await started(t, {}, { routes: [{ topic: `$${name}/#`, table, columns }] })
         const sender = await publisher(t, { clients: 1 })

@@ -370,7 +370,7 @@ for (const [what, prepare] of /** @type {[string, (table: string) => Promise<voi
     assert.equal(messages.inserted + messages.deadLettered, 100)
     const dead = sequences(letters)
     assert.ok(dead.includes(5))
-    // Whatever is not in the view is a dead letter, and nothing is anywhere twice.
+    // Each message is in the view or a dead letter, and no row is anywhere twice.
     await assertRows(`${table}_fails`, 100, dead)
     const { rows, different } = await servers.counted(table)
     assert.equal(rows, different)

@@ -48,7 +48,7 @@ async function assertStream(t, { mqtt = {}, clickhouse = {}, publisher = {}, cou
   return warnings
 }
 
-/** What `start()` says where it must fail. */
+/** The error of a `start()` that must fail. */
 async function refused(t, code, config) {
   const table = await servers.table(COLUMNS)
   const pipeline = servers.pipeline(t, { routes: [route(unique('topic'), table)], ...config })

@@ -29,7 +29,7 @@ async function findings(config, options) {
   return report.findings
 }
 
-/** That there is this finding, with a part of its message and of its advice. */
+/** Asserts that there is such a finding, by parts of its message and its advice. */
 function assertFound(all, { level = 'error', code, path, message = /./, advice = /./ }) {
   const told = JSON.stringify(all, null, 1)
   const found = all.filter((finding) => finding.code === code && finding.path === path)
@@ -387,7 +387,7 @@ test('TLS is told, and certificates that will not last', { timeout, skip }, asyn
     assert.match(tls.certificate.names, /localhost/)
     assert.ok(new Date(tls.certificate.validUntil).getTime() > Date.now())
   }
-  // Those of the tests are valid for a day.
+  // The certificates of the tests are valid for a day.
   for (const path of ['mqtt.tls', 'clickhouse.tls']) {
     assertFound(report.findings, { level: 'warning', code: 'CERTIFICATE_EXPIRES', path, advice: /renew/ })
   }

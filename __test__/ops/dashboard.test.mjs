@@ -54,7 +54,7 @@ test('the figures of a pipeline, and dead letters as text', { timeout, skip: noB
   await shows(page, '#messages', '0/s')
 
   await publisher.flood(3_000, (i) => position(prefix, i))
-  // What is shown of the last seconds is there as long as messages come.
+  // The rates of the last seconds are shown while messages arrive.
   let sent = 3_000
   for (const selector of ['#messages', '#rows', '#end-to-end', '#insert']) {
     const isShown = async () => {

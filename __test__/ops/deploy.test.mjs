@@ -91,7 +91,7 @@ test('promtool', { skip: !findPromtool() && 'promtool, which comes with Promethe
   passes(promtool, ['check', 'config', 'prometheus.yml'], { cwd })
   passes(promtool, ['test', 'rules', 'alerts.test.yml'], { cwd })
 
-  // What Grafana asks, as rules, so that it is parsed; with its variables filled in.
+  // Grafana's queries as rules, so that promtool parses them, with variables filled in.
   const filled = (expr) => expr.replaceAll('$__rate_interval', '1m').replaceAll(/\$\w+/g, '.*')
   const asked = targets.map(({ expr }, i) => ({ record: `dashboard:${i}`, expr: filled(expr) }))
   const directory = mkdtempSync(join(tmpdir(), 'millrace-deploy-'))

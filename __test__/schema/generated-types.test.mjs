@@ -16,7 +16,7 @@ const servers = useServers()
 const timeout = 120_000
 const TSC = fileURLToPath(new URL('../../node_modules/typescript/bin/tsc', import.meta.url))
 
-/** What the compiler says of a program that imports `generated`: nothing, if all is well. */
+/** The compiler's errors in a program that imports `generated`; empty if there are none. */
 async function compile(t, generated, program) {
   const dir = await mkdtemp(join(tmpdir(), 'millrace-'))
   t.after(() => rm(dir, { recursive: true }))
@@ -41,7 +41,7 @@ async function assertCompiles(t, generated, ...programs) {
   assert.equal(await compile(t, generated, programs.join('\n')), '', generated)
 }
 
-/** What is generated for a table with these columns, and how its interfaces begin. */
+/** The generated text for a table with these columns, and the names of its interfaces. */
 async function described(columns, route = {}, settings = {}) {
   const table = await servers.table(columns, { settings })
   const text = await describeTables(servers.config({ routes: [{ topic: 'a', table, ...route }] }))
@@ -380,7 +380,7 @@ test('a proposal is created and filled by its samples', { timeout }, async (t) =
 
   const written = await describeTables(servers.config({ routes: [{ topic: `${prefix}/{site}`, table }] }))
   const name = /export interface (\w+)Payload/.exec(written)?.[1]
-  // What a column of texts takes besides texts is not advertised.
+  // A String column also accepts other values; the interface does not say so.
   const typed = samples.slice(0, 4).map((sample) => ({ ...sample, mixed: String(sample.mixed) }))
   const { seq, ...without } = typed[0]
   await assertCompiles(t, written, cases(`${name}Payload`, typed, [without, { ...typed[0], lat: 'x' }]))
@@ -588,7 +588,7 @@ test('a proposal takes its samples, whatever they are', { timeout }, async (t) =
     const rows = await servers.rows(`SELECT * FROM ${table}`)
     assert.equal(rows.length, 3)
     programs.push(`const rows${i}: it.Rows['${table}'][] = ${JSON.stringify(rows)}`)
-    // What a column of texts takes besides texts is not advertised, and a field without a name has no column.
+    // A String column also accepts other values, which the interface does not say; a field without a name has no column.
     const isExact = !sql.includes('String') && !samples.some((sample) => sample.includes('""'))
     if (isExact) programs.push(`const samples${i}: it.Payloads['${topic}'][] = [${samples}]`)
   }

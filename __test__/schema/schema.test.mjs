@@ -288,7 +288,7 @@ test('a table that is dropped and created again with other columns', { timeout }
   const stream = await under(t, 'seq UInt32, speed UInt32')
   const first = unique('first')
   await stream.streaming((seq) => ({ seq, speed: seq, note: `note ${seq}` }), async () => {
-    // What is in goes on counting.
+    // Inserted rows still count.
     await servers.command(`RENAME TABLE ${stream.table} TO ${first}`)
     await waitFor(() => stream.changes().some((change) => /there is no table/.test(change)), { message: 'the warning' })
     await servers.command(`CREATE TABLE ${stream.table} (note String, seq UInt64) ENGINE = MergeTree ORDER BY seq

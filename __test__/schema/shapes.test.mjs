@@ -50,7 +50,7 @@ test('rows: one row per element; a column looks in the element, then in the docu
         unit: 'C',
         data: { readings: [{ seq: 1, value: { t: 1.5 } }, { seq: 2, value: { t: 2.5 }, unit: 'F', device: null }] },
       },
-      // What stands behind the list counts as well.
+      // Fields after the list count as well.
       '{"data":{"other":[],"readings":[{"value":{"t":3.5},"seq":3}]},"unit":"K","device":"d2"}',
     ],
   })

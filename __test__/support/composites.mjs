@@ -4,7 +4,7 @@ import { float, float64, string } from './values.mjs'
 
 /** @typedef {import('./values.mjs').Texts} Texts */
 
-/** What a column of this type cannot be: Nullable. */
+/** Types that cannot be Nullable. */
 const WHOLE = { canBeNull: false }
 
 /** The same, or null. */

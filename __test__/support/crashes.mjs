@@ -1,8 +1,8 @@
 // A consuming process that is killed again and again, at random instants, while ClickHouse and the broker come and go.
-// Whatever happens, each number that the publisher saw acknowledged is in the table in the end, once.
+// In the end each number that the publisher saw acknowledged is in the table, once.
 //
-// It begins with some thousand messages, since what a broker sends again is only recognised once it is known how it gives
-// packet ids (src/core/ack_history.rs).
+// It begins with some thousand messages: redeliveries are recognised only after the use of packet ids by the broker is known
+// (src/core/ack_history.rs).
 
 import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'

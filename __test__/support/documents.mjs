@@ -12,7 +12,7 @@ import {
 const SIGNED = { signed: true }
 const SECONDS_OF_32_BITS = 4_294_967_295
 const position = tuple(float64(), float64())
-// What a Variant or a Dynamic takes for a number, and nothing else for one.
+// Numbers as a Variant or a Dynamic reads them.
 const number = either(plain(64), fraction())
 
 /** By family: each column's type and what may stand for it: `edges` in turn, then `random`. All are JSON texts. */

@@ -3,7 +3,7 @@
 import { EventEmitter } from 'node:events'
 import { FAMILIES } from '../../lib/observe/collectors.js'
 
-/** What a monitor needs of a pipeline; `content` is what its metrics say. */
+/** The parts of a pipeline that a monitor uses; `content` is returned by `metrics()`. */
 export class FakePipeline extends EventEmitter {
   state = 'running'
   now = 1_700_000_000_000

@@ -1,4 +1,4 @@
-// What `npm run test:full` runs and `npm test` leaves out, because it takes minutes. CONTRIBUTING.md lists it.
+// Tests that take minutes run in `npm run test:full` and not in `npm test`. CONTRIBUTING.md lists them.
 
 /** Whether `npm run test:full` runs this file. */
 export const full = process.env.MILLRACE_TEST_FULL === '1'

@@ -10,7 +10,7 @@ const WINDOW = 200
 export class Numbers {
   /** How many were published. */
   published = 0
-  /** Those that the broker has acknowledged. */
+  /** The numbers that the broker has acknowledged. */
   acknowledged = new Set()
 
   #url

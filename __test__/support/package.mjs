@@ -36,7 +36,7 @@ export function scratch() {
  */
 export function makeTarballs(folder, { version: other, others = true } = {}) {
   const stripped = join(folder, host.addon)
-  // Of the addon of the tests most bytes are for debuggers.
+  // Most bytes of the debug addon are for debuggers.
   const { error, status } = spawnSync('strip', ['-o', stripped, addon()])
   if (error || status !== 0) copyFileSync(addon(), stripped)
   const text = join(folder, 'other.node')

@@ -128,7 +128,7 @@ class Network {
     }
   }
 
-  /** Whatever goes there is held back for so long. */
+  /** Delays every chunk in this direction. */
   delay(ms) {
     this.#delayMs = ms
   }

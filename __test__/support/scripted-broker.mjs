@@ -66,7 +66,7 @@ class ScriptedBroker {
     for (const socket of this.#chosen(connection)) socket.destroy()
   }
 
-  /** Whoever is connected now hears nothing any more, and stays connected. */
+  /** The connected clients stay connected and receive nothing more. */
   fallSilent() {
     for (const socket of this.#sockets.values()) this.#silent.add(socket)
   }

@@ -25,7 +25,7 @@ export async function startTransportProxy(t, port, { tls, webSocket } = {}) {
 }
 
 class TransportProxy {
-  /** What WebSockets were asked for: paths with their queries. */
+  /** The requested paths of WebSockets, with their queries. */
   paths = []
   pongs = 0
 
@@ -42,7 +42,7 @@ class TransportProxy {
   async listen(tls) {
     const serve = (socket) => this.#serve(socket)
     this.#server = tls ? createTlsServer(tls, serve) : createServer(serve)
-    // Who breaks a handshake off is what some tests are about.
+    // Some tests break a handshake off.
     this.#server.on('tlsClientError', () => {})
     this.#server.listen(0, '127.0.0.1')
     await once(this.#server, 'listening')
@@ -135,7 +135,7 @@ export const CLOSE = 8
 export const PING = 9
 const PONG = 10
 
-/** As a server sends it: not masked. RFC 6455, 5.2. */
+/** A frame of a server, which is not masked: RFC 6455, 5.2. */
 function frame(opcode, payload, { final = true } = {}) {
   const { length } = payload
   const long = Buffer.alloc(length < 126 ? 0 : length < 65_536 ? 2 : 8)

@@ -16,7 +16,7 @@ export function integer(bits, { signed = false } = {}) {
   const edges = numbers.map(String)
   return {
     edges: [...edges, `"${max}"`, `"${min}"`, '"+7"', '"007"', 'true', 'false'],
-    // As many short numbers as long ones.
+    // Short and long numbers are equally frequent.
     random: (r) => {
       const value = r.between(min, max)
       const text = String(r.chance(0.5) ? value : value >> BigInt(r.below(bits)))
@@ -219,7 +219,7 @@ export function time({ max = 10_000_000_000, scale, zone = 'UTC' }) {
         return seconds < 100_000_000 ? random(r) : `${seconds}${digits.padEnd(scale, '0')}`
       default: {
         const local = clock(seconds, zone)
-        // Where clocks are changed one text can mean two points in time, or none.
+        // When clocks change, one text can mean two points in time, or none.
         const changing = [-7200, -3600, 3600, 7200].some((s) => {
           const there = Date.parse(`${clock(seconds + s, zone).replace(' ', 'T')}Z`)
           return there - Date.parse(`${local.replace(' ', 'T')}Z`) !== s * 1000

@@ -7,7 +7,7 @@ import { forHost } from '../../tools/servers/cargo.mjs'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 
-/** Of a failed step's output; the cause stands at the end. */
+/** Lines printed of a failed step's output; the cause is at the end. */
 const SHOWN_LINES = 40
 
 /**

@@ -17,7 +17,7 @@ import { machineCpuSeconds, Meter } from './usage.mjs'
 
 /** A rate counts as kept when it is missed by no more than this. */
 const KEPT = 0.98
-/** What a single thread, as mosquitto is one, uses when it can do no more. */
+/** The CPU of a saturated single thread, such as mosquitto's. */
 const SATURATED_PERCENT = 90
 /** How long no row may come before what is missing counts as lost: several times the age at which a batch is due. */
 const SILENCE_MS = 5000
@@ -124,7 +124,7 @@ async function measureIn(scope, run, progress) {
     emptyResidentBytes: emptyPeak,
     aboveBareBytes: peakResidentBytes - (bare ?? 0),
     rows,
-    // Where a service is still at it, nobody knows.
+    // If a service is still inserting, the figure is unknown.
     lost: isDrained ? lost : undefined,
     doubled,
     eventLoop: flowing && { atRest, flowing },
@@ -186,7 +186,7 @@ async function start(scope, run, clickhouse, database, options) {
     const load = await startLoad(scope, run.programs.load, { firehose: '127.0.0.1:0', ...options })
     const broker = { url: `mqtt://127.0.0.1:${load.latest.ready.port}`, pid: undefined }
     const subscribed = load.next('subscribed')
-    // Where the service does not even start, that is the error.
+    // If the service does not start, that error is reported.
     subscribed.catch(() => {})
     const own = await startService(scope, run, { broker, mqttVersion: '5' }, clickhouse, database)
     await Promise.race([subscribed, own.service.failure()])

@@ -18,7 +18,7 @@ import { count, markdown, mebibytes, milliseconds, percent } from './format.mjs'
  * @property {Step[]} steps
  */
 
-/** What others on the same cores may use before a step is called disturbed. */
+/** CPU of other processes above which a step counts as disturbed. */
 const DISTURBED_PERCENT = 10
 
 const or = (value, format) => (value === undefined ? '–' : format(value))

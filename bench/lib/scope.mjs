@@ -1,4 +1,4 @@
-/** What `main` of `runMain` gets: it ends, at the end, whatever was given to it. */
+/** Passed to `main` by `runMain`: at the end it closes everything that was registered with it. */
 export class Scope {
   /** @type {(() => unknown)[]} */
   #endings = []

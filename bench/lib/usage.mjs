@@ -83,7 +83,7 @@ export class Meter {
     try {
       now = usage(this.#pid)
     } catch {
-      // It has ended.
+      // The process has ended.
       return undefined
     }
     this.residentBytes = now.residentBytes
@@ -93,7 +93,7 @@ export class Meter {
   }
 }
 
-/** What all processes of the machine together have used, in seconds of one core. */
+/** CPU that all processes of the machine have used, in seconds of one core. */
 export function machineCpuSeconds() {
   return cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0) / 1000
 }

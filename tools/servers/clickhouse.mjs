@@ -54,7 +54,7 @@ export function connectClickHouse(url) {
 }
 
 export class ClickHouse extends Server {
-  /** Where the data lies; undefined for an external server. */
+  /** The data directory; undefined for an external server. */
   dir
 
   /**

@@ -9,8 +9,8 @@ import { waitFor } from './wait-for.mjs'
 const SUPERVISOR = fileURLToPath(new URL('supervisor.mjs', import.meta.url))
 
 /**
- * One server process that ends with this process, however this one ends; see `supervisor.mjs`. It holds nothing open: a
- * program that forgets to stop its servers ends nevertheless, and they with it.
+ * One server process that ends with this process, however this one ends; see `supervisor.mjs`. It does not keep this process
+ * alive: a program that forgets to stop its servers still ends, and they end with it.
  */
 export class ManagedProcess {
   /** A directory of its own, removed when this process ends. */
@@ -46,7 +46,7 @@ export class ManagedProcess {
     this.#supervisor.once('exit', () => this.#cut('its supervisor is gone'))
     this.#supervisor.stdin.on('error', () => {})
     createInterface({ input: this.#supervisor.stdout }).on('line', (line) => this.#hear(line))
-    // What waits below waits with timers, which hold the process.
+    // The waits below use timers, which keep this process alive.
     for (const handle of [this.#supervisor, this.#supervisor.stdin, this.#supervisor.stdout]) {
       if ('unref' in handle && typeof handle.unref === 'function') handle.unref()
     }

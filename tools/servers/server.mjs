@@ -1,12 +1,12 @@
 import { freePort, isFree } from './free-port.mjs'
 import { waitFor } from './wait-for.mjs'
 
-/** What ClickHouse and the brokers have in common: a port of 127.0.0.1, and a process to end and start again. */
+/** A server on a port of 127.0.0.1 whose process can be stopped and started: ClickHouse or a broker. */
 export class Server {
   /** Without user name and password. */
   url
   port
-  /** Who may use it, where its URL says so. */
+  /** From its URL, if that has them. */
   username
   password
 
@@ -32,7 +32,7 @@ export class Server {
     return url.href
   }
 
-  /** Of the server's own process, while it runs; undefined for an external server. */
+  /** The pid of the server's process while it runs; undefined for an external server. */
   get pid() {
     return this.#process?.pid
   }

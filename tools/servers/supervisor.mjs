@@ -6,7 +6,7 @@
 //
 //   supervisor.mjs <log file> <directory to remove at the end> <command> [arguments]
 //
-// It takes one word a line: `start`, or the name of a signal for the server. It answers with `started <pid>` and
+// Commands are lines of one word: `start`, or the name of a signal for the server. The answers are `started <pid>` and
 // `ended <exit code, signal or error>`. A server may be started again after it ended; the log is of the last start.
 
 import { spawn } from 'node:child_process'
