@@ -53,7 +53,7 @@ const STEPS = [
     command: () => ['cargo', 'build', '--package', 'clickhouse-server', ...(isFull ? ['--package', 'load'] : []), ...forHost()],
     isBuild: true,
   },
-  { name: 'rust tests', groups: ['rust'], command: () => ['cargo', 'test', ...packages(), ...forHost()] },
+  { name: 'rust tests', groups: ['rust'], command: () => ['cargo', 'test', '--no-fail-fast', ...packages(), ...forHost()] },
   {
     name: 'generated files',
     groups: ['rust'],
