@@ -17,8 +17,8 @@ const { property, typesOf } = require('./typescript.js')
  * @property {string} default_kind
  * @property {string} default_expression
  * @property {string} comment
- * @property {Shape | null} kept
- * @property {Shape | null} taken
+ * @property {Shape | null} stored
+ * @property {Shape | null} input
  * @property {boolean} required
  * @property {any} source where its value comes from, as `src/check/source.rs` says; null for a column that is not sent
  */
@@ -61,7 +61,7 @@ function printPayload(name, { route, rows, columns }) {
   list?.needList()
   const elsewhere = []
   for (const column of columns) {
-    if (!column.taken) continue
+    if (!column.input) continue
     const { source } = column
     if (source.kind === 'document') source.path = { root: 'Document', segments: [] }
     if (source.path) put(document, list?.element, source, leafOf(route, column, source))
@@ -112,16 +112,16 @@ function put(document, element, { list, path }, leaf) {
 
 function leafOf(route, column, { list, path, unit, default: fallback }) {
   const isInList = list !== undefined
-  const taken = isInList ? column.taken.parts[0] : column.taken
+  const input = isInList ? column.input.parts[0] : column.input
   // A String column that is filled from the whole document takes any JSON; from a field it is meant for text.
-  const isAnything = taken.kind === 'String' && path.segments.length === 0
-  const types = typesOf(taken, 'message').filter((type) => type !== 'null')
+  const isAnything = input.kind === 'String' && path.segments.length === 0
+  const types = typesOf(input, 'message').filter((type) => type !== 'null')
   return {
     types: isAnything ? ['unknown'] : types,
-    isOptional: isInList ? taken.nullable || route.missingFields === 'zero' : !column.required,
+    isOptional: isInList ? input.nullable || route.missingFields === 'zero' : !column.required,
     isListNeeded: isInList && column.required,
-    isText: taken.kind === 'String',
-    doc: docOf(column, [timeNote(taken, unit), defaultNote(column, fallback)]),
+    isText: input.kind === 'String',
+    doc: docOf(column, [timeNote(input, unit), defaultNote(column, fallback)]),
   }
 }
 
@@ -150,7 +150,7 @@ function printRow(name, { route, columns }) {
     // `SELECT *` does not return computed columns.
     const isComputed = column.default_kind === 'MATERIALIZED' || column.default_kind === 'ALIAS'
     const note = isComputed && `${column.default_kind}: only where it is selected by name`
-    const member = `${property(column.name)}${isComputed ? '?' : ''}: ${typesOf(column.kept, 'row').join(' | ')}`
+    const member = `${property(column.name)}${isComputed ? '?' : ''}: ${typesOf(column.stored, 'row').join(' | ')}`
     return [`  /** ${docOf(column, [note])} */`, `  ${member}`]
   })
   return `${head}export interface ${name} {\n${lines.join('\n')}\n}\n`

@@ -7,7 +7,7 @@ pub const UNKNOWN_SETTING: u32 = 115;
 pub const READONLY: u32 = 164;
 const NO_LOGIN: [u32; 4] = [192, 193, 194, 516];
 
-pub fn on(error: &Error) -> &'static str {
+pub fn for_error(error: &Error) -> &'static str {
     match error {
         Error::ClickHouseUnreachable { .. } => {
             "is ClickHouse running, and is this its HTTP interface? Its port is 8123 for http:// and 8443 for https://, \
@@ -43,7 +43,7 @@ pub fn on(error: &Error) -> &'static str {
 }
 
 /// What to do about a message that would be a dead letter.
-pub fn on_letter(code: &str) -> &'static str {
+pub fn for_dead_letter(code: &str) -> &'static str {
     match code {
         "FIELD_MISSING" => {
             "name its place in the payload in the route's columns, or give the column a DEFAULT, make it Nullable, or set \

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::check::advice;
 use crate::check::tables::option;
-use crate::check::tls_probe::{self, Encryption};
+use crate::check::tls_probe::{self, TlsInfo};
 use crate::check::{Level, Report, RouteReport};
 use crate::config::{AckAfter, BrokerUrl, CheckOptions, Config, Mqtt, ProtocolVersion};
 use crate::core::backoff::random_bits;
@@ -29,7 +29,7 @@ pub struct Broker {
     protocol_version: u8,
     /// The limits in CONNACK; MQTT 3.1.1 has none.
     limits: Option<Limits>,
-    tls: Option<Encryption>,
+    tls: Option<TlsInfo>,
     /// The filters that it granted.
     granted: Vec<String>,
 }
@@ -86,7 +86,7 @@ pub async fn check_brokers(
             granted: Vec::new(),
         };
         if url.transport.is_encrypted() {
-            broker.tls = tls_probe::look(&url.host, url.port, &config.mqtt.tls, CONNECT_TIMEOUT).await;
+            broker.tls = tls_probe::probe(&url.host, url.port, &config.mqtt.tls, CONNECT_TIMEOUT).await;
         }
         let prober = BrokerProber { config, url, client_id: client_id(options) };
         match prober.connect().await {
@@ -113,7 +113,7 @@ pub async fn check_brokers(
             _ => option("mqtt.url", i, config.mqtt.urls.len()),
         };
         let path = error.path().unwrap_or(&path);
-        report.find(level, error.code(), path, error.to_string(), advice::on(&error));
+        report.add_finding(level, error.code(), path, error.to_string(), advice::for_error(&error));
     }
     if first.is_some() {
         report_window(config, report);
@@ -196,10 +196,10 @@ impl BrokerProber<'_> {
                     let path = route.map_or_else(|| "routes".into(), |i| format!("routes[{i}].topic"));
                     wanted.retain(|subscription| subscription.filter != filter);
                     let error = Error::SubscriptionRefused { filter, reason };
-                    report.fail(&error, &path, advice::on(&error));
+                    report.fail(&error, &path, advice::for_error(&error));
                 }
                 Err(error) => {
-                    report.fail(&error, "mqtt", advice::on(&error));
+                    report.fail(&error, "mqtt", advice::for_error(&error));
                     return Vec::new();
                 }
             }
@@ -211,7 +211,7 @@ impl BrokerProber<'_> {
         if lowered.is_empty() {
             return;
         }
-        report.find(
+        report.add_finding(
             Level::Warning,
             "QOS_LOWERED",
             "mqtt.qos",
@@ -271,7 +271,7 @@ fn compare_limits(config: &Config, ack: &ConnAck, path: &str, report: &mut Repor
     let mqtt = &config.mqtt;
     let is_v5 = mqtt.version == ProtocolVersion::V5;
     if mqtt.shared_group.is_some() && !ack.has_shared {
-        report.find(
+        report.add_finding(
             Level::Error,
             "SUBSCRIPTION_REFUSED",
             "mqtt.sharedGroup",
@@ -279,7 +279,7 @@ fn compare_limits(config: &Config, ack: &ConnAck, path: &str, report: &mut Repor
             "leave sharedGroup out, with connections at 1, or allow them at the broker",
         );
     } else if mqtt.shared_group.is_some() {
-        report.find(
+        report.add_finding(
             Level::Note,
             "SHARED_GROUP_NOT_TRIED",
             "mqtt.sharedGroup",
@@ -289,7 +289,7 @@ fn compare_limits(config: &Config, ack: &ConnAck, path: &str, report: &mut Repor
     }
     let seconds = session_expiry(mqtt, ack);
     if mqtt.is_persistent() && seconds < mqtt.session_expiry_seconds {
-        report.find(
+        report.add_finding(
             Level::Warning,
             "SESSION_SHORTENED",
             "mqtt.sessionExpirySeconds",
@@ -299,7 +299,7 @@ fn compare_limits(config: &Config, ack: &ConnAck, path: &str, report: &mut Repor
     }
     let wished = mqtt.keep_alive.as_secs();
     if let Some(seconds) = ack.keep_alive_seconds.map(u64::from).filter(|seconds| *seconds != wished) {
-        report.find(
+        report.add_finding(
             Level::Note,
             "KEEP_ALIVE_CHANGED",
             "mqtt.keepAliveSeconds",
@@ -308,7 +308,7 @@ fn compare_limits(config: &Config, ack: &ConnAck, path: &str, report: &mut Repor
         );
     }
     if !ack.has_subscription_ids && is_v5 && config.routes.len() > 1 {
-        report.find(
+        report.add_finding(
             Level::Note,
             "SUBSCRIPTION_IDS_MISSING",
             path,
@@ -336,7 +336,7 @@ fn report_window(config: &Config, report: &mut Report) {
             WINDOWS.iter().map(|window| format!("{window} allow {:.0}", rate(window))).collect();
         format!("; of messages a second, at most: {}", rates.join(", "))
     });
-    report.find(
+    report.add_finding(
         Level::Note,
         "WINDOW_UNKNOWN",
         "mqtt.qos",

@@ -30,9 +30,9 @@ pub struct Described {
     #[serde(flatten)]
     pub column: ColumnRow,
     /// What stands in the table; `None` for what cannot be filled from JSON.
-    pub kept: Option<Shape>,
+    pub stored: Option<JsonType>,
     /// What a message fills it with; `None` if it is not ours to send.
-    pub taken: Option<Shape>,
+    pub input: Option<JsonType>,
     /// Whether a message must have it.
     pub required: bool,
     /// Where its value comes from; `None` if it is not ours to send.
@@ -41,12 +41,12 @@ pub struct Described {
 
 /// A type, as far as JSON shows it.
 #[derive(Debug, PartialEq, Serialize)]
-pub struct Shape {
+pub struct JsonType {
     pub kind: &'static str,
     pub nullable: bool,
     /// Of an array the items, of a map the values, of a tuple the elements, of a variant the alternatives.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<Shape>,
+    pub parts: Vec<JsonType>,
     /// Of an enum, in the order of their numbers; of a tuple whose elements have names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
@@ -56,13 +56,13 @@ pub struct Shape {
 pub fn describe(config: &Config) -> Result<Vec<Description>> {
     check_reachable(&config.routes)?;
     let ask = async {
-        let inspector = inspect(&config.clickhouse).await?;
+        let schema = inspect(&config.clickhouse).await?;
         let mut descriptions = Vec::new();
         for (i, route) in config.routes.iter().enumerate() {
             let path = table_plan::path(i);
-            let table = inspector.table(&path, route).await?;
+            let table = schema.table(&path, route).await?;
             let decoder = Decoder::new(&path, route, &table.columns)?;
-            let columns = inspector.columns(&route.table).await?;
+            let columns = schema.columns(&route.table).await?;
             let columns = columns.into_iter().map(|column| described(column, route, &decoder)).collect();
             descriptions.push(Description { rows: route.rows.clone(), columns });
         }
@@ -78,15 +78,15 @@ pub fn describe(config: &Config) -> Result<Vec<Description>> {
 fn described(column: ColumnRow, route: &Route, decoder: &Decoder) -> Described {
     let wanted = decoder.wants().find(|(name, ..)| *name == column.name);
     Described {
-        kept: ColumnType::parse(&column.column_type, "UTC").ok().map(|kept| shape(&kept)),
-        taken: wanted.map(|(_, taken, _)| shape(taken)),
+        stored: ColumnType::parse(&column.column_type, "UTC").ok().map(|stored| shape(&stored)),
+        input: wanted.map(|(_, input, _)| shape(input)),
         required: wanted.is_some_and(|(.., required)| required),
-        source: wanted.map(|(name, taken, _)| Source::of(route, name, taken)),
+        source: wanted.map(|(name, input, _)| Source::of(route, name, input)),
         column,
     }
 }
 
-fn shape(column_type: &ColumnType) -> Shape {
+fn shape(column_type: &ColumnType) -> JsonType {
     let mut names = Vec::new();
     let mut parts = Vec::new();
     let kind = match &column_type.kind {
@@ -125,7 +125,7 @@ fn shape(column_type: &ColumnType) -> Shape {
     };
     // A Variant knows NULL by itself.
     let nullable = column_type.nullable || matches!(column_type.kind, Kind::Variant(_));
-    Shape { kind, nullable, parts, names }
+    JsonType { kind, nullable, parts, names }
 }
 
 #[cfg(test)]
@@ -136,21 +136,21 @@ mod tests {
     fn a_shape_has_what_json_shows() {
         let of = |name: &str| shape(&ColumnType::parse(name, "UTC").unwrap());
         let plain =
-            |kind: &'static str| Shape { kind, nullable: false, parts: Vec::new(), names: Vec::new() };
-        assert_eq!(of("LowCardinality(Nullable(String))"), Shape { nullable: true, ..plain("String") });
+            |kind: &'static str| JsonType { kind, nullable: false, parts: Vec::new(), names: Vec::new() };
+        assert_eq!(of("LowCardinality(Nullable(String))"), JsonType { nullable: true, ..plain("String") });
         assert_eq!(of("Decimal(9, 2)"), plain("Wide"));
-        assert_eq!(of("Dynamic"), Shape { nullable: true, ..plain("Dynamic") });
+        assert_eq!(of("Dynamic"), JsonType { nullable: true, ..plain("Dynamic") });
         assert_eq!(
             of("Enum8('b' = 1, 'it\\'s' = -1)"),
-            Shape { names: vec!["it's".into(), "b".into()], ..plain("Enum") }
+            JsonType { names: vec!["it's".into(), "b".into()], ..plain("Enum") }
         );
-        let named = Shape {
+        let named = JsonType {
             parts: vec![plain("Number"), plain("Time")],
             names: vec!["a".into(), "b c".into()],
             ..plain("Tuple")
         };
-        assert_eq!(of("Nested(a UInt8, `b c` Date)"), Shape { parts: vec![named], ..plain("Array") });
-        let point = Shape { parts: vec![plain("Number"), plain("Number")], ..plain("Tuple") };
-        assert_eq!(of("Map(String, Point)"), Shape { parts: vec![point], ..plain("Map") });
+        assert_eq!(of("Nested(a UInt8, `b c` Date)"), JsonType { parts: vec![named], ..plain("Array") });
+        let point = JsonType { parts: vec![plain("Number"), plain("Number")], ..plain("Tuple") };
+        assert_eq!(of("Map(String, Point)"), JsonType { parts: vec![point], ..plain("Map") });
     }
 }

@@ -63,7 +63,7 @@ pub struct Finding {
 }
 
 impl Report {
-    fn find(
+    fn add_finding(
         &mut self,
         level: Level,
         code: &'static str,
@@ -84,7 +84,7 @@ impl Report {
     /// What `start()` would fail with. `path` counts where the error names none.
     fn fail(&mut self, error: &Error, path: &str, advice: impl Into<String>) {
         let path = error.path().unwrap_or(path);
-        self.find(Level::Error, error.code(), path, error.to_string(), advice);
+        self.add_finding(Level::Error, error.code(), path, error.to_string(), advice);
     }
 }
 
@@ -97,11 +97,11 @@ pub fn check(config: &Config, options: &CheckOptions) -> Result<Report> {
     }
     run_on(runtime()?, async {
         let mut report = Report::default();
-        look_at_configuration(config, &mut report);
+        check_configuration(config, &mut report);
         if let Some(spool) = &config.spool {
-            look_at_spool(spool, &mut report);
+            check_spool(spool, &mut report);
         }
-        let decoders = tables::look(config, &mut report).await;
+        let decoders = tables::check(config, &mut report).await;
         let is_there = broker::check_brokers(config, options, &mut report).await;
         if let (Some(limits), Some(url)) = (&options.sample, is_there) {
             report.sample = sample::take(config, options, limits, &url, decoders, &mut report).await;
@@ -112,12 +112,12 @@ pub fn check(config: &Config, options: &CheckOptions) -> Result<Report> {
 }
 
 /// What the options alone say.
-fn look_at_configuration(config: &Config, report: &mut Report) {
+fn check_configuration(config: &Config, report: &mut Report) {
     if let Err(error) = check_reachable(&config.routes) {
         report.fail(&error, "routes", "put the narrower route first, or leave one of them out");
     }
     if is_ambiguous(config) {
-        report.find(
+        report.add_finding(
             Level::Warning,
             "FILTERS_OVERLAP",
             "routes",
@@ -127,7 +127,7 @@ fn look_at_configuration(config: &Config, report: &mut Report) {
         );
     }
     if config.mqtt.client_id.is_none() && config.mqtt.qos > 0 {
-        report.find(
+        report.add_finding(
             Level::Note,
             "SESSION_CLEAN",
             "mqtt.clientId",
@@ -137,7 +137,7 @@ fn look_at_configuration(config: &Config, report: &mut Report) {
         );
     }
     if config.mqtt.tls.insecure {
-        report.find(
+        report.add_finding(
             Level::Warning,
             "TLS_INSECURE",
             "mqtt.tls.insecure",
@@ -147,7 +147,7 @@ fn look_at_configuration(config: &Config, report: &mut Report) {
         );
     }
     if let DeadLetters { table: None, dir: None } = config.dead_letters {
-        report.find(
+        report.add_finding(
             Level::Warning,
             "DEAD_LETTERS_NOT_KEPT",
             "deadLetters",
@@ -158,7 +158,7 @@ fn look_at_configuration(config: &Config, report: &mut Report) {
 }
 
 /// What an earlier run left; a directory that is not there is made at start.
-fn look_at_spool(spool: &Spool, report: &mut Report) {
+fn check_spool(spool: &Spool, report: &mut Report) {
     const PATH: &str = "spool.dir";
     if !spool.dir.exists() {
         return;
@@ -170,10 +170,10 @@ fn look_at_spool(spool: &Spool, report: &mut Report) {
     let waiting: u64 = found.lanes.iter().map(|backlog| backlog.messages).sum();
     if waiting > 0 {
         let message = format!("{waiting} messages wait there: of a pipeline at work, or for the next start");
-        report.find(Level::Note, "SPOOL_NOT_EMPTY", PATH, message, "");
+        report.add_finding(Level::Note, "SPOOL_NOT_EMPTY", PATH, message, "");
     }
     if !found.damages.is_empty() {
-        report.find(
+        report.add_finding(
             Level::Warning,
             "SPOOL_DAMAGED",
             PATH,

@@ -93,7 +93,7 @@ pub async fn take(
         listened
     };
     if let Err(error) = listened.await {
-        report.fail(&error, "mqtt", advice::on(&error));
+        report.fail(&error, "mqtt", advice::for_error(&error));
     }
     let Sampler { mut sample, mut decoders, .. } = sampler;
     sample.seconds = began.elapsed().as_secs_f64();
@@ -101,7 +101,7 @@ pub async fn take(
     tell(&sample, config, report);
     for (i, decoder) in decoders.iter_mut().enumerate() {
         for column in decoder.iter_mut().flat_map(Decoder::take_cut) {
-            report.find(
+            report.add_finding(
                 Level::Warning,
                 "TIME_PRECISION_CUT",
                 format!("routes[{i}].columns.{column}"),
@@ -213,7 +213,7 @@ fn about(reason: &Reason) -> String {
 fn tell(sample: &Sample, config: &Config, report: &mut Report) {
     for letters in &sample.reasons {
         let path = letters.route.map_or_else(|| "routes".into(), |route| format!("routes[{route}]"));
-        report.find(
+        report.add_finding(
             Level::Warning,
             "SAMPLE_DEAD_LETTERS",
             path,
@@ -221,11 +221,11 @@ fn tell(sample: &Sample, config: &Config, report: &mut Report) {
                 "{} of {} messages would be dead letters: {}: {}",
                 letters.count, sample.messages, letters.code, letters.message
             ),
-            advice::on_letter(letters.code),
+            advice::for_dead_letter(letters.code),
         );
     }
     if sample.messages == 0 {
-        return report.find(
+        return report.add_finding(
             Level::Warning,
             "SAMPLE_EMPTY",
             "routes",
@@ -237,7 +237,7 @@ fn tell(sample: &Sample, config: &Config, report: &mut Report) {
     for (i, route) in config.routes.iter().enumerate() {
         if sample.routes[i].messages == 0 {
             let message = format!("no message of the sample came for {}", route.topic.as_str());
-            report.find(Level::Note, "ROUTE_NOT_SEEN", format!("routes[{i}].topic"), message, "");
+            report.add_finding(Level::Note, "ROUTE_NOT_SEEN", format!("routes[{i}].topic"), message, "");
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::check::advice;
 use crate::check::columns::ColumnReport;
-use crate::check::tls_probe::{self, Encryption};
+use crate::check::tls_probe::{self, TlsInfo};
 use crate::check::{Level, Report};
 use crate::clickhouse::client;
 use crate::clickhouse::dedup::InsertTarget;
@@ -31,7 +31,7 @@ pub struct Server {
     version: Option<String>,
     /// As whom it knows us.
     user: Option<String>,
-    tls: Option<Encryption>,
+    tls: Option<TlsInfo>,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,10 +81,10 @@ struct Name {
 const SLOW: &str = "is it busy, or the network slow? clickhouse.requestTimeoutMs says how long it may take";
 
 /// Looks at all of it, and gives a decoder for each route that has one.
-pub async fn look(config: &Config, report: &mut Report) -> Vec<Option<Decoder>> {
+pub async fn check(config: &Config, report: &mut Report) -> Vec<Option<Decoder>> {
     let mut decoders: Vec<Option<Decoder>> = config.routes.iter().map(|_| None).collect();
-    let Some((inspector, user)) = servers(&config.clickhouse, report).await else { return decoders };
-    let look = Look { inspector, user, config: &config.clickhouse };
+    let Some((schema, user)) = servers(&config.clickhouse, report).await else { return decoders };
+    let look = TableChecker { schema, user, config: &config.clickhouse };
     let within = config.clickhouse.request_timeout;
     for (i, route) in config.routes.iter().enumerate() {
         report.routes.push(RouteReport::of(route));
@@ -117,10 +117,10 @@ async fn servers(config: &ClickHouse, report: &mut Report) -> Option<(SchemaClie
     for (i, server) in all.iter().enumerate() {
         let url = &server.url;
         let ask = async {
-            let inspector = SchemaClient::connect(std::slice::from_ref(server), &config.database).await?;
+            let schema = SchemaClient::connect(std::slice::from_ref(server), &config.database).await?;
             let who: Vec<Who> =
-                inspector.rows("SELECT version() AS version, currentUser() AS user", &[]).await?;
-            Ok::<_, Error>((inspector, who.into_iter().next()))
+                schema.rows("SELECT version() AS version, currentUser() AS user", &[]).await?;
+            Ok::<_, Error>((schema, who.into_iter().next()))
         };
         let asked = timeout(config.connect_timeout, ask).await;
         let mut server = Server {
@@ -131,9 +131,9 @@ async fn servers(config: &ClickHouse, report: &mut Report) -> Option<(SchemaClie
             tls: encryption(config, url).await,
         };
         match asked.unwrap_or_else(|_| Err(no_answer(config))) {
-            Ok((inspector, who)) => {
+            Ok((schema, who)) => {
                 let (version, user) = who.map(|who| (who.version, who.user)).unzip();
-                first = first.or_else(|| Some((inspector, user.clone().unwrap_or_default())));
+                first = first.or_else(|| Some((schema, user.clone().unwrap_or_default())));
                 server = Server { reachable: true, version, user, ..server };
             }
             Err(error) => errors.push((option("clickhouse.url", i, config.urls.len()), error)),
@@ -143,18 +143,18 @@ async fn servers(config: &ClickHouse, report: &mut Report) -> Option<(SchemaClie
     // With several, the others do the work meanwhile.
     let level = if first.is_some() { Level::Warning } else { Level::Error };
     for (path, error) in errors {
-        report.find(level, error.code(), path, error.to_string(), advice::on(&error));
+        report.add_finding(level, error.code(), path, error.to_string(), advice::for_error(&error));
     }
     first
 }
 
-async fn encryption(config: &ClickHouse, url: &str) -> Option<Encryption> {
+async fn encryption(config: &ClickHouse, url: &str) -> Option<TlsInfo> {
     let url: http::Uri = url.parse().ok()?;
     if url.scheme_str() != Some("https") {
         return None;
     }
     let host = url.host()?.trim_start_matches('[').trim_end_matches(']');
-    tls_probe::look(host, url.port_u16().unwrap_or(443), &config.tls, config.connect_timeout).await
+    tls_probe::probe(host, url.port_u16().unwrap_or(443), &config.tls, config.connect_timeout).await
 }
 
 /// The path of an option that may be one value or a list.
@@ -162,16 +162,16 @@ pub fn option(name: &str, i: usize, count: usize) -> String {
     if count > 1 { format!("{name}[{i}]") } else { name.into() }
 }
 
-struct Look<'a> {
-    inspector: SchemaClient,
+struct TableChecker<'a> {
+    schema: SchemaClient,
     user: String,
     config: &'a ClickHouse,
 }
 
-impl Look<'_> {
+impl TableChecker<'_> {
     /// Looks at the table of a route; its report is the last one.
     async fn route(&self, path: &str, route: &Route, report: &mut Report) -> Option<Decoder> {
-        let table = match self.inspector.table(path, route).await {
+        let table = match self.schema.table(path, route).await {
             Ok(table) => table,
             Err(error) => {
                 self.no_table(path, &route.table, &error, report).await;
@@ -179,12 +179,12 @@ impl Look<'_> {
             }
         };
         let (decoder, route) = fitted(path, route, &table, report);
-        let Ok(columns) = self.inspector.columns(&route.table).await else { return decoder };
+        let Ok(columns) = self.schema.columns(&route.table).await else { return decoder };
         for name in route.topic.names() {
             let is_used = |(_, source): &(String, ColumnSource)| matches!(source, ColumnSource::Topic(used) if used == name);
             let is_column = columns.iter().any(|column| column.name == name);
             if !is_column && !route.columns.iter().any(is_used) {
-                report.find(
+                report.add_finding(
                     Level::Warning,
                     "TOPIC_NAME_UNUSED",
                     format!("{path}.topic"),
@@ -211,25 +211,31 @@ impl Look<'_> {
 
     /// Why a table could not be looked at.
     async fn no_table(&self, path: &str, table: &str, error: &Error, report: &mut Report) {
-        let (database, name) = self.inspector.split(table);
+        let (database, name) = self.schema.split(table);
         let advice = match error {
-            Error::TableNotFound { .. } => self.instead_of(database, name).await,
+            Error::TableNotFound { .. } => self.suggest_table(database, name).await,
             Error::ClickHouseRejected { exception: Some(ACCESS_DENIED), .. } => {
                 let message = format!("{} may not ask what a pipeline asks at its start: {error}", self.user);
                 let advice = format!(
                     "GRANT SELECT ON system.tables TO {0}; GRANT SELECT ON system.columns TO {0}",
                     quote(&self.user)
                 );
-                return report.find(Level::Error, "GRANT_MISSING", "clickhouse.username", message, advice);
+                return report.add_finding(
+                    Level::Error,
+                    "GRANT_MISSING",
+                    "clickhouse.username",
+                    message,
+                    advice,
+                );
             }
-            error => advice::on(error).into(),
+            error => advice::for_error(error).into(),
         };
         report.fail(error, &format!("{path}.table"), advice);
     }
 
     /// What may have been meant by a table that is not there.
-    async fn instead_of(&self, database: &str, name: &str) -> String {
-        let yes = async |sql: &str| match self.inspector.rows::<Answer>(sql, &[]).await {
+    async fn suggest_table(&self, database: &str, name: &str) -> String {
+        let yes = async |sql: &str| match self.schema.rows::<Answer>(sql, &[]).await {
             Ok(answers) => Some(answers.first().is_some_and(|answer| answer.result == 1)),
             // It is not for us to know.
             Err(_) => None,
@@ -249,7 +255,7 @@ impl Look<'_> {
         }
         let alike = "SELECT name FROM system.tables WHERE database = ? AND editDistanceUTF8(lower(name), lower(?)) <= 3 \
                      ORDER BY editDistanceUTF8(lower(name), lower(?)) LIMIT 1";
-        let meant: Vec<Name> = self.inspector.rows(alike, &[database, name, name]).await.unwrap_or_default();
+        let meant: Vec<Name> = self.schema.rows(alike, &[database, name, name]).await.unwrap_or_default();
         match meant.first() {
             Some(Name { name: meant }) => format!("did you mean {meant}? Otherwise create it"),
             None => "create it; proposeTable() of millrace proposes one for sample payloads".into(),
@@ -258,16 +264,22 @@ impl Look<'_> {
 
     /// Whether an INSERT into the table, and into those behind its views, is recognised when it is made again.
     async fn deduplication(&self, path: &str, table: &str, report: &mut Report) -> Vec<Deduplication> {
-        let reached = match self.inspector.reached(table).await {
+        let reached = match self.schema.reached(table).await {
             Ok(reached) => reached,
             Err(error) => {
-                report.fail(&error, &format!("{path}.table"), advice::on(&error));
+                report.fail(&error, &format!("{path}.table"), advice::for_error(&error));
                 return Vec::new();
             }
         };
         for doubtful in reached.iter().filter(|reached| reached.lacks_window()) {
             let path = format!("{path}.table");
-            report.find(Level::Warning, "DEDUPLICATION_OFF", path, doubtful.doubt(), doubtful.remedy());
+            report.add_finding(
+                Level::Warning,
+                "DEDUPLICATION_OFF",
+                path,
+                doubtful.doubt(),
+                doubtful.remedy(),
+            );
         }
         reached.iter().map(Deduplication::of).collect()
     }
@@ -296,12 +308,12 @@ impl Look<'_> {
             views: ViewMode::Normal,
         };
         let began = Instant::now();
-        let attempt = insert.attempt(&self.inspector.server, self.config).await;
+        let attempt = insert.attempt(&self.schema.server, self.config).await;
         let took = began.elapsed().as_secs_f64() * 1000.0;
         let Err(failure) = attempt else { return (true, took) };
-        let (database, name) = self.inspector.split(&route.table);
+        let (database, name) = self.schema.split(&route.table);
         match &failure.error {
-            error @ Error::ClickHouseRejected { exception: Some(ACCESS_DENIED), .. } => report.find(
+            error @ Error::ClickHouseRejected { exception: Some(ACCESS_DENIED), .. } => report.add_finding(
                 Level::Error,
                 "GRANT_MISSING",
                 "clickhouse.username",
@@ -309,9 +321,9 @@ impl Look<'_> {
                 format!("GRANT INSERT ON {}.{} TO {}", quote(database), quote(name), quote(&self.user)),
             ),
             error @ Error::ClickHouseRejected { exception: Some(advice::UNKNOWN_SETTING), .. } => {
-                report.fail(error, "clickhouse.settings", advice::on(error));
+                report.fail(error, "clickhouse.settings", advice::for_error(error));
             }
-            error => report.fail(error, &format!("{path}.table"), advice::on(error)),
+            error => report.fail(error, &format!("{path}.table"), advice::for_error(error)),
         }
         (false, took)
     }
@@ -320,14 +332,14 @@ impl Look<'_> {
     async fn letters(&self, table: &str, report: &mut Report) {
         const PATH: &str = "deadLetters.table";
         let mut rights = vec!["INSERT"];
-        match self.inspector.check(PATH, table, store::column_names()).await {
+        match self.schema.check(PATH, table, store::column_names()).await {
             Ok(()) => {
                 self.deduplication("deadLetters", table, report).await;
             }
             Err(Error::TableNotFound { .. }) => {
                 rights.push("CREATE TABLE");
                 let message = format!("{table} is not there yet: start() creates it");
-                report.find(Level::Note, "TABLE_CREATED_AT_START", PATH, message, "");
+                report.add_finding(Level::Note, "TABLE_CREATED_AT_START", PATH, message, "");
             }
             Err(error) => {
                 report.fail(
@@ -337,14 +349,14 @@ impl Look<'_> {
                 );
             }
         }
-        let (database, name) = self.inspector.split(table);
+        let (database, name) = self.schema.split(table);
         let whole = format!("{}.{}", quote(database), quote(name));
         for right in rights {
             let sql = format!("CHECK GRANT {right} ON {whole}");
             // Older servers do not know the question.
-            let Ok(answers) = self.inspector.rows::<Answer>(&sql, &[]).await else { continue };
+            let Ok(answers) = self.schema.rows::<Answer>(&sql, &[]).await else { continue };
             if answers.first().is_some_and(|answer| answer.result == 0) {
-                report.find(
+                report.add_finding(
                     Level::Error,
                     "GRANT_MISSING",
                     PATH,
@@ -364,7 +376,7 @@ fn fitted(path: &str, route: &Route, table: &Table, report: &mut Report) -> (Opt
             Ok(decoder) => return (Some(decoder), route),
             Err(error) => error,
         };
-        report.fail(&error, path, advice::on(&error));
+        report.fail(&error, path, advice::for_error(&error));
         let at =
             error.path().unwrap_or_default().strip_prefix(&format!("{path}.columns.")).unwrap_or_default();
         let is_it =

@@ -13,7 +13,7 @@ use crate::core::tls::Tls;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Encryption {
+pub struct TlsInfo {
     /// Such as `TLSv1_3`.
     version: String,
     cipher: String,
@@ -22,7 +22,7 @@ pub struct Encryption {
 }
 
 /// `None` where there is no connection: whoever connects to use it is told why.
-pub async fn look(host: &str, port: u16, tls: &Tls, within: Duration) -> Option<Encryption> {
+pub async fn probe(host: &str, port: u16, tls: &Tls, within: Duration) -> Option<TlsInfo> {
     let handshake = async {
         let name = match &tls.server_name {
             Some(name) => name.clone(),
@@ -32,7 +32,7 @@ pub async fn look(host: &str, port: u16, tls: &Tls, within: Duration) -> Option<
         let socket = TcpStream::connect((host, port)).await.ok()?;
         let stream = TlsConnector::from(client).connect(name, socket).await.ok()?;
         let (_, connection) = stream.get_ref();
-        Some(Encryption {
+        Some(TlsInfo {
             version: connection.protocol_version()?.as_str()?.into(),
             cipher: connection.negotiated_cipher_suite()?.suite().as_str()?.into(),
             certificate: connection

@@ -22,7 +22,7 @@ use crate::telemetry::events::Warning;
 
 pub struct TableReader {
     context: Arc<PipelineContext>,
-    inspector: SchemaClient,
+    schema: SchemaClient,
     table: String,
     condition: String,
     cursor: BytesCursor,
@@ -38,16 +38,16 @@ pub struct TableReader {
 impl TableReader {
     pub async fn open(
         context: Arc<PipelineContext>,
-        inspector: SchemaClient,
+        schema: SchemaClient,
         table: &str,
         condition: Option<&str>,
     ) -> Result<TableReader> {
         let table = qualified(table);
         let condition = condition.map_or("1".into(), |condition| format!("({condition}\n)"));
-        let cursor = inspector.read(&select(&table, &condition, None))?;
+        let cursor = schema.read(&select(&table, &condition, None))?;
         let mut reader = TableReader {
             context,
-            inspector,
+            schema,
             table,
             condition,
             cursor,
@@ -57,7 +57,7 @@ impl TableReader {
             again: 0,
         };
         // What is wrong with the condition is told before anything begins.
-        reader.read_on().await.map_err(|error| reader.inspector.error(error))?;
+        reader.read_on().await.map_err(|error| reader.schema.error(error))?;
         Ok(reader)
     }
 
@@ -84,7 +84,7 @@ impl TableReader {
                     url: self.context.config.clickhouse.urls.join(", "),
                     message: "the answer ended in the middle of a row".into(),
                 },
-                Err(error) => self.inspector.error(error),
+                Err(error) => self.schema.error(error),
             };
             self.resume(error, &mut backoff).await;
         }
@@ -109,13 +109,13 @@ impl TableReader {
             tokio::time::sleep(wait).await;
             let sql = select(&self.table, &self.condition, self.last.map(|(millis, _)| millis));
             let reopened = async {
-                let inspector = inspect(&self.context.config.clickhouse).await?;
-                let cursor = inspector.read(&sql)?;
-                Ok((inspector, cursor))
+                let schema = inspect(&self.context.config.clickhouse).await?;
+                let cursor = schema.read(&sql)?;
+                Ok((schema, cursor))
             };
             match reopened.await {
-                Ok((inspector, cursor)) => {
-                    (self.inspector, self.cursor) = (inspector, cursor);
+                Ok((schema, cursor)) => {
+                    (self.schema, self.cursor) = (schema, cursor);
                     self.buffer.clear();
                     self.taken = 0;
                     self.again = self.last.map_or(0, |(_, count)| count);

@@ -1,0 +1,87 @@
+use crossbeam_channel::Receiver;
+
+use super::*;
+use crate::clickhouse::schema::Table;
+use crate::config::Config;
+
+/// The routers of `connections` connections, and the queue of at most `queue` batches that the sinks take from.
+fn routers(connections: usize, batch: &str, queue: usize) -> (Vec<Router>, Receiver<Box<Batch>>) {
+    let config = format!(
+        r#"{{
+            "mqtt": {{ "url": "mqtt://x", "sharedGroup": "g", "connections": {connections} }},
+            "clickhouse": {{ "url": "http://x", "maxInFlight": 2 }},
+            "routes": [{{ "topic": "t", "table": "t" }}],
+            "batch": {batch}
+        }}"#
+    );
+    let context = Arc::new(PipelineContext::new(Config::parse(&config).unwrap(), Box::new(|_| {})));
+    let table = Table::of(&[("seq", "UInt32", None)]);
+    let plans = TablePlans::new(&context.config.routes, vec![table], Instant::now()).unwrap();
+    let plans = Arc::new(plans);
+    let (batch_sender, batches) = crossbeam_channel::bounded(queue);
+    let dead_letters = crossbeam_channel::unbounded().0;
+    let router = |connection| {
+        let acks = AckSender::channel().0;
+        Router::new(
+            context.clone(),
+            connection,
+            acks,
+            plans.clone(),
+            batch_sender.clone(),
+            dead_letters.clone(),
+        )
+    };
+    ((0..connections).map(router).collect(), batches)
+}
+
+fn accept(router: &mut Router, now: ReceiveTime) {
+    let publish = Publish {
+        topic: b"t",
+        payload: br#"{"seq":1}"#,
+        qos: 0,
+        retain: false,
+        duplicate: false,
+        packet_id: 0,
+        fingerprint: 0,
+        properties: Properties::NONE,
+    };
+    router.accept(&publish, None, now, "c");
+}
+
+#[test]
+fn a_batch_finds_the_room_that_another_connection_is_told_of() {
+    let now = ReceiveTime::read();
+    let (mut routers, batches) = routers(2, "{}", 1);
+    for router in &mut routers {
+        accept(router, now);
+        router.seal_all();
+    }
+    let [one, other] = &mut routers[..] else { unreachable!() };
+    assert_eq!((one.is_sealing(), other.is_sealing()), (false, true));
+    let again = other.deadline(now.instant).unwrap();
+    assert!(again <= now.instant + SEAL_RETRY_DELAY);
+    assert_eq!(batches.try_recv().unwrap().connection, 0);
+    other.seal_due(again);
+    assert_eq!(batches.try_recv().unwrap().connection, 1);
+}
+
+#[test]
+fn a_batch_that_would_have_to_wait_grows() {
+    let now = ReceiveTime::read();
+    let (mut routers, batches) = routers(1, r#"{ "maxRows": 10, "maxBytes": 400 }"#, 1024);
+    let router = &mut routers[0];
+    (0..50).for_each(|_| accept(router, now));
+    let mut taken = batches.try_recv().unwrap();
+    assert_eq!((taken.rows(), batches.len(), router.is_sealing()), (10, 1, true));
+    router.seal_due(now.instant);
+    assert!(router.is_sealing(), "as long as no worker takes one");
+    taken.queue_permit = None;
+    router.seal_due(now.instant);
+    assert_eq!((batches.len(), router.is_sealing()), (2, false));
+    // 100 numbers of 32 bits are as many bytes as a batch may have, however many wait.
+    (0..100).for_each(|_| accept(router, now));
+    assert!(router.is_sealing());
+    router.seal_due(now.instant);
+    let rows: Vec<usize> = batches.try_iter().map(|batch| batch.rows()).collect();
+    assert_eq!(rows, [10, 30, 100]);
+}
