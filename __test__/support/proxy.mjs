@@ -16,8 +16,10 @@ export async function startProxy(t, port) {
 class Proxy {
   /** How many answers were lost so far. */
   lost = 0
-  /** How many INSERTs were attempted so far. */
+  /** How many INSERTs of rows were attempted so far. */
   inserts = 0
+  /** How many INSERTs of no rows were attempted: by a start, and where a refusal must be the fault of the rows. */
+  controls = 0
 
   #target
   #server
@@ -65,7 +67,9 @@ class Proxy {
     client.on('data', (data) => {
       const request = /^POST \S+/.exec(data.toString('latin1'))
       if (request) isInsert = /query=INSERT/.test(request[0])
-      if (request && isInsert) this.inserts++
+      if (!request || !isInsert) return
+      if (/insert_deduplication_token=(control|start)-/.test(request[0])) this.controls++
+      else this.inserts++
     })
     client.pipe(server)
     server.on('data', (data) => {
