@@ -151,7 +151,7 @@ function command(version) {
     case 'yarn 1':
       return 'yarn install --check-files'
     case 'yarn':
-      return 'yarn up millrace'
+      return 'yarn install'
     default:
       return `npm install millrace@${version} --include=optional`
   }

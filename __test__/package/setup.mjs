@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before } from 'node:test'
 import { ROOT } from '../../scripts/release/targets.mjs'
+import { waitFor } from '../../tools/servers/index.mjs'
 import { makeProject, makeTarballs, run, scratch, startRegistry, version } from '../support/package.mjs'
 import { unique, useServers } from '../support/servers.mjs'
 import { Publisher } from '../support/publisher.mjs'
@@ -52,9 +53,14 @@ export const JOBS = {
   'error.cjs': `try { require('millrace') } catch (error) { console.log(JSON.stringify({ code: error.code, message: error.message })) }\n`,
 }
 
-/** Starts everything before the tests of this file and ends it afterwards. */
-export function usePackage({ upstream = false } = {}) {
-  const servers = useServers()
+/**
+ * Starts everything before the tests of this file and ends it afterwards.
+ *
+ * @param {{ upstream?: boolean, jobs?: boolean }} [options] `upstream`: packages of others can be installed as well.
+ *   `jobs: false`: the main job is not run, and its servers are not needed
+ */
+export function usePackage({ upstream = false, jobs = true } = {}) {
+  const servers = /** @type {ReturnType<typeof useServers>} */ (jobs ? useServers() : undefined)
   const { folder, remove } = scratch()
   let serial = 0
   const world = {
@@ -127,6 +133,9 @@ export function usePackage({ upstream = false } = {}) {
       world.registry = await startRegistry([...makeTarballs(older, { version: OLDER }), ...world.tarballs], {
         upstream: upstream ? execFileSync('npm', ['config', 'get', 'registry'], { cwd: folder, encoding: 'utf8' }).trim() : undefined,
       })
+      if (!jobs) return
+      // Node.js 20 does not wait for one hook before it runs the next.
+      await waitFor(() => servers.broker?.url, { timeoutMs: STARTING_MS, message: 'the broker' })
       const publisher = await Publisher.open({ url: servers.broker.url, clients: 1 })
       for (let i = 0; i < MESSAGES; i++) {
         await publisher.publish(`package/${unique('driver')}/position`, { lat: i }, { retain: true })
