@@ -6,16 +6,15 @@
 // build for (`bun build --compile` puts it into the program) and pass over the others. What goes wrong is told by
 // lib/binding-error.js, which nobody loads before.
 
-const { libc } = require('./lib/libc.js')
 const { version } = require('./package.json')
 
 /** What was tried, and why it failed. */
 const failures = []
 
 const binding = load()
-if (!binding) throw require('./lib/binding-error.js').notLoaded(version, failures)
+if (!binding) throw require('./lib/binding-error.js').notLoaded(version, libc(), failures)
 const found = typeof binding.version === 'function' ? binding.version() : undefined
-if (found !== version) throw require('./lib/binding-error.js').otherVersion(version, found)
+if (found !== version) throw require('./lib/binding-error.js').otherVersion(version, libc(), found)
 
 module.exports = binding
 
@@ -137,6 +136,30 @@ function loadMusl() {
     } catch (error) {
       failures.push({ name: '@millrace/binding-linux-arm64-musl', error })
     }
+  }
+  return undefined
+}
+
+/**
+ * Which C library this program was linked with, from the name of its loader, which stands near the beginning of the program's own file: right also where both C
+ * libraries are installed, and quicker than a report of the runtime.
+ *
+ * @returns {'glibc' | 'musl' | undefined} undefined: it cannot be told
+ */
+function libc() {
+  try {
+    const { closeSync, openSync, readSync } = require('node:fs')
+    const file = openSync('/proc/self/exe', 'r')
+    try {
+      const head = Buffer.alloc(4096)
+      const text = head.toString('latin1', 0, readSync(file, head, 0, head.length, 0))
+      if (text.includes('/ld-musl-')) return 'musl'
+      if (text.includes('/ld-linux-')) return 'glibc'
+    } finally {
+      closeSync(file)
+    }
+  } catch {
+    // No /proc, or not permitted to read there.
   }
   return undefined
 }

@@ -3,10 +3,9 @@
 // What users import. `index.d.ts` documents it; the files of lib/ do the work, and src/ is the engine.
 
 const { MillraceError } = require('./lib/native.js')
-const { observeMetrics, registerMetrics } = require('./lib/observe/collectors.js')
 const { Pipeline } = require('./lib/pipeline.js')
 
-// These are loaded by the first call: node:http and certificates alone take megabytes of memory.
+// These are loaded by the first call: each file takes time, and node:http and certificates alone take megabytes of memory.
 
 function replayDeadLetters(...args) {
   return require('./lib/replay.js').replayDeadLetters(...args)
@@ -22,6 +21,14 @@ function proposeTable(...args) {
 
 function checkPipeline(...args) {
   return require('./lib/check.js').checkPipeline(...args)
+}
+
+function registerMetrics(...args) {
+  return require('./lib/observe/collectors.js').registerMetrics(...args)
+}
+
+function observeMetrics(...args) {
+  return require('./lib/observe/collectors.js').observeMetrics(...args)
 }
 
 function serveHttp(pipeline, options) {

@@ -5,7 +5,6 @@
 const { existsSync, readFileSync } = require('node:fs')
 const { dirname, join } = require('node:path')
 const { MillraceError } = require('./error.js')
-const { libc } = require('./libc.js')
 
 const PACKAGES = '@millrace/binding-'
 const BUILDS = [
@@ -20,12 +19,17 @@ const BUILDS = [
 ]
 const PAGE = 'docs/install.md in the package'
 
+/** The C library, where it can be told. @type {'glibc' | 'musl' | undefined} */
+let libc
+
 /**
  * @param {string} version of the package
+ * @param {'glibc' | 'musl' | undefined} libcName
  * @param {{ name?: string, error: any }[]} failures without a name: the addon that a build puts beside binding.js
  * @returns {Error} `BINDING_REFUSED` where the runtime forbids addons, else `BINDING_NOT_FOUND`
  */
-function notLoaded(version, failures) {
+function notLoaded(version, libcName, failures) {
+  libc = libcName
   const refused = failures.map(({ error }) => error).find((error) => refusal(error))
   if (refused) {
     const message = `${runtime()} does not let millrace load its addon on ${system()}: ${refusal(refused)}. It said: ${firstLine(refused)}`
@@ -38,8 +42,9 @@ function notLoaded(version, failures) {
   return new MillraceError({ code: 'BINDING_NOT_FOUND', message: notFound(version, failures, broken) }, { cause })
 }
 
-/** @param {string} version @param {string | undefined} found */
-function otherVersion(version, found) {
+/** @param {string} version @param {'glibc' | 'musl' | undefined} libcName @param {string | undefined} found */
+function otherVersion(version, libcName, found) {
+  libc = libcName
   const message =
     `millrace ${version} has found the addon of ${found ? `millrace ${found}` : 'another version'} on ${system()} under ${runtime()}: ` +
     `the two packages must be of one version. Install ${packageNames().join(' or ')} ${version}: ${command(version)}` +
@@ -103,7 +108,7 @@ function firstLine(error) {
 
 /** @returns {string[]} one, or two where the C library cannot be told, or none */
 function packageNames() {
-  const ofLinux = { glibc: ['gnu'], musl: ['musl'] }[libc() ?? ''] ?? ['gnu', 'musl']
+  const ofLinux = { glibc: ['gnu'], musl: ['musl'] }[libc ?? ''] ?? ['gnu', 'musl']
   const builds = process.platform === 'linux' ? ofLinux : [process.platform === 'win32' ? 'msvc' : '']
   return builds
     .map((end) => [process.platform, process.arch, end].filter(Boolean).join('-'))
@@ -117,13 +122,12 @@ function system() {
 }
 
 function libcText() {
-  const name = libc()
-  if (name !== 'glibc') return name ?? 'C library unknown'
+  if (libc !== 'glibc') return libc ?? 'C library unknown'
   const report = /** @type {any} */ (process.report)
   // Names of hosts are not asked for.
   if (report) report.excludeNetwork = true
   const version = report?.getReport?.()?.header?.glibcVersionRuntime
-  return version ? `glibc ${version}` : name
+  return version ? `glibc ${version}` : libc
 }
 
 function runtime() {

@@ -5,8 +5,6 @@
 
 const { EventEmitter } = require('node:events')
 const { MillraceError, NativePipeline, callNative, configError, configToJson, fromEvent, unwrap } = require('./native.js')
-const { FAMILIES } = require('./observe/collectors.js')
-const { checkLogger, log } = require('./observe/log.js')
 
 /** Running pipelines. Without this, one that is reachable only from its own events would be garbage-collected. */
 const running = new Set()
@@ -15,6 +13,9 @@ const STOP_TIMEOUT_MS = 30_000
 const RUNTIME = process.versions.bun ? `bun ${process.versions.bun}` : `node ${process.versions.node}`
 /** The longest delay of a timer: 2^31 - 1 ms. */
 const FOREVER_MS = 2 ** 31 - 1
+
+/** The method of a pipeline that returns what `prometheus()` prints, as objects; `src/telemetry/prometheus.rs` makes them. */
+const FAMILIES = Symbol('families')
 
 class Pipeline extends EventEmitter {
   #native
@@ -39,7 +40,8 @@ class Pipeline extends EventEmitter {
     )
     const { name = 'millrace', logger, tracing } = config
     this.#name = name
-    if (logger !== undefined) checkLogger(logger)
+    // Like tracing, it is loaded for those who use it.
+    if (logger !== undefined) require('./observe/log.js').checkLogger(logger)
     this.#logger = logger
     // @opentelemetry/api is optional: it is loaded only where tracing is configured.
     if (tracing !== undefined) this.#tracing = new (require('./observe/tracing.js').Tracing)(config)
@@ -143,7 +145,7 @@ class Pipeline extends EventEmitter {
   }
 
   #dispatch(kind, value) {
-    if (this.#logger) log(this.#logger, this.#name, kind, value)
+    if (this.#logger) require('./observe/log.js').log(this.#logger, this.#name, kind, value)
     if (kind === 'state') this.emit(kind, value[0], value[1])
     else this.emit(kind, value)
   }
@@ -184,4 +186,4 @@ class Pipeline extends EventEmitter {
   }
 }
 
-module.exports = { Pipeline }
+module.exports = { FAMILIES, Pipeline }

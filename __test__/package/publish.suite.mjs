@@ -3,10 +3,10 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { describe as describeBinary } from '../../scripts/release/binary.mjs'
+import { describe as describeBinary, faults } from '../../scripts/release/binary.mjs'
 import { manifestIn, packMain } from '../../scripts/release/tarballs.mjs'
 import { GLIBC_FLOOR, ROOT, targets } from '../../scripts/release/targets.mjs'
 import { Registry } from '../../tools/servers/registry.mjs'
@@ -150,6 +150,18 @@ test('the addon that ships needs no newer glibc than it says', { timeout }, (t) 
   const [major, minor] = glibc.split('.').map(Number)
   const [most, floor] = GLIBC_FLOOR.split('.').map(Number)
   assert.ok(major < most || (major === most && minor <= floor), `it needs glibc ${glibc}`)
+})
+
+test('the addon for musl wants nothing that musl and Node.js do not have', { timeout }, async (t) => {
+  const loader = { x64: '/lib/ld-musl-x86_64.so.1', arm64: '/lib/ld-musl-aarch64.so.1' }[process.arch]
+  const target = targets().find(({ libc, cpu }) => libc === 'musl' && cpu === process.arch)
+  const path = target && join(target.folder, target.addon)
+  if (!path || !loader || !existsSync(path) || !existsSync(loader)) return t.skip('needs musl, and npm run package -- <target>')
+  assert.deepEqual(faults(readFileSync(path), target, GLIBC_FLOOR), [])
+  const { stdout, stderr } = await run(folder, [loader, '--list', path])
+  const unresolved = `${stdout}${stderr}`.split('\n').filter((line) => /symbol not found|Error loading/.test(line))
+  assert.ok(unresolved.length > 0)
+  assert.deepEqual(unresolved.filter((line) => !/: napi_\w+: symbol not found/.test(line)), [])
 })
 
 test('the tarballs install and work with nothing but Node.js', { timeout }, async () => {

@@ -4,9 +4,7 @@
 // Both read the metrics when they collect; there is no cost in between.
 
 const { configError } = require('../native.js')
-
-/** The method of a pipeline that returns what `prometheus()` prints, as objects; `src/telemetry/prometheus.rs` makes them. */
-const FAMILIES = Symbol('families')
+const { FAMILIES } = require('../pipeline.js')
 
 /** @type {WeakMap<object, RegistryBinding>} */
 const registries = new WeakMap()
@@ -127,4 +125,4 @@ function readingsOf({ name: familyName, kind, help, samples }, pipeline) {
   ]
 }
 
-module.exports = { FAMILIES, observeMetrics, registerMetrics }
+module.exports = { observeMetrics, registerMetrics }
