@@ -158,10 +158,10 @@ test('the addon for musl wants nothing that musl and Node.js do not have', { tim
   const path = target && join(target.folder, target.addon)
   if (!path || !loader || !existsSync(path) || !existsSync(loader)) return t.skip('needs musl, and npm run package -- <target>')
   assert.deepEqual(faults(readFileSync(path), target, GLIBC_FLOOR), [])
-  const { stdout, stderr } = await run(folder, [loader, '--list', path])
-  const unresolved = `${stdout}${stderr}`.split('\n').filter((line) => /symbol not found|Error loading/.test(line))
-  assert.ok(unresolved.length > 0)
-  assert.deepEqual(unresolved.filter((line) => !/: napi_\w+: symbol not found/.test(line)), [])
+  // The loader of musl resolves every name as it would to load the file.
+  const { status, stdout, stderr } = await run(folder, [loader, '--list', path])
+  assert.equal(status, 0, stdout + stderr)
+  assert.doesNotMatch(stdout + stderr, /not found|Error/)
 })
 
 test('the tarballs install and work with nothing but Node.js', { timeout }, async () => {

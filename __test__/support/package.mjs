@@ -108,7 +108,7 @@ export function makeProject(folder, registry, files = {}) {
  * @returns {Promise<{ status: number | null, stdout: string, stderr: string }>}
  */
 export function run(folder, [program, ...args], { env = {}, path = [], timeoutMs = 120_000 } = {}) {
-  const inherited = Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_|CARGO|RUST|INIT_CWD)/i.test(name))
+  const inherited = Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_(OPTIONS|PATH|TEST|V8)|CARGO|RUST|INIT_CWD)/i.test(name))
   const child = spawn(program, args, {
     cwd: folder,
     env: { ...Object.fromEntries(inherited), PATH: pathWithoutCargo(...path), ...env },
