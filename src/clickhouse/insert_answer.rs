@@ -71,7 +71,11 @@ impl InsertAnswer {
     /// `Ok`: ClickHouse has the rows.
     pub fn confirms(&self, url: &str, rows: u64) -> Result<(), Failure> {
         let text = String::from_utf8_lossy(&self.body);
-        let text = text.trim();
+        let text = match text.find("Code: ") {
+            // An exception after the status stands behind a marker in the body.
+            Some(at) if self.is_clickhouse => text[at..].trim(),
+            _ => text.trim(),
+        };
         let code = self.exception.or_else(|| exception_code(text));
         // A 200 that is not ClickHouse's may quote an exception; only ClickHouse says that rows are at fault.
         if let Some(code) = code
@@ -196,6 +200,10 @@ mod tests {
         let exception = "Code: 469. DB::Exception: Constraint `c` is violated. (VIOLATED_CONSTRAINT)";
         assert_eq!(class(&answer(200, true, exception)), Some(ErrorClass::Refused));
         assert_eq!(class(&answer(500, false, exception)), Some(ErrorClass::Refused));
+        let late = format!(
+            "\r\n__exception__\r\naepndgjucdaeiupk\r\n{exception}\n120 aepndgjucdaeiupk\r\n__exception__"
+        );
+        assert_eq!(class(&answer(200, true, &late)), Some(ErrorClass::Refused));
         let header = InsertAnswer { exception: Some(241), ..answer(200, true, "") };
         assert_eq!(class(&header), Some(ErrorClass::MaybeTooLarge));
     }

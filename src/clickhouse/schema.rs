@@ -117,6 +117,11 @@ impl SchemaClient {
                 table: format!("{database}.{name}"),
             });
         }
+        // Where a filled column is gone, another one may be its new name: rows without their values would be worse than
+        // messages that say so.
+        let is_widened = before.is_some_and(|table| {
+            table.columns.iter().all(|known| described.iter().any(|column| column.name == known.name))
+        });
         let mut known = Vec::new();
         for column in described.clone() {
             // MATERIALIZED and ALIAS columns are computed, EPHEMERAL ones are not kept: none is ours to send.
@@ -127,7 +132,8 @@ impl SchemaClient {
             };
             match ColumnType::parse(&column.column_type, &self.zone) {
                 Ok(column_type) => {
-                    let is_added = before.is_some_and(|table| !table.had(&column.name))
+                    let is_added = is_widened
+                        && before.is_some_and(|table| !table.had(&column.name))
                         && !route.columns.iter().any(|(name, _)| *name == column.name);
                     known.push(TableColumn { name: column.name, column_type, default, is_added });
                 }
@@ -286,7 +292,9 @@ impl Table {
         {
             let ColumnRow { name, default_kind, .. } = new;
             let consequence = match self.columns.iter().find(|column| column.name == *name) {
-                Some(column) if column.default.is_none() && !column.column_type.nullable => {
+                Some(column)
+                    if column.default.is_none() && !column.column_type.nullable && !column.is_added =>
+                {
                     ", and is required: messages without it become dead letters unless missingFields says otherwise"
                 }
                 None if default_kind.is_empty() || default_kind == "DEFAULT" => {

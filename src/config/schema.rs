@@ -395,7 +395,7 @@ static CLICKHOUSE: Object = Object {
              cannot be set.",
         )
         .note(
-            "Names are not checked before the first INSERT; a wrong one shows as `CLICKHOUSE_RETRYING`.",
+            "`start()` checks names and values with an INSERT of no rows, and fails with `CLICKHOUSE_REJECTED`.",
         ),
         row(
             "maxInFlight",
@@ -438,20 +438,34 @@ static CLICKHOUSE: Object = Object {
 };
 
 /// Settings that the promises depend on, or that name the request itself.
-pub const MANAGED_SETTINGS: [&str; 17] = [
+pub const MANAGED_SETTINGS: [&str; 31] = [
     "async_insert",
+    "async_insert_deduplicate",
     "database",
     "decompress",
     "deduplicate_blocks_in_dependent_materialized_views",
+    "deduplicate_insert",
+    "deduplicate_insert_select",
     "distributed_foreground_insert",
+    "ignore_materialized_views_with_dropped_target_table",
     "input_format_native_allow_types_conversion",
+    "input_format_native_decode_types_in_binary_format",
     "input_format_null_as_default",
+    "input_format_skip_unknown_fields",
     "insert_deduplicate",
     "insert_deduplication_token",
     "insert_distributed_sync",
     "insert_null_as_default",
     "limit",
+    "materialized_views_ignore_errors",
+    "materialized_views_squash_parallel_inserts",
     "max_insert_block_size",
+    "max_insert_block_size_bytes",
+    "max_insert_block_size_rows",
+    "min_insert_block_size_bytes",
+    "min_insert_block_size_bytes_for_materialized_views",
+    "min_insert_block_size_rows",
+    "min_insert_block_size_rows_for_materialized_views",
     "offset",
     "query",
     "query_id",
