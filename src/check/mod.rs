@@ -163,11 +163,11 @@ fn check_spool(spool: &Spool, report: &mut Report) {
     if !spool.dir.exists() {
         return;
     }
-    let found = match inspect(&Directory::look(&spool.dir)) {
+    let found = match inspect(&Directory::open_read_only(&spool.dir)) {
         Ok(found) => found,
         Err(error) => return report.fail(&error, PATH, "give it a directory of its own, which we may write"),
     };
-    let waiting: u64 = found.lanes.iter().map(|backlog| backlog.messages).sum();
+    let waiting: u64 = found.streams.iter().map(|backlog| backlog.messages).sum();
     if waiting > 0 {
         let message = format!("{waiting} messages wait there: of a pipeline at work, or for the next start");
         report.add_finding(Level::Note, "SPOOL_NOT_EMPTY", PATH, message, "");

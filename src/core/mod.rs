@@ -8,6 +8,7 @@ pub mod clock;
 pub mod dead_letter;
 pub mod error;
 pub mod free_list;
+pub mod fs;
 pub mod json_path;
 pub mod memory_budget;
 pub mod mqtt_property;

@@ -22,6 +22,7 @@ use crate::clickhouse::{Column, ColumnType, Packed, Packer, Resistance, native, 
 use crate::core::backoff::Backoff;
 use crate::core::clock::unix_millis;
 use crate::core::dead_letter::DeadLetter;
+use crate::core::fs::sync_directory;
 use crate::dead_letter::jsonl;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::telemetry::context::PipelineContext;
@@ -263,11 +264,6 @@ fn ends_in_line(file: &mut File, len: u64) -> io::Result<bool> {
     file.seek(SeekFrom::Start(len - 1))?;
     file.read_exact(&mut last)?;
     Ok(last != [b'\n'])
-}
-
-/// A new file is only there after a crash if its directory was synced too.
-fn sync_directory(dir: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -19,23 +19,23 @@ impl NativePipeline {
     #[napi(ts_return_type = "Promise<string>")]
     pub fn inspect_spool<'env>(env: &'env Env, dir: String) -> napi::Result<Object<'env>> {
         promise(env, move || {
-            let directory = Directory::look(&PathBuf::from(dir));
+            let directory = Directory::open_read_only(&PathBuf::from(dir));
             inspect(&directory).map(|inspection| describe(&inspection))
         })
     }
 }
 
 fn describe(inspection: &Inspection) -> Value {
-    let Inspection { segments, bytes, lanes, damages, aside, torn } = inspection;
+    let Inspection { segments, bytes, streams, damages, quarantined, torn } = inspection;
     let mut tables = BTreeMap::<&str, Vec<&Backlog>>::new();
-    for lane in lanes {
-        tables.entry(&lane.lane.table).or_default().push(lane);
+    for stream in streams {
+        tables.entry(&stream.stream.table).or_default().push(stream);
     }
-    let all: Vec<&Backlog> = lanes.iter().collect();
+    let all: Vec<&Backlog> = streams.iter().collect();
     let mut content = sum(&all);
     content["segments"] = json!(segments);
     content["bytes"] = json!(bytes);
-    content["tables"] = tables.iter().map(|(name, lanes)| (name.to_string(), sum(lanes))).collect();
+    content["tables"] = tables.iter().map(|(name, streams)| (name.to_string(), sum(streams))).collect();
     let damaged = damages.iter().map(|damage| {
         json!({
             "segment": damage.segment, "at": damage.at, "bytes": damage.len, "record": damage.sequence,
@@ -43,20 +43,20 @@ fn describe(inspection: &Inspection) -> Value {
         })
     });
     content["damaged"] = damaged.collect();
-    content["setAside"] = json!(aside);
+    content["setAside"] = json!(quarantined);
     let torn = torn.iter().map(|torn| json!({ "segment": torn.segment, "at": torn.at, "bytes": torn.len }));
     content["torn"] = torn.collect();
     content
 }
 
 /// What is not settled of these.
-fn sum(lanes: &[&Backlog]) -> Value {
-    let oldest = lanes.iter().map(|lane| lane.oldest).min();
+fn sum(streams: &[&Backlog]) -> Value {
+    let oldest = streams.iter().map(|stream| stream.oldest).min();
     json!({
-        "records": lanes.iter().map(|lane| lane.records).sum::<u64>(),
-        "messages": lanes.iter().map(|lane| lane.messages).sum::<u64>(),
-        "rows": lanes.iter().map(|lane| lane.rows).sum::<u64>(),
-        "bytes": lanes.iter().map(|lane| lane.bytes).sum::<u64>(),
+        "records": streams.iter().map(|stream| stream.records).sum::<u64>(),
+        "messages": streams.iter().map(|stream| stream.messages).sum::<u64>(),
+        "rows": streams.iter().map(|stream| stream.rows).sum::<u64>(),
+        "bytes": streams.iter().map(|stream| stream.bytes).sum::<u64>(),
         "oldest": oldest.map(millis),
     })
 }

@@ -106,7 +106,7 @@ impl Worker {
         trace: Option<&mut Trace>,
     ) -> Option<SpoolInsertOutcome> {
         let context = self.context.clone();
-        let key = &insert.records[0].lane;
+        let key = &insert.records[0].stream;
         let mut routes = context.config.routes.iter();
         let route = routes.position(|route| route.topic.as_str() == key.route && route.table == key.table);
         let frames = insert.records.iter().map(|record| record.block.clone()).collect();
@@ -127,7 +127,7 @@ impl Worker {
         Box::new(Batch {
             completion,
             route,
-            connection: insert.records[0].lane.connection as usize,
+            connection: insert.records[0].stream.connection as usize,
             client_id: decoded.client_id,
             plan: self.plans.latest(route),
             columns: Vec::new(),
@@ -141,7 +141,7 @@ impl Worker {
 
     fn settle_stored(&self, insert: &spool::Insert, completion: Completion, trace: Option<Box<Trace>>) {
         if let Some(trace) = trace {
-            self.report_trace(trace, &insert.records[0].lane.table, 0);
+            self.report_trace(trace, &insert.records[0].stream.table, 0);
         }
         let now = SystemTime::now();
         for record in &insert.records {
@@ -160,7 +160,7 @@ impl Worker {
         trace: Option<Box<Trace>>,
     ) {
         if let Some(trace) = trace {
-            self.report_trace(trace, &insert.records[0].lane.table, messages.len());
+            self.report_trace(trace, &insert.records[0].stream.table, messages.len());
         }
         let reason = format!("{}; no route is left to tell its messages apart", rejection.reason);
         let reason = Reason::new(Code::RejectedByClickHouse, reason);
@@ -229,12 +229,12 @@ impl RetriedInsert for SpoolInsert<'_> {
         if let Some(route) = self.route {
             plans.record_bisect_ok(route);
         }
-        let Record { lane, .. } = &*self.insert.records[0];
+        let Record { stream, .. } = &*self.insert.records[0];
         let records = self.insert.records.iter();
         let (rows, bytes) = records.fold((0, 0), |(rows, bytes), record| {
             (rows + u64::from(record.rows), bytes + u64::from(record.block_bytes))
         });
-        context.metrics.count_insert(&lane.table, rows, bytes);
+        context.metrics.count_insert(&stream.table, rows, bytes);
         SpoolInsertOutcome::Inserted
     }
 

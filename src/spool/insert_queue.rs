@@ -1,47 +1,48 @@
-//! Which records make up an INSERT, and whose turn it is. It knows sequences and sizes, no bytes.
+//! Assigns records to INSERTs, and says which INSERT is next. It knows sequences and sizes, no bytes.
 //!
-//! A record joins the open INSERT of its lane unless that would pass the limits or has another statement; then the open
-//! one is closed and another opened. One that has to wait behind another takes more rows: fewer and larger INSERTs are what
-//! a busy ClickHouse needs. An INSERT that is taken is closed too: its rows are fixed from then on. A lane has one
-//! INSERT out at a time, so that its rows arrive in order; lanes do not wait for each other.
+//! - A record joins the open INSERT of its stream. If that would pass the limits, or has another statement, it is closed and
+//!   the record opens another one.
+//! - An INSERT that waits behind another takes more rows: a busy ClickHouse needs fewer and larger INSERTs.
+//! - An INSERT that is taken is closed too: its rows are fixed from then on.
+//! - A stream has one INSERT out at a time, so that its rows arrive in order. Streams do not wait for each other.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::spool::wal::record::{Lane, Record};
+use crate::spool::wal::record::{Record, StreamKey};
 
-/// The limits of an INSERT. The first record of one always fits.
+/// The limits of an INSERT. The first record always fits.
 #[derive(Debug, Clone, Copy)]
 pub struct InsertLimits {
     pub rows: u64,
-    /// Where it has to wait behind another.
+    /// Rows of an INSERT that waits behind another.
     pub rows_behind: u64,
-    /// Of blocks before they are compressed.
+    /// Bytes of the blocks before compression.
     pub bytes: u64,
-    /// Age of the first record.
+    /// The age of the first record at which it is due.
     pub delay: Duration,
 }
 
 #[derive(Debug)]
-pub struct Queue {
+pub struct InsertQueue {
     limits: InsertLimits,
-    lanes: Vec<Places>,
-    inserts: HashMap<u64, Waiting>,
+    streams: Vec<StreamQueue>,
+    inserts: HashMap<u64, PendingInsert>,
 }
 
-/// The INSERTs of a lane.
+/// The INSERTs of a stream.
 #[derive(Debug)]
-struct Places {
-    lane: Lane,
-    /// In order. The last one is open unless it says otherwise.
+struct StreamQueue {
+    stream: StreamKey,
+    /// In order. The last one is open unless it is marked as closed.
     waiting: VecDeque<u64>,
-    /// The one that is out.
+    /// The INSERT that was taken and is not settled.
     out: Option<u64>,
 }
 
 #[derive(Debug)]
-pub struct Waiting {
-    lane: usize,
+pub struct PendingInsert {
+    stream: usize,
     pub token: String,
     statement: String,
     pub records: Vec<u64>,
@@ -50,16 +51,16 @@ pub struct Waiting {
     received_at: SystemTime,
     due_at: Instant,
     is_closed: bool,
-    /// Records of it that were not synced yet. While there are any it is not taken.
+    /// Records of it that are not synced yet. It is only taken when there are none.
     unsynced: usize,
 }
 
-impl Queue {
-    pub fn new(limits: InsertLimits) -> Queue {
-        Queue { limits, lanes: Vec::new(), inserts: HashMap::new() }
+impl InsertQueue {
+    pub fn new(limits: InsertLimits) -> InsertQueue {
+        InsertQueue { limits, streams: Vec::new(), inserts: HashMap::new() }
     }
 
-    /// Assigns a new record to an INSERT: the open one of its lane, or one that begins with it and gets this token.
+    /// Assigns a new record to the open INSERT of its stream, or to a new one with this token. Returns the INSERT.
     pub fn assign(
         &mut self,
         sequence: u64,
@@ -67,14 +68,14 @@ impl Queue {
         now: Instant,
         token: impl FnOnce() -> String,
     ) -> u64 {
-        let lane = self.lane(&record.lane);
-        let open = self.lanes[lane].waiting.back().copied();
+        let stream = self.stream(&record.stream);
+        let open = self.streams[stream].waiting.back().copied();
         if let Some(insert) = open
             && let Some(waiting) = self.inserts.get_mut(&insert)
             && !waiting.is_closed
         {
             let InsertLimits { rows, rows_behind, .. } = self.limits;
-            let most_rows = if self.lanes[lane].waiting.len() > 1 { rows_behind } else { rows };
+            let most_rows = if self.streams[stream].waiting.len() > 1 { rows_behind } else { rows };
             let fits = waiting.rows + u64::from(record.rows) <= most_rows
                 && waiting.bytes + u64::from(record.block_bytes) <= self.limits.bytes;
             if fits && waiting.statement == record.statement {
@@ -83,11 +84,11 @@ impl Queue {
             }
             waiting.is_closed = true;
         }
-        self.begin(sequence, lane, token(), record, now + self.limits.delay).add(sequence, record, false);
+        self.begin(sequence, stream, token(), record, now + self.limits.delay).add(sequence, record, false);
         sequence
     }
 
-    /// Takes in a record that has an INSERT already. What was found is never joined by what comes.
+    /// Adds a record that was found on disk and has its INSERT already. New records never join that INSERT.
     pub fn restore(
         &mut self,
         insert: u64,
@@ -97,9 +98,9 @@ impl Queue {
         now: Instant,
         synced: bool,
     ) {
-        let lane = self.lane(&record.lane);
+        let stream = self.stream(&record.stream);
         if !self.inserts.contains_key(&insert) {
-            self.begin(insert, lane, token.into(), record, now).is_closed = true;
+            self.begin(insert, stream, token.into(), record, now).is_closed = true;
         }
         if let Some(waiting) = self.inserts.get_mut(&insert) {
             waiting.add(sequence, record, synced);
@@ -109,14 +110,14 @@ impl Queue {
     fn begin(
         &mut self,
         insert: u64,
-        lane: usize,
+        stream: usize,
         token: String,
         record: &Record,
         due_at: Instant,
-    ) -> &mut Waiting {
-        self.lanes[lane].waiting.push_back(insert);
-        self.inserts.entry(insert).or_insert(Waiting {
-            lane,
+    ) -> &mut PendingInsert {
+        self.streams[stream].waiting.push_back(insert);
+        self.inserts.entry(insert).or_insert(PendingInsert {
+            stream,
             token,
             statement: record.statement.clone(),
             records: Vec::new(),
@@ -129,9 +130,9 @@ impl Queue {
         })
     }
 
-    /// Nothing joins any of the INSERTs that are open now.
+    /// Closes all INSERTs that are open.
     pub fn close(&mut self) {
-        for insert in self.lanes.iter().filter_map(|places| places.waiting.back()) {
+        for insert in self.streams.iter().filter_map(|places| places.waiting.back()) {
             if let Some(waiting) = self.inserts.get_mut(insert) {
                 waiting.is_closed = true;
             }
@@ -145,16 +146,16 @@ impl Queue {
         }
     }
 
-    /// The INSERT whose turn it is: the oldest that is due, or with `all` the oldest.
+    /// The oldest INSERT that is due; with `all` the oldest.
     pub fn next(&mut self, now: Instant, all: bool) -> Option<u64> {
         let mut next = None::<u64>;
-        for places in self.lanes.iter().filter(|places| places.out.is_none()) {
+        for places in self.streams.iter().filter(|places| places.out.is_none()) {
             let Some(insert) = places.waiting.front() else { continue };
             let Some(waiting) = self.inserts.get_mut(insert) else { continue };
             if !(all || waiting.is_due(now, &self.limits)) {
                 continue;
             }
-            // Otherwise records would go on joining it, and with each it would again wait to be synced.
+            // If records went on joining it, it would wait for each of them to be synced.
             waiting.is_closed = true;
             if waiting.unsynced == 0 {
                 next = Some(next.map_or(*insert, |oldest| oldest.min(*insert)));
@@ -163,49 +164,49 @@ impl Queue {
         next
     }
 
-    /// When [`Queue::next`] has something new to say. `None`: not before something is synced, settled or assigned.
+    /// When the result of [`InsertQueue::next`] may change. `None`: not before a record is synced, settled or assigned.
     pub fn due_at(&self, now: Instant) -> Option<Instant> {
-        let free = self.lanes.iter().filter(|places| places.out.is_none());
+        let free = self.streams.iter().filter(|places| places.out.is_none());
         let fronts = free.filter_map(|places| self.inserts.get(places.waiting.front()?));
         fronts.map(|waiting| waiting.due_at).filter(|at| *at > now).min()
     }
 
-    /// When the oldest message came that is not settled.
+    /// Receive time of the oldest message that is not settled.
     pub fn oldest(&self) -> Option<SystemTime> {
-        let firsts = self.lanes.iter().filter_map(|places| places.out.as_ref().or(places.waiting.front()));
+        let firsts = self.streams.iter().filter_map(|places| places.out.as_ref().or(places.waiting.front()));
         firsts.filter_map(|insert| Some(self.inserts.get(insert)?.received_at)).min()
     }
 
-    pub fn get(&self, insert: u64) -> Option<&Waiting> {
+    pub fn get(&self, insert: u64) -> Option<&PendingInsert> {
         self.inserts.get(&insert)
     }
 
-    /// The one that [`Queue::next`] said goes out.
+    /// Takes the INSERT that [`InsertQueue::next`] returned.
     pub fn take(&mut self, insert: u64) {
         if let Some(waiting) = self.inserts.get(&insert) {
-            let places = &mut self.lanes[waiting.lane];
+            let places = &mut self.streams[waiting.stream];
             debug_assert_eq!(places.waiting.front(), Some(&insert));
             places.waiting.pop_front();
             places.out = Some(insert);
         }
     }
 
-    /// One that was out is settled.
-    pub fn settle(&mut self, insert: u64) -> Option<Waiting> {
+    /// An INSERT that was taken is settled.
+    pub fn settle(&mut self, insert: u64) -> Option<PendingInsert> {
         let waiting = self.inserts.remove(&insert)?;
-        self.lanes[waiting.lane].out.take_if(|out| *out == insert);
+        self.streams[waiting.stream].out.take_if(|out| *out == insert);
         Some(waiting)
     }
 
-    fn lane(&mut self, lane: &Lane) -> usize {
-        self.lanes.iter().position(|places| places.lane == *lane).unwrap_or_else(|| {
-            self.lanes.push(Places { lane: lane.clone(), waiting: VecDeque::new(), out: None });
-            self.lanes.len() - 1
+    fn stream(&mut self, stream: &StreamKey) -> usize {
+        self.streams.iter().position(|places| places.stream == *stream).unwrap_or_else(|| {
+            self.streams.push(StreamQueue { stream: stream.clone(), waiting: VecDeque::new(), out: None });
+            self.streams.len() - 1
         })
     }
 }
 
-impl Waiting {
+impl PendingInsert {
     fn add(&mut self, sequence: u64, record: &Record, synced: bool) {
         self.records.push(sequence);
         self.rows += u64::from(record.rows);

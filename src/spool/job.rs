@@ -5,7 +5,7 @@ use std::sync::Weak;
 use crossbeam_channel::Sender;
 
 use crate::ingest::completion::Completion;
-use crate::spool::wal::log::Insert;
+use crate::spool::wal::read::Insert;
 use crate::telemetry::trace::Trace;
 
 /// What the pipeline asks of the spool.

@@ -1,13 +1,13 @@
 //! A durable log on disk between the broker and ClickHouse.
 //!
-//! - Nothing counts as written before it was synced; after a failed sync nothing that came since the last one does.
-//! - A record is never inserted under two tokens, and a token never carries other records than at its first attempt,
-//!   whatever crash lies between.
-//! - What was synced and can no longer be read is put aside and told of. It does not take others with it.
-//! - Files are appended to, read and deleted; none is ever changed.
+//! - A record counts as written once it is synced. After a failed sync nothing counts that was written since the last success.
+//! - A record is never inserted under two tokens. A token never carries other records than at its first attempt, whatever
+//!   crash comes between.
+//! - Bytes that had been synced and can no longer be read are quarantined and reported. Other records are not affected.
+//! - Files are appended to, read and deleted. No file is ever changed.
 //!
-//! A directory holds `lock` and segments. All that must be known before reading is in the name of a segment: its number,
-//! its marker, and the version of the layout.
+//! A directory holds `lock` and segments. The name of a segment holds what a reader must know before the first byte: its
+//! number, its marker, and the version of the layout.
 //!
 //! ```text
 //! segment-0000000012-89abcdef01234567.v1       entries, one behind the other
@@ -42,48 +42,46 @@
 //!    that had not, for each, u64 sequence, u32 connection, u32 length + receipts
 //! ```
 //!
-//! **Why a record holds what it holds.** The block is the very bytes that the body of an INSERT carries ([`Packed`](crate::clickhouse::Packed)): sending
-//! is copying. Blocks of several records may follow one another in one body. The messages are there as well ([`messages`],
-//! compressed once the log has a sixteenth of `maxBytes`): what ClickHouse refuses is decoded from them again to find the bad
-//! rows, so is what was made for a table that has changed since, and dead letters hold payloads as they came. None of that
-//! could be had from columns. Token, route, table and statement stand in every record and not once per segment, so that damage
-//! to one record is damage to one record.
+//! **What a record holds, and why.** The block is the body of an INSERT, byte for byte ([`Packed`](crate::clickhouse::Packed)):
+//! sending is copying, and the blocks of several records may follow one another in one body. The messages ([`messages`]) are
+//! there as well, compressed once the log has reached a sixteenth of `maxBytes`. They are decoded again if ClickHouse rejects
+//! rows, or if the table has changed, and dead letters hold payloads as they came; columns could not give them back. Token,
+//! route, table and statement stand in every record, so that damage to one record costs one record.
 //!
-//! **Writing.** One thread owns the [`Log`]. It appends what arrives, and every `commitMs`, or when the broker waits,
-//! [`Log::commit`] writes all of it at once and syncs once; then acknowledgements leave. A failed write or sync leaves the
-//! segment behind for good: the same entries go to a new one at the next attempt.
+//! **Writing.** One thread owns the [`Log`]. It appends what arrives. Every `commitMs`, or sooner if the broker waits,
+//! [`Log::commit`] writes all of it, syncs once, and then acknowledgements leave. After a failed write or sync the segment gets
+//! no more entries: the next attempt writes the same entries to a new segment.
 //!
-//! **Which records, which token.** That is decided when a record is appended: it joins the open INSERT of its lane, whose
-//! token it carries (`queue`). An INSERT is taken only when it is closed and every record of it is synced. So the decision
-//! is on disk before the first attempt and costs no write of its own; no sync, and no room on a full disk. While ClickHouse
-//! is away, records go on joining: the INSERT in front until the limits of a batch are reached, those behind it beyond
-//! `maxRows`. What an earlier life left is joined by nothing, so that the records of an INSERT are also all compressed in the
-//! same way.
+//! **Which token a record gets.** That is decided when the record is appended: it joins the open INSERT of its stream and
+//! carries its token (`insert_queue`). An INSERT is only taken when it is closed and all its records are synced. So the
+//! decision is on disk before the first attempt, without a write or a sync of its own. While ClickHouse is away, records go on
+//! joining: the first INSERT up to the limits of a batch, later ones up to ClickHouse's own limit of rows. New records do not
+//! join an INSERT of an earlier process, so that all records of an INSERT are compressed in the same way.
 //!
-//! **Reading.** [`Log::take`] gives the next INSERT, from memory where that still has it. One of each lane is out at a time,
-//! in the order received. [`Log::done`] ends it; the entry of it rides along with the next commit. If a crash comes first, it
-//! is sent again under the same token.
+//! **Reading.** [`Log::take`] gives the next INSERT, from memory if it is still there. Each stream has one INSERT out at a time,
+//! in the order received. [`Log::done`] ends it; its DONE entry is written by the next commit. If a crash comes first, the
+//! INSERT is sent again under the same token.
 //!
-//! **What a broker sends again.** The acknowledgements of what was committed may be lost with the process. `receipts` in the
-//! records say which messages these were, so that the next one knows them. A segment begins with the newest of those before it.
+//! **Redelivered messages.** The acknowledgements of committed records may be lost with the process. The receipts in the records
+//! identify these messages, so that the next process recognises them. A segment begins with the newest receipts of those
+//! before it.
 //!
-//! **Deleting.** [`Log::sweep`] deletes segments of which all records are done. That a record is done is said in a later
-//! segment, or in the same: the first one can go at any time; before one behind it goes, what may be said there of those in
-//! front is said again. The last one that was written stays for its receipts, unless its room is wanted. So a table that
-//! takes nothing holds up the room of what it has, and what lies beside it.
+//! **Deleting.** [`Log::delete_obsolete`] deletes segments whose records are all done. The DONE entry of a record stands in its
+//! own segment or in a later one, so the first segment can go at any time. Before a later one goes, the DONE entries that it
+//! may hold of earlier segments are rewritten. The last segment stays for its receipts unless its room is needed. So a table
+//! that accepts nothing only holds the segments with its own records.
 //!
-//! **Recovery.** [`Log::open`] takes in all that is not done (`recovery`, `scan`). `synced` in the headers tells damage from
-//! a tail that a crash cut off: what lies below had been synced. Behind bytes that are no entry the next marker is sought;
-//! nobody who can publish knows it.
+//! **Recovery.** [`Log::open`] restores all records that are not done (`recovery`, `scan`). The field `synced` of the headers
+//! tells damage from a tail that a crash truncated: bytes below it had been synced. After bytes that are no valid entry the scan
+//! continues at the next marker, which no publisher knows.
 //!
-//! **In memory.** Each record that is not done has some 130 bytes there, and 4 GiB of records of one message each would be
-//! millions: [`Log::memory_bytes`] is to be counted towards the ceiling.
+//! **Memory.** Each record that is not done takes about 130 bytes: 4 GiB of records with one message each would be millions.
+//! [`Log::memory_bytes`] counts towards the memory limit.
 //!
-//! **Between intake and workers.** [`SpoolThread`] is the thread that owns a [`Log`]: what comes from the intake it appends and
-//! commits, then acknowledgements leave, and what is due it hands to the workers ([`InsertJob`]). They send the blocks one after
-//! the other under the token, with the statement of the first record. Where the plan has another statement, or ClickHouse does
-//! not take them, they make a batch of the messages of all records and go on as without a spool. Records find their route by
-//! topic and table.
+//! **Between intake and workers.** [`SpoolThread`] is the thread that owns a [`Log`]. It appends and commits the batches of the
+//! intake, and hands INSERTs that are due to the workers ([`InsertJob`]). They send the blocks one after the other under the
+//! token, with the statement of the first record. If the plan has another statement, or ClickHouse rejects the blocks, they
+//! decode the messages of all records into a batch and go on as without a spool. Records find their route by topic and table.
 
 pub mod ack_receipts;
 mod insert_queue;
@@ -93,13 +91,14 @@ pub mod messages;
 mod thread;
 pub mod wal;
 
-pub use ack_receipts::Session;
+pub use ack_receipts::SessionHistory;
 pub use insert_queue::InsertLimits;
 pub use inspect::{Backlog, Inspection, inspect};
 pub use job::{Control, InsertJob, WorkerPermit};
 pub use thread::{Channels, Opened, SpoolThread, open};
-pub use wal::corruption::Damage;
-pub use wal::log::{Insert, Log, Options};
-pub use wal::record::{Lane, Record};
+pub use wal::corruption::CorruptRange;
+pub use wal::log::{Log, Options};
+pub use wal::read::Insert;
+pub use wal::record::{Record, StreamKey};
 pub use wal::recovery::Recovered;
-pub use wal::scan::Torn;
+pub use wal::scan::TruncatedTail;

@@ -27,11 +27,12 @@ use crate::ingest::batch::Batch;
 use crate::ingest::completion::{Completion, PendingAcks, SpooledInsert};
 use crate::spool::insert_queue::InsertLimits;
 use crate::spool::job::{Control, InsertJob, WorkerPermit};
-use crate::spool::wal::log::{Insert, Log, Options};
-use crate::spool::wal::record::{Lane, Record};
+use crate::spool::wal::log::{Log, Options};
+use crate::spool::wal::read::Insert;
+use crate::spool::wal::record::{Record, StreamKey};
 use crate::spool::wal::recovery::Recovered;
 use crate::spool::wal::storage::{Directory, Disk};
-use crate::spool::{Damage, ack_receipts, messages};
+use crate::spool::{CorruptRange, ack_receipts, messages};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
 use crate::telemetry::trace::Trace;
@@ -129,7 +130,7 @@ pub fn open(context: &PipelineContext) -> Result<Option<Opened>> {
     let Some(spool) = spool else { return Ok(None) };
     let options = Options {
         name: name.clone(),
-        life: random_bits(),
+        open_id: random_bits(),
         max_bytes: spool.max_bytes,
         segment_bytes: spool.segment_bytes,
         keep_bytes: memory_max_bytes / 4,
@@ -159,7 +160,7 @@ pub fn open(context: &PipelineContext) -> Result<Option<Opened>> {
     Ok(Some(Opened { log, recovered }))
 }
 
-fn warn_of_damages(context: &PipelineContext, damages: &[Damage]) {
+fn warn_of_damages(context: &PipelineContext, damages: &[CorruptRange]) {
     for damage in damages {
         let warning = Warning::new("SPOOL_CORRUPT", damage.to_string()).file(&damage.file);
         context.warn(warning.segment(&damage.segment, damage.at, damage.len as u64));
@@ -324,7 +325,7 @@ impl<D: Disk> SpoolThread<D> {
         let route = &self.context.config.routes[batch.route];
         let first = messages.receive_times().first().map_or_else(SystemTime::now, |(at, _)| at.system);
         let record = Record {
-            lane: Lane {
+            stream: StreamKey {
                 connection: connection as u32,
                 route: route.topic.as_str().into(),
                 table: route.table.clone(),
@@ -389,7 +390,7 @@ impl<D: Disk> SpoolThread<D> {
                 self.warn_of_failure(error);
             }
         }
-        let swept = self.log.sweep();
+        let swept = self.log.delete_obsolete();
         let could_delete = !mem::replace(&mut self.cannot_delete, swept.is_err());
         if could_delete && let Err(source) = swept {
             let error = Error::spool_io(self.dir(), source);

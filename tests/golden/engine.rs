@@ -23,8 +23,8 @@ pub use millrace::mqtt::{AckSender, Command, MessageSink, Publish};
 pub use millrace::spool::ack_receipts as receipts;
 pub use millrace::spool::wal::storage::{Directory, Disk};
 pub use millrace::spool::{
-    Channels, Insert, InsertLimits, Inspection, Lane, Log, Opened, Options, Record, SpoolThread, inspect,
-    messages,
+    Channels, Insert, InsertLimits, Inspection, Log, Opened, Options, Record, SpoolThread, StreamKey,
+    inspect, messages,
 };
 pub use millrace::telemetry::context::PipelineContext;
 pub use millrace::telemetry::ledger::{Ledger, Settled};

@@ -16,9 +16,9 @@ use bytes::Bytes;
 
 use super::engine::{
     AckHistory, AckRecord, AckSender, Channels, Column, ColumnType, Command, Compression, Config, Directory,
-    Disk, Insert, InsertLimits, Inspection, Lane, Log, MessageSink, Opened, Options, Packer, PipelineContext,
+    Disk, Insert, InsertLimits, Inspection, Log, MessageSink, Opened, Options, Packer, PipelineContext,
     Properties, Publish, RawMessage, RawMessages, ReceiveTime, Record, Resistance, Router, SpoolThread,
-    Table, TableColumn, TablePlans, frame, inspect, messages, receipts,
+    StreamKey, Table, TableColumn, TablePlans, frame, inspect, messages, receipts,
 };
 use super::expected::{assert_golden, digest, directory, hex, is_writing};
 
@@ -37,7 +37,7 @@ fn at(millis: u64) -> SystemTime {
 fn options(life: u64, segment_bytes: u64) -> Options {
     Options {
         name: "golden".into(),
-        life,
+        open_id: life,
         max_bytes: 1 << 20,
         segment_bytes,
         keep_bytes: 0,
@@ -153,7 +153,7 @@ fn record(number: u32, compression: Compression) -> Record {
     let heads = heads.map(|(name, type_name)| (name.to_string(), type_name.to_string()));
     let packed = Packer::new(compression).pack(&heads, &columns, &Resistance::of(2));
     Record {
-        lane: Lane { connection: 1, route: "second/#".into(), table: "db.second".into() },
+        stream: StreamKey { connection: 1, route: "second/#".into(), table: "db.second".into() },
         statement: "INSERT INTO `db`.`second` (`seq`, `text`) FORMAT Native".into(),
         received_at: received.system,
         rows,
@@ -178,24 +178,24 @@ fn write_by_the_log(dir: &Path) {
         log.append(record(number, compression), now);
         if number % 2 == 1 {
             log.commit().unwrap();
-            log.sweep().unwrap();
+            log.delete_obsolete().unwrap();
         }
     }
     // The next is the other lane of the first life; then one of this life.
     for _ in 0..2 {
         let insert = log.take(now, true).unwrap().unwrap();
-        if insert.records[0].lane.connection == 1 {
+        if insert.records[0].stream.connection == 1 {
             log.done(insert.id);
         }
     }
     log.commit().unwrap();
-    log.sweep().unwrap();
+    log.delete_obsolete().unwrap();
     log.close().unwrap();
 }
 
 /// The files of a spool by name; not its lock, which is empty.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let disk = Directory::look(dir);
+    let disk = Directory::open_read_only(dir);
     let names = disk.names().unwrap().into_iter().filter(|name| name != "lock");
     names.map(|name| (name.clone(), disk.read(&name).unwrap())).collect()
 }
@@ -232,7 +232,7 @@ fn copy() -> tempfile::TempDir {
 fn it_is_read_and_gives_the_same_inserts() {
     let dir = copy();
     let mut out = String::new();
-    print_inspection(&mut out, &inspect(&Directory::look(dir.path())).unwrap());
+    print_inspection(&mut out, &inspect(&Directory::open_read_only(dir.path())).unwrap());
     let now = Instant::now();
     let (mut log, recovered) =
         Log::open(Directory::lock(dir.path()).unwrap(), options(3, 1024), now).unwrap();
@@ -270,11 +270,11 @@ fn it_is_read_and_gives_the_same_inserts() {
 }
 
 fn print_inspection(out: &mut String, inspection: &Inspection) {
-    let Inspection { segments, bytes, lanes, damages, aside, torn } = inspection;
-    assert!(damages.is_empty() && aside.is_empty() && torn.is_empty());
+    let Inspection { segments, bytes, streams, damages, quarantined, torn } = inspection;
+    assert!(damages.is_empty() && quarantined.is_empty() && torn.is_empty());
     writeln!(out, "{segments} segments, {bytes} bytes").unwrap();
-    for backlog in lanes {
-        let Lane { connection, route, table } = &backlog.lane;
+    for backlog in streams {
+        let StreamKey { connection, route, table } = &backlog.stream;
         let oldest = backlog.oldest.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
         writeln!(
             out,
@@ -289,7 +289,7 @@ fn print_insert(out: &mut String, insert: &Insert) {
     let body: Vec<u8> = insert.records.iter().flat_map(|record| record.block.to_vec()).collect();
     writeln!(out, "\nINSERT {}, token {}, body {}", insert.id, insert.token, digest(&body)).unwrap();
     for record in &insert.records {
-        let Lane { connection, route, table } = &record.lane;
+        let StreamKey { connection, route, table } = &record.stream;
         writeln!(out, "{}\n  connection {connection}, {route} to {table}", record.statement).unwrap();
         let received = record.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
         writeln!(

@@ -66,7 +66,7 @@ struct World {
     settled_for_good: BTreeSet<u32>,
     tokens: BTreeMap<u32, String>,
     carried: BTreeMap<String, Vec<u32>>,
-    /// The last key of each lane that went out in this life.
+    /// The last key of each stream that went out in this life.
     went: BTreeMap<u32, u32>,
     taken_in_this_life: BTreeSet<u32>,
     /// A commit has failed.
@@ -129,8 +129,9 @@ impl World {
             let known: Vec<u32> = receipts.map(|receipt| receipt.fingerprint).collect();
             assert!(known.is_sorted_by(|a, b| a < b), "in order, none twice: {known:?}");
             self.committed.extend(&known);
-            let lane = self.committed.iter().rev().filter(|key| self.sent[key].lane.connection == connection);
-            let forgotten: Vec<_> = lane.take(2).filter(|key| !known.contains(key)).collect();
+            let stream =
+                self.committed.iter().rev().filter(|key| self.sent[key].stream.connection == connection);
+            let forgotten: Vec<_> = stream.take(2).filter(|key| !known.contains(key)).collect();
             assert!(forgotten.is_empty() || self.was_full || !all_is_synced, "not known: {forgotten:?}");
         }
     }
@@ -150,7 +151,7 @@ impl World {
             75..85 => self.settle(),
             85..88 => {
                 self.was_full |= self.log().is_full();
-                let _ = self.log().sweep();
+                let _ = self.log().delete_obsolete();
             }
             88..91 => self.now += Duration::from_millis(400),
             91..95 => {
@@ -212,7 +213,7 @@ impl World {
             assert!(self.taken_in_this_life.insert(*key), "{key} went out twice");
             let token = self.tokens.entry(*key).or_insert_with(|| insert.token.clone());
             assert_eq!(*token, insert.token, "a second token for {key}");
-            let before = self.went.insert(record.lane.connection, *key);
+            let before = self.went.insert(record.stream.connection, *key);
             assert!(before.is_none_or(|before| before < *key), "{key} overtook {before:?}");
         }
         let carried = self.carried.entry(insert.token.clone()).or_insert_with(|| keys.clone());
@@ -251,7 +252,7 @@ impl World {
         let lost: Vec<_> = self.committed.difference(&self.settled).collect();
         assert!(lost.is_empty(), "committed and lost: {lost:?}");
         self.commit();
-        self.log().sweep().unwrap();
+        self.log().delete_obsolete().unwrap();
         assert_eq!(self.log().open_records(), 0);
         assert!(self.log().segments() <= 1);
         self.log = None;

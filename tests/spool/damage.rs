@@ -1,4 +1,4 @@
-//! Bytes that change on the disk: found, told of, put aside, and no loss of others.
+//! Bytes that change on the disk: found, told of, put quarantined, and no loss of others.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use super::simulated::Simulated;
 
 const RECORDS: u32 = 6;
 
-/// A log of two lanes that was closed, with the same bytes each time.
+/// A log of two streams that was closed, with the same bytes each time.
 fn closed() -> (Simulated, String) {
     let disk = Simulated::new(1);
     let (mut log, _) = Log::open(disk.clone(), options(1), Instant::now()).unwrap();
@@ -67,9 +67,9 @@ fn every_flipped_byte_is_found_and_costs_one_record() {
             let damage = &recovered.damages[0];
             let place = damage.at as usize..damage.at as usize + damage.len;
             assert!(place.contains(&at));
-            let mut aside = disk.contents()[&damage.file].clone();
-            aside[at - place.start] ^= flip;
-            assert_eq!(aside, bytes[place]);
+            let mut quarantined = disk.contents()[&damage.file].clone();
+            quarantined[at - place.start] ^= flip;
+            assert_eq!(quarantined, bytes[place]);
         }
     }
 }
@@ -149,11 +149,11 @@ fn an_inspection_tells_what_lies_there() {
     let inspection = inspect(&disk).unwrap();
     assert_eq!((inspection.segments, inspection.bytes), (1, before[&name].len() as u64));
     let records: Vec<_> =
-        inspection.lanes.iter().map(|backlog| (backlog.lane.connection, backlog.records)).collect();
+        inspection.streams.iter().map(|backlog| (backlog.stream.connection, backlog.records)).collect();
     assert_eq!(records, [(1, 3), (0, 2)]);
-    assert_eq!(inspection.lanes[0].oldest, record(1, 1, 30).received_at);
-    assert_eq!((inspection.damages.len(), inspection.aside.len()), (1, 0));
+    assert_eq!(inspection.streams[0].oldest, record(1, 1, 30).received_at);
+    assert_eq!((inspection.damages.len(), inspection.quarantined.len()), (1, 0));
     assert_eq!(disk.contents(), before);
     let (recovered, _) = recover(&disk);
-    assert_eq!(inspect(&disk).unwrap().aside, [recovered.damages[0].file.clone()]);
+    assert_eq!(inspect(&disk).unwrap().quarantined, [recovered.damages[0].file.clone()]);
 }

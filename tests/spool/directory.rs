@@ -22,9 +22,12 @@ fn a_log_in_a_directory_comes_back() {
     log.close().unwrap();
 
     let left = 30 - first.records.len() as u64;
-    let inspection = inspect(&Directory::look(&path)).unwrap();
+    let inspection = inspect(&Directory::open_read_only(&path)).unwrap();
     assert!(inspection.segments > 1);
-    assert_eq!((inspection.lanes[0].records, inspection.damages.len(), inspection.torn.len()), (left, 0, 0));
+    assert_eq!(
+        (inspection.streams[0].records, inspection.damages.len(), inspection.torn.len()),
+        (left, 0, 0)
+    );
 
     let (mut log, recovered) = Log::open(Directory::lock(&path).unwrap(), options(2), now).unwrap();
     assert_eq!(recovered.records, left);
@@ -38,7 +41,7 @@ fn a_log_in_a_directory_comes_back() {
     }
     assert_eq!(at, 30);
     log.commit().unwrap();
-    log.sweep().unwrap();
+    log.delete_obsolete().unwrap();
     assert!(log.segments() <= 1);
 }
 
@@ -54,7 +57,7 @@ fn a_directory_has_one_owner() {
     let owner = Directory::lock(dir.path()).unwrap();
     let error = Directory::lock(dir.path()).unwrap_err();
     assert_eq!(error.code(), "SPOOL_LOCKED");
-    assert_eq!(Directory::look(dir.path()).names().unwrap(), ["lock"]);
+    assert_eq!(Directory::open_read_only(dir.path()).names().unwrap(), ["lock"]);
     drop(owner);
     Directory::lock(dir.path()).unwrap();
 }

@@ -80,7 +80,7 @@ fn a_log_that_is_full_takes_again_what_comes_when_it_has_been_emptied() {
         assert!(log.bytes() < options(1).max_bytes + 1000);
         assert_eq!(drain(&mut log), (begin..key).collect::<Vec<_>>());
         log.commit().unwrap();
-        log.sweep().unwrap();
+        log.delete_obsolete().unwrap();
         assert!(!log.is_full());
     }
 }
@@ -100,7 +100,7 @@ fn a_disk_without_room_is_emptied_into_clickhouse() {
     let mut keys = drain(&mut log);
     assert!(!keys.is_empty());
     assert!(log.commit().is_err());
-    log.sweep().unwrap();
+    log.delete_obsolete().unwrap();
     log.commit().unwrap();
     keys.extend(drain(&mut log));
     assert_eq!(keys, (0..key).collect::<Vec<_>>());
@@ -135,7 +135,7 @@ fn a_table_that_takes_nothing_leaves_room_for_others() {
         if key % 5 == 0 {
             drain(&mut log);
         }
-        log.sweep().unwrap();
+        log.delete_obsolete().unwrap();
     }
     drain(&mut log);
     log.commit().unwrap();

@@ -1,4 +1,4 @@
-//! The log against a model of it: for each lane a queue of records. The disk takes everything, so the model knows at any
+//! The log against a model of it: for each stream a queue of records. The disk takes everything, so the model knows at any
 //! time what a crash leaves.
 
 use std::collections::VecDeque;
@@ -14,10 +14,10 @@ use super::simulated::Simulated;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Append { lane: u32, block_len: usize },
+    Append { stream: u32, block_len: usize },
     Commit,
     Take,
-    Done { lane: u32 },
+    Done { stream: u32 },
     Sweep,
     Crash { loses_power: bool },
     Close,
@@ -25,10 +25,10 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (0..3u32, 0..200usize).prop_map(|(lane, block_len)| Step::Append { lane, block_len }),
+        8 => (0..3u32, 0..200usize).prop_map(|(stream, block_len)| Step::Append { stream, block_len }),
         4 => Just(Step::Commit),
         4 => Just(Step::Take),
-        3 => (0..3u32).prop_map(|lane| Step::Done { lane }),
+        3 => (0..3u32).prop_map(|stream| Step::Done { stream }),
         1 => Just(Step::Sweep),
         1 => any::<bool>().prop_map(|loses_power| Step::Crash { loses_power }),
         1 => Just(Step::Close),
@@ -37,12 +37,12 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Debug, Default)]
 struct Model {
-    lanes: [Lane; 3],
+    streams: [Stream; 3],
     sent: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
-struct Lane {
+struct Stream {
     /// Not done. The first ones are out.
     records: VecDeque<Known>,
     /// The INSERT that is out, and how many records it has.
@@ -59,22 +59,22 @@ struct Known {
 
 impl Model {
     fn open(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.records.len()).sum()
+        self.streams.iter().map(|stream| stream.records.len()).sum()
     }
 
     fn commit(&mut self) {
-        for lane in &mut self.lanes {
-            lane.settling.clear();
-            lane.records.iter_mut().for_each(|known| known.is_committed = true);
+        for stream in &mut self.streams {
+            stream.settling.clear();
+            stream.records.iter_mut().for_each(|known| known.is_committed = true);
         }
     }
 
     fn crash(&mut self) {
-        for lane in &mut self.lanes {
-            lane.out = None;
-            lane.records.retain(|known| known.is_committed);
-            let settling = std::mem::take(&mut lane.settling);
-            settling.into_iter().rev().for_each(|known| lane.records.push_front(known));
+        for stream in &mut self.streams {
+            stream.out = None;
+            stream.records.retain(|known| known.is_committed);
+            let settling = std::mem::take(&mut stream.settling);
+            settling.into_iter().rev().for_each(|known| stream.records.push_front(known));
         }
     }
 
@@ -85,11 +85,11 @@ impl Model {
         for step in steps {
             match step {
                 Step::Append { .. } if log.is_full() => {}
-                Step::Append { lane, block_len } => {
+                Step::Append { stream, block_len } => {
                     let key = self.sent.len() as u32;
                     self.sent.push(block_len);
-                    self.lanes[lane as usize].records.push_back(Known { key, is_committed: false });
-                    log.append(record(key, lane, block_len), now);
+                    self.streams[stream as usize].records.push_back(Known { key, is_committed: false });
+                    log.append(record(key, stream, block_len), now);
                 }
                 Step::Commit => {
                     log.commit().unwrap();
@@ -97,11 +97,11 @@ impl Model {
                 }
                 Step::Take => match log.take(now, true).unwrap() {
                     Some(insert) => {
-                        let at = insert.records[0].lane.connection;
-                        let lane = &mut self.lanes[at as usize];
-                        prop_assert!(lane.out.is_none());
-                        lane.out = Some((insert.id, insert.records.len()));
-                        for (taken, known) in insert.records.iter().zip(&lane.records) {
+                        let at = insert.records[0].stream.connection;
+                        let stream = &mut self.streams[at as usize];
+                        prop_assert!(stream.out.is_none());
+                        stream.out = Some((insert.id, insert.records.len()));
+                        for (taken, known) in insert.records.iter().zip(&stream.records) {
                             prop_assert_eq!(&**taken, &record(known.key, at, self.sent[known.key as usize]));
                             prop_assert!(known.is_committed);
                         }
@@ -110,22 +110,22 @@ impl Model {
                         prop_assert!(insert.records.iter().all(|taken| key(taken) < self.sent.len() as u32));
                     }
                     None => {
-                        for lane in self.lanes.iter().filter(|lane| lane.out.is_none()) {
+                        for stream in self.streams.iter().filter(|stream| stream.out.is_none()) {
                             prop_assert!(
-                                lane.records.iter().any(|known| !known.is_committed)
-                                    || lane.records.is_empty()
+                                stream.records.iter().any(|known| !known.is_committed)
+                                    || stream.records.is_empty()
                             );
                         }
                     }
                 },
-                Step::Done { lane } => {
-                    let lane = &mut self.lanes[lane as usize];
-                    if let Some((id, count)) = lane.out.take() {
+                Step::Done { stream } => {
+                    let stream = &mut self.streams[stream as usize];
+                    if let Some((id, count)) = stream.out.take() {
                         log.done(id);
-                        lane.settling.extend(lane.records.drain(..count));
+                        stream.settling.extend(stream.records.drain(..count));
                     }
                 }
-                Step::Sweep => log.sweep().unwrap(),
+                Step::Sweep => log.delete_obsolete().unwrap(),
                 Step::Crash { .. } | Step::Close => {
                     match step {
                         Step::Close => {

@@ -67,11 +67,11 @@ fn a_lane_has_one_insert_out_and_others_do_not_wait_for_it() {
     let mut log = log_of((0..12).map(|key| record(key, key % 2, 10)), now);
     let first = log.take(now, true).unwrap().unwrap();
     let other = log.take(now, true).unwrap().unwrap();
-    assert_eq!((first.records[0].lane.connection, other.records[0].lane.connection), (0, 1));
+    assert_eq!((first.records[0].stream.connection, other.records[0].stream.connection), (0, 1));
     assert!(log.take(now, true).unwrap().is_none());
     log.done(other.id);
     let next = log.take(now, true).unwrap().unwrap();
-    assert_eq!(next.records[0].lane.connection, 1);
+    assert_eq!(next.records[0].stream.connection, 1);
     assert!(key(&next.records[0]) > key(other.records.last().unwrap()));
 }
 

@@ -4,14 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use millrace::core::ack_history::{AckHistory, AckRecord};
-use millrace::spool::{InsertLimits, Lane, Options, Record, ack_receipts};
+use millrace::spool::{InsertLimits, Options, Record, StreamKey, ack_receipts};
 
 /// The key stands in `messages`; everything else follows from it.
-pub fn record(key: u32, lane: u32, block_len: usize) -> Record {
+pub fn record(key: u32, stream: u32, block_len: usize) -> Record {
     let mut block = key.to_le_bytes().repeat(block_len / 4);
     block.resize(block_len, 7);
     Record {
-        lane: Lane { connection: lane, route: "t/+".into(), table: "t".into() },
+        stream: StreamKey { connection: stream, route: "t/+".into(), table: "t".into() },
         statement: "INSERT INTO t FORMAT Native".into(),
         received_at: SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(key)),
         rows: 1 + key % 3,
@@ -38,7 +38,7 @@ pub fn key(record: &Record) -> u32 {
 pub fn options(life: u64) -> Options {
     Options {
         name: "test".into(),
-        life,
+        open_id: life,
         max_bytes: 16 * 1024,
         segment_bytes: 1024,
         keep_bytes: 600,

@@ -62,7 +62,7 @@ fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
 
     let options = Options {
         name: "test".into(),
-        life,
+        open_id: life,
         max_bytes: 1 << 20,
         segment_bytes: 64 << 10,
         keep_bytes: 0,
@@ -266,7 +266,7 @@ fn what_cannot_be_read_when_its_turn_comes_is_no_longer_pending() {
     let counts = running.context.ledger.counts();
     assert_eq!((counts.dead_lettered, counts.pending), (1, 1));
 
-    // One of which nothing is left, while the lane is busy with the other.
+    // One of which nothing is left, while the stream is busy with the other.
     running.send();
     running.acknowledged(1);
     assert!(flip_last() > before);

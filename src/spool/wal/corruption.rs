@@ -1,4 +1,4 @@
-//! Bytes of a segment that had been synced and can no longer be read. They are kept in a file of their own.
+//! Bytes of a segment that had been synced and can no longer be read. They are copied to a file of their own: quarantined.
 
 use std::fmt;
 use std::io;
@@ -6,29 +6,29 @@ use std::io;
 use crate::spool::wal::storage::{Disk, DiskFile};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
+pub struct CorruptRange {
     pub segment: String,
     pub at: u64,
     pub len: usize,
-    /// Where it is known which record it was.
+    /// The record, if its header can be read.
     pub sequence: Option<u64>,
-    /// Where the bytes are now.
+    /// The name of the file with the bytes.
     pub file: String,
 }
 
-/// What the names of such files end in.
+/// The end of the names of such files.
 pub(in crate::spool) const DAMAGED: &str = ".damaged";
 
-impl Damage {
-    pub fn new(segment: String, at: u64, len: usize, sequence: Option<u64>) -> Damage {
+impl CorruptRange {
+    pub fn new(segment: String, at: u64, len: usize, sequence: Option<u64>) -> CorruptRange {
         let file = format!("{segment}-{at}{DAMAGED}");
-        Damage { segment, at, len, sequence, file }
+        CorruptRange { segment, at, len, sequence, file }
     }
 }
 
-impl fmt::Display for Damage {
+impl fmt::Display for CorruptRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damage { segment, at, len, file, .. } = self;
+        let CorruptRange { segment, at, len, file, .. } = self;
         write!(f, "{len} bytes of {segment} at {at} cannot be read")?;
         if let Some(sequence) = self.sequence {
             write!(f, " (record {sequence})")?;
@@ -37,11 +37,15 @@ impl fmt::Display for Damage {
     }
 }
 
-/// `false`: they had been put aside before.
-pub(in crate::spool) fn put_aside<D: Disk>(disk: &D, damage: &Damage, bytes: &[u8]) -> io::Result<bool> {
+/// Copies the bytes of a corrupt range to its file. `false`: an earlier process did it.
+pub(in crate::spool) fn quarantine<D: Disk>(
+    disk: &D,
+    damage: &CorruptRange,
+    bytes: &[u8],
+) -> io::Result<bool> {
     match disk.read(&damage.file) {
         Ok(before) if before == bytes => return Ok(false),
-        // A crash left a part of it.
+        // A crash interrupted the copy.
         Ok(_) => disk.remove(&damage.file)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

@@ -1,23 +1,23 @@
-//! One entry of a segment: a header of 40 bytes, then the body. The layout is in the header of [`super`].
+//! One entry of a segment: a header of 40 bytes, then the body. The layout stands in the header of [`super::super`].
 
-/// What an entry says.
+/// What an entry means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The body is a record; `sequence` is its own.
+pub enum EntryKind {
+    /// The body is a record; `sequence` is the record's number.
     Record = 1,
     /// The INSERT whose first record was `sequence` is settled.
     Done = 2,
-    /// The segment ends here, and all of it had been synced.
+    /// The segment ends here, and all bytes before were synced.
     End = 3,
-    /// The body is the receipts of all records below `sequence`.
+    /// The body is the acknowledgement history of all records below `sequence`.
     Receipts = 4,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    pub kind: Kind,
+    pub kind: EntryKind,
     pub sequence: u64,
-    /// How many bytes of the segment had been synced when this was written.
+    /// Bytes of the segment that were synced when this entry was written.
     pub synced: u64,
     pub body_len: u32,
     pub body_crc: u32,
@@ -26,8 +26,8 @@ pub struct Header {
 pub const HEADER: usize = 40;
 
 impl Header {
-    pub fn new(kind: Kind, sequence: u64, body: &[u8]) -> Header {
-        // The body of a record is far smaller than 4 GiB: a packet is at most 256 MiB, a block what `maxBytes` allows.
+    pub fn new(kind: EntryKind, sequence: u64, body: &[u8]) -> Header {
+        // A body is far smaller than 4 GiB: a packet has at most 256 MiB, a block at most `batch.maxBytes`.
         Header { kind, sequence, synced: 0, body_len: body.len() as u32, body_crc: crc32c::crc32c(body) }
     }
 
@@ -44,7 +44,7 @@ impl Header {
         bytes
     }
 
-    /// The header that `bytes` begin with, if it is whole and of this segment.
+    /// The header at the beginning of `bytes`, if it is valid and belongs to the segment with this marker.
     pub fn parse(bytes: &[u8], marker: u64) -> Option<Header> {
         let bytes: &[u8; HEADER] = bytes.first_chunk()?;
         let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
@@ -52,7 +52,7 @@ impl Header {
         if u64_at(0) != marker || u32_at(36) != crc32c::crc32c(&bytes[..36]) {
             return None;
         }
-        let kind = [Kind::Record, Kind::Done, Kind::End, Kind::Receipts]
+        let kind = [EntryKind::Record, EntryKind::Done, EntryKind::End, EntryKind::Receipts]
             .into_iter()
             .find(|kind| *kind as u8 == bytes[32])?;
         Some(Header {
@@ -64,7 +64,7 @@ impl Header {
         })
     }
 
-    /// Header and body.
+    /// Bytes of header and body.
     pub fn len(&self) -> usize {
         HEADER + self.body_len as usize
     }
@@ -74,15 +74,15 @@ impl Header {
     }
 }
 
-/// A stretch of a segment: an entry, or bytes that are none.
+/// A part of a segment: an entry, or bytes that are no valid entry.
 #[derive(Debug)]
-pub enum Stretch<'a> {
+pub enum ScanItem<'a> {
     Entry {
         at: usize,
         header: Header,
         body: &'a [u8],
     },
-    /// `sequence` is known where the header of a record is whole.
+    /// `sequence` is known if the header of a record is valid.
     Unreadable {
         at: usize,
         len: usize,
@@ -90,19 +90,19 @@ pub enum Stretch<'a> {
     },
 }
 
-/// Walks through a segment. Behind bytes that are no entry it goes on with the next one.
-pub struct Walk<'a> {
+/// Iterates over the entries of a segment. After unreadable bytes it goes on with the next valid header.
+pub struct EntryIter<'a> {
     bytes: &'a [u8],
     marker: u64,
     at: usize,
 }
 
-impl<'a> Walk<'a> {
-    pub fn new(bytes: &'a [u8], marker: u64) -> Walk<'a> {
-        Walk { bytes, marker, at: 0 }
+impl<'a> EntryIter<'a> {
+    pub fn new(bytes: &'a [u8], marker: u64) -> EntryIter<'a> {
+        EntryIter { bytes, marker, at: 0 }
     }
 
-    /// Where the next whole header is.
+    /// The offset of the next valid header.
     fn next_header(&self) -> usize {
         let marker = self.marker.to_le_bytes();
         let from = self.at + 1;
@@ -113,10 +113,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl<'a> Iterator for Walk<'a> {
-    type Item = Stretch<'a>;
+impl<'a> Iterator for EntryIter<'a> {
+    type Item = ScanItem<'a>;
 
-    fn next(&mut self) -> Option<Stretch<'a>> {
+    fn next(&mut self) -> Option<ScanItem<'a>> {
         let at = self.at;
         let rest = &self.bytes[at..];
         if rest.is_empty() {
@@ -124,16 +124,16 @@ impl<'a> Iterator for Walk<'a> {
         }
         let Some(header) = Header::parse(rest, self.marker) else {
             self.at = self.next_header();
-            return Some(Stretch::Unreadable { at, len: self.at - at, sequence: None });
+            return Some(ScanItem::Unreadable { at, len: self.at - at, sequence: None });
         };
         let len = header.len().min(rest.len());
         let body = &rest[HEADER..len];
         self.at = at + len;
         if header.fits(body) {
-            return Some(Stretch::Entry { at, header, body });
+            return Some(ScanItem::Entry { at, header, body });
         }
-        let sequence = (header.kind == Kind::Record).then_some(header.sequence);
-        Some(Stretch::Unreadable { at, len, sequence })
+        let sequence = (header.kind == EntryKind::Record).then_some(header.sequence);
+        Some(ScanItem::Unreadable { at, len, sequence })
     }
 }
 
@@ -144,16 +144,16 @@ mod tests {
     const MARKER: u64 = 0x1122_3344_5566_7788;
 
     fn put(out: &mut Vec<u8>, sequence: u64, body: &[u8]) {
-        out.extend(Header::new(Kind::Record, sequence, body).to_bytes(MARKER));
+        out.extend(Header::new(EntryKind::Record, sequence, body).to_bytes(MARKER));
         out.extend(body);
     }
 
     fn sequences(bytes: &[u8]) -> Vec<Option<u64>> {
-        let known = |stretch| match stretch {
-            Stretch::Entry { header, .. } => Some(header.sequence),
-            Stretch::Unreadable { .. } => None,
+        let known = |item| match item {
+            ScanItem::Entry { header, .. } => Some(header.sequence),
+            ScanItem::Unreadable { .. } => None,
         };
-        Walk::new(bytes, MARKER).map(known).collect()
+        EntryIter::new(bytes, MARKER).map(known).collect()
     }
 
     #[test]
@@ -172,11 +172,11 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_an_entry_of_another_segment_is_none() {
+    fn an_entry_with_the_marker_of_another_segment_is_unreadable() {
         let mut forged = Vec::new();
         put(&mut forged, 9, b"forged");
         let mut bytes = vec![0; 7];
         bytes.extend(&forged);
-        assert_eq!(Walk::new(&bytes, MARKER + 1).count(), 1);
+        assert_eq!(EntryIter::new(&bytes, MARKER + 1).count(), 1);
     }
 }

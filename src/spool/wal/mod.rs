@@ -1,14 +1,23 @@
 //! The log on disk: records in, INSERTs out.
 //!
-//! [`log`] appends, commits and hands out records; [`entry`], [`segment`] and [`record`] are its bytes, [`write_batch`] what
-//! is written and synced together. [`scan`] and [`recovery`] read a directory again, [`corruption`] keeps what cannot be read.
-//! [`storage`] is the file system as the log sees it.
+//! | module | what it does |
+//! | --- | --- |
+//! | [`log`], `write_batch` | appends records and commits them |
+//! | `record_index`, `read` | knows where the records are, and gives INSERTs out |
+//! | `retention` | deletes segments |
+//! | [`entry`], `segment`, [`record`] | the bytes on disk |
+//! | [`scan`], [`recovery`] | read a directory that another process left |
+//! | [`corruption`] | quarantines bytes that cannot be read |
+//! | [`storage`] | the file system |
 
 pub(super) mod corruption;
 pub(super) mod entry;
 pub(super) mod log;
+pub(super) mod read;
 pub(super) mod record;
+mod record_index;
 pub(super) mod recovery;
+mod retention;
 pub(super) mod scan;
 mod segment;
 pub mod storage;

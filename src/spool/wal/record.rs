@@ -1,4 +1,4 @@
-//! A record: rows of one route that arrived together, and what else is needed to insert them.
+//! A record: rows of one route that arrived together, with all that an INSERT of them needs.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,36 +6,36 @@ use bytes::{Buf, Bytes};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    pub lane: Lane,
-    /// The INSERT statement that the block was made for.
+    pub stream: StreamKey,
+    /// The INSERT statement for which the block was encoded.
     pub statement: String,
-    /// When the oldest of its messages came.
+    /// Receive time of its oldest message.
     pub received_at: SystemTime,
     pub rows: u32,
     pub messages: u32,
-    /// Bytes of the Native block before it was compressed.
+    /// Bytes of the Native block before compression.
     pub block_bytes: u32,
     /// The compressed Native block, as the body of an INSERT carries it.
     pub block: Bytes,
-    /// The messages that the rows came from, as [`super::messages`] writes them.
+    /// The messages from which the rows were decoded, as [`crate::spool::messages`] encodes them.
     pub raw: Bytes,
-    /// The receipts of these messages, as [`super::receipts`] writes them.
+    /// What identifies these messages if the broker sends them again, as [`crate::spool::ack_receipts`] encodes it.
     pub receipts: Bytes,
 }
 
-/// What is inserted in the order received: the messages of one connection for one route.
+/// Messages of one connection for one route and table. They are inserted in the order received.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lane {
+pub struct StreamKey {
     pub connection: u32,
-    /// The topic of the route: its place in the list changes with the configuration.
+    /// The topic of the route. Its index would change with the configuration.
     pub route: String,
     pub table: String,
 }
 
-/// A record and the INSERT it belongs to: the body of an entry.
+/// The body of a record's entry: the record and the INSERT that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assigned {
-    /// The sequence of the INSERT's first record.
+pub struct StoredRecord {
+    /// The id of the INSERT: the sequence of its first record.
     pub insert: u64,
     /// The INSERT's deduplication token.
     pub token: String,
@@ -43,7 +43,7 @@ pub struct Assigned {
 }
 
 impl Record {
-    /// What it holds in memory.
+    /// Bytes in memory.
     pub fn bytes(&self) -> usize {
         size_of::<Record>() + self.block.len() + self.raw.len() + self.receipts.len() + self.statement.len()
     }
@@ -53,10 +53,10 @@ impl Record {
         let received = self.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         out.extend(insert.to_le_bytes());
         out.extend((received.as_micros() as u64).to_le_bytes());
-        for number in [self.rows, self.messages, self.block_bytes, self.lane.connection] {
+        for number in [self.rows, self.messages, self.block_bytes, self.stream.connection] {
             out.extend(number.to_le_bytes());
         }
-        let Lane { route, table, .. } = &self.lane;
+        let StreamKey { route, table, .. } = &self.stream;
         let texts = [token, route, table, &self.statement].map(str::as_bytes);
         for bytes in texts.into_iter().chain([&self.raw[..], &self.receipts[..], &self.block[..]]) {
             // Each is far smaller than 4 GiB: see `Header::new`.
@@ -66,9 +66,9 @@ impl Record {
     }
 }
 
-impl Assigned {
-    /// `None`: not what [`Record::encode`] writes.
-    pub fn decode(mut body: Bytes) -> Option<Assigned> {
+impl StoredRecord {
+    /// `None`: [`Record::encode`] did not write this.
+    pub fn decode(mut body: Bytes) -> Option<StoredRecord> {
         let body = &mut body;
         let insert = body.try_get_u64_le().ok()?;
         let received_at =
@@ -79,10 +79,10 @@ impl Assigned {
         let connection = body.try_get_u32_le().ok()?;
         let (token, route, table, statement) = (text(body)?, text(body)?, text(body)?, text(body)?);
         let (raw, receipts, block) = (bytes(body)?, bytes(body)?, bytes(body)?);
-        let lane = Lane { connection, route, table };
+        let stream = StreamKey { connection, route, table };
         let record =
-            Record { lane, statement, received_at, rows, messages, block_bytes, block, raw, receipts };
-        body.is_empty().then_some(Assigned { insert, token, record })
+            Record { stream, statement, received_at, rows, messages, block_bytes, block, raw, receipts };
+        body.is_empty().then_some(StoredRecord { insert, token, record })
     }
 }
 
@@ -102,7 +102,11 @@ mod tests {
     #[test]
     fn a_record_comes_back_as_it_went_in() {
         let record = Record {
-            lane: Lane { connection: 3, route: "drivers/{id}".into(), table: "fleet.positions".into() },
+            stream: StreamKey {
+                connection: 3,
+                route: "drivers/{id}".into(),
+                table: "fleet.positions".into(),
+            },
             statement: "INSERT INTO fleet.positions (id) FORMAT Native".into(),
             received_at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_730_000_000_123_456),
             rows: 2,
@@ -114,10 +118,10 @@ mod tests {
         };
         let mut body = Vec::new();
         record.encode(41, "fleet-1f-29", &mut body);
-        let assigned = Assigned::decode(Bytes::from(body.clone())).unwrap();
-        assert_eq!(assigned, Assigned { insert: 41, token: "fleet-1f-29".into(), record });
+        let assigned = StoredRecord::decode(Bytes::from(body.clone())).unwrap();
+        assert_eq!(assigned, StoredRecord { insert: 41, token: "fleet-1f-29".into(), record });
         for len in 0..body.len() {
-            assert!(Assigned::decode(Bytes::copy_from_slice(&body[..len])).is_none());
+            assert!(StoredRecord::decode(Bytes::copy_from_slice(&body[..len])).is_none());
         }
     }
 }

@@ -1,34 +1,36 @@
-//! Opening a log: what an earlier life left is taken in.
+//! Opens a log and restores what an earlier process left.
 //!
-//! Every segment is read once to see which records are not done. A segment that was found is never written to again. What
-//! may not have been synced in it is written again to a new one, and is only taken after that.
+//! Every segment is read once to find the records that are not done. A segment that was found is never written to again.
+//! Records that may not have been synced are written again to a new segment, and are only taken after that.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::core::error::{Error, Result};
-use crate::spool::ack_receipts::Remembered;
-use crate::spool::insert_queue::Queue;
-use crate::spool::wal::corruption::{self, Damage};
-use crate::spool::wal::entry::{HEADER, Kind};
-use crate::spool::wal::log::{Log, Options, Place, Slot, open_record};
-use crate::spool::wal::scan::{Scan, Torn};
-use crate::spool::wal::segment::Segment;
+use crate::spool::ack_receipts::AckHistoryStore;
+use crate::spool::insert_queue::InsertQueue;
+use crate::spool::wal::corruption::{self, CorruptRange};
+use crate::spool::wal::entry::{EntryKind, HEADER};
+use crate::spool::wal::log::{Log, Options};
+use crate::spool::wal::read::Reader;
+use crate::spool::wal::record_index::RecordIndex;
+use crate::spool::wal::scan::{Scan, TruncatedTail};
+use crate::spool::wal::segment::{Location, Segment, Segments};
 use crate::spool::wal::storage::Disk;
-use crate::spool::wal::write_batch::Group;
+use crate::spool::wal::write_batch::WriteBatch;
 
 /// What was found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Recovered {
-    /// All of this will be taken, in order, before anything new of the same lane.
+    /// Records that are not done. All of them will be taken, in order, before anything new of the same stream.
     pub records: u64,
     pub rows: u64,
     pub messages: u64,
-    /// The INSERTs that all of this is in, by id, with their messages.
+    /// The number of messages of each INSERT, by its id.
     pub inserts: BTreeMap<u64, u64>,
-    /// Found to be damaged for the first time.
-    pub damages: Vec<Damage>,
-    pub torn: Vec<Torn>,
+    /// Damage that was found for the first time.
+    pub damages: Vec<CorruptRange>,
+    pub torn: Vec<TruncatedTail>,
 }
 
 impl<D: Disk> Log<D> {
@@ -37,19 +39,19 @@ impl<D: Disk> Log<D> {
         let io = |source| Error::spool_io(&path, source);
         let scan = Scan::of(&disk)?;
         let mut recovered = Recovered { torn: scan.torn.clone(), ..Recovered::default() };
-        for damage in &scan.damages {
-            let bytes = disk.read_at(&damage.segment, damage.at, damage.len).map_err(io)?;
-            if corruption::put_aside(&disk, damage, &bytes).map_err(io)? {
-                recovered.damages.push(damage.clone());
+        for corrupt in &scan.damages {
+            let bytes = disk.read_at(&corrupt.segment, corrupt.at, corrupt.len).map_err(io)?;
+            if corruption::quarantine(&disk, corrupt, &bytes).map_err(io)? {
+                recovered.damages.push(corrupt.clone());
             }
         }
 
-        let mut segments = VecDeque::new();
-        for (name, bytes, inserts) in scan.segments.clone() {
-            segments.push_back(Segment { inserts, ..Segment::new(name, bytes) });
+        let mut segments = Segments::new();
+        for (id, bytes, inserts) in scan.segments.clone() {
+            segments.restore(Segment { inserts, ..Segment::new(id, bytes) });
         }
-        let (mut queue, mut group) = (Queue::new(options.insert), Group::default());
-        let mut records = BTreeMap::new();
+        let (mut queue, mut batch) = (InsertQueue::new(options.insert), WriteBatch::default());
+        let mut records = RecordIndex::default();
         for (sequence, found) in &scan.open {
             let (sequence, insert, record) = (*sequence, found.insert, found.record());
             recovered.records += 1;
@@ -58,48 +60,45 @@ impl<D: Disk> Log<D> {
             *recovered.inserts.entry(insert).or_default() += u64::from(record.messages);
             queue.restore(insert, sequence, &found.token, &record, now, found.is_synced);
             if !found.is_synced {
-                let Place { segment, at, len } = found.place;
+                let Location { segment, at, len } = found.location;
                 let body = disk.read_at(&segment.to_string(), at + HEADER as u64, len as usize - HEADER);
                 let body = body.map_err(io)?;
-                group.push(Kind::Record, sequence, |out| out.extend(body));
+                batch.push(EntryKind::Record, sequence, |out| out.extend(body));
             }
-            open_record(&mut segments, found.place);
-            records.insert(sequence, Slot { place: Some(found.place), insert, kept: None });
+            segments.open_record(found.location);
+            records.restore(sequence, insert, found.location);
         }
-        let (mut remembered, _) = Remembered::of_entry(scan.receipts.clone());
+        let (mut ack_history, _) = AckHistoryStore::of_entry(scan.receipts.clone());
         for (sequence, (connection, receipts)) in &scan.further_receipts {
             let is_synced = scan.open.get(sequence).is_none_or(|found| found.is_synced);
-            remembered.found(*sequence, *connection, receipts, is_synced);
+            ack_history.found(*sequence, *connection, receipts, is_synced);
         }
-        for (insert, places) in &scan.settled {
-            group.push(Kind::Done, *insert, |_| ());
-            places.iter().for_each(|place| open_record(&mut segments, *place));
+        for (insert, locations) in scan.settled {
+            batch.push(EntryKind::Done, insert, |_| ());
+            locations.iter().for_each(|location| segments.open_record(*location));
+            records.restore_settled(insert, locations);
         }
 
         let mut log = Log {
-            next_segment: scan.segments.last().map_or(1, |(name, ..)| name.number + 1),
-            next_sequence: scan.next_sequence,
-            commits: 0,
-            segments,
-            file: None,
-            records,
-            settled: scan.settled,
-            queue,
-            group,
-            remembered,
-            receipts_in: None,
-            kept_bytes: 0,
-            ahead: None,
-            is_failing: false,
-            damages: Vec::new(),
             disk,
             options,
+            segments,
+            next_sequence: scan.next_sequence,
+            records,
+            queue,
+            batch,
+            commits: 0,
+            is_failing: false,
+            ack_history,
+            ack_history_in: None,
+            reader: Reader::default(),
         };
-        log.sweep().map_err(io)?;
-        // Several segments may be left for what is remembered alone. Whatever is said next brings that together in a new one:
-        // be it that the last INSERT is done, as all are.
-        if log.segments.len() > 1 && log.group.is_empty() && log.records.is_empty() && log.next_sequence > 0 {
-            log.group.push(Kind::Done, log.next_sequence - 1, |_| ());
+        log.delete_obsolete().map_err(io)?;
+        // Old segments may survive only for their acknowledgement history. A DONE entry that changes nothing makes the next
+        // commit gather that in one new segment.
+        let is_history_alone = log.segments() > 1 && log.batch.is_empty() && log.records.is_empty();
+        if is_history_alone && log.next_sequence > 0 {
+            log.batch.push(EntryKind::Done, log.next_sequence - 1, |_| ());
         }
         Ok((log, recovered))
     }

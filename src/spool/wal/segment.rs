@@ -1,14 +1,14 @@
-//! A segment: one file of the log.
+//! A segment is one file of the log. Its number, marker and layout version stand in its name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
-/// The name of a segment. It carries what must be known before a byte is read.
+/// The name of a segment. It holds what a reader must know before the first byte.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
+pub struct SegmentId {
     /// Segments are numbered in the order in which they were begun.
     pub number: u64,
-    /// What every entry begins with. Random, so that a payload cannot look like an entry.
+    /// Every entry of the segment begins with this random number, so that no payload can look like an entry.
     pub marker: u64,
 }
 
@@ -16,56 +16,122 @@ pub struct Name {
 pub const VERSION: u32 = 1;
 const PREFIX: &str = "segment-";
 
-impl fmt::Display for Name {
+impl SegmentId {
+    /// The id of a new segment. Its marker is the SplitMix64 of both numbers, another one for each segment of each opening.
+    pub fn new(open_id: u64, number: u64) -> SegmentId {
+        let mut z = open_id.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        SegmentId { number, marker: z ^ (z >> 31) }
+    }
+}
+
+impl fmt::Display for SegmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PREFIX}{:010}-{:016x}.v{VERSION}", self.number, self.marker)
     }
 }
 
-/// What the name of a file in the directory says.
+/// What the name of a file in the directory means.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Said {
-    Segment(Name),
-    /// A segment of a version that we do not know.
+pub enum ParsedName {
+    Segment(SegmentId),
+    /// A segment whose version this code does not know.
     OtherVersion,
-    /// No segment: the lock, damaged bytes, or none of ours.
+    /// No segment: the lock, quarantined bytes, or a foreign file.
     Other,
 }
 
-impl Name {
-    pub fn parse(file: &str) -> Said {
+impl SegmentId {
+    pub fn parse(file: &str) -> ParsedName {
         let Some((stem, version)) = file.strip_prefix(PREFIX).and_then(|rest| rest.rsplit_once(".v")) else {
-            return Said::Other;
+            return ParsedName::Other;
         };
         if !version.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Said::Other;
+            return ParsedName::Other;
         }
-        let name = stem.split_once('-').and_then(|(number, marker)| {
-            Some(Name { number: number.parse().ok()?, marker: u64::from_str_radix(marker, 16).ok()? })
+        let id = stem.split_once('-').and_then(|(number, marker)| {
+            Some(SegmentId { number: number.parse().ok()?, marker: u64::from_str_radix(marker, 16).ok()? })
         });
-        match name {
-            Some(name) if name.to_string() == file => Said::Segment(name),
-            _ => Said::OtherVersion,
+        match id {
+            Some(id) if id.to_string() == file => ParsedName::Segment(id),
+            _ => ParsedName::OtherVersion,
         }
     }
+}
+
+/// Where an entry lies.
+#[derive(Debug, Clone, Copy)]
+pub struct Location {
+    pub segment: SegmentId,
+    pub at: u64,
+    pub len: u32,
 }
 
 /// What the log knows of one of its segments.
 #[derive(Debug)]
 pub struct Segment {
-    pub name: Name,
+    pub id: SegmentId,
     pub bytes: u64,
-    /// Records in it that are not done, by what was synced.
+    /// Records in it that are not done, as far as that is synced.
     pub open: usize,
-    /// The INSERTs of all records that it may hold, copies that were written again elsewhere included.
+    /// The INSERTs of all records that it may hold, including records that were written again to a later segment.
     pub inserts: BTreeSet<u64>,
-    /// What it may say of those in front of it was said again, for the commit after so many.
-    pub said_again: Option<u64>,
+    /// Number of the commit after which its DONE entries have been rewritten, so that the file may be deleted.
+    pub rewritten_at: Option<u64>,
 }
 
 impl Segment {
-    pub fn new(name: Name, bytes: u64) -> Segment {
-        Segment { name, bytes, open: 0, inserts: BTreeSet::new(), said_again: None }
+    pub fn new(id: SegmentId, bytes: u64) -> Segment {
+        Segment { id, bytes, open: 0, inserts: BTreeSet::new(), rewritten_at: None }
+    }
+}
+
+/// The segments of a log in the order in which they were begun, and the file of the last one.
+#[derive(Debug)]
+pub struct Segments<F> {
+    pub all: VecDeque<Segment>,
+    /// The file of the last segment. `None`: the next commit begins a segment.
+    pub file: Option<F>,
+    pub next_number: u64,
+}
+
+impl<F> Segments<F> {
+    pub fn new() -> Segments<F> {
+        Segments { all: VecDeque::new(), file: None, next_number: 1 }
+    }
+
+    /// Adds a segment that lies on the disk and gets no more entries.
+    pub fn restore(&mut self, segment: Segment) {
+        self.next_number = self.next_number.max(segment.id.number + 1);
+        self.all.push_back(segment);
+    }
+
+    pub fn begin(&mut self, id: SegmentId, file: F) {
+        self.file = Some(file);
+        self.all.push_back(Segment::new(id, 0));
+    }
+
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        self.all.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// A linear search: segments are few, and the one sought is mostly the first or the last.
+    pub fn find(&mut self, location: Location) -> Option<&mut Segment> {
+        self.all.iter_mut().find(|segment| segment.id == location.segment)
+    }
+
+    pub fn open_record(&mut self, location: Location) {
+        if let Some(segment) = self.find(location) {
+            segment.open += 1;
+        }
+    }
+
+    pub fn close_record(&mut self, location: Location) {
+        if let Some(segment) = self.find(location) {
+            segment.open -= 1;
+        }
     }
 }
 
@@ -75,13 +141,13 @@ mod tests {
 
     #[test]
     fn names_come_back() {
-        let name = Name { number: 7, marker: 0xfeed };
+        let name = SegmentId { number: 7, marker: 0xfeed };
         assert_eq!(name.to_string(), "segment-0000000007-000000000000feed.v1");
-        assert_eq!(Name::parse(&name.to_string()), Said::Segment(name));
-        assert_eq!(Name::parse("segment-0000000007-000000000000feed.v2"), Said::OtherVersion);
-        assert_eq!(Name::parse("segment-7.v12"), Said::OtherVersion);
+        assert_eq!(SegmentId::parse(&name.to_string()), ParsedName::Segment(name));
+        assert_eq!(SegmentId::parse("segment-0000000007-000000000000feed.v2"), ParsedName::OtherVersion);
+        assert_eq!(SegmentId::parse("segment-7.v12"), ParsedName::OtherVersion);
         for other in ["lock", "segment-0000000007-000000000000feed.v1-40.damaged", "notes.v1"] {
-            assert_eq!(Name::parse(other), Said::Other, "{other}");
+            assert_eq!(SegmentId::parse(other), ParsedName::Other, "{other}");
         }
     }
 }

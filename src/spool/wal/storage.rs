@@ -1,55 +1,56 @@
-//! What the log needs of a file system, small enough to be simulated.
+//! The file system as the log uses it, small enough to be simulated.
 //!
-//! Files are only ever appended to. A write lasts when [`DiskFile::sync`] has returned without an error, a name that was
-//! created or removed when [`Disk::sync_names`] has. After an error of either nothing is known of what came since the last
-//! success.
+//! The log only appends to files. A write is durable when [`DiskFile::sync`] has returned without an error; a name that was
+//! created or removed is durable when [`Disk::sync_names`] has. After an error of either, the state of everything since the
+//! last success is unknown.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::core::error::{Error, Result};
+use crate::core::fs::sync_directory;
 
 pub trait Disk {
     type File: DiskFile;
 
-    /// Where it is, for messages.
+    /// The path of the directory, for messages.
     fn path(&self) -> &Path;
     /// The names of all files.
     fn names(&self) -> io::Result<Vec<String>>;
-    /// A new file. An error if there is one of this name.
+    /// Creates a file. Fails if the name exists.
     fn create(&self, name: &str) -> io::Result<Self::File>;
-    /// The whole of a file.
+    /// Reads a whole file.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
-    /// How many bytes a file has.
+    /// The length of a file in bytes.
     fn len(&self, name: &str) -> io::Result<u64>;
-    /// So many bytes of a file; an error if it has fewer.
+    /// Reads `len` bytes of a file at offset `at`. Fails if the file ends before.
     fn read_at(&self, name: &str, at: u64, len: usize) -> io::Result<Vec<u8>>;
     fn remove(&self, name: &str) -> io::Result<()>;
     fn sync_names(&self) -> io::Result<()>;
 }
 
 pub trait DiskFile {
-    /// Appends. After an error any part of it may have been written.
+    /// Appends `bytes`. After an error any part of them may have been written.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// A directory of the file system, locked for as long as this lives.
+/// A directory of the file system. The lock lasts as long as the value.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// Unlocked when it is closed, however the process ends. `None`: only to be looked at.
+    /// The system releases the lock when the file is closed, however the process ends. `None`: opened read-only.
     _lock: Option<File>,
 }
 
 const LOCK: &str = "lock";
 
 impl Directory {
-    /// Makes the directory if there is none, and locks it.
+    /// Creates the directory if it does not exist, and locks it.
     pub fn lock(path: &Path) -> Result<Directory> {
         let io = |source| Error::spool_io(path, source);
-        make(path).map_err(io)?;
+        create_directory(path).map_err(io)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
         let lock = lock.map_err(io)?;
         match lock.try_lock() {
@@ -59,14 +60,14 @@ impl Directory {
         }
     }
 
-    /// To look inside, whoever has the lock. Changes nothing.
-    pub fn look(path: &Path) -> Directory {
+    /// For reading only: takes no lock and changes nothing.
+    pub fn open_read_only(path: &Path) -> Directory {
         Directory { path: path.into(), _lock: None }
     }
 }
 
-/// Makes a directory and those it lies in, so that a crash does not take it away with all that is in it.
-fn make(path: &Path) -> io::Result<()> {
+/// Creates a directory and its parents durably: a crash removes none of them.
+fn create_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -75,22 +76,11 @@ fn make(path: &Path) -> io::Result<()> {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
     };
-    make(parent)?;
+    create_directory(parent)?;
     match fs::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => Err(error),
-        _ => sync_names(parent),
+        _ => sync_directory(parent),
     }
-}
-
-#[cfg(unix)]
-fn sync_names(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-/// Elsewhere a directory cannot be synced, and need not be: NTFS keeps a journal of its names.
-#[cfg(not(unix))]
-fn sync_names(_: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 impl Disk for Directory {
@@ -101,7 +91,7 @@ impl Disk for Directory {
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        // A name that is not UTF-8 is none of ours.
+        // The log gives no file a name that is not UTF-8.
         fs::read_dir(&self.path)?
             .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
             .collect()
@@ -132,7 +122,7 @@ impl Disk for Directory {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        sync_names(&self.path)
+        sync_directory(&self.path)
     }
 }
 

@@ -1,16 +1,16 @@
-//! Entries that wait to be written and synced together.
+//! Entries that are written and synced together.
 
-use crate::spool::wal::entry::{HEADER, Header, Kind};
+use crate::spool::wal::entry::{EntryKind, HEADER, Header};
 
 #[derive(Debug, Default)]
-pub struct Group {
-    /// The entries as the file will have them. What their headers say of the segment is filled in by [`Group::seal`].
+pub struct WriteBatch {
+    /// The entries as they will lie in the file. [`WriteBatch::seal`] fills in the headers.
     bytes: Vec<u8>,
     headers: Vec<(usize, Header)>,
 }
 
-impl Group {
-    pub fn push(&mut self, kind: Kind, sequence: u64, write_body: impl FnOnce(&mut Vec<u8>)) {
+impl WriteBatch {
+    pub fn push(&mut self, kind: EntryKind, sequence: u64, write_body: impl FnOnce(&mut Vec<u8>)) {
         let at = self.bytes.len();
         self.bytes.resize(at + HEADER, 0);
         write_body(&mut self.bytes);
@@ -29,11 +29,11 @@ impl Group {
     pub fn records(&self) -> impl Iterator<Item = u64> + '_ {
         self.headers
             .iter()
-            .filter(|(_, header)| header.kind == Kind::Record)
+            .filter(|(_, header)| header.kind == EntryKind::Record)
             .map(|(_, header)| header.sequence)
     }
 
-    /// The bytes to append to a segment of which so many bytes are synced. Each attempt may go to another segment.
+    /// The bytes to append to a segment whose first `synced` bytes are synced. Each attempt may go to another segment.
     pub fn seal(&mut self, marker: u64, synced: u64) -> &[u8] {
         for (at, header) in &self.headers {
             let header = Header { synced, ..*header };
@@ -42,7 +42,7 @@ impl Group {
         &self.bytes
     }
 
-    /// The entries and where in the group they begin; it is empty afterwards.
+    /// Empties the batch. Returns its entries with their offsets in the batch.
     pub fn drain(&mut self) -> impl Iterator<Item = (usize, Header)> + '_ {
         self.bytes.clear();
         self.headers.drain(..)

@@ -1,0 +1,103 @@
+//! INSERTs out of the log: their records from memory, or from disk.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::spool::wal::corruption::{self, CorruptRange};
+use crate::spool::wal::entry::{HEADER, Header};
+use crate::spool::wal::log::Log;
+use crate::spool::wal::record::{Record, StoredRecord};
+use crate::spool::wal::segment::{Location, Segment, SegmentId};
+use crate::spool::wal::storage::Disk;
+
+/// The records of one INSERT. Their blocks, one after the other, are its body.
+#[derive(Debug, Clone)]
+pub struct Insert {
+    pub id: u64,
+    pub token: String,
+    pub records: Vec<Arc<Record>>,
+}
+
+/// What is read beyond an entry: to open a file costs more than to read a small record.
+const READ_AHEAD: usize = 256 * 1024;
+
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// What was read last: the segment, the offset in it, the bytes.
+    readahead: Option<(SegmentId, u64, Vec<u8>)>,
+    /// What was quarantined since somebody asked.
+    pub corrupt: Vec<CorruptRange>,
+}
+
+impl<D: Disk> Log<D> {
+    /// The next INSERT that is due; with `all` the next one whatever its age. It belongs to the caller until [`Log::done`],
+    /// also if none of its records can be read any more. The caller must attempt it only with these blocks in this order
+    /// under this token.
+    pub fn take(&mut self, now: Instant, all: bool) -> io::Result<Option<Insert>> {
+        let Some(id) = self.queue.next(now, all) else { return Ok(None) };
+        let Some(pending) = self.queue.get(id) else { return Ok(None) };
+        let (token, sequences) = (pending.token.clone(), pending.records.clone());
+        let mut records = Vec::with_capacity(sequences.len());
+        for sequence in &sequences {
+            records.extend(self.record(*sequence)?);
+        }
+        self.queue.take(id);
+        sequences.iter().for_each(|sequence| self.records.release(*sequence));
+        Ok(Some(Insert { id, token, records }))
+    }
+
+    /// A record. `None`: its bytes on disk can no longer be read; they are quarantined.
+    fn record(&mut self, sequence: u64) -> io::Result<Option<Arc<Record>>> {
+        if let Some(record) = self.records.kept(sequence) {
+            return Ok(Some(record));
+        }
+        let Some(location) = self.records.location(sequence) else { return Ok(None) };
+        let bytes = self.reader.read(&self.disk, &self.segments.all, location)?;
+        let is_valid = Header::parse(&bytes, location.segment.marker)
+            .is_some_and(|header| header.sequence == sequence && header.fits(&bytes[HEADER..]));
+        if is_valid && let Some(stored) = StoredRecord::decode(bytes.slice(HEADER..)) {
+            return Ok(Some(Arc::new(stored.record)));
+        }
+        let corrupt =
+            CorruptRange::new(location.segment.to_string(), location.at, bytes.len(), Some(sequence));
+        if corruption::quarantine(&self.disk, &corrupt, &bytes)? {
+            self.reader.corrupt.push(corrupt);
+        }
+        Ok(None)
+    }
+}
+
+impl Reader {
+    /// The bytes of an entry. Reads some of the bytes behind it as well: the next records mostly lie there.
+    fn read<D: Disk>(
+        &mut self,
+        disk: &D,
+        segments: &VecDeque<Segment>,
+        location: Location,
+    ) -> io::Result<Bytes> {
+        let Location { segment, at, len } = location;
+        let len = len as usize;
+        if let Some((known, from, bytes)) = &self.readahead
+            && *known == segment
+            && let Some(from) = at.checked_sub(*from)
+            && let Some(found) = bytes.get(from as usize..from as usize + len)
+        {
+            return Ok(Bytes::copy_from_slice(found));
+        }
+        let file = segment.to_string();
+        let end = segments.iter().find(|known| known.id == segment).map_or(0, |known| known.bytes);
+        let ahead = (end.saturating_sub(at) as usize).min(READ_AHEAD);
+        if ahead > len
+            && let Ok(bytes) = disk.read_at(&file, at, ahead)
+        {
+            let found = Bytes::copy_from_slice(&bytes[..len]);
+            self.readahead = Some((segment, at, bytes));
+            return Ok(found);
+        }
+        disk.read_at(&file, at, len).map(Bytes::from)
+    }
+}

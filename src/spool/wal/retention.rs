@@ -1,0 +1,84 @@
+//! Which segments may be deleted: those whose records are all done, where that is synced.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use crate::spool::wal::entry::EntryKind;
+use crate::spool::wal::log::Log;
+use crate::spool::wal::segment::{Segment, SegmentId};
+use crate::spool::wal::storage::Disk;
+
+impl<D: Disk> Log<D> {
+    /// Deletes segments that nobody needs. To be called after [`Log::commit`], and again when there is no room.
+    pub fn delete_obsolete(&mut self) -> io::Result<()> {
+        // A full disk may not even take DONE entries. If a crash comes before they are written, INSERTs that reach beyond a
+        // deleted segment are sent again, under their tokens, without the records that were in it.
+        if self.is_failing {
+            for location in self.records.all_done_are_synced() {
+                self.segments.close_record(location);
+            }
+        }
+        self.delete_front()?;
+        self.delete_behind()
+    }
+
+    /// Deletes from the front. The last segment stays for its acknowledgement history unless the room is needed.
+    fn delete_front(&mut self) -> io::Result<()> {
+        while let Some(segment) = self.segments.all.front() {
+            let is_last = self.segments.all.len() == 1;
+            let takes_more =
+                is_last && self.segments.file.is_some() && segment.bytes < self.options.segment_bytes;
+            let is_wanted = takes_more || self.has_ack_history(segment.id);
+            if segment.open > 0 || (is_wanted && !self.is_out_of_room()) {
+                break;
+            }
+            self.delete(0)?;
+            if is_last {
+                self.segments.file = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes behind a segment that is still needed, except the last. Such a segment may hold the DONE entries of records in
+    /// front of it: these are rewritten, and it is deleted after the next commit.
+    fn delete_behind(&mut self) -> io::Result<()> {
+        let last = self.segments.all.len().saturating_sub(1);
+        for at in (1..last).rev() {
+            let Segment { id, open, rewritten_at, .. } = self.segments.all[at];
+            let is_rewritten = rewritten_at.is_some_and(|commit| commit < self.commits);
+            if open == 0 && is_rewritten && !self.has_ack_history(id) {
+                self.delete(at)?;
+            }
+        }
+        let segments = &self.segments.all;
+        let is_new = |at: &usize| segments[*at].open == 0 && segments[*at].rewritten_at.is_none();
+        let Some(newest) = (1..segments.len().saturating_sub(1)).rev().find(is_new) else { return Ok(()) };
+        let in_front: BTreeSet<u64> =
+            segments.range(..newest).flat_map(|segment| &segment.inserts).copied().collect();
+        for insert in in_front.into_iter().filter(|insert| self.queue.get(*insert).is_none()) {
+            self.batch.push(EntryKind::Done, insert, |_| ());
+        }
+        for segment in self.segments.all.range_mut(1..=newest).filter(|segment| segment.open == 0) {
+            segment.rewritten_at.get_or_insert(self.commits);
+        }
+        Ok(())
+    }
+
+    /// Whether the acknowledgement history would be lost with this segment.
+    fn has_ack_history(&self, id: SegmentId) -> bool {
+        !self.ack_history.is_empty() && self.ack_history_in.is_none_or(|segment| segment == id)
+    }
+
+    fn delete(&mut self, at: usize) -> io::Result<()> {
+        match self.disk.remove(&self.segments.all[at].id.to_string()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // If the names were not synced, a crash could bring this segment back without one that was deleted after it and
+        // held its DONE entries.
+        self.disk.sync_names()?;
+        self.segments.all.remove(at);
+        Ok(())
+    }
+}
