@@ -26,7 +26,8 @@ impl NativePipeline {
 }
 
 fn describe(inspection: &Inspection) -> Value {
-    let Inspection { segments, bytes, streams, damages, quarantined, torn } = inspection;
+    let Inspection { segments, bytes, streams, damages, quarantined, torn, breaks, missing, foreign } =
+        inspection;
     let mut tables = BTreeMap::<&str, Vec<&Backlog>>::new();
     for stream in streams {
         tables.entry(&stream.stream.table).or_default().push(stream);
@@ -46,6 +47,14 @@ fn describe(inspection: &Inspection) -> Value {
     content["setAside"] = json!(quarantined);
     let torn = torn.iter().map(|torn| json!({ "segment": torn.segment, "at": torn.at, "bytes": torn.len }));
     content["torn"] = torn.collect();
+    let gone = breaks.iter().map(|gone| json!({ "segment": gone.segment, "at": gone.at, "bytes": gone.len }));
+    content["missing"] = gone.collect();
+    content["missingMessages"] = json!(match missing {
+        Some(missing) => Some(missing.messages),
+        None if breaks.is_empty() && damages.is_empty() => Some(0),
+        None => None,
+    });
+    content["foreign"] = json!(foreign);
     content
 }
 

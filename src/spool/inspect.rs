@@ -4,7 +4,8 @@ use std::io;
 use std::time::SystemTime;
 
 use crate::core::error::{Error, Result};
-use crate::spool::wal::corruption::{CorruptRange, DAMAGED};
+use crate::spool::wal::chain::Missing;
+use crate::spool::wal::corruption::{ChainBreak, CorruptRange, DAMAGED};
 use crate::spool::wal::entry::HEADER;
 use crate::spool::wal::record::StreamKey;
 use crate::spool::wal::scan::{Scan, TruncatedTail};
@@ -21,6 +22,12 @@ pub struct Inspection {
     /// The files with quarantined bytes, of these segments or earlier ones.
     pub quarantined: Vec<String>,
     pub torn: Vec<TruncatedTail>,
+    /// Bytes that had been synced and are gone.
+    pub breaks: Vec<ChainBreak>,
+    /// How much is missing, if anything is damaged and it is known.
+    pub missing: Option<Missing>,
+    /// Files in the directory that no spool creates.
+    pub foreign: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,11 +44,16 @@ pub struct Backlog {
 const ATTEMPTS: usize = 10;
 
 pub fn inspect<D: Disk>(disk: &D) -> Result<Inspection> {
-    // The owner of the lock may delete a segment while it is read here.
+    // The owner of the lock may write and delete segments while they are read here. So what is missing must be missing twice.
+    let mut breaks = None;
     for _ in 1..ATTEMPTS {
         match read(disk) {
             Err(Error::SpoolIo { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            done => return done,
+            Ok(found) if found.breaks.is_empty() || breaks.as_ref() == Some(&found.breaks) => {
+                return Ok(found);
+            }
+            Ok(found) => breaks = Some(found.breaks),
+            Err(error) => return Err(error),
         }
     }
     read(disk)
@@ -73,10 +85,13 @@ fn read<D: Disk>(disk: &D) -> Result<Inspection> {
     let names = disk.names().map_err(|source| Error::spool_io(disk.path(), source))?;
     Ok(Inspection {
         segments: scan.segments.len(),
-        bytes: scan.segments.iter().map(|(_, bytes, _)| bytes).sum(),
+        bytes: scan.segments.iter().map(|segment| segment.bytes).sum(),
         streams,
         damages: scan.damages,
         quarantined: names.into_iter().filter(|name| name.ends_with(DAMAGED)).collect(),
         torn: scan.torn,
+        breaks: scan.breaks,
+        missing: scan.missing,
+        foreign: scan.foreign,
     })
 }

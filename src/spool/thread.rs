@@ -18,30 +18,22 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
 use crate::clickhouse::Packer;
-use crate::config::{self, AckAfter, Compression, Config};
-use crate::core::ack_history::AckHistory;
-use crate::core::backoff::{Backoff, random_bits};
-use crate::core::error::{Error, Result};
+use crate::config::{self, AckAfter, Compression};
+use crate::core::backoff::Backoff;
+use crate::core::error::Error;
 use crate::core::memory_budget::MemoryReservation;
 use crate::ingest::batch::Batch;
 use crate::ingest::completion::{Completion, PendingAcks, SpooledInsert};
-use crate::spool::insert_queue::InsertLimits;
 use crate::spool::job::{Control, InsertJob, WorkerPermit};
-use crate::spool::wal::log::{Log, Options};
+use crate::spool::open::{Opened, warn_of_damages};
+use crate::spool::wal::log::Log;
 use crate::spool::wal::read::Insert;
 use crate::spool::wal::record::{Record, StreamKey};
-use crate::spool::wal::recovery::Recovered;
-use crate::spool::wal::storage::{Directory, Disk};
-use crate::spool::{CorruptRange, ack_receipts, messages};
+use crate::spool::wal::storage::Disk;
+use crate::spool::{ack_receipts, messages};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
 use crate::telemetry::trace::Trace;
-
-/// A log that was opened, and what was found in it.
-pub struct Opened<D: Disk = Directory> {
-    pub log: Log<D>,
-    pub recovered: Recovered,
-}
 
 /// The channels of the thread's channels.
 pub struct Channels {
@@ -84,6 +76,8 @@ pub struct SpoolThread<D: Disk> {
     cannot_delete: bool,
     /// When what is done is written if nothing else is.
     tidy_at: Option<Instant>,
+    /// When to see whether the directory is still there.
+    check_at: Instant,
     health: Option<Health>,
     memory: MemoryReservation,
     packer: Packer,
@@ -112,68 +106,16 @@ enum Health {
     Failing,
 }
 
-/// ClickHouse squashes the blocks of an INSERT into one as long as they have no more rows and bytes than this.
-const MAX_ROWS: u64 = 1_048_449;
-const MAX_BYTES: u64 = 128 << 20;
 const RETRY: config::Backoff =
     config::Backoff { min: Duration::from_millis(50), max: Duration::from_secs(2) };
 /// From this part of `maxBytes` on messages are compressed.
 const COMPRESS_FROM: u64 = 16;
 /// How long it is kept in memory alone that an INSERT is done. After a crash in between it is made again under its token.
 const TIDY: Duration = Duration::from_millis(100);
+/// A directory that is removed or replaced is noticed after this time, or before the next acknowledgement.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// While so many INSERTs are not settled, nothing more is traced.
 const MAX_TRACED: usize = 64;
-
-/// Opens the spool of a configuration, if it has one, and tells what was found to be damaged.
-pub fn open(context: &PipelineContext) -> Result<Option<Opened>> {
-    let Config { spool, batch, name, memory_max_bytes, .. } = &context.config;
-    let Some(spool) = spool else { return Ok(None) };
-    let options = Options {
-        name: name.clone(),
-        open_id: random_bits(),
-        max_bytes: spool.max_bytes,
-        segment_bytes: spool.segment_bytes,
-        keep_bytes: memory_max_bytes / 4,
-        insert: InsertLimits {
-            rows: (batch.rows as u64).min(MAX_ROWS),
-            rows_behind: MAX_ROWS,
-            bytes: (batch.bytes as u64).min(MAX_BYTES),
-            delay: batch.delay,
-        },
-    };
-    let (mut log, recovered) = Log::open(Directory::lock(&spool.dir)?, options, Instant::now())?;
-    // What may not have been synced before a crash is known to a connection only after this. Where it fails it is tried
-    // again, and what the broker sends again is taken again.
-    let _ = log.commit();
-    warn_of_damages(context, &recovered.damages);
-    for torn in &recovered.torn {
-        let message = format!(
-            "{}: {} at {} ends in {} bytes that were not synced before a crash; they are left out",
-            spool.dir.display(),
-            torn.segment,
-            torn.at,
-            torn.len
-        );
-        let warning = Warning::new("SPOOL_TORN", message).dir(&spool.dir);
-        context.warn(warning.segment(&torn.segment, torn.at, torn.len as u64));
-    }
-    Ok(Some(Opened { log, recovered }))
-}
-
-fn warn_of_damages(context: &PipelineContext, damages: &[CorruptRange]) {
-    for damage in damages {
-        let warning = Warning::new("SPOOL_CORRUPT", damage.to_string()).file(&damage.file);
-        context.warn(warning.segment(&damage.segment, damage.at, damage.len as u64));
-    }
-}
-
-impl Opened {
-    /// What an earlier process acknowledged on this connection.
-    pub fn acknowledged(&self, connection: usize, client_id: &str) -> Option<AckHistory> {
-        let session = self.log.session(connection as u32)?;
-        (session.client_id == client_id).then(|| session.acknowledged.clone())
-    }
-}
 
 impl<D: Disk> SpoolThread<D> {
     /// What was found counts as received, and is pending until it is settled.
@@ -213,6 +155,7 @@ impl<D: Disk> SpoolThread<D> {
             read_at: None,
             cannot_delete: false,
             tidy_at: None,
+            check_at: Instant::now() + CHECK_INTERVAL,
             health: None,
             memory,
         }
@@ -226,6 +169,9 @@ impl<D: Disk> SpoolThread<D> {
             let now = Instant::now();
             if is_due || [self.retry_at, self.tidy_at].into_iter().flatten().any(|at| at <= now) {
                 self.commit(now);
+            }
+            if self.check_at <= now {
+                self.check_directory(now);
             }
             // A commit may take longer than an INSERT is still to wait.
             let now = Instant::now();
@@ -252,8 +198,9 @@ impl<D: Disk> SpoolThread<D> {
         let due_at = if self.free > 0 { self.log.due_at(looked_at) } else { None };
         // There is room again for what waits in hand.
         let at_once = (self.blocked_batch.is_some() && !self.log.is_full()).then_some(now);
-        let alarm = [at_once, due_at, self.retry_at, self.tidy_at, self.read_at].into_iter().flatten().min();
-        let alarm = alarm.map_or_else(never, |at| after(at.saturating_duration_since(now)));
+        let alarms = [at_once, due_at, self.retry_at, self.tidy_at, self.read_at];
+        let alarm = alarms.into_iter().flatten().fold(self.check_at, Instant::min);
+        let alarm = after(alarm.saturating_duration_since(now));
         // One may wait in hand: how else would a full log hear that no more will come?
         let batches = if self.blocked_batch.is_none() { self.channels.batches.clone() } else { never() };
         let mut is_due = false;
@@ -297,7 +244,7 @@ impl<D: Disk> SpoolThread<D> {
         self.inserts.remove(&id);
         self.tidy_at.get_or_insert(Instant::now() + TIDY);
         // The room of what is done is wanted at once.
-        self.health == Some(Health::Full)
+        self.health.is_some()
     }
 
     /// Takes a batch into the log.
@@ -401,6 +348,15 @@ impl<D: Disk> SpoolThread<D> {
             // What was said again before a segment can go.
             self.tidy_at = self.log.has_uncommitted().then(|| now + TIDY);
             self.warn_of_room();
+        }
+    }
+
+    /// Takes nothing more if the directory is not there; the commits that are then tried see whether it is back.
+    fn check_directory(&mut self, now: Instant) {
+        self.check_at = now + CHECK_INTERVAL;
+        if let Err(error) = self.log.check() {
+            self.retry_at.get_or_insert(now + CHECK_INTERVAL);
+            self.warn_of_failure(error);
         }
     }
 
@@ -518,7 +474,8 @@ impl<D: Disk> SpoolThread<D> {
         // What was not acknowledged comes again from the broker: it must not be found here as well.
         let is_whole = uncommitted.iter().filter_map(|batch| batch.acks.as_ref()).all(PendingAcks::is_empty);
         // An error loses nothing that was synced before.
-        if !is_whole || log.close().is_err() {
+        let closed = if is_whole { log.close() } else { log.close_without_batch() };
+        if !is_whole || closed.is_err() {
             let unsynced = uncommitted.iter().map(|uncommitted| uncommitted.messages).sum();
             left = left.saturating_sub(unsynced);
         }

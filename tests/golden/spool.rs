@@ -1,7 +1,9 @@
-//! A spool directory that the code at commit f83bdce wrote: `spool-f83bdce/`. It must be read, must give the same INSERTs
-//! under the same tokens, and what is written today for the same input must be the same files.
+//! Spool directories for the same input in both versions of the layout: `spool-f83bdce/` is version 1, which the code at that
+//! commit wrote, `spool-v2/` is version 2. Both must be read and must give the INSERTs that they always gave, under the same
+//! tokens. The files that are written today must be those of version 2, byte for byte. (The segments of the two end at different
+//! records, and with a segment INSERTs are closed: so INSERTs differ.)
 //!
-//! Two processes wrote it. The first had the thread of the spool: three commits of one and two batches, all pending at its end. The
+//! Two processes wrote each. The first had the thread of the spool: three commits of one and two batches, all pending at its end. The
 //! second had the log alone, with small segments: it inserted the first of what it found, appended records of another
 //! connection, inserted one of these, and left the rest. So there are several segments, records that are done, records that
 //! are not, and receipts at the beginning of segments.
@@ -26,8 +28,11 @@ use super::expected::{assert_golden, digest, directory, hex, is_writing};
 const LONG: Duration = Duration::from_secs(60);
 const SESSION: u64 = 0x5e55_0001_5e55_0001;
 
-fn fixture() -> PathBuf {
-    directory().join("spool-f83bdce")
+const VERSION_1: &str = "spool-f83bdce";
+const VERSION_2: &str = "spool-v2";
+
+fn fixture(name: &str) -> PathBuf {
+    directory().join(name)
 }
 
 fn at(millis: u64) -> SystemTime {
@@ -193,11 +198,18 @@ fn write_by_the_log(dir: &Path) {
     log.close().unwrap();
 }
 
-/// The files of a spool by name; not its lock, which is empty.
+/// The files of a spool by name; not its lock, which is empty. Without the zeros at the end of a state file.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let disk = Directory::open_read_only(dir);
     let names = disk.names().unwrap().into_iter().filter(|name| name != "lock");
-    names.map(|name| (name.clone(), disk.read(&name).unwrap())).collect()
+    let read = |name: &String| {
+        let mut bytes = disk.read(name).unwrap();
+        if name.starts_with("state-") {
+            bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+        }
+        bytes
+    };
+    names.map(|name| (name.clone(), read(&name))).collect()
 }
 
 #[test]
@@ -206,13 +218,13 @@ fn what_is_written_today_is_what_was_written_then() {
     write_by_the_thread(dir.path());
     write_by_the_log(dir.path());
     let today = files(dir.path());
-    if is_writing() && !fixture().exists() {
-        std::fs::create_dir(fixture()).unwrap();
+    if is_writing() && !fixture(VERSION_2).exists() {
+        std::fs::create_dir(fixture(VERSION_2)).unwrap();
         for (name, content) in &today {
-            std::fs::write(fixture().join(name), content).unwrap();
+            std::fs::write(fixture(VERSION_2).join(name), content).unwrap();
         }
     }
-    let before = files(&fixture());
+    let before = files(&fixture(VERSION_2));
     assert_eq!(today.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
     for (name, before) in before {
         assert_eq!(hex(&today[&name]), hex(&before), "{name}");
@@ -220,17 +232,48 @@ fn what_is_written_today_is_what_was_written_then() {
 }
 
 /// A copy of the fixture, which may be written to.
-fn copy() -> tempfile::TempDir {
+fn copy(fixture: &Path) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for (name, content) in files(&fixture()) {
+    for (name, mut content) in files(fixture) {
+        if name.starts_with("state-") {
+            content.resize(64 << 10, 0);
+        }
         std::fs::write(dir.path().join(name), content).unwrap();
     }
     dir
 }
 
 #[test]
-fn it_is_read_and_gives_the_same_inserts() {
-    let dir = copy();
+fn both_versions_are_read() {
+    assert_golden("spool.txt", &read(&fixture(VERSION_1)));
+    assert_golden("spool-v2.txt", &read(&fixture(VERSION_2)));
+}
+
+#[test]
+fn a_spool_of_version_1_goes_on_in_version_2() {
+    let dir = copy(&fixture(VERSION_1));
+    let now = Instant::now();
+    let open =
+        |open_id| Log::open(Directory::lock(dir.path()).unwrap(), options(open_id, 1024), now).unwrap();
+    let (mut log, before) = open(3);
+    for number in 8..12 {
+        log.append(record(number, Compression::Lz4), now);
+        log.commit().unwrap();
+        log.delete_obsolete().unwrap();
+    }
+    drop(log);
+    let names = files(dir.path()).into_keys();
+    let (old, new): (Vec<_>, Vec<_>) =
+        names.filter(|name| !name.starts_with("state-")).partition(|name| name.ends_with(".v1"));
+    assert!(!old.is_empty() && !new.is_empty(), "{old:?} and {new:?}");
+    let (_, after) = open(4);
+    assert_eq!(after.records, before.records + 4);
+    assert!(after.damages.is_empty() && after.breaks.is_empty() && after.torn.is_empty());
+}
+
+/// Reads a copy of a fixture and takes all INSERTs out of it.
+fn read(fixture: &Path) -> String {
+    let dir = copy(fixture);
     let mut out = String::new();
     print_inspection(&mut out, &inspect(&Directory::open_read_only(dir.path())).unwrap());
     let now = Instant::now();
@@ -264,14 +307,16 @@ fn it_is_read_and_gives_the_same_inserts() {
         print_insert(&mut out, &insert);
         log.done(insert.id);
     }
-    assert_golden("spool.txt", &out);
     log.commit().unwrap();
     assert_eq!(log.open_records(), 0);
+    out
 }
 
 fn print_inspection(out: &mut String, inspection: &Inspection) {
-    let Inspection { segments, bytes, streams, damages, quarantined, torn } = inspection;
+    let Inspection { segments, bytes, streams, damages, quarantined, torn, breaks, missing, foreign } =
+        inspection;
     assert!(damages.is_empty() && quarantined.is_empty() && torn.is_empty());
+    assert!(breaks.is_empty() && missing.is_none() && foreign.is_empty());
     writeln!(out, "{segments} segments, {bytes} bytes").unwrap();
     for backlog in streams {
         let StreamKey { connection, route, table } = &backlog.stream;

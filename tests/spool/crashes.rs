@@ -115,7 +115,10 @@ impl World {
                 Err(error) => assert_eq!(error.code(), "SPOOL_IO", "{error}"),
             }
         };
-        assert_eq!(recovered.damages, []);
+        assert_eq!(
+            (&recovered.damages[..], &recovered.breaks[..], recovered.missing),
+            (&[][..], &[][..], None)
+        );
         self.log = Some(log);
         self.check_receipts(false);
     }

@@ -61,7 +61,7 @@ fn writes_until_it_is_killed() {
     let life = u64::from(std::process::id());
     let (mut log, recovered) =
         Log::open(Directory::lock(dir.as_ref()).unwrap(), roomy(life), Instant::now()).unwrap();
-    assert_eq!(recovered.damages, []);
+    assert_eq!((&recovered.damages[..], &recovered.breaks[..]), (&[][..], &[][..]));
     for key in recovered.records as u32.. {
         log.append(record(key, 0, 300), Instant::now());
         log.commit().unwrap();

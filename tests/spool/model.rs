@@ -149,7 +149,7 @@ impl Model {
                 }
             }
             prop_assert_eq!(log.open_records(), self.open());
-            let files: usize = disk.contents().values().map(Vec::len).sum();
+            let files: usize = disk.segments().values().map(Vec::len).sum();
             prop_assert_eq!(log.bytes(), files as u64);
         }
         Ok(())

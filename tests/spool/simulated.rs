@@ -1,10 +1,11 @@
 //! A disk that keeps only what it must.
 //!
-//! In a crash of the machine each sector that was not synced is written, lost or garbage, whichever the seed says, and each
-//! name that was made or removed since the names were synced is or is not. A crash of the process loses nothing. A sync that
+//! In a crash of the machine each sector that was not synced is written, lost or garbage, whichever the seed says. Of a sector
+//! that was written in place the old bytes may also be left. Each name that was made or removed since the names were synced is
+//! or is not. A crash of the process loses nothing. A sync that
 //! fails leaves the file in a state in which the next sync succeeds and keeps nothing: so Linux does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -27,6 +28,8 @@ struct State {
     /// What was done to names since they were synced; `None` removed it.
     renamed: Vec<(String, Option<usize>)>,
     faults: Faults,
+    /// Somebody removed the directory.
+    is_gone: bool,
 }
 
 #[derive(Default)]
@@ -34,6 +37,10 @@ struct Content {
     bytes: Vec<u8>,
     /// So many bytes survive a crash.
     lasting: usize,
+    /// Of a file that is written in place: what survives a crash.
+    in_place: Option<Vec<u8>>,
+    /// The sectors of it that the next sync writes: after one that failed the system takes them for written.
+    dirty: BTreeSet<usize>,
     is_broken: bool,
 }
 
@@ -54,11 +61,16 @@ impl Simulated {
             lasting_names: BTreeMap::new(),
             renamed: Vec::new(),
             faults: Faults::default(),
+            is_gone: false,
         })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    pub fn set_gone(&self, is_gone: bool) {
+        self.state().is_gone = is_gone;
     }
 
     pub fn set_faults(&self, faults: Faults) {
@@ -93,6 +105,27 @@ impl Simulated {
         let file = &mut state.files[state.names[name]];
         change(&mut file.bytes);
         file.lasting = file.bytes.len();
+        file.in_place = file.in_place.is_some().then(|| file.bytes.clone());
+    }
+
+    /// Removes a file behind the back of the log.
+    pub fn delete(&self, name: &str) {
+        let state = &mut *self.state();
+        state.names.remove(name).unwrap();
+        state.lasting_names.clone_from(&state.names);
+    }
+
+    /// The segments, by name.
+    pub fn segments(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut contents = self.contents();
+        contents.retain(|name, _| name.starts_with("segment-"));
+        contents
+    }
+
+    /// An empty file that no spool made.
+    pub fn touch(&self, name: &str) {
+        Disk::create(self, name).unwrap();
+        Disk::sync_names(self).unwrap();
     }
 
     pub fn rename(&self, from: &str, to: &str) {
@@ -111,6 +144,24 @@ impl Simulated {
 
 impl Content {
     fn crash(&mut self, random: &mut Random) {
+        if let Some(before) = &mut self.in_place {
+            self.dirty.clear();
+            if self.bytes == *before {
+                return;
+            }
+            for at in (0..self.bytes.len()).step_by(SECTOR) {
+                let sector = at..(at + SECTOR).min(self.bytes.len());
+                if self.bytes[sector.clone()] != before[sector.clone()] {
+                    match random.below(4) {
+                        0 => self.bytes[sector].fill_with(|| random.next() as u8),
+                        1 => {}
+                        _ => self.bytes[sector.clone()].copy_from_slice(&before[sector]),
+                    }
+                }
+            }
+            before.clone_from(&self.bytes);
+            return;
+        }
         let written = self.bytes.len() - self.lasting;
         if written > 0 {
             let kept = random.below(written + 1);
@@ -132,8 +183,10 @@ impl Content {
 }
 
 impl State {
+    /// Without the files that have their room already.
     fn used(&self) -> usize {
-        self.names.values().map(|file| self.files[*file].bytes.len()).sum()
+        let files = self.names.values().map(|file| &self.files[*file]);
+        files.filter(|file| file.in_place.is_none()).map(|file| file.bytes.len()).sum()
     }
 
     fn may_fail(&mut self) -> Result<()> {
@@ -172,6 +225,22 @@ impl Disk for Simulated {
         Ok(OpenFile { disk: self.clone(), file })
     }
 
+    fn preallocate(&self, name: &str, len: usize) -> Result<OpenFile> {
+        let file = self.create(name)?;
+        let mut state = self.state();
+        if state.faults.room.is_some_and(|room| room < state.used() + len) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let content = &mut state.files[file.file];
+        (content.bytes, content.lasting, content.in_place) = (vec![0; len], len, Some(vec![0; len]));
+        Ok(file.clone())
+    }
+
+    fn open_in_place(&self, name: &str) -> Result<OpenFile> {
+        let file = *self.state().names.get(name).ok_or(ErrorKind::NotFound)?;
+        Ok(OpenFile { disk: self.clone(), file })
+    }
+
     fn read(&self, name: &str) -> Result<Vec<u8>> {
         self.state().file(name).map(|file| file.bytes.clone())
     }
@@ -202,8 +271,18 @@ impl Disk for Simulated {
         renamed.clear();
         Ok(())
     }
+
+    fn free(&self) -> Option<u64> {
+        let state = self.state();
+        state.faults.room.map(|room| room.saturating_sub(state.used()) as u64)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.state().is_gone { Err(Error::other("removed or replaced")) } else { Ok(()) }
+    }
 }
 
+#[derive(Clone)]
 pub struct OpenFile {
     disk: Simulated,
     file: usize,
@@ -227,10 +306,46 @@ impl DiskFile for OpenFile {
         let mut state = self.disk.state();
         let fault = state.may_fail();
         let file = &mut state.files[self.file];
+        let dirty = std::mem::take(&mut file.dirty);
+        if let Some(lasting) = &mut file.in_place {
+            for at in dirty.into_iter().filter(|_| fault.is_ok()) {
+                let sector = at..(at + SECTOR).min(file.bytes.len());
+                lasting[sector.clone()].copy_from_slice(&file.bytes[sector]);
+            }
+            return fault;
+        }
         file.is_broken |= fault.is_err();
         if !file.is_broken {
             file.lasting = file.bytes.len();
         }
         fault
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
+        let mut state = self.disk.state();
+        let fault = state.may_fail();
+        let len = match &fault {
+            Err(_) => state.random.below(bytes.len() + 1),
+            Ok(()) => bytes.len(),
+        };
+        let (file, at) = (&mut state.files[self.file], at as usize);
+        file.bytes[at..][..len].copy_from_slice(&bytes[..len]);
+        file.dirty.extend((at / SECTOR * SECTOR..at + len).step_by(SECTOR));
+        fault
+    }
+
+    fn truncate(&mut self, len: u64) -> Result<()> {
+        let mut state = self.disk.state();
+        state.may_fail()?;
+        let file = &mut state.files[self.file];
+        file.bytes.truncate(len as usize);
+        file.lasting = file.lasting.min(file.bytes.len());
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        let state = self.disk.state();
+        let is_there = state.names.values().any(|file| *file == self.file);
+        if is_there { Ok(()) } else { Err(ErrorKind::NotFound.into()) }
     }
 }

@@ -11,7 +11,12 @@ pub enum EntryKind {
     End = 3,
     /// The body is the acknowledgement history of all records below `sequence`.
     Receipts = 4,
+    /// The first entry of a segment. The body tells what the segment before it holds.
+    Begin = 5,
 }
+
+const KINDS: [EntryKind; 5] =
+    [EntryKind::Record, EntryKind::Done, EntryKind::End, EntryKind::Receipts, EntryKind::Begin];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
@@ -52,9 +57,7 @@ impl Header {
         if u64_at(0) != marker || u32_at(36) != crc32c::crc32c(&bytes[..36]) {
             return None;
         }
-        let kind = [EntryKind::Record, EntryKind::Done, EntryKind::End, EntryKind::Receipts]
-            .into_iter()
-            .find(|kind| *kind as u8 == bytes[32])?;
+        let kind = KINDS.into_iter().find(|kind| *kind as u8 == bytes[32])?;
         Some(Header {
             kind,
             sequence: u64_at(8),
@@ -74,12 +77,18 @@ impl Header {
     }
 }
 
+/// The checksum in the header at the beginning of `bytes`.
+pub fn header_checksum(bytes: &[u8]) -> [u8; 4] {
+    std::array::from_fn(|i| bytes[HEADER - 4 + i])
+}
+
 /// A part of a segment: an entry, or bytes that are no valid entry.
 #[derive(Debug)]
 pub enum ScanItem<'a> {
     Entry {
         at: usize,
         header: Header,
+        header_checksum: [u8; 4],
         body: &'a [u8],
     },
     /// `sequence` is known if the header of a record is valid.
@@ -130,7 +139,8 @@ impl<'a> Iterator for EntryIter<'a> {
         let body = &rest[HEADER..len];
         self.at = at + len;
         if header.fits(body) {
-            return Some(ScanItem::Entry { at, header, body });
+            let header_checksum = header_checksum(rest);
+            return Some(ScanItem::Entry { at, header, header_checksum, body });
         }
         let sequence = (header.kind == EntryKind::Record).then_some(header.sequence);
         Some(ScanItem::Unreadable { at, len, sequence })

@@ -8,11 +8,13 @@ use std::time::{Instant, SystemTime};
 use crate::spool::ack_receipts::{AckHistoryStore, SessionHistory};
 use crate::spool::insert_queue::{InsertLimits, InsertQueue};
 use crate::spool::wal::corruption::CorruptRange;
-use crate::spool::wal::entry::{EntryKind, HEADER, Header};
+use crate::spool::wal::entry::{EntryKind, HEADER, Header, header_checksum};
 use crate::spool::wal::read::Reader;
 use crate::spool::wal::record::Record;
 use crate::spool::wal::record_index::RecordIndex;
+use crate::spool::wal::retention::is_storage_full;
 use crate::spool::wal::segment::{Location, SegmentId, Segments};
+use crate::spool::wal::state::{Snapshot, StateFile};
 use crate::spool::wal::storage::{Disk, DiskFile};
 use crate::spool::wal::write_batch::WriteBatch;
 
@@ -31,10 +33,18 @@ pub struct Options {
     pub insert: InsertLimits,
 }
 
+/// Bytes. A disk with less room is nearly full, and a small disk makes no segment smaller than this.
+const LOW_ROOM: u64 = 64 << 10;
+
 pub struct Log<D: Disk> {
     pub(super) disk: D,
     pub(super) options: Options,
     pub(super) segments: Segments<D::File>,
+    /// The last segment takes no more entries from this size on: `segment_bytes`, or less on a small disk.
+    pub(super) segment_bytes: u64,
+    pub(super) state: StateFile<D::File>,
+    /// The state after the last commit.
+    pub(super) snapshot: Snapshot,
     /// The sequence of the next record.
     pub(super) next_sequence: u64,
     pub(super) records: RecordIndex,
@@ -45,6 +55,10 @@ pub struct Log<D: Disk> {
     pub(super) commits: u64,
     /// The last commit failed: nothing more is appended until one succeeds.
     pub(super) is_failing: bool,
+    /// It failed because the disk is full.
+    pub(super) is_disk_full: bool,
+    /// The directory was removed or replaced.
+    pub(super) is_gone: bool,
     pub(super) ack_history: AckHistoryStore,
     /// The segment that holds the whole of `ack_history`, in its first entry and the records behind it. `None`: only the
     /// segments that were found, together, hold it.
@@ -72,20 +86,35 @@ impl<D: Disk> Log<D> {
     /// acknowledged. After an error the entries remain: the next call writes them to a new segment, since a file whose sync
     /// has failed may lose its bytes and yet report success for the next sync.
     pub fn commit(&mut self) -> io::Result<()> {
+        // Never write into a directory that somebody else put there.
+        self.check()?;
         if self.batch.is_empty() {
+            (self.is_failing, self.is_disk_full) = (false, false);
             return Ok(());
         }
         let written = self.write_batch();
         self.is_failing = written.is_err();
+        self.is_disk_full = written.as_ref().is_err_and(is_storage_full);
         if written.is_err() {
             self.abandon_segment();
         }
         written
     }
 
+    /// Whether the directory and the segment in it are still there. An error means that nothing more may be acknowledged.
+    pub fn check(&mut self) -> io::Result<()> {
+        let file = self.segments.file.as_ref();
+        let checked = self.disk.check().and_then(|()| file.map_or(Ok(()), |file| file.check()));
+        self.is_gone = checked.is_err();
+        if self.is_gone {
+            self.abandon_segment();
+        }
+        checked
+    }
+
     fn write_batch(&mut self) -> io::Result<()> {
-        if self.segments.all.back().is_some_and(|segment| segment.bytes >= self.options.segment_bytes) {
-            // Without its END entry, damage at the end of the segment would look like a truncated tail. Nothing else is lost.
+        if self.segments.all.back().is_some_and(|segment| segment.bytes >= self.segment_bytes) {
+            // The next segment and the state file say what is synced in it, so nothing is lost without its END entry.
             let _ = self.end_segment();
             // An INSERT reaches over two segments at most. On a full disk it may wait for a record that does not fit, and must
             // not keep the other segments from being deleted.
@@ -97,18 +126,29 @@ impl<D: Disk> Log<D> {
         let Segments { all, file: Some(file), .. } = &mut self.segments else { return Ok(()) };
         let Some(segment) = all.back_mut() else { return Ok(()) };
         segment.inserts.extend(self.batch.records().filter_map(|sequence| self.records.insert_of(sequence)));
-        let mut begin = segment.bytes;
-        if begin == 0 {
-            let max_bytes = self.options.segment_bytes as usize / 8;
-            let entry = self.ack_history.entry(segment.id.marker, self.next_sequence, max_bytes);
-            begin += entry.len() as u64;
-            file.write(&entry)?;
+        let mut extent = segment.extent;
+        if segment.bytes == 0 {
+            let mut body = Vec::new();
+            segment.previous.encode(&mut body);
+            let mut begin = WriteBatch::default();
+            begin.push(EntryKind::Begin, 0, |out| out.extend(body));
+            let max_bytes = self.segment_bytes as usize / 8;
+            let history = self.ack_history.entry(segment.id.marker, self.next_sequence, max_bytes);
+            file.write(begin.seal(segment.id.marker, 0))?;
+            file.write(&history)?;
+            begin.extend(&mut extent);
+            if !history.is_empty() {
+                extent.push(EntryKind::Receipts, header_checksum(&history), history.len());
+            }
         }
+        let begin = extent.bytes;
         file.write(self.batch.seal(segment.id.marker, segment.bytes))?;
         file.sync()?;
-
-        segment.bytes = begin + self.batch.len() as u64;
+        self.batch.extend(&mut extent);
+        segment.extent = extent;
+        segment.bytes = extent.bytes;
         let id = segment.id;
+        self.check()?;
         self.committed(id, begin);
         Ok(())
     }
@@ -118,25 +158,55 @@ impl<D: Disk> Log<D> {
         self.commits += 1;
         self.ack_history.synced();
         self.ack_history_in = Some(id);
-        let Log { segments, records, queue, batch, .. } = self;
+        let bytes = self.batch.len() as u64;
+        let Log { segments, records, queue, batch, snapshot, .. } = self;
         for (at, header) in batch.drain() {
             match header.kind {
                 EntryKind::Done => {
-                    let locations = records.done_is_synced(header.sequence);
-                    locations.into_iter().for_each(|location| segments.close_record(location));
+                    let settled = records.done_is_synced(header.sequence);
+                    snapshot.open.remove(&settled);
+                    settled.locations.into_iter().for_each(|location| segments.close_record(location));
                 }
                 _ => {
                     let location = Location { segment: id, at: begin + at as u64, len: header.len() as u32 };
-                    let Some((insert, before)) = records.synced(header.sequence, location) else { continue };
-                    before.into_iter().for_each(|before| segments.close_record(before));
+                    let Some(synced) = records.synced(header.sequence, location) else { continue };
+                    let (insert, messages, before) = synced;
+                    match before {
+                        Some(before) => segments.close_record(before),
+                        None => snapshot.open.add(messages),
+                    }
                     segments.open_record(location);
                     queue.synced(insert);
                 }
             }
         }
+        snapshot.done.clear();
+        snapshot.next_sequence = self.next_sequence;
+        self.write_state();
+        // On a disk that is nearly full the next batch may not fit. An INSERT that waits for it would keep what is here.
+        if self.disk.free().is_some_and(|free| free < 4 * bytes + LOW_ROOM) {
+            self.queue.close();
+        }
+    }
+
+    /// Writes the state after the last commit, without a sync.
+    fn write_state(&mut self) {
+        if let Some(last) = self.segments.all.back() {
+            (self.snapshot.last, self.snapshot.extent) = (last.id, last.extent);
+        }
+        self.state.write(&mut self.snapshot);
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {
+        // Before the first segment, so that the state file is only missing if somebody removed it.
+        if !self.state.exists() {
+            self.state.write_durably(&self.disk, &mut self.snapshot)?;
+        }
+        self.segment_bytes = self.options.segment_bytes;
+        if let Some(free) = self.disk.free() {
+            // Room comes back by whole segments.
+            self.segment_bytes = self.segment_bytes.min(((free + self.bytes()) / 8).max(LOW_ROOM));
+        }
         let id = SegmentId::new(self.options.open_id, self.segments.next_number);
         self.segments.next_number += 1;
         let file = self.disk.create(&id.to_string())?;
@@ -150,21 +220,24 @@ impl<D: Disk> Log<D> {
         let Segments { all, file, .. } = &mut self.segments;
         let (Some(mut file), Some(segment)) = (file.take(), all.back_mut()) else { return Ok(()) };
         let end = Header { synced: segment.bytes, ..Header::new(EntryKind::End, 0, &[]) };
-        segment.bytes += HEADER as u64;
-        file.write(&end.to_bytes(segment.id.marker))?;
-        file.sync()
+        let end = end.to_bytes(segment.id.marker);
+        file.write(&end)?;
+        file.sync()?;
+        segment.extent.push(EntryKind::End, header_checksum(&end), HEADER);
+        segment.bytes = segment.extent.bytes;
+        self.write_state();
+        Ok(())
     }
 
     /// Closes the last segment as it is. What was synced in it stays valid.
     fn abandon_segment(&mut self) {
-        if self.segments.file.take().is_none() {
+        let (Some(mut file), Some(segment)) = (self.segments.file.take(), self.segments.all.back()) else {
             return;
-        }
-        // An empty segment is not needed, and it may take up the last room.
-        if let Some(segment) = self.segments.all.back()
-            && segment.bytes == 0
-            && self.disk.remove(&segment.id.to_string()).is_ok()
-        {
+        };
+        // What was not synced may take up the last room.
+        if segment.extent.bytes > 0 {
+            let _ = file.truncate(segment.extent.bytes);
+        } else if self.disk.remove(&segment.id.to_string()).is_ok() {
             self.segments.all.pop_back();
         }
     }
@@ -178,13 +251,23 @@ impl<D: Disk> Log<D> {
 
     /// Commits, and ends the log so that a truncated one can be told from it. What is not settled is found at the next start.
     pub fn close(mut self) -> io::Result<()> {
-        self.commit()?;
+        if let Err(error) = self.commit() {
+            self.settle_without_room();
+            return Err(error);
+        }
         self.end_segment()
+    }
+
+    /// Ends the log without what was appended since the last commit. INSERTs that are done are noted.
+    pub fn close_without_batch(mut self) -> io::Result<()> {
+        self.check()?;
+        self.settle_without_room();
+        Ok(())
     }
 
     /// Whether nothing more may be appended: `maxBytes` is reached, or the disk does not take what was appended before.
     pub fn is_full(&self) -> bool {
-        self.is_failing || self.is_out_of_room()
+        self.is_failing || self.is_gone || self.is_out_of_room()
     }
 
     pub(super) fn is_out_of_room(&self) -> bool {

@@ -6,11 +6,14 @@
 //! | `record_index`, `read` | knows where the records are, and gives INSERTs out |
 //! | `retention` | deletes segments |
 //! | [`entry`], `segment`, [`record`] | the bytes on disk |
-//! | [`scan`], [`recovery`] | read a directory that another process left |
-//! | [`corruption`] | quarantines bytes that cannot be read |
+//! | `directory`, [`scan`], `chain`, [`recovery`] | read a directory that another process left |
+//! | `state` | says what was synced last, in place |
+//! | [`corruption`] | names damage, and quarantines bytes that cannot be read |
 //! | [`storage`] | the file system |
 
+pub(super) mod chain;
 pub(super) mod corruption;
+mod directory;
 pub(super) mod entry;
 pub(super) mod log;
 pub(super) mod read;
@@ -20,5 +23,6 @@ pub(super) mod recovery;
 mod retention;
 pub(super) mod scan;
 mod segment;
+mod state;
 pub mod storage;
 pub mod write_batch;

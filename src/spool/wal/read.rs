@@ -56,15 +56,30 @@ impl<D: Disk> Log<D> {
             return Ok(Some(record));
         }
         let Some(location) = self.records.location(sequence) else { return Ok(None) };
-        let bytes = self.reader.read(&self.disk, &self.segments.all, location)?;
+        let bytes = match self.reader.read(&self.disk, &self.segments.all, location) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // If the whole directory is gone, it may come back.
+                let is_lost = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof);
+                if !is_lost || self.disk.check().is_err() {
+                    return Err(error);
+                }
+                let Location { segment, at, len } = location;
+                let gone = CorruptRange::gone(segment.to_string(), at, len as usize, sequence);
+                if !self.reader.corrupt.contains(&gone) {
+                    self.reader.corrupt.push(gone);
+                }
+                return Ok(None);
+            }
+        };
         let is_valid = Header::parse(&bytes, location.segment.marker)
             .is_some_and(|header| header.sequence == sequence && header.fits(&bytes[HEADER..]));
         if is_valid && let Some(stored) = StoredRecord::decode(bytes.slice(HEADER..)) {
             return Ok(Some(Arc::new(stored.record)));
         }
-        let corrupt =
+        let mut corrupt =
             CorruptRange::new(location.segment.to_string(), location.at, bytes.len(), Some(sequence));
-        if corruption::quarantine(&self.disk, &corrupt, &bytes)? {
+        if corruption::quarantine(&self.disk, &mut corrupt, &bytes)? {
             self.reader.corrupt.push(corrupt);
         }
         Ok(None)

@@ -9,13 +9,15 @@ use std::time::Instant;
 use crate::core::error::{Error, Result};
 use crate::spool::ack_receipts::AckHistoryStore;
 use crate::spool::insert_queue::InsertQueue;
-use crate::spool::wal::corruption::{self, CorruptRange};
+use crate::spool::wal::chain::Missing;
+use crate::spool::wal::corruption::{self, ChainBreak, CorruptRange};
 use crate::spool::wal::entry::{EntryKind, HEADER};
 use crate::spool::wal::log::{Log, Options};
 use crate::spool::wal::read::Reader;
 use crate::spool::wal::record_index::RecordIndex;
-use crate::spool::wal::scan::{Scan, TruncatedTail};
+use crate::spool::wal::scan::{FoundSegment, Scan, TruncatedTail};
 use crate::spool::wal::segment::{Location, Segment, Segments};
+use crate::spool::wal::state::{Open, Snapshot, StateFile};
 use crate::spool::wal::storage::Disk;
 use crate::spool::wal::write_batch::WriteBatch;
 
@@ -31,6 +33,12 @@ pub struct Recovered {
     /// Damage that was found for the first time.
     pub damages: Vec<CorruptRange>,
     pub torn: Vec<TruncatedTail>,
+    /// Bytes that had been synced and are gone, found for the first time.
+    pub breaks: Vec<ChainBreak>,
+    /// How much is missing because of these and of `damages`. `None`: there are none, or it is not known.
+    pub missing: Option<Missing>,
+    /// Files in the directory that no spool creates.
+    pub foreign: Vec<String>,
 }
 
 impl<D: Disk> Log<D> {
@@ -38,18 +46,27 @@ impl<D: Disk> Log<D> {
         let path = disk.path().to_owned();
         let io = |source| Error::spool_io(&path, source);
         let scan = Scan::of(&disk)?;
-        let mut recovered = Recovered { torn: scan.torn.clone(), ..Recovered::default() };
-        for corrupt in &scan.damages {
+        let mut recovered = Recovered {
+            torn: scan.torn.clone(),
+            breaks: scan.breaks.clone(),
+            foreign: scan.foreign.clone(),
+            ..Recovered::default()
+        };
+        for mut corrupt in scan.damages {
             let bytes = disk.read_at(&corrupt.segment, corrupt.at, corrupt.len).map_err(io)?;
-            if corruption::quarantine(&disk, corrupt, &bytes).map_err(io)? {
-                recovered.damages.push(corrupt.clone());
+            if corruption::quarantine(&disk, &mut corrupt, &bytes).map_err(io)? {
+                recovered.damages.push(corrupt);
             }
         }
+        let is_damaged = !(recovered.damages.is_empty() && recovered.breaks.is_empty());
+        recovered.missing = scan.missing.filter(|_| is_damaged);
 
         let mut segments = Segments::new();
-        for (id, bytes, inserts) in scan.segments.clone() {
-            segments.restore(Segment { inserts, ..Segment::new(id, bytes) });
+        for FoundSegment { id, bytes, extent, previous, inserts } in scan.segments {
+            segments.restore(Segment { extent, previous, inserts, ..Segment::new(id, bytes) });
         }
+        segments.next_number = scan.next_segment;
+        let mut open = Open::default();
         let (mut queue, mut batch) = (InsertQueue::new(options.insert), WriteBatch::default());
         let mut records = RecordIndex::default();
         for (sequence, found) in &scan.open {
@@ -66,23 +83,37 @@ impl<D: Disk> Log<D> {
                 batch.push(EntryKind::Record, sequence, |out| out.extend(body));
             }
             segments.open_record(found.location);
-            records.restore(sequence, insert, found.location);
+            open.add(found.messages);
+            records.restore(sequence, insert, found.messages, found.location);
         }
         let (mut ack_history, _) = AckHistoryStore::of_entry(scan.receipts.clone());
         for (sequence, (connection, receipts)) in &scan.further_receipts {
             let is_synced = scan.open.get(sequence).is_none_or(|found| found.is_synced);
             ack_history.found(*sequence, *connection, receipts, is_synced);
         }
-        for (insert, locations) in scan.settled {
+        for (insert, settled) in scan.settled {
             batch.push(EntryKind::Done, insert, |_| ());
-            locations.iter().for_each(|location| segments.open_record(*location));
-            records.restore_settled(insert, locations);
+            settled.locations.iter().for_each(|location| segments.open_record(*location));
+            open.records += settled.locations.len() as u64;
+            open.messages += settled.messages;
+            records.restore_settled(insert, settled);
         }
+        let found = scan.state.as_ref();
+        let mut snapshot = Snapshot { next_sequence: scan.next_sequence, open, ..Snapshot::default() };
+        match segments.all.back() {
+            Some(last) => (snapshot.last, snapshot.extent) = (last.id, last.extent),
+            None => snapshot.last = found.map(|found| found.snapshot.last).unwrap_or_default(),
+        }
+        snapshot.known = segments.differences(None, snapshot.last.number);
+        // It says what was found, so that damage is reported once.
+        let state = StateFile::open(&disk, &mut snapshot, found, &scan.state_files).map_err(io)?;
 
         let mut log = Log {
             disk,
-            options,
             segments,
+            segment_bytes: options.segment_bytes,
+            state,
+            snapshot,
             next_sequence: scan.next_sequence,
             records,
             queue,
@@ -92,6 +123,9 @@ impl<D: Disk> Log<D> {
             ack_history,
             ack_history_in: None,
             reader: Reader::default(),
+            is_disk_full: false,
+            is_gone: false,
+            options,
         };
         log.delete_obsolete().map_err(io)?;
         // Old segments may survive only for their acknowledgement history. A DONE entry that changes nothing makes the next

@@ -11,28 +11,48 @@ use crate::spool::wal::storage::Disk;
 impl<D: Disk> Log<D> {
     /// Deletes segments that nobody needs. To be called after [`Log::commit`], and again when there is no room.
     pub fn delete_obsolete(&mut self) -> io::Result<()> {
-        // A full disk may not even take DONE entries. If a crash comes before they are written, INSERTs that reach beyond a
-        // deleted segment are sent again, under their tokens, without the records that were in it.
+        if self.is_gone {
+            return Ok(());
+        }
         if self.is_failing {
-            for location in self.records.all_done_are_synced() {
-                self.segments.close_record(location);
-            }
+            self.settle_without_room();
         }
         self.delete_front()?;
         self.delete_behind()
     }
 
-    /// Deletes from the front. The last segment stays for its acknowledgement history unless the room is needed.
+    /// A full disk does not take DONE entries: the state file takes them. If even that fails and a crash comes, INSERTs that
+    /// reach beyond a deleted segment are sent again, under their tokens, without the records that were in it.
+    pub(super) fn settle_without_room(&mut self) {
+        let done: Vec<u64> = self.batch.done().collect();
+        if self.is_gone || done.len() == self.snapshot.done.len() {
+            return;
+        }
+        self.snapshot.done = done;
+        for settled in self.records.all_done_are_synced() {
+            self.snapshot.open.remove(&settled);
+            settled.locations.into_iter().for_each(|location| self.segments.close_record(location));
+        }
+        let written = self.state.write_durably(&self.disk, &mut self.snapshot);
+        if written.is_ok_and(|is_written| is_written) && self.snapshot.is_whole() {
+            // As good as a commit for DONE entries that were rewritten.
+            self.commits += 1;
+        }
+    }
+
+    /// Deletes from the front. The last segment stays for its acknowledgement history unless the room is needed: the next one
+    /// begins with it.
     fn delete_front(&mut self) -> io::Result<()> {
         while let Some(segment) = self.segments.all.front() {
             let is_last = self.segments.all.len() == 1;
-            let takes_more =
-                is_last && self.segments.file.is_some() && segment.bytes < self.options.segment_bytes;
+            let takes_more = is_last && self.segments.file.is_some() && segment.bytes < self.segment_bytes;
             let is_wanted = takes_more || self.has_ack_history(segment.id);
-            if segment.open > 0 || (is_wanted && !self.is_out_of_room()) {
+            if segment.open > 0 || (is_wanted && !self.is_out_of_room() && !self.is_disk_full) {
                 break;
             }
-            self.delete(0)?;
+            if !self.delete(0)? {
+                break;
+            }
             if is_last {
                 self.segments.file = None;
             }
@@ -70,7 +90,17 @@ impl<D: Disk> Log<D> {
         !self.ack_history.is_empty() && self.ack_history_in.is_none_or(|segment| segment == id)
     }
 
-    fn delete(&mut self, at: usize) -> io::Result<()> {
+    /// `false`: it is kept, because the state file has no place to note that it is deleted.
+    fn delete(&mut self, at: usize) -> io::Result<bool> {
+        // Otherwise the next start would take it for one that somebody removed.
+        self.snapshot.known = self.segments.differences(Some(at), self.snapshot.last.number);
+        match self.state.write_durably(&self.disk, &mut self.snapshot) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            // There is no state file yet, and room for it only after something is deleted.
+            Err(error) if is_storage_full(&error) => {}
+            Err(error) => return Err(error),
+        }
         match self.disk.remove(&self.segments.all[at].id.to_string()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -79,6 +109,11 @@ impl<D: Disk> Log<D> {
         // held its DONE entries.
         self.disk.sync_names()?;
         self.segments.all.remove(at);
-        Ok(())
+        Ok(true)
     }
+}
+
+/// Whether an operation failed for want of room.
+pub(super) fn is_storage_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,7 +1,8 @@
 //! Reads all segments of a directory, and changes nothing.
 //!
 //! Every byte is read once and checked, 4 MiB at a time: a log may be far larger than memory. Of a record only its header data
-//! stays in memory, not its bytes.
+//! stays in memory, not its bytes. `chain` then compares what was found with what the segments and the state file say of each
+//! other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,31 +12,66 @@ use bytes::Bytes;
 
 use crate::core::error::{Error, Result};
 use crate::spool::ack_receipts::AckHistoryStore;
-use crate::spool::wal::corruption::CorruptRange;
+use crate::spool::wal::chain::{Chain, Missing};
+use crate::spool::wal::corruption::{ChainBreak, CorruptRange};
+use crate::spool::wal::directory::Listing;
 use crate::spool::wal::entry::{EntryIter, EntryKind, ScanItem};
 use crate::spool::wal::record::{Record, StoredRecord, StreamKey};
-use crate::spool::wal::segment::{Location, ParsedName, SegmentId};
+use crate::spool::wal::record_index::Settled;
+use crate::spool::wal::segment::{Extent, Link, Location, SegmentId};
+use crate::spool::wal::state::{FoundState, Snapshot};
 use crate::spool::wal::storage::Disk;
 
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Each segment with the length of its file and the INSERTs of all records in it.
-    pub segments: Vec<(SegmentId, u64, BTreeSet<u64>)>,
+    pub segments: Vec<FoundSegment>,
     /// Records that are not done, by sequence.
     pub open: BTreeMap<u64, Found>,
     /// The records of INSERTs whose DONE entry may not have been synced, by INSERT.
-    pub settled: BTreeMap<u64, Vec<Location>>,
+    pub settled: BTreeMap<u64, Settled>,
     pub damages: Vec<CorruptRange>,
     pub torn: Vec<TruncatedTail>,
-    /// A sequence above all that occur in the segments.
+    pub breaks: Vec<ChainBreak>,
+    /// How much is missing, if anything is damaged. `None`: nothing is damaged, or the state file does not say.
+    pub missing: Option<Missing>,
+    pub foreign: Vec<String>,
+    /// A sequence above all that were ever given out.
     pub next_sequence: u64,
+    /// A number above those of all segments that there were.
+    pub next_segment: u64,
     /// The body of the last RECEIPTS entry.
     pub receipts: Bytes,
     /// That entry covers the records below this sequence.
     receipts_below: u64,
     /// Connection and receipts of the records that it does not cover.
     pub further_receipts: BTreeMap<u64, (u32, Bytes)>,
+    pub state: Option<FoundState>,
+    /// The numbers of all state files.
+    pub state_files: Vec<u64>,
     kinds: Vec<Arc<RecordKind>>,
+    /// INSERTs that are done.
+    done: HashMap<u64, DoneEntry>,
+}
+
+/// A segment that was found.
+#[derive(Debug)]
+pub struct FoundSegment {
+    pub id: SegmentId,
+    /// The length of the file.
+    pub bytes: u64,
+    /// What of it is synced and can be read.
+    pub extent: Extent,
+    pub previous: Link,
+    /// The INSERTs of all records in it.
+    pub inserts: BTreeSet<u64>,
+}
+
+/// Where it stands that an INSERT is done.
+#[derive(Debug, Clone, Copy)]
+pub struct DoneEntry {
+    is_synced: bool,
+    /// Segment number and offset of the first entry that says so.
+    pub first: (u64, u64),
 }
 
 /// A record without its bytes.
@@ -43,7 +79,7 @@ pub struct Scan {
 pub struct Found {
     pub location: Location,
     pub insert: u64,
-    /// Whether a later entry says that it had been synced.
+    /// Whether it is known that it had been synced.
     pub is_synced: bool,
     pub token: Arc<str>,
     pub kind: Arc<RecordKind>,
@@ -77,8 +113,8 @@ impl Found {
     }
 }
 
-/// Bytes at the end of a segment that a crash left incomplete. They had not been synced, unless they belong to the last commit
-/// before the crash and were damaged after it: version 1 of the layout cannot tell the two.
+/// Bytes at the end of a segment that a crash left incomplete. They had not been synced. Version 1 of the layout cannot tell
+/// them from bytes of the last commit before the crash that were damaged after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TruncatedTail {
     pub segment: String,
@@ -92,12 +128,13 @@ const PIECE: usize = 4 << 20;
 impl Scan {
     pub fn of<D: Disk>(disk: &D) -> Result<Scan> {
         let io = |source| Error::spool_io(disk.path(), source);
-        let mut scan = Scan::default();
-        // The INSERTs that are done, each with whether its DONE entry was synced.
-        let mut done = HashMap::new();
-        for id in segments(disk)? {
+        let Listing { segments, state_files, foreign } = Listing::of(disk)?;
+        let chain = Chain::read(disk, &segments, &state_files).map_err(io)?;
+        let mut scan = Scan { foreign, ..Scan::default() };
+        for id in segments {
             let bytes = disk.len(&id.to_string()).map_err(io)?;
-            let mut segment = SegmentScan { id, ..SegmentScan::default() };
+            let (expected, previous) = (chain.expected(id.number), chain.previous(id.number));
+            let mut segment = SegmentScan { id, synced: expected.bytes, ..SegmentScan::default() };
             let (mut at, mut len) = (0, PIECE);
             while at < bytes {
                 let end = bytes.min(at + len as u64);
@@ -107,69 +144,88 @@ impl Scan {
                 len = if read > 0 { PIECE } else { 2 * len };
                 at += read as u64;
             }
-            let inserts = scan.finish(segment, &mut done);
-            scan.segments.push((id, bytes, inserts));
+            let found = scan.finish(segment, bytes, previous, expected);
+            scan.segments.push(found);
         }
-        let Scan { open, settled, .. } = &mut scan;
-        open.retain(|_, found| {
-            let is_done_synced = done.get(&found.insert);
-            if is_done_synced == Some(&false) {
-                settled.entry(found.insert).or_default().push(found.location);
-            }
-            is_done_synced.is_none()
-        });
+        // Read again: a pipeline that has the directory in use may have deleted segments meanwhile.
+        let chain = chain.reread(disk, &state_files).map_err(io)?;
+        scan.breaks.extend(chain.removed(&scan.segments));
+        if let Some(state) = &chain.state {
+            scan.apply(&state.snapshot);
+        }
+        scan.next_segment =
+            chain.next_number().max(scan.segments.last().map_or(1, |last| last.id.number + 1));
+        (scan.state, scan.state_files) = (chain.state, state_files);
+        scan.retain_open();
         Ok(scan)
+    }
+
+    /// Adds what only the state file says.
+    fn apply(&mut self, snapshot: &Snapshot) {
+        if !(self.breaks.is_empty() && self.damages.is_empty()) {
+            self.missing = Some(Missing::since(snapshot, &self.open, &self.done));
+        }
+        self.next_sequence = self.next_sequence.max(snapshot.next_sequence);
+        for insert in &snapshot.done {
+            self.done.entry(*insert).or_insert(DoneEntry { is_synced: false, first: (0, 0) });
+        }
+    }
+
+    /// Leaves only the records that are not done.
+    fn retain_open(&mut self) {
+        let Scan { open, settled, done, .. } = self;
+        open.retain(|_, found| {
+            let done = done.get(&found.insert);
+            if done.is_some_and(|done| !done.is_synced) {
+                let settled = settled.entry(found.insert).or_default();
+                settled.locations.push(found.location);
+                settled.messages += u64::from(found.messages);
+            }
+            done.is_none()
+        });
     }
 
     /// Takes in a piece of a segment. Returns how many bytes of it were used.
     fn take_in(&mut self, segment: &mut SegmentScan, base: u64, piece: &Bytes, is_last: bool) -> usize {
         for item in EntryIter::new(piece, segment.id.marker) {
-            let (at, len, sequence) =
-                match item {
-                    ScanItem::Unreadable { at, len, .. } if at + len == piece.len() && !is_last => return at,
-                    ScanItem::Unreadable { at, len, sequence } => (at, len, sequence),
-                    ScanItem::Entry { at, header, body } => {
-                        segment.synced = segment.synced.max(header.synced);
-                        let location =
-                            Location { segment: segment.id, at: base + at as u64, len: header.len() as u32 };
-                        match header.kind {
-                            EntryKind::End => continue,
-                            EntryKind::Done => {
-                                segment.done.push((header.sequence, location.at));
-                                self.seen(header.sequence);
-                                continue;
-                            }
-                            // Copied, because a slice would keep the whole piece in memory.
-                            EntryKind::Receipts => {
-                                (self.receipts, self.receipts_below) =
-                                    (Bytes::copy_from_slice(body), header.sequence);
-                                self.further_receipts = self.further_receipts.split_off(&header.sequence);
-                                let (_, further) = AckHistoryStore::of_entry(self.receipts.clone());
-                                let further = further.into_iter();
-                                self.further_receipts.extend(further.map(
-                                    |(sequence, connection, receipts)| (sequence, (connection, receipts)),
-                                ));
-                                self.next_sequence = self.next_sequence.max(header.sequence);
-                                continue;
-                            }
-                            EntryKind::Record => {}
-                        }
-                        if let Some(assigned) = StoredRecord::decode(piece.slice_ref(body)) {
-                            segment.inserts.insert(assigned.insert);
-                            let Record { stream, receipts, .. } = &assigned.record;
-                            if !receipts.is_empty() && header.sequence >= self.receipts_below {
-                                let receipts = Bytes::copy_from_slice(receipts);
-                                self.further_receipts.insert(header.sequence, (stream.connection, receipts));
-                            }
-                            let found =
-                                self.found(location, assigned, segment.records.last().map(|(_, last)| last));
-                            segment.records.push((header.sequence, found));
+            let (at, len, sequence) = match item {
+                ScanItem::Unreadable { at, len, .. } if at + len == piece.len() && !is_last => return at,
+                ScanItem::Unreadable { at, len, sequence } => (at, len, sequence),
+                ScanItem::Entry { at, header, header_checksum, body } => {
+                    segment.synced = segment.synced.max(header.synced);
+                    let location =
+                        Location { segment: segment.id, at: base + at as u64, len: header.len() as u32 };
+                    segment.entries.push((location.at, header.kind, header_checksum));
+                    match header.kind {
+                        EntryKind::Begin | EntryKind::End => continue,
+                        EntryKind::Done => {
+                            segment.done.push((header.sequence, location.at));
                             self.seen(header.sequence);
                             continue;
                         }
-                        (at, header.len(), Some(header.sequence))
+                        EntryKind::Receipts => {
+                            self.take_in_receipts(header.sequence, body);
+                            continue;
+                        }
+                        EntryKind::Record => {}
                     }
-                };
+                    if let Some(stored) = StoredRecord::decode(piece.slice_ref(body)) {
+                        segment.inserts.insert(stored.insert);
+                        let Record { stream, receipts, .. } = &stored.record;
+                        if !receipts.is_empty() && header.sequence >= self.receipts_below {
+                            let receipts = Bytes::copy_from_slice(receipts);
+                            self.further_receipts.insert(header.sequence, (stream.connection, receipts));
+                        }
+                        let found =
+                            self.found(location, stored, segment.records.last().map(|(_, last)| last));
+                        segment.records.push((header.sequence, found));
+                        self.seen(header.sequence);
+                        continue;
+                    }
+                    segment.entries.pop();
+                    (at, header.len(), Some(header.sequence))
+                }
+            };
             if let Some(sequence) = sequence {
                 self.seen(sequence);
             }
@@ -178,8 +234,19 @@ impl Scan {
         piece.len()
     }
 
-    fn found(&mut self, location: Location, assigned: StoredRecord, last: Option<&Found>) -> Found {
-        let StoredRecord { insert, token, record } = assigned;
+    fn take_in_receipts(&mut self, below: u64, body: &[u8]) {
+        // Copied, because a slice would keep the whole piece in memory.
+        (self.receipts, self.receipts_below) = (Bytes::copy_from_slice(body), below);
+        self.further_receipts = self.further_receipts.split_off(&below);
+        let (_, further) = AckHistoryStore::of_entry(self.receipts.clone());
+        let further = further.into_iter();
+        self.further_receipts
+            .extend(further.map(|(sequence, connection, receipts)| (sequence, (connection, receipts))));
+        self.next_sequence = self.next_sequence.max(below);
+    }
+
+    fn found(&mut self, location: Location, stored: StoredRecord, last: Option<&Found>) -> Found {
+        let StoredRecord { insert, token, record } = stored;
         let Record { stream, statement, received_at, rows, messages, block_bytes, .. } = record;
         let kind = RecordKind { stream, statement };
         let kind = self.kinds.iter().find(|known| ***known == kind).cloned().unwrap_or_else(|| {
@@ -196,10 +263,14 @@ impl Scan {
     }
 
     /// A segment was read to its end: now it is known how much of it had been synced.
-    fn finish(&mut self, segment: SegmentScan, done: &mut HashMap<u64, bool>) -> BTreeSet<u64> {
-        let SegmentScan { id, synced, inserts, records, done: newly_done, unreadable } = segment;
-        for (insert, at) in newly_done {
-            *done.entry(insert).or_default() |= at < synced;
+    fn finish(&mut self, segment: SegmentScan, bytes: u64, previous: Link, expected: Extent) -> FoundSegment {
+        let extent = segment.extent(segment.synced.min(bytes));
+        self.breaks.extend(segment.compare(bytes, expected));
+        let SegmentScan { id, synced, inserts, records, done, unreadable, .. } = segment;
+        for (insert, at) in done {
+            let first = (id.number, at);
+            let entry = self.done.entry(insert).or_insert(DoneEntry { is_synced: false, first });
+            entry.is_synced |= at < synced;
         }
         for (sequence, found) in records {
             let found = Found { is_synced: found.location.at < synced, ..found };
@@ -217,7 +288,7 @@ impl Scan {
                 self.torn.push(TruncatedTail { segment: id.to_string(), at, len });
             }
         }
-        inserts
+        FoundSegment { id, bytes, extent, previous, inserts }
     }
 
     fn seen(&mut self, sequence: u64) {
@@ -235,19 +306,29 @@ struct SegmentScan {
     records: Vec<(u64, Found)>,
     /// DONE entries: INSERT and offset.
     done: Vec<(u64, u64)>,
+    /// All readable entries: offset, kind, checksum of the header.
+    entries: Vec<(u64, EntryKind, [u8; 4])>,
     unreadable: Vec<(u64, usize, Option<u64>)>,
 }
 
-fn segments<D: Disk>(disk: &D) -> Result<Vec<SegmentId>> {
-    let names = disk.names().map_err(|source| Error::spool_io(disk.path(), source))?;
-    let mut segments = Vec::new();
-    for file in names {
-        match SegmentId::parse(&file) {
-            ParsedName::Segment(id) => segments.push(id),
-            ParsedName::OtherVersion => return Err(Error::spool_version(disk.path(), &file)),
-            ParsedName::Other => {}
+impl SegmentScan {
+    /// The readable entries of the first `bytes` bytes.
+    fn extent(&self, bytes: u64) -> Extent {
+        let mut extent = Extent::default();
+        for (_, kind, header_checksum) in self.entries.iter().take_while(|(at, ..)| *at < bytes) {
+            extent.push(*kind, *header_checksum, 0);
         }
+        Extent { bytes, ..extent }
     }
-    segments.sort();
-    Ok(segments)
+
+    /// Compares the segment, a file of `bytes` bytes, with what others say of it.
+    fn compare(&self, bytes: u64, expected: Extent) -> Option<ChainBreak> {
+        let segment = self.id.to_string();
+        if bytes < expected.bytes {
+            return Some(ChainBreak { segment, at: bytes, len: expected.bytes - bytes });
+        }
+        let is_readable = self.unreadable.iter().all(|(at, ..)| *at >= expected.bytes);
+        let is_altered = is_readable && expected.bytes > 0 && self.extent(expected.bytes) != expected;
+        is_altered.then_some(ChainBreak { segment, at: 0, len: 0 })
+    }
 }

@@ -1,6 +1,7 @@
 //! Entries that are written and synced together.
 
-use crate::spool::wal::entry::{EntryKind, HEADER, Header};
+use crate::spool::wal::entry::{EntryKind, HEADER, Header, header_checksum};
+use crate::spool::wal::segment::Extent;
 
 #[derive(Debug, Default)]
 pub struct WriteBatch {
@@ -40,6 +41,21 @@ impl WriteBatch {
             self.bytes[*at..][..HEADER].copy_from_slice(&header.to_bytes(marker));
         }
         &self.bytes
+    }
+
+    /// Adds the entries, as they were sealed, to the extent of their segment.
+    pub fn extend(&self, extent: &mut Extent) {
+        for (at, header) in &self.headers {
+            extent.push(header.kind, header_checksum(&self.bytes[*at..]), header.len());
+        }
+    }
+
+    /// The INSERTs that are done.
+    pub fn done(&self) -> impl Iterator<Item = u64> + '_ {
+        self.headers
+            .iter()
+            .filter(|(_, header)| header.kind == EntryKind::Done)
+            .map(|(_, header)| header.sequence)
     }
 
     /// Empties the batch. Returns its entries with their offsets in the batch.

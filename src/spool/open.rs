@@ -1,0 +1,123 @@
+//! Opens the spool of a configuration, and reports what was found in it.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::core::ack_history::AckHistory;
+use crate::core::backoff::random_bits;
+use crate::core::error::Result;
+use crate::spool::insert_queue::InsertLimits;
+use crate::spool::wal::corruption::CorruptRange;
+use crate::spool::wal::log::{Log, Options};
+use crate::spool::wal::recovery::Recovered;
+use crate::spool::wal::storage::{Directory, Disk};
+use crate::telemetry::context::PipelineContext;
+use crate::telemetry::events::Warning;
+
+/// ClickHouse squashes the blocks of an INSERT into one as long as they have no more rows and bytes than this.
+const MAX_ROWS: u64 = 1_048_449;
+const MAX_BYTES: u64 = 128 << 20;
+/// Foreign files that a warning names.
+const MAX_NAMED: usize = 10;
+
+/// A log that was opened, and what was found in it.
+pub struct Opened<D: Disk = Directory> {
+    pub log: Log<D>,
+    pub recovered: Recovered,
+}
+
+/// Opens the spool of a configuration, if it has one, and warns of what was found to be damaged.
+pub fn open(context: &PipelineContext) -> Result<Option<Opened>> {
+    let Config { spool, batch, name, memory_max_bytes, .. } = &context.config;
+    let Some(spool) = spool else { return Ok(None) };
+    let options = Options {
+        name: name.clone(),
+        open_id: random_bits(),
+        max_bytes: spool.max_bytes,
+        segment_bytes: spool.segment_bytes,
+        keep_bytes: memory_max_bytes / 4,
+        insert: InsertLimits {
+            rows: (batch.rows as u64).min(MAX_ROWS),
+            rows_behind: MAX_ROWS,
+            bytes: (batch.bytes as u64).min(MAX_BYTES),
+            delay: batch.delay,
+        },
+    };
+    let (mut log, recovered) = Log::open(Directory::lock(&spool.dir)?, options, Instant::now())?;
+    // A connection only knows the messages of records that were perhaps not synced before a crash once they are synced now. If
+    // this fails it is tried again, and messages that the broker sends again are taken again.
+    let _ = log.commit();
+    report(context, &spool.dir, &recovered);
+    Ok(Some(Opened { log, recovered }))
+}
+
+fn report(context: &PipelineContext, dir: &Path, recovered: &Recovered) {
+    warn_of_damages(context, &recovered.damages);
+    for gone in &recovered.breaks {
+        let message = format!("{}: {gone}", dir.display());
+        let warning = Warning::new("SPOOL_CORRUPT", message).dir(dir);
+        context.warn(warning.segment(&gone.segment, gone.at, gone.len));
+    }
+    if !(recovered.damages.is_empty() && recovered.breaks.is_empty()) {
+        let dir_text = dir.display();
+        let (text, messages) = match recovered.missing {
+            None => (format!("{dir_text}: it is not known how many acknowledged messages are missing"), None),
+            Some(missing) => (
+                format!(
+                    "{dir_text}: {} acknowledged messages in {} records are missing because of this; all others are there",
+                    missing.messages, missing.records
+                ),
+                usize::try_from(missing.messages).ok(),
+            ),
+        };
+        let warning = Warning::new("SPOOL_CORRUPT", text).dir(dir);
+        context.warn(match messages {
+            Some(messages) => warning.messages(messages),
+            None => warning,
+        });
+    }
+    for torn in &recovered.torn {
+        let message = format!(
+            "{}: {} at {} ends in {} bytes that were not synced before a crash; they are left out",
+            dir.display(),
+            torn.segment,
+            torn.at,
+            torn.len
+        );
+        let warning = Warning::new("SPOOL_TORN", message).dir(dir);
+        context.warn(warning.segment(&torn.segment, torn.at, torn.len as u64));
+    }
+    if !recovered.foreign.is_empty() {
+        let (count, named) = (recovered.foreign.len(), recovered.foreign.iter().take(MAX_NAMED));
+        let named: Vec<&str> = named.map(String::as_str).collect();
+        let more =
+            if count > named.len() { format!(" and {} more", count - named.len()) } else { String::new() };
+        let message = format!(
+            "{}: {}{more} are no files of a spool; they are left alone, but a spool needs a directory of its own",
+            dir.display(),
+            named.join(", ")
+        );
+        context.warn(Warning::new("SPOOL_FOREIGN_FILES", message).dir(dir));
+    }
+}
+
+/// Warns of ranges that cannot be read.
+pub(super) fn warn_of_damages(context: &PipelineContext, damages: &[CorruptRange]) {
+    for damage in damages {
+        let warning = Warning::new("SPOOL_CORRUPT", damage.to_string());
+        let warning = warning.segment(&damage.segment, damage.at, damage.len as u64);
+        context.warn(match &damage.file {
+            Some(file) => warning.file(file),
+            None => warning,
+        });
+    }
+}
+
+impl Opened {
+    /// What an earlier process acknowledged on this connection.
+    pub fn acknowledged(&self, connection: usize, client_id: &str) -> Option<AckHistory> {
+        let session = self.log.session(connection as u32)?;
+        (session.client_id == client_id).then(|| session.acknowledged.clone())
+    }
+}
