@@ -872,12 +872,21 @@ export interface SpoolInspection extends SpoolBacklog {
   bytes: number
   /** By table, as the routes named it. */
   tables: Record<string, SpoolBacklog>
-  /** Synced bytes that cannot be read. The next start moves them to `file`. */
+  /** Synced bytes that cannot be read. The next start copies them to `file`. */
   damaged: { segment: string; at: number; bytes: number; record: number | null; file: string }[]
   /** Files of damaged bytes that were moved so far. */
   setAside: string[]
   /** Incomplete writes at the end of a segment; they had not been acknowledged. */
   torn: { segment: string; at: number; bytes: number }[]
+  /**
+   * Synced bytes that are gone: the segment was removed (then only the beginning of its name is known), emptied or cut off; 0
+   * bytes: it has other content than was synced. `segment: 'state'`: the state file is gone.
+   */
+  missing: { segment: string; at: number; bytes: number }[]
+  /** Acknowledged messages that are missing because of `damaged` and `missing`. `null`: not known. */
+  missingMessages: number | null
+  /** Files that are not the spool's. */
+  foreign: string[]
 }
 
 export class MillraceError extends Error {

@@ -172,13 +172,24 @@ fn check_spool(spool: &Spool, report: &mut Report) {
         let message = format!("{waiting} messages wait there: of a pipeline at work, or for the next start");
         report.add_finding(Level::Note, "SPOOL_NOT_EMPTY", PATH, message, "");
     }
-    if !found.damages.is_empty() {
+    let places = found.damages.len() + found.breaks.len();
+    if places > 0 {
         report.add_finding(
             Level::Warning,
             "SPOOL_DAMAGED",
             PATH,
-            format!("{} places there cannot be read although they were synced", found.damages.len()),
-            "look at the disk; the next start puts them aside, `millrace spool` says where",
+            format!("{places} places there cannot be read, or are gone, although they were synced"),
+            "look at the disk; the next start puts aside what is left, `millrace spool` says where",
+        );
+    }
+    if let Some(first) = found.foreign.first() {
+        let message = format!("{} files there are not the spool's, such as {first}", found.foreign.len());
+        report.add_finding(
+            Level::Warning,
+            "SPOOL_FOREIGN_FILES",
+            PATH,
+            message,
+            "give it a directory of its own",
         );
     }
 }

@@ -4,14 +4,17 @@
 //! - A record is never inserted under two tokens. A token never carries other records than at its first attempt, whatever
 //!   crash comes between.
 //! - Bytes that had been synced and can no longer be read are quarantined and reported. Other records are not affected.
-//! - Files are appended to, read and deleted. No file is ever changed.
+//! - Segments are appended to, read and deleted. No synced byte of them is ever changed. Only the state file is written in
+//!   place.
+//! - A full disk can always be emptied: deleting a segment, and noting that an INSERT is done, needs no room.
 //!
-//! A directory holds `lock` and segments. The name of a segment holds what a reader must know before the first byte: its
+//! A directory holds `lock`, a state file and segments. The name of a segment holds what a reader must know before the first byte: its
 //! number, its marker, and the version of the layout.
 //!
 //! ```text
-//! segment-0000000012-89abcdef01234567.v1       entries, one behind the other
-//! segment-0000000012-89abcdef01234567.v1-4096.damaged    bytes at 4096 of it that could not be read
+//! segment-0000000012-89abcdef01234567.v2       entries, one behind the other
+//! segment-0000000012-89abcdef01234567.v2-4096.damaged    bytes at 4096 of it that could not be read
+//! state-0000000003.v2      what was synced last: two slots of 32 KiB
 //!
 //! entry, little-endian:
 //!    0  u64  the marker of the segment
@@ -24,7 +27,8 @@
 //!   40       body
 //!
 //! kind 1, a record; kind 2, done: the INSERT that began with record `sequence` is settled; kind 3, the end of the segment;
-//! kind 4, the receipts of all records below `sequence`. Only a record and receipts have a body. A record's:
+//! kind 4, the receipts of all records below `sequence`; kind 5, the beginning of the segment. Kinds 1, 4 and 5 have a body.
+//! A record's:
 //!    0  u64  the sequence of the first record of its INSERT
 //!    8  u64  when its oldest message came, in microseconds since 1970
 //!   16  u32  rows
@@ -40,7 +44,27 @@
 //!
 //! kind 4: u32 connections; for each, u32 connection, u32 length + receipts; then of records that had been synced behind one
 //!    that had not, for each, u64 sequence, u32 connection, u32 length + receipts
+//!
+//! kind 5: a link to the segment before, the first entry of each segment. A link:
+//!    0  u64  number of the segment, 0 for none
+//!    8  u64  how many bytes of it are synced
+//!   16  u32  records in these
+//!   20  u32  CRC32C of the header checksums of the entries in these
+//!
+//! slot of a state file:
+//!    0  u32  CRC32C of what follows
+//!    4  u32  length of the slot's content, these 8 bytes included
+//!    8  u64  number of the snapshot: the higher one counts
+//!   16  u64  number of the segment of the last commit, u64 its marker
+//!   32  u64  how many bytes of it are synced, u32 records in these, u32 CRC32C as in a link
+//!   48  u64  a sequence above all that were given out
+//!   56  u64  records that are not done, u64 messages in these
+//!   72  u32  number of links, u32 number of INSERTs
+//!   80       links: what segments hold that differs from what the next segment says of them; 0 bytes: it was deleted
+//!            u64 each: INSERTs that are done since the last commit
 //! ```
+//!
+//! Version 1 had no state file and no entries of kind 5. Its segments are read, and new ones are written behind them.
 //!
 //! **What a record holds, and why.** The block is the body of an INSERT, byte for byte ([`Packed`](crate::clickhouse::Packed)):
 //! sending is copying, and the blocks of several records may follow one another in one body. The messages ([`messages`]) are
@@ -71,9 +95,25 @@
 //! may hold of earlier segments are rewritten. The last segment stays for its receipts unless its room is needed. So a table
 //! that accepts nothing only holds the segments with its own records.
 //!
-//! **Recovery.** [`Log::open`] restores all records that are not done (`recovery`, `scan`). The field `synced` of the headers
-//! tells damage from a tail that a crash truncated: bytes below it had been synced. After bytes that are no valid entry the scan
-//! continues at the next marker, which no publisher knows.
+//! **Recovery.** [`Log::open`] restores all records that are not done (`recovery`, `scan`). After bytes that are no valid entry
+//! the scan continues at the next marker, which no publisher knows.
+//!
+//! **Damage or a tail that a crash truncated.** Bytes that had been synced and are not there, or cannot be read, are damage. How
+//! much of a segment had been synced is said by the segment behind it, by the state file for the last one, and by the field
+//! `synced` of later headers. A segment that one of these names and that is not there was removed. How many messages are missing
+//! follows from the number of messages in the state file.
+//!
+//! **The state file** (`state`). It is written in place after each commit, without a sync: it is exact after the death of a
+//! process, and may be old after that of the machine. It is synced before a segment is deleted, so that a deleted segment is
+//! never taken for one that somebody removed.
+//!
+//! **A full disk.** The state file has its room already. If a commit does not fit, it takes the INSERTs that are done, the part of
+//! the batch that was written is cut off again, and segments whose records are done are deleted. A segment has at most an eighth
+//! of the disk's room, so that room comes back early. On a disk that is nearly full an INSERT is closed with each commit: it never
+//! waits for records that do not fit.
+//!
+//! **A directory that is removed or replaced** is noticed before the next acknowledgement, and twice a second. Nothing is written
+//! into another directory of the same name.
 //!
 //! **Memory.** Each record that is not done takes about 130 bytes: 4 GiB of records with one message each would be millions.
 //! [`Log::memory_bytes`] counts towards the memory limit.

@@ -10,4 +10,5 @@ mod order;
 mod random;
 mod records;
 mod simulated;
+mod small_disk;
 mod thread;
