@@ -1,7 +1,18 @@
 // The spool: acknowledged messages are on disk and reach ClickHouse once, over outages and killed processes.
 
 import assert from 'node:assert/strict'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -80,7 +91,7 @@ async function leaveInSpool(t, config, count, message) {
   })
 }
 
-const segments = (dir) => readdirSync(dir).filter((file) => /^segment-.*\.v1$/.test(file))
+const segments = (dir) => readdirSync(dir).filter((file) => /^segment-.*\.v2$/.test(file))
 
 for (const qos of [0, 1, 2]) {
   for (const compression of qos === 1 ? ['lz4', 'zstd', 'none'] : ['lz4']) {
@@ -334,7 +345,7 @@ test('a spool of another version is refused', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const dir = mkdtempSync(join(tmpdir(), 'millrace-spool-'))
   t.after(() => rmSync(dir, { recursive: true, force: true }))
-  writeFileSync(join(dir, 'segment-0000000001-00000000000000aa.v2'), 'new')
+  writeFileSync(join(dir, 'segment-0000000001-00000000000000aa.v3'), 'new')
   const pipeline = servers.pipeline(t, { routes: [{ topic: unique('topic'), table }], spool: { dir } })
   await assert.rejects(pipeline.start(), { code: 'SPOOL_CORRUPT', message: /another version of millrace/ })
   await assert.rejects(inspectSpool(dir), { code: 'SPOOL_CORRUPT' })
@@ -369,8 +380,10 @@ test('a damaged record is put aside and told, and the others go in', { timeout, 
   await second.flush()
   assert.deepEqual(await servers.counted(table), { rows: 9, different: 9 })
   const told = warnings.filter(({ code }) => code === 'SPOOL_CORRUPT')
-  assert.equal(told.length, 1)
+  assert.equal(told.length, 2)
   assert.ok(told[0].message.includes(damaged[0].file), told[0].message)
+  assert.equal(told[1].messages, 1)
+  assert.match(told[1].message, /1 acknowledged messages in 1 records are missing/)
   const fields = ({ segment, at, bytes, file }) => ({ segment, at, bytes, file })
   assert.deepEqual(fields(told[0]), fields(damaged[0]))
   assertLedger(second.metrics())
@@ -379,6 +392,139 @@ test('a damaged record is put aside and told, and the others go in', { timeout, 
   assert.deepEqual((await inspectSpool(dir)).setAside, [damaged[0].file])
   assert.equal(readFileSync(join(dir, damaged[0].file)).length, damaged[0].bytes)
 })
+
+for (const damage of ['removed', 'emptied', 'cut in half']) {
+  test(`a segment that was ${damage} is reported, with the number of messages`, { timeout, skip }, async (t) => {
+    const table = await servers.table('seq UInt32, text String')
+    const topic = unique('topic')
+    const config = resumable(t, { routes: [{ topic, table }], spool: { segmentBytes: 64 * 1024 } })
+    const { dir } = config.spool
+    const total = 3_000
+    const text = (seq) => `${seq} `.repeat(40)
+    await leaveInSpool(t, config, total, (seq) => ({ topic, payload: JSON.stringify({ seq, text: text(seq) }) }))
+    writeFileSync(join(dir, 'notes.txt'), 'not the spool\'s')
+    const files = segments(dir).sort()
+    assert.ok(files.length >= 3, `${files.length} segments`)
+    const file = join(dir, files[1])
+    const { size } = statSync(file)
+    if (damage === 'removed') rmSync(file)
+    else truncateSync(file, damage === 'emptied' ? 0 : Math.floor(size / 2))
+
+    const { missing, missingMessages, messages, foreign } = await inspectSpool(dir)
+    assert.equal(missing.length, 1)
+    assert.ok(files[1].startsWith(missing[0].segment), missing[0].segment)
+    assert.equal(missing[0].at + missing[0].bytes, size)
+    assert.deepEqual(foreign, ['notes.txt'])
+    assert.ok(missingMessages > 0)
+    assert.equal(messages + missingMessages, total)
+
+    const second = servers.pipeline(t, config)
+    const warnings = collect(second, 'warning')
+    await second.start()
+    await second.flush()
+    const left = total - missingMessages
+    assert.deepEqual(await servers.counted(table), { rows: left, different: left })
+    const told = warnings.filter(({ code }) => code === 'SPOOL_CORRUPT')
+    assert.equal(told.at(-1).messages, missingMessages)
+    assert.ok(told.some(({ segment, at, bytes }) => segment === missing[0].segment && at === missing[0].at && bytes > 0))
+    assert.match(warnings.find(({ code }) => code === 'SPOOL_FOREIGN_FILES').message, /notes\.txt/)
+    assertLedger(second.metrics())
+    await second.stop()
+
+    const third = servers.pipeline(t, config)
+    const later = collect(third, 'warning')
+    await third.start()
+    await third.stop()
+    assert.deepEqual(later.filter(({ code }) => code === 'SPOOL_CORRUPT'), [], 'reported once')
+  })
+}
+
+for (const how of ['removed', 'replaced by another']) {
+  const unix = skip || process.platform === 'win32'
+  test(`a directory that is ${how} acknowledges nothing until it is back`, { timeout, skip: unix }, async (t) => {
+    const table = await servers.table('seq UInt32')
+    const topic = unique('topic')
+    const config = resumable(t, { routes: [{ topic, table }] })
+    const { dir } = config.spool
+    const pipeline = servers.pipeline(t, config)
+    const warnings = collect(pipeline, 'warning')
+    await pipeline.start()
+    const publisher = await servers.publisher(t)
+    await publisher.publish(topic, { seq: 0 })
+    await waitFor(() => pipeline.metrics().messages.received === 1, { message: 'the message' })
+    await acknowledged(pipeline)
+
+    renameSync(dir, `${dir}-away`)
+    if (how !== 'removed') mkdirSync(dir)
+    // Also without a message.
+    const warned = (code) => warnings.some((warning) => warning.code === code)
+    await waitFor(() => warned('SPOOL_IO'), { message: 'the warning' })
+    const warning = warnings.find(({ code }) => code === 'SPOOL_IO')
+    assert.match(warning.message, /removed or replaced.*nothing is acknowledged/)
+    assert.equal(warning.dir, dir)
+    await publisher.publish(topic, { seq: 1 })
+    await waitFor(() => pipeline.metrics().messages.received === 2, { message: 'the second message' })
+    assert.equal(pipeline.metrics().mqtt.unacknowledged, 1)
+    if (how !== 'removed') {
+      assert.deepEqual(readdirSync(dir), [], 'nothing is written into a directory of somebody else')
+      rmSync(dir, { recursive: true })
+    }
+
+    renameSync(`${dir}-away`, dir)
+    await waitFor(() => warned('SPOOL_RECOVERED'), { message: 'the spool is back' })
+    await acknowledged(pipeline)
+    await pipeline.flush()
+    assert.deepEqual(await servers.counted(table), { rows: 2, different: 2 })
+    await pipeline.stop()
+  })
+}
+
+/** A tmpfs, unmounted with the test; `undefined` where that is not allowed. */
+function smallDisk(t, mebibytes) {
+  const dir = mkdtempSync(join(tmpdir(), 'millrace-disk-'))
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${mebibytes}m`, 'tmpfs', dir], { stdio: 'ignore' })
+  } catch {
+    return undefined
+  }
+  t.after(() => execFileSync('umount', ['-l', dir]))
+  return dir
+}
+
+for (const [mebibytes, segmentBytes] of [
+  [3, 256 * 1024],
+  [12, undefined],
+]) {
+  const name = `a disk of ${mebibytes} MiB fills up and is emptied, segments of ${segmentBytes ?? 'the default size'}`
+  test(name, { timeout, skip }, async (t) => {
+    const disk = smallDisk(t, mebibytes)
+    if (disk === undefined) return t.skip('to mount a tmpfs takes root and Linux')
+    const table = await servers.table('seq UInt32, text String')
+    const topic = unique('topic')
+    const spool = { dir: join(disk, 'spool'), ...(segmentBytes && { segmentBytes }) }
+    const config = resumable(t, { routes: [{ topic, table }], spool, memory: { maxBytes: 64 << 20 } })
+    const pipeline = servers.pipeline(t, config)
+    const warnings = collect(pipeline, 'warning')
+    await pipeline.start()
+    const publisher = await servers.publisher(t)
+    const total = mebibytes * 1_000
+    // Random, so that it cannot be compressed.
+    const text = () => Array.from({ length: 60 }, () => Math.random().toString(36).slice(2)).join('')
+    let flood
+    await withoutClickHouse(async () => {
+      flood = publisher.flood(total, (seq) => ({ topic, payload: JSON.stringify({ seq, text: text() }) }))
+      const isFull = ({ code, message }) => code === 'SPOOL_IO' && /space|storage/i.test(message)
+      await waitFor(() => warnings.some(isFull), { timeoutMs: 30_000, message: 'the disk is full' })
+    })
+    await flood
+    await waitFor(() => pipeline.metrics().messages.received === total, { timeoutMs: 30_000, message: 'all messages' })
+    await pipeline.flush()
+    await acknowledged(pipeline)
+    assert.deepEqual(await servers.counted(table), { rows: total, different: total })
+    assert.ok(warnings.some(({ code }) => code === 'SPOOL_RECOVERED'))
+    await pipeline.stop()
+  })
+}
 
 for (const [what, columns, view] of [
   ['the table', 'seq UInt32, lat Float64, CONSTRAINT on_earth CHECK abs(lat) <= 90', false],
