@@ -253,11 +253,46 @@ export interface Route {
   /** By column, only what differs from "the JSON field of the same name" or "the `{name}` of the topic". */
   columns?: Record<string, ColumnSource>
   /**
-   * The path of a list in the payload: one row per item. A column's path is looked for in the item first, then in the
-   * document.
+   * What payloads are: JSON; one bare value, `'text'`, which is `$`; lines of values, `'csv'`; MessagePack; CBOR;
+   * Protocol Buffers; or Sparkplug B.
+   * @default 'json'
+   */
+  format?: 'json' | 'text' | 'csv' | 'msgpack' | 'cbor' | 'sparkplug' | {
+    /** Lines of values. */
+    type: 'csv'
+    /** The names of the values of a line, in their order; without them they come from the header. */
+    columns?: string | string[]
+    /** What stands between two values. @default ',' */
+    delimiter?: string
+    /** Whether the first line of each payload has the names. @default false */
+    header?: boolean
+    /** What stands before the decimals of a number. @default '.' */
+    decimal?: '.' | ','
+    /** What stands between a name and its value, `=` in `k=v;k=v`: such lines need neither names nor a header. */
+    pairs?: string
+  } | {
+    /** Messages of Protocol Buffers. */
+    type: 'protobuf'
+    /** A FileDescriptorSet, as `protoc --descriptor_set_out --include_imports` writes it. */
+    schema: string | Buffer
+    /** The full name of the message: `package.Message`. */
+    message: string
+  }
+  /** How payloads are compressed; `'auto'` looks at the first bytes of each. @default 'none' */
+  compression?: 'none' | 'gzip' | 'zlib' | 'zstd' | 'auto'
+  /**
+   * The most that a payload may unpack to; a larger one is a dead letter, `PAYLOAD_TOO_LARGE`. In bytes, 1024 (1 KiB)
+   * to 1073741824 (1 GiB).
+   * @default 16777216 (16 MiB)
+   */
+  maxPayloadBytes?: number
+  /**
+   * The path of a list in the payload, `devices[*].readings[*]`: one row per item; or of the members of an object,
+   * `sensors.*`; or lists side by side, `{ zip: { at: 'series.at', v: 'series.v' } }`: one row per index. A column's
+   * path is looked for in the item first, then in the items around it, then in the document.
    * @default one row per object
    */
-  rows?: string
+  rows?: string | { zip: Record<string, string> }
   /** What a field means that no column takes: nothing, or a dead letter (`UNKNOWN_FIELD`). @default 'ignore' */
   unknownFields?: 'ignore' | 'reject'
   /**
@@ -266,6 +301,13 @@ export interface Route {
    * @default 'reject'
    */
   missingFields?: 'reject' | 'zero'
+  /** Texts that are a missing value, in any column. */
+  nulls?: string | string[]
+  /**
+   * What the tokens `NaN`, `Infinity` and `-Infinity` in JSON are: invalid, a missing value, or that float.
+   * @default 'reject'
+   */
+  nan?: 'reject' | 'null' | 'value'
 }
 
 /**
@@ -277,10 +319,14 @@ export interface Route {
  */
 export type ColumnSource =
   | string
+  | string[]
   /** A path, with what to make of the value. */
   | {
-      /** A path into the payload: `lat`, `position.lat`, `axes[0]`. */
-      path: string
+      /**
+       * A path into the payload: `lat`, `position.lat`, `axes[0]`, `axes[-1]` for the last, `*.lat` below any one key.
+       * Of a list of paths the first counts that is there.
+       */
+      path: string | string[]
       /** The value where it is missing, or `null`. */
       default?: JsonValue
       /**
@@ -294,7 +340,22 @@ export type ColumnSource =
        * a Tuple takes the names that it has.
        */
       fields?: string | string[]
+      /** Texts that are a missing value. */
+      nulls?: string | string[]
+      /** What stands in place of a text or number: `{ ON: true, OFF: false }`; under `'*'` for all others. */
+      map?: Record<string, JsonValue>
+      /**
+       * What the text there is read as first. Paths may go on through a text that is JSON. `'number'` takes a decimal
+       * comma, and drops a unit behind the number.
+       */
+      parse?: 'json' | 'base64' | 'hex' | 'number'
+      /** What a number is multiplied by. */
+      scale?: number
+      /** What is added to a number, after `scale`. */
+      offset?: number
     }
+  /** The name of a key that a path with `*` leads to. */
+  | { key: string }
   /** A `{name}` of the topic. */
   | { topic: string }
   /** A property of the message itself. `receivedAt` fits time columns, and 64-bit integers as milliseconds. */
@@ -497,7 +558,7 @@ export interface DeadLetter {
   payload: Buffer
   /**
    * `JSON_INVALID`, `NOT_AN_OBJECT`, `FIELD_MISSING`, `TYPE_MISMATCH`, `OUT_OF_RANGE`, `UNKNOWN_FIELD`, `NO_ROUTE`,
-   * `REJECTED_BY_CLICKHOUSE` or `PACKET_TOO_LARGE`.
+   * `PAYLOAD_INVALID`, `PAYLOAD_TOO_LARGE`, `ALIAS_UNKNOWN`, `REJECTED_BY_CLICKHOUSE` or `PACKET_TOO_LARGE`.
    */
   code: string
   /** Names the column and the value at fault. */

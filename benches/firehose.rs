@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use millrace::clickhouse::schema::Table;
 use millrace::clickhouse::schema::TableColumn;
-use millrace::clickhouse::{ColumnType, Packer, native};
+use millrace::clickhouse::{BlockEncoder, ColumnType, native};
 use millrace::config::{Compression, Config};
 use millrace::core::clock::ReceiveTime;
 use millrace::ingest::batch::Batch;
@@ -133,7 +133,7 @@ struct Engine {
     session: Session,
     router: Router,
     batches: Receiver<Box<Batch>>,
-    packer: Packer,
+    packer: BlockEncoder,
 }
 
 impl Engine {
@@ -173,7 +173,7 @@ impl Engine {
             session.receive(answer, now).expect("the answers of a broker");
         }
         assert!(session.is_subscribed());
-        Engine { context, session, router, batches, packer: Packer::new(Compression::Lz4) }
+        Engine { context, session, router, batches, packer: BlockEncoder::new(Compression::Lz4) }
     }
 
     /// Takes the whole stream, as so many reads would bring it.
@@ -207,8 +207,8 @@ impl Engine {
         let heads = &batch.plan.column_headers;
         match stage {
             Stage::Frame | Stage::Decode => {}
-            Stage::Encode => drop(black_box(native::whole(heads, &batch.columns))),
-            Stage::Pack => drop(black_box(self.packer.pack(heads, &batch.columns, &batch.plan.resistance))),
+            Stage::Encode => drop(black_box(native::encode_to_vec(heads, &batch.columns))),
+            Stage::Pack => drop(black_box(self.packer.encode(heads, &batch.columns, &batch.plan.resistance))),
         }
         let messages = batch.messages.len() as u64;
         batch.completion.inserted(messages);

@@ -18,6 +18,12 @@ function configError(path, message, cause) {
   return new MillraceError({ code: 'CONFIG_INVALID', message: text, path }, cause === undefined ? undefined : { cause })
 }
 
+/** The text that a Buffer holds; bytes that are no text as base64, as the engine reads them. */
+function bufferText(buffer) {
+  const text = buffer.toString('utf8')
+  return /[\0-\x08\x0e-\x1f\ufffd]/.test(text) ? `data:;base64,${buffer.toString('base64')}` : text
+}
+
 /** Buffers become the text they hold. Throws for a value that JSON would drop or change, and names its path. */
 function toJson(config, what = 'the configuration') {
   const refuse = (path, message) => {
@@ -37,7 +43,7 @@ function toJson(config, what = 'the configuration') {
         return value
     }
     if (value === null) return null
-    if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8')
+    if (value instanceof Uint8Array) return bufferText(Buffer.from(value))
     if (Array.isArray(value)) return value.map((item, i) => plain(item, `${path}[${i}]`))
     const object = {}
     for (const [name, item] of Object.entries(value)) {

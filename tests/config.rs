@@ -46,6 +46,9 @@ fn full() -> Value {
         "routes": [{
             "topic": "drivers/{driver_id}/position",
             "table": "fleet.positions",
+            "format": "json",
+            "compression": "auto",
+            "maxPayloadBytes": 65536,
             "rows": "samples",
             "columns": {
                 "lat": "position.lat",
@@ -57,6 +60,8 @@ fn full() -> Value {
             },
             "unknownFields": "reject",
             "missingFields": "zero",
+            "nulls": ["N/A"],
+            "nan": "null",
         }],
         "batch": { "maxRows": 10, "maxBytes": 1000, "maxDelayMs": 100 },
         "spool": { "dir": "spool", "maxBytes": 1u64 << 50, "commitMs": 1, "segmentBytes": 65536 },
@@ -108,6 +113,9 @@ enum Takes {
     Text,
     /// One of a few words, or a number from 0 to 1.
     Choice,
+    /// The same, or an object.
+    ChoiceOrSection,
+    TextOrSection,
     /// A text or a list of texts.
     Texts,
     Flag,
@@ -119,7 +127,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 74] = [
+const OPTIONS: [(&str, Takes); 79] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -168,9 +176,14 @@ const OPTIONS: [(&str, Takes); 74] = [
     ("/routes/0", Section),
     ("/routes/0/topic", Text),
     ("/routes/0/table", Text),
-    ("/routes/0/rows", Text),
+    ("/routes/0/format", ChoiceOrSection),
+    ("/routes/0/compression", Choice),
+    ("/routes/0/maxPayloadBytes", Integer(1024, 1 << 30)),
+    ("/routes/0/nulls", Texts),
+    ("/routes/0/nan", Choice),
+    ("/routes/0/rows", TextOrSection),
     ("/routes/0/columns", Section),
-    ("/routes/0/columns/at/path", Text),
+    ("/routes/0/columns/at/path", Texts),
     ("/routes/0/columns/at/unit", Choice),
     ("/routes/0/columns/driver/topic", Text),
     ("/routes/0/columns/got/meta", Choice),
@@ -233,7 +246,8 @@ fn an_option_of_the_wrong_kind_is_told() {
         for value in &kinds {
             let fits = match takes {
                 Text => value.is_string(),
-                Section => value.is_object(),
+                Section | ChoiceOrSection => value.is_object(),
+                TextOrSection => value.is_string() || value.is_object(),
                 Texts | List => value.is_string() || value.is_array(),
                 Flag => value.is_boolean(),
                 Choice | Integer(..) => false,
@@ -313,9 +327,31 @@ fn a_text_that_cannot_be_is_told() {
         ("/routes/0/columns/lat", json!("a..b")),
         ("/routes/0/columns/lat", json!({})),
         ("/routes/0/columns/at/path", json!("a[")),
+        ("/routes/0/columns/at/path", json!([])),
+        ("/routes/0/columns/at/path", json!("a[*].b")),
+        ("/routes/0/columns/at/parse", json!("xml")),
+        ("/routes/0/columns/at/scale", json!("3.6")),
+        ("/routes/0/format", json!({ "type": "csv" })),
+        ("/routes/0/format", json!("xml")),
         ("/routes/0/columns/driver/topic", json!("nobody")),
     ] {
         check_wrong(&with(pointer, value), &path(pointer));
+    }
+}
+
+#[test]
+fn what_a_path_or_rows_cannot_be_is_told() {
+    for (pointer, value, expected) in [
+        ("/routes/0/columns/lat", json!(["a", "b["]), "routes[0].columns.lat[1]"),
+        ("/routes/0/columns/lat", json!(["a", 1]), "routes[0].columns.lat[1]"),
+        ("/routes/0/columns/lat", json!({ "key": "a.b" }), "routes[0].columns.lat.key"),
+        ("/routes/0/rows", json!({ "zip": { "a": "a[*]" } }), "routes[0].rows.zip.a"),
+        ("/routes/0/rows", json!({ "zip": { "a": 1 } }), "routes[0].rows.zip.a"),
+        ("/routes/0/rows", json!({ "zip": {} }), "routes[0].rows"),
+        ("/routes/0/rows", json!("@.a"), "routes[0].rows"),
+        ("/routes/0/format", json!({ "type": "csv", "columns": ["a"], "x": 1 }), "routes[0].format.x"),
+    ] {
+        check_wrong(&with(pointer, value), expected);
     }
 }
 

@@ -265,11 +265,13 @@ test('the schema names the options of index.d.ts, all of them and no others', ()
       for (const [, option, type] of line.matchAll(/(?:^\s*|\{ |; )(\w+)\??: ([^;]*)/g)) {
         const whole = [...open.filter(Boolean), option].join('.')
         found.push(whole)
+        for (const [, inner] of type.matchAll(/\{ (\w+)\??: /g)) found.push(`${whole}.${inner}`)
         const named = type.match(/[A-Z]\w+/g) ?? []
         for (const other of named) if (other !== name) found.push(...declared(other, whole))
         if (/\{$/.test(type.trim())) open.push(option)
       }
-      if (/^\s*\}/.test(line) && open.length > 1) open.pop()
+      // `} | {` is another object of the same option.
+      if (/^\s*\}/.test(line) && !line.endsWith('{') && open.length > 1) open.pop()
     }
     return found
   }

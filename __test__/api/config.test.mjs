@@ -141,7 +141,7 @@ const WRONG = {
   'routes[0].rows': [routeBut({ rows: 5 })],
   'routes[0].columns': [routeBut({ columns: [] }), routeBut({ columns: 'lat' })],
   'routes[0].columns.lat': [
-    ...['', '.', 'a.', '.a', 'a..b', 'a[', 'a[x]', 'a[-1]', 'a[1.5]', "['a", 'a]'].map((lat) => columnsBut({ lat })),
+    ...['', '.', 'a.', '.a', 'a..b', 'a[', 'a[x]', 'a[*]', 'a[1.5]', "['a", 'a]'].map((lat) => columnsBut({ lat })),
     ...[null, 5, true, []].map((lat) => columnsBut({ lat })),
     columnsBut({ lat: {} }),
   ],

@@ -196,7 +196,7 @@ test('a list of documents that hold lists of rows', { timeout }, async (t) => {
   ])
 })
 
-test('several documents on lines of their own', { timeout }, async (t) => {
+test('several documents, on lines of their own or not', { timeout }, async (t) => {
   const { rows, letters } = await arrive(t, {
     table: 'seq UInt32',
     messages: [
@@ -205,13 +205,14 @@ test('several documents on lines of their own', { timeout }, async (t) => {
       '[{"seq":5},{"seq":6}]\n{"seq":7}\n',
       '{"seq":8}{"seq":9}',
       '{"seq":10} {"seq":11}',
+      '{"seq":16} 17',
       '{"seq":12}\n{"seq":',
       '{"seq":13}\n{}',
       '{"seq":14}\n15',
     ],
   })
-  assert.deepEqual(rows.map((row) => row.seq), [1, 2, 3, 4, 5, 6, 7])
-  assert.deepEqual(codes(letters), ['JSON_INVALID', 'JSON_INVALID', 'JSON_INVALID', 'FIELD_MISSING', 'NOT_AN_OBJECT'])
+  assert.deepEqual(rows.map((row) => row.seq), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
+  assert.deepEqual(codes(letters), ['JSON_INVALID', 'JSON_INVALID', 'FIELD_MISSING', 'NOT_AN_OBJECT'])
 })
 
 test('the whole payload, or a part of it, as text and as JSON', { timeout }, async (t) => {

@@ -18,12 +18,14 @@ const JSON_EACH_ROW = {
   input_format_null_as_default: 1,
   input_format_skip_unknown_fields: 1,
   input_format_parallel_parsing: 0,
+  // A text in a JSON column stays one.
+  input_format_try_infer_dates: 0,
+  input_format_try_infer_datetimes: 0,
   // Data within it is read in one piece: ClickHouse 26.7 misreads a Time64 where one buffer ends and the next begins.
   max_query_size: 2 ** 28,
 }
 
-// Which types ClickHouse finds in a JSON column depends on the rows before in the same block. At QoS 0 nothing is sealed
-// for the sake of acknowledgements.
+// At QoS 0 nothing is sealed for the sake of acknowledgements: all rows are in one INSERT.
 const ONE_BLOCK = { batch: { maxRows: 100_000, maxBytes: 2 ** 27, maxDelayMs: 60_000 } }
 
 const TABLE = {
@@ -41,9 +43,15 @@ for (const family of Object.keys(FAMILIES)) {
     const documents = Array.from({ length: 1_500 }, (_, i) => document(random, i, columns))
 
     const structure = `id UInt32, ${columns.map(({ name, type }) => `${name} ${type}`).join(', ')}`
-    const [ours, theirs] = [await servers.table(structure, TABLE), await servers.table(structure, TABLE)]
+    const ours = await servers.table(structure, TABLE)
+    const theirs = unique('table')
+    await servers.command(`CREATE TABLE ${theirs} (${structure}) ENGINE = Memory`, TABLE.settings)
     const letters = await send(t, ours, documents)
-    await servers.command(`INSERT INTO ${theirs} FORMAT JSONEachRow\n${documents.join('\n')}`, JSON_EACH_ROW)
+    await servers.command(`INSERT INTO ${theirs} FORMAT JSONEachRow\n${documents.join('\n')}`, {
+      ...JSON_EACH_ROW,
+      // Each document alone: what ClickHouse finds in a JSON column depends on the rows before it in a block.
+      ...(family === 'free' && { max_insert_block_size: 1 }),
+    })
 
     const told = (id) => `SEED=${seed} gives this document:\n${documents[id]}`
     for (const { code, message, payload } of letters) {
@@ -56,6 +64,10 @@ for (const family of Object.keys(FAMILIES)) {
         const got = ourRows[id][name]
         if (isDeepStrictEqual(got, expected)) continue
         const column = columns.find((one) => name === one.name || name === `${one.name}_type`)
+        if (column?.type.includes('Variant(') && isKeptWhole(got, expected)) {
+          ourRows[id][name] = expected
+          continue
+        }
         assert.deepEqual(got, expected, `${name} ${column?.type}; ${told(id)}`)
       }
     }
@@ -77,10 +89,32 @@ test('fields that are missing give what JSONEachRow gives, where that is asked f
   assert.deepEqual(ourRow, theirRow)
 })
 
+/**
+ * Whether they differ only where a Variant of ours has a text, because the numbers in it would lose digits as floats.
+ *
+ * @param {any} got
+ * @param {any} expected
+ * @returns {boolean}
+ */
+function isKeptWhole(got, expected) {
+  if (isDeepStrictEqual(got, expected)) return true
+  if (typeof got === 'string') {
+    if (got === 'String') return typeof expected === 'string'
+    try {
+      return isDeepStrictEqual(JSON.parse(got), expected)
+    } catch {
+      return false
+    }
+  }
+  if (typeof got !== 'object' || typeof expected !== 'object' || !got || !expected) return false
+  const keys = Object.keys(expected)
+  return keys.length === Object.keys(got).length && keys.every((key) => isKeptWhole(got[key], expected[key]))
+}
+
 const REFUSED = Symbol('refused')
 const SAME = Symbol('same')
 // Types that ClickHouse has doubts about.
-const LENIENT = { settings: { allow_suspicious_variant_types: 1 } }
+const LENIENT = { settings: { allow_suspicious_variant_types: 1, allow_experimental_qbit_type: 1 } }
 
 const MISMATCH = { code: 'TYPE_MISMATCH' }
 const TOO_LARGE = { code: 'OUT_OF_RANGE' }
@@ -240,7 +274,6 @@ const REASONS = {
     ['Float64', '{}', MISMATCH, REFUSED],
     ['Decimal(9, 2)', '[1]', MISMATCH, REFUSED],
     ['Bool', '2', TOO_LARGE, REFUSED],
-    ['Bool', '"yes"', MISMATCH, REFUSED],
     ['UUID', '"01234567-89ab-cdef-0123-456789abcde"', MISMATCH, REFUSED],
     ['UUID', '""', MISMATCH, REFUSED],
     ['UUID', '1', MISMATCH, REFUSED],
@@ -277,7 +310,6 @@ const REASONS = {
     ['Tuple(UInt8, String)', '[1,"x",2]', MISMATCH, REFUSED],
     ['Tuple(UInt8, String)', '{"1":1,"2":"x"}', MISMATCH, REFUSED],
     ['Point', '[1]', MISMATCH, REFUSED],
-    ['Point', '[1,2,3]', MISMATCH, REFUSED],
     ['Point', '{"x":1,"y":2}', MISMATCH, REFUSED],
     ['Point', '"(1,2)"', MISMATCH, REFUSED],
     ['Ring', '[1,2]', MISMATCH, REFUSED],
@@ -288,8 +320,15 @@ const REASONS = {
     ['Variant(Float64, UInt64)', '"x"', MISMATCH, REFUSED],
     ['Variant(Float64, UInt64)', '[]', MISMATCH, REFUSED],
   ],
-  'a Bool may be a text': [
+  'a Bool may be a text, or a number that is written with a point or an exponent': [
     ['Bool', '"true"', 'true', REFUSED],
+    ['Bool', '"yes"', 'true', REFUSED],
+    ['Bool', '"OFF"', 'false', REFUSED],
+    ['Bool', '"Enabled"', 'true', REFUSED],
+    ['Bool', '1.0', 'true', REFUSED],
+    ['Bool', '1e0', 'true', REFUSED],
+    ['Bool', '0.0', 'false', REFUSED],
+    ['Bool', '0.5', TOO_LARGE, REFUSED],
     ['Bool', '"0"', 'false', REFUSED],
     ['Map(Bool, UInt8)', '{"true":1}', '{true:1}', REFUSED],
   ],
@@ -327,15 +366,12 @@ const REASONS = {
     ['UUID', '"0123456789abcdef0123456789ABCDEF"', '01234567-89ab-cdef-0123-456789abcdef', SAME],
   ],
   'an address with leading zeros is octal to some and decimal to others': [
-    ['IPv4', '"010.1.2.3"', MISMATCH, '10.1.2.3'],
     ['IPv6', '"::ffff:010.1.2.3"', MISMATCH, '::ffff:10.1.2.3'],
   ],
   'an IPv4 address in an IPv6 column': [['IPv6', '"1.2.3.4"', '::ffff:1.2.3.4', SAME]],
   'a time outside of what its type holds is a dead letter; JSONEachRow takes the nearest that it holds, or keeps it': [
     ["DateTime('UTC')", '"1969-12-31T23:59:59Z"', TOO_LARGE, '1970-01-01 00:00:00'],
     ["DateTime('UTC')", '"2106-02-07T06:28:16Z"', TOO_LARGE, '2106-02-07 06:28:15'],
-    ["DateTime64(3, 'UTC')", '"1899-12-31T23:59:59Z"', TOO_LARGE, '1899-12-31 23:59:59.000'],
-    ["DateTime64(3, 'UTC')", '"2300-01-01T00:00:00Z"', TOO_LARGE, '2300-01-01 00:00:00.000'],
     ['Date', '"1969-12-31"', TOO_LARGE, '1970-01-01'],
     ['Date', '"2149-06-07"', TOO_LARGE, '2149-06-06'],
     ['Date32', '"1899-12-31"', TOO_LARGE, '1900-01-01'],
@@ -407,8 +443,6 @@ const REASONS = {
   'texts are RFC 3339 or ClickHouse’s own form; no guessing which number is the month': [
     ["DateTime('UTC')", '"27.10.2024 03:33:20"', MISMATCH, '2024-10-27 03:33:20'],
     ["DateTime('UTC')", '"Oct 27 2024 03:33:20"', MISMATCH, '2024-10-27 03:33:20'],
-    ['Date', '"2024-1-5"', MISMATCH, '2024-01-05'],
-    ['Date32', '"2024-1-5"', MISMATCH, '2024-01-05'],
     ['Date32', 'true', MISMATCH, '1970-01-02'],
   ],
   'a week or a day of the year is no date': [
@@ -424,8 +458,6 @@ const REASONS = {
   ],
   'digits alone are a number since 1970': [
     ["DateTime('UTC')", '"1730000000"', '2024-10-27 03:33:20', SAME],
-    ["DateTime('UTC')", '"20241027033320"', TOO_LARGE, '2024-10-27 03:33:20'],
-    ['Date', '"20240105"', '1970-08-23', '2024-01-05'],
     ['Map(Date, UInt8)', '{"1730000000":1}', "{'2024-10-27':1}", REFUSED],
   ],
   'where clocks are put forward an hour does not exist, and where they are put back one is there twice': [
@@ -486,10 +518,6 @@ const REASONS = {
     ['UInt8', '1,"v":null,"v":3', '3', '1'],
   ],
   'a number that no JSON column holds would have ClickHouse refuse the whole batch': [
-    ['JSON', '{"a":18446744073709551616}', TOO_LARGE, REFUSED],
-    ['JSON', '{"a":-9223372036854775809}', TOO_LARGE, REFUSED],
-    ['JSON', '{"a":[1e400]}', TOO_LARGE, REFUSED],
-    ['Array(JSON)', '[{"a":18446744073709551616}]', TOO_LARGE, REFUSED],
     ['JSON', '{"a":18446744073709551615}', '{"a":18446744073709551615}', SAME],
     ['JSON', '{"a.b":1}', '{"a":{"b":1}}', SAME],
     ['JSON', '{"a":null,"b":{}}', '{}', SAME],
@@ -522,7 +550,82 @@ const REASONS = {
     ['Variant(Array(Float64), JSON, String)', '{}', '{} JSON', '{} String'],
     ['Variant(Point, String)', '[1,2]', '(1,2) Point', SAME],
   ],
-  'a Dynamic has the type that the JSON says; JSONEachRow also reads dates out of texts, and makes Tuples of objects': [
+  'an integer beyond 64 bits and a float beyond all floats are texts in a JSON column; JSONEachRow refuses them': [
+    ['JSON', '{"a":18446744073709551616}', '{"a":"18446744073709551616"}', REFUSED],
+    ['JSON', '{"a":-9223372036854775809}', '{"a":"-9223372036854775809"}', REFUSED],
+    ['JSON', '{"a":[1e400]}', '{"a":["1e400"]}', REFUSED],
+    ['Array(JSON)', '[{"a":18446744073709551616}]', '[\'{"a":"18446744073709551616"}\']', REFUSED],
+  ],
+  'a list in a JSON column keeps each item; JSONEachRow makes one type of them': [
+    ['JSON', '{"a":[9007199254740993,1.5]}', '{"a":[9007199254740993,1.5]}', '{"a":[9007199254740992,1.5]}'],
+    ['JSON', '{"a":[true,1]}', '{"a":[true,1]}', '{"a":[1,1]}'],
+    ['JSON', '{"a":["a",true]}', '{"a":["a",true]}', '{"a":["a","true"]}'],
+    ['JSON', '{"a":[1,"a",[2,"b"],{"c":3}]}', '{"a":[1,"a",[2,"b"],{"c":3}]}', SAME],
+    ['JSON', '{"a":[[1],[2.5]]}', '{"a":[[1],[2.5]]}', SAME],
+  ],
+  'typed paths of a JSON column are as strict as columns, and take times as they do': [
+    ['JSON(p UInt8)', '{"p":7}', '{"p":7}', SAME],
+    ['JSON(p UInt8)', '{"p":1.5}', MISMATCH, '{"p":1}'],
+    ['JSON(p UInt8)', '{"p":300}', TOO_LARGE, REFUSED],
+    ['JSON(d Decimal(9, 2))', '{"d":1.259}', TOO_LARGE, '{"d":1.25}'],
+    ["JSON(at DateTime('UTC'))", '{"at":1764504000123}', '{"at":"2025-11-30 12:00:00"}', '{"at":"2106-02-07 06:28:15"}'],
+    ["JSON(at DateTime('UTC'))", '{"at":"2300-01-01 00:00:00"}', TOO_LARGE, '{"at":"2106-02-07 06:28:15"}'],
+    ["JSON(a.at DateTime64(3, 'UTC'))", '{"a":{"at":"2026-11-30T12:00:00.5Z"}}', '{"a":{"at":"2026-11-30 12:00:00.500"}}', SAME],
+    ['JSON(p LowCardinality(String))', '{"p":"x"}', '{"p":"x"}', SAME],
+    ['JSON(p Nullable(UInt8))', '{"p":null,"q":1}', '{"p":null,"q":1}', SAME],
+    ['JSON(SKIP a.b)', '{"a":{"b":1,"c":2}}', '{"a":{"c":2}}', SAME],
+    ["JSON(SKIP REGEXP 'k.c')", '{"k":{"c":1},"kc":2}', '{"kc":2}', SAME],
+  ],
+  'in a Variant nothing is lost: a text is another type only if it is unmistakably of it, in full': [
+    ['Variant(Date, String)', '"12345"', '12345 String', SAME],
+    ['Variant(Date, String)', '"2026-11-30T12:34:56Z"', '2026-11-30T12:34:56Z String', SAME],
+    ['Variant(Date, String)', '"2026-11-30"', '2026-11-30 Date', SAME],
+    ["Variant(DateTime64(3), String)", '"356938035643809"', '356938035643809 String', SAME],
+    ['Variant(String, Time)', '"100"', '100 String', SAME],
+    ['Variant(Date, DateTime)', '"2026-11-30 12:34:56"', '2026-11-30 12:34:56 DateTime', SAME],
+    ['Variant(Date, DateTime)', '"2026-11-30"', '2026-11-30 Date', SAME],
+    ['Variant(Map(String, UInt8), Tuple(a UInt8))', '{"a":1,"b":2}', "{'a':1,'b':2} Map(String, UInt8)", SAME],
+    ['Variant(Float32, String)', '16777217', '16777217 String', '16777216 Float32'],
+    ['Variant(Float64, String)', '0.1234567890123456789', '0.1234567890123456789 String', '0.12345678901234568 Float64'],
+    ['Variant(String, UUID)', '"0123456789abcdef0123456789abcdef"', '0123456789abcdef0123456789abcdef String', '01234567-89ab-cdef-0123-456789abcdef UUID'],
+  ],
+  'a Dynamic keeps all digits': [
+    ['Dynamic', '18446744073709551617', '18446744073709551617 String', SAME],
+    ['Dynamic', '[9007199254740993,1.5]', '[9007199254740993,1.5] Array(Dynamic)', '[9007199254740992,1.5] Array(Float64)'],
+    ['Dynamic', '[1,"a"]', "[1,'a'] Array(Dynamic)", SAME],
+    ['Dynamic', '[18446744073709551615,-1]', '[18446744073709551615,-1] Array(Dynamic)', SAME],
+  ],
+  'times as ClickHouse reads them by its best effort': [
+    ["DateTime('UTC')", '"2026-11-30 13:00:00 +0100"', '2026-11-30 12:00:00', SAME],
+    ["DateTime('UTC')", '"2026-11-30 12:00:00 UTC"', '2026-11-30 12:00:00', SAME],
+    ["DateTime('UTC')", '"2026-11-30 12:00:00 Z"', '2026-11-30 12:00:00', SAME],
+    ["DateTime('UTC')", '"20261130T120000Z"', '2026-11-30 12:00:00', SAME],
+    ["DateTime('UTC')", '"20261130120000"', '2026-11-30 12:00:00', SAME],
+    ["DateTime('UTC')", '"20261130"', '2026-11-30 00:00:00', SAME],
+    ['Date', '"20261130"', '2026-11-30', SAME],
+    ["DateTime('UTC')", '"Mon, 30 Nov 2026 12:00:00 GMT"', '2026-11-30 12:00:00', SAME],
+    ["DateTime('UTC')", '"2026/11/30 12:00:00"', '2026-11-30 12:00:00', SAME],
+    ["DateTime('UTC')", '"2026-11-30T24:00:00"', '2026-12-01 00:00:00', SAME],
+    ["DateTime('UTC')", '"2026-1-5T2:3:4Z"', '2026-01-05 02:03:04', SAME],
+    ["DateTime64(3, 'UTC')", '"9999-12-31"', '9999-12-31 00:00:00.000', SAME],
+    ["DateTime64(3, 'UTC')", '"1899-12-31T23:59:59Z"', '1899-12-31 23:59:59.000', SAME],
+    ['Date', '"2024-1-5"', '2024-01-05', SAME],
+    ["DateTime('Fixed/UTC+05:30:00')", '"2026-11-30 12:00:00"', '2026-11-30 12:00:00', SAME],
+  ],
+  'types that few tables have': [
+    ['Tuple()', '[]', '()', SAME],
+    ['IntervalSecond', '5', '5', SAME],
+    ['QBit(Float32, 3)', '[1.5,2.5,-3]', '[1.5,2.5,-3]', SAME],
+    ['QBit(BFloat16, 9)', '[1,2,3,4,5,6,7,8,9]', '[1,2,3,4,5,6,7,8,9]', SAME],
+    ['QBit(Float32, 3)', '[1,2]', MISMATCH, REFUSED],
+    ['Map(Dynamic, UInt8)', '{"a":1}', "{'a':1}", SAME],
+  ],
+  'a Point takes the first two numbers of a longer list: GeoJSON has altitudes': [
+    ['Point', '[1,2,3]', '(1,2)', REFUSED],
+    ['Ring', '[[1,2,3],[4,5]]', '[(1,2),(4,5)]', REFUSED],
+  ],
+  'an IPv4 address may have leading zeros': [['IPv4', '"010.001.2.003"', '10.1.2.3', SAME]],
+  'a Dynamic has the type that the JSON says; JSONEachRow makes Tuples of objects': [
     ['Dynamic', '1', '1 Int64', SAME],
     ['Dynamic', '-1', '-1 Int64', SAME],
     ['Dynamic', '18446744073709551615', '18446744073709551615 UInt64', SAME],
@@ -531,8 +634,8 @@ const REASONS = {
     ['Dynamic', 'true', 'true Bool', SAME],
     ['Dynamic', '"x"', 'x String', SAME],
     ['Dynamic', '"1"', '1 String', SAME],
-    ['Dynamic', '"2024-01-01"', '2024-01-01 String', '2024-01-01 Date'],
-    ['Dynamic', '"2024-01-01 00:00:00"', '2024-01-01 00:00:00 String', '2024-01-01 00:00:00 DateTime'],
+    ['Dynamic', '"2024-01-01"', '2024-01-01 String', SAME],
+    ['Dynamic', '"2024-01-01 00:00:00"', '2024-01-01 00:00:00 String', SAME],
     ['Dynamic', '["a",null]', "['a',NULL] Array(Nullable(String))", SAME],
     ['Dynamic', '["1","0"]', "['1','0'] Array(Nullable(String))", "['1','0'] Array(String)"],
     ['Dynamic', '[1,2]', '[1,2] Array(Nullable(Int64))', '[1,2] Array(Int64)'],

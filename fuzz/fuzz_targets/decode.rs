@@ -1,7 +1,8 @@
 //! Any bytes through the decoder: no panic, no hang, rows whole or not at all, and no more memory than a small multiple
 //! of what came.
 //!
-//! The first byte chooses the route. The rest is one payload after another, separated by 0xff, which is in no JSON.
+//! The first byte chooses the route. The rest is one payload after another, separated by 0xff, which is in no JSON; of a binary
+//! format it is one payload.
 
 #![no_main]
 
@@ -49,9 +50,12 @@ const LEAST_WITH_ROWS: usize = 8 << 20;
 const MULTIPLE: usize = 200;
 
 /// What each choice of a route begins with, and what its messages may take.
-static ROUTES: LazyLock<[(Rows, usize); 4]> = LazyLock::new(routes);
+static ROUTES: LazyLock<[(Rows, usize); 12]> = LazyLock::new(routes);
 
-fn routes() -> [(Rows, usize); 4] {
+/// So many of them read JSON or text, where 0xff ends a payload.
+const TEXTS: usize = 8;
+
+fn routes() -> [(Rows, usize); 12] {
     let rows = json!({
         "topic": "drivers/+/position", "table": "t", "missingFields": "zero", "rows": "list",
         "columns": { "u8": "@.a", "text": "$.text", "doc": "@" },
@@ -60,14 +64,36 @@ fn routes() -> [(Rows, usize); 4] {
         "topic": "drivers/+/position", "table": "t", "missingFields": "zero", "unknownFields": "reject",
     });
     let route = |route: Value, least| (Rows::of(&route, table()), least);
-    [route(plain(), LEAST), route(mapped(), LEAST), route(strict, LEAST), route(rows, LEAST_WITH_ROWS)]
+    let with = |more: Value| {
+        let mut route = json!({ "topic": "drivers/+/position", "table": "t", "missingFields": "zero" });
+        route.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        route
+    };
+    let tape = with(json!({ "nan": "null", "columns": { "text": { "path": "text", "parse": "json" }, "u8": "text.a" } }));
+    let inner = with(json!({ "rows": "list[*].list[*]", "nan": "value", "unknownFields": "reject" }));
+    [
+        route(plain(), LEAST),
+        route(mapped(), LEAST),
+        route(strict, LEAST),
+        route(rows, LEAST_WITH_ROWS),
+        route(tape, LEAST),
+        route(inner, LEAST_WITH_ROWS),
+        route(with(json!({ "format": "csv" })), LEAST_WITH_ROWS),
+        route(with(json!({ "format": "text", "columns": { "text": "$" } })), LEAST),
+        route(with(json!({ "format": "msgpack" })), LEAST_WITH_ROWS),
+        route(with(json!({ "format": "cbor" })), LEAST_WITH_ROWS),
+        route(with(json!({ "format": "sparkplug" })), LEAST_WITH_ROWS),
+        // What it unpacks to counts as its payload.
+        route(with(json!({ "compression": "auto", "maxPayloadBytes": 4096 })), LEAST_WITH_ROWS),
+    ]
 }
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, payloads)) = input.split_first() else { return };
-    let (rows, least) = &ROUTES[*choice as usize % ROUTES.len()];
+    let choice = *choice as usize % ROUTES.len();
+    let (rows, least) = &ROUTES[choice];
     let mut rows = rows.clone();
-    for payload in payloads.split(|byte| *byte == 0xff) {
+    for payload in payloads.split(|byte| choice < TEXTS && *byte == 0xff) {
         let (before, count) = (rows.bytes(), rows.columns[0].rows());
         let used = USED.load(Relaxed);
         MOST.store(used, Relaxed);

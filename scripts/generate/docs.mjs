@@ -139,6 +139,8 @@ function takes(kind, unit) {
   switch (kind.kind) {
     case 'text':
       return kind.max_bytes === null ? 'text' : `text, at most ${kind.max_bytes} bytes`
+    case 'file':
+      return 'path of a file, or a Buffer'
     case 'pem':
       return 'PEM, or the path of a file'
     case 'flag':

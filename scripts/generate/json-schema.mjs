@@ -74,6 +74,7 @@ function kindSchema(kind, definitions) {
         minLength: kind.empty === 'allowed' ? undefined : 1,
         pattern: kind.pattern === null ? undefined : `${kind.pattern}|\\$\\{`,
       })
+    case 'file':
     case 'pem':
       return { type: 'string', minLength: 1 }
     case 'flag':

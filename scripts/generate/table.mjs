@@ -19,7 +19,7 @@
  * @property {string} rules
  *
  * @typedef {{ kind: 'text', empty: 'allowed' | 'unreadable' | { refused: string }, max_bytes: number | null, pattern: string | null }
- *   | { kind: 'pem' } | { kind: 'flag' } | { kind: 'any' }
+ *   | { kind: 'pem' } | { kind: 'file' } | { kind: 'flag' } | { kind: 'any' }
  *   | { kind: 'integer', min: number, max: number, is_listed: boolean }
  *   | { kind: 'number', min: number | null, max: number | null }
  *   | { kind: 'choice', words: string[] }

@@ -100,6 +100,7 @@ function typeOf(kind, indent) {
   switch (kind.kind) {
     case 'text':
       return 'string'
+    case 'file':
     case 'pem':
       return 'string | Buffer'
     case 'flag':

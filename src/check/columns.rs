@@ -2,11 +2,9 @@
 
 use serde::Serialize;
 
-use crate::check::source::Source;
-use crate::clickhouse::Kind;
 use crate::clickhouse::schema::ColumnRow;
 use crate::config::{Meta, Route};
-use crate::decode::Decoder;
+use crate::decode::{Decoder, ValueSource};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,27 +25,27 @@ pub struct ColumnReport {
 
 impl ColumnReport {
     pub fn of(column: ColumnRow, route: &Route, decoder: Option<&Decoder>) -> ColumnReport {
-        let wanted = decoder.and_then(|decoder| decoder.wants().find(|(name, ..)| *name == column.name));
-        let Some((_, taken, required)) = wanted else {
+        let Some(binding) = decoder.and_then(|decoder| decoder.binding(&column.name)) else {
             return ColumnReport::new(column, None, false, None);
         };
         let is_configured = route.columns.iter().any(|(name, _)| *name == column.name);
-        let source = Source::of(route, &column.name, taken);
-        let text = match &source {
-            Source::Payload { path, .. } if is_configured => format!("field {path}"),
-            Source::Payload { .. } => format!("field {}", column.name),
-            Source::Topic { name, .. } => format!("topic {{{name}}}"),
-            Source::Document => meta_text(Meta::Payload).into(),
-            Source::Meta { name } => meta_text(*name).into(),
-            Source::UserProperty { name } => format!("user property {name}"),
-            Source::Constant { value } => format!("always {value}"),
+        let source = binding.source();
+        let text = match source {
+            ValueSource::Payload { path, .. } if is_configured => format!("field {path}"),
+            ValueSource::Payload { .. } => format!("field {}", column.name),
+            ValueSource::Topic { name, .. } => format!("topic {{{name}}}"),
+            ValueSource::Document => meta_text(Meta::Payload).into(),
+            ValueSource::Meta { name } => meta_text(*name).into(),
+            ValueSource::UserProperty { name } => format!("user property {name}"),
+            ValueSource::Constant { value } => format!("always {value}"),
         };
-        let may_be_missing = matches!(source, Source::Payload { .. } | Source::UserProperty { .. });
-        let missing = may_be_missing.then(|| match &source {
+        let may_be_missing = matches!(source, ValueSource::Payload { .. } | ValueSource::UserProperty { .. });
+        let (taken, required) = (binding.column_type(), binding.is_required());
+        let missing = may_be_missing.then(|| match source {
             _ if required => "a dead letter".into(),
-            Source::Payload { default: Some(value), .. } => value.to_string(),
+            ValueSource::Payload { default: Some(value), .. } => value.to_string(),
             _ if column.default_kind == "DEFAULT" => format!("DEFAULT {}", column.default_expression),
-            _ if taken.nullable || matches!(taken.kind, Kind::Variant(_)) => "NULL".into(),
+            _ if taken.nullable || taken.kind.holds_null() => "NULL".into(),
             _ => "zero".into(),
         });
         ColumnReport::new(column, Some(text), required && may_be_missing, missing)

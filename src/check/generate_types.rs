@@ -5,14 +5,13 @@
 
 use serde::Serialize;
 
-use crate::check::source::Source;
 use crate::clickhouse::schema::ColumnRow;
 use crate::clickhouse::{ColumnType, Kind};
-use crate::config::{Config, Route};
+use crate::config::Config;
 use crate::core::error::Result;
 use crate::core::json_path::Path;
 use crate::core::thread::{run_on, runtime};
-use crate::decode::Decoder;
+use crate::decode::{ColumnBinding, Decoder, ValueSource};
 use crate::ingest::table_plan;
 use crate::pipeline::stages::{check_reachable, inspect, no_answer};
 
@@ -36,7 +35,7 @@ pub struct Described {
     /// Whether a message must have it.
     pub required: bool,
     /// Where its value comes from; `None` if it is not ours to send.
-    pub source: Option<Source>,
+    pub source: Option<ValueSource>,
 }
 
 /// A type, as far as JSON shows it.
@@ -63,7 +62,7 @@ pub fn describe(config: &Config) -> Result<Vec<Description>> {
             let table = schema.table(&path, route).await?;
             let decoder = Decoder::new(&path, route, &table.columns)?;
             let columns = schema.columns(&route.table).await?;
-            let columns = columns.into_iter().map(|column| described(column, route, &decoder)).collect();
+            let columns = columns.into_iter().map(|column| described(column, &decoder)).collect();
             descriptions.push(Description { rows: route.rows.clone(), columns });
         }
         Ok(descriptions)
@@ -75,13 +74,13 @@ pub fn describe(config: &Config) -> Result<Vec<Description>> {
     })
 }
 
-fn described(column: ColumnRow, route: &Route, decoder: &Decoder) -> Described {
-    let wanted = decoder.wants().find(|(name, ..)| *name == column.name);
+fn described(column: ColumnRow, decoder: &Decoder) -> Described {
+    let binding = decoder.binding(&column.name);
     Described {
         stored: ColumnType::parse(&column.column_type, "UTC").ok().map(|stored| shape(&stored)),
-        input: wanted.map(|(_, input, _)| shape(input)),
-        required: wanted.is_some_and(|(.., required)| required),
-        source: wanted.map(|(name, input, _)| Source::of(route, name, input)),
+        input: binding.map(|binding| shape(binding.column_type())),
+        required: binding.is_some_and(ColumnBinding::is_required),
+        source: binding.map(|binding| binding.source().clone()),
         column,
     }
 }
@@ -102,7 +101,12 @@ fn shape(column_type: &ColumnType) -> JsonType {
             names = all.names();
             "Enum"
         }
-        Kind::Json => "Json",
+        Kind::Json(_) => "Json",
+        Kind::Dynamic { .. } => "Dynamic",
+        Kind::QBit { .. } => {
+            parts.push(JsonType { kind: "Number", nullable: false, parts: Vec::new(), names: Vec::new() });
+            "Array"
+        }
         Kind::Array(items) => {
             parts.push(shape(items));
             "Array"
@@ -117,14 +121,13 @@ fn shape(column_type: &ColumnType) -> JsonType {
             names = all.unwrap_or_default();
             "Tuple"
         }
-        Kind::Variant(_) if column_type.is_converted() => "Dynamic",
         Kind::Variant(types) => {
             parts.extend(types.iter().map(shape));
             "Variant"
         }
     };
-    // A Variant knows NULL by itself.
-    let nullable = column_type.nullable || matches!(column_type.kind, Kind::Variant(_));
+    // A Variant and a Dynamic know NULL by themselves.
+    let nullable = column_type.nullable || column_type.kind.holds_null();
     JsonType { kind, nullable, parts, names }
 }
 

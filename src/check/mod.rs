@@ -10,7 +10,6 @@ mod broker;
 mod columns;
 pub mod generate_types;
 mod sample;
-mod source;
 mod tables;
 mod tls_probe;
 

@@ -100,7 +100,7 @@ pub async fn take(
     sample.reasons.sort_by_key(|letters| std::cmp::Reverse(letters.count));
     tell(&sample, config, report);
     for (i, decoder) in decoders.iter_mut().enumerate() {
-        for column in decoder.iter_mut().flat_map(Decoder::take_cut) {
+        for column in decoder.iter_mut().flat_map(Decoder::take_truncated_times) {
             report.add_finding(
                 Level::Warning,
                 "TIME_PRECISION_CUT",

@@ -14,7 +14,7 @@ use crate::clickhouse::dedup::InsertTarget;
 use crate::clickhouse::error_class::ACCESS_DENIED;
 use crate::clickhouse::insert_request::{Insert, ViewMode};
 use crate::clickhouse::schema::{SchemaClient, Table};
-use crate::clickhouse::{Packer, Resistance, quote};
+use crate::clickhouse::{BlockEncoder, CompressionHints, quote};
 use crate::config::{ClickHouse, ColumnSource, Config, Route};
 use crate::core::backoff::random_bits;
 use crate::core::error::Error;
@@ -293,10 +293,10 @@ impl TableChecker<'_> {
         decoder: &Decoder,
         report: &mut Report,
     ) -> (bool, f64) {
-        let block = Packer::new(self.config.compression).pack(
+        let block = BlockEncoder::new(self.config.compression).encode(
             decoder.heads(),
             &decoder.columns(),
-            &Resistance::default(),
+            &CompressionHints::default(),
         );
         let (sql, token) = (table.insert_sql(decoder.heads()), format!("check-{:016x}", random_bits()));
         let insert = Insert {

@@ -2,7 +2,7 @@
 //! each while it is in the cache.
 //!
 //! LZ4 tries in vain to make some columns smaller, such as coordinates. Which these are shows by itself:
-//! see [`Resistance`].
+//! see [`CompressionHints`].
 
 use std::mem;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use bytes::{Bytes, BytesMut};
 
 use crate::clickhouse::compression::{Compressor, Effort};
-use crate::clickhouse::native::Out;
+use crate::clickhouse::native::BlockSink;
 use crate::clickhouse::{Column, native};
 use crate::config::Compression;
 
 /// What an INSERT carries.
 #[derive(Debug, Clone)]
-pub struct Packed {
+pub struct CompressedBlock {
     pub frames: Bytes,
     /// Before compression.
     pub block_bytes: usize,
@@ -25,16 +25,16 @@ pub struct Packed {
 /// What compression did for the columns of a table: for which it brings next to nothing, and in how many blocks it is tried
 /// on them again. Without columns it is tried on all of them.
 #[derive(Debug, Default)]
-pub struct Resistance(Vec<AtomicU8>);
+pub struct CompressionHints(Vec<AtomicU8>);
 
 /// A column that loses less than this part of its bytes is left as it is.
-const WORTH: usize = 8;
+const MIN_GAIN: usize = 8;
 /// After so many blocks it is tried again.
-const AGAIN: u8 = 32;
+const RETRY_AFTER_BLOCKS: u8 = 32;
 
-impl Resistance {
-    pub fn of(columns: usize) -> Resistance {
-        Resistance((0..columns).map(|_| AtomicU8::new(0)).collect())
+impl CompressionHints {
+    pub fn of(columns: usize) -> CompressionHints {
+        CompressionHints((0..columns).map(|_| AtomicU8::new(0)).collect())
     }
 
     /// Begins another block.
@@ -48,73 +48,73 @@ impl Resistance {
     fn effort(&self, column: usize) -> Effort {
         match self.0.get(column).map(|left| left.load(Ordering::Relaxed)) {
             None | Some(0) => Effort::Full,
-            Some(_) => Effort::Least,
+            Some(_) => Effort::StoreOnly,
         }
     }
 
     fn learn(&self, column: usize, before: usize, after: usize) {
         if let Some(left) = self.0.get(column)
-            && after > before - before / WORTH
+            && after > before - before / MIN_GAIN
         {
-            left.store(AGAIN, Ordering::Relaxed);
+            left.store(RETRY_AFTER_BLOCKS, Ordering::Relaxed);
         }
     }
 }
 
 /// Makes them, and keeps the memory that this takes.
-pub struct Packer {
+pub struct BlockEncoder {
     compressor: Compressor,
-    /// What a frame is made of at most.
-    most: usize,
+    /// What a frame is made of at max_frame.
+    max_frame: usize,
     /// What is not in a frame yet.
-    open: Vec<u8>,
+    pending: Vec<u8>,
     /// What frames were in that are done.
     spare: BytesMut,
 }
 
 /// Below 64 KiB LZ4 does with a table of half the size, and it looks back no further anyway.
-const MOST: usize = 65_528;
+const MAX_FRAME: usize = 65_528;
 /// ZSTD looks back as far as it is allowed to.
-const MOST_ZSTD: usize = 4 * MOST;
+const MAX_FRAME_ZSTD: usize = 4 * MAX_FRAME;
 /// Where a column ends a frame ends too, unless it is smaller than this.
-const LEAST: usize = 16 << 10;
+const MIN_FRAME: usize = 16 << 10;
 
-impl Packer {
-    pub fn new(compression: Compression) -> Packer {
-        let most = if compression == Compression::Zstd { MOST_ZSTD } else { MOST };
-        Packer {
+impl BlockEncoder {
+    pub fn new(compression: Compression) -> BlockEncoder {
+        let max_frame = if compression == Compression::Zstd { MAX_FRAME_ZSTD } else { MAX_FRAME };
+        BlockEncoder {
             // Of a library that asks for memory, which never comes back without.
-            compressor: Compressor::new(compression, most).expect("there is memory for a compressor"),
-            most,
-            open: Vec::with_capacity(most),
+            compressor: Compressor::new(compression, max_frame).expect("there is memory for a compressor"),
+            max_frame,
+            pending: Vec::with_capacity(max_frame),
             spare: BytesMut::new(),
         }
     }
 
     /// `heads` gives each column's name and type as the block declares them.
-    pub fn pack(
+    pub fn encode(
         &mut self,
         heads: &[(String, String)],
         columns: &[Column],
-        resistance: &Resistance,
-    ) -> Packed {
-        resistance.begin();
+        hints: &CompressionHints,
+    ) -> CompressedBlock {
+        hints.begin();
         let mut frames = mem::take(&mut self.spare);
         // What compression saves is never touched, and so it is no memory.
         frames.reserve(columns.iter().map(Column::bytes).sum::<usize>());
-        let mut packing = Packing { packer: self, resistance, column: 0, frames, block_bytes: 0 };
-        native::encode(&mut packing, heads, columns);
-        if !packing.packer.open.is_empty() {
-            packing.close();
+        let mut block = OpenBlock { encoder: self, hints, column: 0, frames, block_bytes: 0 };
+        native::encode(&mut block, heads, columns);
+        if !block.encoder.pending.is_empty() {
+            block.close();
         }
-        Packed { frames: packing.frames.freeze(), block_bytes: packing.block_bytes }
+        CompressedBlock { frames: block.frames.freeze(), block_bytes: block.block_bytes }
     }
 
     /// Takes back what an INSERT carried that is done: its memory serves for the next one. Unless that was far more than is
     /// wanted now.
-    pub fn reuse(&mut self, packed: Packed) {
-        let wanted = packed.block_bytes;
-        if let Ok(mut frames) = packed.frames.try_into_mut()
+    pub fn reuse(&mut self, compressed: CompressedBlock) {
+        let wanted = compressed.block_bytes;
+        if let Ok(mut frames) = compressed.frames.try_into_mut()
             && frames.capacity() <= 4 * wanted
         {
             frames.clear();
@@ -124,50 +124,50 @@ impl Packer {
 }
 
 /// One block under way.
-struct Packing<'a> {
-    packer: &'a mut Packer,
-    resistance: &'a Resistance,
+struct OpenBlock<'a> {
+    encoder: &'a mut BlockEncoder,
+    hints: &'a CompressionHints,
     column: usize,
     frames: BytesMut,
     block_bytes: usize,
 }
 
-impl Packing<'_> {
+impl OpenBlock<'_> {
     fn close(&mut self) {
-        let open = mem::take(&mut self.packer.open);
-        self.append(&open);
-        self.packer.open = open;
-        self.packer.open.clear();
+        let pending = mem::take(&mut self.encoder.pending);
+        self.append(&pending);
+        self.encoder.pending = pending;
+        self.encoder.pending.clear();
     }
 
     fn append(&mut self, piece: &[u8]) {
-        let effort = self.resistance.effort(self.column);
-        let packed = self.packer.compressor.append(piece, effort, &mut self.frames);
-        let packed = packed.expect("a piece is small, and has all the room it can need");
+        let effort = self.hints.effort(self.column);
+        let compressed = self.encoder.compressor.append(piece, effort, &mut self.frames);
+        let compressed = compressed.expect("a piece is small, and has all the room it can need");
         if effort == Effort::Full {
-            self.resistance.learn(self.column, piece.len(), packed);
+            self.hints.learn(self.column, piece.len(), compressed);
         }
     }
 }
 
-impl Out for Packing<'_> {
+impl BlockSink for OpenBlock<'_> {
     fn put(&mut self, mut bytes: &[u8]) {
         self.block_bytes += bytes.len();
-        while self.packer.open.len() + bytes.len() >= self.packer.most {
-            let (head, rest) = bytes.split_at(self.packer.most - self.packer.open.len());
-            if self.packer.open.is_empty() {
+        while self.encoder.pending.len() + bytes.len() >= self.encoder.max_frame {
+            let (head, rest) = bytes.split_at(self.encoder.max_frame - self.encoder.pending.len());
+            if self.encoder.pending.is_empty() {
                 self.append(head);
             } else {
-                self.packer.open.extend_from_slice(head);
+                self.encoder.pending.extend_from_slice(head);
                 self.close();
             }
             bytes = rest;
         }
-        self.packer.open.extend_from_slice(bytes);
+        self.encoder.pending.extend_from_slice(bytes);
     }
 
     fn end_column(&mut self) {
-        if self.packer.open.len() >= LEAST {
+        if self.encoder.pending.len() >= MIN_FRAME {
             self.close();
         }
         self.column += 1;
@@ -207,15 +207,16 @@ mod tests {
     #[test]
     fn a_block_comes_out_as_it_is_whatever_its_size() {
         for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
-            let mut packer = Packer::new(compression);
-            let resistance = Resistance::of(3);
+            let mut encoder = BlockEncoder::new(compression);
+            let hints = CompressionHints::of(3);
             // Below a piece, around one, and many.
             for rows in [0, 1, 8_000, 8_190, 8_191, 8_192, 100_000] {
                 let (heads, columns) = fixture(rows);
-                let block = native::whole(&heads, &columns);
-                let packed = packer.pack(&heads, &columns, &resistance);
-                assert_eq!(packed.block_bytes, block.len());
-                let pieces: Vec<_> = unpacked(&packed.frames).into_iter().map(|(piece, _)| piece).collect();
+                let block = native::encode_to_vec(&heads, &columns);
+                let compressed = encoder.encode(&heads, &columns, &hints);
+                assert_eq!(compressed.block_bytes, block.len());
+                let pieces: Vec<_> =
+                    unpacked(&compressed.frames).into_iter().map(|(piece, _)| piece).collect();
                 assert!(pieces.concat() == block, "{compression:?}, {rows} rows");
             }
         }
@@ -223,38 +224,38 @@ mod tests {
 
     #[test]
     fn memory_serves_again_unless_it_is_far_more_than_is_wanted() {
-        let (mut packer, resistance) = (Packer::new(Compression::Lz4), Resistance::of(3));
-        let mut pack = |rows, is_spare: bool| {
+        let (mut encoder, hints) = (BlockEncoder::new(Compression::Lz4), CompressionHints::of(3));
+        let mut encode = |rows, is_spare: bool| {
             let (heads, columns) = fixture(rows);
-            let packed = packer.pack(&heads, &columns, &resistance);
-            let held = (!is_spare).then(|| packed.frames.clone());
-            packer.reuse(packed);
+            let compressed = encoder.encode(&heads, &columns, &hints);
+            let held = (!is_spare).then(|| compressed.frames.clone());
+            encoder.reuse(compressed);
             drop(held);
-            packer.spare.capacity()
+            encoder.spare.capacity()
         };
-        let large = pack(100_000, true);
+        let large = encode(100_000, true);
         assert!(large > 500_000);
-        assert_eq!(pack(90_000, true), large);
-        assert_eq!(pack(90_000, false), 0, "while somebody else has it");
-        assert_eq!(pack(100_000, true), large);
-        assert!(pack(100, true) < large);
+        assert_eq!(encode(90_000, true), large);
+        assert_eq!(encode(90_000, false), 0, "while somebody else has it");
+        assert_eq!(encode(100_000, true), large);
+        assert!(encode(100, true) < large);
     }
 
     #[test]
     fn what_cannot_be_made_smaller_is_left_as_it_is_for_a_while() {
-        let (mut packer, resistance) = (Packer::new(Compression::Lz4), Resistance::of(3));
+        let (mut encoder, hints) = (BlockEncoder::new(Compression::Lz4), CompressionHints::of(3));
         let (heads, mut columns) = fixture(5000);
-        let mut pack = |columns: &[Column]| {
-            let packed = packer.pack(&heads, columns, &resistance);
-            unpacked(&packed.frames).into_iter().map(|(_, is_smaller)| is_smaller).collect::<Vec<_>>()
+        let mut encode = |columns: &[Column]| {
+            let compressed = encoder.encode(&heads, columns, &hints);
+            unpacked(&compressed.frames).into_iter().map(|(_, is_smaller)| is_smaller).collect::<Vec<_>>()
         };
         for _ in 0..2 {
-            assert_eq!(pack(&columns), [false, true, true]);
+            assert_eq!(encode(&columns), [false, true, true]);
         }
         columns[0] = columns[2].clone();
-        for _ in 0..AGAIN - 2 {
-            assert_eq!(pack(&columns), [false, true, true]);
+        for _ in 0..RETRY_AFTER_BLOCKS - 2 {
+            assert_eq!(encode(&columns), [false, true, true]);
         }
-        assert_eq!(pack(&columns), [true; 3]);
+        assert_eq!(encode(&columns), [true; 3]);
     }
 }

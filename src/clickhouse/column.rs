@@ -5,8 +5,12 @@
 //! - [`Column::mark`] notes how far it is and [`Column::rewind`] goes back there: that is what makes a row appear
 //!   whole or not at all.
 
+use std::sync::Arc;
+
 use crate::clickhouse::column_type::{ColumnType, Kind};
-use crate::clickhouse::native::Out;
+use crate::clickhouse::documents::Documents;
+use crate::clickhouse::dynamic::{self, Dynamic};
+use crate::clickhouse::json_type::JsonLayout;
 use crate::core::varint;
 
 #[derive(Debug, Clone)]
@@ -21,8 +25,15 @@ pub enum Column {
         data: Vec<u8>,
         rows: usize,
     },
-    /// JSON documents, as texts.
+    /// Documents, each behind its length: see [`dynamic`].
     Json {
+        layout: Arc<JsonLayout>,
+        data: Vec<u8>,
+        rows: usize,
+    },
+    /// Values with their types, each behind its length: see [`dynamic`].
+    Dynamic {
+        max_types: usize,
         data: Vec<u8>,
         rows: usize,
     },
@@ -42,19 +53,17 @@ pub enum Column {
     },
     /// One byte per row says which part has the value; 255 is NULL.
     Variant {
-        which: Vec<u8>,
+        discriminators: Vec<u8>,
         parts: Vec<Column>,
     },
+    /// What becomes of a Json in a block; nothing is appended to it.
+    ByPath(Box<Documents>),
+    /// What becomes of a Dynamic in a block; nothing is appended to it.
+    ByType(Box<Dynamic>),
 }
 
 /// NULL in a Variant.
-const NOTHING: u8 = 255;
-/// How a JSON column is written: 1 is documents as strings.
-/// Source: ClickHouse, `SerializationObject::SerializationVersion`.
-const JSON_AS_STRINGS: u64 = 1;
-/// How the discriminators of a Variant are written: 0 is one byte for each row.
-/// Source: ClickHouse, `SerializationVariant::DiscriminatorsSerializationMode`.
-const BASIC_DISCRIMINATORS: u64 = 0;
+const NULL_DISCRIMINATOR: u8 = 255;
 
 impl Column {
     pub fn new(column_type: &ColumnType, nullable: bool) -> Column {
@@ -66,7 +75,14 @@ impl Column {
         let part = |column_type: &ColumnType| Column::new(column_type, column_type.nullable);
         match kind {
             Kind::String => Column::Strings { data: Vec::new(), rows: 0 },
-            Kind::Json => Column::Json { data: Vec::new(), rows: 0 },
+            Kind::Json(layout) => Column::Json { layout: layout.clone(), data: Vec::new(), rows: 0 },
+            Kind::Dynamic { max_types } => {
+                Column::Dynamic { max_types: *max_types, data: Vec::new(), rows: 0 }
+            }
+            Kind::QBit { bits, dimension } => {
+                let plane = || Column::of(&Kind::FixedString(dimension.div_ceil(8)));
+                Column::Tuple { parts: (0..*bits).map(|_| plane()).collect(), rows: 0 }
+            }
             Kind::Array(items) => Column::Array { ends: Vec::new(), items: Box::new(part(items)) },
             Kind::Tuple(elements) => Column::Tuple {
                 parts: elements.iter().map(|element| part(&element.column_type)).collect(),
@@ -77,7 +93,7 @@ impl Column {
                 Column::Array { ends: Vec::new(), items: Box::new(entries) }
             }
             Kind::Variant(types) => {
-                Column::Variant { which: Vec::new(), parts: types.iter().map(part).collect() }
+                Column::Variant { discriminators: Vec::new(), parts: types.iter().map(part).collect() }
             }
             fixed => {
                 let zero = fixed.zero().into_boxed_slice();
@@ -95,14 +111,15 @@ impl Column {
     pub fn reserve(&mut self, rows: usize) {
         match self {
             Column::Fixed { width, data, .. } => data.reserve(rows * *width),
-            Column::Strings { .. } | Column::Json { .. } => {}
+            Column::Strings { .. } | Column::Json { .. } | Column::Dynamic { .. } => {}
+            Column::ByPath(_) | Column::ByType(_) => {}
             Column::Nullable { nulls, values } => {
                 nulls.reserve(rows);
                 values.reserve(rows);
             }
             Column::Array { ends, .. } => ends.reserve(8 * rows),
             Column::Tuple { parts, .. } => parts.iter_mut().for_each(|part| part.reserve(rows)),
-            Column::Variant { which, .. } => which.reserve(rows),
+            Column::Variant { discriminators, .. } => discriminators.reserve(rows),
         }
     }
 
@@ -110,7 +127,9 @@ impl Column {
     pub fn clear(&mut self) {
         match self {
             Column::Fixed { data, .. } => data.clear(),
-            Column::Strings { data, rows } | Column::Json { data, rows } => {
+            Column::Strings { data, rows }
+            | Column::Json { data, rows, .. }
+            | Column::Dynamic { data, rows, .. } => {
                 data.clear();
                 *rows = 0;
             }
@@ -122,25 +141,28 @@ impl Column {
                 *rows = 0;
                 parts.iter_mut().for_each(Column::clear);
             }
-            Column::Variant { which, parts } => {
-                which.clear();
+            Column::Variant { discriminators, parts } => {
+                discriminators.clear();
                 parts.iter_mut().for_each(Column::clear);
             }
+            Column::ByPath(_) | Column::ByType(_) => debug_assert!(false, "it is part of a block"),
         }
     }
 
     /// The bytes for which it has memory.
-    pub fn room(&self) -> usize {
-        let all = |parts: &[Column]| parts.iter().map(Column::room).sum::<usize>();
+    pub fn capacity(&self) -> usize {
+        let all = |parts: &[Column]| parts.iter().map(Column::capacity).sum::<usize>();
         match self {
-            Column::Fixed { data, .. } | Column::Strings { data, .. } | Column::Json { data, .. } => {
-                data.capacity()
-            }
+            Column::Fixed { data, .. }
+            | Column::Strings { data, .. }
+            | Column::Json { data, .. }
+            | Column::Dynamic { data, .. } => data.capacity(),
+            Column::ByPath(_) | Column::ByType(_) => 0,
             Column::Nullable { nulls: own, values: inner } | Column::Array { ends: own, items: inner } => {
-                own.capacity() + inner.room()
+                own.capacity() + inner.capacity()
             }
             Column::Tuple { parts, .. } => all(parts),
-            Column::Variant { which, parts } => which.capacity() + all(parts),
+            Column::Variant { discriminators, parts } => discriminators.capacity() + all(parts),
         }
     }
 
@@ -149,23 +171,32 @@ impl Column {
             // Dividing takes longer than all the rest.
             Column::Fixed { width: 8, data, .. } => data.len() / 8,
             Column::Fixed { width, data, .. } => data.len() / width,
-            Column::Strings { rows, .. } | Column::Json { rows, .. } | Column::Tuple { rows, .. } => *rows,
+            Column::Strings { rows, .. }
+            | Column::Json { rows, .. }
+            | Column::Dynamic { rows, .. }
+            | Column::Tuple { rows, .. } => *rows,
+            Column::ByPath(documents) => documents.rows,
+            Column::ByType(dynamic) => dynamic.rows(),
             Column::Nullable { nulls, .. } => nulls.len(),
             Column::Array { ends, .. } => ends.len() / 8,
-            Column::Variant { which, .. } => which.len(),
+            Column::Variant { discriminators, .. } => discriminators.len(),
         }
     }
 
-    /// The bytes of the values, as [`Column::encode`] writes them.
+    /// The bytes of the values: as [`Column::encode`] writes them, but for JSON and Dynamic.
     pub fn bytes(&self) -> usize {
         match self {
-            Column::Fixed { data, .. } | Column::Strings { data, .. } | Column::Json { data, .. } => {
-                data.len()
-            }
+            Column::Fixed { data, .. }
+            | Column::Strings { data, .. }
+            | Column::Json { data, .. }
+            | Column::Dynamic { data, .. } => data.len(),
+            Column::ByPath(_) | Column::ByType(_) => 0,
             Column::Nullable { nulls, values } => nulls.len() + values.bytes(),
             Column::Array { ends, items } => ends.len() + items.bytes(),
             Column::Tuple { parts, .. } => parts.iter().map(Column::bytes).sum(),
-            Column::Variant { which, parts } => which.len() + parts.iter().map(Column::bytes).sum::<usize>(),
+            Column::Variant { discriminators, parts } => {
+                discriminators.len() + parts.iter().map(Column::bytes).sum::<usize>()
+            }
         }
     }
 
@@ -220,7 +251,9 @@ impl Column {
     #[inline]
     pub fn push_string(&mut self, bytes: &[u8]) {
         match self.values_of_next() {
-            Column::Strings { data, rows } | Column::Json { data, rows } => {
+            Column::Strings { data, rows }
+            | Column::Json { data, rows, .. }
+            | Column::Dynamic { data, rows, .. } => {
                 *rows += 1;
                 varint::write(data, bytes.len() as u64);
                 data.extend_from_slice(bytes);
@@ -241,7 +274,12 @@ impl Column {
                     values => values.push_zero(),
                 }
             }
-            Column::Variant { which, .. } => which.push(NOTHING),
+            Column::Variant { discriminators, .. } => discriminators.push(NULL_DISCRIMINATOR),
+            Column::Dynamic { .. } => {
+                let mut null = Vec::new();
+                dynamic::put_nothing(&mut null);
+                self.push_string(&null);
+            }
             other => debug_assert!(false, "{other:?} holds no NULL"),
         }
     }
@@ -251,9 +289,13 @@ impl Column {
         match self {
             Column::Fixed { zero, data, .. } => data.extend_from_slice(zero),
             Column::Strings { .. } => self.push_string(b""),
-            Column::Json { .. } => self.push_string(b"{}"),
-            Column::Nullable { .. } | Column::Variant { .. } => self.push_null(),
-            Column::Array { .. } => self.push_end(),
+            Column::Json { layout, .. } => {
+                let document: &[u8] = if layout.typed().is_empty() { &[0] } else { &[0, 0] };
+                self.push_string(document);
+            }
+            Column::Nullable { .. } | Column::Variant { .. } | Column::Dynamic { .. } => self.push_null(),
+            Column::ByPath(_) | Column::ByType(_) => debug_assert!(false, "it is part of a block"),
+            Column::Array { .. } => self.push_offset(),
             Column::Tuple { parts, rows } => {
                 *rows += 1;
                 parts.iter_mut().for_each(Column::push_zero);
@@ -262,7 +304,7 @@ impl Column {
     }
 
     /// Ends an array: its items are those that were appended since the last end.
-    pub fn push_end(&mut self) {
+    pub fn push_offset(&mut self) {
         if let Column::Array { ends, items } = self {
             ends.extend_from_slice(&(items.rows() as u64).to_le_bytes());
         }
@@ -273,7 +315,8 @@ impl Column {
         match (self, other) {
             (Column::Fixed { data, .. }, Column::Fixed { data: more, .. }) => data.extend_from_slice(more),
             (Column::Strings { data, rows }, Column::Strings { data: more, rows: count })
-            | (Column::Json { data, rows }, Column::Json { data: more, rows: count }) => {
+            | (Column::Json { data, rows, .. }, Column::Json { data: more, rows: count, .. })
+            | (Column::Dynamic { data, rows, .. }, Column::Dynamic { data: more, rows: count, .. }) => {
                 data.extend_from_slice(more);
                 *rows += count;
             }
@@ -292,144 +335,14 @@ impl Column {
                 *rows += count;
                 parts.iter_mut().zip(others).for_each(|(part, other)| part.append(other));
             }
-            (Column::Variant { which, parts }, Column::Variant { which: more, parts: others }) => {
-                which.extend_from_slice(more);
+            (
+                Column::Variant { discriminators, parts },
+                Column::Variant { discriminators: more, parts: others },
+            ) => {
+                discriminators.extend_from_slice(more);
                 parts.iter_mut().zip(others).for_each(|(part, other)| part.append(other));
             }
             (this, other) => debug_assert!(false, "{this:?} and {other:?} differ in type"),
-        }
-    }
-
-    /// Notes how far a column of a row is, as far as the number of rows does not say it.
-    #[inline(always)]
-    pub fn mark_row(&self, marks: &mut Vec<usize>) {
-        match self {
-            Column::Fixed { .. } => {}
-            Column::Strings { data, .. } => marks.push(data.len()),
-            Column::Nullable { values, .. } if matches!(**values, Column::Fixed { .. }) => {}
-            other => other.mark_parts(marks),
-        }
-    }
-
-    /// Goes back to where [`Column::mark_row`] was told, when it had so many rows.
-    pub fn rewind_row(&mut self, rows: usize, marks: &mut &[usize]) {
-        match self {
-            Column::Fixed { width, data, .. } => data.truncate(rows * *width),
-            Column::Strings { data, rows: count } => {
-                if let Some((bytes, rest)) = marks.split_first() {
-                    data.truncate(*bytes);
-                    *count = rows;
-                    *marks = rest;
-                }
-            }
-            Column::Nullable { nulls, values } if matches!(**values, Column::Fixed { .. }) => {
-                nulls.truncate(rows);
-                values.rewind_row(rows, marks);
-            }
-            other => other.rewind(marks),
-        }
-    }
-
-    /// Notes how far the column is: appends a few numbers to `marks`, always as many for the same column.
-    #[inline]
-    pub fn mark(&self, marks: &mut Vec<usize>) {
-        match self {
-            Column::Fixed { data, .. } => marks.push(data.len()),
-            Column::Strings { data, rows } => marks.extend_from_slice(&[data.len(), *rows]),
-            other => other.mark_parts(marks),
-        }
-    }
-
-    fn mark_parts(&self, marks: &mut Vec<usize>) {
-        match self {
-            Column::Fixed { .. } | Column::Strings { .. } => self.mark(marks),
-            Column::Json { data, rows } => marks.extend_from_slice(&[data.len(), *rows]),
-            Column::Nullable { nulls, values } => {
-                marks.push(nulls.len());
-                values.mark(marks);
-            }
-            Column::Array { ends, items } => {
-                marks.push(ends.len());
-                items.mark(marks);
-            }
-            Column::Tuple { parts, rows } => {
-                marks.push(*rows);
-                parts.iter().for_each(|part| part.mark(marks));
-            }
-            Column::Variant { which, parts } => {
-                marks.push(which.len());
-                parts.iter().for_each(|part| part.mark(marks));
-            }
-        }
-    }
-
-    /// Goes back to where it was marked; takes its numbers off the front of `marks`.
-    pub fn rewind(&mut self, marks: &mut &[usize]) {
-        let Some((first, rest)) = marks.split_first() else { return };
-        *marks = rest;
-        match self {
-            Column::Fixed { data, .. } => data.truncate(*first),
-            Column::Strings { data, rows } | Column::Json { data, rows } => {
-                data.truncate(*first);
-                if let Some((second, rest)) = marks.split_first() {
-                    *rows = *second;
-                    *marks = rest;
-                }
-            }
-            Column::Nullable { nulls, values } => {
-                nulls.truncate(*first);
-                values.rewind(marks);
-            }
-            Column::Array { ends, items } => {
-                ends.truncate(*first);
-                items.rewind(marks);
-            }
-            Column::Tuple { parts, rows } => {
-                *rows = *first;
-                parts.iter_mut().for_each(|part| part.rewind(marks));
-            }
-            Column::Variant { which, parts } => {
-                which.truncate(*first);
-                parts.iter_mut().for_each(|part| part.rewind(marks));
-            }
-        }
-    }
-
-    /// Writes the column as a block carries it: first what precedes all values, then the values.
-    pub fn encode(&self, out: &mut impl Out) {
-        self.encode_prefix(out);
-        self.encode_values(out);
-    }
-
-    fn encode_prefix(&self, out: &mut impl Out) {
-        match self {
-            Column::Fixed { .. } | Column::Strings { .. } => {}
-            Column::Json { .. } => out.put(&JSON_AS_STRINGS.to_le_bytes()),
-            Column::Nullable { values: inner, .. } | Column::Array { items: inner, .. } => {
-                inner.encode_prefix(out);
-            }
-            Column::Tuple { parts, .. } => parts.iter().for_each(|part| part.encode_prefix(out)),
-            Column::Variant { parts, .. } => {
-                out.put(&BASIC_DISCRIMINATORS.to_le_bytes());
-                parts.iter().for_each(|part| part.encode_prefix(out));
-            }
-        }
-    }
-
-    fn encode_values(&self, out: &mut impl Out) {
-        match self {
-            Column::Fixed { data, .. } | Column::Strings { data, .. } | Column::Json { data, .. } => {
-                out.put(data);
-            }
-            Column::Nullable { nulls: own, values: inner } | Column::Array { ends: own, items: inner } => {
-                out.put(own);
-                inner.encode_values(out);
-            }
-            Column::Tuple { parts, .. } => parts.iter().for_each(|part| part.encode_values(out)),
-            Column::Variant { which, parts } => {
-                out.put(which);
-                parts.iter().for_each(|part| part.encode_values(out));
-            }
         }
     }
 }
@@ -491,7 +404,7 @@ mod tests {
             items.push_string(b"a");
             items.push_string(b"bc");
         }
-        one.push_end();
+        one.push_offset();
         one.push_zero();
         let other = one.clone();
         one.append(&other);
@@ -502,8 +415,8 @@ mod tests {
     #[test]
     fn a_variant_says_which_part_has_the_value() {
         let mut column = column("Variant(String, UInt8)");
-        if let Column::Variant { which, parts } = &mut column {
-            which.push(1);
+        if let Column::Variant { discriminators, parts } = &mut column {
+            discriminators.push(1);
             parts[1].push_fixed([9]);
         }
         column.push_null();

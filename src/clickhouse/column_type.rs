@@ -2,9 +2,11 @@
 //! them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 
+use crate::clickhouse::json_type::{JsonLayout, path_name};
 use crate::clickhouse::type_name::{TypeName, element, quoted};
 
 /// What one value is, without the wrappers around it.
@@ -46,7 +48,16 @@ pub enum Kind {
     },
     Enum8(EnumNames),
     Enum16(EnumNames),
-    Json,
+    Json(Arc<JsonLayout>),
+    /// `max_types` of them have a column of their own in ClickHouse.
+    Dynamic {
+        max_types: usize,
+    },
+    /// A vector of floats of so many bits each.
+    QBit {
+        bits: usize,
+        dimension: usize,
+    },
     Array(Box<ColumnType>),
     Tuple(Vec<Element>),
     Map(Box<[ColumnType; 2]>),
@@ -72,7 +83,7 @@ impl Kind {
             Kind::Time { scale: None } => Some(4),
             Kind::Float64 | Kind::DateTime64 { .. } | Kind::Time { scale: Some(_) } => Some(8),
             Kind::Uuid | Kind::Ipv6 => Some(16),
-            Kind::String | Kind::Json => None,
+            Kind::String | Kind::Json(_) | Kind::Dynamic { .. } | Kind::QBit { .. } => None,
             Kind::Array(_) | Kind::Tuple(_) | Kind::Map(_) | Kind::Variant(_) => None,
         }
     }
@@ -88,7 +99,20 @@ impl Kind {
 
     /// Whether ClickHouse knows `Nullable` of it: what has parts of its own cannot be NULL as a whole.
     pub fn can_be_null(&self) -> bool {
-        !matches!(self, Kind::Array(_) | Kind::Tuple(_) | Kind::Map(_) | Kind::Variant(_))
+        !matches!(
+            self,
+            Kind::Array(_)
+                | Kind::Tuple(_)
+                | Kind::Map(_)
+                | Kind::Variant(_)
+                | Kind::Dynamic { .. }
+                | Kind::QBit { .. }
+        )
+    }
+
+    /// Whether it holds NULL without being Nullable.
+    pub fn holds_null(&self) -> bool {
+        matches!(self, Kind::Variant(_) | Kind::Dynamic { .. })
     }
 }
 
@@ -104,10 +128,25 @@ impl Zone {
         if matches!(name, "UTC" | "Etc/UTC" | "GMT" | "Etc/GMT" | "Zulu" | "UCT") {
             return Ok(Zone::Utc);
         }
+        if let Some(offset) = name.strip_prefix("Fixed/UTC").and_then(fixed_offset) {
+            return Ok(Zone::Named(TimeZone::fixed(offset)));
+        }
         TimeZone::get(name)
             .map(Zone::Named)
             .map_err(|_| format!("whose time zone {name:?} is not known here"))
     }
+}
+
+/// `+05:30:00`
+fn fixed_offset(text: &str) -> Option<Offset> {
+    let (is_negative, digits) = match text.split_at_checked(1)? {
+        ("+", digits) => (false, digits),
+        ("-", digits) => (true, digits),
+        _ => return None,
+    };
+    let mut parts = digits.split(':').map(|part| part.parse::<i32>().ok());
+    let seconds = parts.next()?? * 3600 + parts.next()?? * 60 + parts.next().unwrap_or(Some(0))?;
+    Offset::from_seconds(if is_negative { -seconds } else { seconds }).ok()
 }
 
 /// The names of an enum and their numbers, in both directions.
@@ -146,6 +185,8 @@ pub struct ColumnType {
     /// The name under which a block carries it, without `Nullable`. ClickHouse converts what is not quite the type
     /// of the table (a String into a LowCardinality(String)) by itself.
     pub inner_name: String,
+    /// Whether that name leaves out what stands around the types of a JSON's paths.
+    is_unwrapped: bool,
 }
 
 impl ColumnType {
@@ -174,8 +215,8 @@ impl ColumnType {
             "Polygon" | "MultiLineString" => other("Array(Ring)")?,
             "MultiPolygon" => other("Array(Polygon)")?,
             "Geometry" => other(GEOMETRY)?,
-            // A Variant becomes a Dynamic by itself.
-            "Dynamic" => return ColumnType::parse(DYNAMIC, server_zone),
+            "Dynamic" => Kind::Dynamic { max_types: dynamic_types(&arguments)? },
+            "QBit" => qbit(&arguments)?,
             "Nested" => {
                 let tuple = format!("Tuple({})", arguments.join(", "));
                 Kind::Array(Box::new(ColumnType::parse(&tuple, server_zone)?))
@@ -199,7 +240,7 @@ impl ColumnType {
             "Time64" => Kind::Time { scale: Some(fraction(number(0)?)?) },
             "Enum8" => Kind::Enum8(enumeration(&arguments)?),
             "Enum16" => Kind::Enum16(enumeration(&arguments)?),
-            "JSON" => Kind::Json,
+            "JSON" => Kind::Json(Arc::new(JsonLayout::parse(&arguments, server_zone)?)),
             "Array" => Kind::Array(Box::new(inner(0)?)),
             "Tuple" => Kind::Tuple(elements(&arguments, server_zone)?),
             "Map" => Kind::Map(Box::new([inner(0)?, inner(1)?])),
@@ -212,6 +253,7 @@ impl ColumnType {
                 );
             }
             "Variant" => Kind::Variant((0..arguments.len()).map(inner).collect::<Result<_, _>>()?),
+            _ if is_interval(name) => Kind::Int { bytes: 8, signed: true },
             _ => integer(name).ok_or_else(|| {
                 "which cannot be filled from JSON: leave the column out by giving it a DEFAULT, or fill it \
                  through a materialized view"
@@ -224,12 +266,20 @@ impl ColumnType {
             }
             _ => wire_name(text.trim(), &kind),
         };
-        Ok(ColumnType { kind, nullable: false, inner_name })
+        let is_unwrapped = matches!(kind, Kind::Json(_)) && inner_name != text.trim();
+        Ok(ColumnType { kind, nullable: false, inner_name, is_unwrapped })
     }
 
-    /// Whether ClickHouse has to convert what a block carries: a Variant into a Dynamic.
+    /// Whether ClickHouse has to convert what a block carries: a plain type of a JSON's path into a LowCardinality.
     pub fn is_converted(&self) -> bool {
-        self.inner_name.contains(DYNAMIC)
+        match &self.kind {
+            Kind::Json(_) => self.is_unwrapped,
+            Kind::Array(items) => items.is_converted(),
+            Kind::Map(sides) => sides.iter().any(ColumnType::is_converted),
+            Kind::Tuple(elements) => elements.iter().any(|element| element.column_type.is_converted()),
+            Kind::Variant(types) => types.iter().any(ColumnType::is_converted),
+            _ => false,
+        }
     }
 
     /// The name under which a block carries it.
@@ -241,10 +291,6 @@ impl ColumnType {
 const UNREADABLE: &str = "which is not understood";
 
 const GEOMETRY: &str = "Variant(LineString, MultiLineString, MultiPolygon, Point, Polygon, Ring)";
-
-/// What the values of a Dynamic column are sent as. Each JSON value has exactly one place among them.
-const DYNAMIC: &str = "Variant(Array(Nullable(Bool)), Array(Nullable(Float64)), Array(Nullable(Int64)), \
-                       Array(Nullable(String)), Bool, Float64, Int64, JSON, String, UInt64)";
 
 /// The name of a type whose parts may be sent under other names than the table has for them.
 fn wire_name(text: &str, kind: &Kind) -> String {
@@ -260,7 +306,27 @@ fn wire_name(text: &str, kind: &Kind) -> String {
             });
             format!("Tuple({})", list(elements))
         }
+        // The types of its paths, but for the wrappers that a block does not have.
+        Kind::Json(_) if has_wrapper(text) => {
+            let arguments = TypeName::parse(text).map(|parsed| parsed.arguments).unwrap_or_default();
+            format!("JSON({})", list(&mut arguments.iter().map(|argument| plain_path(argument))))
+        }
         _ => text.into(),
+    }
+}
+
+fn has_wrapper(text: &str) -> bool {
+    text.contains("LowCardinality(") || text.contains("SimpleAggregateFunction(")
+}
+
+/// An argument of a JSON type, with the type that a block carries.
+fn plain_path(argument: &str) -> String {
+    let type_name = path_name(argument).map_or("", |(_, type_name)| type_name.trim());
+    match ColumnType::parse(type_name, "UTC") {
+        Ok(column_type) if has_wrapper(argument) => {
+            argument[..argument.len() - type_name.len()].to_string() + &column_type.wire_name()
+        }
+        _ => argument.into(),
     }
 }
 
@@ -286,6 +352,25 @@ fn integer(name: &str) -> Option<Kind> {
     Some(Kind::Int { bytes, signed })
 }
 
+/// Days, hours and so on: a number of them.
+/// Source: <https://clickhouse.com/docs/sql-reference/data-types/special-data-types/interval>.
+fn is_interval(name: &str) -> bool {
+    const UNITS: [&str; 11] = [
+        "Nanosecond",
+        "Microsecond",
+        "Millisecond",
+        "Second",
+        "Minute",
+        "Hour",
+        "Day",
+        "Week",
+        "Month",
+        "Quarter",
+        "Year",
+    ];
+    name.strip_prefix("Interval").is_some_and(|unit| UNITS.contains(&unit))
+}
+
 /// Precisions: <https://clickhouse.com/docs/sql-reference/data-types/decimal>.
 fn decimal(precision: u32, scale: u32) -> Result<Kind, String> {
     let bytes = match precision {
@@ -299,6 +384,25 @@ fn decimal(precision: u32, scale: u32) -> Result<Kind, String> {
         return Err(UNREADABLE.into());
     }
     Ok(Kind::Decimal { bytes, precision, scale })
+}
+
+/// `max_types=8`, or nothing.
+fn dynamic_types(arguments: &[&str]) -> Result<usize, String> {
+    let Some(argument) = arguments.first() else { return Ok(32) };
+    let value = argument.split_once('=').and_then(|(_, value)| value.trim().parse().ok());
+    value.ok_or(UNREADABLE.into())
+}
+
+/// `QBit(Float32, 3)`
+fn qbit(arguments: &[&str]) -> Result<Kind, String> {
+    let [element, dimension, ..] = arguments else { return Err(UNREADABLE.into()) };
+    let bits = match *element {
+        "BFloat16" => 16,
+        "Float32" => 32,
+        "Float64" => 64,
+        _ => return Err(UNREADABLE.into()),
+    };
+    Ok(Kind::QBit { bits, dimension: dimension.parse().map_err(|_| UNREADABLE)? })
 }
 
 fn fraction(scale: u32) -> Result<u32, String> {

@@ -37,7 +37,7 @@ pub struct Compressor {
 pub enum Effort {
     Full,
     /// LZ4 does not even look.
-    Least,
+    StoreOnly,
 }
 
 enum Method {
@@ -54,22 +54,22 @@ impl Compressor {
             Compression::Lz4 => Method::Lz4(CompressTable::default()),
             Compression::Zstd => Method::Zstd(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
         };
-        Ok(Compressor { room: vec![0; method.most(bytes)], method })
+        Ok(Compressor { room: vec![0; method.max_compressed(bytes)], method })
     }
 
     /// Appends a frame of `data`, which must be smaller than 4 GiB; returns its length.
     pub fn append(&mut self, data: &[u8], effort: Effort, out: &mut BytesMut) -> io::Result<usize> {
         let Compressor { method, room } = self;
-        let most = method.most(data.len());
-        if room.len() < most {
-            room.resize(most, 0);
+        let max = method.max_compressed(data.len());
+        if room.len() < max {
+            room.resize(max, 0);
         }
         let (byte, packed) = match method {
             Method::None => (0x02, data),
             Method::Lz4(table) => {
                 let len = match effort {
                     Effort::Full => compress_into_with_table(data, room, table).map_err(io::Error::other)?,
-                    Effort::Least => literally(data, room),
+                    Effort::StoreOnly => lz4_store(data, room),
                 };
                 (0x82, &room[..len])
             }
@@ -95,7 +95,7 @@ impl Compressor {
 
 impl Method {
     /// What so many bytes may become, if they have to be put elsewhere first.
-    fn most(&self, bytes: usize) -> usize {
+    fn max_compressed(&self, bytes: usize) -> usize {
         match self {
             Method::None => 0,
             Method::Lz4(_) => get_maximum_output_size(bytes),
@@ -107,7 +107,7 @@ impl Method {
 /// `data` as a block of LZ4 that repeats nothing: one sequence, of literals alone.
 ///
 /// Source: <https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md>
-fn literally(data: &[u8], out: &mut [u8]) -> usize {
+fn lz4_store(data: &[u8], out: &mut [u8]) -> usize {
     let mut at = 1;
     out[0] = (data.len().min(15) << 4) as u8;
     if let Some(mut more) = data.len().checked_sub(15) {
@@ -150,7 +150,7 @@ mod tests {
             let mut compressor = Compressor::new(method, 1000).unwrap();
             for len in [800_000, 0, 1, 14, 15, 16, 269, 270, 271, 8000] {
                 let data: Vec<u8> = b"abcdefgh".iter().copied().cycle().take(len).collect();
-                for effort in [Effort::Full, Effort::Least] {
+                for effort in [Effort::Full, Effort::StoreOnly] {
                     let mut frame = BytesMut::new();
                     let bytes = compressor.append(&data, effort, &mut frame).unwrap();
                     assert_eq!(bytes, frame.len());

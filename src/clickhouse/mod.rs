@@ -1,17 +1,22 @@
 //! What ClickHouse speaks: types, typed column builders, the Native block, the INSERT request and its answers, schemas.
 //!
 //! `decode` appends one value per column and row; `batch` owns the columns until they are sealed; `sink` and `spool` make of
-//! them what an INSERT carries, with a [`Packer`]. What a column holds is already what the wire carries: encoding is copying.
+//! them what an INSERT carries, with a [`BlockEncoder`]. What a column holds is already what the wire carries: encoding is copying.
 
 mod block_encoder;
 pub mod client;
 mod column;
+mod column_block;
+mod column_rewind;
 mod column_type;
 pub mod compression;
 pub mod dedup;
+mod documents;
+pub mod dynamic;
 pub mod error_class;
 mod insert_answer;
 pub mod insert_request;
+pub mod json_type;
 pub mod native;
 pub mod retry;
 pub mod schema;
@@ -19,6 +24,6 @@ pub mod servers;
 pub mod token;
 mod type_name;
 
-pub use block_encoder::{Packed, Packer, Resistance};
+pub use block_encoder::{BlockEncoder, CompressedBlock, CompressionHints};
 pub use column::Column;
 pub use column_type::{ColumnType, Element, EnumNames, Kind, Zone, quote};

@@ -9,7 +9,7 @@
 //! per column:
 //!   varint + bytes  name
 //!   varint + bytes  type
-//!   [64 bits        how it is written]    JSON and Variant, also within other types
+//!   [64 bits …      how it is written]    JSON, Dynamic and Variant, also within other types
 //!   [rows bytes     1 where NULL]         Nullable
 //!   [rows * 64 bits where each ends]      Array and Map
 //!   [rows bytes     which part has it]    Variant
@@ -20,21 +20,21 @@ use crate::clickhouse::Column;
 use crate::core::varint;
 
 /// What a block is written to, piece by piece.
-pub trait Out {
+pub trait BlockSink {
     fn put(&mut self, bytes: &[u8]);
 
     /// All of a column was put.
     fn end_column(&mut self) {}
 }
 
-impl Out for Vec<u8> {
+impl BlockSink for Vec<u8> {
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
 }
 
 /// Writes one block. `heads` gives each column's name and type as the block declares them.
-pub fn encode(out: &mut impl Out, heads: &[(String, String)], columns: &[Column]) {
+pub fn encode(out: &mut impl BlockSink, heads: &[(String, String)], columns: &[Column]) {
     let rows = columns.first().map_or(0, Column::rows);
     let mut head = Vec::new();
     varint::write(&mut head, columns.len() as u64);
@@ -56,7 +56,7 @@ pub fn encode(out: &mut impl Out, heads: &[(String, String)], columns: &[Column]
 }
 
 /// The block, as one.
-pub fn whole(heads: &[(String, String)], columns: &[Column]) -> Vec<u8> {
+pub fn encode_to_vec(heads: &[(String, String)], columns: &[Column]) -> Vec<u8> {
     let mut out = Vec::new();
     encode(&mut out, heads, columns);
     out
@@ -86,6 +86,6 @@ mod tests {
     #[test]
     fn a_block_without_rows_has_nothing_but_names_and_types() {
         let document = Column::new(&ColumnType::parse("JSON", "UTC").unwrap(), false);
-        assert_eq!(whole(&[("a".into(), "JSON".into())], &[document]), b"\x01\x00\x01a\x04JSON");
+        assert_eq!(encode_to_vec(&[("a".into(), "JSON".into())], &[document]), b"\x01\x00\x01a\x04JSON");
     }
 }

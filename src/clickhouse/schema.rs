@@ -462,15 +462,19 @@ mod tests {
 
     #[test]
     fn a_select_gives_what_the_table_has_and_may_take_what_it_may_have() {
-        let table = Table::of(&[("a", "Dynamic", Some("now()")), ("b", "FixedString(300)", None)]);
-        let sent =
-            heads(&[("a", "Variant(Int64, String)"), ("b", "FixedString(300)"), ("missing a", "Bool")]);
+        let table = Table::of(&[
+            ("a", "Array(JSON(a LowCardinality(String)))", Some("[]")),
+            ("b", "FixedString(300)", None),
+        ]);
+        let sent = heads(&[("a", "Array(JSON(a String))"), ("b", "FixedString(300)"), ("missing a", "Bool")]);
+        assert_eq!(table.columns[0].column_type.wire_name(), "Array(JSON(a String))");
         assert_eq!(
             table.insert_sql(&sent),
             "INSERT INTO `d`.`t` (`a`, `b`) SETTINGS input_format_native_allow_types_conversion = 1, \
-             allow_suspicious_fixed_string_types = 1, allow_suspicious_variant_types = 1 SELECT \
-             if(`missing a`, CAST(now(), 'Dynamic'), CAST(`a`, 'Dynamic')), `b` FROM \
-             input('`a` Variant(Int64, String), `b` FixedString(300), `missing a` Bool') FORMAT Native"
+             allow_suspicious_fixed_string_types = 1 SELECT \
+             if(`missing a`, CAST([], 'Array(JSON(a LowCardinality(String)))'), \
+             CAST(`a`, 'Array(JSON(a LowCardinality(String)))')), `b` FROM \
+             input('`a` Array(JSON(a String)), `b` FixedString(300), `missing a` Bool') FORMAT Native"
         );
     }
 

@@ -31,7 +31,9 @@ pub use dead_letters::DeadLetters;
 pub use mqtt::{AckAfter, Mqtt, ProtocolVersion};
 use object_reader::ObjectReader;
 pub use replay::ReplaySource;
-pub use route::{ColumnSource, Meta, Route, Unit};
+pub use route::{
+    ColumnSource, Csv, Format, Meta, Nan, Parse, PayloadCompression, Protobuf, Reading, Route, Unit,
+};
 pub use spool::Spool;
 
 #[derive(Debug, Clone)]

@@ -49,6 +49,8 @@ pub enum Kind {
     },
     /// A certificate or key in PEM, or the path of a file. A program may give a Buffer.
     Pem,
+    /// The path of a file. A program may give what it holds as a Buffer.
+    File,
     /// From `min` to `max`. `is_listed`: so few that documents name each.
     Integer {
         min: u64,

@@ -1,12 +1,17 @@
 //! `routes[]`: topics, the tables that they fill, and where each column's value comes from.
 
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::config::object_reader::ObjectReader;
 use crate::config::schema::COLUMN_SOURCES;
 use crate::config::taken::Taken;
+use crate::core::edge_nodes::EdgeNodes;
 use crate::core::error::{Error, Result};
-use crate::core::json_path::{Path, Root};
+use crate::core::json_path::{Path, Root, Segment};
 use crate::core::topic_filter::TopicFilter;
 
 #[derive(Debug, Clone)]
@@ -17,6 +22,17 @@ pub struct Route {
     pub columns: Vec<(String, ColumnSource)>,
     /// Where the list is of which each item becomes a row.
     pub rows: Option<Path>,
+    /// Lists that lie side by side, by name: a row per index.
+    pub zip: Vec<(String, Path)>,
+    pub format: Format,
+    pub compression: PayloadCompression,
+    /// The most that a payload may unpack to.
+    pub max_payload_bytes: usize,
+    /// Texts that are a missing value.
+    pub nulls: Vec<String>,
+    pub nan: Nan,
+    /// What edge nodes of Sparkplug said at birth: for all that decode for this route.
+    pub edge_nodes: EdgeNodes,
     pub reject_unknown_fields: bool,
     pub zero_missing_fields: bool,
 }
@@ -25,6 +41,82 @@ impl Route {
     pub fn reads_user_properties(&self) -> bool {
         self.columns.iter().any(|(_, source)| matches!(source, ColumnSource::UserProperty(_)))
     }
+}
+
+/// What payloads are.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Format {
+    #[default]
+    Json,
+    Text,
+    Csv(Csv),
+    MessagePack,
+    Cbor,
+    Protobuf(Protobuf),
+    Sparkplug,
+}
+
+/// Which message payloads are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protobuf {
+    /// A FileDescriptorSet.
+    pub schema: Arc<[u8]>,
+    pub message: String,
+}
+
+/// How lines of values are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Csv {
+    pub columns: Vec<String>,
+    pub delimiter: String,
+    pub has_header: bool,
+    pub has_decimal_comma: bool,
+    /// What stands between a name and its value, where each value has its name.
+    pub pairs: Option<String>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum PayloadCompression {
+    #[default]
+    None,
+    Gzip,
+    Zlib,
+    Zstd,
+    /// By the first bytes.
+    Auto,
+}
+
+/// What `NaN` and the infinities are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Nan {
+    #[default]
+    Reject,
+    Null,
+    Value,
+}
+
+/// What becomes of a value before it is checked against its column.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Reading {
+    /// Where it is looked for if it is not at the path.
+    pub other_paths: Vec<Path>,
+    /// The name of a key is meant, not its value.
+    pub is_key: bool,
+    pub nulls: Vec<String>,
+    pub map: Vec<(String, Value)>,
+    pub parse: Option<Parse>,
+    /// In digits, so that decimals stay what they are.
+    pub scale: Option<String>,
+    pub offset: Option<String>,
+}
+
+/// What a text is read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parse {
+    Json,
+    Base64,
+    Hex,
+    Number,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +147,7 @@ pub enum ColumnSource {
         unit: Unit,
         /// The names under which an object has the elements of a Tuple or a Point.
         fields: Vec<String>,
+        reading: Reading,
     },
     Topic(String),
     Meta(Meta),
@@ -65,10 +158,28 @@ pub enum ColumnSource {
 pub fn route(o: ObjectReader<'_>) -> Result<Route> {
     let topic =
         TopicFilter::parse(&o.required_text("topic")?).map_err(|message| o.wrong("topic", message))?;
+    let (rows, zip) = rows(&o)?;
     let route = Route {
         table: o.required_text("table")?,
         columns: columns(&o, &topic)?,
-        rows: rows(&o)?,
+        rows,
+        zip,
+        format: format(&o)?,
+        compression: match o.word_or_default("compression")? {
+            "gzip" => PayloadCompression::Gzip,
+            "zlib" => PayloadCompression::Zlib,
+            "zstd" => PayloadCompression::Zstd,
+            "auto" => PayloadCompression::Auto,
+            _ => PayloadCompression::None,
+        },
+        edge_nodes: EdgeNodes::default(),
+        max_payload_bytes: o.integer_or_default("maxPayloadBytes")? as usize,
+        nulls: o.texts("nulls")?.into_iter().map(|(_, text)| text).collect(),
+        nan: match o.word_or_default("nan")? {
+            "null" => Nan::Null,
+            "value" => Nan::Value,
+            _ => Nan::Reject,
+        },
         reject_unknown_fields: o.word_or_default("unknownFields")? == "reject",
         zero_missing_fields: o.word_or_default("missingFields")? == "zero",
         topic,
@@ -84,13 +195,91 @@ fn columns(o: &ObjectReader<'_>, topic: &TopicFilter) -> Result<Vec<(String, Col
     o.record("columns")?.into_iter().map(source).collect()
 }
 
-fn rows(o: &ObjectReader<'_>) -> Result<Option<Path>> {
-    let Some(text) = o.text("rows")? else { return Ok(None) };
-    let rows = json_path(&text, o.path_of("rows"))?;
-    if rows.root == Root::Element {
-        return Err(o.wrong("rows", "must begin at the document: @ is the item that it leads to"));
+/// The list or members that are rows, or the lists that are zipped.
+type RowsOption = (Option<Path>, Vec<(String, Path)>);
+
+fn rows(o: &ObjectReader<'_>) -> Result<RowsOption> {
+    let beginning = "must begin at the document: @ is the item that it leads to";
+    match o.take("rows")? {
+        None => Ok((None, Vec::new())),
+        Some(Taken::Text(text)) => {
+            let rows = json_path(&text, o.path_of("rows"))?;
+            if rows.root == Root::Element {
+                return Err(o.wrong("rows", beginning));
+            }
+            Ok((Some(rows), Vec::new()))
+        }
+        Some(Taken::Object(_, zip)) => {
+            let mut lists = Vec::new();
+            for (path, name, value) in zip.record("zip")? {
+                let text = value.as_str().ok_or_else(|| Error::config(&path, "must be a path"))?;
+                let list = json_path(text, path.clone())?;
+                if list.root == Root::Element || !list.is_simple() {
+                    return Err(Error::config(path, "must be the path of one list in the document"));
+                }
+                lists.push((name.to_string(), list));
+            }
+            zip.finish()?;
+            if lists.is_empty() {
+                return Err(o.wrong("rows", "needs at least one list to zip"));
+            }
+            Ok((None, lists))
+        }
+        Some(_) => Err(o.wrong("rows", "must be a path, or { zip }")),
     }
-    Ok(Some(rows))
+}
+
+fn format(o: &ObjectReader<'_>) -> Result<Format> {
+    let csv = || Csv {
+        columns: Vec::new(),
+        delimiter: ",".into(),
+        has_header: true,
+        has_decimal_comma: false,
+        pairs: None,
+    };
+    Ok(match o.take("format")? {
+        None | Some(Taken::Word("json")) => Format::Json,
+        Some(Taken::Word("text")) => Format::Text,
+        Some(Taken::Word("msgpack")) => Format::MessagePack,
+        Some(Taken::Word("cbor")) => Format::Cbor,
+        Some(Taken::Word("sparkplug")) => Format::Sparkplug,
+        Some(Taken::Word(_)) => Format::Csv(csv()),
+        Some(Taken::Object(_, p)) if p.has("schema") || p.has("message") => {
+            let schema = schema(&p)?;
+            let message = p.required_text("message")?;
+            p.word("type")?;
+            p.finish()?;
+            Format::Protobuf(Protobuf { schema, message })
+        }
+        Some(Taken::Object(_, c)) => {
+            let format = Csv {
+                columns: c.texts("columns")?.into_iter().map(|(_, name)| name).collect(),
+                delimiter: c.text_or_default("delimiter")?,
+                has_header: c.flag_or_default("header")?,
+                has_decimal_comma: c.word_or_default("decimal")? == ",",
+                pairs: c.text("pairs")?,
+            };
+            c.word("type")?;
+            c.finish()?;
+            let is_named = !format.columns.is_empty() || format.has_header || format.pairs.is_some();
+            if !is_named {
+                return Err(o.wrong("format", "needs the names of the values: columns, header or pairs"));
+            }
+            Format::Csv(format)
+        }
+        Some(_) => return Err(o.wrong("format", "must be the name of a format")),
+    })
+}
+
+/// What a file holds, or what a program gave as a Buffer.
+fn schema(o: &ObjectReader<'_>) -> Result<Arc<[u8]>> {
+    let text = o.required_text("schema")?;
+    let bytes = match text.strip_prefix("data:;base64,") {
+        Some(encoded) => STANDARD.decode(encoded).map_err(|_| o.wrong("schema", "is not base64"))?,
+        None => std::fs::read(&text)
+            .map_err(|error| o.wrong("schema", format!("{text} cannot be read: {error}")))?,
+    };
+    Ok(bytes.into())
 }
 
 /// `at` is the option that has the path.
@@ -99,19 +288,29 @@ fn json_path(text: &str, at: String) -> Result<Path> {
 }
 
 fn column_source(path: &str, value: &Value, topic: &TopicFilter) -> Result<ColumnSource> {
-    if let Some(text) = value.as_str() {
-        let path = json_path(text, path.into())?;
-        return Ok(ColumnSource::Path { path, default: None, unit: Unit::Auto, fields: Vec::new() });
+    if value.is_string() || value.is_array() {
+        let (path, other_paths) = paths(value, path)?;
+        let reading = Reading { other_paths, ..Reading::default() };
+        return Ok(ColumnSource::Path { path, default: None, unit: Unit::Auto, fields: Vec::new(), reading });
     }
     if !value.is_object() {
         return Err(Error::config(path, "must be an object"));
     }
     let Some(Taken::Object(form, o)) = Taken::of(path, value, &COLUMN_SOURCES)? else {
-        let message = "must be a path, or have one of path, topic, meta, userProperty, value";
+        let message = "must be a path, or have one of path, key, topic, meta, userProperty, value";
         return Err(Error::config(path, message));
     };
     let source = match form {
         "path" => path_source(&o)?,
+        "key" => {
+            let path = json_path(&o.required_text("key")?, o.path_of("key"))?;
+            let is_member = path.root == Root::Element && path.segments.is_empty();
+            if path.segments.last() != Some(&Segment::AnyField) && !is_member {
+                return Err(o.wrong("key", "must end with *, or be @"));
+            }
+            let reading = Reading { is_key: true, ..Reading::default() };
+            ColumnSource::Path { path, default: None, unit: Unit::Auto, fields: Vec::new(), reading }
+        }
         "topic" => {
             let name = o.required_text("topic")?;
             if !topic.names().any(|n| n == name) {
@@ -135,7 +334,10 @@ fn column_source(path: &str, value: &Value, topic: &TopicFilter) -> Result<Colum
 }
 
 fn path_source(o: &ObjectReader<'_>) -> Result<ColumnSource> {
-    let text = o.required_text("path")?;
+    let (path, other_paths) = match o.value("path") {
+        Some(value) => paths(value, &o.path_of("path"))?,
+        None => return Err(o.wrong("path", "is required")),
+    };
     let unit = match o.word_or_default("unit")? {
         "s" => Unit::Seconds,
         "ms" => Unit::Milliseconds,
@@ -145,5 +347,47 @@ fn path_source(o: &ObjectReader<'_>) -> Result<ColumnSource> {
     };
     let default = o.value("default").cloned();
     let fields = o.texts("fields")?.into_iter().map(|(_, name)| name).collect();
-    Ok(ColumnSource::Path { path: json_path(&text, o.path_of("path"))?, default, unit, fields })
+    let number = |name: &str| -> Result<Option<String>> {
+        match o.take(name)? {
+            Some(Taken::Number(number)) => Ok(Some(number.to_string())),
+            _ => Ok(None),
+        }
+    };
+    let reading = Reading {
+        other_paths,
+        is_key: false,
+        nulls: o.texts("nulls")?.into_iter().map(|(_, text)| text).collect(),
+        map: o.record("map")?.into_iter().map(|(_, name, value)| (name.to_string(), value.clone())).collect(),
+        parse: o.word("parse")?.map(|word| match word {
+            "json" => Parse::Json,
+            "base64" => Parse::Base64,
+            "hex" => Parse::Hex,
+            _ => Parse::Number,
+        }),
+        scale: number("scale")?,
+        offset: number("offset")?,
+    };
+    Ok(ColumnSource::Path { path, default, unit, fields, reading })
+}
+
+/// One path, or a list of them of which the first counts that is there.
+fn paths(value: &Value, at: &str) -> Result<(Path, Vec<Path>)> {
+    let one = |value: &Value, at: String| {
+        let text = value.as_str().ok_or_else(|| Error::config(&at, "must be a path"))?;
+        let path = json_path(text, at.clone())?;
+        if path.segments.contains(&Segment::EachItem) {
+            return Err(Error::config(at, "[*] is for rows: a column takes one value, or a whole list"));
+        }
+        Ok(path)
+    };
+    let Some(list) = value.as_array() else { return Ok((one(value, at.into())?, Vec::new())) };
+    let mut paths = Vec::new();
+    for (place, value) in list.iter().enumerate() {
+        paths.push(one(value, format!("{at}[{place}]"))?);
+    }
+    if paths.is_empty() {
+        return Err(Error::config(at, "must not be an empty list"));
+    }
+    let first = paths.remove(0);
+    Ok((first, paths))
 }

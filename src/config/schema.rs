@@ -538,11 +538,34 @@ static ROUTE: Object = Object {
             "By column, only what differs from \"the JSON field of the same name\" or \"the `{name}` of the topic\".",
         ),
         row(
+            "format",
+            Kind::Union { of: &FORMATS },
+            Text("json"),
+            "What payloads are: JSON; one bare value, `'text'`, which is `$`; lines of values, `'csv'`; MessagePack; \
+             CBOR; Protocol Buffers; or Sparkplug B.",
+        )
+        .note("See [Formats](#formats)."),
+        row(
+            "compression",
+            choice(&["none", "gzip", "zlib", "zstd", "auto"]),
+            Text("none"),
+            "How payloads are compressed; `'auto'` looks at the first bytes of each.",
+        ),
+        row(
+            "maxPayloadBytes",
+            integer(1024, 1 << 30),
+            Integer(16 << 20),
+            "The most that a payload may unpack to; a larger one is a dead letter, `PAYLOAD_TOO_LARGE`.",
+        )
+        .unit(Bytes),
+        row(
             "rows",
-            READ_TEXT,
+            Kind::Union { of: &ROWS },
             Described("one row per object"),
-            "The path of a list in the payload: one row per item. A column's path is looked for in the item \
-             first, then in the document.",
+            "The path of a list in the payload, `devices[*].readings[*]`: one row per item; or of the members of an \
+             object, `sensors.*`; or lists side by side, `{ zip: { at: 'series.at', v: 'series.v' } }`: one row per \
+             index. A column's path is looked for in the item first, then in the items around it, then in the \
+             document.",
         )
         .note("See [Rows](#rows)."),
         row(
@@ -563,9 +586,83 @@ static ROUTE: Object = Object {
              (`FIELD_MISSING`), or the type's zero.",
         )
         .note("The zero is 0, the empty string, 1970, or the smallest number of an enum."),
+        row(
+            "nulls",
+            Kind::OneOrMore { item: &TEXT },
+            Absent,
+            "Texts that are a missing value, in any column.",
+        ),
+        row(
+            "nan",
+            choice(&["reject", "null", "value"]),
+            Text("reject"),
+            "What the tokens `NaN`, `Infinity` and `-Infinity` in JSON are: invalid, a missing value, or that float.",
+        ),
     ],
     rules: NO_RULES,
 };
+
+/// What payloads of a route can be.
+pub static FORMATS: [Kind; 3] = [
+    choice(&["json", "text", "csv", "msgpack", "cbor", "sparkplug"]),
+    object(&Object {
+        name: None,
+        about: "Lines of values.",
+        includes: &[],
+        rows: &[
+            row("type", choice(&["csv"]), REQUIRED, "Lines of values."),
+            row(
+                "columns",
+                Kind::OneOrMore { item: &TEXT },
+                Absent,
+                "The names of the values of a line, in their order; without them they come from the header.",
+            ),
+            row("delimiter", filled_text(""), Text(","), "What stands between two values."),
+            row("header", Kind::Flag, Flag(false), "Whether the first line of each payload has the names."),
+            row("decimal", choice(&[".", ","]), Text("."), "What stands before the decimals of a number."),
+            row(
+                "pairs",
+                filled_text(""),
+                Absent,
+                "What stands between a name and its value, `=` in `k=v;k=v`: such lines need neither names nor a header.",
+            ),
+        ],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "Messages of Protocol Buffers.",
+        includes: &[],
+        rows: &[
+            row("type", choice(&["protobuf"]), REQUIRED, "Messages of Protocol Buffers."),
+            row(
+                "schema",
+                Kind::File,
+                REQUIRED,
+                "A FileDescriptorSet, as `protoc --descriptor_set_out --include_imports` writes it.",
+            ),
+            row("message", filled_text(""), REQUIRED, "The full name of the message: `package.Message`."),
+        ],
+        rules: NO_RULES,
+    }),
+];
+
+/// Where the rows of a payload are.
+pub static ROWS: [Kind; 2] = [
+    READ_TEXT,
+    object(&Object {
+        name: None,
+        about: "Lists that lie side by side.",
+        includes: &[],
+        rows: &[row(
+            "zip",
+            Kind::Record { value: &READ_TEXT, refused: &[] },
+            REQUIRED,
+            "By name, the paths of lists of one length: a row per index. Columns find the items under these names.",
+        )],
+        rules: NO_RULES,
+    }),
+];
 
 pub const COLUMN_SOURCE: Kind = Kind::Named {
     name: "ColumnSource",
@@ -577,14 +674,21 @@ pub const COLUMN_SOURCE: Kind = Kind::Named {
 };
 
 /// The forms of a `ColumnSource`. The first option of an object says which it is.
-pub static COLUMN_SOURCES: [Kind; 6] = [
+pub static COLUMN_SOURCES: [Kind; 8] = [
     READ_TEXT,
+    Kind::List { item: &READ_TEXT },
     object(&Object {
         name: None,
         about: "A path, with what to make of the value.",
         includes: &[],
         rows: &[
-            row("path", READ_TEXT, REQUIRED, "A path into the payload: `lat`, `position.lat`, `axes[0]`."),
+            row(
+                "path",
+                Kind::OneOrMore { item: &READ_TEXT },
+                REQUIRED,
+                "A path into the payload: `lat`, `position.lat`, `axes[0]`, `axes[-1]` for the last, `*.lat` below any \
+                 one key. Of a list of paths the first counts that is there.",
+            ),
             row("default", Kind::Any, Absent, "The value where it is missing, or `null`."),
             row(
                 "unit",
@@ -601,7 +705,35 @@ pub static COLUMN_SOURCES: [Kind; 6] = [
                 "The names of an object's fields that fill the elements of a Tuple, or of a Point: `['lng', 'lat']`. \
                  Without it a Tuple takes the names that it has.",
             ),
+            row("nulls", Kind::OneOrMore { item: &TEXT }, Absent, "Texts that are a missing value."),
+            row(
+                "map",
+                Kind::Record { value: &Kind::Any, refused: &[] },
+                Absent,
+                "What stands in place of a text or number: `{ ON: true, OFF: false }`; under `'*'` for all others.",
+            ),
+            row(
+                "parse",
+                choice(&["json", "base64", "hex", "number"]),
+                Absent,
+                "What the text there is read as first. Paths may go on through a text that is JSON. `'number'` takes a \
+                 decimal comma, and drops a unit behind the number.",
+            ),
+            row("scale", NUMBER, Absent, "What a number is multiplied by."),
+            row("offset", NUMBER, Absent, "What is added to a number, after `scale`."),
         ],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "The name of a key that a path with `*` leads to.",
+        includes: &[],
+        rows: &[row(
+            "key",
+            READ_TEXT,
+            REQUIRED,
+            "A path that ends with `*`: the name of the key there. `@` is that of a member that is a row.",
+        )],
         rules: NO_RULES,
     }),
     object(&Object {

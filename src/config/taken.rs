@@ -30,7 +30,7 @@ impl<'a> Taken<'a> {
                 Kind::Text { empty, max_bytes, .. } => {
                     text(path, value, *empty, *max_bytes)?.map(Taken::Text)
                 }
-                Kind::Pem => text(path, value, Empty::Unreadable, None)?.map(Taken::Text),
+                Kind::Pem | Kind::File => text(path, value, Empty::Unreadable, None)?.map(Taken::Text),
                 Kind::Integer { min, max, .. } => integer(value, *min, *max).map(Taken::Integer),
                 Kind::Number { min, max } => match value {
                     Value::Number(n) => Some(n)
@@ -79,7 +79,7 @@ fn integer(value: &Value, min: u64, max: u64) -> Option<u64> {
 /// What a kind takes, for error messages.
 pub fn phrase(kind: &Kind) -> String {
     match kind {
-        Kind::Text { .. } | Kind::Pem => "a string".into(),
+        Kind::Text { .. } | Kind::Pem | Kind::File => "a string".into(),
         Kind::Integer { min, max, .. } => format!("an integer from {min} to {max}"),
         Kind::Number { min, max } if min.is_infinite() && max.is_infinite() => "a number".into(),
         Kind::Number { min, max } => format!("a number from {min} to {max}"),

@@ -53,7 +53,8 @@ fn pem(o: &ObjectReader<'_>, name: &str) -> Result<Option<Pem>> {
     let Some(text) = o.text(name)? else { return Ok(None) };
     let pem = Pem::new(text.clone());
     // What a Buffer of DER looks like when it is read as text.
-    let is_binary = text.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER);
+    let is_binary = text.starts_with("data:")
+        || text.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER);
     if text.is_empty() || (is_binary && matches!(pem, Pem::File(_))) {
         return Err(o.wrong(name, "must be a text in PEM, or the path of a file that holds one"));
     }

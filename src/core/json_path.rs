@@ -1,8 +1,8 @@
-//! Paths into a JSON document: `lat`, `position.lat`, `axes[0]`, `['a.b'].c`, `$.ts`, `@`.
+//! Paths into a payload: `lat`, `position.lat`, `axes[0]`, `axes[-1]`, `['a.b'].c`, `$.ts`, `@`, `*.lat`, `devices[*]`.
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Path {
@@ -27,6 +27,22 @@ pub enum Root {
 pub enum Segment {
     Field(String),
     Item(usize),
+    /// `[-1]` is the last item: -1.
+    FromEnd(i64),
+    /// `*`: any one key of an object.
+    #[serde(serialize_with = "star")]
+    AnyField,
+    /// `[*]`: each item of a list.
+    #[serde(serialize_with = "each")]
+    EachItem,
+}
+
+fn star<S: Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str("*")
+}
+
+fn each<S: Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str("[*]")
 }
 
 /// As it is written in a configuration.
@@ -40,7 +56,13 @@ impl fmt::Display for Path {
         for segment in &self.segments {
             match segment {
                 Segment::Item(index) => text += &format!("[{index}]"),
-                Segment::Field(name) if name.is_empty() || name.contains(['.', '[', ']', '$', '@']) => {
+                Segment::FromEnd(index) => text += &format!("[{index}]"),
+                Segment::EachItem => text += "[*]",
+                Segment::AnyField if text.is_empty() => text.push('*'),
+                Segment::AnyField => text += ".*",
+                Segment::Field(name)
+                    if name.is_empty() || name == "*" || name.contains(['.', '[', ']', '$', '@']) =>
+                {
                     text += &format!("['{name}']");
                 }
                 Segment::Field(name) => {
@@ -59,6 +81,16 @@ impl Path {
     /// The path of one field, whatever its name holds.
     pub fn field(name: &str) -> Path {
         Path { root: Root::Either, segments: vec![Segment::Field(name.into())] }
+    }
+
+    /// Whether more than one place can be meant.
+    pub fn has_wildcard(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, Segment::AnyField | Segment::EachItem))
+    }
+
+    /// Whether the walk over a document finds it while it passes: it needs neither the end of a list nor a choice.
+    pub fn is_simple(&self) -> bool {
+        self.segments.iter().all(|segment| matches!(segment, Segment::Field(_) | Segment::Item(_)))
     }
 
     pub fn parse(text: &str) -> Result<Path, String> {
@@ -85,16 +117,22 @@ impl Path {
                 rest = after;
             } else if let Some(after) = rest.strip_prefix('[') {
                 let (index, after) = after.split_once(']').ok_or("an [index] is not closed")?;
-                let index =
-                    index.parse().map_err(|_| format!("[{index}] is neither an index nor a quoted name"))?;
-                segments.push(Segment::Item(index));
+                segments.push(match (index, index.parse::<i64>()) {
+                    ("*", _) => Segment::EachItem,
+                    (_, Ok(number @ ..0)) => Segment::FromEnd(number),
+                    (_, Ok(number)) => Segment::Item(number as usize),
+                    _ => return Err(format!("[{index}] is neither an index nor a quoted name")),
+                });
                 rest = after;
             } else if wants_name {
                 let end = rest.find(['.', '[', ']']).unwrap_or(rest.len());
                 if end == 0 {
                     return Err("a name is empty".into());
                 }
-                segments.push(Segment::Field(rest[..end].into()));
+                segments.push(match &rest[..end] {
+                    "*" => Segment::AnyField,
+                    name => Segment::Field(name.into()),
+                });
                 rest = &rest[end..];
             } else {
                 return Err(format!("{rest:?} does not belong there"));
@@ -128,6 +166,11 @@ mod tests {
             ("a[1][2].b", vec![field("a"), Segment::Item(1), Segment::Item(2), field("b")]),
             ("['a.b'].c", vec![field("a.b"), field("c")]),
             ("x['y']['z.z']", vec![field("x"), field("y"), field("z.z")]),
+            ("a[-1].b", vec![field("a"), Segment::FromEnd(-1), field("b")]),
+            ("*.lat", vec![Segment::AnyField, field("lat")]),
+            ("a.*", vec![field("a"), Segment::AnyField]),
+            ("a[*].b[*]", vec![field("a"), Segment::EachItem, field("b"), Segment::EachItem]),
+            ("a['*']", vec![field("a"), field("*")]),
         ] {
             let path = Path { root: Root::Either, segments: expected };
             assert_eq!(Path::parse(&path.to_string()), Ok(path.clone()));

@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod chunk_pool;
 pub mod clock;
 pub mod dead_letter;
+pub mod edge_nodes;
 pub mod error;
 pub mod free_list;
 pub mod fs;

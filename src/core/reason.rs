@@ -15,10 +15,16 @@ pub enum Code {
     NoRoute,
     RejectedByClickHouse,
     PacketTooLarge,
+    /// Of a format other than JSON.
+    PayloadInvalid,
+    /// It unpacks to more than it may.
+    PayloadTooLarge,
+    /// A number in place of a name that no BIRTH of Sparkplug has said.
+    AliasUnknown,
 }
 
 impl Code {
-    pub const ALL: [Code; 9] = [
+    pub const ALL: [Code; 12] = [
         Code::JsonInvalid,
         Code::NotAnObject,
         Code::FieldMissing,
@@ -28,6 +34,9 @@ impl Code {
         Code::NoRoute,
         Code::RejectedByClickHouse,
         Code::PacketTooLarge,
+        Code::PayloadInvalid,
+        Code::PayloadTooLarge,
+        Code::AliasUnknown,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -41,6 +50,9 @@ impl Code {
             Code::NoRoute => "NO_ROUTE",
             Code::RejectedByClickHouse => "REJECTED_BY_CLICKHOUSE",
             Code::PacketTooLarge => "PACKET_TOO_LARGE",
+            Code::PayloadInvalid => "PAYLOAD_INVALID",
+            Code::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
+            Code::AliasUnknown => "ALIAS_UNKNOWN",
         }
     }
 }
@@ -57,6 +69,11 @@ impl Reason {
     #[cold]
     pub fn new(code: Code, message: impl Into<Arc<str>>) -> Reason {
         Reason { code, message: message.into() }
+    }
+
+    /// Whether the payload itself is broken, whatever the columns are.
+    pub fn is_broken_payload(&self) -> bool {
+        matches!(self.code, Code::JsonInvalid | Code::PayloadInvalid | Code::PayloadTooLarge)
     }
 
     /// Names the column it is about.

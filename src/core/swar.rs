@@ -5,19 +5,19 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 
 /// The highest bit of each byte that is zero, or wrongly of one above the lowest such byte.
 #[inline(always)]
-pub const fn zeros(word: u64) -> u64 {
+pub const fn zero_byte_mask(word: u64) -> u64 {
     word.wrapping_sub(LOW) & !word & HIGH
 }
 
 /// A word of one byte eight times.
 #[inline(always)]
-pub const fn all(byte: u8) -> u64 {
+pub const fn splat(byte: u8) -> u64 {
     LOW * byte as u64
 }
 
 /// Whether two slices are equal.
 #[inline(always)]
-pub fn is_same(a: &[u8], b: &[u8]) -> bool {
+pub fn bytes_eq(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
@@ -41,7 +41,7 @@ pub fn is_same(a: &[u8], b: &[u8]) -> bool {
 pub fn find(byte: u8, bytes: &[u8], start: usize) -> usize {
     let mut at = start;
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let found = zeros(u64::from_le_bytes(*word) ^ all(byte));
+        let found = zero_byte_mask(u64::from_le_bytes(*word) ^ splat(byte));
         if found != 0 {
             return at + (found.trailing_zeros() / 8) as usize;
         }
@@ -74,12 +74,12 @@ mod tests {
     fn slices_of_every_length_are_compared() {
         for len in 0..70 {
             let bytes: Vec<u8> = (0..len).collect();
-            assert!(is_same(&bytes, &bytes.clone()));
+            assert!(bytes_eq(&bytes, &bytes.clone()));
             for at in 0..len as usize {
                 let mut other = bytes.clone();
                 other[at] ^= 0x80;
-                assert!(!is_same(&bytes, &other));
-                assert!(!is_same(&bytes, &bytes[..at]));
+                assert!(!bytes_eq(&bytes, &other));
+                assert!(!bytes_eq(&bytes, &bytes[..at]));
             }
         }
     }

@@ -132,7 +132,7 @@ impl TopicFilter {
             match part {
                 Part::Text(text) => {
                     let Some(found) = bytes.get(at..at + text.len()) else { return false };
-                    if !swar::is_same(found, text) {
+                    if !swar::bytes_eq(found, text) {
                         return false;
                     }
                     at += text.len();

@@ -18,7 +18,7 @@ use crate::clickhouse::insert_request::{Insert, ViewMode};
 use crate::clickhouse::retry::{Next, RetriedInsert, RetryLoop};
 use crate::clickhouse::servers::Servers;
 use crate::clickhouse::token::Tokens;
-use crate::clickhouse::{Column, ColumnType, Packed, Packer, Resistance, native, quote};
+use crate::clickhouse::{BlockEncoder, Column, ColumnType, CompressedBlock, CompressionHints, native, quote};
 use crate::core::backoff::Backoff;
 use crate::core::clock::unix_millis;
 use crate::core::dead_letter::DeadLetter;
@@ -97,11 +97,12 @@ impl DeadLetterThread {
         let (headers, columns) = columns(&batch.letters);
         let token = batch.token.clone().unwrap_or_else(|| {
             let group = batch.completion.group();
-            self.tokens.token(format_args!("letters-{group}"), &sql, || native::whole(&headers, &columns))
+            self.tokens
+                .token(format_args!("letters-{group}"), &sql, || native::encode_to_vec(&headers, &columns))
         });
         // Dead letters are rare: no memory is kept for the next ones.
-        let mut packer = Packer::new(self.context.config.clickhouse.compression);
-        let block = packer.pack(&headers, &columns, &Resistance::default());
+        let mut packer = BlockEncoder::new(self.context.config.clickhouse.compression);
+        let block = packer.encode(&headers, &columns, &CompressionHints::default());
         let mut insert =
             DeadLetterInsert { servers, sql: &sql, block, token: &token, rows: batch.letters.len() };
         if let Err(error) = RetryLoop::new(&self.context, name).run(&mut insert).await? {
@@ -132,7 +133,7 @@ impl DeadLetterThread {
 struct DeadLetterInsert<'a> {
     servers: &'a mut Servers,
     sql: &'a str,
-    block: Packed,
+    block: CompressedBlock,
     token: &'a str,
     rows: usize,
 }

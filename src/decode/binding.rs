@@ -1,23 +1,27 @@
 //! A route's mapping and the columns of its table, made into a decoder. What cannot fit is told here, before a start.
 
+use std::sync::Arc;
+
 use crate::clickhouse::schema::TableColumn;
 use crate::clickhouse::{Column, ColumnType, Kind};
-use crate::config::{ColumnSource, Meta, Route, Unit};
+use crate::config::{ColumnSource, Format, Meta, PayloadCompression, Route, Unit};
 use crate::core::error::{Error, Result};
 use crate::core::json_path::{Path, Root, Segment};
+use crate::decode::documents::DocumentPlan;
 use crate::decode::fill::Filled;
 use crate::decode::format::json::lexer::Reader;
-use crate::decode::non_payload::{Ending, Given, Missing};
-use crate::decode::path_tree::Node;
-use crate::decode::value::{self, Manner, Quick};
-use crate::decode::{Decoder, Scratch, Slot};
+use crate::decode::non_payload::{MissingPolicy, NonPayloadSource, RowCompletion};
+use crate::decode::path_tree::PathNode;
+use crate::decode::value::{self, DecodeContext, FastKind};
+use crate::decode::value_source::ValueSource;
+use crate::decode::{ColumnBinding, Decoder, Scratch, Unpacking};
 
 impl Decoder {
     /// Joins a route's mapping with its table. Errors carry the path of the option, below `path`
     /// (such as `routes[0]`).
     pub fn new(path: &str, route: &Route, table: &[TableColumn]) -> Result<Decoder> {
         for (name, _) in &route.columns {
-            if !table.iter().any(|c| c.name == *name) {
+            if !table.iter().any(|column| column.name == *name || is_part_of(column, name)) {
                 return Err(Error::ColumnNotFound {
                     path: format!("{path}.columns.{name}"),
                     column: name.clone(),
@@ -25,40 +29,46 @@ impl Decoder {
                 });
             }
         }
-        let manner = Manner {
+        let context = DecodeContext {
             zero_missing: route.zero_missing_fields,
             reject_unknown: route.reject_unknown_fields,
-            ..Manner::default()
+            ..DecodeContext::default()
         };
         let mut decoder = Decoder {
-            slots: Vec::new(),
+            bindings: Vec::new(),
             heads: Vec::new(),
             columns: Vec::new(),
-            given: Vec::new(),
-            root: Node::default(),
-            around: route.rows.as_ref().map(|_| Node::default()),
+            non_payload: Vec::new(),
+            root: PathNode::default(),
+            document_root: route.rows.as_ref().map(|_| PathNode::default()),
             marked: Vec::new(),
             nested: Vec::new(),
             is_plain: false,
-            endings: Vec::new(),
-            reads_json: route.reject_unknown_fields || route.rows.is_some(),
+            row_completions: Vec::new(),
+            documents: None,
+            unpacking: Unpacking {
+                compression: route.compression,
+                max_bytes: route.max_payload_bytes,
+                is_json: route.format == Format::Json,
+            },
+            reads_json: route.reject_unknown_fields || route.rows.is_some() || !route.zip.is_empty(),
             row: Scratch {
                 filled: Filled::new(table.len()),
                 places: vec![None; table.len() + 1],
-                was_cut: vec![false; table.len()],
-                manner,
+                was_truncated: vec![false; table.len()],
+                context,
                 ..Scratch::default()
             },
         };
         for column in table {
             decoder.add(path, route, column)?;
             // A field that bears a column's name is known, even where the column is filled from elsewhere.
-            for node in [Some(&mut decoder.root), decoder.around.as_mut()].into_iter().flatten() {
-                node.mention(&[Segment::Field(column.name.clone())]);
+            for node in [Some(&mut decoder.root), decoder.document_root.as_mut()].into_iter().flatten() {
+                node.mark_known(&[Segment::Field(column.name.clone())]);
             }
         }
-        if let (Some(around), Some(rows)) = (&mut decoder.around, &route.rows) {
-            around.insert(&rows.segments, table.len());
+        if let (Some(document_root), Some(rows)) = (&mut decoder.document_root, &route.rows) {
+            document_root.insert(&rows.segments, table.len());
         }
         decoder.nested = nested_columns(table);
         decoder.add_flags(table);
@@ -68,13 +78,18 @@ impl Decoder {
             !lengths.is_empty()
         };
         decoder.marked = (0..decoder.columns.len()).filter(|at| marks(&decoder.columns[*at])).collect();
-        decoder.root.prepare(&decoder.slots);
-        match &mut decoder.around {
-            Some(around) => around.prepare(&decoder.slots),
-            None => decoder.is_plain = decoder.reads_json && decoder.root.takes_members_alone(),
+        decoder.root.prepare(&decoder.bindings);
+        match &mut decoder.document_root {
+            Some(document_root) => document_root.prepare(&decoder.bindings),
+            None => decoder.is_plain = decoder.is_walked_plainly(),
         }
-        if decoder.nested.is_empty() && decoder.columns.len() == decoder.slots.len() {
-            decoder.endings = vec![Ending::default(); decoder.root.steps().as_slice().len() + 1];
+        if let Some(plan) = DocumentPlan::of(path, route, &decoder.bindings)? {
+            decoder.documents = Some(Arc::new(plan));
+        }
+        decoder.is_plain &= decoder.documents.is_none() && route.compression == PayloadCompression::None;
+        if decoder.nested.is_empty() && decoder.columns.len() == decoder.bindings.len() {
+            decoder.row_completions =
+                vec![RowCompletion::default(); decoder.root.key_order().as_slice().len() + 1];
         }
         Ok(decoder)
     }
@@ -82,119 +97,161 @@ impl Decoder {
     fn add(&mut self, path: &str, route: &Route, column: &TableColumn) -> Result<()> {
         let TableColumn { name, column_type, default: table_default, is_added } = column;
         let path = format!("{path}.columns.{name}");
-        let at = self.slots.len();
-        let captured = |name: &str| route.topic.names().position(|n| n == name);
+        let at = self.bindings.len();
+        let source = ValueSource::of(route, name, column_type);
 
         // A column with a DEFAULT is sent as Nullable: NULL then means "compute the default for this row"; how, is
-        // for `sink::tables` to say.
+        // for `Table::insert_sql` to say.
         let nullable = column_type.nullable || (table_default.is_some() && column_type.kind.can_be_null());
-        let holds_null =
-            nullable || (matches!(column_type.kind, Kind::Variant(_)) && table_default.is_none());
-        let mut slot = Slot {
+        let holds_null = nullable || (column_type.kind.holds_null() && table_default.is_none());
+        let mut binding = ColumnBinding {
             name: name.clone(),
-            column_type: ColumnType { nullable, ..column_type.clone() },
-            unit: Unit::Auto,
-            quick: Quick::of(&column_type.kind),
-            missing: match (holds_null, table_default, route.zero_missing_fields || *is_added) {
-                (true, _, _) => Missing::Null,
-                // Its place is known when all columns are.
-                (false, Some(_), _) => Missing::Flagged(0),
-                (false, None, true) => Missing::Zero,
-                (false, None, false) => Missing::Refused,
+            column_type: {
+                let mut own = column_type.clone();
+                own.nullable = nullable;
+                own
             },
+            unit: Unit::Auto,
+            fast_kind: FastKind::of(&column_type.kind),
+            missing: match (holds_null, table_default, route.zero_missing_fields || *is_added) {
+                (true, _, _) => MissingPolicy::Null,
+                // Its place is known when all columns are.
+                (false, Some(_), _) => MissingPolicy::Flagged(0),
+                (false, None, true) => MissingPolicy::Zero,
+                (false, None, false) => MissingPolicy::Refused,
+            },
+            source,
             lengths: 0,
         };
-
-        let mut json_path = None;
-        match route.columns.iter().find(|(n, _)| n == name).map(|(_, source)| source) {
-            None => match captured(name) {
-                Some(index) => self.given.push((at, Given::Topic(index))),
-                None => {
-                    json_path = Some(Path::field(name));
-                    if let (Some((group, part)), Kind::Array(_)) = (name.split_once('.'), &column_type.kind) {
-                        // The column of a Nested: also the member of an object of lists, or of a list of objects.
-                        self.root.insert(&[Segment::Field(group.into()), Segment::Field(part.into())], at);
-                        self.root.nest(group, part, at);
-                    }
-                }
-            },
-            Some(ColumnSource::Path { path: wanted, default, unit, fields }) => {
-                slot.unit = *unit;
-                if !fields.is_empty() && !name_elements(&mut slot.column_type, fields) {
-                    let message = format!(
-                        "needs a Tuple or a Point of {} elements, the column is {}",
-                        fields.len(),
-                        column_type.inner_name
-                    );
-                    return Err(Error::config(format!("{path}.fields"), message));
-                }
-                if let Some(value) = default.as_ref().filter(|value| !value.is_null()) {
-                    slot.missing = Missing::Value(constant(&format!("{path}.default"), &slot, value)?);
-                }
-                json_path = Some(wanted.clone());
+        let given = route.columns.iter().find(|(given, _)| given == name).map(|(_, source)| source);
+        let group =
+            || route.columns.iter().find(|(given, _)| is_part_of(column, given)).map(|(_, source)| source);
+        if let Some(ColumnSource::Path { default, unit, fields, .. }) = given.or_else(group) {
+            binding.unit = *unit;
+            if !fields.is_empty() && !name_elements(&mut binding.column_type, fields) {
+                let message = format!(
+                    "needs a Tuple or a Point of {} elements, the column is {}",
+                    fields.len(),
+                    column_type.inner_name
+                );
+                return Err(Error::config(format!("{path}.fields"), message));
             }
-            Some(ColumnSource::Topic(name)) => {
-                let index =
-                    captured(name).ok_or_else(|| Error::config(&path, "the topic has no such name"))?;
-                self.given.push((at, Given::Topic(index)));
-            }
-            Some(ColumnSource::Meta(Meta::Payload)) if matches!(column_type.kind, Kind::Json) => {
-                json_path = Some(Path { root: Root::Document, segments: Vec::new() });
-            }
-            Some(ColumnSource::Meta(meta)) => {
-                check_meta(&path, *meta, column_type)?;
-                self.given.push((at, Given::Meta(*meta)));
-            }
-            Some(ColumnSource::UserProperty(key)) => self.given.push((at, Given::UserProperty(key.clone()))),
-            Some(ColumnSource::Value(value)) if value.is_null() => {
-                if matches!(slot.missing, Missing::Zero | Missing::Refused) {
-                    return Err(Error::config(
-                        format!("{path}.value"),
-                        "null does not fit a column that is not Nullable",
-                    ));
-                }
-            }
-            Some(ColumnSource::Value(value)) => {
-                let constant = constant(&format!("{path}.value"), &slot, value)?;
-                self.given.push((at, Given::Constant(constant)));
+            if let Some(value) = default.as_ref().filter(|value| !value.is_null()) {
+                binding.missing =
+                    MissingPolicy::Value(constant(&format!("{path}.default"), &binding, value)?);
             }
         }
-        let is_text = |given: &Given| matches!(given, Given::Topic(_) | Given::UserProperty(_));
-        let is_compound = !column_type.kind.can_be_null() || matches!(column_type.kind, Kind::Json);
-        if is_compound && self.given.last().is_some_and(|(slot, given)| *slot == at && is_text(given)) {
-            let message = format!("a text cannot be put into a column of type {}", column_type.inner_name);
-            return Err(Error::config(&path, message));
-        }
-        if let Some(Path { root, segments }) = json_path {
-            self.reads_json = true;
-            match &mut self.around {
-                Some(around) if root != Root::Element => around.insert(&segments, at),
-                _ => {}
+        match &binding.source.clone() {
+            ValueSource::Payload { path, list, .. } => {
+                self.add_path(path, list.as_deref(), at);
+                if given.is_none() {
+                    self.add_part(path, at);
+                }
             }
-            if self.around.is_none() || root != Root::Document {
-                self.root.insert(&segments, at);
+            ValueSource::Document => {
+                self.add_path(&Path { root: Root::Document, segments: Vec::new() }, None, at);
+            }
+            _ => {
+                if let Some(value) = non_payload(&path, route, given, &binding)? {
+                    self.non_payload.push((at, value));
+                }
             }
         }
-
-        self.heads.push((name.clone(), slot.column_type.wire_name()));
-        self.columns.push(Column::new(&slot.column_type, nullable));
-        self.slots.push(slot);
+        self.heads.push((name.clone(), binding.column_type.wire_name()));
+        self.columns.push(Column::new(&binding.column_type, nullable));
+        self.bindings.push(binding);
         Ok(())
+    }
+
+    /// Has a column filled from a path of the payload.
+    fn add_path(&mut self, path: &Path, list: Option<&str>, at: usize) {
+        let Path { root, segments } = path;
+        if let (Some(list), [Segment::Field(part)]) = (list, segments.as_slice()) {
+            // The column of a Nested: the member of an object of lists, or of a list of objects; or a field of its name.
+            self.root.insert(&[Segment::Field(list.into()), Segment::Field(part.clone())], at);
+            self.root.nest(&[Segment::Field(list.into())], part, at);
+            return self.add_path(&Path::field(&format!("{list}.{part}")), None, at);
+        }
+        // The walk takes simple paths alone; others are followed on a tape.
+        if !path.is_simple() {
+            self.reads_json = true;
+            return;
+        }
+        self.reads_json = true;
+        match &mut self.document_root {
+            Some(document_root) if *root != Root::Element => document_root.insert(segments, at),
+            _ => {}
+        }
+        if self.document_root.is_none() || *root != Root::Document {
+            self.root.insert(segments, at);
+        }
+    }
+
+    /// Has the column of a Nested filled from the objects of a list that is elsewhere.
+    fn add_part(&mut self, path: &Path, at: usize) {
+        if let Some((Segment::Field(part), list)) = path.segments.split_last()
+            && path.is_simple()
+            && self.document_root.is_none()
+        {
+            self.root.nest(list, part, at);
+        }
     }
 
     /// Adds the columns that say where a default is to be computed, behind those of the table.
     fn add_flags(&mut self, table: &[TableColumn]) {
         let mut lengths = Vec::new();
-        for ((slot, column), described) in self.slots.iter_mut().zip(&self.columns.clone()).zip(table) {
-            slot.lengths = lengths.len();
+        for ((binding, column), described) in self.bindings.iter_mut().zip(&self.columns.clone()).zip(table) {
+            binding.lengths = lengths.len();
             column.mark_row(&mut lengths);
-            if let (Missing::Flagged(flag), Some(name)) = (&mut slot.missing, described.missing_flag(table)) {
+            if let (MissingPolicy::Flagged(flag), Some(name)) =
+                (&mut binding.missing, described.missing_flag(table))
+            {
                 *flag = self.columns.len();
                 self.heads.push((name, "Bool".into()));
                 self.columns.push(Column::flags());
             }
         }
     }
+}
+
+/// A value that does not come from the payload; none for one that is always NULL.
+fn non_payload(
+    path: &str,
+    route: &Route,
+    given: Option<&ColumnSource>,
+    binding: &ColumnBinding,
+) -> Result<Option<NonPayloadSource>> {
+    let ColumnBinding { column_type, source, .. } = binding;
+    let value = match (source, given) {
+        (ValueSource::Topic { name, .. }, _) => {
+            let place = route.topic.names().position(|level| level == name);
+            let place = place.ok_or_else(|| Error::config(path, "the topic has no such name"))?;
+            NonPayloadSource::Topic(place)
+        }
+        (_, Some(ColumnSource::Meta(meta))) => {
+            check_meta(path, *meta, column_type)?;
+            return Ok(Some(NonPayloadSource::Meta(*meta)));
+        }
+        (ValueSource::UserProperty { name }, _) => NonPayloadSource::UserProperty(name.clone()),
+        (ValueSource::Constant { value }, _) if value.is_null() => {
+            if matches!(binding.missing, MissingPolicy::Zero | MissingPolicy::Refused) {
+                let message = "null does not fit a column that is not Nullable";
+                return Err(Error::config(format!("{path}.value"), message));
+            }
+            return Ok(None);
+        }
+        (ValueSource::Constant { value }, _) => {
+            let constant = constant(&format!("{path}.value"), binding, value)?;
+            return Ok(Some(NonPayloadSource::Constant(constant)));
+        }
+        _ => return Ok(None),
+    };
+    let is_compound = !column_type.kind.can_be_null() || matches!(column_type.kind, Kind::Json(_));
+    if is_compound {
+        let message = format!("a text cannot be put into a column of type {}", column_type.inner_name);
+        return Err(Error::config(path, message));
+    }
+    Ok(Some(value))
 }
 
 /// Some sources can only ever fit some types: that is a mistake in the configuration, not of a message.
@@ -215,14 +272,14 @@ fn check_meta(path: &str, meta: Meta, column_type: &ColumnType) -> Result<()> {
 }
 
 /// A column of one row: a value of the configuration.
-fn constant(path: &str, slot: &Slot, value: &serde_json::Value) -> Result<Column> {
-    let mut column = Column::new(&slot.column_type, slot.column_type.nullable);
-    let mut manner = Manner { unit: slot.unit, ..Manner::default() };
+fn constant(path: &str, binding: &ColumnBinding, value: &serde_json::Value) -> Result<Column> {
+    let mut column = Column::new(&binding.column_type, binding.column_type.nullable);
+    let mut context = DecodeContext { unit: binding.unit, ..DecodeContext::default() };
     match value::read(
         &mut Reader::new(value.to_string().as_bytes()),
-        &slot.column_type,
+        &binding.column_type,
         &mut column,
-        &mut manner,
+        &mut context,
     ) {
         Ok(_) => Ok(column),
         Err(reason) => Err(Error::config(path, &*reason.message)),
@@ -239,6 +296,12 @@ fn name_elements(column_type: &mut ColumnType, names: &[String]) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a column is `n.a` of the Nested `n`.
+pub fn is_part_of(column: &TableColumn, nested: &str) -> bool {
+    let part = column.name.strip_prefix(nested).and_then(|rest| rest.strip_prefix('.'));
+    part.is_some() && matches!(column.column_type.kind, Kind::Array(_))
 }
 
 /// The columns `n.a`, `n.b` of each Nested `n`.

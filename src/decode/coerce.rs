@@ -1,207 +1,200 @@
 //! One scalar into one column: what fits is appended, what does not is a [`Reason`], never bent.
 //!
 //! Where `JSONEachRow` is lenient without loss, so is this: numbers in strings for numeric columns, booleans for
-//! numbers, numbers as text for String columns.
+//! numbers, numbers as text for String columns. Times are in `coerce_time`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::clickhouse::{Column, EnumNames, Kind};
-use crate::config::Unit;
 use crate::core::reason::{Code, Reason};
-use crate::decode::number::{Misfit, Number};
-use crate::decode::time::{self, Instant};
+use crate::decode::coerce_time::{self, put_date, put_time, put_time_of_day};
+use crate::decode::number::{Number, NumberError};
+use crate::decode::time::Instant;
+use crate::decode::value::{DecodeContext, Strictness};
+use crate::decode::value_reader::Result;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Scalar<'a> {
     Bool(bool),
     Number(Number<'a>),
+    /// Of a binary format.
+    Float(f64),
     Text(&'a str),
+    /// Of a binary format.
+    Bytes(&'a [u8]),
+    /// Of a binary format.
+    Time(Instant),
 }
 
-/// Appends a value. `was_cut` is set when a time had more digits than the column keeps.
+/// Appends a value.
 #[inline]
-pub fn put(
-    column: &mut Column,
-    kind: &Kind,
-    unit: Unit,
-    value: Scalar<'_>,
-    was_cut: &mut bool,
-) -> Result<(), Box<Reason>> {
-    match kind {
-        Kind::Int { bytes, signed } => put_integer(column, *bytes, *signed, value),
-        Kind::Float64 => {
-            let float = float(value, |number| number.to_f64(), f64::from)?;
+pub fn put(column: &mut Column, kind: &Kind, value: Scalar<'_>, context: &mut DecodeContext) -> Result<()> {
+    if context.strictness != Strictness::Plain && !keeps_all(kind, value, context.strictness) {
+        return Err(mismatch(value, "a value of this type in full"));
+    }
+    match (kind, value) {
+        (Kind::Int { bytes, signed }, Scalar::Number(_) | Scalar::Text(_) | Scalar::Bool(_)) => {
+            put_integer(column, *bytes, *signed, value)
+        }
+        (Kind::Float64, _) => {
+            let float = float(value, |number| number.to_f64(), f64::from, |float| float)?;
             column.push_fixed(float.to_le_bytes());
             Ok(())
         }
-        Kind::Float32 => {
-            column.push_fixed(float(value, |number| number.to_f32(), f32::from)?.to_le_bytes());
+        (Kind::Float32, _) => {
+            column.push_fixed(float_32(value)?.to_le_bytes());
             Ok(())
         }
-        Kind::String => {
-            column.push_string(written(&value).as_bytes());
-            Ok(())
-        }
-        Kind::DateTime { .. } | Kind::DateTime64 { .. } => {
-            let (at, beyond) = point_in_time(kind, unit, value).ok_or_else(|| mismatch(value, "a time"))?;
-            *was_cut |= beyond;
-            put_instant(column, kind, at, was_cut).ok_or_else(|| out_of_range(value, "its time type"))
-        }
-        _ => put_other(column, kind, unit, value, was_cut),
+        (Kind::DateTime { .. } | Kind::DateTime64 { .. }, _) => put_time(column, kind, value, context),
+        _ => put_other(column, kind, value, context),
     }
 }
 
 /// What is met less often.
-fn put_other(
-    column: &mut Column,
-    kind: &Kind,
-    unit: Unit,
-    value: Scalar<'_>,
-    was_cut: &mut bool,
-) -> Result<(), Box<Reason>> {
-    match kind {
-        Kind::Bool => {
-            let flag = match value {
-                Scalar::Bool(flag) => flag,
-                Scalar::Text("false" | "0") => false,
-                Scalar::Text("true" | "1") => true,
-                Scalar::Text(_) => return Err(mismatch(value, "a Bool")),
-                Scalar::Number(number) => match number.small() {
-                    Some(0) => false,
-                    Some(1) if !number.is_negative() => true,
-                    _ => return Err(out_of_range(value, "Bool")),
-                },
-            };
-            column.push_fixed([flag as u8]);
+#[inline(never)]
+fn put_other(column: &mut Column, kind: &Kind, value: Scalar<'_>, context: &mut DecodeContext) -> Result<()> {
+    match (kind, value) {
+        (Kind::Date | Kind::Date32, _) => put_date(column, kind, value, context),
+        (Kind::Time { scale }, _) => put_time_of_day(column, *scale, value, context),
+        (Kind::BFloat16, _) => {
+            column.push_fixed(bfloat16(float_32(value)?).to_le_bytes());
+            Ok(())
         }
-        Kind::BFloat16 => {
-            let float: f32 = float(value, |number| number.to_f32(), f32::from)?;
-            column.push_fixed(bfloat16(float).to_le_bytes());
+        // A float of a binary format is the number that its shortest digits say.
+        (_, Scalar::Float(float)) => {
+            let digits = float_text(float);
+            match Number::from_text(&digits) {
+                Some(number) => put(column, kind, Scalar::Number(number), context),
+                None => put(column, kind, Scalar::Text(&digits), context),
+            }
         }
-        Kind::Decimal { bytes, precision, scale } => {
-            let number = match value {
-                Scalar::Number(number) => Some(number),
-                Scalar::Text(text) => Number::from_text(text),
-                Scalar::Bool(_) => None,
-            };
-            let number = number.ok_or_else(|| mismatch(value, "a number"))?;
-            let wanted = || format!("Decimal({precision}, {scale})");
-            let scaled = number.scaled(*scale).map_err(|misfit| match misfit {
-                Misfit::Fraction => Box::new(Reason::new(
-                    Code::OutOfRange,
-                    format!("{} has more decimals than {} keeps", show(value), wanted()),
-                )),
-                Misfit::TooLarge => out_of_range(value, &wanted()),
-            })?;
-            let encoded = scaled.to_bytes(*bytes, true, number.is_negative());
-            let encoded = encoded.filter(|_| scaled.has_digits(*precision));
-            column.push_wide(&encoded.ok_or_else(|| out_of_range(value, &wanted()))?[..*bytes]);
+        (Kind::String, Scalar::Time(at)) => {
+            column.push_string(at.to_rfc3339().as_bytes());
+            Ok(())
         }
-        Kind::FixedString(width) => {
-            let text = written(&value).as_bytes();
+        (Kind::String, _) => {
+            column.push_string(written(&value));
+            Ok(())
+        }
+        (Kind::Bool, _) => put_flag(column, value),
+        (Kind::Decimal { bytes, precision, scale }, _) => {
+            put_decimal(column, *bytes, *precision, *scale, value)
+        }
+        (
+            Kind::FixedString(width),
+            Scalar::Text(_) | Scalar::Bytes(_) | Scalar::Number(_) | Scalar::Bool(_),
+        ) => {
+            let text = written(&value);
             if text.len() > *width {
                 return Err(out_of_range(value, &format!("FixedString({width})")));
             }
             let mut padded = text.to_vec();
             padded.resize(*width, 0);
             column.push_wide(&padded);
+            Ok(())
         }
-        Kind::Uuid => {
-            let Scalar::Text(text) = value else { return Err(mismatch(value, "a UUID")) };
-            let uuid = uuid(text).ok_or_else(|| mismatch(value, "a UUID"))?;
-            // On the wire a UUID is two little-endian halves of 64 bits.
-            column.push_fixed::<16>(std::array::from_fn(|i| if i < 8 { uuid[7 - i] } else { uuid[23 - i] }));
+        (Kind::Uuid, _) => put_uuid(column, value),
+        (Kind::Ipv4, _) => put_ipv4(column, value),
+        (Kind::Ipv6, _) => put_ipv6(column, value),
+        (Kind::Enum8(names), _) => {
+            column.push_fixed((enumeration(names, value)? as i8).to_le_bytes());
+            Ok(())
         }
-        Kind::Ipv4 => {
-            let Scalar::Text(text) = value else { return Err(mismatch(value, "an IPv4 address")) };
-            let address: Ipv4Addr = text.parse().map_err(|_| mismatch(value, "an IPv4 address"))?;
-            column.push_fixed(u32::from(address).to_le_bytes());
+        (Kind::Enum16(names), _) => {
+            column.push_fixed(enumeration(names, value)?.to_le_bytes());
+            Ok(())
         }
-        Kind::Ipv6 => {
-            let Scalar::Text(text) = value else { return Err(mismatch(value, "an IPv6 address")) };
-            let address = text.parse::<Ipv6Addr>();
-            let address = address.or_else(|_| text.parse().map(|v4: Ipv4Addr| v4.to_ipv6_mapped()));
-            column.push_fixed(address.map_err(|_| mismatch(value, "an IPv6 address"))?.octets());
-        }
-        Kind::Enum8(names) => column.push_fixed((enumeration(names, value)? as i8).to_le_bytes()),
-        Kind::Enum16(names) => column.push_fixed(enumeration(names, value)?.to_le_bytes()),
-        Kind::Date | Kind::Date32 => {
-            let days = match number_of(value) {
-                Some(number) => time::from_number(&number, unit).map(|(at, _)| at.days()),
-                None => text_of(value).and_then(time::day_from_text),
-            };
-            let days = days.ok_or_else(|| mismatch(value, "a date"))?;
-            put_day(column, kind, days).ok_or_else(|| out_of_range(value, "its date type"))?;
-        }
-        Kind::Time { scale } => {
-            let nanos = match number_of(value) {
-                Some(number) => time::duration_from_number(&number, unit),
-                None => text_of(value).and_then(time::duration_from_text),
-            };
-            let (nanos, beyond) = nanos.ok_or_else(|| mismatch(value, "a time of day"))?;
-            put_duration(column, *scale, nanos, was_cut)
-                .ok_or_else(|| out_of_range(value, "its time type"))?;
-            *was_cut |= beyond;
-        }
-        _ => return Err(mismatch(value, "a list or an object")),
+        (Kind::Int { .. }, _) => Err(mismatch(value, "an integer")),
+        (Kind::FixedString(_), _) => Err(mismatch(value, "a text")),
+        _ => Err(mismatch(value, "a list or an object")),
     }
+}
+
+/// Whether a column of the type would keep all of a value: asked where a Variant could keep it otherwise.
+fn keeps_all(kind: &Kind, value: Scalar<'_>, strictness: Strictness) -> bool {
+    let is_exact = strictness == Strictness::Exact;
+    match (kind, value) {
+        (Kind::FixedString(width), _) => !is_exact || written(&value).len() == *width,
+        (Kind::Uuid, Scalar::Text(text)) => !is_exact || text.len() == 36,
+        (Kind::Ipv4, Scalar::Text(text)) => !is_exact || text.parse::<Ipv4Addr>().is_ok(),
+        (Kind::Ipv6, Scalar::Text(text)) => !is_exact || text.contains(':'),
+        (Kind::Float64, Scalar::Number(number)) => {
+            !is_exact || has_digits(&number, &float_text(number.to_f64()))
+        }
+        (Kind::Float32, Scalar::Number(number)) => {
+            !is_exact || has_digits(&number, &number.to_f32().to_string())
+        }
+        (Kind::BFloat16, Scalar::Number(number)) => {
+            let kept = f32::from_bits(u32::from(bfloat16(number.to_f32())) << 16);
+            !is_exact || has_digits(&number, &kept.to_string())
+        }
+        (Kind::Float32 | Kind::BFloat16, Scalar::Float(float)) => {
+            !is_exact || f64::from(float as f32) == float
+        }
+        (
+            Kind::Date | Kind::Date32 | Kind::DateTime { .. } | Kind::DateTime64 { .. } | Kind::Time { .. },
+            _,
+        ) => coerce_time::keeps_all(kind, value, is_exact),
+        _ => true,
+    }
+}
+
+fn has_digits(number: &Number<'_>, text: &str) -> bool {
+    Number::from_text(text).is_some_and(|other| other.digits() == number.digits())
+}
+
+/// The texts for booleans, in any case; numbers in digits are read as such.
+fn flag(text: &str) -> Option<bool> {
+    let is_one_of = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is_one_of(&["true", "on", "yes", "enabled", "1"]) {
+        return Some(true);
+    }
+    is_one_of(&["false", "off", "no", "disabled", "0"]).then_some(false)
+}
+
+fn put_flag(column: &mut Column, value: Scalar<'_>) -> Result<()> {
+    let flag = match value {
+        Scalar::Bool(flag) => flag,
+        Scalar::Text(text) => flag(text).ok_or_else(|| mismatch(value, "a Bool"))?,
+        Scalar::Number(number) => match number.integer_64() {
+            Some(0) => false,
+            Some(1) => true,
+            _ => return Err(out_of_range(value, "Bool")),
+        },
+        Scalar::Float(_) | Scalar::Bytes(_) | Scalar::Time(_) => return Err(mismatch(value, "a Bool")),
+    };
+    column.push_fixed([flag as u8]);
     Ok(())
 }
 
-/// Appends a point in time to a column of a time type. `None` if it does not fit.
-#[inline]
-pub fn put_instant(column: &mut Column, kind: &Kind, at: Instant, was_cut: &mut bool) -> Option<()> {
-    match kind {
-        Kind::DateTime { .. } => {
-            column.push_fixed(u32::try_from(at.seconds).ok()?.to_le_bytes());
-            *was_cut |= at.nanos > 0;
-        }
-        Kind::DateTime64 { scale, .. } => {
-            if !(time::YEAR_1900..time::YEAR_2300).contains(&at.seconds) {
-                return None;
-            }
-            column.push_fixed(at.ticks(*scale)?.to_le_bytes());
-            *was_cut |= at.exceeds(*scale);
-        }
-        Kind::Date | Kind::Date32 => return put_day(column, kind, at.days()),
-        _ => return None,
-    }
-    Some(())
-}
-
-/// Appends days since 1970.
-fn put_day(column: &mut Column, kind: &Kind, days: i64) -> Option<()> {
-    match kind {
-        Kind::Date => column.push_fixed(u16::try_from(days).ok()?.to_le_bytes()),
-        // 1900-01-01 to 2299-12-31: <https://clickhouse.com/docs/sql-reference/data-types/date32>.
-        _ if (-25_567..=120_529).contains(&days) => column.push_fixed((days as i32).to_le_bytes()),
-        _ => return None,
-    }
-    Some(())
-}
-
-/// Appends a time of day. What is cut is cut towards the past.
-fn put_duration(column: &mut Column, scale: Option<u32>, nanos: i64, was_cut: &mut bool) -> Option<()> {
-    let tick = 10i64.pow(9 - scale.unwrap_or(0));
-    let ticks = nanos.div_euclid(tick);
-    // Up to ±999:59:59 and its fraction: <https://clickhouse.com/docs/sql-reference/data-types/time>.
-    if nanos.abs() >= 3_600_000 * 1_000_000_000 {
-        return None;
-    }
-    match scale {
-        None => column.push_fixed((ticks as i32).to_le_bytes()),
-        Some(_) => column.push_fixed(ticks.to_le_bytes()),
-    }
-    *was_cut |= nanos.rem_euclid(tick) != 0;
-    Some(())
-}
-
-fn put_integer(
+fn put_decimal(
     column: &mut Column,
     bytes: usize,
-    is_signed: bool,
+    precision: u32,
+    scale: u32,
     value: Scalar<'_>,
-) -> Result<(), Box<Reason>> {
+) -> Result<()> {
+    let number = match value {
+        Scalar::Number(number) => Some(number),
+        Scalar::Text(text) => Number::from_text(text),
+        Scalar::Bool(_) | Scalar::Float(_) | Scalar::Bytes(_) | Scalar::Time(_) => None,
+    };
+    let number = number.ok_or_else(|| mismatch(value, "a number"))?;
+    let wanted = || format!("Decimal({precision}, {scale})");
+    let scaled = number.scaled(scale).map_err(|error| match error {
+        NumberError::Fraction => Box::new(Reason::new(
+            Code::OutOfRange,
+            format!("{} has more decimals than {} keeps", show(value), wanted()),
+        )),
+        NumberError::TooLarge => out_of_range(value, &wanted()),
+    })?;
+    let encoded = scaled.to_bytes(bytes, true, number.is_negative());
+    let encoded = encoded.filter(|_| scaled.has_digits(precision));
+    column.push_wide(&encoded.ok_or_else(|| out_of_range(value, &wanted()))?[..bytes]);
+    Ok(())
+}
+
+fn put_integer(column: &mut Column, bytes: usize, is_signed: bool, value: Scalar<'_>) -> Result<()> {
     let number = match value {
         Scalar::Number(number) => number,
         Scalar::Bool(flag) => {
@@ -211,6 +204,7 @@ fn put_integer(
             return Ok(());
         }
         Scalar::Text(text) => Number::from_text(text).ok_or_else(|| mismatch(value, "an integer"))?,
+        Scalar::Float(_) | Scalar::Bytes(_) | Scalar::Time(_) => return Err(mismatch(value, "an integer")),
     };
     let pushed = number.small_integer().and_then(|integer| push_integer(column, bytes, is_signed, integer));
     if pushed.is_some() {
@@ -218,8 +212,8 @@ fn put_integer(
     }
     let encoded = match number.scaled(0) {
         Ok(integer) => integer.to_bytes(bytes, is_signed, number.is_negative()),
-        Err(Misfit::TooLarge) => None,
-        Err(Misfit::Fraction) => return Err(mismatch(value, "an integer")),
+        Err(NumberError::TooLarge) => None,
+        Err(NumberError::Fraction) => return Err(mismatch(value, "an integer")),
     };
     let encoded = encoded.ok_or_else(|| out_of_range(value, &integer_name(bytes, is_signed)))?;
     column.push_wide(&encoded[..bytes]);
@@ -257,7 +251,8 @@ fn float<F: Copy + std::str::FromStr + Into<f64>>(
     value: Scalar<'_>,
     read: impl Fn(Number<'_>) -> F,
     from: impl Fn(u8) -> F,
-) -> Result<F, Box<Reason>> {
+    narrow: impl Fn(f64) -> F,
+) -> Result<F> {
     let float = match value {
         Scalar::Number(number) => read(number),
         Scalar::Bool(flag) => return Ok(from(flag as u8)),
@@ -266,6 +261,9 @@ fn float<F: Copy + std::str::FromStr + Into<f64>>(
             // Rust reads "nan", "inf" and "infinity" in any case and with a sign, as ClickHouse does.
             None => return text.parse().map_err(|_| mismatch(value, "a number")),
         },
+        Scalar::Float(float) if !float.is_finite() => return Ok(narrow(float)),
+        Scalar::Float(float) => narrow(float),
+        Scalar::Bytes(_) | Scalar::Time(_) => return Err(mismatch(value, "a number")),
     };
     if float.into().is_infinite() {
         return Err(out_of_range(value, &format!("Float{}", size_of::<F>() * 8)));
@@ -273,61 +271,73 @@ fn float<F: Copy + std::str::FromStr + Into<f64>>(
     Ok(float)
 }
 
+fn float_32(value: Scalar<'_>) -> Result<f32> {
+    float(value, |number| number.to_f32(), f32::from, |float| float as f32)
+}
+
+/// The bits of a float of so many.
+pub fn float_bits(value: Scalar<'_>, bits: usize) -> Result<u64> {
+    Ok(match bits {
+        16 => bfloat16(float_32(value)?).into(),
+        32 => float_32(value)?.to_bits().into(),
+        _ => float(value, |number| number.to_f64(), f64::from, |float| float)?.to_bits(),
+    })
+}
+
 /// The upper half of a float of 32 bits.
 fn bfloat16(float: f32) -> u16 {
     (float.to_bits() >> 16) as u16
 }
 
-fn enumeration(names: &EnumNames, value: Scalar<'_>) -> Result<i16, Box<Reason>> {
+/// A float in the fewest digits that say it; without a point where it is whole, and without an exponent where that is short.
+pub fn float_text(float: f64) -> String {
+    match float.abs() {
+        0.0 => "0".into(),
+        1e-7..1e21 => float.to_string(),
+        magnitude if magnitude.is_finite() => format!("{float:e}"),
+        _ => float.to_string(),
+    }
+}
+
+/// Whether a float of a binary format is an integer: JavaScript writes those from 2^32 on so.
+pub fn is_whole(float: f64) -> bool {
+    float.is_finite() && float.fract() == 0.0
+}
+
+fn enumeration(names: &EnumNames, value: Scalar<'_>) -> Result<i16> {
     let number = match value {
         Scalar::Text(name) => {
             return names.number(name).ok_or_else(|| mismatch(value, "a name of the enum"));
         }
-        Scalar::Number(number) => number
-            .small()
-            .and_then(|n| i32::try_from(n).ok())
-            .and_then(|n| i16::try_from(if number.is_negative() { -n } else { n }).ok()),
-        Scalar::Bool(_) => None,
+        Scalar::Number(number) => number.integer_64().and_then(|integer| i16::try_from(integer).ok()),
+        Scalar::Bool(_) | Scalar::Float(_) | Scalar::Bytes(_) | Scalar::Time(_) => None,
     };
     number.filter(|n| names.has_number(*n)).ok_or_else(|| mismatch(value, "a name or number of the enum"))
 }
 
-fn point_in_time(kind: &Kind, unit: Unit, value: Scalar<'_>) -> Option<(Instant, bool)> {
-    let (Kind::DateTime { zone } | Kind::DateTime64 { zone, .. }) = kind else { return None };
-    match number_of(value) {
-        Some(number) => time::from_number(&number, unit),
-        None => time::from_text(text_of(value)?, zone),
+/// The bytes of a value as a text.
+fn written<'a>(value: &Scalar<'a>) -> &'a [u8] {
+    match value {
+        Scalar::Text(text) => text.as_bytes(),
+        Scalar::Number(number) => number.text().as_bytes(),
+        Scalar::Bool(true) => b"true",
+        Scalar::Bool(false) => b"false",
+        Scalar::Bytes(bytes) => bytes,
+        // These are made texts before they come here.
+        Scalar::Float(_) | Scalar::Time(_) => b"",
     }
 }
 
-/// A number, or a text that is nothing but digits and perhaps a point.
-fn number_of(value: Scalar<'_>) -> Option<Number<'_>> {
-    match value {
-        Scalar::Number(number) => Some(number),
-        Scalar::Text(text) if text.bytes().all(|b| b.is_ascii_digit() || b"+-.".contains(&b)) => {
-            Number::from_text(text)
-        }
+fn put_uuid(column: &mut Column, value: Scalar<'_>) -> Result<()> {
+    let uuid = match value {
+        Scalar::Text(text) => uuid(text),
+        Scalar::Bytes(bytes) => bytes.try_into().ok(),
         _ => None,
-    }
-}
-
-fn text_of(value: Scalar<'_>) -> Option<&str> {
-    if let Scalar::Text(text) = value { Some(text) } else { None }
-}
-
-/// A value as a text.
-fn written<'a>(value: &Scalar<'a>) -> &'a str {
-    match value {
-        Scalar::Text(text) => text,
-        Scalar::Number(number) => number.text(),
-        Scalar::Bool(flag) => {
-            if *flag {
-                "true"
-            } else {
-                "false"
-            }
-        }
-    }
+    };
+    let uuid = uuid.ok_or_else(|| mismatch(value, "a UUID"))?;
+    // On the wire a UUID is two little-endian halves of 64 bits.
+    column.push_fixed::<16>(std::array::from_fn(|i| if i < 8 { uuid[7 - i] } else { uuid[23 - i] }));
+    Ok(())
 }
 
 /// 8-4-4-4-12 hexadecimal digits, or 32 of them without hyphens.
@@ -351,13 +361,46 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     Some(uuid)
 }
 
+fn put_ipv4(column: &mut Column, value: Scalar<'_>) -> Result<()> {
+    let address = match value {
+        Scalar::Text(text) => ipv4(text),
+        Scalar::Bytes(bytes) => <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from),
+        _ => None,
+    };
+    let address = address.ok_or_else(|| mismatch(value, "an IPv4 address"))?;
+    column.push_fixed(u32::from(address).to_le_bytes());
+    Ok(())
+}
+
+/// Four numbers of at most three decimal digits; zeros may precede them, as devices with a fixed width write it.
+fn ipv4(text: &str) -> Option<Ipv4Addr> {
+    let mut parts = text.split('.').map(|part| {
+        let is_number = (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+        part.parse::<u8>().ok().filter(|_| is_number)
+    });
+    let address = [parts.next()??, parts.next()??, parts.next()??, parts.next()??];
+    parts.next().is_none().then(|| address.into())
+}
+
+fn put_ipv6(column: &mut Column, value: Scalar<'_>) -> Result<()> {
+    let address = match value {
+        Scalar::Text(text) => {
+            text.parse().ok().or_else(|| text.parse().map(|v4: Ipv4Addr| v4.to_ipv6_mapped()).ok())
+        }
+        Scalar::Bytes(bytes) => <[u8; 16]>::try_from(bytes).ok().map(Ipv6Addr::from),
+        _ => None,
+    };
+    column.push_fixed(address.ok_or_else(|| mismatch(value, "an IPv6 address"))?.octets());
+    Ok(())
+}
+
 #[cold]
 pub fn mismatch(value: Scalar<'_>, wanted: &str) -> Box<Reason> {
     Box::new(Reason::new(Code::TypeMismatch, format!("{} is not {wanted}", show(value))))
 }
 
 #[cold]
-fn out_of_range(value: Scalar<'_>, wanted: &str) -> Box<Reason> {
+pub fn out_of_range(value: Scalar<'_>, wanted: &str) -> Box<Reason> {
     Box::new(Reason::new(Code::OutOfRange, format!("{} is out of range for {wanted}", show(value))))
 }
 
@@ -377,140 +420,12 @@ fn show(value: Scalar<'_>) -> String {
             let (text, more) = cut(text);
             format!("{text:?}{more}")
         }
+        Scalar::Float(float) => float_text(float),
+        Scalar::Bytes(bytes) => format!("{} bytes", bytes.len()),
+        Scalar::Time(at) => at.to_rfc3339(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clickhouse::ColumnType;
-
-    fn wire(type_name: &str, value: Scalar<'_>) -> Result<Vec<u8>, Code> {
-        let column_type = ColumnType::parse(type_name, "UTC").unwrap();
-        let mut column = Column::new(&column_type, false);
-        match put(&mut column, &column_type.kind, Unit::Auto, value, &mut false) {
-            Ok(()) => {
-                let mut data = Vec::new();
-                column.encode(&mut data);
-                Ok(data)
-            }
-            Err(reason) => {
-                assert_eq!(column.rows(), 0, "a refused value leaves nothing behind");
-                Err(reason.code)
-            }
-        }
-    }
-
-    fn number(text: &str) -> Scalar<'_> {
-        Scalar::Number(Number::scan(text.as_bytes(), 0).0.unwrap())
-    }
-
-    #[test]
-    fn integers_fit_or_are_refused() {
-        assert_eq!(wire("UInt8", number("255")), Ok(vec![255]));
-        assert_eq!(wire("UInt8", number("256")), Err(Code::OutOfRange));
-        assert_eq!(wire("UInt8", number("-1")), Err(Code::OutOfRange));
-        assert_eq!(wire("Int64", number("-9223372036854775808")), Ok(i64::MIN.to_le_bytes().to_vec()));
-        assert_eq!(wire("Int64", number("18446744073709551615")), Err(Code::OutOfRange));
-        assert_eq!(wire("UInt64", Scalar::Text("18446744073709551615")), Ok(vec![255; 8]));
-        assert_eq!(wire("Int16", number("1e3")), Ok(1000i16.to_le_bytes().to_vec()));
-        assert_eq!(wire("Int16", number("1.5")), Err(Code::TypeMismatch));
-        assert_eq!(wire("Int64", number("1e18")), Ok(10i64.pow(18).to_le_bytes().to_vec()));
-        assert_eq!(wire("Int8", Scalar::Text("fast")), Err(Code::TypeMismatch));
-        assert_eq!(wire("UInt8", Scalar::Bool(true)), Ok(vec![1]));
-        assert_eq!(wire("Int256", number("-1")), Ok(vec![255; 32]));
-        assert_eq!(wire("UInt128", number("-1")), Err(Code::OutOfRange));
-        assert_eq!(wire("Int128", Scalar::Bool(true)).unwrap()[..2], [1, 0]);
-    }
-
-    #[test]
-    fn floats_do_not_overflow_in_silence() {
-        assert_eq!(wire("Float32", number("1e39")), Err(Code::OutOfRange));
-        assert_eq!(wire("Float64", number("1e400")), Err(Code::OutOfRange));
-        assert_eq!(wire("Float32", Scalar::Text("-inf")), Ok(f32::NEG_INFINITY.to_le_bytes().to_vec()));
-        assert_eq!(wire("Float64", Scalar::Text("1e400")), Err(Code::OutOfRange));
-        assert_eq!(wire("Float64", number("3")), Ok(3f64.to_le_bytes().to_vec()));
-        assert_eq!(wire("Float64", Scalar::Text("12,5")), Err(Code::TypeMismatch));
-    }
-
-    #[test]
-    fn decimals_keep_every_digit_or_are_refused() {
-        assert_eq!(wire("Decimal(9, 2)", number("-1.5")), Ok((-150i32).to_le_bytes().to_vec()));
-        assert_eq!(wire("Decimal(9, 2)", number("1.230")), Ok(123i32.to_le_bytes().to_vec()));
-        assert_eq!(wire("Decimal(9, 2)", number("1.234")), Err(Code::OutOfRange));
-        assert_eq!(wire("Decimal(9, 2)", number("9999999.99")), Ok(999_999_999i32.to_le_bytes().to_vec()));
-        assert_eq!(wire("Decimal(9, 2)", number("10000000")), Err(Code::OutOfRange));
-        assert_eq!(wire("Decimal(18, 0)", Scalar::Text("1e3")), Ok(1000i64.to_le_bytes().to_vec()));
-        assert_eq!(wire("Decimal(9, 2)", Scalar::Text("x")), Err(Code::TypeMismatch));
-    }
-
-    #[test]
-    fn texts_of_fixed_width_are_padded() {
-        assert_eq!(wire("FixedString(3)", Scalar::Text("ab")), Ok(b"ab\0".to_vec()));
-        assert_eq!(wire("FixedString(3)", Scalar::Text("abcd")), Err(Code::OutOfRange));
-    }
-
-    #[test]
-    fn addresses_are_as_the_wire_has_them() {
-        assert_eq!(wire("IPv4", Scalar::Text("1.2.3.4")), Ok(vec![4, 3, 2, 1]));
-        let mapped = [&[0; 10][..], &[255, 255, 1, 2, 3, 4]].concat();
-        assert_eq!(wire("IPv6", Scalar::Text("1.2.3.4")), Ok(mapped.clone()));
-        assert_eq!(wire("IPv6", Scalar::Text("::ffff:1.2.3.4")), Ok(mapped));
-        assert_eq!(wire("IPv4", Scalar::Text("1.2.3.256")), Err(Code::TypeMismatch));
-        assert_eq!(wire("IPv6", Scalar::Text("::g")), Err(Code::TypeMismatch));
-    }
-
-    #[test]
-    fn a_uuid_is_two_little_endian_halves() {
-        let wire = wire("UUID", Scalar::Text("12345678-1234-5678-8765-432112345678")).unwrap();
-        assert_eq!(wire[..8], [0x78, 0x56, 0x34, 0x12, 0x78, 0x56, 0x34, 0x12]);
-        assert_eq!(wire[8..], [0x78, 0x56, 0x34, 0x12, 0x21, 0x43, 0x65, 0x87]);
-        assert!(uuid("12345678-1234-5678-8765-43211234567").is_none());
-        assert!(uuid("1234567-81234-5678-8765-432112345678").is_none());
-    }
-
-    #[test]
-    fn times_take_texts_and_numbers() {
-        let seconds = 1_730_000_000u32.to_le_bytes().to_vec();
-        assert_eq!(wire("DateTime", number("1730000000999")), Ok(seconds.clone()));
-        assert_eq!(wire("DateTime", Scalar::Text("1730000000")), Ok(seconds.clone()));
-        assert_eq!(wire("DateTime", Scalar::Text("2024-10-27T03:33:20Z")), Ok(seconds));
-        assert_eq!(wire("DateTime", number("-1")), Err(Code::OutOfRange));
-        assert_eq!(
-            wire("DateTime64(3)", Scalar::Text("1730000000.5")),
-            Ok(1_730_000_000_500i64.to_le_bytes().to_vec())
-        );
-        assert_eq!(wire("DateTime64(9)", Scalar::Text("2299-01-01T00:00:00Z")), Err(Code::OutOfRange));
-        assert_eq!(wire("DateTime64(3)", Scalar::Text("soon")), Err(Code::TypeMismatch));
-        assert_eq!(wire("Date", Scalar::Text("1970-01-03")), Ok(vec![2, 0]));
-        assert_eq!(wire("Date", Scalar::Text("1969-12-31")), Err(Code::OutOfRange));
-        assert_eq!(wire("Date", number("172800")), Ok(vec![2, 0]));
-        assert_eq!(wire("Date32", Scalar::Text("1969-12-31")), Ok(vec![255; 4]));
-        assert_eq!(wire("Date32", Scalar::Text("1899-12-31")), Err(Code::OutOfRange));
-        assert_eq!(wire("Time", Scalar::Text("-00:00:01")), Ok(vec![255; 4]));
-        assert_eq!(wire("Time64(3)", number("1.5")), Ok(1500i64.to_le_bytes().to_vec()));
-        assert_eq!(wire("Time", Scalar::Text("1000:00:00")), Err(Code::TypeMismatch));
-        assert_eq!(wire("Time", number("3600000")), Err(Code::OutOfRange));
-    }
-
-    #[test]
-    fn digits_that_are_cut_are_told() {
-        let column_type = ColumnType::parse("DateTime64(3)", "UTC").unwrap();
-        for (text, expected) in [("2024-10-27T03:33:20.123Z", false), ("2024-10-27T03:33:20.1234Z", true)] {
-            let mut was_cut = false;
-            let mut column = Column::new(&column_type, false);
-            put(&mut column, &column_type.kind, Unit::Auto, Scalar::Text(text), &mut was_cut).unwrap();
-            assert_eq!(was_cut, expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn enums_take_names_and_numbers_that_exist() {
-        let name = "Enum8('off' = 0, 'on' = 1, 'broken' = -1)";
-        assert_eq!(wire(name, Scalar::Text("broken")), Ok(vec![255]));
-        assert_eq!(wire(name, number("1")), Ok(vec![1]));
-        assert_eq!(wire(name, number("-1")), Ok(vec![255]));
-        assert_eq!(wire(name, number("7")), Err(Code::TypeMismatch));
-        assert_eq!(wire(name, Scalar::Text("On")), Err(Code::TypeMismatch));
-    }
-}
+#[path = "coerce_tests.rs"]
+mod tests;

@@ -36,8 +36,8 @@ impl Filled {
 
     /// Several of them, one after the other.
     #[inline(always)]
-    pub fn more(&mut self) -> More<'_> {
-        More { row: self.row, missing: self.missing, filled: self }
+    pub fn more(&mut self) -> FillBatch<'_> {
+        FillBatch { row: self.row, missing: self.missing, filled: self }
     }
 
     pub fn remove(&mut self, column: usize) {
@@ -60,29 +60,29 @@ impl Filled {
 }
 
 /// What is counted while columns are filled, at hand.
-pub struct More<'f> {
+pub struct FillBatch<'f> {
     row: u64,
     missing: usize,
     filled: &'f mut Filled,
 }
 
 /// What notes which columns are filled.
-pub trait Mark {
+pub trait FillTracker {
     /// Fills a column that has no value yet.
     fn fill<T>(&mut self, column: usize, fill: impl FnOnce() -> Option<T>) -> Option<T>;
 }
 
 /// For who knows it anyway: none is filled that has a value.
-pub struct Unmarked;
+pub struct NoTracking;
 
-impl Mark for Unmarked {
+impl FillTracker for NoTracking {
     #[inline(always)]
     fn fill<T>(&mut self, _: usize, fill: impl FnOnce() -> Option<T>) -> Option<T> {
         fill()
     }
 }
 
-impl Mark for More<'_> {
+impl FillTracker for FillBatch<'_> {
     #[inline(always)]
     fn fill<T>(&mut self, column: usize, fill: impl FnOnce() -> Option<T>) -> Option<T> {
         let last = self.filled.last.get_mut(column).filter(|last| **last != self.row)?;
@@ -93,7 +93,7 @@ impl Mark for More<'_> {
     }
 }
 
-impl More<'_> {
+impl FillBatch<'_> {
     pub fn done(self) {
         self.filled.missing = self.missing;
     }

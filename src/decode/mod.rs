@@ -5,41 +5,60 @@
 //! where it was.
 //!
 //! ```text
-//! binding      a mapping and a table → what goes where, before the first message
-//! format       a payload's bytes → values; json has a lexer and a fast path
-//! path_tree    which value goes where      time     texts and numbers → points in time
-//! value        any value → any column      coerce   a scalar → a column
-//! non_payload  what a row gets that is not in the payload
-//! number       digits → integers, floats, decimals
+//! binding       a mapping and a table → what goes where, before the first message
+//! value_source  where a column's value comes from
+//! format        a payload's bytes → values; json has a lexer and a fast path, all others are read onto a tape
+//! path_tree     JSON, walked over: which value goes where
+//! documents     values on a tape: which value goes where; lookup follows paths, transform changes values first
+//! value         any value → any column; variant and dynamic where the type is open
+//! coerce        a scalar → a column          coerce_time, time   texts and numbers → points in time
+//! non_payload   what a row gets that is not in the payload
+//! number        digits → integers, floats, decimals
 //! ```
 
 mod binding;
 mod coerce;
+mod coerce_time;
+mod documents;
+mod dynamic;
 mod fill;
 mod format;
+mod known_fields;
+mod lookup;
 mod non_payload;
 mod number;
 mod path_tree;
+mod tape;
 mod time;
+mod transform;
 mod value;
+mod value_reader;
+mod value_source;
+mod variant;
 
 pub use time::Instant;
+pub use value_source::ValueSource;
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::clickhouse::schema::TableColumn;
 use crate::clickhouse::{Column, ColumnType};
-use crate::config::Unit;
+use crate::config::{PayloadCompression, Unit};
 use crate::core::mqtt_property::Properties;
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
-use fill::{Filled, Unmarked};
-use format::json::fast_path::{self, Run, Step};
-use format::json::lexer::{self, Reader};
-use non_payload::{Ending, Given, Missing};
-use number::Guarded;
-use path_tree::{Node, Row};
-use value::{Manner, Quick};
+use documents::DocumentPlan;
+use fill::{Filled, NoTracking};
+use format::json::fast_path::{self, ExpectedMember, FastPathRun};
+use format::json::lexer::Reader;
+use format::unpack;
+use non_payload::{MissingPolicy, NonPayloadSource, RowCompletion};
+use number::TerminatedBytes;
+use path_tree::{PathNode, Row};
+use value::{DecodeContext, FastKind};
+use value_reader::{Result, ValueReader};
 
 impl TableColumn {
     /// The column of a block that says for which rows the default is to be computed. NULL says it by itself, where the
@@ -75,36 +94,52 @@ pub struct Message<'a> {
 }
 
 /// Rows of one message: with it a batch stays below what one INSERT may have.
-pub const MOST_ROWS: usize = 100_000;
+pub const MAX_ROWS: usize = 100_000;
 /// What the rows of one message may take: fields outside of `rows` are repeated in each row, and a small message must not
 /// become gigabytes.
-const MOST_GROWTH: usize = 64;
-const LEAST_LIMIT: usize = 1 << 20;
+const MAX_GROWTH: usize = 64;
+const MIN_GROWTH_LIMIT: usize = 1 << 20;
 
 /// A column as the decoder fills it.
 #[derive(Debug, Clone)]
-pub struct Slot {
+pub struct ColumnBinding {
     name: String,
     column_type: ColumnType,
     unit: Unit,
-    quick: Quick,
-    missing: Missing,
-    /// Where the column's lengths begin in a [`Start`].
+    fast_kind: FastKind,
+    missing: MissingPolicy,
+    source: ValueSource,
+    /// Where the column's lengths begin in a [`Checkpoint`].
     lengths: usize,
+}
+
+impl ColumnBinding {
+    pub fn column_type(&self) -> &ColumnType {
+        &self.column_type
+    }
+
+    pub fn source(&self) -> &ValueSource {
+        &self.source
+    }
+
+    /// Whether a message without a value for it is refused.
+    pub fn is_required(&self) -> bool {
+        matches!(self.missing, MissingPolicy::Refused)
+    }
 }
 
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    slots: Vec<Slot>,
-    /// Name and type of each column as a block declares it: those of the slots, then the flags.
+    bindings: Vec<ColumnBinding>,
+    /// Name and type of each column as a block declares it: those of the bindings, then the flags.
     heads: Vec<(String, String)>,
     columns: Vec<Column>,
-    given: Vec<(usize, Given)>,
+    non_payload: Vec<(usize, NonPayloadSource)>,
     /// The places of what a row is made of: the document, or an item of its list of rows.
-    root: Node,
+    root: PathNode,
     /// With `rows`: the places in the document around them.
-    around: Option<Node>,
-    /// The columns of which [`Start`] notes how far they are.
+    document_root: Option<PathNode>,
+    /// The columns of which [`Checkpoint`] notes how far they are.
     marked: Vec<usize>,
     /// The columns of each Nested: ClickHouse refuses arrays of different lengths there.
     nested: Vec<Vec<usize>>,
@@ -113,8 +148,20 @@ pub struct Decoder {
     /// Whether a row is one object, and its members alone are wanted: the usual case.
     is_plain: bool,
     /// By the number of usual members; none where a row is more than its own columns.
-    endings: Vec<Ending>,
+    row_completions: Vec<RowCompletion>,
+    /// Where payloads are read from a tape, and not walked over as JSON.
+    documents: Option<Arc<DocumentPlan>>,
+    unpacking: Unpacking,
     row: Scratch,
+}
+
+/// How payloads are compressed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Unpacking {
+    compression: PayloadCompression,
+    max_bytes: usize,
+    /// Whether what is not JSON may be told what it looks like.
+    is_json: bool,
 }
 
 /// What is used for each row again.
@@ -124,22 +171,22 @@ struct Scratch {
     /// Where the values around the rows are. The last is the list of rows itself.
     places: Vec<Option<usize>>,
     /// How far the columns were before the row; and before the message, once it has a second row.
-    start: Start,
-    message_start: Option<Start>,
+    start: Checkpoint,
+    message_start: Option<Checkpoint>,
     serial: u64,
-    manner: Manner,
+    context: DecodeContext,
     cut: Vec<usize>,
-    was_cut: Vec<bool>,
+    was_truncated: Vec<bool>,
 }
 
 /// How far columns of as many rows are.
 #[derive(Debug, Clone, Default)]
-pub struct Start {
+pub struct Checkpoint {
     rows: usize,
     lengths: Vec<usize>,
 }
 
-impl Start {
+impl Checkpoint {
     /// Only the `marked` columns are more than their number of rows says.
     #[inline]
     fn note(&mut self, columns: &[Column], marked: &[usize]) {
@@ -149,24 +196,27 @@ impl Start {
     }
 
     #[cold]
-    fn go_back(&self, columns: &mut [Column]) {
+    fn rollback(&self, columns: &mut [Column]) {
         let mut lengths = self.lengths.as_slice();
         columns.iter_mut().for_each(|column| column.rewind_row(self.rows, &mut lengths));
     }
 
-    /// The same for the column of one slot.
+    /// The same for the column of one binding.
     #[cold]
-    fn take_back(&self, column: &mut Column, slot: &Slot) {
-        column.rewind_row(self.rows, &mut &self.lengths[slot.lengths..]);
+    fn take_back(&self, column: &mut Column, binding: &ColumnBinding) {
+        column.rewind_row(self.rows, &mut &self.lengths[binding.lengths..]);
     }
 }
 
 impl Decoder {
-    /// What it fills: the name and type of each column, and whether a message must have a value for it.
-    pub fn wants(&self) -> impl Iterator<Item = (&str, &ColumnType, bool)> {
-        self.slots
-            .iter()
-            .map(|slot| (slot.name.as_str(), &slot.column_type, matches!(slot.missing, Missing::Refused)))
+    /// The columns that it fills, in the order of the table.
+    pub fn bindings(&self) -> &[ColumnBinding] {
+        &self.bindings
+    }
+
+    /// The column of a name, if the decoder fills it.
+    pub fn binding(&self, name: &str) -> Option<&ColumnBinding> {
+        self.bindings.iter().find(|binding| binding.name == name)
     }
 
     /// The names and types that blocks of these columns declare.
@@ -179,46 +229,92 @@ impl Decoder {
         self.columns.clone()
     }
 
-    /// Whether [`Decoder::take_cut`] may have something to tell.
+    /// Whether [`Decoder::take_truncated_times`] may have something to tell.
     #[inline]
-    pub fn has_cut(&self) -> bool {
+    pub fn has_truncated_times(&self) -> bool {
         !self.row.cut.is_empty()
     }
 
     /// The names of columns for which, since the last call, a time was cut for the first time because it had more
     /// digits than the column keeps.
-    pub fn take_cut(&mut self) -> Vec<&str> {
-        let Scratch { cut, was_cut, .. } = &mut self.row;
-        let fresh = cut.drain(..).filter(|slot| !std::mem::replace(&mut was_cut[*slot], true));
-        fresh.map(|slot| self.slots[slot].name.as_str()).collect()
+    pub fn take_truncated_times(&mut self) -> Vec<&str> {
+        let Scratch { cut, was_truncated, .. } = &mut self.row;
+        let fresh = cut.drain(..).filter(|binding| !std::mem::replace(&mut was_truncated[*binding], true));
+        fresh.map(|binding| self.bindings[binding].name.as_str()).collect()
     }
 
     /// Appends the rows of a message to `columns`, which came from [`Decoder::columns`], and gives their number. After an
     /// error the columns are as before.
     #[inline]
-    pub fn append(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<usize, Reason> {
+    pub fn append(
+        &mut self,
+        message: &Message<'_>,
+        columns: &mut [Column],
+    ) -> std::result::Result<usize, Reason> {
         self.row.start.note(columns, &self.marked);
         self.row.message_start = None;
-        let filled = if self.is_plain { self.plain(message, columns) } else { self.fill(message, columns) };
-        filled.map_err(|reason| {
-            let Scratch { message_start, start, .. } = &self.row;
-            message_start.as_ref().unwrap_or(start).go_back(columns);
-            *reason
-        })
+        let filled =
+            if self.is_plain { self.plain(message, columns) } else { self.append_any(message, columns) };
+        filled.map_err(|reason| self.refuse(*reason, message, columns))
+    }
+
+    /// Payloads of any format, compressed or not.
+    #[inline(never)]
+    fn append_any(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<usize> {
+        let Unpacking { compression, max_bytes, .. } = self.unpacking;
+        let payload = match compression {
+            PayloadCompression::None => Cow::Borrowed(message.payload),
+            compression => unpack::unpack(message.payload, compression, max_bytes)?,
+        };
+        let message = &Message { payload: &payload, ..*message };
+        match self.documents.clone() {
+            Some(plan) if self.reads_json => self.append_documents(&plan, message, columns),
+            _ if self.is_walked_plainly() => self.plain(message, columns),
+            _ => self.fill(message, columns),
+        }
+    }
+
+    /// Takes back what a message left in the columns.
+    #[cold]
+    fn refuse(&mut self, reason: Reason, message: &Message<'_>, columns: &mut [Column]) -> Reason {
+        let Scratch { message_start, start, .. } = &self.row;
+        message_start.as_ref().unwrap_or(start).rollback(columns);
+        let advice = match reason.code {
+            Code::JsonInvalid if self.unpacking.is_json => unpack::advice(message.payload),
+            _ => None,
+        };
+        match advice {
+            Some(advice) => Reason { message: format!("{}; {advice}", reason.message).into(), ..reason },
+            None => reason,
+        }
+    }
+
+    fn is_walked_plainly(&self) -> bool {
+        self.documents.is_none()
+            && self.document_root.is_none()
+            && self.reads_json
+            && self.root.takes_members_alone()
     }
 
     /// The same as [`Decoder::fill`], sooner, for a payload that is one object with nothing around it.
     #[inline(always)]
-    fn plain(&mut self, message: &Message<'_>, columns: &mut [Column]) -> lexer::Result<usize> {
-        let Some(bytes) = Guarded::new(message.payload) else { return self.fill(message, columns) };
+    fn plain(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<usize> {
+        let Some(bytes) = TerminatedBytes::new(message.payload) else { return self.fill(message, columns) };
         // Each step fills another column.
-        let steps = self.root.steps();
-        let run = fast_path::members(steps.as_slice(), bytes, 0, b'{', columns, &mut Unmarked);
+        let key_order = self.root.key_order();
+        let run = fast_path::members(key_order.as_slice(), bytes, 0, b'{', columns, &mut NoTracking);
         if run.is_key || run.members == 0 || message.payload[run.end..] != *b"}" {
             return self.plain_rest(run, message, columns);
         }
-        match self.endings.get_mut(run.members) {
-            Some(ending) => ending.finish(&self.slots, &self.given, steps, run.members, message, columns)?,
+        match self.row_completions.get_mut(run.members) {
+            Some(completion) => completion.finish(
+                &self.bindings,
+                &self.non_payload,
+                key_order,
+                run.members,
+                message,
+                columns,
+            )?,
             None => {
                 self.mark(run.members);
                 self.finish(message, columns)?;
@@ -231,26 +327,34 @@ impl Decoder {
     fn mark(&mut self, members: usize) {
         self.row.serial += 1;
         self.row.filled.begin(self.row.serial);
-        let filled = self.root.steps().as_slice()[..members].iter().filter_map(Step::slot);
-        filled.for_each(|slot| self.row.filled.add(slot));
+        let filled = self.root.key_order().as_slice()[..members].iter().filter_map(ExpectedMember::binding);
+        filled.for_each(|binding| self.row.filled.add(binding));
     }
 
     /// Reads on where the members are no longer what is usual.
     #[inline(never)]
     fn plain_rest(
         &mut self,
-        run: Run,
+        run: FastPathRun,
         message: &Message<'_>,
         columns: &mut [Column],
-    ) -> lexer::Result<usize> {
+    ) -> Result<usize> {
         if run.members == 0 {
             return self.fill(message, columns);
         }
         self.mark(run.members);
         let mut reader = Reader::inside(message.payload, run.end);
-        let Scratch { filled, start, serial, manner, cut, .. } = &mut self.row;
-        let mut row =
-            Row { slots: &self.slots, columns, filled, start, places: None, serial: *serial, manner, cut };
+        let Scratch { filled, start, serial, context, cut, .. } = &mut self.row;
+        let mut row = Row {
+            bindings: &self.bindings,
+            columns,
+            filled,
+            start,
+            places: None,
+            serial: *serial,
+            context,
+            cut,
+        };
         path_tree::members(&mut self.root, run, &mut reader, &mut row)?;
         self.finish(message, columns)?;
         let mut rows = Rows { count: 1, limit: None };
@@ -261,7 +365,7 @@ impl Decoder {
     }
 
     #[inline(never)]
-    fn fill(&mut self, message: &Message<'_>, columns: &mut [Column]) -> lexer::Result<usize> {
+    fn fill(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<usize> {
         let mut rows = Rows::default();
         if !self.reads_json {
             self.row(None, None, message, columns, &mut rows)?;
@@ -277,9 +381,9 @@ impl Decoder {
         message: &Message<'_>,
         columns: &mut [Column],
         rows: &mut Rows,
-    ) -> lexer::Result<usize> {
+    ) -> Result<usize> {
         loop {
-            let document = self.around.as_ref().unwrap_or(&self.root);
+            let document = self.document_root.as_ref().unwrap_or(&self.root);
             match reader.peek()? {
                 b'[' if !document.takes_lists() => {
                     reader.enter()?;
@@ -304,37 +408,37 @@ impl Decoder {
         message: &Message<'_>,
         columns: &mut [Column],
         rows: &mut Rows,
-    ) -> lexer::Result<()> {
+    ) -> Result<()> {
         let first = reader.peek()?;
-        let document = self.around.as_ref().unwrap_or(&self.root);
+        let document = self.document_root.as_ref().unwrap_or(&self.root);
         if first != b'{' && !document.takes_all() && !(first == b'[' && document.takes_lists()) {
             // What is no JSON is told as such first of all.
             reader.skip()?;
             let message = "the payload is not an object, nor a list of objects";
             return Err(Box::new(Reason::new(Code::NotAnObject, message)));
         }
-        let Some(around) = &mut self.around else {
+        let Some(document_root) = &mut self.document_root else {
             return self.row(Some(reader), None, message, columns, rows);
         };
-        let Scratch { filled, places, serial, manner, cut, start, .. } = &mut self.row;
+        let Scratch { filled, places, serial, context, cut, start, .. } = &mut self.row;
         places.fill(None);
         *serial += 1;
         let mut outer = Row {
-            slots: &self.slots,
+            bindings: &self.bindings,
             columns,
             filled,
             start,
             places: Some(places),
             serial: *serial,
-            manner,
+            context,
             cut,
         };
-        path_tree::read(around, reader, &mut outer)?;
+        path_tree::read(document_root, reader, &mut outer)?;
         let missing = |code, what: &str| Box::new(Reason::new(code, format!("rows: {what}")));
-        let Some(list) = self.row.places[self.slots.len()] else {
+        let Some(list) = self.row.places[self.bindings.len()] else {
             return Err(missing(Code::FieldMissing, "the list is missing"));
         };
-        let mut items = reader.back_at(list);
+        let mut items = reader.at(list);
         if items.peek()? != b'[' {
             return Err(missing(Code::TypeMismatch, "what stands there is not a list"));
         }
@@ -356,34 +460,25 @@ impl Decoder {
         message: &Message<'_>,
         columns: &mut [Column],
         rows: &mut Rows,
-    ) -> lexer::Result<()> {
-        let Scratch { filled, places, message_start, start, serial, manner, cut, .. } = &mut self.row;
-        if rows.count > 0 {
-            if rows.count == 1 {
-                *message_start = Some(start.clone());
-            }
-            rows.check(columns, message.payload)?;
-            start.note(columns, &self.marked);
-        }
-        rows.count += 1;
-        *serial += 1;
-        filled.begin(*serial);
+    ) -> Result<()> {
+        self.begin_row(columns, message.payload, rows)?;
+        let Scratch { filled, places, start, serial, context, cut, .. } = &mut self.row;
         if let Some(reader) = reader {
             let mut row = Row {
-                slots: &self.slots,
+                bindings: &self.bindings,
                 columns,
                 filled,
                 start,
                 places: None,
                 serial: *serial,
-                manner,
+                context,
                 cut,
             };
             path_tree::read(&mut self.root, reader, &mut row)?;
             if let Some(outside) = outside {
-                for (slot, place) in places.iter().take(self.slots.len()).enumerate() {
-                    if let (false, Some(place)) = (row.filled.has(slot), place) {
-                        row.fill(slot, &mut outside.back_at(*place))?;
+                for (binding, place) in places.iter().take(self.bindings.len()).enumerate() {
+                    if let (false, Some(place)) = (row.filled.has(binding), place) {
+                        row.fill(binding, &mut outside.at(*place))?;
                     }
                 }
             }
@@ -391,31 +486,55 @@ impl Decoder {
         self.finish(message, columns)
     }
 
+    fn begin_row(&mut self, columns: &[Column], payload: &[u8], rows: &mut Rows) -> Result<()> {
+        let Scratch { filled, message_start, start, serial, .. } = &mut self.row;
+        if rows.count > 0 {
+            if rows.count == 1 {
+                *message_start = Some(start.clone());
+            }
+            rows.check(columns, payload)?;
+            start.note(columns, &self.marked);
+        }
+        rows.count += 1;
+        *serial += 1;
+        filled.begin(*serial);
+        Ok(())
+    }
+
+    /// Names the column that a reason is about.
+    #[cold]
+    fn about(&self, binding: usize, reason: Box<Reason>) -> Box<Reason> {
+        match reason.is_broken_payload() || reason.code == Code::UnknownField {
+            true => reason,
+            false => Box::new(reason.about(&self.bindings[binding].name)),
+        }
+    }
+
     /// The columns of a row that no value of the payload fills.
     #[inline]
-    fn finish(&mut self, message: &Message<'_>, columns: &mut [Column]) -> lexer::Result<()> {
+    fn finish(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<()> {
         let filled = &mut self.row.filled;
-        for (at, given) in &self.given {
-            if given.put(&mut columns[*at], &self.slots[*at], message)? {
+        for (at, non_payload) in &self.non_payload {
+            if non_payload.put(&mut columns[*at], &self.bindings[*at], message)? {
                 filled.add(*at);
             }
         }
         if !filled.is_complete() {
-            filled.missing().try_for_each(|at| self.slots[at].supply(&mut columns[at]))?;
+            filled.missing().try_for_each(|at| self.bindings[at].fill_missing(&mut columns[at]))?;
         }
         // The columns behind those of the table are the flags.
-        if columns.len() > self.slots.len() {
-            for (at, slot) in self.slots.iter().enumerate() {
-                if let Missing::Flagged(flag) = slot.missing {
+        if columns.len() > self.bindings.len() {
+            for (at, binding) in self.bindings.iter().enumerate() {
+                if let MissingPolicy::Flagged(flag) = binding.missing {
                     columns[flag].push_fixed([!filled.has(at) as u8]);
                 }
             }
         }
         for group in &self.nested {
-            let lengths = |slot: &usize| columns[*slot].last_length();
-            if let Some(other) = group.iter().find(|slot| lengths(slot) != lengths(&group[0])) {
-                let message = format!("has not as many items as {}", self.slots[group[0]].name);
-                let reason = Reason::new(Code::TypeMismatch, message).about(&self.slots[*other].name);
+            let lengths = |binding: &usize| columns[*binding].last_length();
+            if let Some(other) = group.iter().find(|binding| lengths(binding) != lengths(&group[0])) {
+                let message = format!("has not as many items as {}", self.bindings[group[0]].name);
+                let reason = Reason::new(Code::TypeMismatch, message).about(&self.bindings[*other].name);
                 return Err(Box::new(reason));
             }
         }
@@ -432,14 +551,14 @@ struct Rows {
 
 impl Rows {
     /// Before each row but the first.
-    fn check(&mut self, columns: &[Column], payload: &[u8]) -> lexer::Result<()> {
+    fn check(&mut self, columns: &[Column], payload: &[u8]) -> Result<()> {
         let bytes: usize = columns.iter().map(Column::bytes).sum();
-        let limit = *self.limit.get_or_insert(bytes + MOST_GROWTH * payload.len() + LEAST_LIMIT);
-        if self.count < MOST_ROWS && bytes <= limit {
+        let limit = *self.limit.get_or_insert(bytes + MAX_GROWTH * payload.len() + MIN_GROWTH_LIMIT);
+        if self.count < MAX_ROWS && bytes <= limit {
             return Ok(());
         }
         let message =
-            format!("more than {MOST_ROWS} rows, or rows that are together far larger than the message");
+            format!("more than {MAX_ROWS} rows, or rows that are together far larger than the message");
         Err(Box::new(Reason::new(Code::OutOfRange, message)))
     }
 }

@@ -4,14 +4,16 @@ use crate::clickhouse::{Column, Kind};
 use crate::config::Meta;
 use crate::core::reason::{Code, Reason};
 use crate::decode::coerce::{self, Scalar};
-use crate::decode::format::json::fast_path::{Step, Steps};
-use crate::decode::format::json::lexer::Result;
-use crate::decode::{Instant, Message, Slot};
+use crate::decode::coerce_time;
+use crate::decode::format::json::fast_path::{ExpectedMember, KeyOrder};
+use crate::decode::value::DecodeContext;
+use crate::decode::value_reader::Result;
+use crate::decode::{ColumnBinding, Instant, Message};
 
 /// What a row gets where the message has nothing for a column.
 #[derive(Debug, Clone)]
-pub enum Missing {
-    /// The one row of this column: a value given in the configuration.
+pub enum MissingPolicy {
+    /// The one row of this column: a value non_payload in the configuration.
     Value(Column),
     /// NULL: either the column's own, or the sign for "compute the default".
     Null,
@@ -23,7 +25,7 @@ pub enum Missing {
 
 /// A column that is not filled from the JSON.
 #[derive(Debug, Clone)]
-pub enum Given {
+pub enum NonPayloadSource {
     /// A named level of the topic, by its place among the captures.
     Topic(usize),
     Meta(Meta),
@@ -32,68 +34,72 @@ pub enum Given {
     Constant(Column),
 }
 
-impl Given {
+impl NonPayloadSource {
     /// Says whether there was a value.
     #[inline]
-    pub fn put(&self, column: &mut Column, slot: &Slot, message: &Message<'_>) -> Result<bool> {
+    pub fn put(&self, column: &mut Column, binding: &ColumnBinding, message: &Message<'_>) -> Result<bool> {
         let value = match self {
-            Given::Constant(value) => {
+            NonPayloadSource::Constant(value) => {
                 column.append(value);
                 return Ok(true);
             }
-            Given::Meta(Meta::ReceivedAt) => {
+            NonPayloadSource::Meta(Meta::ReceivedAt) => {
                 let received_at = Instant::from_system(message.received_at);
-                match &slot.column_type.kind {
+                match &binding.column_type.kind {
                     Kind::Int { .. } => {
                         let millis = received_at.ticks(3).unwrap_or(0);
                         column.push_fixed(millis.to_le_bytes());
                     }
                     // A clock has more digits than most columns: nobody has to be told that they are cut.
-                    kind => coerce::put_instant(column, kind, received_at, &mut false).ok_or_else(|| {
-                        Box::new(
-                            Reason::new(Code::OutOfRange, "the clock is out of its range").about(&slot.name),
-                        )
-                    })?,
+                    kind => {
+                        coerce_time::put_instant(column, kind, received_at, &mut false).ok_or_else(|| {
+                            Box::new(
+                                Reason::new(Code::OutOfRange, "the clock is out of its range")
+                                    .about(&binding.name),
+                            )
+                        })?
+                    }
                 }
                 return Ok(true);
             }
-            Given::Meta(Meta::Payload) => {
+            NonPayloadSource::Meta(Meta::Payload) => {
                 // As it came, whether it is UTF-8 or not: a ClickHouse String is bytes.
                 column.push_string(message.payload);
                 return Ok(true);
             }
-            Given::Topic(index) => {
+            NonPayloadSource::Topic(index) => {
                 let level = message.captures.get(*index, message.topic);
-                if matches!(slot.column_type.kind, Kind::String) {
+                if matches!(binding.column_type.kind, Kind::String) {
                     column.push_string(level.as_bytes());
                     return Ok(true);
                 }
                 Scalar::Text(level)
             }
-            Given::Meta(Meta::Topic) => Scalar::Text(message.topic),
-            Given::Meta(Meta::ClientId) => Scalar::Text(message.client_id),
-            Given::Meta(Meta::Qos) => Scalar::Text(["0", "1", "2"][message.qos.min(2) as usize]),
-            Given::Meta(Meta::Retain) => Scalar::Bool(message.retain),
-            Given::UserProperty(key) => match message.properties.user(key) {
+            NonPayloadSource::Meta(Meta::Topic) => Scalar::Text(message.topic),
+            NonPayloadSource::Meta(Meta::ClientId) => Scalar::Text(message.client_id),
+            NonPayloadSource::Meta(Meta::Qos) => Scalar::Text(["0", "1", "2"][message.qos.min(2) as usize]),
+            NonPayloadSource::Meta(Meta::Retain) => Scalar::Bool(message.retain),
+            NonPayloadSource::UserProperty(key) => match message.properties.user(key) {
                 Some(value) => Scalar::Text(value),
                 None => return Ok(false),
             },
         };
-        coerce::put(column, &slot.column_type.kind, slot.unit, value, &mut false)
-            .map_err(|reason| Box::new(reason.about(&slot.name)))?;
+        let mut context = DecodeContext { unit: binding.unit, ..DecodeContext::default() };
+        coerce::put(column, &binding.column_type.kind, value, &mut context)
+            .map_err(|reason| Box::new(reason.about(&binding.name)))?;
         Ok(true)
     }
 }
 
-impl Slot {
+impl ColumnBinding {
     /// Fills the column where the message has nothing for it.
     #[inline]
-    pub fn supply(&self, column: &mut Column) -> Result<()> {
+    pub fn fill_missing(&self, column: &mut Column) -> Result<()> {
         match &self.missing {
-            Missing::Null => column.push_null(),
-            Missing::Value(value) => column.append(value),
-            Missing::Zero | Missing::Flagged(_) => column.push_zero(),
-            Missing::Refused => {
+            MissingPolicy::Null => column.push_null(),
+            MissingPolicy::Value(value) => column.append(value),
+            MissingPolicy::Zero | MissingPolicy::Flagged(_) => column.push_zero(),
+            MissingPolicy::Refused => {
                 let reason = Reason::new(Code::FieldMissing, "is required and missing");
                 return Err(Box::new(reason.about(&self.name)));
             }
@@ -105,44 +111,51 @@ impl Slot {
 /// The columns that are left when so many usual members are read and no others: known from the last such message, and not
 /// looked for in each.
 #[derive(Debug, Default, Clone)]
-pub struct Ending {
+pub struct RowCompletion {
     is_known: bool,
     /// How often the order of the members had changed by then.
     changes: u64,
     missing: Vec<usize>,
 }
 
-impl Ending {
+impl RowCompletion {
     /// Fills the rest of a row whose first `members` are read.
     #[inline]
     pub fn finish(
         &mut self,
-        slots: &[Slot],
-        given: &[(usize, Given)],
-        steps: &Steps,
+        bindings: &[ColumnBinding],
+        non_payload: &[(usize, NonPayloadSource)],
+        key_order: &KeyOrder,
         members: usize,
         message: &Message<'_>,
         columns: &mut [Column],
     ) -> Result<()> {
-        if !self.is_known || self.changes != steps.changes() {
-            self.learn(slots.len(), given, steps, members);
+        if !self.is_known || self.changes != key_order.changes() {
+            self.learn(bindings.len(), non_payload, key_order, members);
         }
-        for (at, given) in given {
-            if !given.put(&mut columns[*at], &slots[*at], message)? {
-                slots[*at].supply(&mut columns[*at])?;
+        for (at, non_payload) in non_payload {
+            if !non_payload.put(&mut columns[*at], &bindings[*at], message)? {
+                bindings[*at].fill_missing(&mut columns[*at])?;
             }
         }
-        self.missing.iter().try_for_each(|at| slots[*at].supply(&mut columns[*at]))
+        self.missing.iter().try_for_each(|at| bindings[*at].fill_missing(&mut columns[*at]))
     }
 
     #[cold]
-    fn learn(&mut self, slots: usize, given: &[(usize, Given)], steps: &Steps, members: usize) {
-        let read = &steps.as_slice()[..members];
-        let is_filled = |slot: &usize| {
-            given.iter().any(|(at, _)| at == slot) || read.iter().filter_map(Step::slot).any(|at| at == *slot)
+    fn learn(
+        &mut self,
+        bindings: usize,
+        non_payload: &[(usize, NonPayloadSource)],
+        key_order: &KeyOrder,
+        members: usize,
+    ) {
+        let read = &key_order.as_slice()[..members];
+        let is_filled = |binding: &usize| {
+            non_payload.iter().any(|(at, _)| at == binding)
+                || read.iter().filter_map(ExpectedMember::binding).any(|at| at == *binding)
         };
         self.missing.clear();
-        self.missing.extend((0..slots).filter(|slot| !is_filled(slot)));
-        (self.is_known, self.changes) = (true, steps.changes());
+        self.missing.extend((0..bindings).filter(|binding| !is_filled(binding)));
+        (self.is_known, self.changes) = (true, key_order.changes());
     }
 }

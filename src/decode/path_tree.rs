@@ -1,34 +1,35 @@
 //! The walk over one document, or one element of it: each value goes into its column as it is met.
 //!
-//! A [`Node`] is a place in the document that some column wants, or that lies on the way to one. It keeps its members in the
+//! A [`PathNode`] is a place in the document that some column wants, or that lies on the way to one. It keeps its members in the
 //! order of the last message: those that stand there again are read by [`usual`], and the walk takes what is different.
 
 use crate::clickhouse::{Column, Kind};
 use crate::core::json_path::Segment;
 use crate::core::reason::{Code, Reason};
-use crate::core::swar::is_same;
+use crate::core::swar::bytes_eq;
 use crate::decode::fill::Filled;
-use crate::decode::format::json::fast_path::{self, Run, Step, Steps, Take};
-use crate::decode::format::json::lexer::{Reader, Result};
-use crate::decode::value::{self, Manner};
-use crate::decode::{Slot, Start};
+use crate::decode::format::json::fast_path::{self, ExpectedMember, FastPathRun, KeyOrder, MemberAction};
+use crate::decode::format::json::lexer::Reader;
+use crate::decode::value::{self, DecodeContext};
+use crate::decode::value_reader::{Result, ValueReader};
+use crate::decode::{Checkpoint, ColumnBinding};
 
 #[derive(Debug, Default, Clone)]
-pub struct Node {
+pub struct PathNode {
     role: Role,
-    /// The columns that take the value here: indices into the slots.
-    slots: Vec<usize>,
+    /// The columns that take the value here: indices into the bindings.
+    bindings: Vec<usize>,
     /// In the order in which they stood in the last object.
     fields: Vec<Field>,
     /// The signatures of their names.
     signatures: Vec<u64>,
     /// How they are read where they stand as they did.
-    steps: Steps,
-    items: Vec<(usize, Node)>,
+    key_order: KeyOrder,
+    items: Vec<(usize, PathNode)>,
     /// The columns that the objects of a list here fill together: those of a Nested.
     nested: Vec<Part>,
     /// The row for which it was met last.
-    met: u64,
+    last_row: u64,
 }
 
 /// What a node is for.
@@ -37,7 +38,7 @@ enum Role {
     /// Its value is passed over.
     #[default]
     None,
-    /// Its value goes into the column of one slot.
+    /// Its value goes into the column of one binding.
     Column(usize),
     /// Into several, or into the columns of what is below it.
     Branch,
@@ -46,40 +47,40 @@ enum Role {
 #[derive(Debug, Clone)]
 struct Field {
     name: String,
-    node: Node,
+    node: PathNode,
 }
 
 /// `a` of the column `n.a`.
 #[derive(Debug, Clone)]
 struct Part {
     name: String,
-    slot: usize,
+    binding: usize,
 }
 
-impl Node {
-    pub fn insert(&mut self, path: &[Segment], slot: usize) {
-        self.at(path).slots.push(slot);
+impl PathNode {
+    pub fn insert(&mut self, path: &[Segment], binding: usize) {
+        self.at(path).bindings.push(binding);
         self.take_roles();
     }
 
     /// Makes a place known without a column that wants it.
-    pub fn mention(&mut self, path: &[Segment]) {
+    pub fn mark_known(&mut self, path: &[Segment]) {
         self.at(path);
         self.take_roles();
     }
 
-    /// The column `group.part` of a Nested: its values stand in a list of objects at `group`.
-    pub fn nest(&mut self, group: &str, part: &str, slot: usize) {
-        let node = self.at(&[Segment::Field(group.into())]);
-        node.nested.push(Part { name: part.into(), slot });
+    /// The column of a Nested: its values stand in a list of objects at `list`, as the member `part`.
+    pub fn nest(&mut self, list: &[Segment], part: &str, binding: usize) {
+        let node = self.at(list);
+        node.nested.push(Part { name: part.into(), binding });
         self.take_roles();
     }
 
     /// What follows from the places that are known by now; said again after each that is added.
     fn take_roles(&mut self) {
-        self.role = match (self.slots.as_slice(), self.has_children()) {
+        self.role = match (self.bindings.as_slice(), self.has_children()) {
             ([], false) => Role::None,
-            ([slot], false) => Role::Column(*slot),
+            ([binding], false) => Role::Column(*binding),
             _ => Role::Branch,
         };
         self.signatures = self.fields.iter().map(|field| signature(field.name.as_bytes())).collect();
@@ -88,35 +89,39 @@ impl Node {
     }
 
     /// To be called when all places are known.
-    pub fn prepare(&mut self, slots: &[Slot]) {
-        self.fields.iter_mut().for_each(|field| field.node.prepare(slots));
-        self.items.iter_mut().for_each(|(_, node)| node.prepare(slots));
+    pub fn prepare(&mut self, bindings: &[ColumnBinding]) {
+        self.fields.iter_mut().for_each(|field| field.node.prepare(bindings));
+        self.items.iter_mut().for_each(|(_, node)| node.prepare(bindings));
         let take = |role| match role {
-            Role::None => Take::Pass,
-            Role::Column(at) => match slots.get(at) {
-                Some(Slot { quick, unit, .. }) => Take::Fill { slot: at, quick: *quick, unit: *unit },
-                // The list of rows, which stands behind the slots of the columns.
-                None => Take::Leave,
+            Role::None => MemberAction::Pass,
+            Role::Column(at) => match bindings.get(at) {
+                Some(ColumnBinding { fast_kind, unit, .. }) => {
+                    MemberAction::Fill { binding: at, fast_kind: *fast_kind, unit: *unit }
+                }
+                // The list of rows, which stands behind the bindings of the columns.
+                None => MemberAction::Leave,
             },
-            Role::Branch => Take::Leave,
+            Role::Branch => MemberAction::Leave,
         };
-        let step = |Field { name, node }: &Field| Step::new(name, take(node.role));
-        self.steps = Steps::new(self.fields.iter().map(step).collect());
+        let step = |Field { name, node }: &Field| ExpectedMember::new(name, take(node.role));
+        self.key_order = KeyOrder::new(self.fields.iter().map(step).collect());
     }
 
-    fn at(&mut self, path: &[Segment]) -> &mut Node {
+    fn at(&mut self, path: &[Segment]) -> &mut PathNode {
         let Some((first, rest)) = path.split_first() else { return self };
         let child = match first {
             Segment::Field(name) => {
                 let at = self.fields.iter().position(|field| field.name == *name).unwrap_or_else(|| {
-                    self.fields.push(Field { name: name.clone(), node: Node::default() });
+                    self.fields.push(Field { name: name.clone(), node: PathNode::default() });
                     self.fields.len() - 1
                 });
                 &mut self.fields[at].node
             }
+            // Such paths are followed on a tape.
+            Segment::FromEnd(_) | Segment::AnyField | Segment::EachItem => return self,
             Segment::Item(index) => {
                 let at = self.items.iter().position(|(i, _)| i == index).unwrap_or_else(|| {
-                    self.items.push((*index, Node::default()));
+                    self.items.push((*index, PathNode::default()));
                     self.items.len() - 1
                 });
                 &mut self.items[at].1
@@ -127,21 +132,21 @@ impl Node {
 
     /// Whether anything wants a list as a whole, or by its items.
     pub fn takes_lists(&self) -> bool {
-        !self.slots.is_empty() || !self.items.is_empty()
+        !self.bindings.is_empty() || !self.items.is_empty()
     }
 
     /// Whether anything wants the value as a whole.
     pub fn takes_all(&self) -> bool {
-        !self.slots.is_empty()
+        !self.bindings.is_empty()
     }
 
     /// Whether it is an object of which only members are wanted.
     pub fn takes_members_alone(&self) -> bool {
-        self.slots.is_empty() && self.items.is_empty() && self.nested.is_empty()
+        self.bindings.is_empty() && self.items.is_empty() && self.nested.is_empty()
     }
 
-    pub fn steps(&self) -> &Steps {
-        &self.steps
+    pub fn key_order(&self) -> &KeyOrder {
+        &self.key_order
     }
 
     fn has_children(&self) -> bool {
@@ -150,8 +155,8 @@ impl Node {
 
     /// All columns that are filled from here or below.
     fn each_slot(&self, f: &mut impl FnMut(usize)) {
-        self.slots.iter().for_each(|slot| f(*slot));
-        self.nested.iter().for_each(|part| f(part.slot));
+        self.bindings.iter().for_each(|binding| f(*binding));
+        self.nested.iter().for_each(|part| f(part.binding));
         self.fields.iter().for_each(|field| field.node.each_slot(f));
         self.items.iter().for_each(|(_, node)| node.each_slot(f));
     }
@@ -159,16 +164,16 @@ impl Node {
 
 /// The row under construction.
 pub struct Row<'r> {
-    pub slots: &'r [Slot],
+    pub bindings: &'r [ColumnBinding],
     pub columns: &'r mut [Column],
     pub filled: &'r mut Filled,
     /// How far the columns were before this row.
-    pub start: &'r Start,
+    pub start: &'r Checkpoint,
     /// Instead of filling columns, note where their values are.
     pub places: Option<&'r mut [Option<usize>]>,
     /// Counts the rows, from 1.
     pub serial: u64,
-    pub manner: &'r mut Manner,
+    pub context: &'r mut DecodeContext,
     /// Columns for which a time was cut for the first time.
     pub cut: &'r mut Vec<usize>,
 }
@@ -176,58 +181,58 @@ pub struct Row<'r> {
 impl Row<'_> {
     /// Fills a column with the value here, in place of an earlier one: the last of duplicate keys wins.
     #[inline]
-    pub fn fill(&mut self, slot: usize, reader: &mut Reader<'_>) -> Result<()> {
+    pub fn fill(&mut self, binding: usize, reader: &mut Reader<'_>) -> Result<()> {
         if let Some(places) = &mut self.places {
             reader.peek()?;
-            places[slot] = Some(reader.position());
+            places[binding] = Some(reader.position());
             return reader.skip();
         }
-        if self.filled.has(slot) {
-            self.take_back(slot);
+        if self.filled.has(binding) {
+            self.take_back(binding);
         }
         reader.peek()?;
-        let Slot { column_type, unit, quick, .. } = &self.slots[slot];
-        if let Some(bytes) = reader.guarded()
+        let ColumnBinding { column_type, unit, fast_kind, .. } = &self.bindings[binding];
+        if let Some(bytes) = reader.terminated()
             && let Some(end) =
-                value::read_quickly(bytes, reader.position(), *quick, *unit, &mut self.columns[slot])
+                value::read_fast(bytes, reader.position(), *fast_kind, *unit, &mut self.columns[binding])
         {
-            reader.pass(end);
-            self.filled.add(slot);
+            reader.seek(end);
+            self.filled.add(binding);
             return Ok(());
         }
-        self.manner.unit = *unit;
-        match value::read_other(reader, column_type, &mut self.columns[slot], self.manner) {
-            Ok(true) => self.filled.add(slot),
+        self.context.unit = *unit;
+        match value::read_other(reader, column_type, &mut self.columns[binding], self.context) {
+            Ok(true) => self.filled.add(binding),
             Ok(false) => {}
-            Err(reason) => return Err(self.about(slot, reason)),
+            Err(reason) => return Err(self.about(binding, reason)),
         }
-        if self.manner.was_cut {
-            self.manner.was_cut = false;
-            self.cut.push(slot);
+        if self.context.was_truncated {
+            self.context.was_truncated = false;
+            self.cut.push(binding);
         }
         Ok(())
     }
 
     #[cold]
-    fn about(&self, slot: usize, reason: Box<Reason>) -> Box<Reason> {
+    fn about(&self, binding: usize, reason: Box<Reason>) -> Box<Reason> {
         match reason.code {
             Code::JsonInvalid | Code::UnknownField => reason,
-            _ => Box::new(reason.about(&self.slots[slot].name)),
+            _ => Box::new(reason.about(&self.bindings[binding].name)),
         }
     }
 
     #[cold]
-    fn take_back(&mut self, slot: usize) {
-        self.start.take_back(&mut self.columns[slot], &self.slots[slot]);
-        self.filled.remove(slot);
+    fn take_back(&mut self, binding: usize) {
+        self.start.take_back(&mut self.columns[binding], &self.bindings[binding]);
+        self.filled.remove(binding);
     }
 
     /// Forgets what was found at a place, and below it, that is there a second time.
     #[cold]
-    fn forget(&mut self, node: &Node) {
-        node.each_slot(&mut |slot| match &mut self.places {
-            Some(places) => places[slot] = None,
-            None if self.filled.has(slot) => self.take_back(slot),
+    fn forget(&mut self, node: &PathNode) {
+        node.each_slot(&mut |binding| match &mut self.places {
+            Some(places) => places[binding] = None,
+            None if self.filled.has(binding) => self.take_back(binding),
             None => {}
         });
     }
@@ -235,32 +240,32 @@ impl Row<'_> {
 
 /// Reads a value at a node: into its columns, into its children, or both.
 #[inline]
-pub fn read(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+pub fn read(node: &mut PathNode, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     match node.role {
-        Role::Column(slot) => row.fill(slot, reader),
+        Role::Column(binding) => row.fill(binding, reader),
         Role::None => reader.skip(),
         Role::Branch => read_branch(node, reader, row),
     }
 }
 
 #[inline(never)]
-fn read_branch(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
-    if std::mem::replace(&mut node.met, row.serial) == row.serial {
+fn read_branch(node: &mut PathNode, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+    if std::mem::replace(&mut node.last_row, row.serial) == row.serial {
         row.forget(node);
     }
     let first = reader.peek()?;
-    if node.slots.is_empty() {
+    if node.bindings.is_empty() {
         return children(node, first, reader, row);
     }
     let start = reader.clone();
-    for at in 0..node.slots.len() {
+    for at in 0..node.bindings.len() {
         *reader = start.clone();
-        row.fill(node.slots[at], reader)?;
+        row.fill(node.bindings[at], reader)?;
     }
     if node.has_children() { children(node, first, &mut start.clone(), row) } else { Ok(()) }
 }
 
-fn children(node: &mut Node, first: u8, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+fn children(node: &mut PathNode, first: u8, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     match first {
         b'{' => object(node, reader, row),
         b'[' if !node.nested.is_empty() && row.places.is_none() => nested(node, reader, row),
@@ -270,15 +275,20 @@ fn children(node: &mut Node, first: u8, reader: &mut Reader<'_>, row: &mut Row<'
     }
 }
 
-fn object(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+fn object(node: &mut PathNode, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     reader.enter()?;
-    let run = fast_path::read(node.steps.as_slice(), true, reader, row);
+    let run = fast_path::read(node.key_order.as_slice(), true, reader, row);
     members(node, run, reader, row)
 }
 
 /// Reads on in an object where a run of usual members has ended.
-pub fn members(node: &mut Node, run: Run, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
-    let Node { fields, signatures, steps, .. } = node;
+pub fn members(
+    node: &mut PathNode,
+    run: FastPathRun,
+    reader: &mut Reader<'_>,
+    row: &mut Row<'_>,
+) -> Result<()> {
+    let PathNode { fields, signatures, key_order, .. } = node;
     let mut run = run;
     // Those before it were met already.
     let mut expected = 0;
@@ -292,7 +302,7 @@ pub fn members(node: &mut Node, run: Run, reader: &mut Reader<'_>, row: &mut Row
         } else if run.members > 0 && reader.leave() {
             return Ok(());
         } else {
-            match find_member(fields, signatures, steps, expected, is_first, reader, row)? {
+            match find_member(fields, signatures, key_order, expected, is_first, reader, row)? {
                 Member::Known(found) => {
                     expected += (found == expected) as usize;
                     read(&mut fields[found].node, reader, row)?;
@@ -302,7 +312,7 @@ pub fn members(node: &mut Node, run: Run, reader: &mut Reader<'_>, row: &mut Row
             }
         }
         is_first = false;
-        run = fast_path::read(&steps.as_slice()[expected..], is_first, reader, row);
+        run = fast_path::read(&key_order.as_slice()[expected..], is_first, reader, row);
     }
 }
 
@@ -320,7 +330,7 @@ enum Member {
 fn find_member(
     fields: &mut [Field],
     signatures: &mut [u64],
-    steps: &mut Steps,
+    key_order: &mut KeyOrder,
     expected: usize,
     is_first: bool,
     reader: &mut Reader<'_>,
@@ -331,12 +341,12 @@ fn find_member(
     }
     let find = |key: &[u8]| {
         let wanted = signature(key);
-        let is_it = |at: usize| signatures[at] == wanted && is_same(fields[at].name.as_bytes(), key);
+        let is_it = |at: usize| signatures[at] == wanted && bytes_eq(fields[at].name.as_bytes(), key);
         (0..signatures.len()).find(|at| is_it(*at))
     };
     let Some(found) = reader.known_key(find)? else {
         let key = reader.key()?;
-        if row.manner.reject_unknown {
+        if row.context.reject_unknown {
             return Err(value::unknown_field(&key));
         }
         reader.skip()?;
@@ -348,7 +358,7 @@ fn find_member(
     }
     fields.swap(found, expected);
     signatures.swap(found, expected);
-    steps.swap(found, expected);
+    key_order.swap(found, expected);
     Ok(Member::Known(expected))
 }
 
@@ -362,7 +372,7 @@ fn signature(name: &[u8]) -> u64 {
     start ^ (name.len() as u64) << 56
 }
 
-fn list(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+fn list(node: &mut PathNode, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     reader.enter()?;
     let mut index = 0;
     while reader.next_item(index == 0)? {
@@ -376,10 +386,10 @@ fn list(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<(
 }
 
 /// A list of objects into the columns of a Nested: each column takes the member of its name from each object.
-fn nested(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
+fn nested(node: &mut PathNode, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result<()> {
     for part in &node.nested {
-        if row.filled.has(part.slot) {
-            row.take_back(part.slot);
+        if row.filled.has(part.binding) {
+            row.take_back(part.binding);
         }
     }
     reader.enter()?;
@@ -388,27 +398,27 @@ fn nested(node: &mut Node, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Result
         is_first = false;
         if reader.peek()? != b'{' {
             let message = "a list of objects was expected";
-            return Err(row.about(node.nested[0].slot, Box::new(Reason::new(Code::TypeMismatch, message))));
+            return Err(row.about(node.nested[0].binding, Box::new(Reason::new(Code::TypeMismatch, message))));
         }
-        let Row { slots, columns, manner, .. } = &mut *row;
+        let Row { bindings, columns, context, .. } = &mut *row;
         let names = |at: usize| node.nested.get(at).map(|part| part.name.as_str());
-        value::members(reader, node.nested.len(), names, manner, |there, at, manner| {
-            let slot = node.nested[at].slot;
-            let Slot { name, column_type, unit, .. } = &slots[slot];
+        value::members(reader, node.nested.len(), names, context, |there, at, context| {
+            let binding = node.nested[at].binding;
+            let ColumnBinding { name, column_type, unit, .. } = &bindings[binding];
             let (Kind::Array(item_type), Column::Array { items, .. }) =
-                (&column_type.kind, &mut columns[slot])
+                (&column_type.kind, &mut columns[binding])
             else {
                 return Ok(());
             };
-            manner.unit = *unit;
-            value::read_part(there, item_type, items, manner).map_err(|reason| {
+            context.unit = *unit;
+            value::read_part(there, item_type, items, context).map_err(|reason| {
                 if reason.code == Code::JsonInvalid { reason } else { Box::new(reason.about(name)) }
             })
         })?;
     }
     for part in &node.nested {
-        row.columns[part.slot].push_end();
-        row.filled.add(part.slot);
+        row.columns[part.binding].push_offset();
+        row.filled.add(part.binding);
     }
     Ok(())
 }

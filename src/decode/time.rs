@@ -1,13 +1,15 @@
 //! Points in time from texts and numbers.
 //!
-//! Texts: RFC 3339 and the ISO 8601 calendar forms near it, and ClickHouse's own `YYYY-MM-DD hh:mm:ss[.fraction]`,
-//! which is meant in the column's time zone. Numbers count since 1970 in a unit that is given or read from the
-//! magnitude. Digits beyond what a column keeps are cut towards the past.
+//! Texts: RFC 3339 and the ISO 8601 calendar forms near it, with or without their separators; RFC 1123, as HTTP and mail have it;
+//! and ClickHouse's own `YYYY-MM-DD hh:mm:ss[.fraction]`, which is meant in the column's time zone. Numbers count since 1970 in
+//! a unit that is given or read from the magnitude. Digits beyond what a column keeps are cut towards the past; floats of binary
+//! formats are rounded.
 
 use jiff::civil;
 
 use crate::clickhouse::Zone;
 use crate::config::Unit;
+use crate::decode::coerce::float_text;
 use crate::decode::number::Number;
 
 /// A point in time: seconds since 1970, and nanoseconds that always add to them.
@@ -23,6 +25,14 @@ impl Instant {
     fn from_nanos(nanos: i128) -> Option<Instant> {
         let seconds = i64::try_from(nanos.div_euclid(BILLION)).ok()?;
         Some(Instant { seconds, nanos: nanos.rem_euclid(BILLION) as u32 })
+    }
+
+    /// From a float that counts milliseconds since 1970.
+    pub fn from_millis(millis: f64) -> Instant {
+        let whole = millis.floor();
+        let nanos = ((millis - whole) * 1e6).round() as i64 + (whole as i64).rem_euclid(1000) * 1_000_000;
+        let seconds = (whole as i64).div_euclid(1000) + nanos.div_euclid(1_000_000_000);
+        Instant { seconds, nanos: nanos.rem_euclid(1_000_000_000) as u32 }
     }
 
     pub fn from_system(at: std::time::SystemTime) -> Instant {
@@ -42,6 +52,14 @@ impl Instant {
         !self.nanos.is_multiple_of(TENS[9 - scale as usize])
     }
 
+    /// Such as `2026-11-30T12:00:00.123Z`; a time that no calendar has, in seconds.
+    pub fn to_rfc3339(self) -> String {
+        match jiff::Timestamp::new(self.seconds, self.nanos as i32) {
+            Ok(at) => at.to_string(),
+            Err(_) => self.seconds.to_string(),
+        }
+    }
+
     /// Days since 1970.
     pub fn days(self) -> i64 {
         self.seconds.div_euclid(86400)
@@ -50,20 +68,20 @@ impl Instant {
 
 /// Where `DateTime64` begins, in seconds, and where it ends:
 /// <https://clickhouse.com/docs/sql-reference/data-types/datetime64>.
-pub const YEAR_1900: i64 = -2_208_988_800;
-pub const YEAR_2300: i64 = 10_413_792_000;
+pub const YEAR_1: i64 = -62_135_596_800;
+pub const YEAR_10000: i64 = 253_402_300_800;
 
 /// Powers of ten.
 const TENS: [u32; 10] =
     [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
 
 /// The ticks of a `DateTime64(scale)` for a number that counts no finer ones since 1970: what most clocks send. `None` for
-/// all others, and beyond 2299.
+/// all others, and beyond 9999.
 #[inline(always)]
 pub fn ticks(count: u64, unit: Unit, scale: u32) -> Option<i64> {
     let finer = scale.checked_sub(decimals(unit, count))?;
     let ticks = count.checked_mul(TENS[finer as usize] as u64)?;
-    let is_within = ticks < YEAR_2300 as u64 * TENS[scale as usize] as u64;
+    let is_within = ticks / (TENS[scale as usize] as u64) < YEAR_10000 as u64;
     i64::try_from(ticks).ok().filter(|_| is_within)
 }
 
@@ -72,8 +90,8 @@ pub fn ticks(count: u64, unit: Unit, scale: u32) -> Option<i64> {
 pub fn from_number(number: &Number<'_>, unit: Unit) -> Option<(Instant, bool)> {
     let Some(magnitude) = number.small().filter(|magnitude| *magnitude <= i64::MAX as u64) else {
         // A fraction changes nothing, and beyond 64 bits there is no time.
-        let (nanos, was_cut) = number.floor(9 - decimals(unit, number.to_f64().abs() as u64))?;
-        return Some((Instant::from_nanos(nanos)?, was_cut));
+        let (nanos, was_truncated) = number.floor(9 - decimals(unit, number.to_f64().abs() as u64))?;
+        return Some((Instant::from_nanos(nanos)?, was_truncated));
     };
     let count = if number.is_negative() { -(magnitude as i64) } else { magnitude as i64 };
     let (seconds, nanos) = match decimals(unit, magnitude) {
@@ -85,11 +103,31 @@ pub fn from_number(number: &Number<'_>, unit: Unit) -> Option<(Instant, bool)> {
     Some((Instant { seconds, nanos: nanos as u32 }, false))
 }
 
+/// A float since 1970, rounded to 10^-`scale` seconds: the float that is nearest to a time is not exactly that time.
+pub fn from_float(float: f64, unit: Unit, scale: u32) -> Option<Instant> {
+    let digits = float_text(float);
+    let number = Number::from_text(&digits)?;
+    let (nanos, _) = number.floor(9 - decimals(unit, float.abs() as u64))?;
+    Instant::from_nanos(rounded(nanos, scale))
+}
+
+/// The same for a time of day.
+pub fn duration_from_float(float: f64, unit: Unit, scale: u32) -> Option<(i64, bool)> {
+    let digits = float_text(float);
+    let (nanos, _) = Number::from_text(&digits)?.floor(9 - decimals(unit, 0))?;
+    Some((i64::try_from(rounded(nanos, scale)).ok()?, false))
+}
+
+fn rounded(nanos: i128, scale: u32) -> i128 {
+    let tick = i128::from(TENS[9 - scale as usize]);
+    (nanos + tick / 2).div_euclid(tick) * tick
+}
+
 /// A number of units as nanoseconds, for a time of day. Whatever its magnitude, it counts seconds unless a unit is
-/// given.
+/// non_payload.
 pub fn duration_from_number(number: &Number<'_>, unit: Unit) -> Option<(i64, bool)> {
-    let (nanos, was_cut) = number.floor(9 - decimals(unit, 0))?;
-    Some((i64::try_from(nanos).ok()?, was_cut))
+    let (nanos, was_truncated) = number.floor(9 - decimals(unit, 0))?;
+    Some((i64::try_from(nanos).ok()?, was_truncated))
 }
 
 /// The decimals of a second that a unit counts: 3 for milliseconds.
@@ -114,7 +152,7 @@ struct Text {
     second: i64,
     nanos: u32,
     /// Whether there are digits beyond the nanosecond.
-    was_cut: bool,
+    was_truncated: bool,
     /// Seconds east of UTC, if the text says so.
     offset: Option<i64>,
 }
@@ -140,7 +178,7 @@ pub fn from_text(text: &str, zone: &Zone) -> Option<(Instant, bool)> {
             at.as_second() + (text.second - second)
         }
     };
-    Some((Instant { seconds, nanos: text.nanos }, text.was_cut))
+    Some((Instant { seconds, nanos: text.nanos }, text.was_truncated))
 }
 
 /// The calendar day that a text names, as days since 1970: the day as written, whatever its offset.
@@ -159,60 +197,155 @@ fn days_since_1970(date: civil::Date) -> i64 {
     era * 146097 + day_of_era - 719468
 }
 
-/// `YYYY-MM-DD`, then optionally `T` or a space, `hh:mm`, `:ss`, a fraction, and `Z` or an offset.
+/// Whether a text is a day of the calendar and nothing else, written as ClickHouse writes it.
+pub fn is_plain_day(text: &str) -> bool {
+    is_dated(text) && text.len() == 10 && parse(text.as_bytes()).is_some()
+}
+
+/// Whether a text is a day of the calendar and a time of that day, as RFC 3339 or ClickHouse write them.
+pub fn is_calendar_time(text: &str) -> bool {
+    let has_time = matches!(text.as_bytes().get(10), Some(b'T' | b't' | b' '));
+    is_dated(text) && has_time && text.as_bytes().get(13) == Some(&b':') && parse(text.as_bytes()).is_some()
+}
+
+/// `YYYY-MM-DD…`
+fn is_dated(text: &str) -> bool {
+    let is_in_place = |(at, byte): (usize, &u8)| match at {
+        4 | 7 => *byte == b'-',
+        _ => byte.is_ascii_digit(),
+    };
+    text.len() >= 10 && text.as_bytes()[..10].iter().enumerate().all(is_in_place)
+}
+
+/// A day, then optionally `T` or a space, a time, and `Z` or an offset.
 fn parse(text: &[u8]) -> Option<Text> {
     let mut rest = text;
-    let year = digits(&mut rest, 4)?;
-    byte(&mut rest, b"-")?;
-    let month = digits(&mut rest, 2)?;
-    byte(&mut rest, b"-")?;
-    let day = digits(&mut rest, 2)?;
-    let date = civil::Date::new(year as i16, month as i8, day as i8).ok()?;
-    if rest.is_empty() {
-        return Some(Text { date, second: 0, nanos: 0, was_cut: false, offset: None });
+    let is_named = text.first()?.is_ascii_alphabetic() || named_month(text).is_some();
+    let date = if is_named { named_date(&mut rest)? } else { numeric_date(&mut rest)? };
+    if rest.is_empty() && !is_named {
+        return Some(Text { date, second: 0, nanos: 0, was_truncated: false, offset: None });
     }
-
-    byte(&mut rest, b"Tt ")?;
-    let hour = digits(&mut rest, 2)?;
-    byte(&mut rest, b":")?;
-    let minute = digits(&mut rest, 2)?;
-    let (mut second, mut nanos, mut was_cut) = (0, 0, false);
-    if byte(&mut rest, b":").is_some() {
-        second = digits(&mut rest, 2)?;
-        if byte(&mut rest, b".,").is_some() {
-            (nanos, was_cut) = fraction(&mut rest)?;
-        }
+    // 14 digits in a row have nothing between the day and the time.
+    let is_run = rest.first().is_some_and(u8::is_ascii_digit) && text.len() - rest.len() == 8;
+    if !is_run {
+        byte(&mut rest, b"Tt ")?;
     }
-    // 60 is a leap second: RFC 3339, 5.6.
-    if hour > 23 || minute > 59 || second > 60 {
+    let (hour, minute, second) = clock(&mut rest)?;
+    let (mut nanos, mut was_truncated) = (0, false);
+    if byte(&mut rest, b".,").is_some() {
+        (nanos, was_truncated) = fraction(&mut rest)?;
+    }
+    // 60 is a leap second: RFC 3339, 5.6. 24:00:00 is the end of a day: ISO 8601, 4.2.3 of 2004.
+    let is_end = hour == 24 && minute == 0 && second == 0 && nanos == 0;
+    if (hour > 23 && !is_end) || minute > 59 || second > 60 {
         return None;
     }
-
-    let offset = match byte(&mut rest, b"Zz+-") {
-        None => None,
-        Some(b'Z' | b'z') => Some(0),
-        Some(sign) => {
-            let hours = digits(&mut rest, 2)?;
-            let minutes = if rest.is_empty() {
-                0
-            } else {
-                byte(&mut rest, b":");
-                digits(&mut rest, 2)?
-            };
-            if hours > 23 || minutes > 59 {
-                return None;
-            }
-            let seconds = (hours * 3600 + minutes * 60) as i64;
-            Some(if sign == b'-' { -seconds } else { seconds })
-        }
-    };
+    let offset = offset(&mut rest)?;
     rest.is_empty().then_some(Text {
         date,
         second: (hour * 3600 + minute * 60 + second) as i64,
         nanos,
-        was_cut,
+        was_truncated,
         offset,
     })
+}
+
+/// `YYYY-M-D`, `YYYY/M/D` or `YYYYMMDD`.
+fn numeric_date(rest: &mut &[u8]) -> Option<civil::Date> {
+    let year = digits(rest, 4)?;
+    let (month, day) = match byte(rest, b"-/") {
+        Some(separator) => {
+            let month = one_or_two_digits(rest)?;
+            byte(rest, &[separator])?;
+            (month, one_or_two_digits(rest)?)
+        }
+        None => (digits(rest, 2)?, digits(rest, 2)?),
+    };
+    civil::Date::new(year as i16, month as i8, day as i8).ok()
+}
+
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+
+/// The number of the month that a text has the name of, as it stands between blanks.
+fn named_month(text: &[u8]) -> Option<i8> {
+    text.split(|byte| *byte == b' ').find_map(month)
+}
+
+/// In full, or by its first three letters.
+fn month(word: &[u8]) -> Option<i8> {
+    let is_it = |name: &&str| {
+        word.eq_ignore_ascii_case(name.as_bytes()) || word.eq_ignore_ascii_case(&name.as_bytes()[..3])
+    };
+    MONTHS.iter().position(is_it).map(|at| at as i8 + 1)
+}
+
+/// `[Mon, ]30 Nov 2026`: RFC 1123, 5.2.14.
+fn named_date(rest: &mut &[u8]) -> Option<civil::Date> {
+    if rest.first()?.is_ascii_alphabetic() {
+        let comma = rest.iter().position(|byte| *byte == b',')?;
+        *rest = &rest[comma + 1..];
+        byte(rest, b" ")?;
+    }
+    let day = one_or_two_digits(rest)?;
+    byte(rest, b" ")?;
+    let end = rest.iter().position(|byte| *byte == b' ')?;
+    let month = month(&rest[..end])?;
+    *rest = &rest[end + 1..];
+    civil::Date::new(digits(rest, 4)? as i16, month, day as i8).ok()
+}
+
+/// `h:m[:s]` or `hhmmss`.
+fn clock(rest: &mut &[u8]) -> Option<(u32, u32, u32)> {
+    let hour = one_or_two_digits(rest)?;
+    if byte(rest, b":").is_none() {
+        return Some((hour, digits(rest, 2)?, digits(rest, 2)?));
+    }
+    let minute = one_or_two_digits(rest)?;
+    let second = if byte(rest, b":").is_some() { one_or_two_digits(rest)? } else { 0 };
+    Some((hour, minute, second))
+}
+
+/// Nothing, or seconds east of UTC: `Z`, `UTC`, `GMT`, `+h`, `+hh`, `+hhmm`, `+hh:mm`; a blank may precede them.
+fn offset(rest: &mut &[u8]) -> Option<Option<i64>> {
+    if rest.is_empty() {
+        return Some(None);
+    }
+    byte(rest, b" ");
+    if matches!(*rest, b"Z" | b"z" | b"UTC" | b"GMT") {
+        *rest = &[];
+        return Some(Some(0));
+    }
+    let sign = byte(rest, b"+-")?;
+    let hours = one_or_two_digits(rest)?;
+    let minutes = if rest.is_empty() {
+        0
+    } else {
+        byte(rest, b":");
+        digits(rest, 2)?
+    };
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let seconds = (hours * 3600 + minutes * 60) as i64;
+    Some(Some(if sign == b'-' { -seconds } else { seconds }))
+}
+
+fn one_or_two_digits(rest: &mut &[u8]) -> Option<u32> {
+    let count = rest.iter().take(2).take_while(|byte| byte.is_ascii_digit()).count();
+    digits(rest, count.max(1))
 }
 
 /// Nanoseconds from the digits behind a point, and whether there were more of them than that.
@@ -239,7 +372,7 @@ pub fn duration_from_text(text: &str) -> Option<(i64, bool)> {
     let minute = digits(&mut rest, 2)?;
     byte(&mut rest, b":")?;
     let second = digits(&mut rest, 2)?;
-    let (nanos, was_cut) = match byte(&mut rest, b".") {
+    let (nanos, was_truncated) = match byte(&mut rest, b".") {
         Some(_) => fraction(&mut rest)?,
         None => (0, false),
     };
@@ -247,7 +380,7 @@ pub fn duration_from_text(text: &str) -> Option<(i64, bool)> {
         return None;
     }
     let total = (hour * 3600 + minute * 60 + second) as i64 * 1_000_000_000 + nanos as i64;
-    Some((if is_negative { -total - was_cut as i64 } else { total }, was_cut))
+    Some((if is_negative { -total - was_truncated as i64 } else { total }, was_truncated))
 }
 
 fn digits(rest: &mut &[u8], count: usize) -> Option<u32> {
@@ -273,111 +406,5 @@ fn byte(rest: &mut &[u8], allowed: &[u8]) -> Option<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn utc(text: &str) -> Option<(i64, u32)> {
-        from_text(text, &Zone::Utc).map(|(at, _)| (at.seconds, at.nanos))
-    }
-
-    #[test]
-    fn texts_are_read() {
-        assert_eq!(utc("2024-10-27T03:33:20Z"), Some((1_730_000_000, 0)));
-        assert_eq!(utc("2024-10-27 03:33:20"), Some((1_730_000_000, 0)));
-        assert_eq!(utc("2024-10-27T05:33:20.123456789999+02:00"), Some((1_730_000_000, 123_456_789)));
-        assert_eq!(utc("2024-10-26T22:33:20-0500"), Some((1_730_000_000, 0)));
-        assert_eq!(utc("2024-10-27T03:33Z"), Some((1_729_999_980, 0)));
-        assert_eq!(utc("1969-12-31T23:59:59.5Z"), Some((-1, 500_000_000)));
-        assert_eq!(utc("2016-12-31T23:59:60Z"), Some((1_483_228_800, 0)));
-        assert_eq!(utc("1970-01-01"), Some((0, 0)));
-    }
-
-    #[test]
-    fn what_is_no_time_is_refused() {
-        for text in [
-            "",
-            "2024",
-            "2024-W43",
-            "2024-W43-7",
-            "2024-300",
-            "2024-13-01",
-            "2024-02-30",
-            "2024-10-27T",
-            "2024-10-27T25:00",
-            "2024-10-27T03:33:20.Z",
-            "2024-10-27T03:33:20Zulu",
-            "2024-10-27T03:33:20+2",
-            "27.10.2024",
-            "2024-10-27T03:61",
-        ] {
-            assert_eq!(utc(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn texts_without_an_offset_are_local() {
-        let zone = Zone::Named(jiff::tz::TimeZone::get("America/New_York").unwrap());
-        assert_eq!(from_text("2024-10-26 23:33:20", &zone).unwrap().0.seconds, 1_730_000_000);
-        assert_eq!(from_text("2024-10-26T23:33:20Z", &zone).unwrap().0.seconds, 1_729_985_600);
-    }
-
-    #[test]
-    fn numbers_are_read_by_magnitude_or_unit() {
-        for (text, unit, expected) in [
-            ("1730000000", Unit::Auto, (1_730_000_000, 0)),
-            ("1730000000123", Unit::Auto, (1_730_000_000, 123_000_000)),
-            ("1730000000123456", Unit::Auto, (1_730_000_000, 123_456_000)),
-            ("1730000000123456789", Unit::Auto, (1_730_000_000, 123_456_789)),
-            ("5", Unit::Milliseconds, (0, 5_000_000)),
-            ("-1", Unit::Milliseconds, (-1, 999_000_000)),
-            ("1730000000.123", Unit::Auto, (1_730_000_000, 123_000_000)),
-            ("1.73e12", Unit::Auto, (1_730_000_000, 0)),
-            ("1730000000123.456", Unit::Auto, (1_730_000_000, 123_456_000)),
-            ("-0.25", Unit::Seconds, (-1, 750_000_000)),
-            ("1730000000.1234567891", Unit::Seconds, (1_730_000_000, 123_456_789)),
-        ] {
-            let (at, was_cut) = from_number(&Number::from_text(text).unwrap(), unit).unwrap();
-            assert_eq!((at.seconds, at.nanos), expected, "{text}");
-            assert_eq!(was_cut, text.ends_with("7891"), "{text}");
-        }
-        assert_eq!(from_number(&Number::from_text("1e300").unwrap(), Unit::Auto), None);
-    }
-
-    #[test]
-    fn digits_beyond_what_is_kept_are_noticed() {
-        let cut = |text: &str| from_text(text, &Zone::Utc).unwrap().1;
-        assert!(cut("2024-10-27T03:33:20.1234567891Z") && !cut("2024-10-27T03:33:20.1234567890Z"));
-        let at = Instant { seconds: 0, nanos: 120_000_000 };
-        assert!(!at.exceeds(2) && at.exceeds(1) && at.exceeds(0));
-    }
-
-    #[test]
-    fn times_of_day_are_read() {
-        for (text, expected) in [
-            ("00:00:00", Some(0)),
-            ("12:34", None),
-            ("12:34:56", Some(45_296_000_000_000)),
-            ("9:00:00", Some(32_400_000_000_000)),
-            ("-00:00:01.5", Some(-1_500_000_000)),
-            ("999:59:59", Some(3_599_999_000_000_000)),
-            ("1000:00:00", None),
-            ("12:60", None),
-            ("12", None),
-            ("12:00:00Z", None),
-            (":00", None),
-        ] {
-            assert_eq!(duration_from_text(text).map(|(nanos, _)| nanos), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn days_agree_with_the_calendar_library() {
-        for year in [1899, 1900, 1969, 1970, 2000, 2024, 2100, 2299] {
-            for month in 1..=12 {
-                let date = civil::Date::new(year, month, 28).unwrap();
-                let expected = (date - civil::Date::constant(1970, 1, 1)).get_days() as i64;
-                assert_eq!(days_since_1970(date), expected, "{date}");
-            }
-        }
-    }
-}
+#[path = "time_tests.rs"]
+mod tests;

@@ -1,73 +1,85 @@
-//! One JSON value of any shape into one column of any type.
+//! One value of any shape into one column of any type.
 //!
-//! Lists fill Arrays and Tuples, objects fill Maps, named Tuples and JSON, everything fills a String as it is written, and a
-//! Variant takes the first of its types that the value fits.
+//! Lists fill Arrays and Tuples, objects fill Maps, named Tuples and JSON, and everything fills a String as it is written. Which
+//! type of a Variant takes a value, `variant` decides; what JSON and Dynamic columns keep, `dynamic`.
 
 use crate::clickhouse::{Column, ColumnType, Element, Kind};
 use crate::config::Unit;
 use crate::core::reason::{Code, Reason};
 use crate::decode::coerce::{self, Scalar};
-use crate::decode::format::json::lexer::{Reader, Result, Token, plain_text};
-use crate::decode::number::{Guarded, Number, Short};
-use crate::decode::time;
+use crate::decode::format::json::plain_text;
+use crate::decode::number::{IntegerText, Number, SmallDecimal, TerminatedBytes};
+use crate::decode::value_reader::{Result, Shape, Token, ValueReader};
+use crate::decode::{dynamic, time, variant};
 
 /// How a column wants its values, and room to work in.
 #[derive(Debug, Default, Clone)]
-pub struct Manner {
+pub struct DecodeContext {
     pub unit: Unit,
     /// Whether what is missing or `null` within a value is the type's zero.
     pub zero_missing: bool,
     pub reject_unknown: bool,
+    /// What may be lost of a value: within a Variant, which could keep it otherwise, nothing.
+    pub strictness: Strictness,
     /// Set when a time had more digits than the column keeps.
-    pub was_cut: bool,
+    pub was_truncated: bool,
     /// A stack of positions and marks.
     pub scratch: Vec<usize>,
 }
 
+/// How exactly a value must be one of the column's type.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Strictness {
+    /// As a column of its own takes it.
+    #[default]
+    Plain,
+    /// Nothing of it may be lost.
+    Lossless,
+    /// It must be unmistakably of this type, in full.
+    Exact,
+}
+
 /// Reads a value into `column`; `false` and nothing appended if it is `null`, which is the same as missing.
 #[inline(always)]
-pub fn read(
-    reader: &mut Reader<'_>,
+pub fn read<'a, R: ValueReader<'a>>(
+    reader: &mut R,
     column_type: &ColumnType,
     column: &mut Column,
-    manner: &mut Manner,
+    context: &mut DecodeContext,
 ) -> Result<bool> {
-    reader.peek()?;
-    let quick = Quick::of(&column_type.kind);
-    if let Some(bytes) = reader.guarded()
-        && let Some(end) = read_quickly(bytes, reader.position(), quick, manner.unit, column)
+    if context.strictness == Strictness::Plain
+        && reader.read_fast(FastKind::of(&column_type.kind), context.unit, column)
     {
-        reader.pass(end);
         return Ok(true);
     }
-    read_other(reader, column_type, column, manner)
+    read_other(reader, column_type, column, context)
 }
 
 /// What most telemetry is made of: short numbers and plain texts, in columns that take them as they are.
 #[derive(Debug, Clone, Copy)]
-pub enum Quick {
+pub enum FastKind {
     No,
     Text,
     Float64,
     Float32,
-    Int { bytes: u8, least: i64, most: i64 },
+    Int { bytes: u8, min: i64, max: i64 },
     Ticks { scale: u32 },
 }
 
-impl Quick {
+impl FastKind {
     #[inline(always)]
-    pub fn of(kind: &Kind) -> Quick {
+    pub fn of(kind: &Kind) -> FastKind {
         match kind {
-            Kind::Float64 => Quick::Float64,
-            Kind::Float32 => Quick::Float32,
+            Kind::Float64 => FastKind::Float64,
+            Kind::Float32 => FastKind::Float32,
             Kind::Int { bytes: bytes @ 1..=8, signed } => {
                 let bits = 8 * *bytes as u32;
-                let most = if *signed || bits == 64 { i64::MAX >> (64 - bits) } else { (1 << bits) - 1 };
-                Quick::Int { bytes: *bytes as u8, least: if *signed { -most - 1 } else { 0 }, most }
+                let max = if *signed || bits == 64 { i64::MAX >> (64 - bits) } else { (1 << bits) - 1 };
+                FastKind::Int { bytes: *bytes as u8, min: if *signed { -max - 1 } else { 0 }, max }
             }
-            Kind::DateTime64 { scale, .. } => Quick::Ticks { scale: *scale },
-            Kind::String => Quick::Text,
-            _ => Quick::No,
+            Kind::DateTime64 { scale, .. } => FastKind::Ticks { scale: *scale },
+            Kind::String => FastKind::Text,
+            _ => FastKind::No,
         }
     }
 }
@@ -75,27 +87,27 @@ impl Quick {
 /// Reads a value that stands at `at` and needs no second look, and says where it ends. `None`: it is another one, and nothing
 /// has happened.
 #[inline(always)]
-pub fn read_quickly(
-    bytes: Guarded<'_>,
+pub fn read_fast(
+    bytes: TerminatedBytes<'_>,
     at: usize,
-    quick: Quick,
+    fast_kind: FastKind,
     unit: Unit,
     column: &mut Column,
 ) -> Option<usize> {
-    if let Quick::Text = quick {
+    if let FastKind::Text = fast_kind {
         let (text, end) = plain_text(bytes.bytes(), at)?;
         column.push_string(text);
         return Some(end);
     }
-    if let Quick::No = quick {
+    if let FastKind::No = fast_kind {
         return None;
     }
-    let (number, end) = Short::scan(bytes, at)?;
-    match quick {
-        Quick::Float64 => column.push_fixed(number.exact_f64()?.to_le_bytes()),
-        Quick::Float32 => column.push_fixed(number.exact_f32()?.to_le_bytes()),
-        Quick::Int { bytes, least, most } => {
-            let integer = number.integer().filter(|integer| (least..=most).contains(integer))?;
+    let (number, end) = SmallDecimal::scan(bytes, at)?;
+    match fast_kind {
+        FastKind::Float64 => column.push_fixed(number.exact_f64()?.to_le_bytes()),
+        FastKind::Float32 => column.push_fixed(number.exact_f32()?.to_le_bytes()),
+        FastKind::Int { bytes, min, max } => {
+            let integer = number.integer().filter(|integer| (min..=max).contains(integer))?;
             match bytes {
                 8 => column.push_fixed(integer.to_le_bytes()),
                 4 => column.push_fixed((integer as u32).to_le_bytes()),
@@ -103,223 +115,240 @@ pub fn read_quickly(
                 _ => column.push_fixed([integer as u8]),
             }
         }
-        Quick::Ticks { scale } => {
+        FastKind::Ticks { scale } => {
             column.push_fixed(time::ticks(number.count()?, unit, scale)?.to_le_bytes());
         }
-        Quick::No | Quick::Text => return None,
+        FastKind::No | FastKind::Text => return None,
     }
     Some(end)
 }
 
 /// What is met less often.
 #[inline(never)]
-pub fn read_other(
-    reader: &mut Reader<'_>,
+pub fn read_other<'a, R: ValueReader<'a>>(
+    reader: &mut R,
     column_type: &ColumnType,
     column: &mut Column,
-    manner: &mut Manner,
+    context: &mut DecodeContext,
 ) -> Result<bool> {
-    let text;
-    let first = reader.peek()?;
-    let value = match &column_type.kind {
-        _ if first == b'n' => return reader.null().map(|()| false),
-        Kind::Bool if matches!(first, b't' | b'f') => {
-            column.push_fixed([reader.flag()? as u8]);
-            return Ok(true);
-        }
+    let shape = reader.shape()?;
+    match &column_type.kind {
+        _ if shape == Shape::Null => return reader.token().map(|_| false),
         Kind::String => {
-            match first {
-                b'"' => column.push_string(reader.text()?.as_bytes()),
-                _ => column.push_string(reader.raw()?.as_bytes()),
-            }
+            column.push_string(&reader.written()?);
             return Ok(true);
         }
-        Kind::Json | Kind::Array(_) | Kind::Tuple(_) | Kind::Map(_) | Kind::Variant(_) => {
-            compound(reader, column_type, column, manner)?;
+        Kind::Json(_)
+        | Kind::Dynamic { .. }
+        | Kind::QBit { .. }
+        | Kind::Array(_)
+        | Kind::Tuple(_)
+        | Kind::Map(_)
+        | Kind::Variant(_) => {
+            compound(reader, shape, column_type, column, context)?;
             return Ok(true);
         }
-        _ => match reader.token()? {
-            Token::Number(number) => Scalar::Number(number),
-            Token::Text(found) => {
-                text = found;
-                Scalar::Text(&text)
-            }
-            Token::Bool(flag) => Scalar::Bool(flag),
-            Token::Null => return Ok(false),
-            Token::List => return Err(does_not_fit("a list")),
-            Token::Object => return Err(does_not_fit("an object")),
-        },
-    };
-    coerce::put(column, &column_type.kind, manner.unit, value, &mut manner.was_cut)?;
-    Ok(true)
+        _ => {}
+    }
+    with_scalar(reader.token()?, |value| coerce::put(column, &column_type.kind, value, context))
+        .map(|()| true)
+}
+
+/// Does something with a value that has no parts; one that has some does not fit.
+#[inline(always)]
+pub fn with_scalar<T>(token: Token<'_>, f: impl FnOnce(Scalar<'_>) -> Result<T>) -> Result<T> {
+    match token {
+        Token::Number(number) => f(Scalar::Number(number)),
+        Token::Text(text) => f(Scalar::Text(&text)),
+        Token::Bool(flag) => f(Scalar::Bool(flag)),
+        Token::Integer(integer) => {
+            let digits = IntegerText::new(integer);
+            f(Scalar::Number(Number::from_text(digits.as_str()).unwrap_or_default()))
+        }
+        Token::Float(float) => f(Scalar::Float(float)),
+        Token::Bytes(bytes) => f(Scalar::Bytes(&bytes)),
+        Token::Time(at) => f(Scalar::Time(at)),
+        Token::Null => Err(does_not_fit(Shape::Null)),
+        Token::List => Err(does_not_fit(Shape::List)),
+        Token::Object => Err(does_not_fit(Shape::Object)),
+    }
 }
 
 /// A value within another one: what is missing there has to be something nevertheless.
-pub fn read_part(
-    reader: Option<&mut Reader<'_>>,
+pub fn read_part<'a, R: ValueReader<'a>>(
+    reader: Option<&mut R>,
     column_type: &ColumnType,
     column: &mut Column,
-    manner: &mut Manner,
+    context: &mut DecodeContext,
 ) -> Result<()> {
-    let is_missing = match reader {
+    let code = match reader {
         None => Code::FieldMissing,
-        Some(reader) => match read(reader, column_type, column, manner)? {
+        Some(reader) => match read(reader, column_type, column, context)? {
             true => return Ok(()),
             false => Code::TypeMismatch,
         },
     };
-    if column_type.nullable || matches!(column_type.kind, Kind::Variant(_)) {
+    if column_type.nullable || column_type.kind.holds_null() {
         column.push_null();
-    } else if manner.zero_missing {
+    } else if context.zero_missing && context.strictness == Strictness::Plain {
         column.push_zero();
     } else {
         let name = &column_type.inner_name;
-        let message = match is_missing {
+        let message = match code {
             Code::FieldMissing => format!("a {name} is required and missing"),
             _ => format!("null is no {name}"),
         };
-        return Err(Box::new(Reason::new(is_missing, message)));
+        return Err(Box::new(Reason::new(code, message)));
     }
     Ok(())
 }
 
 /// Columns are made for their types.
-const MADE_FOR_IT: &str = "a column has the shape of its type";
+const SHAPE_INVARIANT: &str = "a column has the shape of its type";
 
 #[inline(never)]
-fn compound(
-    reader: &mut Reader<'_>,
+fn compound<'a, R: ValueReader<'a>>(
+    reader: &mut R,
+    shape: Shape,
     column_type: &ColumnType,
     column: &mut Column,
-    manner: &mut Manner,
+    context: &mut DecodeContext,
 ) -> Result<()> {
     if let Column::Nullable { nulls, values } = column {
-        compound(reader, column_type, values, manner)?;
+        compound(reader, shape, column_type, values, context)?;
         nulls.push(0);
         return Ok(());
     }
-    let first = reader.peek()?;
     match (&column_type.kind, column) {
-        (Kind::Json, column) => {
-            if first != b'{' {
-                return Err(does_not_fit(shape(first)));
-            }
-            check_document(&mut reader.clone())?;
-            column.push_string(reader.raw()?.as_bytes());
+        (Kind::Json(layout), column) => dynamic::put_document(reader, layout, column, context),
+        (Kind::Dynamic { .. }, column) => dynamic::put_value(reader, column),
+        (Kind::Array(item_type), Column::Array { ends, items }) => {
+            each_item(reader, shape, |reader, _| read_part(Some(reader), item_type, items, context))?;
+            ends.extend_from_slice(&(items.rows() as u64).to_le_bytes());
             Ok(())
         }
-        (Kind::Array(item_type), column @ Column::Array { .. }) => {
-            let Column::Array { items, .. } = column else { unreachable!("{MADE_FOR_IT}") };
-            each_item(reader, first, |reader, _| read_part(Some(reader), item_type, items, manner))?;
-            column.push_end();
-            Ok(())
-        }
-        (Kind::Map(sides), column @ Column::Array { .. }) => {
-            if first != b'{' {
-                return Err(does_not_fit(shape(first)));
-            }
-            let Column::Array { items, .. } = column else { unreachable!("{MADE_FOR_IT}") };
-            let Column::Tuple { parts, rows } = &mut **items else { unreachable!("{MADE_FOR_IT}") };
-            let [keys, values] = parts.as_mut_slice() else { unreachable!("{MADE_FOR_IT}") };
-            let [key_type, value_type] = &**sides;
-            reader.enter()?;
-            let mut is_first = true;
-            while reader.next_member(is_first)? {
-                is_first = false;
-                let key = reader.key()?;
-                coerce::put(keys, &key_type.kind, manner.unit, Scalar::Text(&key), &mut manner.was_cut)?;
-                read_part(Some(reader), value_type, values, manner)?;
-                *rows += 1;
-            }
-            column.push_end();
+        (Kind::Map(sides), Column::Array { ends, items }) => {
+            let Column::Tuple { parts, rows } = &mut **items else { unreachable!("{SHAPE_INVARIANT}") };
+            map(reader, shape, sides, parts, rows, context)?;
+            ends.extend_from_slice(&(*rows as u64).to_le_bytes());
             Ok(())
         }
         (Kind::Tuple(elements), Column::Tuple { parts, rows }) => {
-            match first {
-                b'[' => {
-                    let count = each_item(reader, first, |reader, at| match elements.get(at) {
-                        Some(element) => {
-                            read_part(Some(reader), &element.column_type, &mut parts[at], manner)
-                        }
-                        None => Err(wrong_length(elements.len())),
-                    })?;
-                    if count < elements.len() {
-                        return Err(wrong_length(elements.len()));
-                    }
-                }
-                b'{' if elements.iter().all(|element| element.name.is_some()) => {
-                    let names = |at: usize| elements.get(at).and_then(|element| element.name.as_deref());
-                    members(reader, elements.len(), names, manner, |reader, at, manner| {
-                        let Element { name, column_type } = &elements[at];
-                        read_part(reader, column_type, &mut parts[at], manner)
-                            .map_err(|reason| within(reason, name.as_deref().unwrap_or_default()))
-                    })?;
-                }
-                other => return Err(does_not_fit(shape(other))),
-            }
+            // GeoJSON has altitudes: RFC 7946, 3.1.1.
+            let may_be_longer = column_type.inner_name == "Point" && context.strictness == Strictness::Plain;
+            tuple(reader, shape, elements, may_be_longer, parts, context)?;
             *rows += 1;
             Ok(())
         }
-        (Kind::Variant(types), Column::Variant { which, parts }) => {
-            variant(reader, types, which, parts, manner)
+        (Kind::QBit { bits, dimension }, Column::Tuple { parts, rows }) => {
+            vector(reader, shape, *bits, *dimension, parts)?;
+            *rows += 1;
+            Ok(())
         }
-        _ => unreachable!("{MADE_FOR_IT}"),
+        (Kind::Variant(types), Column::Variant { discriminators, parts }) => {
+            variant::read(reader, types, discriminators, parts, context)
+        }
+        _ => unreachable!("{SHAPE_INVARIANT}"),
     }
 }
 
-/// Refuses what ClickHouse would refuse a whole INSERT for: half characters, numbers beyond its types, and paths that are
-/// there twice, be it as `a.b` or as an object within another.
-fn check_document(reader: &mut Reader<'_>) -> Result<()> {
-    let mut paths = Vec::new();
-    collect_paths(reader, "", &mut paths)?;
-    paths.sort_unstable();
-    match paths.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(twice(&pair[0])),
-        None => Ok(()),
+fn map<'a, R: ValueReader<'a>>(
+    reader: &mut R,
+    shape: Shape,
+    sides: &[ColumnType; 2],
+    parts: &mut [Column],
+    rows: &mut usize,
+    context: &mut DecodeContext,
+) -> Result<()> {
+    if shape != Shape::Object {
+        return Err(does_not_fit(shape));
     }
-}
-
-fn collect_paths(reader: &mut Reader<'_>, path: &str, paths: &mut Vec<String>) -> Result<()> {
-    match reader.token()? {
-        Token::Object => {
-            reader.enter()?;
-            let mut is_first = true;
-            while reader.next_member(is_first)? {
-                is_first = false;
-                let key = reader.key()?;
-                let below = if path.is_empty() { key.into_owned() } else { format!("{path}.{key}") };
-                collect_paths(reader, &below, paths)?;
-            }
-            return Ok(());
+    let [keys, values] = parts else { unreachable!("{SHAPE_INVARIANT}") };
+    let [key_type, value_type] = sides;
+    reader.enter()?;
+    let mut is_first = true;
+    while reader.next_member(is_first)? {
+        is_first = false;
+        let key = reader.key()?;
+        match key_type.kind {
+            Kind::Dynamic { .. } => dynamic::put_text(&key, keys),
+            _ => coerce::put(keys, &key_type.kind, Scalar::Text(&key), context)?,
         }
-        // Objects in a list are documents of their own.
-        Token::List => drop(each_item(reader, b'[', |reader, _| check_document(reader))?),
-        Token::Number(number) => check_number(&number)?,
-        Token::Null | Token::Bool(_) | Token::Text(_) => {}
-    }
-    if !path.is_empty() {
-        paths.push(path.into());
+        read_part(Some(reader), value_type, values, context)?;
+        *rows += 1;
     }
     Ok(())
 }
 
-fn check_number(number: &Number<'_>) -> Result<()> {
-    let integer = if number.is_plain() { number.scaled(0).ok() } else { None };
-    let fits = match integer {
-        Some(integer) => integer.to_bytes(8, number.is_negative(), number.is_negative()).is_some(),
-        None => !number.is_plain() && number.to_f64().is_finite(),
-    };
-    if fits { Ok(()) } else { Err(beyond(number.text())) }
+fn tuple<'a, R: ValueReader<'a>>(
+    reader: &mut R,
+    shape: Shape,
+    elements: &[Element],
+    may_be_longer: bool,
+    parts: &mut [Column],
+    context: &mut DecodeContext,
+) -> Result<()> {
+    match shape {
+        Shape::List => {
+            let count = each_item(reader, shape, |reader, at| match elements.get(at) {
+                Some(element) => read_part(Some(reader), &element.column_type, &mut parts[at], context),
+                None if may_be_longer => reader.skip(),
+                None => Err(wrong_length(elements.len())),
+            })?;
+            if count < elements.len() {
+                return Err(wrong_length(elements.len()));
+            }
+        }
+        Shape::Object if elements.iter().all(|element| element.name.is_some()) => {
+            let names = |at: usize| elements.get(at).and_then(|element| element.name.as_deref());
+            members(reader, elements.len(), names, context, |reader, at, context| {
+                let Element { name, column_type } = &elements[at];
+                read_part(reader, column_type, &mut parts[at], context)
+                    .map_err(|reason| within(reason, name.as_deref().unwrap_or_default()))
+            })?;
+        }
+        other => return Err(does_not_fit(other)),
+    }
+    Ok(())
+}
+
+/// A vector of floats: one column for each of their bits, from the highest on, with a bit for each float.
+/// Source: ClickHouse, `SerializationQBit`.
+fn vector<'a, R: ValueReader<'a>>(
+    reader: &mut R,
+    shape: Shape,
+    bits: usize,
+    dimension: usize,
+    parts: &mut [Column],
+) -> Result<()> {
+    let mut floats = Vec::with_capacity(dimension);
+    each_item(reader, shape, |reader, _| {
+        let float = with_scalar(reader.token()?, |value| coerce::float_bits(value, bits))?;
+        floats.push(float);
+        Ok(())
+    })?;
+    if floats.len() != dimension {
+        return Err(wrong_length(dimension));
+    }
+    for (at, part) in parts.iter_mut().enumerate() {
+        let mut plane = vec![0u8; dimension.div_ceil(8)];
+        let last = plane.len() - 1;
+        for (place, float) in floats.iter().enumerate() {
+            plane[last - place / 8] |= ((float >> (bits - 1 - at) & 1) as u8) << (place % 8);
+        }
+        part.push_wide(&plane);
+    }
+    Ok(())
 }
 
 /// Reads the items of a list; gives their number.
-fn each_item<'a>(
-    reader: &mut Reader<'a>,
-    first: u8,
-    mut read: impl FnMut(&mut Reader<'a>, usize) -> Result<()>,
+pub fn each_item<'a, R: ValueReader<'a>>(
+    reader: &mut R,
+    shape: Shape,
+    mut read: impl FnMut(&mut R, usize) -> Result<()>,
 ) -> Result<usize> {
-    if first != b'[' {
-        return Err(does_not_fit(shape(first)));
+    if shape != Shape::List {
+        return Err(does_not_fit(shape));
     }
     reader.enter()?;
     let mut count = 0;
@@ -332,16 +361,16 @@ fn each_item<'a>(
 
 /// Finds the members of an object by name, and reads them in the order of the names: `None` for one that is not there. Of
 /// duplicates the last counts.
-pub fn members<'a, 'n>(
-    reader: &mut Reader<'a>,
+pub fn members<'a, 'n, R: ValueReader<'a>>(
+    reader: &mut R,
     count: usize,
     name: impl Fn(usize) -> Option<&'n str>,
-    manner: &mut Manner,
-    mut read: impl FnMut(Option<&mut Reader<'a>>, usize, &mut Manner) -> Result<()>,
+    context: &mut DecodeContext,
+    mut read: impl FnMut(Option<&mut R>, usize, &mut DecodeContext) -> Result<()>,
 ) -> Result<()> {
     const NOWHERE: usize = usize::MAX;
-    let base = manner.scratch.len();
-    manner.scratch.resize(base + count, NOWHERE);
+    let base = context.scratch.len();
+    context.scratch.resize(base + count, NOWHERE);
     reader.enter()?;
     let mut is_first = true;
     // Where the next member is looked for first: they mostly come in order.
@@ -355,96 +384,25 @@ pub fn members<'a, 'n>(
         };
         match found {
             Some(at) => {
-                manner.scratch[base + at] = reader.position();
+                context.scratch[base + at] = reader.position();
                 expected = at + 1;
             }
-            None if manner.reject_unknown => return Err(unknown_field(&key)),
+            None if context.reject_unknown || context.strictness != Strictness::Plain => {
+                return Err(unknown_field(&key));
+            }
             None => {}
         }
         reader.skip()?;
     }
     for at in 0..count {
-        let mut there = match manner.scratch[base + at] {
+        let mut there = match context.scratch[base + at] {
             NOWHERE => None,
-            position => Some(reader.back_at(position)),
+            position => Some(reader.at(position)),
         };
-        read(there.as_mut(), at, manner)?;
+        read(there.as_mut(), at, context)?;
     }
-    manner.scratch.truncate(base);
+    context.scratch.truncate(base);
     Ok(())
-}
-
-/// The first type that the value fits, from the narrowest on.
-fn variant(
-    reader: &mut Reader<'_>,
-    types: &[ColumnType],
-    which: &mut Vec<u8>,
-    parts: &mut [Column],
-    manner: &mut Manner,
-) -> Result<()> {
-    let first = reader.peek()?;
-    let start = reader.clone();
-    let mut tried = None;
-    loop {
-        let ranks = types.iter().enumerate().filter_map(|(at, t)| Some((rank(t, start.clone())?, at)));
-        let Some(next) = ranks.filter(|candidate| Some(*candidate) > tried).min() else {
-            return Err(does_not_fit(shape(first)));
-        };
-        tried = Some(next);
-        let at = next.1;
-        let base = manner.scratch.len();
-        parts[at].mark(&mut manner.scratch);
-        let fitted = read(reader, &types[at], &mut parts[at], manner);
-        if let Ok(true) = fitted {
-            manner.scratch.truncate(base);
-            which.push(at as u8);
-            return Ok(());
-        }
-        // What failed inside may have left positions of its own above the marks.
-        parts[at].rewind(&mut &manner.scratch[base..]);
-        manner.scratch.truncate(base);
-        *reader = start.clone();
-    }
-}
-
-/// In which turn a type of a Variant is tried for the value here; never, if it cannot fit.
-fn rank(column_type: &ColumnType, mut reader: Reader<'_>) -> Option<usize> {
-    let rank = match (reader.peek().ok()?, &column_type.kind) {
-        (b'n', _) if column_type.nullable => 0,
-        (b'"', Kind::Uuid | Kind::Ipv4 | Kind::Ipv6 | Kind::Enum8(_) | Kind::Enum16(_)) => 0,
-        (b'"', Kind::Date | Kind::Date32) => 1,
-        (b'"', Kind::DateTime { .. } | Kind::DateTime64 { .. } | Kind::Time { .. }) => 2,
-        (b'"', Kind::FixedString(_)) => 3,
-        (b't' | b'f', Kind::Bool) => 0,
-        (b'{', Kind::Tuple(_)) => 0,
-        (b'{', Kind::Map(_)) => 1,
-        (b'{', Kind::Json) => 2,
-        (b'[', Kind::Tuple(_)) => 0,
-        // As good as it is for the item that fits it least.
-        (first @ b'[', Kind::Array(item_type)) => {
-            let mut least = Some(1);
-            each_item(&mut reader, first, |reader, _| {
-                least = least.zip(rank(item_type, reader.clone())).map(|(least, item)| least.max(item));
-                reader.skip()
-            })
-            .ok()?;
-            least?
-        }
-        // 1 is an integer, 1.0 and 1e0 are floats, where there is a choice.
-        (b'-' | b'0'..=b'9', Kind::Int { bytes, signed }) => {
-            let is_plain = matches!(reader.token(), Ok(Token::Number(number)) if number.is_plain());
-            (if is_plain { 0 } else { 100 }) + bytes * 2 + !signed as usize
-        }
-        (b'-' | b'0'..=b'9', Kind::Decimal { .. }) => 80,
-        (b'-' | b'0'..=b'9', Kind::Float64) => 90,
-        (b'-' | b'0'..=b'9', Kind::Float32) => 91,
-        (b'-' | b'0'..=b'9', Kind::BFloat16) => 92,
-        (b'-' | b'0'..=b'9', Kind::DateTime { .. } | Kind::DateTime64 { .. }) => 300,
-        (b'"' | b't' | b'f' | b'{' | b'[' | b'-' | b'0'..=b'9', Kind::String) => 400,
-        (_, Kind::Variant(_)) => 401,
-        _ => return None,
-    };
-    Some(rank)
 }
 
 #[cold]
@@ -453,45 +411,20 @@ pub fn unknown_field(name: &str) -> Box<Reason> {
 }
 
 #[cold]
-fn beyond(number: &str) -> Box<Reason> {
-    let number = number.get(..64).unwrap_or(number);
-    Box::new(Reason::new(Code::OutOfRange, format!("{number} is beyond what a JSON column holds")))
-}
-
-#[cold]
-fn twice(key: &str) -> Box<Reason> {
-    Box::new(Reason::new(
-        Code::TypeMismatch,
-        format!("the path {key:?} is there twice, which a JSON column does not take"),
-    ))
-}
-
-#[cold]
 fn wrong_length(expected: usize) -> Box<Reason> {
     Box::new(Reason::new(Code::TypeMismatch, format!("a list does not have {expected} items")))
 }
 
 #[cold]
-fn does_not_fit(what: &str) -> Box<Reason> {
-    Box::new(Reason::new(Code::TypeMismatch, format!("{what} does not fit")))
+pub fn does_not_fit(shape: Shape) -> Box<Reason> {
+    Box::new(Reason::new(Code::TypeMismatch, format!("{} does not fit", shape.name())))
 }
 
+/// Names the element that a reason is about; not where the payload itself is broken.
 #[cold]
 fn within(reason: Box<Reason>, name: &str) -> Box<Reason> {
-    match reason.code {
-        Code::JsonInvalid => reason,
-        _ => Box::new(Reason { message: format!("{name}: {}", reason.message).into(), ..*reason }),
-    }
-}
-
-/// What a value is that begins so.
-fn shape(first: u8) -> &'static str {
-    match first {
-        b'{' => "an object",
-        b'[' => "a list",
-        b'"' => "a string",
-        b't' | b'f' => "a boolean",
-        b'n' => "null",
-        _ => "a number",
+    match reason.is_broken_payload() {
+        true => reason,
+        false => Box::new(Reason { message: format!("{name}: {}", reason.message).into(), ..*reason }),
     }
 }

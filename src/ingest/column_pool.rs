@@ -41,7 +41,7 @@ impl ColumnPool {
         if free.put([columns]) {
             // A set that has grown for one larger batch.
             let limit = 2 * std::mem::take(max_used);
-            free.retain(|columns| columns.iter().map(Column::room).sum::<usize>() <= limit);
+            free.retain(|columns| columns.iter().map(Column::capacity).sum::<usize>() <= limit);
         }
     }
 }
@@ -60,7 +60,7 @@ mod tests {
     }
 
     fn room(columns: &[Column]) -> usize {
-        columns.iter().map(Column::room).sum()
+        columns.iter().map(Column::capacity).sum()
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::clickhouse::{Column, Packed, Packer};
+use crate::clickhouse::{BlockEncoder, Column, CompressedBlock};
 use crate::config::Route;
 use crate::core::reason::Reason;
 use crate::core::topic_filter::Captures;
@@ -14,7 +14,7 @@ use crate::ingest::table_plan::TablePlan;
 
 pub struct EncodedRows {
     pub plan: Arc<TablePlan>,
-    pub block: Packed,
+    pub block: CompressedBlock,
     pub rows: usize,
     /// Messages that do not fit the table as it is now, by their place in the batch.
     pub rejected: Vec<(usize, Reason)>,
@@ -25,11 +25,11 @@ impl EncodedRows {
         plan: Arc<TablePlan>,
         columns: &[Column],
         rejected: Vec<(usize, Reason)>,
-        packer: &mut Packer,
+        packer: &mut BlockEncoder,
     ) -> EncodedRows {
         let rows = columns.first().map_or(0, Column::rows);
         EncodedRows {
-            block: packer.pack(&plan.column_headers, columns, &plan.resistance),
+            block: packer.encode(&plan.column_headers, columns, &plan.resistance),
             plan,
             rows,
             rejected,
@@ -42,7 +42,7 @@ impl EncodedRows {
         chosen: &[Range<usize>],
         plan: Arc<TablePlan>,
         route: &Route,
-        packer: &mut Packer,
+        packer: &mut BlockEncoder,
     ) -> EncodedRows {
         let mut decoder = plan.decoder(route);
         let mut columns = decoder.columns();

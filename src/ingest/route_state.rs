@@ -17,7 +17,7 @@ use crate::telemetry::trace::{Trace, millis};
 
 /// ClickHouse squashes the blocks of one INSERT up to 1,048,449 rows: beyond it an INSERT is not atomic. A batch is full
 /// when the next message could bring it there.
-pub const MAX_ROWS: usize = 1_048_449 - decode::MOST_ROWS;
+pub const MAX_ROWS: usize = 1_048_449 - decode::MAX_ROWS;
 
 /// Rows that a new batch reserves columns for.
 const MAX_RESERVED: usize = 8192;

@@ -152,8 +152,8 @@ impl Router {
             Err(reason) => return self.append_failed(at, topic, arrival, reason),
         };
         self.stats.rows += rows as u64;
-        if state.decoder.has_cut() {
-            warn_of_cut(&self.context, &state.route.table, state.decoder.take_cut());
+        if state.decoder.has_truncated_times() {
+            warn_of_cut(&self.context, &state.route.table, state.decoder.take_truncated_times());
         }
         batch.messages.push(&raw_messages::Message {
             received: now,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::clickhouse::Resistance;
+use crate::clickhouse::CompressionHints;
 use crate::clickhouse::schema::Table;
 use crate::config::Route;
 use crate::core::error::{Error, Result};
@@ -26,7 +26,7 @@ pub struct TablePlan {
     pub sql: String,
     /// The names and types that blocks declare.
     pub column_headers: Vec<(String, String)>,
-    pub resistance: Resistance,
+    pub resistance: CompressionHints,
     /// For batches of these columns.
     pub column_pool: ColumnPool,
     at: usize,
@@ -36,7 +36,7 @@ impl TablePlan {
     fn new(generation: u64, at: usize, route: &Route, table: Table) -> Result<TablePlan> {
         let decoder = Decoder::new(&path(at), route, &table.columns)?;
         let (sql, column_headers) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
-        let resistance = Resistance::of(column_headers.len());
+        let resistance = CompressionHints::of(column_headers.len());
         Ok(TablePlan {
             generation,
             table,

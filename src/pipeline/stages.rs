@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::clickhouse::Packer;
+use crate::clickhouse::BlockEncoder;
 use crate::clickhouse::client::servers;
 use crate::clickhouse::error_class::{ErrorClass, Failure};
 use crate::clickhouse::insert_request::{Insert, ViewMode};
@@ -100,8 +100,8 @@ async fn probe_insert(
     clickhouse: &config::ClickHouse,
 ) -> Result<()> {
     let columns = plan.decoder(route).columns();
-    let mut packer = Packer::new(clickhouse.compression);
-    let block = packer.pack(&plan.column_headers, &columns, &plan.resistance);
+    let mut packer = BlockEncoder::new(clickhouse.compression);
+    let block = packer.encode(&plan.column_headers, &columns, &plan.resistance);
     let insert = Insert {
         sql: &plan.sql,
         frames: std::slice::from_ref(&block.frames),
@@ -171,7 +171,7 @@ impl OutputStages {
                 source: source.clone(),
                 dead_letters: dead_letter_sender.clone(),
                 tokens: tokens.clone(),
-                packer: Packer::new(clickhouse.compression),
+                packer: BlockEncoder::new(clickhouse.compression),
                 lacks_block_squashing: false,
             };
             workers.push(context.spawn("insert", async move || worker.run().await)?);

@@ -15,7 +15,7 @@ use crate::clickhouse::retry::SLOW;
 use crate::clickhouse::schema::SchemaClient;
 use crate::clickhouse::servers::Servers;
 use crate::clickhouse::token::Tokens;
-use crate::clickhouse::{Packer, native};
+use crate::clickhouse::{BlockEncoder, native};
 use crate::core::backoff::Backoff;
 use crate::core::dead_letter::DeadLetter;
 use crate::core::reason::Reason;
@@ -36,7 +36,7 @@ pub struct Worker {
     pub source: Source,
     pub dead_letters: Sender<DeadLetterBatch>,
     pub tokens: Arc<Tokens>,
-    pub packer: Packer,
+    pub packer: BlockEncoder,
     /// ClickHouse is too old to squash the blocks of several records into one: they are decoded again as one block.
     pub lacks_block_squashing: bool,
 }
@@ -82,9 +82,9 @@ impl Worker {
         add(&self.context.metrics.inserts_in_flight, 1);
         let columns = std::mem::take(&mut batch.columns);
         let plan = batch.plan.clone();
-        let token = self
-            .tokens
-            .token(batch.completion.group(), &plan.sql, || native::whole(&plan.column_headers, &columns));
+        let token = self.tokens.token(batch.completion.group(), &plan.sql, || {
+            native::encode_to_vec(&plan.column_headers, &columns)
+        });
         // The block takes the place of the columns it is copied from.
         let encoded = EncodedRows::new(plan, &columns, Vec::new(), &mut self.packer);
         encoded.plan.column_pool.release(columns);

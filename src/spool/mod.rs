@@ -66,7 +66,7 @@
 //!
 //! Version 1 had no state file and no entries of kind 5. Its segments are read, and new ones are written behind them.
 //!
-//! **What a record holds, and why.** The block is the body of an INSERT, byte for byte ([`Packed`](crate::clickhouse::Packed)):
+//! **What a record holds, and why.** The block is the body of an INSERT, byte for byte ([`CompressedBlock`](crate::clickhouse::CompressedBlock)):
 //! sending is copying, and the blocks of several records may follow one another in one body. The messages ([`messages`]) are
 //! there as well, compressed once the log has reached a sixteenth of `maxBytes`. They are decoded again if ClickHouse rejects
 //! rows, or if the table has changed, and dead letters hold payloads as they came; columns could not give them back. Token,

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
-use crate::clickhouse::Packer;
+use crate::clickhouse::BlockEncoder;
 use crate::config::{self, AckAfter, Compression};
 use crate::core::backoff::Backoff;
 use crate::core::error::Error;
@@ -80,7 +80,7 @@ pub struct SpoolThread<D: Disk> {
     check_at: Instant,
     health: Option<Health>,
     memory: MemoryReservation,
-    packer: Packer,
+    packer: BlockEncoder,
 }
 
 /// An INSERT that is not settled.
@@ -133,7 +133,7 @@ impl<D: Disk> SpoolThread<D> {
         let (settled_tx, settled) = crossbeam_channel::unbounded();
         let (freed_tx, freed) = crossbeam_channel::unbounded();
         SpoolThread {
-            packer: Packer::new(context.config.clickhouse.compression),
+            packer: BlockEncoder::new(context.config.clickhouse.compression),
             commit_every: context.config.seal_delay(),
             compress_from: context.config.spool.as_ref().map_or(0, |spool| spool.max_bytes / COMPRESS_FROM),
             free: context.config.clickhouse.max_in_flight,
@@ -267,7 +267,7 @@ impl<D: Disk> SpoolThread<D> {
             trace,
             ..
         } = *batch;
-        let block = self.packer.pack(&plan.column_headers, &columns, &plan.resistance);
+        let block = self.packer.encode(&plan.column_headers, &columns, &plan.resistance);
         plan.column_pool.release(columns);
         let route = &self.context.config.routes[batch.route];
         let first = messages.receive_times().first().map_or_else(SystemTime::now, |(at, _)| at.system);

@@ -1,6 +1,8 @@
 //! Payloads into columns: whatever comes, a row is appended whole or not at all, and the way a document is
 //! written makes no difference to what it says.
 
+mod documents;
+mod protobuf;
 mod rows;
 
 use millrace::clickhouse::ColumnType;

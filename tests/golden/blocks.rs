@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::engine::{
-    Captures, Column, ColumnType, Compression, Config, Decoder, Message, Packer, Properties, Resistance,
-    Table, TableColumn, block, frame,
+    BlockEncoder, Captures, Column, ColumnType, Compression, CompressionHints, Config, Decoder, Message,
+    Properties, Table, TableColumn, block, frame,
 };
 use super::expected::{assert_golden, digest, hex};
 
@@ -139,7 +139,7 @@ fn decode(route: &Value, table: &[(&str, &str)], topic: &str, payloads: &[String
 impl Made {
     /// Statement, block and bodies. The bodies are told by their frames: method, bytes before and after, checksum.
     fn print(&self, shows_block: bool) -> String {
-        let block = block::whole(&self.heads, &self.columns);
+        let block = block::encode_to_vec(&self.heads, &self.columns);
         let mut out = format!("{}\n\n", self.sql);
         writeln!(
             out,
@@ -155,8 +155,8 @@ impl Made {
         for (name, compression) in
             [("none", Compression::None), ("lz4", Compression::Lz4), ("zstd", Compression::Zstd)]
         {
-            let mut packer = Packer::new(compression);
-            let packed = packer.pack(&self.heads, &self.columns, &Resistance::of(self.columns.len()));
+            let mut packer = BlockEncoder::new(compression);
+            let packed = packer.encode(&self.heads, &self.columns, &CompressionHints::of(self.columns.len()));
             assert_eq!(packed.block_bytes, block.len());
             writeln!(out, "\nbody, {name}: {}", digest(&packed.frames)).unwrap();
             let mut rest = &packed.frames[..];

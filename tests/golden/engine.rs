@@ -4,7 +4,7 @@ pub use millrace::clickhouse::schema::Table;
 pub use millrace::clickhouse::schema::TableColumn;
 pub use millrace::clickhouse::token::Tokens;
 pub use millrace::clickhouse::{
-    Column, ColumnType, Packer, Resistance, compression as frame, native as block,
+    BlockEncoder, Column, ColumnType, CompressionHints, compression as frame, native as block,
 };
 pub use millrace::config::{Compression, Config};
 pub use millrace::core::ack_history::{AckHistory, AckRecord};

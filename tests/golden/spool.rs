@@ -17,10 +17,10 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::engine::{
-    AckHistory, AckRecord, AckSender, Channels, Column, ColumnType, Command, Compression, Config, Directory,
-    Disk, Insert, InsertLimits, Inspection, Log, MessageSink, Opened, Options, Packer, PipelineContext,
-    Properties, Publish, RawMessage, RawMessages, ReceiveTime, Record, Resistance, Router, SpoolThread,
-    StreamKey, Table, TableColumn, TablePlans, frame, inspect, messages, receipts,
+    AckHistory, AckRecord, AckSender, BlockEncoder, Channels, Column, ColumnType, Command, Compression,
+    CompressionHints, Config, Directory, Disk, Insert, InsertLimits, Inspection, Log, MessageSink, Opened,
+    Options, PipelineContext, Properties, Publish, RawMessage, RawMessages, ReceiveTime, Record, Router,
+    SpoolThread, StreamKey, Table, TableColumn, TablePlans, frame, inspect, messages, receipts,
 };
 use super::expected::{assert_golden, digest, directory, hex, is_writing};
 
@@ -156,7 +156,7 @@ fn record(number: u32, compression: Compression) -> Record {
         });
     }
     let heads = heads.map(|(name, type_name)| (name.to_string(), type_name.to_string()));
-    let packed = Packer::new(compression).pack(&heads, &columns, &Resistance::of(2));
+    let packed = BlockEncoder::new(compression).encode(&heads, &columns, &CompressionHints::of(2));
     Record {
         stream: StreamKey { connection: 1, route: "second/#".into(), table: "db.second".into() },
         statement: "INSERT INTO `db`.`second` (`seq`, `text`) FORMAT Native".into(),

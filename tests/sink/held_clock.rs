@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::engine::{
-    AckSender, ClickHouseServer, Command, MessageSink, Packer, PipelineContext, Properties, Publish,
+    AckSender, BlockEncoder, ClickHouseServer, Command, MessageSink, PipelineContext, Properties, Publish,
     ReceiveTime, Router, SchemaClient, Servers, Source, TablePlans, Tokens, Worker,
 };
 use super::fake_clickhouse::{Answer, Server};
@@ -130,7 +130,7 @@ impl Held {
             source: Source::Ingest(batches),
             dead_letters: dead_letters.clone(),
             tokens: Arc::new(Tokens::Random("held".into())),
-            packer: Packer::new(context.config.clickhouse.compression),
+            packer: BlockEncoder::new(context.config.clickhouse.compression),
             lacks_block_squashing: false,
         };
         let router = Router::new(context.clone(), 0, acks, plans, batch_sender, dead_letters);

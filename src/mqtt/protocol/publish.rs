@@ -3,7 +3,7 @@
 //! Layout: MQTT 5, section 3.3; MQTT 3.1.1 is the same without properties.
 
 use crate::core::mqtt_property::{Properties, SUBSCRIPTION_ID};
-use crate::core::swar::{all, zeros};
+use crate::core::swar::{splat, zero_byte_mask};
 use crate::mqtt::protocol::property::{self, PropertySet, Value, property_set};
 use crate::mqtt::protocol::reason;
 use crate::mqtt::session::SessionError;
@@ -87,7 +87,7 @@ fn may_be_illegal(topic: &[u8]) -> bool {
     let illegal_bytes = |word: [u8; 8]| {
         let word = u64::from_ne_bytes(word);
         // # and + differ in one bit.
-        zeros(word) | zeros((word | all(8)) ^ all(b'+'))
+        zero_byte_mask(word) | zero_byte_mask((word | splat(8)) ^ splat(b'+'))
     };
     let Some(last) = topic.last_chunk() else { return topic.iter().any(|b| matches!(b, 0 | b'#' | b'+')) };
     topic.as_chunks().0.iter().fold(illegal_bytes(*last), |seen, word| seen | illegal_bytes(*word)) != 0

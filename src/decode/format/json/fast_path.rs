@@ -5,63 +5,66 @@
 
 use crate::clickhouse::Column;
 use crate::config::Unit;
-use crate::decode::fill::Mark;
-use crate::decode::format::json::lexer::{Key, Reader, plain_text};
-use crate::decode::number::Guarded;
+use crate::decode::fill::FillTracker;
+use crate::decode::format::json::key::Key;
+use crate::decode::format::json::lexer::Reader;
+use crate::decode::format::json::plain_text;
+use crate::decode::number::TerminatedBytes;
 use crate::decode::path_tree::Row;
-use crate::decode::value::{self, Quick};
+use crate::decode::value::{self, FastKind};
+use crate::decode::value_reader::ValueReader;
 
 /// How one member is read.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub struct ExpectedMember {
     key: Key,
-    take: Take,
+    take: MemberAction,
 }
 
 /// What becomes of its value.
 #[derive(Debug, Clone)]
-pub enum Take {
-    /// It goes into the column of one slot.
-    Fill { slot: usize, quick: Quick, unit: Unit },
+pub enum MemberAction {
+    /// It goes into the column of one binding.
+    Fill { binding: usize, fast_kind: FastKind, unit: Unit },
     /// No column wants it.
     Pass,
     /// It is for the walk.
     Leave,
 }
 
-impl Step {
-    pub fn new(name: &str, take: Take) -> Step {
-        Step { key: Key::new(name), take }
+impl ExpectedMember {
+    pub fn new(name: &str, take: MemberAction) -> ExpectedMember {
+        ExpectedMember { key: Key::new(name), take }
     }
 
-    /// The slot that it fills.
-    pub fn slot(&self) -> Option<usize> {
+    /// The binding that it fills.
+    pub fn binding(&self) -> Option<usize> {
         match self.take {
-            Take::Fill { slot, .. } => Some(slot),
-            Take::Pass | Take::Leave => None,
+            MemberAction::Fill { binding, .. } => Some(binding),
+            MemberAction::Pass | MemberAction::Leave => None,
         }
     }
 }
 
 /// The members of an object in the order in which they stood in the last one.
 #[derive(Debug, Default, Clone)]
-pub struct Steps {
-    steps: Vec<Step>,
+pub struct KeyOrder {
+    key_order: Vec<ExpectedMember>,
     /// How often it has changed.
     changes: u64,
 }
 
-impl Steps {
-    pub fn new(steps: Vec<Step>) -> Steps {
-        Steps { steps, changes: 0 }
+impl KeyOrder {
+    pub fn new(key_order: Vec<ExpectedMember>) -> KeyOrder {
+        KeyOrder { key_order, changes: 0 }
     }
 
-    pub fn as_slice(&self) -> &[Step] {
-        &self.steps
+    pub fn as_slice(&self) -> &[ExpectedMember] {
+        &self.key_order
     }
 
     pub fn swap(&mut self, a: usize, b: usize) {
-        self.steps.swap(a, b);
+        self.key_order.swap(a, b);
         self.changes += (a != b) as u64;
     }
 
@@ -70,8 +73,8 @@ impl Steps {
     }
 }
 
-/// How far the members are what the steps say.
-pub struct Run {
+/// How far the members are what the key_order say.
+pub struct FastPathRun {
     /// So many of them are read.
     pub members: usize,
     /// The next one has its key where it was expected, and its value is for the walk.
@@ -80,20 +83,25 @@ pub struct Run {
     pub end: usize,
 }
 
-/// Reads as many members as are what the steps say.
+/// Reads as many members as are what the key_order say.
 #[inline]
-pub fn read(steps: &[Step], is_first: bool, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Run {
+pub fn read(
+    key_order: &[ExpectedMember],
+    is_first: bool,
+    reader: &mut Reader<'_>,
+    row: &mut Row<'_>,
+) -> FastPathRun {
     let at = reader.position();
-    let Some(bytes) = reader.guarded().filter(|_| row.places.is_none()) else {
-        return Run { members: 0, is_key: false, end: at };
+    let Some(bytes) = reader.terminated().filter(|_| row.places.is_none()) else {
+        return FastPathRun { members: 0, is_key: false, end: at };
     };
     // With what stands before it, the first member is like all others.
     let (begin, separator) = if is_first { (at.wrapping_sub(1), b'{') } else { (at, b',') };
     let mut marks = row.filled.more();
-    let run = members(steps, bytes, begin, separator, row.columns, &mut marks);
+    let run = members(key_order, bytes, begin, separator, row.columns, &mut marks);
     marks.done();
     if run.members > 0 || run.is_key {
-        reader.pass(run.end);
+        reader.seek(run.end);
     }
     run
 }
@@ -101,22 +109,23 @@ pub fn read(steps: &[Step], is_first: bool, reader: &mut Reader<'_>, row: &mut R
 /// Reads members from the separator at `end` on.
 #[inline(never)]
 pub fn members(
-    steps: &[Step],
-    bytes: Guarded<'_>,
+    key_order: &[ExpectedMember],
+    bytes: TerminatedBytes<'_>,
     mut end: usize,
     mut separator: u8,
     columns: &mut [Column],
-    marks: &mut impl Mark,
-) -> Run {
+    marks: &mut impl FillTracker,
+) -> FastPathRun {
     let mut members = 0;
     let mut is_key = false;
-    for Step { key, take } in steps {
+    for ExpectedMember { key, take } in key_order {
         let Some(value) = key.value_behind(separator, bytes.bytes(), end) else { break };
         let read = match take {
-            Take::Fill { slot, quick, unit } => marks
-                .fill(*slot, || value::read_quickly(bytes, value, *quick, *unit, columns.get_mut(*slot)?)),
-            Take::Pass => plain_text(bytes.bytes(), value).map(|(_, end)| end),
-            Take::Leave => None,
+            MemberAction::Fill { binding, fast_kind, unit } => marks.fill(*binding, || {
+                value::read_fast(bytes, value, *fast_kind, *unit, columns.get_mut(*binding)?)
+            }),
+            MemberAction::Pass => plain_text(bytes.bytes(), value).map(|(_, end)| end),
+            MemberAction::Leave => None,
         };
         let Some(read) = read else {
             is_key = true;
@@ -127,5 +136,5 @@ pub fn members(
         separator = b',';
         members += 1;
     }
-    Run { members, is_key, end }
+    FastPathRun { members, is_key, end }
 }

@@ -5,15 +5,18 @@
 
 use std::borrow::Cow;
 
+use crate::clickhouse::Column;
+use crate::config::Unit;
 use crate::core::reason::{Code, Reason};
-use crate::core::swar::{all, zeros};
-use crate::decode::number::{Guarded, Number};
-
-/// Boxed, so that what succeeds stays small.
-pub type Result<T> = std::result::Result<T, Box<Reason>>;
+use crate::decode::format::json::scan::plain_run;
+use crate::decode::number::{Number, TerminatedBytes};
+use crate::decode::value::{self, FastKind};
+use crate::decode::value_reader::{Result, Shape, Token, ValueReader};
 
 /// Objects and lists within each other; also what ClickHouse and most libraries stop at or before.
-const DEEPEST: usize = 128;
+const MAX_DEPTH: usize = 128;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
@@ -22,36 +25,16 @@ pub struct Reader<'a> {
     depth: usize,
 }
 
-#[derive(Debug)]
-pub enum Token<'a> {
-    Null,
-    Bool(bool),
-    Number(Number<'a>),
-    Text(Cow<'a, str>),
-    /// Not entered yet.
-    List,
-    /// Not entered yet.
-    Object,
-}
-
 impl<'a> Reader<'a> {
+    /// At the beginning of a payload, behind a byte order mark if there is one.
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { bytes, at: 0, depth: 0 }
+        let at = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        Reader { bytes, at, depth: 0 }
     }
 
     /// Within the outermost object.
     pub fn inside(bytes: &'a [u8], at: usize) -> Reader<'a> {
         Reader { bytes, at, depth: 1 }
-    }
-
-    /// Where it stands, in bytes from the beginning.
-    pub fn position(&self) -> usize {
-        self.at
-    }
-
-    /// A reader of the same payload that stands elsewhere: where a value begins that was passed over before.
-    pub fn back_at(&self, position: usize) -> Reader<'a> {
-        Reader { at: position, ..*self }
     }
 
     /// The first byte of what comes next.
@@ -75,17 +58,25 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether another document follows the one that was read, on a line of its own.
+    /// Whether another document follows the one that was read. NUL at the end is what C programs leave there.
     pub fn next_document(&mut self) -> Result<bool> {
         let end = self.at;
         self.skip_space();
-        if self.at == self.bytes.len() {
-            return Ok(false);
+        let is_on_another_line = self.bytes[end..self.at].contains(&b'\n');
+        match self.bytes.get(self.at) {
+            None => Ok(false),
+            Some(b'{' | b'[') => Ok(true),
+            Some(0)
+                if self.bytes[self.at..]
+                    .iter()
+                    .all(|byte| matches!(byte, 0 | b' ' | b'\t' | b'\n' | b'\r')) =>
+            {
+                self.at = self.bytes.len();
+                Ok(false)
+            }
+            Some(_) if is_on_another_line => Ok(true),
+            Some(_) => Err(self.invalid("something follows the value")),
         }
-        if self.bytes[end..self.at].contains(&b'\n') {
-            return Ok(true);
-        }
-        Err(self.invalid("something follows the value"))
     }
 
     /// Reads a scalar; stops ahead of a list or an object.
@@ -125,7 +116,7 @@ impl<'a> Reader<'a> {
     pub fn enter(&mut self) -> Result<()> {
         self.at += 1;
         self.depth += 1;
-        if self.depth > DEEPEST {
+        if self.depth > MAX_DEPTH {
             return Err(self.invalid("it is nested more than 128 deep"));
         }
         Ok(())
@@ -236,11 +227,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over a value and gives it as it is written.
-    pub fn raw(&mut self) -> Result<&'a str> {
+    pub fn raw(&mut self) -> Result<&'a [u8]> {
         self.peek()?;
         let start = self.at;
         self.skip()?;
-        std::str::from_utf8(&self.bytes[start..self.at]).map_err(|_| self.invalid("it is not UTF-8"))
+        Ok(&self.bytes[start..self.at])
     }
 
     /// Reads a string; only where [`Reader::peek`] said that one begins.
@@ -249,7 +240,8 @@ impl<'a> Reader<'a> {
         let start = self.at + 1;
         let (end, is_ascii) = plain_run(self.bytes, start);
         if self.bytes.get(end) != Some(&b'"') {
-            return self.text_with_escapes(start, end);
+            let bytes = self.bytes_with_escapes(start, end)?;
+            return String::from_utf8(bytes).map(Cow::Owned).map_err(|_| self.invalid("it is not UTF-8"));
         }
         self.at = end + 1;
         let bytes = &self.bytes[start..end];
@@ -260,8 +252,19 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| self.invalid("it is not UTF-8"))
     }
 
+    /// The same for who takes bytes that are not UTF-8 as well.
+    pub fn text_bytes(&mut self) -> Result<Cow<'a, [u8]>> {
+        let start = self.at + 1;
+        let (end, _) = plain_run(self.bytes, start);
+        if self.bytes.get(end) != Some(&b'"') {
+            return self.bytes_with_escapes(start, end).map(Cow::Owned);
+        }
+        self.at = end + 1;
+        Ok(Cow::Borrowed(&self.bytes[start..end]))
+    }
+
     #[cold]
-    fn text_with_escapes(&mut self, start: usize, mut end: usize) -> Result<Cow<'a, str>> {
+    fn bytes_with_escapes(&mut self, start: usize, mut end: usize) -> Result<Vec<u8>> {
         let mut bytes = self.bytes[start..end].to_vec();
         loop {
             self.at = end;
@@ -279,7 +282,7 @@ impl<'a> Reader<'a> {
             bytes.extend_from_slice(&self.bytes[run..end]);
         }
         self.at = end + 1;
-        String::from_utf8(bytes).map(Cow::Owned).map_err(|_| self.invalid("it is not UTF-8"))
+        Ok(bytes)
     }
 
     /// One escape sequence, of a whole character.
@@ -352,13 +355,13 @@ impl<'a> Reader<'a> {
 
     /// The whole payload, if it may be looked at without looking for its end at each digit.
     #[inline(always)]
-    pub fn guarded(&self) -> Option<Guarded<'a>> {
-        Guarded::new(self.bytes)
+    pub fn terminated(&self) -> Option<TerminatedBytes<'a>> {
+        TerminatedBytes::new(self.bytes)
     }
 
     /// Goes to where a value ends that was looked at.
     #[inline(always)]
-    pub fn pass(&mut self, end: usize) {
+    pub fn seek(&mut self, end: usize) {
         self.at = end;
     }
 
@@ -380,231 +383,74 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A key as it mostly stands in a document: `"name":`. It is found again by one comparison.
-#[derive(Debug, Clone)]
-pub struct Key {
-    quoted: Box<[u8]>,
-    /// Its first 16 bytes, and which of them are its own: none if it is longer.
-    start: u128,
-    own: u128,
-}
-
-impl Key {
-    pub fn new(name: &str) -> Key {
-        let quoted = format!("{}:", serde_json::Value::from(name)).into_bytes();
-        // One that is longer begins with nothing.
-        let mut start = [0xff; 16];
-        let mut own = [0; 16];
-        if quoted.len() <= 16 {
-            start = [0; 16];
-            start[..quoted.len()].copy_from_slice(&quoted);
-            own[..quoted.len()].fill(0xff);
-        }
-        Key { quoted: quoted.into(), start: u128::from_le_bytes(start), own: u128::from_le_bytes(own) }
+impl<'a> ValueReader<'a> for Reader<'a> {
+    fn position(&self) -> usize {
+        self.at
     }
 
-    /// Where the value begins, if at `at` the separator and then the key stand; a space may follow the separator and the colon,
-    /// as many libraries write it.
+    fn at(&self, position: usize) -> Reader<'a> {
+        Reader { at: position, ..*self }
+    }
+
     #[inline(always)]
-    pub fn value_behind(&self, separator: u8, bytes: &[u8], at: usize) -> Option<usize> {
-        let key = match bytes.get(at..) {
-            Some([first, b' ', ..]) if *first == separator => at + 2,
-            Some([first, ..]) if *first == separator => at + 1,
-            _ => return None,
-        };
-        if start_of(bytes, key)? & self.own != self.start {
-            return if self.own == 0 { self.value_behind_slowly(bytes, key) } else { None };
+    fn shape(&mut self) -> Result<Shape> {
+        Ok(match self.peek()? {
+            b'"' => Shape::Text,
+            b'-' | b'0'..=b'9' => Shape::Number,
+            b'{' => Shape::Object,
+            b'[' => Shape::List,
+            b't' | b'f' => Shape::Bool,
+            b'n' => Shape::Null,
+            _ => return Err(self.invalid("a value was expected")),
+        })
+    }
+
+    #[inline]
+    fn token(&mut self) -> Result<Token<'a>> {
+        Reader::token(self)
+    }
+
+    fn enter(&mut self) -> Result<()> {
+        Reader::enter(self)
+    }
+
+    #[inline]
+    fn next_member(&mut self, is_first: bool) -> Result<bool> {
+        Reader::next_member(self, is_first)
+    }
+
+    fn key(&mut self) -> Result<Cow<'a, str>> {
+        Reader::key(self)
+    }
+
+    #[inline]
+    fn next_item(&mut self, is_first: bool) -> Result<bool> {
+        Reader::next_item(self, is_first)
+    }
+
+    fn skip(&mut self) -> Result<()> {
+        Reader::skip(self)
+    }
+
+    fn written(&mut self) -> Result<Cow<'a, [u8]>> {
+        match self.peek()? {
+            b'"' => self.text_bytes(),
+            _ => self.raw().map(Cow::Borrowed),
         }
-        let value = key + self.quoted.len();
-        Some(value + (bytes.get(value) == Some(&b' ')) as usize)
     }
 
-    #[inline(never)]
-    fn value_behind_slowly(&self, bytes: &[u8], key: usize) -> Option<usize> {
-        let value = key + self.quoted.len();
-        let is_it = bytes.get(key..)?.starts_with(&self.quoted);
-        is_it.then(|| value + (bytes.get(value) == Some(&b' ')) as usize)
-    }
-}
-
-/// The 16 bytes from `at` on, zeros behind the end.
-#[inline(always)]
-fn start_of(bytes: &[u8], at: usize) -> Option<u128> {
-    match bytes.get(at..)?.first_chunk() {
-        Some(chunk) => Some(u128::from_le_bytes(*chunk)),
-        None => start_near_end(bytes, at),
-    }
-}
-
-#[inline(never)]
-fn start_near_end(bytes: &[u8], at: usize) -> Option<u128> {
-    let rest = bytes.get(at..)?;
-    let mut start = [0; 16];
-    start[..rest.len()].copy_from_slice(rest);
-    Some(u128::from_le_bytes(start))
-}
-
-/// A string that begins at `at` and is ASCII without escapes, and where it ends.
-#[inline(always)]
-pub fn plain_text(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
-    if bytes.get(at) != Some(&b'"') {
-        return None;
-    }
-    let (end, is_ascii) = plain_run(bytes, at + 1);
-    if !is_ascii || bytes.get(end) != Some(&b'"') {
-        return None;
-    }
-    Some((bytes.get(at + 1..end)?, end + 1))
-}
-
-/// Which of 16 bytes need attention in a string, and which are not ASCII: a bit for each.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn look(block: &[u8; 16]) -> (u32, u32) {
-    use std::arch::x86_64::*;
-    // SAFETY: every x86-64 has SSE2, and a load of 16 bytes need not be aligned.
-    unsafe {
-        let block = _mm_loadu_si128(block.as_ptr().cast());
-        let is = |byte: u8| _mm_cmpeq_epi8(block, _mm_set1_epi8(byte as i8));
-        let is_control = _mm_cmpeq_epi8(_mm_min_epu8(block, _mm_set1_epi8(0x1f)), block);
-        let stops = _mm_or_si128(_mm_or_si128(is(b'"'), is(b'\\')), is_control);
-        (_mm_movemask_epi8(stops) as u32, _mm_movemask_epi8(block) as u32)
-    }
-}
-
-/// Where a run of characters ends that need no attention in a string: at a quote, a backslash, a control character, or
-/// the end. Also whether all of them are ASCII.
-#[inline]
-fn plain_run(bytes: &[u8], start: usize) -> (usize, bool) {
-    let mut at = start;
-    let mut seen = 0;
-    #[cfg(target_arch = "x86_64")]
-    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
-        let (stops, highs) = look(block);
-        if stops != 0 {
-            let run = stops.trailing_zeros();
-            // Only what stands before it counts.
-            return (at + run as usize, seen == 0 && highs & ((1 << run) - 1) == 0);
+    #[inline(always)]
+    fn read_fast(&mut self, kind: FastKind, unit: Unit, column: &mut Column) -> bool {
+        let Some(bytes) = self.terminated() else { return false };
+        if self.peek().is_err() {
+            return false;
         }
-        seen |= highs as u64;
-        at += 16;
+        let end = value::read_fast(bytes, self.at, kind, unit, column);
+        self.at = end.unwrap_or(self.at);
+        end.is_some()
     }
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*word);
-        // The lowest high bit that is set marks the first such byte; those above it may be wrong.
-        let below_space = word.wrapping_sub(all(0x20)) & !word & all(0x80);
-        let stop = zeros(word ^ all(b'"')) | zeros(word ^ all(b'\\')) | below_space;
-        if stop != 0 {
-            let run = stop.trailing_zeros() / 8;
-            // Only what stands before it counts.
-            seen |= word & all(0x80) & ((1u64 << (run * 8)) - 1);
-            return (at + run as usize, seen == 0);
-        }
-        seen |= word & all(0x80);
-        at += 8;
-    }
-    while let Some(byte) = bytes.get(at) {
-        if matches!(byte, b'"' | b'\\' | 0..0x20) {
-            break;
-        }
-        seen |= (*byte as u64) & 0x80;
-        at += 1;
-    }
-    (at, seen == 0)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(json: &str) -> Option<String> {
-        let mut reader = Reader::new(json.as_bytes());
-        match reader.token() {
-            Ok(Token::Text(text)) if reader.at == json.len() => Some(text.into()),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn strings_are_read() {
-        for (json, expected) in [
-            (r#""""#, ""),
-            (r#""abc""#, "abc"),
-            (r#""abcdefghijklmnop""#, "abcdefghijklmnop"),
-            (r#""a\"\\\/\b\f\n\r\tz""#, "a\"\\/\u{8}\u{c}\n\r\tz"),
-            (r#""\u00e9\ud83d\ude9a \u0000""#, "é🚚 \0"),
-            (r#""ünïcödé 🚚 and more""#, "ünïcödé 🚚 and more"),
-        ] {
-            assert_eq!(text(json).as_deref(), Some(expected), "{json}");
-        }
-        for json in [
-            r#"""#,
-            r#""abc"#,
-            r#""\x""#,
-            r#""\u12""#,
-            r#""\ud800""#,
-            r#""\ud800\u0041""#,
-            r#""\udc00""#,
-            "\"\n\"",
-        ] {
-            assert_eq!(text(json), None, "{json}");
-        }
-        assert!(Reader::new(b"\"\xff\"").token().is_err());
-        assert!(Reader::new(b"\"plain then \xc3\"").token().is_err());
-    }
-
-    #[test]
-    fn runs_end_where_attention_is_needed() {
-        for len in 0..40 {
-            for stop in [b'"', b'\\', 0, 0x1f, b'\n'] {
-                for (fill, is_ascii) in
-                    [(b'a', true), (b' ', true), (0x7f, true), (0xc3, false), (0xff, false)]
-                {
-                    let mut bytes = vec![fill; len];
-                    bytes.push(stop);
-                    bytes.extend_from_slice(b"\xff\xff\xff\xff\xff\xff\xff\xff\"\"");
-                    assert_eq!(plain_run(&bytes, 0), (len, is_ascii || len == 0), "{bytes:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_passed_over_is_checked() {
-        let skip = |json: &str| {
-            let mut reader = Reader::new(json.as_bytes());
-            reader.skip().is_ok() && !reader.next_document().unwrap_or(true)
-        };
-        for json in ["{}", "[]", r#"{"a":[1,2,{"b":null}],"c":"\ud800"}"#, " [ 1 , true ] ", "-0.5e-3", "0"] {
-            assert!(skip(json), "{json}");
-        }
-        for json in [
-            "",
-            "{",
-            "[1",
-            "[1,]",
-            "{,}",
-            r#"{"a"}"#,
-            r#"{"a":}"#,
-            r#"{"a":1,}"#,
-            "{a:1}",
-            "01",
-            "1.",
-            ".5",
-            "+1",
-            "-",
-            "1e",
-            "nul",
-            "tru",
-            "[1 2]",
-            "{} {}",
-            "NaN",
-            "'a'",
-            "\u{feff}{}",
-        ] {
-            assert!(!skip(json), "{json}");
-        }
-        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        assert!(skip(&nested(128)) && !skip(&nested(129)));
-    }
-}
+#[path = "lexer_tests.rs"]
+mod tests;

@@ -1,17 +1,16 @@
-//! Where the value of a column comes from, decided once for [`super::columns`], which people read, and for
-//! [`super::generate_types`], from which JavaScript prints TypeScript.
+//! Where the value of a column comes from: decided here for the decoder, for what `check` reports, and for generated types.
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::clickhouse::{ColumnType, Kind};
 use crate::config::{ColumnSource, Meta, Route, Unit};
-use crate::core::json_path::Path;
+use crate::core::json_path::{Path, Segment};
 
 /// A column that millrace fills, so never one that ClickHouse computes.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Source {
+pub enum ValueSource {
     /// A place of the payload.
     Payload {
         path: Path,
@@ -46,40 +45,55 @@ pub enum Source {
     },
 }
 
-impl Source {
+impl ValueSource {
     /// `filled` is the type that a message fills.
-    pub fn of(route: &Route, column: &str, filled: &ColumnType) -> Source {
+    pub fn of(route: &Route, column: &str, filled: &ColumnType) -> ValueSource {
         let configured = route.columns.iter().find(|(name, _)| name == column).map(|(_, source)| source);
         match configured {
             None if route.topic.names().any(|name| name == column) => {
-                Source::Topic { name: column.into(), is_named: false }
+                ValueSource::Topic { name: column.into(), is_named: false }
             }
-            None => Source::by_name(column, filled),
-            Some(ColumnSource::Path { path, default, unit, .. }) => Source::Payload {
+            None => ValueSource::by_group(route, column, filled)
+                .unwrap_or_else(|| ValueSource::by_name(column, filled)),
+            Some(ColumnSource::Path { path, default, unit, .. }) => ValueSource::Payload {
                 path: path.clone(),
                 list: None,
                 unit: unit_name(*unit),
                 default: default.clone().filter(|value| !value.is_null()),
             },
-            Some(ColumnSource::Topic(name)) => Source::Topic { name: name.clone(), is_named: true },
+            Some(ColumnSource::Topic(name)) => ValueSource::Topic { name: name.clone(), is_named: true },
             // Such a column reads the payload, rather than keeping its bytes.
-            Some(ColumnSource::Meta(Meta::Payload)) if matches!(filled.kind, Kind::Json) => Source::Document,
-            Some(ColumnSource::Meta(meta)) => Source::Meta { name: *meta },
-            Some(ColumnSource::UserProperty(name)) => Source::UserProperty { name: name.clone() },
-            Some(ColumnSource::Value(value)) => Source::Constant { value: value.clone() },
+            Some(ColumnSource::Meta(Meta::Payload)) if matches!(filled.kind, Kind::Json(_)) => {
+                ValueSource::Document
+            }
+            Some(ColumnSource::Meta(meta)) => ValueSource::Meta { name: *meta },
+            Some(ColumnSource::UserProperty(name)) => ValueSource::UserProperty { name: name.clone() },
+            Some(ColumnSource::Value(value)) => ValueSource::Constant { value: value.clone() },
         }
+    }
+
+    /// A column `n.a Array(…)` of a Nested `n` for which the route gives a path: the member `a` of what is there.
+    fn by_group(route: &Route, column: &str, filled: &ColumnType) -> Option<ValueSource> {
+        let (group, part) = column.split_once('.').filter(|_| matches!(filled.kind, Kind::Array(_)))?;
+        let (_, source) = route.columns.iter().find(|(name, _)| name == group)?;
+        let ColumnSource::Path { path, unit, .. } = source else { return None };
+        let mut path = path.clone();
+        path.segments.push(Segment::Field(part.into()));
+        Some(ValueSource::Payload { path, list: None, unit: unit_name(*unit), default: None })
     }
 
     /// The field that is named like the column. A column `n.a Array(…)` is one of a Nested: a list `n` has it as `a`.
-    fn by_name(column: &str, filled: &ColumnType) -> Source {
+    fn by_name(column: &str, filled: &ColumnType) -> ValueSource {
         match (column.split_once('.'), &filled.kind) {
-            (Some((list, part)), Kind::Array(_)) => Source::payload(Path::field(part), Some(list.into())),
-            _ => Source::payload(Path::field(column), None),
+            (Some((list, part)), Kind::Array(_)) => {
+                ValueSource::payload(Path::field(part), Some(list.into()))
+            }
+            _ => ValueSource::payload(Path::field(column), None),
         }
     }
 
-    fn payload(path: Path, list: Option<String>) -> Source {
-        Source::Payload { path, list, unit: None, default: None }
+    fn payload(path: Path, list: Option<String>) -> ValueSource {
+        ValueSource::Payload { path, list, unit: None, default: None }
     }
 }
 
@@ -118,7 +132,7 @@ mod tests {
         });
         let config = Config::parse(&config.to_string()).unwrap();
         let filled = ColumnType::parse(column_type, "UTC").unwrap();
-        serde_json::to_value(Source::of(&config.routes[0], column, &filled)).unwrap()
+        serde_json::to_value(ValueSource::of(&config.routes[0], column, &filled)).unwrap()
     }
 
     #[test]
