@@ -44,6 +44,12 @@ export interface PipelineConfig {
   /** The time between two `metrics` events; 0 turns the event off. In milliseconds, 0 to 86400000. @default 1000 */
   metricsIntervalMs?: number
   /**
+   * How long `start()` waits for a ClickHouse that accepts connections and does not answer yet. In milliseconds, 1 to
+   * 86400000.
+   * @default 60000
+   */
+  startTimeoutMs?: number
+  /**
    * Receives what the events `state`, `warning` and `error` report. Nothing is ever printed otherwise.
    * @default none
    */

@@ -69,6 +69,7 @@ fn full() -> Value {
         "memory": { "maxBytes": 1048576 },
         "tracing": { "sampleRatio": 0.5 },
         "metricsIntervalMs": 0,
+        "startTimeoutMs": 120_000,
     })
 }
 
@@ -127,7 +128,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 79] = [
+const OPTIONS: [(&str, Takes); 80] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -205,6 +206,7 @@ const OPTIONS: [(&str, Takes); 79] = [
     ("/memory", Section),
     ("/memory/maxBytes", Integer(1 << 20, 1 << 50)),
     ("/metricsIntervalMs", Integer(0, DAY_MS)),
+    ("/startTimeoutMs", Integer(1, DAY_MS)),
     ("/tracing", Section),
     ("/tracing/sampleRatio", Choice),
 ];

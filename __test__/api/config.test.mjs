@@ -424,7 +424,7 @@ test('CLICKHOUSE_UNREACHABLE', { timeout }, async (t) => {
   // Somebody who accepts the connection and says nothing.
   const port = await startStranger(t, () => {})
   const clickhouse = { url: `http://127.0.0.1:${port}`, connectTimeoutMs: 200, requestTimeoutMs: 200 }
-  await refused(t, { clickhouse, routes }, { code: 'CLICKHOUSE_UNREACHABLE' })
+  await refused(t, { clickhouse, routes, startTimeoutMs: 500 }, { code: 'CLICKHOUSE_UNREACHABLE' })
 })
 
 test('CLICKHOUSE_REJECTED', { timeout }, async (t) => {

@@ -37,6 +37,9 @@ pub(crate) trait RetriedInsert {
 
     fn servers_mut(&mut self) -> &mut Servers;
 
+    /// Waits before the next attempt. `None`: cancelled.
+    async fn wait(&mut self, wait: Duration) -> Option<()>;
+
     /// ClickHouse has the rows.
     fn confirmed(&mut self) -> Self::End;
 
@@ -98,7 +101,10 @@ impl<'a> RetryLoop<'a> {
                 return Some(retried.confirmed());
             };
             match retried.failed(&failure, self.ambiguous).await {
-                Next::Wait => self.wait(retried.servers_mut(), &failure).await?,
+                Next::Wait => {
+                    let wait = self.choose_wait(retried.servers_mut(), &failure);
+                    retried.wait(wait).await?;
+                }
                 Next::Retry => add(&self.context.metrics.inserts_retried, 1),
                 Next::End(end) => {
                     self.record(retried, Some(&failure.error));
@@ -152,8 +158,8 @@ impl<'a> RetryLoop<'a> {
         }
     }
 
-    /// Chooses the server for the next attempt, and waits for its time. `None`: cancelled.
-    async fn wait(&mut self, servers: &mut Servers, failure: &Failure) -> Option<()> {
+    /// Chooses the server for the next attempt, and its time.
+    fn choose_wait(&mut self, servers: &mut Servers, failure: &Failure) -> Duration {
         let mut wait = self.backoff.failed();
         match failure.class {
             // Nothing was sent, so asking another server at once does no harm.
@@ -184,10 +190,6 @@ impl<'a> RetryLoop<'a> {
         let message = format!("{}: {}; trying again in {} ms", self.table, failure.error, wait.as_millis());
         let warning = Warning::new(code, message).table(self.table).error(&failure.error);
         self.context.warn(warning.retry_in(wait));
-        tokio::select! {
-            biased;
-            () = self.context.cancelled() => None,
-            () = tokio::time::sleep(wait) => Some(()),
-        }
+        wait
     }
 }

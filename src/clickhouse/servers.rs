@@ -6,6 +6,7 @@ use crate::clickhouse::client::Server;
 
 /// The servers and which of them to ask next. They share the load in turn; one that cannot be reached is passed over
 /// for a while.
+#[derive(Clone)]
 pub struct Servers {
     /// Each with the time until which it is passed over.
     all: Vec<(Server, Option<Instant>)>,

@@ -50,6 +50,7 @@ pub struct Config {
     pub memory_max_bytes: usize,
     /// `None`: no metrics event.
     pub metrics_interval: Option<Duration>,
+    pub start_timeout: Duration,
     /// How many of the batches are traced, from 0 to 1.
     pub trace_sample_ratio: f64,
 }
@@ -82,6 +83,7 @@ impl Config {
             dead_letters: dead_letters::dead_letters(root.section("deadLetters")?)?,
             memory_max_bytes: memory_max_bytes(&root)?,
             trace_sample_ratio: trace_sample_ratio(&root)?,
+            start_timeout: root.duration_or_default("startTimeoutMs")?,
             metrics_interval: Some(root.duration_or_default("metricsIntervalMs")?).filter(|i| !i.is_zero()),
         };
         root.finish()?;

@@ -64,6 +64,17 @@ pub static PIPELINE: Object = Object {
         )
         .unit(Milliseconds),
         row(
+            "startTimeoutMs",
+            integer(1, DAY_MS),
+            Integer(60000),
+            "How long `start()` waits for a ClickHouse that accepts connections and does not answer yet.",
+        )
+        .unit(Milliseconds)
+        .note(
+            "An idle service of ClickHouse Cloud answers after 20 to 60 s. Each `connectTimeoutMs` without an answer is the \
+             warning `CLICKHOUSE_SILENT`. A connection that is refused fails `start()` at once.",
+        ),
+        row(
             "logger",
             Kind::Code { typescript: "Logger", phrase: "a logger" },
             Described("none"),

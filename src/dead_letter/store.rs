@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::Receiver;
 
@@ -103,8 +103,14 @@ impl DeadLetterThread {
         // Dead letters are rare: no memory is kept for the next ones.
         let mut packer = BlockEncoder::new(self.context.config.clickhouse.compression);
         let block = packer.encode(&headers, &columns, &CompressionHints::default());
-        let mut insert =
-            DeadLetterInsert { servers, sql: &sql, block, token: &token, rows: batch.letters.len() };
+        let mut insert = DeadLetterInsert {
+            context: &self.context,
+            servers,
+            sql: &sql,
+            block,
+            token: &token,
+            rows: batch.letters.len(),
+        };
         if let Err(error) = RetryLoop::new(&self.context, name).run(&mut insert).await? {
             // The one place where a dead letter can end as an event alone: nothing else is left to try.
             let message = format!("{name} does not take dead letters: {error}");
@@ -131,6 +137,7 @@ impl DeadLetterThread {
 
 /// The INSERT into the dead-letter table. Ends with the error if ClickHouse refuses the rows.
 struct DeadLetterInsert<'a> {
+    context: &'a PipelineContext,
     servers: &'a mut Servers,
     sql: &'a str,
     block: CompressedBlock,
@@ -162,6 +169,14 @@ impl RetriedInsert for DeadLetterInsert<'_> {
 
     fn servers_mut(&mut self) -> &mut Servers {
         self.servers
+    }
+
+    async fn wait(&mut self, wait: Duration) -> Option<()> {
+        tokio::select! {
+            biased;
+            () = self.context.cancelled() => None,
+            () = tokio::time::sleep(wait) => Some(()),
+        }
     }
 
     fn confirmed(&mut self) -> Self::End {

@@ -14,7 +14,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -32,7 +32,7 @@ use crate::dead_letter::store::{self, DeadLetterThread, Store};
 use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::table_plan::{self, TablePlan, TablePlans};
-use crate::sink::worker::{Source, Worker};
+use crate::sink::worker::{Source, Worker, WorkerParts};
 use crate::spool::{self, Channels, InsertJob, SpoolThread};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
@@ -51,7 +51,7 @@ pub struct Prepared {
 pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
     let Config { clickhouse, routes, dead_letters, .. } = &context.config;
     check_reachable(routes)?;
-    let schema = inspect(clickhouse).await?;
+    let schema = first_answer(context).await?;
     let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
         let mut tables = Vec::new();
         for (i, route) in routes.iter().enumerate() {
@@ -128,6 +128,33 @@ pub async fn inspect(clickhouse: &config::ClickHouse) -> Result<SchemaClient> {
         .unwrap_or_else(|_| Err(no_answer(clickhouse)))
 }
 
+/// The first server that answers, within `startTimeoutMs`: a server that sleeps accepts connections long before it answers.
+async fn first_answer(context: &PipelineContext) -> Result<SchemaClient> {
+    let Config { clickhouse, start_timeout, .. } = &context.config;
+    let deadline = tokio::time::Instant::now() + *start_timeout;
+    let all = servers(clickhouse)?;
+    let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;
+    loop {
+        let until = deadline.min(tokio::time::Instant::now() + within);
+        if let Ok(answer) =
+            tokio::time::timeout_at(until, SchemaClient::connect(&all, &clickhouse.database)).await
+        {
+            return answer;
+        }
+        let now = tokio::time::Instant::now();
+        if now >= deadline {
+            return Err(no_answer(clickhouse));
+        }
+        let left = deadline - now;
+        let message = format!(
+            "ClickHouse at {} accepts connections and does not answer; start() waits for it for another {} ms",
+            clickhouse.urls.join(", "),
+            left.as_millis()
+        );
+        context.warn(Warning::new("CLICKHOUSE_SILENT", message).retry_in(Duration::ZERO));
+    }
+}
+
 /// The threads behind ingest.
 pub struct OutputStages {
     spool: Option<JoinHandle<()>>,
@@ -162,20 +189,20 @@ impl OutputStages {
             }
         };
         let mut workers = Vec::new();
-        for i in 0..context.config.clickhouse.max_in_flight {
-            let clickhouse = &context.config.clickhouse;
-            let worker = Worker {
-                context: context.clone(),
-                plans: plans.clone(),
-                servers: Servers::new(servers(clickhouse)?, i),
-                source: source.clone(),
-                dead_letters: dead_letter_sender.clone(),
-                tokens: tokens.clone(),
-                packer: BlockEncoder::new(clickhouse.compression),
-                lacks_block_squashing: false,
-            };
+        let parts = WorkerParts {
+            context: context.clone(),
+            plans,
+            source,
+            dead_letters: dead_letter_sender.clone(),
+            tokens: tokens.clone(),
+            waiting: Arc::default(),
+        };
+        let clickhouse = &context.config.clickhouse;
+        for i in 0..clickhouse.max_in_flight {
+            let worker = Worker::new(parts.clone(), Servers::new(servers(clickhouse)?, i));
             workers.push(context.spawn("insert", async move || worker.run().await)?);
         }
+        drop(parts);
         let thread = DeadLetterThread { context: context.clone(), store, batches: dead_letters, tokens };
         let dead_letters = context.spawn("letters", async move || thread.run().await)?;
         let inputs = StageInputs { batches: batch_sender, dead_letters: dead_letter_sender, spool: control };

@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 use std::slice;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::clickhouse::error_class::{ErrorClass, Failure};
 use crate::clickhouse::insert_request::{Insert, ViewMode};
@@ -153,6 +153,11 @@ impl RetriedInsert for BatchInsert<'_> {
 
     fn servers_mut(&mut self) -> &mut Servers {
         &mut self.worker.servers
+    }
+
+    async fn wait(&mut self, wait: Duration) -> Option<()> {
+        let context = self.worker.context.clone();
+        self.worker.wait(&context.config.routes[self.batch.route].table, wait).await
     }
 
     fn confirmed(&mut self) -> InsertOutcome {

@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::slice;
+use std::time::Duration;
 
 use crate::clickhouse::error_class::Failure;
 use crate::clickhouse::insert_request::{Insert, ViewMode};
@@ -67,6 +68,11 @@ impl RetriedInsert for ControlInsert<'_> {
 
     fn servers_mut(&mut self) -> &mut Servers {
         &mut self.worker.servers
+    }
+
+    async fn wait(&mut self, wait: Duration) -> Option<()> {
+        let context = self.worker.context.clone();
+        self.worker.wait(&context.config.routes[self.route].table, wait).await
     }
 
     fn confirmed(&mut self) -> bool {

@@ -5,8 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -61,7 +60,7 @@ const UNKNOWN_SETTING: u32 = 115;
 impl Worker {
     pub(super) async fn insert_from_spool(&mut self, job: InsertJob) {
         let InsertJob { insert, completion, permit, mut trace } = job;
-        add(&self.context.metrics.inserts_in_flight, 1);
+        self.spool_permit = Some(permit);
         let outcome = self.send_stored(&insert, trace.as_deref_mut()).await;
         match outcome {
             // Cancelled: the completion is dropped unsettled.
@@ -81,8 +80,7 @@ impl Worker {
                 self.dead_letter_all(&insert, completion, &decoded.messages, &rejection, trace);
             }
         }
-        self.context.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
-        drop(permit);
+        self.spool_permit = None;
     }
 
     /// Inserts the good rows of an INSERT that was refused as it was stored. `None`: cancelled.
@@ -221,6 +219,11 @@ impl RetriedInsert for SpoolInsert<'_> {
 
     fn servers_mut(&mut self) -> &mut Servers {
         &mut self.worker.servers
+    }
+
+    async fn wait(&mut self, wait: Duration) -> Option<()> {
+        let table = self.insert.records[0].stream.table.clone();
+        self.worker.wait(&table, wait).await
     }
 
     fn confirmed(&mut self) -> SpoolInsertOutcome {

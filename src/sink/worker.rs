@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clickhouse::retry::SLOW;
 use crate::clickhouse::schema::SchemaClient;
@@ -23,22 +24,42 @@ use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::encoded_rows::EncodedRows;
 use crate::ingest::table_plan::{self, SchemaChange, TablePlan, TablePlans};
-use crate::spool::InsertJob;
+use crate::sink::schedule::Job;
+use crate::sink::waiting_tables::WaitingTables;
+use crate::spool::{InsertJob, WorkerPermit};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::{Event, Warning};
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::Trace;
 
-pub struct Worker {
+/// What all workers of a pipeline have in common.
+#[derive(Clone)]
+pub struct WorkerParts {
     pub context: Arc<PipelineContext>,
     pub plans: Arc<TablePlans>,
-    pub servers: Servers,
     pub source: Source,
     pub dead_letters: Sender<DeadLetterBatch>,
     pub tokens: Arc<Tokens>,
-    pub packer: BlockEncoder,
+    /// Tables of which an INSERT waits to be tried again.
+    pub waiting: Arc<WaitingTables<Job>>,
+}
+
+pub struct Worker {
+    pub(super) context: Arc<PipelineContext>,
+    pub(super) plans: Arc<TablePlans>,
+    pub(super) source: Source,
+    pub(super) dead_letters: Sender<DeadLetterBatch>,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) waiting: Arc<WaitingTables<Job>>,
+    pub(super) servers: Servers,
+    pub(super) packer: BlockEncoder,
     /// ClickHouse is too old to squash the blocks of several records into one: they are decoded again as one block.
-    pub lacks_block_squashing: bool,
+    pub(super) lacks_block_squashing: bool,
+    slot: Option<(Arc<Semaphore>, Option<OwnedSemaphorePermit>)>,
+    /// Held for an INSERT of the spool until it waits or ends.
+    pub(super) spool_permit: Option<WorkerPermit>,
+    /// The INSERT under way has waited, so that others of its table may be behind it.
+    pub(super) has_waited: bool,
 }
 
 /// Where a worker gets what it inserts.
@@ -55,31 +76,83 @@ pub(super) type RejectedRows = Vec<(usize, Reason)>;
 const SCHEMA_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Worker {
-    /// Until the connections are gone and their batches are in, or all is cancelled.
-    pub async fn run(mut self) {
-        match self.source.clone() {
-            Source::Ingest(batches) => {
-                while let Ok(batch) = batches.recv()
-                    && !self.context.is_cancelled()
-                {
-                    self.insert(batch).await;
-                }
-            }
-            Source::Spool(jobs) => {
-                while let Ok(job) = jobs.recv()
-                    && !self.context.is_cancelled()
-                {
-                    self.insert_from_spool(job).await;
-                }
-            }
+    pub fn new(parts: WorkerParts, servers: Servers) -> Worker {
+        let WorkerParts { context, plans, source, dead_letters, tokens, waiting } = parts;
+        Worker {
+            packer: BlockEncoder::new(context.config.clickhouse.compression),
+            context,
+            plans,
+            source,
+            dead_letters,
+            tokens,
+            waiting,
+            servers,
+            lacks_block_squashing: false,
+            slot: None,
+            spool_permit: None,
+            has_waited: false,
         }
     }
 
-    async fn insert(&mut self, mut batch: Box<Batch>) {
+    pub(super) fn parts(&self) -> WorkerParts {
+        WorkerParts {
+            context: self.context.clone(),
+            plans: self.plans.clone(),
+            source: self.source.clone(),
+            dead_letters: self.dead_letters.clone(),
+            tokens: self.tokens.clone(),
+            waiting: self.waiting.clone(),
+        }
+    }
+
+    /// Takes the slot of the thread.
+    pub(super) fn hold(&mut self, slot: Arc<Semaphore>, permit: OwnedSemaphorePermit) {
+        self.slot = Some((slot, Some(permit)));
+        add(&self.context.metrics.inserts_in_flight, 1);
+    }
+
+    /// Gives the slot up for good.
+    pub(super) fn release(&mut self) {
+        if self.slot.take().is_some_and(|(_, permit)| permit.is_some()) {
+            self.context.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.spool_permit = None;
+    }
+
+    /// Waits before an INSERT into this table is tried again. Others go on meanwhile. `None`: cancelled.
+    pub(super) async fn wait(&mut self, table: &str, wait: Duration) -> Option<()> {
+        let context = self.context.clone();
+        if !std::mem::replace(&mut self.has_waited, true) {
+            self.waiting.enter(table);
+        }
+        self.spool_permit = None;
+        if let Some((_, permit)) = &mut self.slot
+            && permit.take().is_some()
+        {
+            context.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+        tokio::select! {
+            biased;
+            () = context.cancelled() => return None,
+            () = tokio::time::sleep(wait) => {}
+        }
+        if let Some((slot, permit)) = &mut self.slot {
+            tokio::select! {
+                biased;
+                () = context.cancelled() => return None,
+                acquired = slot.clone().acquire_owned() => {
+                    *permit = Some(acquired.expect("nobody closes it"));
+                    add(&context.metrics.inserts_in_flight, 1);
+                }
+            }
+        }
+        Some(())
+    }
+
+    pub(super) async fn insert(&mut self, mut batch: Box<Batch>) {
         batch.queue_permit = None;
         let rows = batch.rows();
         batch.describe_trace(rows);
-        add(&self.context.metrics.inserts_in_flight, 1);
         let columns = std::mem::take(&mut batch.columns);
         let plan = batch.plan.clone();
         let token = self.tokens.token(batch.completion.group(), &plan.sql, || {
@@ -89,7 +162,6 @@ impl Worker {
         let encoded = EncodedRows::new(plan, &columns, Vec::new(), &mut self.packer);
         encoded.plan.column_pool.release(columns);
         let rejected = self.insert_with_isolation(&mut batch, Some(encoded), &token).await;
-        self.context.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
         self.settle(batch, rejected, &token);
     }
 
@@ -177,11 +249,7 @@ impl Worker {
             let message = format!("{table}: {fault}; looking at it again in {} ms", wait.as_millis());
             let warning = Warning::new("CLICKHOUSE_RETRYING", message).table(table).route(at);
             context.warn(warning.reason(&fault).retry_in(wait));
-            tokio::select! {
-                biased;
-                () = context.cancelled() => return None,
-                () = tokio::time::sleep(wait) => {}
-            }
+            self.wait(table, wait).await?;
         }
     }
 

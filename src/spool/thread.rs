@@ -56,6 +56,8 @@ pub struct SpoolThread<D: Disk> {
     freed: Receiver<()>,
     /// How many more jobs may be handed out.
     free: usize,
+    /// Jobs that are not settled.
+    out: usize,
     /// What is not settled.
     inserts: HashMap<u64, PendingInsert>,
     /// What is acknowledged when the next commit has succeeded.
@@ -137,6 +139,7 @@ impl<D: Disk> SpoolThread<D> {
             commit_every: context.config.seal_delay(),
             compress_from: context.config.spool.as_ref().map_or(0, |spool| spool.max_bytes / COMPRESS_FROM),
             free: context.config.clickhouse.max_in_flight,
+            out: 0,
             context,
             log,
             channels,
@@ -206,13 +209,13 @@ impl<D: Disk> SpoolThread<D> {
         let mut is_due = false;
         select! {
             recv(batches) -> batch => self.blocked_batch = Some(batch.ok()?),
-            recv(self.settled) -> id => is_due |= self.on_settled(id.ok()?),
+            recv(self.settled) -> id => is_due |= self.on_job_settled(id.ok()?),
             recv(self.freed) -> _ => self.free += 1,
             recv(self.channels.controls) -> control => is_due |= self.on_control(control.ok()?)?,
             recv(alarm) -> _ => {}
         }
         while let Ok(id) = self.settled.try_recv() {
-            is_due |= self.on_settled(id);
+            is_due |= self.on_job_settled(id);
         }
         while self.freed.try_recv().is_ok() {
             self.free += 1;
@@ -236,6 +239,11 @@ impl<D: Disk> SpoolThread<D> {
             Control::Cancel => return None,
         }
         Some(false)
+    }
+
+    fn on_job_settled(&mut self, id: u64) -> bool {
+        self.out -= 1;
+        self.on_settled(id)
     }
 
     /// Notes that an INSERT is done; says whether that is to be committed at once.
@@ -365,7 +373,7 @@ impl<D: Disk> SpoolThread<D> {
         self.flush_requests.retain(|until| until.strong_count() > 0);
         self.read_at = None;
         let all = !self.flush_requests.is_empty() || self.context.config.mqtt.ack_after == AckAfter::Insert;
-        while self.free > 0 {
+        while self.free > 0 && self.may_hand_out() {
             match self.log.take(now, all) {
                 Ok(Some(insert)) => {
                     self.read_backoff.succeeded();
@@ -384,6 +392,11 @@ impl<D: Disk> SpoolThread<D> {
         warn_of_damages(&self.context, &self.log.take_damages());
     }
 
+    /// INSERTs that wait to be tried again leave room for others, but not for more than memory holds.
+    fn may_hand_out(&self) -> bool {
+        self.out < self.context.config.clickhouse.max_in_flight || !self.context.memory.is_full()
+    }
+
     fn send(&mut self, insert: Insert) {
         let Some(pending) = self.inserts.get_mut(&insert.id) else { return };
         let Some(mut completion) = pending.completion.take() else { return };
@@ -399,6 +412,7 @@ impl<D: Disk> SpoolThread<D> {
         completion.reserve(insert.records.iter().map(|record| record.bytes()).sum());
         completion.belongs_to(SpooledInsert { id: insert.id, settled: self.settled_tx.clone() });
         self.free -= 1;
+        self.out += 1;
         let permit = WorkerPermit::new(&self.freed_tx);
         // The workers end after this thread.
         let _ = self.channels.jobs.send(InsertJob { insert, completion, permit, trace });

@@ -1,6 +1,5 @@
 //! All that these tests use of the engine, by its path.
 
-pub use millrace::clickhouse::BlockEncoder;
 pub use millrace::clickhouse::client::Server as ClickHouseServer;
 pub use millrace::clickhouse::schema::SchemaClient;
 pub use millrace::clickhouse::servers::Servers;
@@ -15,7 +14,7 @@ pub use millrace::ingest::table_plan::TablePlans;
 pub use millrace::mqtt::{AckSender, Command, MessageSink, Publish};
 pub use millrace::pipeline::stages::{OutputStages, StageInputs, prepare};
 pub use millrace::replay::{Replay, Report, Supplied};
-pub use millrace::sink::worker::{Source, Worker};
+pub use millrace::sink::worker::{Source, Worker, WorkerParts};
 pub use millrace::spool;
 pub use millrace::telemetry::context::PipelineContext;
 pub use millrace::telemetry::events::Event;

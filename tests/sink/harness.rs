@@ -184,6 +184,24 @@ impl Running {
         }
     }
 
+    /// Makes INSERTs of all that the spool has, if there is one.
+    pub fn flush_spool(&self) {
+        if let Some(spool) = &self.spool {
+            let flush = Arc::new(());
+            spool.send(spool::Control::FlushNow(Arc::downgrade(&flush))).unwrap();
+            std::mem::forget(flush);
+        }
+    }
+
+    /// Waits until a table has so many rows.
+    pub fn wait_for_rows(&self, table: &str, count: usize) {
+        let until = Instant::now() + LONG;
+        while self.clickhouse.rows(table).len() < count {
+            assert!(Instant::now() < until, "no {count} rows, {:?}", self.told().last());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// The messages that are acknowledged by now, by their order.
     pub fn acknowledged(&mut self) -> &BTreeSet<u64> {
         while let Ok(command) = self.commands.try_recv() {

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::engine::{
-    AckSender, BlockEncoder, ClickHouseServer, Command, MessageSink, PipelineContext, Properties, Publish,
-    ReceiveTime, Router, SchemaClient, Servers, Source, TablePlans, Tokens, Worker,
+    AckSender, ClickHouseServer, Command, MessageSink, PipelineContext, Properties, Publish, ReceiveTime,
+    Router, SchemaClient, Servers, Source, TablePlans, Tokens, Worker, WorkerParts,
 };
 use super::fake_clickhouse::{Answer, Server};
 use super::harness::{Told, assert_rows, config};
@@ -123,16 +123,15 @@ impl Held {
         let (batch_sender, batches) = crossbeam_channel::bounded(16);
         let (dead_letters, _) = crossbeam_channel::unbounded();
         let (acks, commands) = AckSender::channel();
-        let worker = Worker {
-            servers: Servers::new(servers, 0),
+        let parts = WorkerParts {
             context: context.clone(),
             plans: plans.clone(),
             source: Source::Ingest(batches),
             dead_letters: dead_letters.clone(),
             tokens: Arc::new(Tokens::Random("held".into())),
-            packer: BlockEncoder::new(context.config.clickhouse.compression),
-            lacks_block_squashing: false,
+            waiting: Arc::default(),
         };
+        let worker = Worker::new(parts, Servers::new(servers, 0));
         let router = Router::new(context.clone(), 0, acks, plans, batch_sender, dead_letters);
         Held { end, context, told, worker, router, commands, sent: 0 }
     }

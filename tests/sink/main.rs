@@ -22,3 +22,4 @@ mod requests;
 mod settling;
 mod spool_inserts;
 mod table_changes;
+mod tables;
