@@ -164,7 +164,7 @@ impl Decoder {
         match &binding.source.clone() {
             ValueSource::Payload { path, list, .. } => {
                 self.add_path(path, list.as_deref(), at);
-                if given.is_none() {
+                if given.is_none() && group().is_some() {
                     self.add_part(path, at);
                 }
             }
@@ -210,6 +210,7 @@ impl Decoder {
     /// Has the column of a Nested filled from the objects of a list that is elsewhere.
     fn add_part(&mut self, path: &Path, at: usize) {
         if let Some((Segment::Field(part), list)) = path.segments.split_last()
+            && !list.is_empty()
             && path.is_simple()
             && self.document_root.is_none()
         {
