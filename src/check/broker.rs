@@ -54,6 +54,7 @@ struct Limits {
 /// A broker that accepts the connection, and the subscriptions that it grants.
 pub struct ReachableBroker {
     pub url: BrokerUrl,
+    pub version: ProtocolVersion,
     pub subscriptions: Vec<Subscription>,
 }
 
@@ -80,7 +81,7 @@ pub async fn check_brokers(
             url: url.to_string(),
             reachable: false,
             version: None,
-            protocol_version: if config.mqtt.version == ProtocolVersion::V5 { 5 } else { 4 },
+            protocol_version: config.mqtt.version.unwrap_or(ProtocolVersion::V5).number(),
             limits: None,
             tls: None,
             granted: Vec::new(),
@@ -88,19 +89,30 @@ pub async fn check_brokers(
         if url.transport.is_encrypted() {
             broker.tls = tls_probe::probe(&url.host, url.port, &config.mqtt.tls, CONNECT_TIMEOUT).await;
         }
-        let prober = BrokerProber { config, url, client_id: client_id(options) };
-        match prober.connect().await {
-            Ok(ack) => {
+        let mut prober = BrokerProber { config: config.clone(), url, client_id: client_id(options) };
+        match prober.find_version().await {
+            Ok((ack, version)) => {
                 broker.reachable = true;
-                if config.mqtt.version == ProtocolVersion::V5 {
+                broker.protocol_version = version.number();
+                if config.mqtt.version.is_none() && version == ProtocolVersion::V4 {
+                    report.add_finding(
+                        Level::Note,
+                        "MQTT_FALLBACK",
+                        "mqtt.protocolVersion",
+                        format!("{url} does not speak MQTT 5: a pipeline speaks MQTT 3.1.1 with it"),
+                        "set mqtt.protocolVersion to 4 to have it so from the start",
+                    );
+                }
+                if version == ProtocolVersion::V5 {
                     broker.limits = Some(limits(&config.mqtt, &ack));
                 }
                 let path = option("mqtt.url", i, config.mqtt.urls.len());
-                compare_limits(config, &ack, &path, report);
+                compare_limits(&prober.config, &ack, &path, report);
                 let granted = prober.subscribe(report).await;
                 broker.version = prober.version().await;
                 broker.granted = granted.iter().map(|subscription| subscription.filter.clone()).collect();
-                first = first.or_else(|| Some(ReachableBroker { url: url.clone(), subscriptions: granted }));
+                first = first
+                    .or_else(|| Some(ReachableBroker { url: url.clone(), version, subscriptions: granted }));
             }
             Err(error) => errors.push((i, error)),
         }
@@ -133,7 +145,7 @@ fn plain_subscriptions(config: &Config) -> Vec<Subscription> {
 }
 
 struct BrokerProber<'a> {
-    config: &'a Config,
+    config: Config,
     url: &'a BrokerUrl,
     client_id: String,
 }
@@ -143,9 +155,22 @@ impl BrokerProber<'_> {
         Probe::begin(self.url, mqtt, self.client_id.clone(), filters).await
     }
 
+    /// Connects and returns the CONNACK, and the version that the broker speaks; what follows uses that version.
+    async fn find_version(&mut self) -> Result<(ConnAck, ProtocolVersion)> {
+        if let Some(version) = self.config.mqtt.version {
+            return Ok((self.connect().await?, version));
+        }
+        self.config.mqtt.version = Some(ProtocolVersion::V5);
+        if let Ok(ack) = self.connect().await {
+            return Ok((ack, ProtocolVersion::V5));
+        }
+        self.config.mqtt.version = Some(ProtocolVersion::V4);
+        Ok((self.connect().await?, ProtocolVersion::V4))
+    }
+
     /// Connects and returns the CONNACK.
     async fn connect(&self) -> Result<ConnAck> {
-        let filters = plain_subscriptions(self.config).into_iter().map(|s| s.filter).collect();
+        let filters = plain_subscriptions(&self.config).into_iter().map(|s| s.filter).collect();
         let mqtt = &self.config.mqtt;
         let mut probe = Probe::begin_persistent(self.url, mqtt, self.client_id.clone(), filters).await?;
         let until = Instant::now() + CONNECT_TIMEOUT;
@@ -168,7 +193,7 @@ impl BrokerProber<'_> {
     async fn subscribe(&self, report: &mut Report) -> Vec<Subscription> {
         // Retained messages are not needed.
         let mqtt = Mqtt { skip_retained: true, ..self.config.mqtt.clone() };
-        let mut wanted = plain_subscriptions(self.config);
+        let mut wanted = plain_subscriptions(&self.config);
         while !wanted.is_empty() {
             let filters = wanted.iter().map(|subscription| subscription.filter.clone()).collect();
             let mut lowered = Vec::new();
@@ -269,7 +294,7 @@ fn limits(mqtt: &Mqtt, ack: &ConnAck) -> Limits {
 /// Reports options that the limits of the broker do not allow.
 fn compare_limits(config: &Config, ack: &ConnAck, path: &str, report: &mut Report) {
     let mqtt = &config.mqtt;
-    let is_v5 = mqtt.version == ProtocolVersion::V5;
+    let is_v5 = mqtt.version == Some(ProtocolVersion::V5);
     if mqtt.shared_group.is_some() && !ack.has_shared {
         report.add_finding(
             Level::Error,

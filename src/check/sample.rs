@@ -76,7 +76,7 @@ pub async fn take(
     if reached.subscriptions.is_empty() {
         return None;
     }
-    let mqtt = Mqtt { qos: 0, ..config.mqtt.clone() };
+    let mqtt = Mqtt { qos: 0, version: Some(reached.version), ..config.mqtt.clone() };
     let filters = reached.subscriptions.iter().map(|subscription| subscription.filter.clone()).collect();
     let began = Instant::now();
     let listened = async {

@@ -16,6 +16,24 @@ pub enum ProtocolVersion {
     V5,
 }
 
+impl ProtocolVersion {
+    /// As the option names it.
+    pub fn number(self) -> u8 {
+        match self {
+            ProtocolVersion::V4 => 4,
+            ProtocolVersion::V5 => 5,
+        }
+    }
+
+    /// As people name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProtocolVersion::V4 => "MQTT 3.1.1",
+            ProtocolVersion::V5 => "MQTT 5",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AckAfter {
     Receive,
@@ -30,7 +48,8 @@ pub struct Mqtt {
     pub client_id: Option<String>,
     pub username: Option<String>,
     pub password: Option<String>,
-    pub version: ProtocolVersion,
+    /// `None`: MQTT 5, and 3.1.1 where the broker has no 5.
+    pub version: Option<ProtocolVersion>,
     pub qos: u8,
     pub shared_group: Option<String>,
     pub connections: usize,
@@ -113,11 +132,12 @@ fn credentials(o: &ObjectReader<'_>) -> Result<(Option<String>, Option<String>)>
     Ok((username, password))
 }
 
-fn version(o: &ObjectReader<'_>) -> Result<ProtocolVersion> {
-    match o.integer_or_default("protocolVersion")? {
-        4 => Ok(ProtocolVersion::V4),
-        _ => Ok(ProtocolVersion::V5),
-    }
+fn version(o: &ObjectReader<'_>) -> Result<Option<ProtocolVersion>> {
+    Ok(match o.integer_unless_word("protocolVersion")? {
+        None => None,
+        Some(4) => Some(ProtocolVersion::V4),
+        Some(_) => Some(ProtocolVersion::V5),
+    })
 }
 
 /// The shared group, and how many connections are in it.

@@ -152,6 +152,15 @@ impl<'a> ObjectReader<'a> {
         }
     }
 
+    /// An integer; `None` if the option is left out or has a word instead.
+    pub fn integer_unless_word(&self, name: &str) -> Result<Option<u64>> {
+        match self.take(name)? {
+            None | Some(Taken::Word(_)) => Ok(None),
+            Some(Taken::Integer(number)) => Ok(Some(number)),
+            Some(_) => Err(self.fault(name, "is not an integer or a word")),
+        }
+    }
+
     pub fn integer_or_default(&self, name: &str) -> Result<u64> {
         let row = self.row(name)?;
         match (self.integer(name)?, row.default) {

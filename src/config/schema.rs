@@ -196,7 +196,16 @@ static MQTT: Object = Object {
             Absent,
             "The user's password; needs a `username`.",
         ),
-        row("protocolVersion", level(4, 5), Integer(5), "4 is MQTT 3.1.1, 5 is MQTT 5."),
+        row(
+            "protocolVersion",
+            Kind::Union { of: &[level(4, 5), choice(&["auto"])] },
+            Text("auto"),
+            "4 is MQTT 3.1.1, 5 is MQTT 5; `'auto'` is MQTT 5, and 3.1.1 where the broker has no 5.",
+        )
+        .note(
+            "With `'auto'` a broker that refuses MQTT 5, or does not answer to it, is asked again with 3.1.1 at once. The \
+             warning `MQTT_FALLBACK` tells it once.",
+        ),
         row(
             "qos",
             level(0, 2),

@@ -21,10 +21,12 @@ pub enum Code {
     PayloadTooLarge,
     /// A number in place of a name that no BIRTH of Sparkplug has said.
     AliasUnknown,
+    /// MQTT does not allow the message.
+    TopicInvalid,
 }
 
 impl Code {
-    pub const ALL: [Code; 12] = [
+    pub const ALL: [Code; 13] = [
         Code::JsonInvalid,
         Code::NotAnObject,
         Code::FieldMissing,
@@ -37,6 +39,7 @@ impl Code {
         Code::PayloadInvalid,
         Code::PayloadTooLarge,
         Code::AliasUnknown,
+        Code::TopicInvalid,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -53,6 +56,7 @@ impl Code {
             Code::PayloadInvalid => "PAYLOAD_INVALID",
             Code::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             Code::AliasUnknown => "ALIAS_UNKNOWN",
+            Code::TopicInvalid => "TOPIC_INVALID",
         }
     }
 }

@@ -3,7 +3,6 @@
 //! Connections (messages that cannot be decoded) and sinks (rows that ClickHouse refuses) send them to the one [`store`] of
 //! the pipeline, which stores them, settles them and reports them to JavaScript. A `replay` reads them again.
 
-mod file_store;
 pub mod jsonl;
 pub mod store;
 

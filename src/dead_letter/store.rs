@@ -2,12 +2,14 @@
 //!
 //! Dead letters are settled once they are stored; those that cannot be stored now are tried again for ever, like rows.
 //!
-//! How they lie in a directory stands in [`file_store`].
+//! In a directory there is one file a day, `<pipeline>-<date>.jsonl`, with one letter a line: see [`jsonl`].
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::Receiver;
 
@@ -20,7 +22,8 @@ use crate::clickhouse::{BlockEncoder, Column, ColumnType, CompressedBlock, Compr
 use crate::core::backoff::Backoff;
 use crate::core::clock::unix_millis;
 use crate::core::dead_letter::DeadLetter;
-use crate::dead_letter::file_store;
+use crate::core::fs::sync_directory;
+use crate::dead_letter::jsonl;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::{Event, Warning};
@@ -118,7 +121,7 @@ impl DeadLetterThread {
 
     async fn store_in_directory(&self, dir: &Path, letters: &[DeadLetter]) -> Option<()> {
         let mut backoff = Backoff::new(self.context.config.clickhouse.retry);
-        while let Err(error) = file_store::append(dir, &self.context.config.name, letters) {
+        while let Err(error) = append(dir, &self.context.config.name, letters) {
             let wait = backoff.failed();
             let message = format!("{}: {error}; trying again in {} ms", dir.display(), wait.as_millis());
             let warning = Warning::new("DEAD_LETTERS_RETRYING", message).dir(dir).reason(&error);
@@ -242,4 +245,71 @@ fn columns(letters: &[DeadLetter]) -> (Heads, [Column; COLUMNS.len()]) {
         error.push_string(letter.reason.message.as_bytes());
     }
     (heads, columns)
+}
+
+/// Appends letters to the file of the day and syncs it: what is acknowledged afterwards is on the disk.
+fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> {
+    let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+    let path = dir.join(format!("{pipeline}-{}.jsonl", now.strftime("%Y-%m-%d")));
+    let is_new = !path.exists();
+    let mut text = Vec::new();
+    for letter in letters {
+        jsonl::write(&mut text, letter)?;
+    }
+    let mut file = OpenOptions::new().create(true).append(true).read(true).open(&path)?;
+    let before = file.metadata()?.len();
+    let written = if ends_in_line(&mut file, before)? { file.write_all(b"\n") } else { Ok(()) };
+    if let Err(error) = written.and_then(|()| file.write_all(&text)) {
+        // A half line would be glued to the next one.
+        let _ = file.set_len(before);
+        return Err(error);
+    }
+    file.sync_data()?;
+    if is_new {
+        sync_directory(dir)?;
+    }
+    Ok(())
+}
+
+/// Whether the last line has no end: a crash can tear it.
+fn ends_in_line(file: &mut File, len: u64) -> io::Result<bool> {
+    if len == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::Start(len - 1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != [b'\n'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::reason::{Code, Reason};
+
+    fn letter(payload: &[u8]) -> DeadLetter {
+        DeadLetter {
+            received_at: SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_730_000_000_123),
+            route: None,
+            topic: b"a/b".to_vec(),
+            payload: payload.to_vec(),
+            reason: Reason::new(Code::NoRoute, "no route takes this topic"),
+        }
+    }
+
+    #[test]
+    fn letters_are_lines_of_the_days_file() {
+        let dir = std::env::temp_dir().join(format!("millrace-letters-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        append(&dir, "test", &[letter(b"{\n}"), letter(b"\xff\x00")]).unwrap();
+        let file = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+        OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"receivedAt\":\"20").unwrap();
+        append(&dir, "test", &[letter(b"")]).unwrap();
+        let text = std::fs::read(&file).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        let lines: Vec<_> =
+            text.strip_suffix(b"\n").unwrap().split(|b| *b == b'\n').map(jsonl::read).collect();
+        let payloads: Vec<_> = lines.into_iter().map(|kept| kept.map(|kept| kept.payload).ok()).collect();
+        assert_eq!(payloads, [Some(b"{\n}".to_vec()), Some(b"\xff\x00".to_vec()), None, Some(b"".to_vec())]);
+    }
 }

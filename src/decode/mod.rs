@@ -28,7 +28,6 @@ mod lookup;
 mod non_payload;
 mod number;
 mod path_tree;
-mod rows;
 mod tape;
 mod time;
 mod transform;
@@ -37,7 +36,6 @@ mod value_reader;
 mod value_source;
 mod variant;
 
-pub use rows::MAX_ROWS;
 pub use time::Instant;
 pub use value_source::ValueSource;
 
@@ -45,6 +43,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::clickhouse::schema::TableColumn;
 use crate::clickhouse::{Column, ColumnType};
 use crate::config::{PayloadCompression, Unit};
 use crate::core::mqtt_property::Properties;
@@ -58,9 +57,28 @@ use format::unpack;
 use non_payload::{MissingPolicy, NonPayloadSource, RowCompletion};
 use number::TerminatedBytes;
 use path_tree::{PathNode, Row};
-use rows::{Checkpoint, Rows};
 use value::{DecodeContext, FastKind};
 use value_reader::{Result, ValueReader};
+
+impl TableColumn {
+    /// The column of a block that says for which rows the default is to be computed. NULL says it by itself, where the
+    /// type knows NULL. No column of the `table` has this name.
+    pub fn missing_flag(&self, table: &[TableColumn]) -> Option<String> {
+        if !self.is_flagged() {
+            return None;
+        }
+        let mut prefix = "missing ".to_string();
+        while table.iter().any(|column| column.name.starts_with(&prefix)) {
+            prefix.push(' ');
+        }
+        Some(prefix + &self.name)
+    }
+
+    /// Whether it has a [`TableColumn::missing_flag`].
+    pub fn is_flagged(&self) -> bool {
+        self.default.is_some() && !self.column_type.kind.can_be_null()
+    }
+}
 
 /// One message as the decoder sees it; everything is borrowed from the read buffer.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +92,13 @@ pub struct Message<'a> {
     pub client_id: &'a str,
     pub properties: Properties<'a>,
 }
+
+/// Rows of one message: with it a batch stays below what one INSERT may have.
+pub const MAX_ROWS: usize = 100_000;
+/// What the rows of one message may take: fields outside of `rows` are repeated in each row, and a small message must not
+/// become gigabytes.
+const MAX_GROWTH: usize = 64;
+const MIN_GROWTH_LIMIT: usize = 1 << 20;
 
 /// A column as the decoder fills it.
 #[derive(Debug, Clone)]
@@ -152,6 +177,35 @@ struct Scratch {
     context: DecodeContext,
     cut: Vec<usize>,
     was_truncated: Vec<bool>,
+}
+
+/// How far columns of as many rows are.
+#[derive(Debug, Clone, Default)]
+pub struct Checkpoint {
+    rows: usize,
+    lengths: Vec<usize>,
+}
+
+impl Checkpoint {
+    /// Only the `marked` columns are more than their number of rows says.
+    #[inline]
+    fn note(&mut self, columns: &[Column], marked: &[usize]) {
+        self.rows = columns.first().map_or(0, Column::rows);
+        self.lengths.clear();
+        marked.iter().for_each(|at| columns[*at].mark_row(&mut self.lengths));
+    }
+
+    #[cold]
+    fn rollback(&self, columns: &mut [Column]) {
+        let mut lengths = self.lengths.as_slice();
+        columns.iter_mut().for_each(|column| column.rewind_row(self.rows, &mut lengths));
+    }
+
+    /// The same for the column of one binding.
+    #[cold]
+    fn take_back(&self, column: &mut Column, binding: &ColumnBinding) {
+        column.rewind_row(self.rows, &mut &self.lengths[binding.lengths..]);
+    }
 }
 
 impl Decoder {
@@ -485,5 +539,26 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+}
+
+/// The rows of a message so far, and how large the columns may become with them.
+#[derive(Default)]
+struct Rows {
+    count: usize,
+    limit: Option<usize>,
+}
+
+impl Rows {
+    /// Before each row but the first.
+    fn check(&mut self, columns: &[Column], payload: &[u8]) -> Result<()> {
+        let bytes: usize = columns.iter().map(Column::bytes).sum();
+        let limit = *self.limit.get_or_insert(bytes + MAX_GROWTH * payload.len() + MIN_GROWTH_LIMIT);
+        if self.count < MAX_ROWS && bytes <= limit {
+            return Ok(());
+        }
+        let message =
+            format!("more than {MAX_ROWS} rows, or rows that are together far larger than the message");
+        Err(Box::new(Reason::new(Code::OutOfRange, message)))
     }
 }

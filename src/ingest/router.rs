@@ -29,7 +29,7 @@ use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::raw_messages;
 use crate::ingest::route_state::{MAX_ROWS, Origin, RouteState, is_large};
 use crate::ingest::table_plan::TablePlans;
-use crate::mqtt::{AckSender, MessageSink, Publish, Subscription, is_primary_copy, subscriptions};
+use crate::mqtt::{AckSender, Fault, MessageSink, Publish, Subscription, is_primary_copy, subscriptions};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::add;
@@ -57,6 +57,8 @@ pub struct Router {
     /// Messages that need no confirmation before they are acknowledged.
     ready_acks: AckSet,
     stats: ReadStats,
+    /// Whether the warning of [`Router::skip_unrequested`] was given.
+    unrequested_reported: bool,
 }
 
 /// Counts of one read.
@@ -126,6 +128,7 @@ impl Router {
             open_dead_letters: None,
             ready_acks: AckSet::default(),
             stats: ReadStats::default(),
+            unrequested_reported: false,
         }
     }
 
@@ -252,6 +255,19 @@ impl Router {
         }
     }
 
+    /// Some brokers (amqtt) send retained messages of filters that were not subscribed to.
+    #[cold]
+    fn skip_unrequested(&mut self, topic: &str, sequence: Option<u64>) {
+        if !std::mem::replace(&mut self.unrequested_reported, true) {
+            let message = format!(
+                "the broker sends retained messages that no route asks for, such as {topic:?}: they are skipped, and counted \
+                 as skipped"
+            );
+            self.context.warn(Warning::new("RETAINED_SKIPPED", message).topic(topic));
+        }
+        self.skip(sequence);
+    }
+
     fn skip(&mut self, sequence: Option<u64>) {
         self.stats.skipped += 1;
         if let Some(sequence) = sequence {
@@ -308,7 +324,7 @@ impl MessageSink for Router {
             return self.skip(sequence);
         }
         let Some(topic) = text(publish.topic) else {
-            let reason = Reason::new(Code::NoRoute, "the topic is not UTF-8");
+            let reason = Reason::new(Code::TopicInvalid, "the topic is not UTF-8");
             return self.dead_letter(None, publish.topic, publish.payload, reason, sequence, now);
         };
         let Router { captures, subscriptions, .. } = self;
@@ -319,6 +335,9 @@ impl MessageSink for Router {
         }
         let Router { routes, captures, .. } = self;
         let Some(at) = routes.iter().position(|state| state.route.topic.matches(topic, captures)) else {
+            if publish.retain {
+                return self.skip_unrequested(topic, sequence);
+            }
             let reason = Reason::new(Code::NoRoute, "no route takes this topic");
             return self.dead_letter(None, publish.topic, publish.payload, reason, sequence, now);
         };
@@ -328,6 +347,19 @@ impl MessageSink for Router {
     fn count_duplicate(&mut self) {
         self.stats.received += 1;
         self.stats.skipped += 1;
+    }
+
+    fn accept_invalid(
+        &mut self,
+        topic: &[u8],
+        payload: &[u8],
+        fault: Fault,
+        sequence: Option<u64>,
+        now: ReceiveTime,
+    ) {
+        self.stats.received += 1;
+        self.stats.bytes += payload.len() as u64;
+        self.dead_letter(None, topic, payload, Reason::new(fault.code, fault.text), sequence, now);
     }
 
     fn accept_too_large(

@@ -15,12 +15,15 @@
 
 mod resumed;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::core::ack_history::{AckHistory, AckRecord};
 use crate::core::ack_set::AckSet;
 use crate::mqtt::inflight::resumed::{Resumed, ResumedMessages, ResumedState};
 use crate::mqtt::redelivery_index::{Evidence, Match, RedeliveryIndex, ascends};
+
+/// How many messages of a connection may be redeliveries without DUP.
+const MAX_UNMARKED: usize = 4_096;
 
 #[derive(Debug)]
 pub struct InflightTracker {
@@ -39,6 +42,14 @@ pub struct InflightTracker {
     resumed: ResumedMessages,
     /// Whether the broker has sent no new message since a resumed session began: what comes may be redeliveries without DUP.
     is_leading: bool,
+    /// Whether the broker has set DUP in this session: then only such messages are redeliveries, once it has sent a new one.
+    sets_dup: bool,
+    /// Whether the broker has delivered again without DUP in this session.
+    omits_dup: bool,
+    /// How many more messages may be redeliveries among new ones, for a broker that does not set DUP.
+    unmarked_left: usize,
+    /// The contents of the messages that came since then: aedes delivers queued ones twice.
+    unmarked_contents: HashSet<u32>,
     /// Where an unsettled entry of an earlier connection is now, by its first sequence number.
     redelivered_as: HashMap<u64, Redelivery>,
     history: AckHistory,
@@ -128,6 +139,10 @@ impl Default for InflightTracker {
             in_use: Box::new([0; 1024]),
             resumed: ResumedMessages::default(),
             is_leading: false,
+            sets_dup: false,
+            omits_dup: false,
+            unmarked_left: 0,
+            unmarked_contents: HashSet::new(),
             redelivered_as: HashMap::new(),
             history: AckHistory::default(),
             history_end: 0,
@@ -176,6 +191,7 @@ impl InflightTracker {
             Entry { packet_id, qos, fingerprint, settled: false, is_in_history: false, origin: sequence };
         let may_be_known = duplicate
             || self.is_leading
+            || self.unmarked_left > 0
             || self.resumed.has_finished()
             || (qos == 2 && !self.resumed.is_empty());
         // A message with DUP may come late, under an old id; but not when ids begin anew.
@@ -196,9 +212,17 @@ impl InflightTracker {
     #[cold]
     fn recognise(&mut self, entry: &mut Entry, duplicate: bool) -> bool {
         let Entry { packet_id, qos, fingerprint, .. } = *entry;
-        let may_be_again = duplicate || self.is_leading;
+        self.sets_dup |= duplicate;
+        if self.sets_dup {
+            self.unmarked_left = 0;
+        }
+        let may_be_again = duplicate || self.is_leading || self.unmarked_left > 0;
         if let Some(resumed) = self.resumed.take(packet_id, qos, fingerprint, duplicate, may_be_again) {
             entry.is_in_history = resumed.is_in_history;
+            if !duplicate && qos == 1 {
+                self.omits_dup = true;
+                self.unmarked_contents.insert(fingerprint);
+            }
             match resumed.state {
                 ResumedState::Open(origin) | ResumedState::ReleasedOpen(origin) => {
                     let sequence = std::mem::replace(&mut entry.origin, origin);
@@ -209,7 +233,7 @@ impl InflightTracker {
             return true;
         }
         let record = AckRecord { packet_id, qos, fingerprint };
-        if may_be_again && qos == 1 {
+        if (duplicate || self.is_leading) && qos == 1 {
             let evidence = Evidence {
                 end: self.history_end,
                 ids_ascend_from: self.ids_ascend_from,
@@ -219,16 +243,45 @@ impl InflightTracker {
             match self.index.find(&self.history, record, evidence) {
                 Some(Match::Sure) => {
                     (entry.is_in_history, entry.settled) = (true, true);
+                    if self.unmarked_left > 0 {
+                        self.unmarked_contents.insert(fingerprint);
+                    }
                     return true;
                 }
                 Some(Match::Ambiguous) => entry.is_in_history = true,
                 None => {}
             }
         }
-        if !duplicate {
-            self.end_leading();
+        if duplicate {
+            return false;
         }
-        false
+        if self.unmarked_left == 0 {
+            self.end_leading();
+            return false;
+        }
+        // It may stand between redeliveries.
+        self.end_leading();
+        self.unmarked_left -= 1;
+        let is_known = qos == 1 && self.omits_dup && self.recognise_unmarked(record);
+        entry.settled |= is_known;
+        is_known
+    }
+
+    /// Whether a broker that does not set DUP delivers again a message that was acknowledged, or one of this connection. An
+    /// equal message may be a new one: only where no content has ever repeated it is not. The acknowledgement of a copy leaves
+    /// behind that of the message itself.
+    fn recognise_unmarked(&mut self, record: AckRecord) -> bool {
+        if !self.index.contents_differ(&self.history, self.history_end) {
+            return false;
+        }
+        let evidence = Evidence {
+            end: self.history_end,
+            ids_ascend_from: self.ids_ascend_from,
+            max_in_flight: self.max_in_flight,
+            duplicate: false,
+        };
+        let is_acknowledged = self.index.find(&self.history, record, evidence) == Some(Match::Sure);
+        !self.unmarked_contents.insert(record.fingerprint) || is_acknowledged
     }
 
     /// The broker sent a new message. Redeliveries come first (MQTT 5, 4.6), so it has our last packets for all messages
@@ -372,6 +425,7 @@ impl InflightTracker {
             self.history_end = 0;
             self.index = RedeliveryIndex::default();
             (self.last_new_id, self.ids_ascend_from) = (0, 0);
+            (self.sets_dup, self.omits_dup, self.unmarked_left) = (false, false, 0);
             return;
         }
         let resumed = |packet_id, qos, fingerprint, state| Resumed {
@@ -405,6 +459,10 @@ impl InflightTracker {
             self.redelivered_as.insert(origin, Redelivery::Awaited(place));
         }
         self.is_leading = !self.resumed.is_empty() || self.history_end > 0;
+        self.unmarked_contents.clear();
+        // As many as a queue may hold that the broker empties among new messages.
+        let may_omit_dup = self.is_leading && !self.sets_dup;
+        self.unmarked_left = if may_omit_dup { MAX_UNMARKED.max(4 * self.max_in_flight) } else { 0 };
     }
 }
 

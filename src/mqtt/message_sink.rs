@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::core::ack_set::AckSet;
 use crate::core::clock::ReceiveTime;
-use crate::mqtt::Publish;
+use crate::mqtt::{Fault, Publish};
 
 pub trait MessageSink {
     /// The number of the connection, from 0.
@@ -18,6 +18,16 @@ pub trait MessageSink {
 
     /// Counts a message that came on an earlier connection and is in a batch already.
     fn count_duplicate(&mut self);
+
+    /// Takes a message that MQTT does not allow: it becomes a dead letter.
+    fn accept_invalid(
+        &mut self,
+        topic: &[u8],
+        payload: &[u8],
+        fault: Fault,
+        sequence: Option<u64>,
+        now: ReceiveTime,
+    );
 
     /// Takes a message whose payload was passed over.
     fn accept_too_large(

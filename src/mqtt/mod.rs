@@ -19,6 +19,6 @@ pub mod transport;
 pub use command::{AckSender, Command};
 pub use message_sink::MessageSink;
 pub use protocol::packet::ConnAck;
-pub use protocol::publish::Publish;
+pub use protocol::publish::{Fault, Publish};
 pub use session::SessionError;
 pub use subscriptions::{Subscription, is_ambiguous, is_primary_copy, subscription_id, subscriptions};

@@ -13,7 +13,7 @@ use crate::core::error::{Error, Result};
 use crate::mqtt::ConnAck;
 use crate::mqtt::connection::read_buffer::ReadBuffer;
 use crate::mqtt::session::{Event, Session, SessionError};
-use crate::mqtt::transport::{self, CONNECT_TIMEOUT, Stream};
+use crate::mqtt::transport::{self, CONNECT_TIMEOUT, Stream, TransportStream};
 
 /// How long the broker may take to read DISCONNECT.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ impl Probe {
         filters: Vec<String>,
     ) -> Result<Probe> {
         match config.version {
-            ProtocolVersion::V5 if config.is_persistent() => {
+            Some(ProtocolVersion::V5) | None if config.is_persistent() => {
                 Probe::open(url, config, client_id, filters, DISCONNECT_AND_EXPIRE).await
             }
             _ => Probe::begin(url, config, client_id, filters).await,
@@ -112,6 +112,9 @@ impl Probe {
             }
             if now >= until {
                 return Ok(false);
+            }
+            if let Some(at) = self.stream.last_read() {
+                self.session.heard(at);
             }
             self.session.tick(now, true)?;
             let outgoing = self.session.outgoing().len();

@@ -5,9 +5,10 @@
 //!
 //! - **By packet id.** A broker that counts packet ids up uses one again after 65,535 messages, long after the history has
 //!   forgotten it. Where the ids of the newest records ascend and differ, and are more than the broker had in flight at any
-//!   time, a record in the newer half of these is recognised by id and content, if the history has the content once.
+//!   time, one of these records is recognised by id and content, if the history has the content once.
 //! - **By content.** Some brokers number anew on each connection (RabbitMQ, aedes). Where the newest [`MIN_CONTENTS`] records
-//!   or more all have different contents, a record in the newer half of these is recognised by its content.
+//!   or more all have different contents, a record in the newer half of these is recognised by its content; with DUP any
+//!   record, if the contents of the whole history differ.
 
 use std::collections::HashMap;
 
@@ -73,14 +74,22 @@ impl RedeliveryIndex {
         // Twice the window may be in flight by our count: acknowledgements that are on their way are not by theirs.
         let min_ids = MAX_MIN_IDS.min(4 * max_in_flight as u64 + 16);
         let ids = end.saturating_sub(self.ids_differ_from.max(ids_ascend_from));
-        let by_id = has_id && count == 1 && ids >= min_ids && at >= end - ids / 2;
+        let by_id = has_id && count == 1 && ids >= min_ids && at >= end - ids;
         let contents = end - self.contents_differ_from;
-        let by_content = contents >= MIN_CONTENTS && at >= end - contents / 2;
+        let never_repeat = duplicate && contents == history.iter().len() as u64;
+        let by_content = contents >= MIN_CONTENTS && (never_repeat || at >= end - contents / 2);
         match (by_id || by_content, has_id) {
             (true, _) => Some(Match::Sure),
             (false, true) => Some(Match::Ambiguous),
             (false, false) => None,
         }
+    }
+
+    /// Whether no content has come twice in the whole history.
+    pub fn contents_differ(&mut self, history: &AckHistory, end: u64) -> bool {
+        self.extend(history, end);
+        let len = history.iter().len() as u64;
+        len >= MIN_CONTENTS && self.contents_differ_from == end - len
     }
 
     fn extend(&mut self, history: &AckHistory, end: u64) {
@@ -152,7 +161,7 @@ mod tests {
         let mut case = Case::new((1..=1000).map(|i| (i, repeating(i))));
         assert_eq!(case.find(999, repeating(999)), Some(Match::Sure));
         assert_eq!(case.find(502, repeating(502)), Some(Match::Sure));
-        assert_eq!(case.find(499, repeating(499)), Some(Match::Ambiguous), "of the older half");
+        assert_eq!(case.find(3, repeating(3)), Some(Match::Sure), "however late");
         assert_eq!(case.find(999, 7_777_777), None, "other content");
         assert_eq!(case.find(998, repeating(999)), None, "another id");
         let mut case = Case::new((1..1000).map(|i| (i, repeating(i))));
@@ -203,11 +212,12 @@ mod tests {
         let mut case = Case::new((1..=40).map(|i| (i, i)));
         assert_eq!(case.find(1, 40), Some(Match::Sure));
         assert_eq!(case.find(1, 21), Some(Match::Sure));
-        assert_eq!(case.find(2, 20), None, "of the older half");
+        assert_eq!(case.find(2, 20), Some(Match::Sure), "none has ever repeated");
         case.push([(41, 40)]);
         assert_eq!(case.find(1, 40), None, "it has repeated");
         case.push((42..=74).map(|i| (i, i)));
         assert_eq!(case.find(1, 70), Some(Match::Sure), "it has not for a while");
+        assert_eq!(case.find(2, 43), None, "of the older half");
         let mut case = Case::new((1..=31).map(|i| (i, i)));
         assert_eq!(case.find(1, 31), None, "too few to know");
     }

@@ -34,7 +34,7 @@ pub fn subscriptions(config: &Config) -> Vec<Subscription> {
 pub fn is_ambiguous(config: &Config) -> bool {
     let all = subscriptions(config);
     let overlap = |(i, a): (usize, &Subscription)| all[..i].iter().any(|b| a.topic.overlaps(&b.topic));
-    config.mqtt.version == ProtocolVersion::V4 && all.iter().enumerate().any(overlap)
+    config.mqtt.version == Some(ProtocolVersion::V4) && all.iter().enumerate().any(overlap)
 }
 
 /// The identifier of a subscription, from 1 to 268,435,455. It depends on the filter alone, so that a subscription of an

@@ -104,6 +104,18 @@ impl Warning {
         self.field("retryInMs", millis(wait))
     }
 
+    pub fn topic(self, topic: &str) -> Warning {
+        self.field("topic", topic)
+    }
+
+    pub fn url(self, url: &str) -> Warning {
+        self.field("url", url)
+    }
+
+    pub fn protocol_version(self, version: u8) -> Warning {
+        self.field("protocolVersion", version)
+    }
+
     /// How many attempts failed before one succeeded.
     pub fn failures(self, failures: u32) -> Warning {
         self.field("failures", failures)

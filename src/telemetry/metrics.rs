@@ -48,6 +48,8 @@ pub struct ConnectionCounters {
     pub reconnects: AtomicU64,
     pub unacknowledged: AtomicU64,
     pub writes: AtomicU64,
+    /// 4 or 5, once a broker has answered.
+    pub protocol_version: AtomicU64,
 }
 
 /// What lies in the spool.
@@ -129,12 +131,15 @@ pub struct Latency {
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Mqtt {
     pub connected: u64,
     pub connections: u64,
     pub reconnects: u64,
     pub unacknowledged: u64,
     pub writes: u64,
+    /// 4 or 5; 0 until a broker has answered.
+    pub protocol_version: u64,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -257,6 +262,12 @@ impl Recorder {
                 reconnects: sum(|connection| &connection.reconnects),
                 unacknowledged: sum(|connection| &connection.unacknowledged),
                 writes: sum(|connection| &connection.writes),
+                protocol_version: self
+                    .connections
+                    .iter()
+                    .map(|connection| connection.protocol_version.load(Ordering::Relaxed))
+                    .max()
+                    .unwrap_or(0),
             },
             spool,
             memory_bytes: memory.used() as u64,

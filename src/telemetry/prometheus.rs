@@ -158,6 +158,8 @@ fn mqtt(all: &mut Families<'_>, recorder: &Recorder) {
     each(Kind::Gauge, "mqtt_unacknowledged", "Messages that the broker waits for us to acknowledge.", |c| {
         &c.unacknowledged
     });
+    let version = "The version of MQTT: 4 is 3.1.1, 5 is 5, 0 until a broker has answered.";
+    each(Kind::Gauge, "mqtt_protocol_version", version, |c| &c.protocol_version);
     each(Kind::Counter, "mqtt_writes_total", "Writes to the socket.", |c| &c.writes);
 }
 

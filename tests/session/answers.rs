@@ -10,12 +10,38 @@ use crate::broker::{connack, full_connack, packet, suback, suback_with_reason, s
 use crate::client::{Client, FILTERS, Seen, options};
 
 #[test]
+fn a_broker_of_another_version_is_recognised_by_its_answer() {
+    for (version, answer) in [
+        (5, &b"\x20\x02\x00\x01"[..]), // NATS, aedes
+        (5, b"\x20\x02\x00\x00"),
+        (5, b"\x20\x03\x00\x84\x00"),
+        (4, b"\x20\x02\x00\x01"),
+        (4, b"\x20\x03\x00\x84\x00"),
+    ] {
+        let mut client = Client::new(&options(version, json!({})));
+        assert_eq!(client.feed(answer), Err(SessionError::VersionRefused), "{answer:x?}");
+        assert!(client.session.is_connecting());
+    }
+}
+
+#[test]
+fn a_maximum_qos_of_the_broker_is_what_is_asked_for() {
+    let mut client = Client::new(&options(5, json!({ "qos": 2 })));
+    client.written();
+    client.feed(b"\x20\x05\x00\x00\x02\x24\x01").unwrap();
+    let subscribe = client.written();
+    assert_eq!(subscribe.last().map(|options| options & 3), Some(1), "{subscribe:x?}");
+    client.feed(&subacks(5, 1, &[1, 1])).unwrap();
+    let downgraded = FILTERS.map(String::from).to_vec();
+    assert_eq!(client.seen, [Seen::Subscribed { downgraded }]);
+}
+
+#[test]
 fn a_refusal_says_why() {
     let refused = |version, bytes: &[u8]| match Client::new(&options(version, json!({}))).feed(bytes) {
         Err(SessionError::Refused(reason)) => reason,
         other => panic!("{other:?}"),
     };
-    assert_eq!(refused(4, b"\x20\x02\x00\x01"), "unacceptable protocol version");
     assert_eq!(refused(4, b"\x20\x02\x00\x02"), "identifier rejected");
     assert_eq!(refused(4, b"\x20\x02\x00\x03"), "server unavailable");
     assert_eq!(refused(4, b"\x20\x02\x00\x04"), "bad user name or password");

@@ -15,11 +15,29 @@ pub const MAX_PACKET_BYTES: usize = 1024;
 /// What an event was, without its borrows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    Message { message: Message, sequence: Option<u64> },
+    Message {
+        message: Message,
+        sequence: Option<u64>,
+    },
     Duplicate,
-    TooLarge { topic: String, qos: u8, packet_bytes: usize, sequence: Option<u64> },
-    ShortSession { seconds: u32 },
-    Subscribed { downgraded: Vec<String> },
+    /// The code of the dead letter.
+    Invalid {
+        topic: String,
+        code: &'static str,
+        sequence: Option<u64>,
+    },
+    TooLarge {
+        topic: String,
+        qos: u8,
+        packet_bytes: usize,
+        sequence: Option<u64>,
+    },
+    ShortSession {
+        seconds: u32,
+    },
+    Subscribed {
+        downgraded: Vec<String>,
+    },
     Unsubscribed,
 }
 
@@ -52,6 +70,11 @@ impl Seen {
                 sequence: *sequence,
             },
             Event::Duplicate => Seen::Duplicate,
+            Event::Invalid { topic, fault, sequence, .. } => Seen::Invalid {
+                topic: String::from_utf8_lossy(topic).into(),
+                code: fault.code.as_str(),
+                sequence: *sequence,
+            },
             Event::TooLarge { topic, qos, packet_bytes, sequence } => Seen::TooLarge {
                 topic: String::from_utf8_lossy(topic).into(),
                 qos: *qos,
@@ -66,7 +89,9 @@ impl Seen {
 
     pub fn sequence(&self) -> Option<u64> {
         match self {
-            Seen::Message { sequence, .. } | Seen::TooLarge { sequence, .. } => *sequence,
+            Seen::Message { sequence, .. }
+            | Seen::Invalid { sequence, .. }
+            | Seen::TooLarge { sequence, .. } => *sequence,
             _ => None,
         }
     }

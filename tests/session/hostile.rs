@@ -5,8 +5,8 @@
 //! both versions that have it, in one piece and byte by byte; after the end of the connection the next one works. Not
 //! here are statements that bind servers in what no client can see, and those on what clients send.
 //!
-//! What only a publisher can have written does not end a connection, even where a broker should not have passed it on
-//! ([`Taken`]): a broker that does not check would otherwise let any publisher cut us off for good.
+//! A message that can be framed does not end a connection, even where a broker should not have passed it on ([`Taken`],
+//! [`DeadLetter`]): the session would deliver it again after each reconnect, and nothing behind it would ever come.
 
 use millrace::mqtt::session::SessionError;
 use serde_json::json;
@@ -34,6 +34,12 @@ enum Reaction {
     Told(&'static str),
     /// The message is taken as any other.
     Taken,
+    /// The message becomes a dead letter with this code.
+    DeadLetter(&'static str),
+    /// The message is too large, and its head alone is kept.
+    TooLarge,
+    /// The connection ends, because the broker speaks another version.
+    WrongVersion,
     /// Passed over.
     Ignored,
     Answered(&'static [u8]),
@@ -42,9 +48,9 @@ use Reaction::*;
 
 const MALFORMED: Reaction = Closed(0x81);
 const PROTOCOL_ERROR: Reaction = Closed(0x82);
-const TOPIC_NAME_INVALID: Reaction = Closed(0x90);
+const TOPIC_INVALID: Reaction = DeadLetter("TOPIC_INVALID");
 const RECEIVE_MAXIMUM_EXCEEDED: Reaction = Closed(0x93);
-const TOPIC_ALIAS_INVALID: Reaction = Closed(0x94);
+
 const TOO_LARGE: Reaction = Closed(0x95);
 
 /// A statement, the version that has it (0: both), when the broker breaks it, with which bytes, and what we do.
@@ -57,18 +63,18 @@ fn representation() -> Vec<Case> {
         ("MQTT-1.5.4-1: a surrogate in a topic (a dead letter)", 0, Subscribed, b"\x30\x06\x00\x03\xed\xa0\x80\x00".into(), Taken),
         ("MQTT-1.5.4-1: a reason string", 5, AfterConnect, b"\x20\x07\x00\x87\x04\x1f\x00\x01\xff".into(), MALFORMED),
         ("MQTT-1.5.4-1: a client identifier", 5, AfterConnect, b"\x20\x07\x00\x00\x04\x12\x00\x01\xff".into(), MALFORMED),
-        ("MQTT-1.5.4-2: U+0000 in a topic", 0, Subscribed, b"\x30\x06\x00\x03a\x00bx".into(), MALFORMED),
+        ("MQTT-1.5.4-2: U+0000 in a topic", 0, Subscribed, b"\x30\x06\x00\x03a\x00b\x00".into(), TOPIC_INVALID),
         ("MQTT-1.5.4-2: U+0000 in a client identifier", 5, AfterConnect, b"\x20\x07\x00\x00\x04\x12\x00\x01\x00".into(), MALFORMED),
         ("MQTT-1.5.4-2: U+0000 in the reason of a DISCONNECT", 5, Subscribed, b"\xe0\x06\x8b\x04\x1f\x00\x01\x00".into(), MALFORMED),
         ("MQTT-1.5.4-3: U+FEFF in a topic", 0, Subscribed, b"\x30\x06\x00\x03\xef\xbb\xbf\x00".into(), Taken),
         ("MQTT-1.5.5-1: a length in more bytes than it needs", 5, Subscribed, b"\xd0\x80\x00".into(), MALFORMED),
         ("MQTT-1.5.5-1: MQTT 3.1.1 does not forbid it", 4, Subscribed, b"\xd0\x80\x00".into(), Ignored),
         ("MQTT-1.5.5-1: a property length", 5, Subscribed, b"\x30\x05\x00\x01t\x80\x00".into(), MALFORMED),
-        ("MQTT-1.5.5-1: a subscription identifier", 5, Subscribed, publish_with(0x30, "t", b"", b"\x0b\x81\x00", ""), MALFORMED),
+        ("MQTT-1.5.5-1: a subscription identifier", 5, Subscribed, publish_with(0x30, "t", b"", b"\x0b\x81\x00", ""), TOPIC_INVALID),
         ("1.5.5: a length of five bytes", 0, Subscribed, b"\x30\x80\x80\x80\x80\x01".into(), MALFORMED),
         ("1.5.5: a property length of five bytes", 5, Subscribed, b"\x30\x08\x00\x01t\x80\x80\x80\x80\x01".into(), MALFORMED),
         ("MQTT-1.5.7-1: a user property that is not UTF-8", 5, Subscribed, publish_with(0x30, "t", b"", b"\x26\x00\x01k\x00\x01\xff", ""), Taken),
-        ("1.5.7: a user property that ends early", 5, Subscribed, publish_with(0x30, "t", b"", b"\x26\x00\x01k\x00\x02v", ""), MALFORMED),
+        ("1.5.7: a user property that ends early", 5, Subscribed, publish_with(0x30, "t", b"", b"\x26\x00\x01k\x00\x02v", ""), TOPIC_INVALID),
     ]
 }
 
@@ -96,12 +102,12 @@ fn packets() -> Vec<Case> {
         ("MQTT-2.2.1-6: UNSUBACK with another id", 5, Unsubscribing, unsuback(5, 99), PROTOCOL_ERROR),
         ("MQTT-2.2.1-6: UNSUBACK with another id", 4, Unsubscribing, unsuback(4, 99), PROTOCOL_ERROR),
         ("MQTT-2.2.2-1: no property length in PUBLISH", 5, Subscribed, b"\x30\x03\x00\x01t".into(), MALFORMED),
-        ("MQTT-2.2.2-1: no property length in CONNACK", 5, AfterConnect, b"\x20\x02\x00\x00".into(), MALFORMED),
+        ("MQTT-2.2.2-1: no property length in CONNACK", 5, AfterConnect, b"\x20\x02\x00\x00".into(), WrongVersion),
         ("MQTT-2.2.2-1: no property length in SUBACK", 5, AfterConnack, b"\x90\x02\x00\x01".into(), MALFORMED),
         ("2.2.2: properties that end early", 5, Subscribed, b"\x30\x05\x00\x01t\x05\x01".into(), MALFORMED),
-        ("2.2.2: a property that ends early", 5, Subscribed, publish_with(0x30, "t", b"", b"\x02\x00\x00", ""), MALFORMED),
-        ("2.2.2.2: an unknown property", 5, Subscribed, publish_with(0x30, "t", b"", b"\x7f\x00", ""), MALFORMED),
-        ("2.2.2.2: a property of CONNACK in PUBLISH", 5, Subscribed, publish_with(0x30, "t", b"", b"\x13\x00\x01", ""), MALFORMED),
+        ("2.2.2: a property that ends early", 5, Subscribed, publish_with(0x30, "t", b"", b"\x02\x00\x00", ""), TOPIC_INVALID),
+        ("2.2.2.2: an unknown property", 5, Subscribed, publish_with(0x30, "t", b"", b"\x7f\x00", ""), TOPIC_INVALID),
+        ("2.2.2.2: a property of CONNACK in PUBLISH", 5, Subscribed, publish_with(0x30, "t", b"", b"\x13\x00\x01", ""), TOPIC_INVALID),
         ("2.2.2.2: a property of PUBLISH in CONNACK", 5, AfterConnect, connack_with(b"\x02\x00\x00\x00\x01"), MALFORMED),
         ("2.2.2.2: a property of CONNACK in SUBACK", 5, AfterConnack, b"\x90\x07\x00\x01\x03\x13\x00\x01\x01".into(), MALFORMED),
         ("2.2.2.2: a property of CONNACK in UNSUBACK", 5, Unsubscribing, b"\xb0\x08\x00\x03\x03\x13\x00\x01\x00\x00".into(), MALFORMED),
@@ -126,7 +132,7 @@ fn packets() -> Vec<Case> {
     for property in [
         &b"\x01\x00"[..], b"\x02\x00\x00\x00\x01", b"\x03\x00\x01c", b"\x08\x00\x01r", b"\x09\x00\x01c", b"\x23\x00\x01",
     ] {
-        cases.push((TWICE, 5, Subscribed, publish_with(0x30, "t", b"", &property.repeat(2), ""), PROTOCOL_ERROR));
+        cases.push((TWICE, 5, Subscribed, publish_with(0x30, "t", b"", &property.repeat(2), ""), TOPIC_INVALID));
     }
     let reason = b"\x1f\x00\x01r".repeat(2);
     cases.push((TWICE, 5, AfterConnack, packet(0x90, &[&[0, 1, 8], &reason, &[2]]), PROTOCOL_ERROR));
@@ -191,29 +197,29 @@ fn publishing() -> Vec<Case> {
         ("MQTT-3.3.2-1: a topic that reaches beyond the packet", 0, Subscribed, b"\x30\x04\x00\x05t\x00".into(), MALFORMED),
         ("MQTT-3.3.2-1: the same, over the limit", 0, Subscribed, large(0x30, b"\xff\xff"), MALFORMED),
         ("3.3.2.2: a packet that ends in its id", 0, Subscribed, b"\x32\x04\x00\x01t\x00".into(), MALFORMED),
-        ("MQTT-3.3.2-2: # in a topic", 0, Subscribed, b"\x30\x06\x00\x03a/#\x00".into(), TOPIC_NAME_INVALID),
-        ("MQTT-3.3.2-2: + in a topic", 0, Subscribed, b"\x30\x06\x00\x03+/a\x00".into(), TOPIC_NAME_INVALID),
-        ("MQTT-3.3.2-2: + in a topic, over the limit", 0, Subscribed, large(0x30, b"\x00\x03a/+\x00"), TOPIC_NAME_INVALID),
+        ("MQTT-3.3.2-2: # in a topic", 0, Subscribed, b"\x30\x06\x00\x03a/#\x00".into(), TOPIC_INVALID),
+        ("MQTT-3.3.2-2: + in a topic", 0, Subscribed, b"\x30\x06\x00\x03+/a\x00".into(), TOPIC_INVALID),
+        ("MQTT-3.3.2-2: + in a topic, over the limit", 0, Subscribed, large(0x30, b"\x00\x03a/+\x00"), TooLarge),
         ("MQTT-3.3.2-3: a topic that no subscription matches (a dead letter)", 0, Subscribed, publish_any(0), Taken),
         ("3.3.2.3.2: a payload that is not the UTF-8 it says", 5, Subscribed, publish_with(0x30, "t", b"", b"\x01\x01", "\u{0}"), Taken),
         ("3.3.2.3.2: payload format 2", 5, Subscribed, publish_with(0x30, "t", b"", b"\x01\x02", ""), Taken),
         ("3.3.2.3.3: a message that has expired", 5, Subscribed, publish_with(0x30, "t", b"", b"\x02\x00\x00\x00\x00", ""), Taken),
-        ("MQTT-3.3.2-8: topic alias 0", 5, Subscribed, publish_with(0x30, "t", b"", b"\x23\x00\x00", ""), TOPIC_ALIAS_INVALID),
+        ("MQTT-3.3.2-8: topic alias 0", 5, Subscribed, publish_with(0x30, "t", b"", b"\x23\x00\x00", ""), TOPIC_INVALID),
         ("MQTT-3.3.2-10: the highest topic alias", 5, Subscribed, publish_with(0x30, "t", b"", b"\x23\x00\x40", ""), Taken),
-        ("MQTT-3.3.2-11: a topic alias above the maximum", 5, Subscribed, publish_with(0x30, "t", b"", b"\x23\x00\x41", ""), TOPIC_ALIAS_INVALID),
-        ("MQTT-3.1.2-26: the highest number there is", 5, Subscribed, publish_with(0x30, "t", b"", b"\x23\xff\xff", ""), TOPIC_ALIAS_INVALID),
-        ("3.3.2.3.4: a topic alias that stands for nothing", 5, Subscribed, publish_with(0x30, "", b"", b"\x23\x00\x01", ""), PROTOCOL_ERROR),
-        ("3.3.2.3.4: the same, over the limit", 5, Subscribed, large(0x30, b"\x00\x00\x03\x23\x00\x01"), PROTOCOL_ERROR),
+        ("MQTT-3.3.2-11: a topic alias above the maximum", 5, Subscribed, publish_with(0x30, "t", b"", b"\x23\x00\x41", ""), TOPIC_INVALID),
+        ("MQTT-3.1.2-26: the highest number there is", 5, Subscribed, publish_with(0x30, "t", b"", b"\x23\xff\xff", ""), TOPIC_INVALID),
+        ("3.3.2.3.4: a topic alias that stands for nothing", 5, Subscribed, publish_with(0x30, "", b"", b"\x23\x00\x01", ""), TOPIC_INVALID),
+        ("3.3.2.3.4: the same, over the limit", 5, Subscribed, large(0x30, b"\x00\x00\x03\x23\x00\x01"), TooLarge),
         ("MQTT-3.3.2-13: a response topic that is not UTF-8", 5, Subscribed, publish_with(0x30, "t", b"", b"\x08\x00\x01\xff", ""), Taken),
         ("MQTT-3.3.2-14: a response topic with a wildcard", 5, Subscribed, publish_with(0x30, "t", b"", b"\x08\x00\x01#", ""), Taken),
         ("MQTT-3.3.2-19: a content type that is not UTF-8", 5, Subscribed, publish_with(0x30, "t", b"", b"\x03\x00\x01\xff", ""), Taken),
-        ("3.3.2.3.8: subscription identifier 0", 5, Subscribed, publish_with(0x30, "t", b"", b"\x0b\x00", ""), PROTOCOL_ERROR),
+        ("3.3.2.3.8: subscription identifier 0", 5, Subscribed, publish_with(0x30, "t", b"", b"\x0b\x00", ""), TOPIC_INVALID),
         ("MQTT-3.3.4-9: more than the receive maximum", 5, Subscribed, [1u8, 2, 3].map(|id| publish_with(0x32, "t", &[0, id], b"", "")).concat(), RECEIVE_MAXIMUM_EXCEEDED),
         ("MQTT-3.3.4-9: at QoS 2", 5, Subscribed, [1u8, 2, 3].map(|id| publish_with(0x34, "t", &[0, id], b"", "")).concat(), RECEIVE_MAXIMUM_EXCEEDED),
         ("MQTT-3.3.4-9: MQTT 3.1.1 has none", 4, Subscribed, b"\x32\x05\x00\x01t\x00\x01\x32\x05\x00\x01t\x00\x02\x32\x05\x00\x01t\x00\x03".into(), Taken),
-        ("MQTT-4.7.3-1: an empty topic", 4, Subscribed, b"\x30\x03\x00\x00\x00".into(), PROTOCOL_ERROR),
-        ("MQTT-4.7.3-1: an empty topic without an alias", 5, Subscribed, publish_with(0x30, "", b"", b"", ""), PROTOCOL_ERROR),
-        ("MQTT-4.7.3-1: an empty topic, over the limit", 0, Subscribed, large(0x30, b"\x00\x00\x00"), PROTOCOL_ERROR),
+        ("MQTT-4.7.3-1: an empty topic", 4, Subscribed, b"\x30\x03\x00\x00\x00".into(), TOPIC_INVALID),
+        ("MQTT-4.7.3-1: an empty topic without an alias", 5, Subscribed, publish_with(0x30, "", b"", b"", ""), TOPIC_INVALID),
+        ("MQTT-4.7.3-1: an empty topic, over the limit", 0, Subscribed, large(0x30, b"\x00\x00\x00"), TooLarge),
         ("4.3.2: PUBACK for nothing of ours", 0, Subscribed, puback(1), PROTOCOL_ERROR),
         ("4.3.3: PUBREC for nothing of ours", 0, Subscribed, b"\x50\x02\x00\x01".into(), PROTOCOL_ERROR),
         ("4.3.3: PUBCOMP for nothing of ours", 0, Subscribed, b"\x70\x02\x00\x01".into(), PROTOCOL_ERROR),
@@ -313,6 +319,11 @@ fn is_as_expected(
         }
         (Told(what), Some(SessionError::TakenOver)) => *what == "session taken over" && told.is_empty(),
         (Taken, None) => matches!(seen.last(), Some(Seen::Message { .. })) && told.is_empty(),
+        (DeadLetter(expected), None) => {
+            matches!(seen.last(), Some(Seen::Invalid { code, .. }) if code == expected) && told.is_empty()
+        }
+        (TooLarge, None) => matches!(seen.last(), Some(Seen::TooLarge { .. })) && told.is_empty(),
+        (WrongVersion, Some(SessionError::VersionRefused)) => told.is_empty(),
         (Ignored, None) => seen.is_empty(),
         (Answered(answer), None) => seen.is_empty() && told == *answer,
         _ => false,

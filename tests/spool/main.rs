@@ -1,6 +1,5 @@
 //! The spool's log, on a simulated disk that loses what it may and on a real one, and the thread that has it.
 
-mod arbitrary;
 mod crashes;
 mod damage;
 mod directory;

@@ -3,21 +3,20 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use super::read_pacing::ReadPacer;
 use super::transfer::{Transfer, close_gracefully, transfer};
-use super::{Connection, DRAIN_IDLE, Drain, clock, sleep_until};
+use super::{Connection, DRAIN_IDLE, Drain, SHARED_SILENCE, clock, sleep_until};
+use crate::config::ProtocolVersion;
 use crate::core::clock::ReceiveTime;
 use crate::mqtt::session::{Event, SessionError};
-use crate::mqtt::transport::CONNECT_TIMEOUT;
+use crate::mqtt::transport::{CONNECT_TIMEOUT, TransportStream};
 use crate::mqtt::{Command, MessageSink};
 use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::add;
 
 impl<S: MessageSink> Connection<S> {
     /// Serves one connection until it ends: `Ok` if we ended it.
-    pub(crate) async fn run_connected<T: AsyncRead + AsyncWrite + Unpin>(
+    pub(crate) async fn run_connected<T: TransportStream>(
         &mut self,
         mut stream: T,
     ) -> Result<(), SessionError> {
@@ -29,10 +28,14 @@ impl<S: MessageSink> Connection<S> {
             let now = clock();
             let is_full = context.memory.is_full();
             let reading = self.is_reading();
+            if let Some(at) = stream.last_read() {
+                self.session.heard(at);
+            }
             self.tick(now, reading).await?;
             self.seal(now);
             self.acknowledge();
             self.answer_drain(now);
+            self.warn_of_shared_silence(now);
             if self.closing {
                 return self.close(stream).await;
             }
@@ -84,7 +87,7 @@ impl<S: MessageSink> Connection<S> {
 
     fn acknowledge(&mut self) {
         if self.session.acknowledge() > 0 {
-            self.window.acknowledged();
+            self.window.acknowledged(clock());
         }
         self.count_unacknowledged(self.session.unacknowledged() as u64);
     }
@@ -101,6 +104,7 @@ impl<S: MessageSink> Connection<S> {
             self.idle_deadline(),
             self.drain.as_ref().map(|drain| drain.idle_at).filter(|at| *at > now),
             granted_by,
+            self.shared_silent_at,
         ];
         Ok(deadlines.into_iter().flatten().min())
     }
@@ -150,6 +154,10 @@ impl<S: MessageSink> Connection<S> {
                     messages += 1;
                     self.sink.accept(&publish, sequence, now, client_id);
                 }
+                Event::Invalid { topic, payload, fault, sequence } => {
+                    messages += 1;
+                    self.sink.accept_invalid(topic, payload, fault, sequence, now);
+                }
                 Event::Duplicate => self.sink.count_duplicate(),
                 Event::TooLarge { topic, packet_bytes, sequence, .. } => {
                     self.sink.accept_too_large(topic, packet_bytes, sequence, now);
@@ -165,6 +173,9 @@ impl<S: MessageSink> Connection<S> {
             self.read_buffer.consume(bytes);
         }
         self.window.arrived(messages, now.instant);
+        if messages > 0 {
+            self.shared_silent_at = None;
+        }
         if messages > 0
             && let Some(drain) = &mut self.drain
         {
@@ -179,6 +190,8 @@ impl<S: MessageSink> Connection<S> {
         if !std::mem::replace(&mut self.is_up, true) {
             self.counters().connected.store(1, Ordering::Relaxed);
         }
+        self.report_fallback();
+        self.expect_shared_messages();
         match self.ready.take() {
             Some(ready) => drop(ready.send(Ok(()))),
             None => add(&self.counters().reconnects, 1),
@@ -186,6 +199,44 @@ impl<S: MessageSink> Connection<S> {
         if !downgraded.is_empty() {
             let message = format!("the broker granted a lower QoS than asked for: {}", downgraded.join(", "));
             self.context.warn(Warning::new("QOS_LOWERED", message).filters(downgraded));
+        }
+    }
+
+    /// Keeps the version that the broker speaks, and warns once if that is not the one that was tried first.
+    fn report_fallback(&mut self) {
+        let version = self.session.version();
+        self.versions[self.url_at] = Some(version);
+        self.counters().protocol_version.store(u64::from(version.number()), Ordering::Relaxed);
+        let is_auto = self.context.config.mqtt.version.is_none();
+        let is_first = self.sink.connection() == 0 && !self.fallback_reported;
+        if is_auto && is_first && version == ProtocolVersion::V4 {
+            self.fallback_reported = true;
+            let url = self.url().to_string();
+            let message = format!(
+                "{url} does not speak MQTT 5: the connection speaks MQTT 3.1.1. Set mqtt.protocolVersion to 4 to have it so \
+                 from the start"
+            );
+            self.context
+                .warn(Warning::new("MQTT_FALLBACK", message).url(&url).protocol_version(version.number()));
+        }
+    }
+
+    /// MQTT 3.1.1 has no shared subscriptions. Many brokers have them nevertheless; the others take the filter for an ordinary
+    /// one, and deliver nothing.
+    fn expect_shared_messages(&mut self) {
+        let is_shared = self.context.config.mqtt.shared_group.is_some();
+        let is_first = self.ready.is_some() && self.sink.connection() == 0;
+        if is_shared && is_first && self.session.version() == ProtocolVersion::V4 {
+            self.shared_silent_at = Some(clock() + SHARED_SILENCE);
+        }
+    }
+
+    fn warn_of_shared_silence(&mut self, now: Instant) {
+        if self.shared_silent_at.is_some_and(|at| now >= at) && !self.paused {
+            self.shared_silent_at = None;
+            let message = "no message has come for 10 s: MQTT 3.1.1 has no shared subscriptions, and a broker without them takes \
+                           $share/… for an ordinary filter and delivers nothing. Leave mqtt.sharedGroup out if this one has none";
+            self.context.warn(Warning::new("SHARED_GROUP_SILENT", message).url(&self.url().to_string()));
         }
     }
 
@@ -198,8 +249,8 @@ impl<S: MessageSink> Connection<S> {
             let (messages, per_second) = (limit.messages, limit.messages_per_second);
             let message = format!(
                 "the broker keeps at most {messages} unacknowledged messages in flight, which allows about {per_second:.0} \
-                 messages a second in batches as small: raise max_inflight_messages (mosquitto), mqtt.max_inflight (EMQX) \
-                 or what your broker calls it"
+                 messages a second in batches as small: raise {}",
+                window_setting(messages)
             );
             self.context.warn(Warning::new("WINDOW_NARROW", message).window(messages, per_second));
         }
@@ -257,7 +308,7 @@ impl<S: MessageSink> Connection<S> {
 
     /// Writes the rest of the output and DISCONNECT, and waits until the broker has closed its side: closing a socket on which
     /// messages still arrive would destroy the acknowledgements that are on their way.
-    async fn close<T: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: T) -> Result<(), SessionError> {
+    async fn close<T: TransportStream>(&mut self, stream: T) -> Result<(), SessionError> {
         self.session.acknowledge();
         self.session.disconnect();
         let context = self.context.clone();
@@ -266,5 +317,19 @@ impl<S: MessageSink> Connection<S> {
             () = context.cancelled() => {}
         }
         Ok(())
+    }
+}
+
+/// The setting of the brokers that have this window by default.
+fn window_setting(messages: usize) -> &'static str {
+    match messages {
+        10 => "mqtt.prefetch in RabbitMQ (10 by default), or what your broker calls it",
+        20 => "max_inflight_messages in mosquitto (20 by default), or what your broker calls it",
+        32 => "mqtt.max_inflight in EMQX (32 by default), or what your broker calls it",
+        1024 => "max_ack_pending in NATS (1024 by default), or what your broker calls it",
+        _ => {
+            "max_inflight_messages (mosquitto), mqtt.prefetch (RabbitMQ), max_ack_pending (NATS), mqtt.max_inflight (EMQX) or \
+             what your broker calls it"
+        }
     }
 }

@@ -26,6 +26,12 @@ const MIN_SILENCE_FOR_COMMIT: Duration = Duration::from_millis(2);
 const MAX_STALL_DISTANCE: Duration = Duration::from_millis(500);
 /// This many stalls at the same number prove a window.
 const STALLS_TO_PROVE: u32 = 5;
+/// No broker's window is smaller by default.
+const MIN_WINDOW: usize = 10;
+/// This many prompt stalls are proof enough to speak of.
+const SURE: u32 = 10;
+/// A message that comes so soon after an acknowledgement was waiting for it.
+const PROMPT: Duration = Duration::from_millis(10);
 /// A window of this many messages is enough for an INSERT. With a smaller one the silence keeps INSERTs apart.
 const ENOUGH_FOR_INSERT: usize = 500;
 
@@ -51,6 +57,12 @@ pub struct InflightWindowDetector {
     stall: Option<(usize, Instant)>,
     /// Stalls in a row at that number of messages.
     matching_stalls: u32,
+    /// Stalls in a row at that number after which the stream went on at once when we acknowledged.
+    prompt_stalls: u32,
+    /// When we acknowledged last.
+    acknowledged_at: Option<Instant>,
+    /// The most messages that were unacknowledged at a stall.
+    max_unacknowledged: usize,
     /// The broker's window, once it is proved.
     known: Option<usize>,
     was_reported: bool,
@@ -72,6 +84,9 @@ impl InflightWindowDetector {
             acknowledged: false,
             stall: None,
             matching_stalls: 0,
+            prompt_stalls: 0,
+            acknowledged_at: None,
+            max_unacknowledged: 0,
             known: None,
             was_reported: false,
         }
@@ -101,6 +116,10 @@ impl InflightWindowDetector {
                 None => sample,
             });
         }
+        if self.acknowledged {
+            let is_prompt = self.acknowledged_at.is_some_and(|at| now < at + PROMPT);
+            self.prompt_stalls = if is_prompt { self.prompt_stalls + 1 } else { 0 };
+        }
         self.last = Some(now);
         self.acknowledged = false;
     }
@@ -109,6 +128,7 @@ impl InflightWindowDetector {
     /// first time only.
     pub fn stalled(&mut self, unacknowledged: usize, now: Instant) -> Option<WindowLimit> {
         let before = self.stall.replace((unacknowledged, now));
+        self.max_unacknowledged = self.max_unacknowledged.max(unacknowledged);
         match before {
             Some((messages, at)) if messages == unacknowledged && now < at + MAX_STALL_DISTANCE => {
                 self.matching_stalls += 1;
@@ -116,7 +136,7 @@ impl InflightWindowDetector {
                     return None;
                 }
                 self.known = Some(messages);
-                if std::mem::replace(&mut self.was_reported, true) {
+                if !self.is_sure(messages) || std::mem::replace(&mut self.was_reported, true) {
                     return None;
                 }
                 let messages_per_second = messages as f64 / (now - at).as_secs_f64();
@@ -129,8 +149,15 @@ impl InflightWindowDetector {
         }
     }
 
-    pub fn acknowledged(&mut self) {
+    /// Publishers that send a few messages at a time stall as a window does. A window never has more in flight, and goes on
+    /// at once when we acknowledge.
+    fn is_sure(&self, messages: usize) -> bool {
+        messages >= MIN_WINDOW && messages == self.max_unacknowledged && self.prompt_stalls >= SURE
+    }
+
+    pub fn acknowledged(&mut self, now: Instant) {
         self.acknowledged = true;
+        self.acknowledged_at = Some(now);
     }
 
     /// When arrivals count as stopped, if no further message comes.
@@ -154,7 +181,7 @@ mod tests {
         let mut detector = InflightWindowDetector::default();
         detector.arrived(20, start);
         assert_eq!(detector.idle_deadline(1), Some(start + MIN_SILENCE));
-        detector.acknowledged();
+        detector.acknowledged(start);
         detector.arrived(1, start + 30 * MS);
         assert_eq!(
             detector.idle_deadline(1),
@@ -163,21 +190,37 @@ mod tests {
         );
     }
 
+    /// The reports of a stream that stalls at each of these numbers, 50 ms apart, and goes on this long after we acknowledge.
+    fn reports(stalls: impl Iterator<Item = usize>, apart: Duration, goes_on: Duration) -> Vec<WindowLimit> {
+        let mut now = Instant::now();
+        let mut detector = InflightWindowDetector::default();
+        let mut reports = Vec::new();
+        for messages in stalls {
+            detector.arrived(messages, now);
+            reports.extend(detector.stalled(messages, now + apart / 2));
+            detector.acknowledged(now + apart - goes_on);
+            now += apart;
+        }
+        reports
+    }
+
     #[test]
     fn a_window_is_reported_once_when_it_is_proved() {
-        let start = Instant::now();
-        let mut detector = InflightWindowDetector::default();
-        let reported: Vec<_> = (0..20).filter_map(|i| detector.stalled(20, start + i * 50 * MS)).collect();
-        assert_eq!(reported, [WindowLimit { messages: 20, messages_per_second: 400.0 }]);
-        let mut detector = InflightWindowDetector::default();
-        assert!(
-            (0..20).all(|i| detector.stalled(i as usize, start + i * 50 * MS).is_none()),
-            "never the same"
+        let twenty = || std::iter::repeat_n(20, 40);
+        let found = reports(twenty(), 50 * MS, MS);
+        assert_eq!(found, [WindowLimit { messages: 20, messages_per_second: 400.0 }]);
+        assert_eq!(reports(0..40, 50 * MS, MS), [], "never the same");
+        assert_eq!(reports(twenty(), 1000 * MS, MS), [], "a fleet that reports each second");
+        assert_eq!(reports(twenty(), 50 * MS, 20 * MS), [], "publishers that do not wait for us");
+        assert_eq!(
+            reports(std::iter::repeat_n(1, 40), 50 * MS, MS),
+            [],
+            "a publisher that sends one at a time"
         );
-        let mut detector = InflightWindowDetector::default();
-        assert!(
-            (0..20).all(|i| detector.stalled(3, start + i * 1000 * MS).is_none()),
-            "a fleet that reports each second"
+        assert_eq!(
+            reports([50].into_iter().chain(twenty()), 50 * MS, MS),
+            [],
+            "there were more in flight before"
         );
     }
 

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use tokio::sync::mpsc;
 
-use crate::config::{AckAfter, BrokerUrl};
+use crate::config::{AckAfter, BrokerUrl, ProtocolVersion};
 use crate::core::error::{Error, Result};
 use crate::mqtt::connection::inflight_window::InflightWindowDetector;
 use crate::mqtt::connection::read_buffer::ReadBuffer;
@@ -52,6 +52,13 @@ pub struct Connection<S: MessageSink> {
     has_yielded: bool,
     /// Every subscription is granted.
     is_up: bool,
+    /// The place in `mqtt.url` of the current connection.
+    url_at: usize,
+    /// The version that each URL was found to speak, or is configured to.
+    versions: Vec<Option<ProtocolVersion>>,
+    fallback_reported: bool,
+    /// When the silence of a shared group becomes a warning, if no message comes before.
+    shared_silent_at: Option<Instant>,
     /// The broker of the last connection.
     broker: Option<BrokerUrl>,
     /// Receives once whether the first subscription was granted.
@@ -65,12 +72,16 @@ struct Drain {
     idle_at: Instant,
 }
 
+/// A shared group without a message for this long is worth a warning, where the broker may have none.
+const SHARED_SILENCE: Duration = Duration::from_secs(10);
 /// After UNSUBACK and this long without a message, no more messages are expected.
 const DRAIN_IDLE: Duration = Duration::from_millis(100);
 
 enum ConnectionEnd {
     /// We closed it, by a command.
     Closed,
+    /// Before the broker had answered CONNECT.
+    Refused(SessionError),
     Lost(Error, DisconnectCause),
 }
 
@@ -89,6 +100,7 @@ impl<S: MessageSink> Connection<S> {
             }
             _ => InflightWindowDetector::default(),
         };
+        let versions = vec![mqtt.version; mqtt.urls.len()];
         Connection {
             context,
             session,
@@ -101,6 +113,10 @@ impl<S: MessageSink> Connection<S> {
             closing: false,
             has_yielded: false,
             is_up: false,
+            url_at: 0,
+            versions,
+            fallback_reported: false,
+            shared_silent_at: None,
             broker: None,
             ready: Some(ready),
         }
@@ -109,22 +125,22 @@ impl<S: MessageSink> Connection<S> {
     /// Connects and reconnects until [`Command::Close`]. Before the first subscription, a round of all URLs that fails is the
     /// answer to `start()`.
     pub async fn run(mut self) {
-        let urls = self.context.config.mqtt.urls.clone();
+        let urls = self.context.config.mqtt.urls.len();
         let mut reconnection = Reconnection::new(self.context.config.mqtt.reconnect);
         let mut at = 0;
         loop {
             let began = clock();
-            let ConnectionEnd::Lost(error, cause) = self.connect(&urls[at]).await else { return };
+            let ConnectionEnd::Lost(error, cause) = self.connect(at).await else { return };
             let was_up = self.reset();
             if let Some(ready) = &self.ready {
-                if at + 1 == urls.len() {
+                if at + 1 == urls {
                     let _ = ready.send(Err(error));
                     return;
                 }
                 at += 1;
                 continue;
             }
-            at = (at + 1) % urls.len();
+            at = (at + 1) % urls;
             // After a disconnect the URLs are tried from the first again; between rounds we wait.
             let wait = if was_up {
                 at = 0;
@@ -183,8 +199,40 @@ impl<S: MessageSink> Connection<S> {
         self.counters().unacknowledged.store(now, Ordering::Relaxed);
     }
 
-    async fn connect(&mut self, url: &BrokerUrl) -> ConnectionEnd {
+    /// Connects to the URL at this place, and with MQTT 3.1.1 at once if the broker has no MQTT 5.
+    async fn connect(&mut self, at: usize) -> ConnectionEnd {
+        self.url_at = at;
+        self.session.set_version(self.versions[at].unwrap_or(ProtocolVersion::V5));
+        let end = self.attempt().await;
+        let ConnectionEnd::Refused(error) = end else { return end };
+        let is_auto = self.context.config.mqtt.version.is_none();
+        if is_auto && self.session.version() == ProtocolVersion::V5 && self.may_fall_back(&error) {
+            self.reset();
+            self.session.set_version(ProtocolVersion::V4);
+            let end = self.attempt().await;
+            let ConnectionEnd::Refused(error) = end else { return end };
+            return self.lost(error);
+        }
+        if is_auto && error == SessionError::VersionRefused {
+            // The broker was replaced by one that has MQTT 5 only.
+            self.versions[at] = None;
+        }
+        self.lost(error)
+    }
+
+    /// A broker that was found to speak MQTT 5 must say so before it is taken for one that does not: its silence has other
+    /// reasons.
+    fn may_fall_back(&self, error: &SessionError) -> bool {
+        *error == SessionError::VersionRefused || self.versions[self.url_at].is_none()
+    }
+
+    fn url(&self) -> &BrokerUrl {
+        &self.context.config.mqtt.urls[self.url_at]
+    }
+
+    async fn attempt(&mut self) -> ConnectionEnd {
         let context = self.context.clone();
+        let url = &context.config.mqtt.urls[self.url_at];
         let mut stream = match self.run_disconnected(transport::connect(url, &context.config.mqtt)).await {
             Err(closed) => return closed,
             Ok(Err(error)) => {
@@ -196,27 +244,46 @@ impl<S: MessageSink> Connection<S> {
         if self.broker.replace(url.clone()).is_some_and(|last| last != *url) {
             self.session.change_broker();
         }
-        let outcome = self.run_connected(&mut stream).await;
-        if let Err(error) = &outcome {
-            self.session.abort(error);
-            if matches!(error, SessionError::ProtocolViolation { .. }) {
-                let last_packets = self.session.outgoing().to_vec();
-                if let Err(closed) = self.run_disconnected(close_gracefully(stream, &last_packets)).await {
-                    return closed;
-                }
+        let Err(error) = self.run_connected(&mut stream).await else { return ConnectionEnd::Closed };
+        let is_unanswered = self.session.is_connecting();
+        self.session.abort(&error);
+        if matches!(error, SessionError::ProtocolViolation { .. }) {
+            let last_packets = self.session.outgoing().to_vec();
+            if let Err(closed) = self.run_disconnected(close_gracefully(stream, &last_packets)).await {
+                return closed;
             }
         }
-        match outcome {
-            Ok(()) => ConnectionEnd::Closed,
-            Err(error) => {
-                let cause = match error {
-                    SessionError::TakenOver => DisconnectCause::TakenOver,
-                    SessionError::Disconnected(_) => DisconnectCause::Closed,
-                    _ => DisconnectCause::GivenUp,
+        match error {
+            SessionError::Refused(_) | SessionError::TakenOver => self.lost(error),
+            error if is_unanswered => ConnectionEnd::Refused(error),
+            error => self.lost(error),
+        }
+    }
+
+    /// The end of a connection by this error. A broker that does not answer a fixed version may not speak it.
+    fn lost(&self, error: SessionError) -> ConnectionEnd {
+        let cause = match error {
+            SessionError::TakenOver => DisconnectCause::TakenOver,
+            SessionError::Disconnected(_) => DisconnectCause::Closed,
+            _ => DisconnectCause::GivenUp,
+        };
+        let error = match (self.context.config.mqtt.version, error) {
+            (Some(version), error) if self.session.was_unanswered() => {
+                let other =
+                    if version == ProtocolVersion::V5 { ProtocolVersion::V4 } else { ProtocolVersion::V5 };
+                let reason = match &error {
+                    SessionError::VersionRefused => "it does not speak".into(),
+                    error => format!("{error} before it answered CONNECT; perhaps it does not speak"),
                 };
-                ConnectionEnd::Lost(error.at(url), cause)
+                let (name, other) = (version.name(), other.number());
+                SessionError::Unanswered(format!(
+                    "{reason} {name}, which mqtt.protocolVersion {} asks for: 'auto' or {other} may help",
+                    version.number()
+                ))
             }
-        }
+            (_, error) => error,
+        };
+        ConnectionEnd::Lost(error.at(self.url()), cause)
     }
 
     /// Handles commands and seals batches while `work` goes on without a connection. An error ends the thread.

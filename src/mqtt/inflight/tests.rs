@@ -271,8 +271,17 @@ fn what_is_sent_again_without_dup_is_recognised_before_the_first_new_message() {
     assert_eq!(tracker.receive(7004, 1, false, 150), ReceiveOutcome::New(53));
     assert_eq!(
         tracker.receive(7005, 1, false, 149),
+        ReceiveOutcome::Duplicate,
+        "aedes delivers queued ones twice"
+    );
+    let contents: Vec<u32> = [7, 7].into_iter().chain(100..150).collect();
+    let mut tracker = resumed(&contents, 50);
+    assert_eq!(tracker.receive(7001, 1, false, 148), ReceiveOutcome::Duplicate);
+    assert_eq!(tracker.receive(7002, 1, false, 150), ReceiveOutcome::New(53));
+    assert_eq!(
+        tracker.receive(7003, 1, false, 148),
         ReceiveOutcome::New(54),
-        "a later message that is equal"
+        "publishers that repeat themselves"
     );
 }
 

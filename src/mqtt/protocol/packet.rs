@@ -146,6 +146,13 @@ const UNKNOWN_CODE: SessionError = SessionError::malformed("a reason code that i
 
 /// The error is the refusal with its reason. `body` is the packet without its fixed header, here and below.
 pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck, SessionError> {
+    // A broker that does not know our version answers in its own: that of 3.1.1 has two bytes, that of 5 has more.
+    match (version, body) {
+        (ProtocolVersion::V5, [_, _]) | (ProtocolVersion::V4, [_, 0x84, ..]) => {
+            return Err(SessionError::VersionRefused);
+        }
+        _ => {}
+    }
     let flags = property::number::<1>(&mut body).ok_or(CUT_SHORT)?;
     let code = property::number::<1>(&mut body).ok_or(CUT_SHORT)? as u8;
     if flags & 0xfe != 0 {
@@ -170,10 +177,14 @@ pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck
         return match code {
             _ if !body.is_empty() => Err(TOO_LONG),
             0 => Ok(ack),
+            1 => Err(SessionError::VersionRefused),
             _ => Err(SessionError::Refused(reason::return_code(code).ok_or(UNKNOWN_CODE)?.into())),
         };
     }
     let properties = rest_is_properties(body)?;
+    if code == reason::UNSUPPORTED_VERSION {
+        return Err(SessionError::VersionRefused);
+    }
     if code != 0 {
         if !reason::CONNACK.contains(&code) {
             return Err(UNKNOWN_CODE);

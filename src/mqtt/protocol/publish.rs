@@ -3,9 +3,9 @@
 //! Layout: MQTT 5, section 3.3; MQTT 3.1.1 is the same without properties.
 
 use crate::core::mqtt_property::{Properties, SUBSCRIPTION_ID};
+use crate::core::reason::Code;
 use crate::core::swar::{splat, zero_byte_mask};
 use crate::mqtt::protocol::property::{self, PropertySet, Value, property_set};
-use crate::mqtt::protocol::reason;
 use crate::mqtt::session::SessionError;
 
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,21 @@ pub struct Head<'a> {
     pub properties: Properties<'a>,
     /// The length of the head in bytes.
     pub len: usize,
+    /// Why the message becomes a dead letter, though its packet can be framed.
+    pub fault: Option<Fault>,
+}
+
+/// A statement of MQTT that a message breaks. The publisher or the broker is to blame; the messages behind it are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    pub code: Code,
+    pub text: &'static str,
+}
+
+impl Fault {
+    const fn topic(text: &'static str) -> Fault {
+        Fault { code: Code::TopicInvalid, text }
+    }
 }
 
 impl<'a> Head<'a> {
@@ -51,7 +66,7 @@ impl<'a> Head<'a> {
         }
         let mut rest = body;
         let Some(topic) = property::binary(&mut rest) else { return Ok(None) };
-        check_topic(topic)?;
+        let mut fault = topic_fault(topic);
         let mut packet_id = 0;
         if qos > 0 {
             let Some(id) = property::number::<2>(&mut rest) else { return Ok(None) };
@@ -64,21 +79,34 @@ impl<'a> Head<'a> {
         let mut properties = Properties::NONE;
         if has_properties {
             let Some(bytes) = property::properties(&mut rest) else { return Ok(None) };
-            (properties, alias) = check_properties(bytes)?;
+            match check_properties(bytes) {
+                Ok(checked) => (properties, alias) = checked,
+                Err(_) => fault = fault.or(Some(Fault::topic("the properties are not what MQTT allows"))),
+            }
         }
         if topic.is_empty() && alias.is_none() {
-            return Err(SessionError::protocol("a PUBLISH without a topic")); // [MQTT-4.7.3-1]
+            fault = fault.or(Some(Fault::topic("the topic is empty"))); // [MQTT-4.7.3-1]
         }
         let len = body.len() - rest.len();
-        Ok(Some(Head { topic, alias, qos, retain: flags & 1 != 0, duplicate, packet_id, properties, len }))
+        Ok(Some(Head {
+            topic,
+            alias,
+            qos,
+            retain: flags & 1 != 0,
+            duplicate,
+            packet_id,
+            properties,
+            len,
+            fault,
+        }))
     }
 }
 
 /// Whether the topic is UTF-8 is checked by the sink: a broker that does not check may pass on anything, and the message then
 /// becomes a dead letter.
 #[inline]
-fn check_topic(topic: &[u8]) -> Result<(), SessionError> {
-    if !may_be_illegal(topic) { Ok(()) } else { find_illegal(topic) }
+fn topic_fault(topic: &[u8]) -> Option<Fault> {
+    if !may_be_illegal(topic) { None } else { find_illegal(topic) }
 }
 
 /// Whether the topic may have a NUL or a wildcard: compares eight bytes at once, the last eight perhaps twice.
@@ -94,11 +122,10 @@ fn may_be_illegal(topic: &[u8]) -> bool {
 }
 
 #[cold]
-fn find_illegal(topic: &[u8]) -> Result<(), SessionError> {
-    match memchr::memchr3(0, b'#', b'+', topic).map(|at| topic[at]) {
-        None => Ok(()),
-        Some(0) => Err(SessionError::malformed("a topic with U+0000")), // [MQTT-1.5.4-2]
-        Some(_) => Err(SessionError::violation("a topic with a wildcard", reason::TOPIC_NAME_INVALID)), // [MQTT-3.3.2-2]
+fn find_illegal(topic: &[u8]) -> Option<Fault> {
+    match memchr::memchr3(0, b'#', b'+', topic).map(|at| topic[at])? {
+        0 => Some(Fault::topic("the topic has a NUL character")), // [MQTT-1.5.4-2]
+        _ => Some(Fault::topic("the topic has a wildcard")),      // [MQTT-3.3.2-2]
     }
 }
 

@@ -3,11 +3,10 @@
 
 pub const MALFORMED_PACKET: u8 = 0x81;
 pub const PROTOCOL_ERROR: u8 = 0x82;
+pub const UNSUPPORTED_VERSION: u8 = 0x84;
 pub const SESSION_TAKEN_OVER: u8 = 0x8e;
-pub const TOPIC_NAME_INVALID: u8 = 0x90;
 pub const PACKET_ID_NOT_FOUND: u8 = 0x92;
 pub const RECEIVE_MAXIMUM_EXCEEDED: u8 = 0x93;
-pub const TOPIC_ALIAS_INVALID: u8 = 0x94;
 pub const PACKET_TOO_LARGE: u8 = 0x95;
 
 /// The refusals that each packet of a broker may have: MQTT 5, tables 3-1, 3-8, 3-9 and 3-13.

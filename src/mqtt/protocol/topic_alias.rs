@@ -2,8 +2,8 @@
 //!
 //! They hold for one connection. Their memory is bounded by `topicAliasMaximum` topics of at max 65,535 bytes each.
 
-use crate::mqtt::protocol::reason;
-use crate::mqtt::session::SessionError;
+use crate::core::reason::Code;
+use crate::mqtt::protocol::publish::Fault;
 
 #[derive(Debug)]
 pub struct Aliases {
@@ -24,12 +24,12 @@ impl Aliases {
     }
 
     /// Checks the alias of a PUBLISH with this topic, and stores its topic.
-    pub fn learn(&mut self, topic: &[u8], alias: u16) -> Result<(), SessionError> {
+    pub fn learn(&mut self, topic: &[u8], alias: u16) -> Option<Fault> {
         if alias == 0 || alias > self.max {
-            return Err(SessionError::violation(
-                "a topic alias that was not allowed",
-                reason::TOPIC_ALIAS_INVALID,
-            ));
+            return Some(Fault {
+                code: Code::TopicInvalid,
+                text: "the topic alias is not between 1 and topicAliasMaximum",
+            });
         }
         let at = alias as usize - 1;
         if !topic.is_empty() {
@@ -39,12 +39,14 @@ impl Aliases {
             self.topics[at].clear();
             self.topics[at].extend_from_slice(topic);
         } else if self.topic(alias).is_empty() {
-            return Err(SessionError::protocol("a topic alias that stands for no topic"));
+            return Some(Fault { code: Code::TopicInvalid, text: "the topic alias stands for no topic" });
         }
-        Ok(())
+        None
     }
 
+    /// The topic that an alias stands for; empty for an unknown one.
     pub fn topic(&self, alias: u16) -> &[u8] {
-        self.topics.get(alias as usize - 1).map_or(&[], Vec::as_slice)
+        let at = usize::from(alias).checked_sub(1);
+        at.and_then(|at| self.topics.get(at)).map_or(&[], Vec::as_slice)
     }
 }

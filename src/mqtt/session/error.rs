@@ -16,6 +16,10 @@ pub enum SessionError {
     },
     /// The broker refused the connection in CONNACK.
     Refused(String),
+    /// The broker refused the version of the protocol, or answered in another one.
+    VersionRefused,
+    /// The connection ended, or nothing came, before the broker answered CONNECT.
+    Unanswered(String),
     SubscriptionRefused {
         filter: String,
         reason: String,
@@ -48,6 +52,9 @@ impl SessionError {
         let url = url.to_string();
         match self {
             SessionError::Refused(reason) => Error::MqttRefused { url, reason },
+            SessionError::VersionRefused => {
+                Error::MqttRefused { url, reason: "unacceptable protocol version".into() }
+            }
             SessionError::SubscriptionRefused { filter, reason } => {
                 Error::SubscriptionRefused { filter, reason }
             }
@@ -60,6 +67,10 @@ impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SessionError::ProtocolViolation { what, .. } => write!(f, "the broker sent {what}"),
+            SessionError::VersionRefused => {
+                write!(f, "the connection was refused: unacceptable protocol version")
+            }
+            SessionError::Unanswered(reason) => f.write_str(reason),
             SessionError::Refused(reason) => write!(f, "the connection was refused: {reason}"),
             SessionError::SubscriptionRefused { filter, reason } => {
                 write!(f, "the subscription to {filter} was refused: {reason}")

@@ -24,7 +24,7 @@ use crate::core::ack_set::AckSet;
 use crate::core::varint::{self, VarintError};
 use crate::mqtt::inflight::InflightTracker;
 use crate::mqtt::protocol::packet::{self, ConnAck};
-use crate::mqtt::protocol::publish::Publish;
+use crate::mqtt::protocol::publish::{Fault, Publish};
 use crate::mqtt::protocol::reason;
 use crate::mqtt::protocol::topic_alias::Aliases;
 
@@ -42,6 +42,13 @@ pub enum Event<'a> {
     },
     /// A message that came before, on this connection or an earlier one, and that a batch already has.
     Duplicate,
+    /// A message that MQTT does not allow and that can be framed: it becomes a dead letter.
+    Invalid {
+        topic: &'a [u8],
+        payload: &'a [u8],
+        fault: Fault,
+        sequence: Option<u64>,
+    },
     /// A PUBLISH over `maxPacketBytes`: only its head was kept.
     TooLarge {
         topic: &'a [u8],
@@ -99,6 +106,8 @@ const MAX_HEAD_BYTES: usize = 128 << 10;
 pub struct Session {
     connect_options: packet::Connect,
     qos: u8,
+    /// `qos`, or less where the broker has less.
+    asked_qos: u8,
     skip_retained: bool,
     /// As SUBSCRIBE sends them, `$share/…` included.
     filters: Vec<String>,
@@ -114,6 +123,7 @@ pub struct Session {
     broker_max_packet_bytes: usize,
     /// The last CONNACK.
     broker: Option<ConnAck>,
+    was_unanswered: bool,
     /// Whether the session is older than this process: its messages may have been subscribed to at a higher QoS.
     is_inherited: bool,
     /// Whether SUBSCRIBE was granted since this process began: a session that is present then has our subscriptions.
@@ -140,7 +150,7 @@ impl Session {
     pub fn new(config: &Mqtt, client_id: String, filters: Vec<String>, now: Instant) -> Session {
         Session {
             connect_options: packet::Connect {
-                version: config.version,
+                version: config.version.unwrap_or(ProtocolVersion::V5),
                 client_id,
                 login: config
                     .username
@@ -154,6 +164,7 @@ impl Session {
                 max_packet_bytes: config.max_packet_bytes as u32,
             },
             qos: config.qos,
+            asked_qos: config.qos,
             skip_retained: config.skip_retained,
             filters,
             phase: Phase::Closed,
@@ -162,6 +173,7 @@ impl Session {
             keep_alive: config.keep_alive,
             broker_max_packet_bytes: usize::MAX,
             broker: None,
+            was_unanswered: false,
             is_inherited: false,
             subscribed_before: false,
             inflight: InflightTracker::default(),
@@ -181,6 +193,7 @@ impl Session {
     /// Begins a connection: writes CONNECT.
     pub fn connect(&mut self, now: Instant) {
         self.phase = Phase::Connecting;
+        self.was_unanswered = true;
         self.out.clear();
         self.sent_bytes = 0;
         self.pending_acks.clear();
@@ -197,6 +210,25 @@ impl Session {
     /// The next connection goes to another broker, which may lack our subscriptions.
     pub fn change_broker(&mut self) {
         self.subscribed_before = false;
+    }
+
+    /// The next connection speaks this version.
+    pub fn set_version(&mut self, version: ProtocolVersion) {
+        self.connect_options.version = version;
+    }
+
+    pub fn version(&self) -> ProtocolVersion {
+        self.connect_options.version
+    }
+
+    /// Whether the last connection ended before the broker had accepted it.
+    pub fn was_unanswered(&self) -> bool {
+        self.was_unanswered
+    }
+
+    /// Whether the broker's answer to CONNECT is still to come.
+    pub fn is_connecting(&self) -> bool {
+        self.phase == Phase::Connecting
     }
 
     /// Takes what an earlier process acknowledged, for a broker that kept the session.
@@ -321,6 +353,11 @@ impl Session {
 
     fn is_v5(&self) -> bool {
         self.connect_options.version == ProtocolVersion::V5
+    }
+
+    /// Bytes of the broker came at this time, though perhaps no whole packet yet.
+    pub fn heard(&mut self, at: Instant) {
+        self.last_received = self.last_received.max(at);
     }
 
     /// When [`Session::tick`] is due.

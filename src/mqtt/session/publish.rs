@@ -13,13 +13,17 @@ impl Session {
             return Err(SessionError::malformed("a PUBLISH that ends in its head"));
         };
         let payload = &body[head.len..];
-        let Some((sequence, fingerprint)) = self.record(&head, |topic| {
+        let mut head = head;
+        let Some((sequence, fingerprint)) = self.record(&mut head, |topic| {
             // Topic and payload alone: properties such as the message expiry may change between deliveries.
             crc32c::crc32c_append(crc32c::crc32c(topic), payload)
         })?
         else {
             return Ok(Event::Duplicate);
         };
+        if let Some(fault) = head.fault {
+            return Ok(Event::Invalid { topic: self.topic(&head), payload, fault, sequence });
+        }
         let publish = Publish {
             topic: self.topic(&head),
             payload,
@@ -44,7 +48,7 @@ impl Session {
         let taken = input.len().min(packet_bytes);
         let seen = taken.min(MAX_HEAD_BYTES);
         let (flags, body) = (input[0] & 15, &input[header..seen]);
-        let head = match Head::parse(flags, body, self.is_v5())? {
+        let mut head = match Head::parse(flags, body, self.is_v5())? {
             Some(head) => head,
             None if seen == packet_bytes => {
                 return Err(SessionError::malformed("a PUBLISH that ends in its head"));
@@ -56,7 +60,7 @@ impl Session {
         };
         // The payload's size and not the packet's, which changes when an alias replaces the topic.
         let payload_bytes = packet_bytes - header - head.len;
-        let recorded = self.record(&head, |topic| crc32c::crc32c_append(payload_bytes as u32, topic))?;
+        let recorded = self.record(&mut head, |topic| crc32c::crc32c_append(payload_bytes as u32, topic))?;
         self.skip = packet_bytes - taken;
         let event = match recorded {
             Some((sequence, _)) => {
@@ -70,8 +74,8 @@ impl Session {
     #[inline]
     fn topic<'a>(&'a self, head: &Head<'a>) -> &'a [u8] {
         match head.alias {
-            Some(alias) => self.aliases.topic(alias),
-            None => head.topic,
+            Some(alias) if head.topic.is_empty() => self.aliases.topic(alias),
+            _ => head.topic,
         }
     }
 
@@ -80,7 +84,7 @@ impl Session {
     #[inline]
     fn record(
         &mut self,
-        head: &Head<'_>,
+        head: &mut Head<'_>,
         fingerprint: impl Fn(&[u8]) -> u32,
     ) -> Result<Option<(Option<u64>, u32)>, SessionError> {
         // A broker may deliver before it grants (3.8.4), but not before CONNACK.
@@ -91,7 +95,8 @@ impl Session {
             return Err(SessionError::protocol("a PUBLISH with a QoS that was not granted"));
         }
         if let Some(alias) = head.alias {
-            self.aliases.learn(head.topic, alias)?;
+            let fault = self.aliases.learn(head.topic, alias);
+            head.fault = head.fault.or(fault);
         }
         if head.qos == 0 {
             return Ok(Some((None, 0)));

@@ -33,7 +33,9 @@ impl Session {
     }
 
     pub(super) fn connack<'a>(&mut self, body: &[u8]) -> Result<Event<'a>, SessionError> {
-        let ack = packet::read_connack(self.connect_options.version, body)?;
+        let ack = packet::read_connack(self.connect_options.version, body);
+        self.was_unanswered = matches!(ack, Err(SessionError::VersionRefused));
+        let ack = ack?;
         if let Some(seconds) = ack.keep_alive_seconds {
             self.keep_alive = Duration::from_secs(seconds as u64); // [MQTT-3.2.2-21]
         }
@@ -61,6 +63,8 @@ impl Session {
                 return Err(SessionError::SubscriptionRefused { filter: filter.clone(), reason });
             }
         }
+        // Brokers with a Maximum QoS, such as AWS IoT Core, refuse subscriptions above it.
+        self.asked_qos = self.qos.min(ack.max_qos);
         self.phase = Phase::Subscribing;
         self.pending_requests.clear();
         self.downgraded.clear();
@@ -90,7 +94,7 @@ impl Session {
             version: self.connect_options.version,
             packet_id,
             filters: &self.filters[range.clone()],
-            qos: self.qos,
+            qos: self.asked_qos,
             skip_retained: self.skip_retained,
             subscription_id,
         }

@@ -7,10 +7,12 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::core::tls;
+use crate::mqtt::transport::activity::TransportStream;
 
 pub struct FlushedStream<S> {
     stream: S,
@@ -48,6 +50,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FlushedStream<S> {
                 _ => return with_tls_reason(error),
             }
         }
+    }
+}
+
+impl<S: TransportStream> TransportStream for FlushedStream<S> {
+    fn last_read(&self) -> Option<Instant> {
+        self.stream.last_read()
     }
 }
 

@@ -3,13 +3,14 @@
 //! `connection` reads and writes a [`Stream`]. TLS and WebSocket have buffers of their own; [`FlushedStream`] makes them behave as
 //! TCP does.
 
+mod activity;
 mod flushed;
 mod websocket;
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -20,6 +21,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::{BrokerUrl, Mqtt, Transport};
 use crate::core::tls::Tls;
+use activity::Observed;
+pub use activity::TransportStream;
 use flushed::{FlushedStream, with_tls_reason};
 use websocket::WebSocket;
 
@@ -32,13 +35,13 @@ const MAX_KEEPALIVE_TIME: Duration = Duration::from_secs(3600);
 /// Rustls alone would read 4 KiB at a time.
 const TLS_READ_BYTES: usize = 128 << 10;
 
-type Encrypted = TlsStream<BufReader<TcpStream>>;
+type Encrypted = TlsStream<BufReader<Observed<TcpStream>>>;
 
 /// An enum and no trait object, because every read passes through it.
 pub enum Stream {
     Tcp(TcpStream),
     Tls(Box<FlushedStream<Encrypted>>),
-    WebSocket(Box<FlushedStream<WebSocket<TcpStream>>>),
+    WebSocket(Box<FlushedStream<WebSocket<Observed<TcpStream>>>>),
     WebSocketOverTls(Box<FlushedStream<WebSocket<Encrypted>>>),
 }
 
@@ -54,7 +57,9 @@ async fn open(url: &BrokerUrl, config: &Mqtt) -> io::Result<Stream> {
     Ok(match url.transport {
         Transport::Tcp => Stream::Tcp(socket),
         Transport::Tls => Stream::Tls(FlushedStream::boxed(encrypt(socket, url, &config.tls).await?)),
-        Transport::WebSocket => Stream::WebSocket(FlushedStream::boxed(WebSocket::open(socket, url).await?)),
+        Transport::WebSocket => {
+            Stream::WebSocket(FlushedStream::boxed(WebSocket::open(Observed::new(socket), url).await?))
+        }
         Transport::WebSocketOverTls => {
             let socket = encrypt(socket, url, &config.tls).await?;
             Stream::WebSocketOverTls(FlushedStream::boxed(WebSocket::open(socket, url).await?))
@@ -90,8 +95,8 @@ async fn encrypt(socket: TcpStream, url: &BrokerUrl, tls: &Tls) -> io::Result<En
         None => ServerName::try_from(url.host.clone()).map_err(io::Error::other)?,
     };
     let client = tls.client().map_err(|error| io::Error::other(error.to_string()))?;
-    let connecting =
-        TlsConnector::from(client).connect(name, BufReader::with_capacity(TLS_READ_BYTES, socket));
+    let connecting = TlsConnector::from(client)
+        .connect(name, BufReader::with_capacity(TLS_READ_BYTES, Observed::new(socket)));
     connecting.await.map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             io::Error::new(error.kind(), "it closed the connection during the TLS handshake")
@@ -110,6 +115,17 @@ macro_rules! each {
             Stream::WebSocketOverTls($inner) => $call,
         }
     };
+}
+
+impl TransportStream for Stream {
+    fn last_read(&self) -> Option<Instant> {
+        match self {
+            Stream::Tcp(inner) => inner.last_read(),
+            Stream::Tls(inner) => inner.last_read(),
+            Stream::WebSocket(inner) => inner.last_read(),
+            Stream::WebSocketOverTls(inner) => inner.last_read(),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -5,6 +5,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
@@ -17,6 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::config::BrokerUrl;
+use crate::mqtt::transport::activity::TransportStream;
 
 pub struct WebSocket<S> {
     stream: WebSocketStream<S>,
@@ -46,6 +48,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             }
             Err(error) => Err(io::Error::other(format!("it opens no WebSocket: {error}"))),
         }
+    }
+}
+
+impl<S: TransportStream> TransportStream for WebSocket<S> {
+    fn last_read(&self) -> Option<Instant> {
+        self.stream.get_ref().last_read()
     }
 }
 

@@ -114,7 +114,7 @@ impl Chain {
     /// A number above those of all segments that anybody names.
     pub fn next_number(&self) -> u64 {
         let last = self.state.as_ref().map_or(0, |state| state.snapshot.last.number);
-        self.expected.last_key_value().map_or(0, |(number, _)| *number).max(last).saturating_add(1)
+        self.expected.last_key_value().map_or(0, |(number, _)| *number).max(last) + 1
     }
 
     /// The segments that should be there and are not. Without a state file nobody knows which ones were deleted as usual: then

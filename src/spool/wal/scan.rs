@@ -154,7 +154,7 @@ impl Scan {
             scan.apply(&state.snapshot);
         }
         scan.next_segment =
-            chain.next_number().max(scan.segments.last().map_or(1, |last| last.id.number.saturating_add(1)));
+            chain.next_number().max(scan.segments.last().map_or(1, |last| last.id.number + 1));
         (scan.state, scan.state_files) = (chain.state, state_files);
         scan.retain_open();
         Ok(scan)
@@ -292,7 +292,7 @@ impl Scan {
     }
 
     fn seen(&mut self, sequence: u64) {
-        self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
+        self.next_sequence = self.next_sequence.max(sequence + 1);
     }
 }
 

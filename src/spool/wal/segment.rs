@@ -176,7 +176,7 @@ impl<F> Segments<F> {
 
     /// Adds a segment that lies on the disk and gets no more entries.
     pub fn restore(&mut self, segment: Segment) {
-        self.next_number = self.next_number.max(segment.id.number.saturating_add(1));
+        self.next_number = self.next_number.max(segment.id.number + 1);
         self.all.push_back(segment);
     }
 

@@ -168,20 +168,10 @@ pub struct StateFile<F> {
     current: u64,
     /// Number of the next file.
     next: u64,
-    /// The file before.
-    previous: Option<Previous>,
+    /// The file before, and its slot that is not synced.
+    previous: Option<(u64, usize)>,
     /// State files to be removed once there is another one.
     stale: Vec<u64>,
-}
-
-/// A state file that is used again if there is no room for another.
-#[derive(Debug)]
-struct Previous {
-    number: u64,
-    /// The slot that is not synced.
-    slot: usize,
-    /// What was read in the other slot.
-    found: Option<Vec<u8>>,
 }
 
 impl<F: DiskFile> StateFile<F> {
@@ -203,10 +193,10 @@ impl<F: DiskFile> StateFile<F> {
             previous: None,
             stale: files.to_vec(),
         };
-        if let Some(FoundState { file, slot, snapshot }) = found
+        if let Some(FoundState { file, slot, .. }) = found
             && disk.len(&file_name(*file))? == 2 * SLOT as u64
         {
-            state.previous = Some(Previous { number: *file, slot: 1 - slot, found: snapshot.encode() });
+            state.previous = Some((*file, 1 - slot));
         }
         match state.write_durably(disk, snapshot) {
             Err(error) if !is_storage_full(&error) => Err(error),
@@ -247,7 +237,7 @@ impl<F: DiskFile> StateFile<F> {
             self.file = None;
             self.stale.push(self.current);
             if !is_new {
-                self.previous = Some(Previous { number: self.current, slot: self.slot, found: None });
+                self.previous = Some((self.current, self.slot));
             }
             return Err(error);
         }
@@ -278,16 +268,11 @@ impl<F: DiskFile> StateFile<F> {
         if disk.remove(&file_name(number)).is_err() {
             self.stale.push(number);
         }
-        let Some(Previous { number, slot, found }) = &self.previous else { return Err(error) };
-        if !is_storage_full(&error) {
+        let Some((number, slot)) = self.previous.filter(|_| is_storage_full(&error)) else {
             return Err(error);
-        }
-        let (number, slot) = (*number, *slot);
+        };
         let mut file = disk.open_in_place(&file_name(number))?;
-        // Perhaps the slot that was read is not synced, though a sync would say so. The other one will be overwritten.
-        if let Some(found) = found {
-            file.write_at(((1 - slot) * SLOT) as u64, found)?;
-        }
+        // Perhaps the slot that was read is not synced, and the other one will be overwritten.
         file.sync()?;
         (self.file, self.current, self.slot) = (Some(file), number, slot);
         self.stale.retain(|stale| *stale != number);
