@@ -75,8 +75,8 @@ export interface MqttConfig {
   username?: string
   /** The user's password; needs a `username`. */
   password?: string
-  /** 4 is MQTT 3.1.1, 5 is MQTT 5. @default 5 */
-  protocolVersion?: 4 | 5
+  /** 4 is MQTT 3.1.1, 5 is MQTT 5; `'auto'` is MQTT 5, and 3.1.1 where the broker has no 5. @default 'auto' */
+  protocolVersion?: 4 | 5 | 'auto'
   /**
    * The quality of service asked for. At 2 a message is a row once, as long as this process and the session live.
    * @default 1
@@ -527,7 +527,15 @@ export interface Metrics {
   /** Since construction. `insert`: one confirmed INSERT; `endToEnd`: from the receipt of a message to its confirmation. */
   latencyMs: { insert: Quantiles; endToEnd: Quantiles }
   /** Over all connections. `writes` counts writes to sockets: one write carries many acknowledgements. */
-  mqtt: { connected: number; connections: number; reconnects: number; unacknowledged: number; writes: number }
+  mqtt: {
+    connected: number
+    connections: number
+    reconnects: number
+    unacknowledged: number
+    writes: number
+    /** 4 is MQTT 3.1.1, 5 is MQTT 5; 0 until a broker has answered. */
+    protocolVersion: 0 | 4 | 5
+  }
   /** Bytes and segments on disk, and the age of the oldest unsettled message in milliseconds, or 0. `null` without a spool. */
   spool: { bytes: number; maxBytes: number; segments: number; oldestMs: number } | null
   /** Bytes that the buffers hold now. */
@@ -564,7 +572,7 @@ export interface DeadLetter {
   payload: Buffer
   /**
    * `JSON_INVALID`, `NOT_AN_OBJECT`, `FIELD_MISSING`, `TYPE_MISMATCH`, `OUT_OF_RANGE`, `UNKNOWN_FIELD`, `NO_ROUTE`,
-   * `PAYLOAD_INVALID`, `PAYLOAD_TOO_LARGE`, `ALIAS_UNKNOWN`, `REJECTED_BY_CLICKHOUSE` or `PACKET_TOO_LARGE`.
+   * `PAYLOAD_INVALID`, `PAYLOAD_TOO_LARGE`, `ALIAS_UNKNOWN`, `TOPIC_INVALID`, `REJECTED_BY_CLICKHOUSE` or `PACKET_TOO_LARGE`.
    */
   code: string
   /** Names the column and the value at fault. */

