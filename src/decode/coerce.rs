@@ -45,6 +45,10 @@ pub fn put(column: &mut Column, kind: &Kind, value: Scalar<'_>, context: &mut De
             column.push_fixed(float_32(value)?.to_le_bytes());
             Ok(())
         }
+        (Kind::String, Scalar::Text(text)) => {
+            column.push_string(text.as_bytes());
+            Ok(())
+        }
         (Kind::DateTime { .. } | Kind::DateTime64 { .. }, _) => put_time(column, kind, value, context),
         _ => put_other(column, kind, value, context),
     }

@@ -134,6 +134,12 @@ pub fn read_other<'a, R: ValueReader<'a>>(
     let shape = reader.shape()?;
     match &column_type.kind {
         _ if shape == Shape::Null => return reader.token().map(|_| false),
+        Kind::Bool if shape == Shape::Bool => {
+            if let Token::Bool(flag) = reader.token()? {
+                column.push_fixed([flag as u8]);
+            }
+            return Ok(true);
+        }
         Kind::String => {
             column.push_string(&reader.written()?);
             return Ok(true);
