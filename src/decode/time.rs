@@ -220,7 +220,8 @@ fn is_dated(text: &str) -> bool {
 /// A day, then optionally `T` or a space, a time, and `Z` or an offset.
 fn parse(text: &[u8]) -> Option<Text> {
     let mut rest = text;
-    let is_named = text.first()?.is_ascii_alphabetic() || named_month(text).is_some();
+    // `Mon, 30 Nov …` or `30 Nov …`
+    let is_named = text.first()?.is_ascii_alphabetic() || matches!(text, [_, b' ', ..] | [_, _, b' ', ..]);
     let date = if is_named { named_date(&mut rest)? } else { numeric_date(&mut rest)? };
     if rest.is_empty() && !is_named {
         return Some(Text { date, second: 0, nanos: 0, was_truncated: false, offset: None });
@@ -278,11 +279,6 @@ const MONTHS: [&str; 12] = [
     "november",
     "december",
 ];
-
-/// The number of the month that a text has the name of, as it stands between blanks.
-fn named_month(text: &[u8]) -> Option<i8> {
-    text.split(|byte| *byte == b' ').find_map(month)
-}
 
 /// In full, or by its first three letters.
 fn month(word: &[u8]) -> Option<i8> {
