@@ -40,6 +40,8 @@ struct Play {
     total: u32,
     per_second: u32,
     outage: Duration,
+    /// How long the broker sends what it kept before it grants the subscription.
+    backlog: Duration,
     /// How often the models look around.
     step: Duration,
 }
@@ -85,6 +87,8 @@ struct Broker {
     unread: Vec<u8>,
     outgoing: Vec<u8>,
     is_subscribed: bool,
+    /// SUBACK, and when it is sent.
+    grant: Option<([u8; 5], Instant)>,
     /// How many messages were put into `outgoing`.
     sent: u32,
     /// The packet ids that wait for their acknowledgement.
@@ -101,6 +105,7 @@ impl Broker {
             unread: Vec::new(),
             outgoing: Vec::new(),
             is_subscribed: false,
+            grant: None,
             sent: 0,
             in_flight: VecDeque::new(),
             pings: 0,
@@ -115,6 +120,12 @@ impl Broker {
         let mut input = [0; 4096];
         loop {
             let due = (began.elapsed().as_secs_f64() * f64::from(per_second)) as u32;
+            if let Some((suback, at)) = self.grant
+                && at.elapsed() >= self.play.backlog
+            {
+                self.outgoing.extend(suback);
+                self.grant = None;
+            }
             while self.is_subscribed
                 && self.sent < due.min(total)
                 && self.in_flight.len() < window
@@ -164,7 +175,7 @@ impl Broker {
             match kind >> 4 {
                 1 => self.outgoing.extend([0x20, 2, 0, 0]),
                 8 => {
-                    self.outgoing.extend([0x90, 3, packet[2], packet[3], self.play.qos]);
+                    self.grant = Some(([0x90, 3, packet[2], packet[3], self.play.qos], Instant::now()));
                     self.is_subscribed = true;
                 }
                 4 => {
@@ -237,8 +248,16 @@ async fn an_hour_without_clickhouse() {
         let per_second = 20;
         let total = per_second * HOUR.as_secs() as u32;
         let step = Duration::from_millis(100);
-        let (broker, most, ..) =
-            played(Play { qos, window: 65535, total, per_second, outage: HOUR, step }).await;
+        let (broker, most, ..) = played(Play {
+            qos,
+            window: 65535,
+            total,
+            per_second,
+            outage: HOUR,
+            backlog: Duration::ZERO,
+            step,
+        })
+        .await;
         assert!(broker.pings >= 2 * 3600 / KEEP_ALIVE.as_secs() as u32 - 10, "{} pings", broker.pings);
         assert!((CEILING..CEILING + ONE_READ).contains(&most), "{most} bytes were held");
     }
@@ -249,11 +268,21 @@ async fn acknowledgements_of_a_fast_stream_leave_many_at_a_time() {
     // INSERTs that take 5 ms, and a broker that keeps to its window.
     let (outage, step) = (Duration::ZERO, Duration::from_millis(5));
     let (total, per_second) = (300_000, 60_000);
-    let (_, _, writes, took) = played(Play { qos: 1, window: 1000, total, per_second, outage, step }).await;
+    let (_, _, writes, took) =
+        played(Play { qos: 1, window: 1000, total, per_second, outage, backlog: Duration::ZERO, step }).await;
     assert!(writes < u64::from(total) / 20, "{writes} writes");
     let sent_in = Duration::from_secs(5);
     assert!(
         took < sent_in + CLOSE_TIMEOUT + Duration::from_millis(200),
         "{took:?}: the window sets the pace"
     );
+}
+
+/// A broker that keeps a session sends what it kept before it grants the subscription.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_before_the_subscription_is_no_silence() {
+    let (outage, step, backlog) = (Duration::ZERO, Duration::from_millis(5), Duration::from_secs(20));
+    let play = Play { qos: 1, window: 1000, total: 30_000, per_second: 1_000, outage, backlog, step };
+    let (_, _, _, took) = played(play).await;
+    assert!(took >= backlog);
 }

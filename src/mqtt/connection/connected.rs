@@ -22,6 +22,8 @@ impl<S: MessageSink> Connection<S> {
     ) -> Result<(), SessionError> {
         let context = self.context.clone();
         let began = clock();
+        // A broker may send what it kept for the session before it grants the subscriptions.
+        let mut last_message = began;
         let mut pacer = ReadPacer::new(context.config.mqtt.coalesce, context.config.seal_delay());
         self.session.connect(began);
         loop {
@@ -39,7 +41,7 @@ impl<S: MessageSink> Connection<S> {
             if self.closing {
                 return self.close(stream).await;
             }
-            let deadline = self.next_deadline(began, now)?;
+            let deadline = self.next_deadline(self.grant_deadline(began, last_message), now)?;
 
             let transfer = tokio::select! {
                 biased;
@@ -63,6 +65,9 @@ impl<S: MessageSink> Connection<S> {
                 Transfer::Read { bytes, drained } => {
                     self.read_buffer.filled(bytes);
                     let messages = self.take_messages()?;
+                    if messages > 0 {
+                        last_message = now;
+                    }
                     if drained && self.session.outgoing().is_empty() {
                         self.pause_reading(pacer.after(messages, bytes, clock()));
                     }
@@ -92,9 +97,18 @@ impl<S: MessageSink> Connection<S> {
         self.count_unacknowledged(self.session.unacknowledged() as u64);
     }
 
+    /// When the subscriptions must be granted: [`CONNECT_TIMEOUT`] after the last message, `startTimeoutMs` in all.
+    fn grant_deadline(&self, began: Instant, last_message: Instant) -> Option<Instant> {
+        let limit = began + self.context.config.start_timeout.max(CONNECT_TIMEOUT);
+        (!self.is_up).then(|| limit.min(last_message + CONNECT_TIMEOUT))
+    }
+
     /// When there is something to do though nothing comes. Fails if the broker did not grant the subscriptions in time.
-    fn next_deadline(&self, began: Instant, now: Instant) -> Result<Option<Instant>, SessionError> {
-        let granted_by = Some(began + CONNECT_TIMEOUT).filter(|_| !self.is_up);
+    fn next_deadline(
+        &self,
+        granted_by: Option<Instant>,
+        now: Instant,
+    ) -> Result<Option<Instant>, SessionError> {
         if granted_by.is_some_and(|at| now >= at) {
             return Err(SessionError::Timeout);
         }
