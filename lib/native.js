@@ -107,7 +107,11 @@ function fromEvent(kind, content, bytes) {
   }))
 }
 
+/** The method of a pipeline that returns what `prometheus()` prints, as objects; `src/telemetry/prometheus.rs` makes them. */
+const FAMILIES = Symbol('families')
+
 module.exports = {
+  FAMILIES,
   MillraceError,
   NativePipeline,
   NativeReplay,

@@ -4,7 +4,7 @@
 // promises, and it decides whether the process stays alive.
 
 const { EventEmitter } = require('node:events')
-const { MillraceError, NativePipeline, callNative, configError, configToJson, fromEvent, unwrap } = require('./native.js')
+const { FAMILIES, MillraceError, NativePipeline, callNative, configError, configToJson, fromEvent, unwrap } = require('./native.js')
 
 /** Running pipelines. Without this, one that is reachable only from its own events would be garbage-collected. */
 const running = new Set()
@@ -13,9 +13,6 @@ const STOP_TIMEOUT_MS = 30_000
 const RUNTIME = process.versions.bun ? `bun ${process.versions.bun}` : `node ${process.versions.node}`
 /** The longest delay of a timer: 2^31 - 1 ms. */
 const FOREVER_MS = 2 ** 31 - 1
-
-/** The method of a pipeline that returns what `prometheus()` prints, as objects; `src/telemetry/prometheus.rs` makes them. */
-const FAMILIES = Symbol('families')
 
 class Pipeline extends EventEmitter {
   #native
@@ -186,4 +183,4 @@ class Pipeline extends EventEmitter {
   }
 }
 
-module.exports = { FAMILIES, Pipeline }
+module.exports = { Pipeline }

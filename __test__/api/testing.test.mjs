@@ -126,7 +126,6 @@ const TYPES = {
   named: ['Tuple(x Float64, `y z` String)', { x: 1.5, 'y z': 'q' }],
   plain: ['Tuple(UInt8, String)', [1, 'a']],
   point: ['Point', [1, 2]],
-  json: ['JSON', { a: { b: 'c' }, d: [1, 2] }],
 }
 
 test('the types of a real ClickHouse come back as they went in', { timeout }, async (t) => {
@@ -154,7 +153,7 @@ test('the types of a real ClickHouse come back as they went in', { timeout }, as
     output_format_json_quote_decimals: 1,
     date_time_output_format: 'iso',
   })
-  assert.deepEqual({ ...row, i128: Number(row.i128), json: { ...row.json, d: row.json.d.map(Number) } }, { ...expected, fixed: row.fixed })
+  assert.deepEqual({ ...row, i128: Number(row.i128) }, { ...expected, fixed: row.fixed })
 })
 
 test('integers that a number cannot hold are bigints', { timeout }, async () => {

@@ -14,7 +14,7 @@ async function sleeping(t) {
   const held = new Set()
   let isAwake = false
   const pass = (socket) => {
-    const behind = connect(servers.clickhouse.port, '127.0.0.1')
+    const behind = connect(Number(servers.clickhouse.port), '127.0.0.1')
     socket.pipe(behind).pipe(socket)
     for (const end of [socket, behind]) end.on('error', () => [socket, behind].forEach((each) => each.destroy()))
   }
@@ -23,13 +23,13 @@ async function sleeping(t) {
     if (isAwake) pass(socket)
     else held.add(socket)
   })
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(undefined)))
   t.after(() => {
     server.close()
     held.forEach((socket) => socket.destroy())
   })
   return {
-    url: `http://127.0.0.1:${server.address().port}`,
+    url: `http://127.0.0.1:${/** @type {import('node:net').AddressInfo} */ (server.address()).port}`,
     wake() {
       isAwake = true
       held.forEach((socket) => socket.destroy())

@@ -1,7 +1,7 @@
 // A fake pipeline for states that are hard to reach with a real one.
 
 import { EventEmitter } from 'node:events'
-import { FAMILIES } from '../../lib/pipeline.js'
+import { FAMILIES } from '../../lib/native.js'
 
 /** The parts of a pipeline that a monitor uses; `content` is returned by `metrics()`. */
 export class FakePipeline extends EventEmitter {

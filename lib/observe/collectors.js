@@ -4,7 +4,7 @@
 // Both read the metrics when they collect; there is no cost in between.
 
 const { configError } = require('../native.js')
-const { FAMILIES } = require('../pipeline.js')
+const { FAMILIES } = require('../native.js')
 
 /** @type {WeakMap<object, RegistryBinding>} */
 const registries = new WeakMap()

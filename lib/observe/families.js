@@ -2,7 +2,7 @@
 
 // Reads the metric families of a pipeline for what `metrics()` does not have: its name, each connection, the histograms.
 
-const { FAMILIES } = require('../pipeline.js')
+const { FAMILIES } = require('../native.js')
 
 /** One snapshot of the families, by name without `millrace_`. */
 function readFamilies(pipeline) {

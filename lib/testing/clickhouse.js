@@ -18,6 +18,8 @@ const NOT_IMPLEMENTED = 48
  */
 
 class ClickHouse {
+  /** How many queries were answered. */
+  #queries = 0
   /** By `database.table`. @type {Map<string, Table>} */
   #tables = new Map()
   /** INSERTs that are in: a retry of one is not taken again. */
@@ -78,7 +80,9 @@ class ClickHouse {
       const body = Buffer.concat(chunks)
       const sql = searchParams.get('query') ?? body.toString()
       const rows = /^\s*INSERT\s/i.test(sql) ? this.#insert(sql, body, searchParams.get('insert_deduplication_token')) : this.#select(sql)
-      response.writeHead(200, { 'content-type': 'text/plain' }).end(rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
+      // By one of its headers an INSERT is confirmed.
+      const headers = { 'content-type': 'text/plain', 'X-ClickHouse-Query-Id': String(++this.#queries) }
+      response.writeHead(200, headers).end(rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
     } catch (error) {
       const { code = NOT_IMPLEMENTED, message } = /** @type {Error & { code?: number }} */ (error)
       const text = `Code: ${code}. DB::Exception: ${message} (version 26.7)\n`

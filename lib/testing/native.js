@@ -89,7 +89,7 @@ function parseType(text) {
 }
 
 const READABLE =
-  /^(String|FixedString|JSON|Bool|Float(32|64)|Nothing|Date|Date32|DateTime|DateTime64|Time|Time64|UUID|IPv[46]|Enum(8|16)|Decimal|Nullable|LowCardinality|Array|Nested|Tuple|Map|Variant|Dynamic|U?Int(8|16|32|64|128|256))$/
+  /^(String|FixedString|Bool|Float(32|64)|Nothing|Date|Date32|DateTime|DateTime64|Time|Time64|UUID|IPv[46]|Enum(8|16)|Decimal|Nullable|LowCardinality|Array|Nested|Tuple|Map|Variant|U?Int(8|16|32|64|128|256))$/
 
 /**
  * @param {string} text
@@ -161,9 +161,9 @@ class Reader {
     return this.#bytes.subarray(this.#at - length, this.#at)
   }
 
-  /** How JSON and Variant within a type are written: all of it stands before the values. @param {Type} type */
+  /** How Variant within a type is written: all of it stands before the values. @param {Type} type */
   prefix(type) {
-    if (type.name === 'JSON' || type.name === 'Variant') this.#take(8)
+    if (type.name === 'Variant') this.#take(8)
     for (const part of type.parts) this.prefix(part)
   }
 
@@ -177,8 +177,6 @@ class Reader {
         return each(() => this.text())
       case 'FixedString':
         return each(() => this.#take(Number(texts[0])).toString('utf8').replace(/\0+$/, ''))
-      case 'JSON':
-        return each(() => JSON.parse(this.text()))
       case 'Bool':
         return each(() => this.#take(1)[0] === 1)
       case 'Float32':
