@@ -29,7 +29,7 @@ pub struct Sample {
     /// By route.
     routes: Vec<Seen>,
     /// The most frequent first.
-    reasons: Vec<Letters>,
+    reasons: Vec<ReasonCount>,
 }
 
 #[derive(Debug, Default, Clone, Serialize)]
@@ -42,7 +42,7 @@ struct Seen {
 /// Dead letters of one kind, with the first of them.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Letters {
+struct ReasonCount {
     count: usize,
     code: &'static str,
     route: Option<usize>,
@@ -184,11 +184,12 @@ impl Sampler<'_> {
         self.sample.dead_letters += 1;
         let (code, about) = (reason.code.as_str(), about(reason));
         let reasons = &mut self.sample.reasons;
-        let is_it = |known: &&mut Letters| known.code == code && known.route == route && known.about == about;
+        let is_it =
+            |known: &&mut ReasonCount| known.code == code && known.route == route && known.about == about;
         if let Some(known) = reasons.iter_mut().find(is_it) {
             known.count += 1;
         } else if reasons.len() < MOST_REASONS {
-            reasons.push(Letters {
+            reasons.push(ReasonCount {
                 count: 1,
                 code,
                 route,

@@ -16,6 +16,26 @@ use crate::decode::value::{self, DecodeContext, FastKind};
 use crate::decode::value_source::ValueSource;
 use crate::decode::{ColumnBinding, Decoder, Scratch, Unpacking};
 
+impl TableColumn {
+    /// The column of a block that says for which rows the default is to be computed. NULL says it by itself, where the
+    /// type knows NULL. No column of the `table` has this name.
+    pub fn missing_flag(&self, table: &[TableColumn]) -> Option<String> {
+        if !self.is_flagged() {
+            return None;
+        }
+        let mut prefix = "missing ".to_string();
+        while table.iter().any(|column| column.name.starts_with(&prefix)) {
+            prefix.push(' ');
+        }
+        Some(prefix + &self.name)
+    }
+
+    /// Whether it has a [`TableColumn::missing_flag`].
+    pub fn is_flagged(&self) -> bool {
+        self.default.is_some() && !self.column_type.kind.can_be_null()
+    }
+}
+
 impl Decoder {
     /// Joins a route's mapping with its table. Errors carry the path of the option, below `path`
     /// (such as `routes[0]`).

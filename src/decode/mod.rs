@@ -17,6 +17,7 @@
 //! ```
 
 mod binding;
+mod checkpoint;
 mod coerce;
 mod coerce_time;
 mod documents;
@@ -43,12 +44,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::clickhouse::schema::TableColumn;
 use crate::clickhouse::{Column, ColumnType};
 use crate::config::{PayloadCompression, Unit};
 use crate::core::mqtt_property::Properties;
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
+use checkpoint::{Checkpoint, Rows};
 use documents::DocumentPlan;
 use fill::{Filled, NoTracking};
 use format::json::fast_path::{self, ExpectedMember, FastPathRun};
@@ -59,26 +60,6 @@ use number::TerminatedBytes;
 use path_tree::{PathNode, Row};
 use value::{DecodeContext, FastKind};
 use value_reader::{Result, ValueReader};
-
-impl TableColumn {
-    /// The column of a block that says for which rows the default is to be computed. NULL says it by itself, where the
-    /// type knows NULL. No column of the `table` has this name.
-    pub fn missing_flag(&self, table: &[TableColumn]) -> Option<String> {
-        if !self.is_flagged() {
-            return None;
-        }
-        let mut prefix = "missing ".to_string();
-        while table.iter().any(|column| column.name.starts_with(&prefix)) {
-            prefix.push(' ');
-        }
-        Some(prefix + &self.name)
-    }
-
-    /// Whether it has a [`TableColumn::missing_flag`].
-    pub fn is_flagged(&self) -> bool {
-        self.default.is_some() && !self.column_type.kind.can_be_null()
-    }
-}
 
 /// One message as the decoder sees it; everything is borrowed from the read buffer.
 #[derive(Debug, Clone, Copy)]
@@ -177,35 +158,6 @@ struct Scratch {
     context: DecodeContext,
     cut: Vec<usize>,
     was_truncated: Vec<bool>,
-}
-
-/// How far columns of as many rows are.
-#[derive(Debug, Clone, Default)]
-pub struct Checkpoint {
-    rows: usize,
-    lengths: Vec<usize>,
-}
-
-impl Checkpoint {
-    /// Only the `marked` columns are more than their number of rows says.
-    #[inline]
-    fn note(&mut self, columns: &[Column], marked: &[usize]) {
-        self.rows = columns.first().map_or(0, Column::rows);
-        self.lengths.clear();
-        marked.iter().for_each(|at| columns[*at].mark_row(&mut self.lengths));
-    }
-
-    #[cold]
-    fn rollback(&self, columns: &mut [Column]) {
-        let mut lengths = self.lengths.as_slice();
-        columns.iter_mut().for_each(|column| column.rewind_row(self.rows, &mut lengths));
-    }
-
-    /// The same for the column of one binding.
-    #[cold]
-    fn take_back(&self, column: &mut Column, binding: &ColumnBinding) {
-        column.rewind_row(self.rows, &mut &self.lengths[binding.lengths..]);
-    }
 }
 
 impl Decoder {
@@ -539,26 +491,5 @@ impl Decoder {
             }
         }
         Ok(())
-    }
-}
-
-/// The rows of a message so far, and how large the columns may become with them.
-#[derive(Default)]
-struct Rows {
-    count: usize,
-    limit: Option<usize>,
-}
-
-impl Rows {
-    /// Before each row but the first.
-    fn check(&mut self, columns: &[Column], payload: &[u8]) -> Result<()> {
-        let bytes: usize = columns.iter().map(Column::bytes).sum();
-        let limit = *self.limit.get_or_insert(bytes + MAX_GROWTH * payload.len() + MIN_GROWTH_LIMIT);
-        if self.count < MAX_ROWS && bytes <= limit {
-            return Ok(());
-        }
-        let message =
-            format!("more than {MAX_ROWS} rows, or rows that are together far larger than the message");
-        Err(Box::new(Reason::new(Code::OutOfRange, message)))
     }
 }

@@ -7,12 +7,13 @@ use crate::clickhouse::{Column, Kind};
 use crate::core::json_path::Segment;
 use crate::core::reason::{Code, Reason};
 use crate::core::swar::bytes_eq;
+use crate::decode::ColumnBinding;
+use crate::decode::checkpoint::Checkpoint;
 use crate::decode::fill::Filled;
 use crate::decode::format::json::fast_path::{self, ExpectedMember, FastPathRun, KeyOrder, MemberAction};
 use crate::decode::format::json::lexer::Reader;
 use crate::decode::value::{self, DecodeContext};
 use crate::decode::value_reader::{Result, ValueReader};
-use crate::decode::{Checkpoint, ColumnBinding};
 
 #[derive(Debug, Default, Clone)]
 pub struct PathNode {
