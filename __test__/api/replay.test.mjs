@@ -160,7 +160,7 @@ for (const place of ['dir', 'table', 'event']) {
       expected.sort((a, b) => (a.payload < b.payload ? -1 : 1)),
     )
     const [{ topicBytes, code, payload }] = again
-    assert.deepEqual([topicBytes, code, payload], [unreadable, 'NO_ROUTE', Buffer.from('x')])
+    assert.deepEqual([topicBytes, code, payload], [unreadable, 'TOPIC_INVALID', Buffer.from('x')])
   })
 }
 

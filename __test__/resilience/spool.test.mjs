@@ -651,16 +651,20 @@ test('a broker with a small window that waits for it is answered from the spool,
   })
   const pipeline = await servers.started(t, config)
   const warnings = collect(pipeline, 'warning')
+  const isTold = () => warnings.some(({ code }) => code === 'WINDOW_NARROW')
+  let round = 0
   await withoutClickHouse(async () => {
-    for (let round = 1; round <= 12; round++) {
+    // Enough rounds in a row must follow promptly, which a busy machine does not always let them.
+    while (round < 12 || (round < 200 && !isTold())) {
+      round++
       const ids = Array.from({ length: 20 }, (_, i) => (round - 1) * 20 + i + 1)
       broker.send(Buffer.concat(ids.map((id) => publishPacket('a', JSON.stringify({ seq: id }), { id }))))
       await waitFor(() => broker.acknowledged.length === round * 20, { message: `the acknowledgements of round ${round}` })
     }
-    await waitFor(() => warnings.some(({ code }) => code === 'WINDOW_NARROW'), { message: 'a warning' })
+    await waitFor(isTold, { message: 'a warning' })
   })
-  await settled(pipeline, 240)
-  assert.deepEqual(await servers.counted(table), { rows: 240, different: 240 })
+  await settled(pipeline, round * 20)
+  assert.deepEqual(await servers.counted(table), { rows: round * 20, different: round * 20 })
 })
 
 test('flush() means ClickHouse, not the spool', { timeout }, async (t) => {

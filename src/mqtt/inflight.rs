@@ -233,7 +233,8 @@ impl InflightTracker {
             return true;
         }
         let record = AckRecord { packet_id, qos, fingerprint };
-        if (duplicate || self.is_leading) && qos == 1 {
+        // Without DUP an acknowledged message that looks the same may be an earlier one: to drop it would lose it.
+        if duplicate && qos == 1 {
             let evidence = Evidence {
                 end: self.history_end,
                 ids_ascend_from: self.ids_ascend_from,

@@ -17,7 +17,7 @@ use crate::core::ack_history::{AckHistory, AckRecord};
 /// Enough different ids in any case: the usual window of a broker is smaller.
 const MAX_MIN_IDS: u64 = 1_000;
 /// This many records with different contents show that the publishers do not repeat themselves.
-const MIN_CONTENTS: u64 = 32;
+const MIN_CONTENTS: u64 = 1_000;
 
 /// An index over a history, which is extended whenever it is asked. It costs nothing while no broker delivers again.
 #[derive(Debug, Default)]
@@ -209,17 +209,17 @@ mod tests {
 
     #[test]
     fn contents_that_never_repeat_are_recognised_under_other_ids() {
-        let mut case = Case::new((1..=40).map(|i| (i, i)));
-        assert_eq!(case.find(1, 40), Some(Match::Sure));
-        assert_eq!(case.find(1, 21), Some(Match::Sure));
-        assert_eq!(case.find(2, 20), Some(Match::Sure), "none has ever repeated");
-        case.push([(41, 40)]);
-        assert_eq!(case.find(1, 40), None, "it has repeated");
-        case.push((42..=74).map(|i| (i, i)));
-        assert_eq!(case.find(1, 70), Some(Match::Sure), "it has not for a while");
-        assert_eq!(case.find(2, 43), None, "of the older half");
-        let mut case = Case::new((1..=31).map(|i| (i, i)));
-        assert_eq!(case.find(1, 31), None, "too few to know");
+        let mut case = Case::new((1..=1200).map(|i| (i, i)));
+        assert_eq!(case.find(1, 1200), Some(Match::Sure));
+        assert_eq!(case.find(1, 601), Some(Match::Sure));
+        assert_eq!(case.find(2, 600), Some(Match::Sure), "none has ever repeated");
+        case.push([(1201, 1200)]);
+        assert_eq!(case.find(1, 1200), None, "it has repeated");
+        case.push((1202..=2400).map(|i| (i, i)));
+        assert_eq!(case.find(1, 2300), Some(Match::Sure), "it has not for a while");
+        assert_eq!(case.find(2, 1300), None, "of the older half");
+        let mut case = Case::new((1..=999).map(|i| (i, i)));
+        assert_eq!(case.find(1, 999), None, "too few to know");
     }
 
     #[test]

@@ -61,19 +61,25 @@ impl Worker {
     pub(super) async fn insert_from_spool(&mut self, job: InsertJob) {
         let InsertJob { insert, completion, permit, mut trace } = job;
         self.spool_permit = Some(permit);
+        self.set_in_flight(true);
         let outcome = self.send_stored(&insert, trace.as_deref_mut()).await;
         match outcome {
             // Cancelled: the completion is dropped unsettled.
             None => {}
-            Some(SpoolInsertOutcome::Inserted) => self.settle_stored(&insert, completion, trace),
+            Some(SpoolInsertOutcome::Inserted) => {
+                self.set_in_flight(false);
+                self.settle_stored(&insert, completion, trace);
+            }
             Some(SpoolInsertOutcome::Redecode(route, decoded)) => {
                 let mut batch = self.batch(&insert, route, completion, decoded, trace);
                 let rejected = self.insert_with_isolation(&mut batch, None, &insert.token).await;
+                self.set_in_flight(false);
                 self.settle(batch, rejected, &insert.token);
             }
             Some(SpoolInsertOutcome::Rejected(Some(route), decoded, rejection)) => {
                 let mut batch = self.batch(&insert, route, completion, decoded, trace);
                 let rejected = self.isolate_or_insert(&mut batch, &insert.token, rejection).await;
+                self.set_in_flight(false);
                 self.settle(batch, rejected, &insert.token);
             }
             Some(SpoolInsertOutcome::Rejected(None, decoded, rejection)) => {

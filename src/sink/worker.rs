@@ -56,6 +56,8 @@ pub struct Worker {
     /// ClickHouse is too old to squash the blocks of several records into one: they are decoded again as one block.
     pub(super) lacks_block_squashing: bool,
     slot: Option<(Arc<Semaphore>, Option<OwnedSemaphorePermit>)>,
+    /// Counted in `inserts.inFlight`.
+    is_in_flight: bool,
     /// Held for an INSERT of the spool until it waits or ends.
     pub(super) spool_permit: Option<WorkerPermit>,
     /// The INSERT under way has waited, so that others of its table may be behind it.
@@ -89,6 +91,7 @@ impl Worker {
             servers,
             lacks_block_squashing: false,
             slot: None,
+            is_in_flight: false,
             spool_permit: None,
             has_waited: false,
         }
@@ -108,14 +111,23 @@ impl Worker {
     /// Takes the slot of the thread.
     pub(super) fn hold(&mut self, slot: Arc<Semaphore>, permit: OwnedSemaphorePermit) {
         self.slot = Some((slot, Some(permit)));
-        add(&self.context.metrics.inserts_in_flight, 1);
+    }
+
+    /// Counts the INSERT as under way, or no longer. It no longer is before its messages are settled: whoever waits for
+    /// these must not find it.
+    pub(super) fn set_in_flight(&mut self, is_in_flight: bool) {
+        let count = &self.context.metrics.inserts_in_flight;
+        match (std::mem::replace(&mut self.is_in_flight, is_in_flight), is_in_flight) {
+            (false, true) => add(count, 1),
+            (true, false) => _ = count.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
     /// Gives the slot up for good.
     pub(super) fn release(&mut self) {
-        if self.slot.take().is_some_and(|(_, permit)| permit.is_some()) {
-            self.context.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.set_in_flight(false);
+        self.slot = None;
         self.spool_permit = None;
     }
 
@@ -126,10 +138,9 @@ impl Worker {
             self.waiting.enter(table);
         }
         self.spool_permit = None;
-        if let Some((_, permit)) = &mut self.slot
-            && permit.take().is_some()
-        {
-            context.metrics.inserts_in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.set_in_flight(false);
+        if let Some((_, permit)) = &mut self.slot {
+            *permit = None;
         }
         tokio::select! {
             biased;
@@ -142,14 +153,15 @@ impl Worker {
                 () = context.cancelled() => return None,
                 acquired = slot.clone().acquire_owned() => {
                     *permit = Some(acquired.expect("nobody closes it"));
-                    add(&context.metrics.inserts_in_flight, 1);
                 }
             }
         }
+        self.set_in_flight(true);
         Some(())
     }
 
     pub(super) async fn insert(&mut self, mut batch: Box<Batch>) {
+        self.set_in_flight(true);
         batch.queue_permit = None;
         let rows = batch.rows();
         batch.describe_trace(rows);
@@ -162,6 +174,7 @@ impl Worker {
         let encoded = EncodedRows::new(plan, &columns, Vec::new(), &mut self.packer);
         encoded.plan.column_pool.release(columns);
         let rejected = self.insert_with_isolation(&mut batch, Some(encoded), &token).await;
+        self.set_in_flight(false);
         self.settle(batch, rejected, &token);
     }
 
