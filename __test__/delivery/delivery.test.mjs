@@ -133,13 +133,17 @@ test('a broker with a window of 20 that waits for it: no batch waits for its age
     batch: { maxDelayMs: 3_600_000 },
   })
   const warnings = collect(pipeline, 'warning')
-  for (let round = 1; round <= 12; round++) {
+  const isTold = () => warnings.some(({ code }) => code === 'WINDOW_NARROW')
+  let round = 0
+  // Enough rounds in a row must follow promptly, which a busy machine does not always let them.
+  while (round < 12 || (round < 200 && !isTold())) {
+    round++
     const ids = Array.from({ length: 20 }, (_, i) => (round - 1) * 20 + i + 1)
     broker.send(Buffer.concat(ids.map((id) => publishPacket('a', JSON.stringify({ seq: id }), { id }))))
     await waitFor(() => broker.acknowledged.length === round * 20, { message: `the acknowledgements of round ${round}` })
   }
-  assert.equal(await servers.count(table), 240)
-  await waitFor(() => warnings.some(({ code }) => code === 'WINDOW_NARROW'), { message: 'a warning' })
+  assert.equal(await servers.count(table), round * 20)
+  await waitFor(isTold, { message: 'a warning' })
   const told = warnings.filter(({ code }) => code === 'WINDOW_NARROW')
   assert.equal(told.length, 1)
   assert.match(told[0].message, /at most 20 unacknowledged.*max_inflight_messages/)
