@@ -973,6 +973,10 @@ export class MillraceError extends Error {
   readonly code: string
   /** The option that caused it, such as `routes[0].columns.lat`. */
   readonly path?: string
+  /** The place of the row at fault, from 0, where rows of a program are. */
+  readonly row?: number
+  /** The column at fault, or the key of a row that no column takes. */
+  readonly column?: string
   /**
    * Of `CLICKHOUSE_REJECTED`, an `Error` with ClickHouse's own text and its number as `code` (such as 516); of `SPOOL_IO` the
    * same of the file system.

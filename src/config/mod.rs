@@ -32,7 +32,8 @@ pub use mqtt::{AckAfter, Mqtt, ProtocolVersion};
 use object_reader::ObjectReader;
 pub use replay::ReplaySource;
 pub use route::{
-    ColumnSource, Csv, Format, Meta, Nan, Parse, PayloadCompression, Protobuf, Reading, Route, Unit,
+    ColumnSource, Csv, Format, Meta, Nan, Parse, PayloadCompression, Protobuf, ROWS_TOPIC, Reading, Route,
+    Unit,
 };
 pub use spool::Spool;
 

@@ -14,6 +14,9 @@ use crate::core::error::{Error, Result};
 use crate::core::json_path::{Path, Root, Segment};
 use crate::core::topic_filter::TopicFilter;
 
+/// What stands before the table in the topic of rows that a program gives.
+pub const ROWS_TOPIC: &str = "$rows/";
+
 #[derive(Debug, Clone)]
 pub struct Route {
     pub topic: TopicFilter,
@@ -38,6 +41,25 @@ pub struct Route {
 }
 
 impl Route {
+    /// The route of rows that a program gives by the names of columns, without a message: what no column takes is refused.
+    pub fn of_rows(table: &str) -> Route {
+        Route {
+            topic: TopicFilter::literal(&format!("{ROWS_TOPIC}{table}")),
+            table: table.into(),
+            columns: Vec::new(),
+            rows: None,
+            zip: Vec::new(),
+            format: Format::Rows,
+            compression: PayloadCompression::None,
+            max_payload_bytes: usize::MAX,
+            nulls: Vec::new(),
+            nan: Nan::Value,
+            edge_nodes: EdgeNodes::default(),
+            reject_unknown_fields: true,
+            zero_missing_fields: false,
+        }
+    }
+
     pub fn reads_user_properties(&self) -> bool {
         self.columns.iter().any(|(_, source)| matches!(source, ColumnSource::UserProperty(_)))
     }
@@ -54,6 +76,8 @@ pub enum Format {
     Cbor,
     Protobuf(Protobuf),
     Sparkplug,
+    /// Rows of a program: objects in CBOR, one behind the other. No option names it.
+    Rows,
 }
 
 /// Which message payloads are.

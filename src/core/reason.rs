@@ -67,12 +67,14 @@ pub struct Reason {
     pub code: Code,
     /// Shared by all messages of a batch that ClickHouse refused.
     pub message: Arc<str>,
+    /// The column it is about, or the field that no column takes.
+    pub column: Option<Arc<str>>,
 }
 
 impl Reason {
     #[cold]
     pub fn new(code: Code, message: impl Into<Arc<str>>) -> Reason {
-        Reason { code, message: message.into() }
+        Reason { code, message: message.into(), column: None }
     }
 
     /// Whether the payload itself is broken, whatever the columns are.
@@ -83,7 +85,11 @@ impl Reason {
     /// Names the column it is about.
     #[cold]
     pub fn about(self, column: &str) -> Reason {
-        Reason { message: format!("column {column}: {}", self.message).into(), ..self }
+        Reason {
+            message: format!("column {column}: {}", self.message).into(),
+            column: Some(column.into()),
+            ..self
+        }
     }
 }
 

@@ -48,6 +48,12 @@ impl Captures {
 }
 
 impl TopicFilter {
+    /// That of one topic, whatever stands in it.
+    pub fn literal(topic: &str) -> TopicFilter {
+        let levels: Vec<Level> = topic.split('/').map(|level| Level::Literal(level.into())).collect();
+        TopicFilter { filter: topic.into(), parts: join(&levels), levels, names: Vec::new() }
+    }
+
     /// The error completes "routes[0].topic: ".
     pub fn parse(text: &str) -> Result<TopicFilter, String> {
         // MQTT allows 65,535 bytes, a shared group among them.

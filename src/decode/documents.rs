@@ -257,6 +257,9 @@ impl Decoder {
         message: &Message<'_>,
         columns: &mut [Column],
     ) -> Result<usize> {
+        if plan.reader.format == Format::Rows {
+            return self.append_rows(plan, message, columns).map_err(|error| error.reason());
+        }
         let mut rows = Rows::default();
         let format::Documents { mut tape, roots } = plan.reader.read(message)?;
         // From the last one on: what is put in the place of a text moves what follows it.
@@ -281,7 +284,7 @@ impl Decoder {
         Ok(rows.count)
     }
 
-    fn tape_document(
+    pub(super) fn tape_document(
         &mut self,
         plan: &DocumentPlan,
         tape: &Tape<'_>,

@@ -10,6 +10,7 @@
 //! format        a payload's bytes → values; json has a lexer and a fast path, all others are read onto a tape
 //! path_tree     JSON, walked over: which value goes where
 //! documents     values on a tape: which value goes where; lookup follows paths, transform changes values first
+//! rows          rows that a program gives by the names of columns
 //! value         any value → any column; variant and dynamic where the type is open
 //! coerce        a scalar → a column          coerce_time, time   texts and numbers → points in time
 //! non_payload   what a row gets that is not in the payload
@@ -29,6 +30,7 @@ mod lookup;
 mod non_payload;
 mod number;
 mod path_tree;
+mod rows;
 mod tape;
 mod time;
 mod transform;
@@ -37,6 +39,7 @@ mod value_reader;
 mod value_source;
 mod variant;
 
+pub use rows::{RowDecoder, RowError};
 pub use time::Instant;
 pub use value_source::ValueSource;
 

@@ -102,6 +102,10 @@ impl<'a> Tape<'a> {
         self.values.len()
     }
 
+    pub fn clear(&mut self) {
+        self.values.clear();
+    }
+
     pub fn value(&self, at: usize) -> &Value<'a> {
         self.values.get(at).unwrap_or(&Value::Null)
     }

@@ -413,7 +413,8 @@ pub fn members<'a, 'n, R: ValueReader<'a>>(
 
 #[cold]
 pub fn unknown_field(name: &str) -> Box<Reason> {
-    Box::new(Reason::new(Code::UnknownField, format!("no column takes the field {name:?}")))
+    let reason = Reason::new(Code::UnknownField, format!("no column takes the field {name:?}"));
+    Box::new(Reason { column: Some(name.into()), ..reason })
 }
 
 #[cold]

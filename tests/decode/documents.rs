@@ -222,7 +222,7 @@ fn lines_of_values_are_rows() {
     assert_eq!(decoded(csv(json!({ "columns": ["t", "h"] })), &columns, b"21.5"), Err(Code::FieldMissing));
 }
 
-fn hex(text: &str) -> Vec<u8> {
+pub fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }

@@ -2,6 +2,7 @@
 //! written makes no difference to what it says.
 
 mod documents;
+mod program_rows;
 mod protobuf;
 mod rows;
 

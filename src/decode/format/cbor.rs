@@ -23,6 +23,12 @@ pub fn read(payload: &[u8]) -> Result<Tape<'_>> {
     Ok(tape)
 }
 
+/// Reads the next of several values that stand one behind the other (RFC 8742) onto a tape in place of what it holds.
+pub fn read_next<'a>(bytes: &mut Bytes<'a>, tape: &mut Tape<'a>) -> Result<()> {
+    tape.clear();
+    value(bytes, tape, 0)
+}
+
 /// What follows the first byte of a value: a number, or no end.
 enum Argument {
     Number(u64),

@@ -1,8 +1,8 @@
 //! Payload formats: each reads the bytes of a payload value by value. JSON has a reader of its own; all others, and JSON where a
 //! route wants more of it than a walk gives, are read onto a [`Tape`].
 
-mod bytes;
-mod cbor;
+pub mod bytes;
+pub mod cbor;
 mod csv;
 mod descriptor;
 pub mod json;
@@ -73,5 +73,7 @@ fn read<'a>(format: &Format, nan: Nan, payload: &'a [u8]) -> Result<Documents<'a
         Format::Cbor => Documents::one(cbor::read(payload)?),
         // These need more than the payload.
         Format::Protobuf(_) | Format::Sparkplug => Documents::default(),
+        // These are read one by one.
+        Format::Rows => Documents::default(),
     })
 }
