@@ -373,6 +373,134 @@ export type ColumnSource =
 
 // End of what is generated
 
+/**
+ * The business logic of a route: called with each batch between decoding and inserting, one batch at a time. What it writes into the
+ * columns is what is inserted. If it throws, or its promise rejects, nothing it did to the batch counts, and the messages become
+ * dead letters (`TRANSFORM_FAILED`). See docs/transform.md.
+ */
+export type Transform<B extends Batch<any> = Batch> = {
+  // As a method, a transform of a batch with certain columns is one of batches.
+  call(batch: B): void | Promise<void>
+}['call']
+
+/** A transform that runs in worker threads of the pipeline's own. */
+export interface TransformModule {
+  /** The path of the module, which counts from the working directory, or its URL: ESM, CommonJS, or TypeScript where the runtime takes it. */
+  module: string | URL
+  /** The name of the export. @default 'default' */
+  export?: string
+  /** As many batches of the route are worked on at once; each thread imports the module for itself. @default 1 */
+  threads?: number
+  /** What the module finds as `workerData` of `node:worker_threads`. @default null */
+  data?: JsonValue
+}
+
+/**
+ * The rows of one batch, until the transform returns or its promise is settled. After that all of it throws `INVALID_STATE`. A row is
+ * a number from 0, or a row view of this batch.
+ */
+export interface Batch<Columns = Record<string, AnyColumn>> {
+  /** How many rows there are. */
+  readonly length: number
+  /** The table of the route, as the configuration names it. */
+  readonly table: string
+  /** Position in `routes`. */
+  readonly route: number
+  /** The filter of the subscription, such as `drivers/+/position`. */
+  readonly topicFilter: string
+  /** The columns by name: those that the route fills, the computed ones, and `inputs`. */
+  readonly columns: Columns
+
+  /** The row is not wanted. A message of which no row is left counts as `dropped`. */
+  drop(row: number | RowView<Columns>): void
+
+  /**
+   * The row's message becomes a dead letter, `REJECTED_BY_TRANSFORM`, and none of its rows is inserted. It wins over `drop`; the first
+   * reason counts.
+   */
+  reject(row: number | RowView<Columns>, reason: string): void
+
+  /**
+   * Inserts one more row, into a table of `emits`, by names of columns, together with the batch.
+   *
+   * @throws {MillraceError} `TYPE_MISMATCH`, `OUT_OF_RANGE` and others, with the `column` that does not take its value
+   */
+  emit(table: string, row: object): void
+
+  /** The message that the row was made of. */
+  message(row: number | RowView<Columns>): TransformMessage
+
+  /** The batch row by row: one view, with a property for each column, that is used again for each row. */
+  rows(): IterableIterator<RowView<Columns>>
+
+  /** Aborted when the pipeline has stopped and the batch is not done: `stop()` has taken longer than its `timeoutMs`. */
+  readonly signal: AbortSignal
+}
+
+/** A row of a batch: a property for each column, with what its `get` gives and its `set` takes. */
+export type RowView<Columns = Record<string, AnyColumn>> = {
+  [Name in keyof Columns]: Columns[Name] extends { get(row: number): infer Value } ? Value : any
+}
+
+export interface TransformMessage {
+  topic: string
+  /** Valid during the call. */
+  payload: Buffer
+  receivedAt: Date
+  qos: 0 | 1 | 2
+  retain: boolean
+  /** In the order of the message; MQTT 5. */
+  userProperties: [name: string, value: string][]
+}
+
+/**
+ * A column of a batch. It is copied to JavaScript when it is first touched; one that is not touched costs nothing. `get` and `set`
+ * throw `OUT_OF_RANGE` for a row that is not there, and `set` throws `TYPE_MISMATCH` or `OUT_OF_RANGE` for a value that the type has
+ * not, with `row` and `column`.
+ *
+ * `get` gives `number`; `bigint` for integers of 64 bits and more; `boolean`; the name of an enum; `Date` for `Date*` and `DateTime*`
+ * (milliseconds, UTC); `string` for texts, `Time*`, `Decimal`, `UUID` and addresses; lists and objects for others; and `null`.
+ */
+export interface Column<Get = any, Set = Get> {
+  readonly name: string
+  /** As ClickHouse writes it. */
+  readonly type: string
+  readonly length: number
+  get(row: number): Get
+  set(row: number, value: Set): void
+}
+
+/** A column of fixed width. `Null` is `null` where the type is `Nullable`. */
+export interface ArrayColumn<Values, Get, Set = Get, Null extends null = never> extends Column<Get | Null, Set | Null> {
+  /**
+   * All values, of exactly `length` rows: what is written here is inserted. Times are ticks since 1970, enums their numbers. The
+   * memory is used again for the next batch: copy what is to be kept. Whoever takes it of a computed column fills all rows.
+   */
+  readonly values: Values
+  /** 1 where the value is NULL. */
+  readonly nulls: [Null] extends [never] ? undefined : Uint8Array
+}
+
+/** A column of a time. `set` takes a `Date`, whose rest below a tick is cut, or ticks. */
+export interface TimeColumn<Values, Get = Date, Set = Date | bigint, Null extends null = never> extends ArrayColumn<Values, Get, Set, Null> {
+  /** What a `Date` has no room for: days, seconds, or 10^-precision seconds since 1970. */
+  ticks(row: number): bigint | Null
+}
+
+/** A column of `String` or `LowCardinality(String)`. */
+export interface TextColumn<Null extends null = never> extends Column<string | Null, string | Uint8Array | Null> {
+  /** The text undecoded, as UTF-8 or whatever came: a view that is valid during the call. */
+  bytes(row: number): Uint8Array | Null
+}
+
+/** A column of which nothing is known. `millrace types` writes the type of each. */
+export interface AnyColumn extends Column {
+  readonly values?: any
+  readonly nulls?: any
+  readonly ticks?: any
+  readonly bytes?: any
+}
+
 /** What is needed of a `Tracer` of `@opentelemetry/api`. */
 export interface OpenTelemetryTracer {
   startSpan(name: string, options?: any, context?: any): any
@@ -968,7 +1096,7 @@ export class MillraceError extends Error {
   /**
    * Stable: `CONFIG_INVALID`, `CLICKHOUSE_UNREACHABLE`, `CLICKHOUSE_REJECTED`, `TABLE_NOT_FOUND`, `COLUMN_NOT_FOUND`,
    * `COLUMN_UNSUPPORTED`, `MQTT_UNREACHABLE`, `MQTT_REFUSED`, `SUBSCRIPTION_REFUSED`, `SOURCE_UNREADABLE`, `STOP_TIMEOUT`,
-   * `INVALID_STATE`, `BINDING_NOT_FOUND`, `BINDING_REFUSED`, `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO`; `INTERNAL` is a fault in millrace itself.
+   * `INVALID_STATE`, `TRANSFORM_INVALID`, `BINDING_NOT_FOUND`, `BINDING_REFUSED`, `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO`; `INTERNAL` is a fault in millrace itself.
    */
   readonly code: string
   /** The option that caused it, such as `routes[0].columns.lat`. */
