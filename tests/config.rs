@@ -317,6 +317,12 @@ fn a_text_that_cannot_be_is_told() {
         ("/clickhouse/url", json!("http://")),
         ("/clickhouse/url", json!("http://user:secret@host")),
         ("/clickhouse/url", json!("http://host/?database=x")),
+        ("/clickhouse/url", json!("http://:8123")),
+        ("/clickhouse/url", json!("http://host:")),
+        ("/clickhouse/url", json!("http://host:0")),
+        ("/clickhouse/url", json!("http://host:65536")),
+        ("/clickhouse/username", json!("a\r\nb")),
+        ("/clickhouse/password", json!("a\r\nb")),
         ("/clickhouse/settings/async_insert", json!(1)),
         ("/clickhouse/settings/deduplicate_insert", json!("disable")),
         ("/clickhouse/settings/min_insert_block_size_rows", json!(1)),
@@ -358,6 +364,20 @@ fn what_a_path_or_rows_cannot_be_is_told() {
 }
 
 /// What goes to the broker stands behind a length of two bytes: MQTT 5, 1.5.4.
+#[test]
+fn no_secret_is_printed_with_a_configuration() {
+    let mut config = full();
+    for password in ["/mqtt/password", "/clickhouse/password", "/mqtt/tls/key", "/clickhouse/tls/key"] {
+        *config.pointer_mut(password).unwrap() = json!("planted");
+    }
+    config["mqtt"]["url"] = json!(["wss://two/mqtt?token=planted", "mqtts://one"]);
+    let parsed = Config::parse(&config.to_string()).unwrap();
+    assert!(!format!("{parsed:?}").contains("planted"), "{parsed:?}");
+    config["clickhouse"]["url"] = json!("https://two/token=planted");
+    let config = Config::parse(&config.to_string()).unwrap();
+    assert!(!config.clickhouse.places().contains("planted"));
+}
+
 #[test]
 fn a_text_too_long_for_mqtt_is_told() {
     let long = "x".repeat(65536);

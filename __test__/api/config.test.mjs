@@ -95,6 +95,7 @@ const WRONG = {
     ...[null, 8123, '', 'localhost:8123', 'mqtt://localhost', 'http://', []].map((url) => clickhouseBut({ url })),
     clickhouseBut({ url: 'http://user:password@localhost' }),
     clickhouseBut({ url: 'http://localhost:8123?database=x' }),
+    ...['http://:8123', 'http://localhost:', 'http://localhost:0', 'http://localhost:99999'].map((url) => clickhouseBut({ url })),
   ],
   'clickhouse.url[0]': [clickhouseBut({ url: ['localhost'] })],
   'clickhouse.database': [clickhouseBut({ database: 5 })],

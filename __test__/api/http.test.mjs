@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, request } from 'node:http'
+import { connect } from 'node:net'
 import { test } from 'node:test'
 import { httpHandler, MillraceError, Pipeline, serveHttp } from '../../index.js'
 import { Monitor } from '../../lib/observe/monitor.js'
@@ -31,6 +32,15 @@ function ask(url, { host, method = 'GET' }) {
     asked.once('error', reject)
     asked.end()
   })
+}
+
+/** The answer to a request whose Host is empty, which no client of HTTP sends. */
+async function askWithout(url) {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  socket.write('GET /healthz HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n')
+  let answer = ''
+  for await (const data of socket) answer += data
+  return answer
 }
 
 test('each path, of a pipeline that is not started', { timeout }, async (t) => {
@@ -90,7 +100,7 @@ test('only loopback names are answered to on the loopback', { timeout }, async (
   for (const host of [`127.0.0.1:${port}`, `localhost:${port}`, 'LOCALHOST', '[::1]:80']) {
     assert.equal(await ask(http.url, { host }), 200, host)
   }
-  for (const host of ['evil.example', `evil.example:${port}`, '127.0.0.1.evil.example']) {
+  for (const host of ['evil.example', `evil.example:${port}`, '127.0.0.1.evil.example', `:${port}`]) {
     for (const path of PATHS) assert.equal(await ask(new URL(path, http.url), { host }), 421, host)
   }
 
@@ -98,6 +108,8 @@ test('only loopback names are answered to on the loopback', { timeout }, async (
   t.after(() => named.close())
   assert.equal(await ask(named.url, { host: 'fleet.example:80' }), 200)
   assert.equal(await ask(named.url, { host: '127.0.0.1' }), 421)
+  // An empty one is as foreign.
+  for (const url of [http.url, named.url]) assert.match(await askWithout(url), /^HTTP\/1\.1 421 /)
 
   const open = await serveHttp(pipeline, { host: '0.0.0.0' })
   t.after(() => open.close())

@@ -18,35 +18,54 @@ export class Authority {
   }
 
   /**
-   * A certificate and its key, in PEM. `hosts` are names, or addresses of IPv4; `expired`: it was valid until yesterday.
+   * A certificate and its key, in PEM. `hosts` are names, or addresses of IPv4; `expired`: it was valid until yesterday;
+   * `early`: it will be from tomorrow on; `version`: 1 has no extensions; `hash`: of the signature; `purpose`: the one that
+   * it is limited to.
    *
-   * @param {{ name?: string, hosts?: string[], expired?: boolean, isAuthority?: boolean }} [options]
+   * @param {{ name?: string, hosts?: string[], expired?: boolean, early?: boolean, isAuthority?: boolean,
+   *   version?: 1 | 3, hash?: 'sha256' | 'sha1', purpose?: 'server' | 'client' }} [options]
    */
-  issue({ name = 'somebody', hosts = [], expired = false, isAuthority = false } = {}) {
+  issue({ name = 'somebody', ...options } = {}) {
     const key = newKey()
-    return { cert: this.#issue({ key, name, hosts, expired, isAuthority }), key: key.export({ type: 'pkcs8', format: 'pem' }) }
+    return { cert: this.#issue({ key, name, ...options }), key: key.export({ type: 'pkcs8', format: 'pem' }) }
   }
 
-  #issue({ key, name, hosts = [], expired = false, isAuthority = false }) {
-    const algorithm = sequence(oid(1, 2, 840, 10045, 4, 3, 2)) // ecdsa-with-SHA256
-    const until = Date.now() + (expired ? -1 : 1) * DAY_MS
+  #issue({
+    key,
+    name,
+    hosts = [],
+    expired = false,
+    early = false,
+    isAuthority = false,
+    version = 3,
+    hash = 'sha256',
+    purpose = undefined,
+  }) {
+    // ecdsa-with-SHA1 or ecdsa-with-SHA256
+    const algorithm = sequence(hash === 'sha1' ? oid(1, 2, 840, 10045, 4, 1) : oid(1, 2, 840, 10045, 4, 3, 2))
+    const until = Date.now() + (expired ? -1 : early ? 3 : 1) * DAY_MS
     const extensions = [
       // basicConstraints
       sequence(oid(2, 5, 29, 19), der(0x01, [0xff]), octets(sequence(...(isAuthority ? [der(0x01, [0xff])] : [])))),
     ]
     // subjectAltName
     if (hosts.length > 0) extensions.push(sequence(oid(2, 5, 29, 17), octets(sequence(...hosts.map(altName)))))
+    // extendedKeyUsage: serverAuth or clientAuth
+    if (purpose) {
+      const usage = oid(1, 3, 6, 1, 5, 5, 7, 3, purpose === 'server' ? 1 : 2)
+      extensions.push(sequence(oid(2, 5, 29, 37), octets(sequence(usage))))
+    }
     const content = sequence(
-      der(0xa0, integer([2])), // version 3
+      ...(version === 3 ? [der(0xa0, integer([2]))] : []),
       integer([1, ...randomBytes(8)]),
       algorithm,
       distinguishedName(this.#name),
       sequence(time(until - 2 * DAY_MS), time(until)),
       distinguishedName(name),
       createPublicKey(key).export({ type: 'spki', format: 'der' }),
-      der(0xa3, sequence(...extensions)),
+      ...(version === 3 ? [der(0xa3, sequence(...extensions))] : []),
     )
-    return pem('CERTIFICATE', sequence(content, algorithm, der(0x03, [0], sign('sha256', content, this.#key))))
+    return pem('CERTIFICATE', sequence(content, algorithm, der(0x03, [0], sign(hash, content, this.#key))))
   }
 }
 

@@ -308,7 +308,7 @@ impl TableChecker<'_> {
             views: ViewMode::Normal,
         };
         let began = Instant::now();
-        let attempt = insert.attempt(&self.schema.server, self.config).await;
+        let attempt = insert.attempt(&self.schema.server, self.config, true).await;
         let took = began.elapsed().as_secs_f64() * 1000.0;
         let Err(failure) = attempt else { return (true, took) };
         let (database, name) = self.schema.split(&route.table);

@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,11 +19,13 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::Connect;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{HttpConnector, HttpInfo};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::clickhouse::insert_answer::RequestError;
 use crate::config;
 use crate::core::error::Error;
+use crate::core::secret::masked_url;
 
 /// Below ClickHouse's `keep_alive_timeout` (3 s by default in older servers), so that no INSERT is written into a
 /// connection that the server is about to close.
@@ -41,6 +44,9 @@ pub struct Server {
 #[derive(Clone)]
 pub struct InsertClient {
     http: Arc<dyn Post>,
+    /// The same without connections that are kept.
+    fresh: Arc<dyn Post>,
+    kept: Arc<KeptConnections>,
     /// Scheme, host and path, without a query.
     base: String,
     user: HeaderValue,
@@ -87,7 +93,7 @@ impl Server {
             .with_compression(Compression::None)
             .with_product_info("millrace", env!("CARGO_PKG_VERSION"));
         if let Some(password) = &config.password {
-            queries = queries.with_password(password);
+            queries = queries.with_password(password.expose());
         }
         let header = |option: &str, value: &str| {
             HeaderValue::from_str(value)
@@ -95,17 +101,23 @@ impl Server {
         };
         let mut password = None;
         if let Some(given) = &config.password {
-            let mut value = header("clickhouse.password", given)?;
+            let mut value = header("clickhouse.password", given.expose())?;
             value.set_sensitive(true);
             password = Some(value);
         }
         let inserts = InsertClient {
+            fresh: Arc::new(
+                legacy::Client::builder(TokioExecutor::new())
+                    .pool_max_idle_per_host(0)
+                    .build(connector.clone()),
+            ),
             http: Arc::new(pooled(connector)),
+            kept: Arc::default(),
             base: base(url),
             user: header("clickhouse.username", &config.username)?,
             password,
         };
-        Ok(Server { url: url.to_owned(), queries, inserts })
+        Ok(Server { url: masked_url(url), queries, inserts })
     }
 }
 
@@ -117,8 +129,13 @@ fn base(url: &str) -> String {
 }
 
 impl InsertClient {
-    /// Posts a body under this query string.
-    pub async fn post(&self, query: &str, body: InsertBody) -> Result<Response<Incoming>, legacy::Error> {
+    /// Posts a body under this query string; `is_fresh`: over a new connection.
+    pub async fn post(
+        &self,
+        query: &str,
+        body: InsertBody,
+        is_fresh: bool,
+    ) -> Result<Response<Incoming>, RequestError> {
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
         let headers = request.headers_mut();
@@ -130,7 +147,59 @@ impl InsertClient {
         headers.insert(http::header::USER_AGENT, HeaderValue::from_static(agent));
         *request.uri_mut() =
             format!("{}?{query}", self.base).parse().expect("a checked URL and an encoded query");
-        self.http.post(request).await
+        if is_fresh {
+            return self
+                .fresh
+                .post(request)
+                .await
+                .map_err(|error| RequestError::Http { error, is_kept: false });
+        }
+        match self.http.post(request).await {
+            Ok(response) => {
+                self.kept.answered(response.extensions());
+                Ok(response)
+            }
+            Err(error) => {
+                let mut info = http::Extensions::new();
+                if let Some(connected) = error.connect_info() {
+                    connected.get_extras(&mut info);
+                }
+                let is_kept = self.kept.forget(&info);
+                Err(RequestError::Http { error, is_kept })
+            }
+        }
+    }
+}
+
+/// The connections that have carried an answer, by the address of our end, which no two have at a time.
+#[derive(Default)]
+struct KeptConnections(Mutex<VecDeque<SocketAddr>>);
+
+/// More connections than INSERTs are under way at a time.
+const MAX_KEPT: usize = 256;
+
+impl KeptConnections {
+    fn answered(&self, info: &http::Extensions) {
+        let Some(info) = info.get::<HttpInfo>() else { return };
+        let mut kept = self.lock();
+        if !kept.contains(&info.local_addr()) {
+            kept.push_back(info.local_addr());
+            if kept.len() > MAX_KEPT {
+                kept.pop_front();
+            }
+        }
+    }
+
+    /// A connection ended; says whether it had carried an answer.
+    fn forget(&self, info: &http::Extensions) -> bool {
+        let Some(info) = info.get::<HttpInfo>() else { return false };
+        let mut kept = self.lock();
+        let at = kept.iter().position(|address| *address == info.local_addr());
+        at.is_some_and(|at| kept.remove(at).is_some())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<SocketAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

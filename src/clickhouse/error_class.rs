@@ -3,6 +3,8 @@
 //! What is not known to be the data's own fault is retried: keeping rows that could go is worth more than dropping
 //! rows that could not. Codes: ClickHouse, `src/Common/ErrorCodes.cpp`.
 
+use std::error::Error as StdError;
+
 use http::StatusCode;
 
 use crate::core::error::Error;
@@ -21,6 +23,9 @@ pub enum ErrorClass {
     NotSent,
     /// May succeed later, or has succeeded unknown to us: the same bytes under the same token, to the same server.
     Retry,
+    /// A connection that was kept open ended before a byte of an answer came, as balancers and servers end idle ones. As
+    /// [`ErrorClass::Retry`], but at once, over a new connection, and without a warning.
+    KeptConnectionEnded,
     /// Something answered that does not confirm the rows. As [`ErrorClass::Retry`].
     Unconfirmed,
     /// Does not go in as it is and may in parts. Nothing of it is in the table.
@@ -59,11 +64,45 @@ pub fn error(url: &str, error: clickhouse::error::Error) -> Error {
                 Error::ClickHouseAnswer { url: url.into(), message: format!("it answered {text}") }
             }
         },
-        _ => {
-            let message = tls::explain(&error).unwrap_or_else(|| chain(&error));
-            Error::ClickHouseUnreachable { url: url.into(), message }
-        }
+        _ => unanswered(url, &error),
     }
+}
+
+/// The error of a request without an answer of HTTP.
+pub(super) fn unanswered(url: &str, error: &(dyn StdError + 'static)) -> Error {
+    let message = tls::explain(error).unwrap_or_else(|| chain(error));
+    let url = url.to_owned();
+    match hyper_error(error) {
+        Some(fault) if fault.is_parse() => {
+            let message = format!("it does not answer in HTTP: {message}{}", encryption_hint(&url));
+            Error::ClickHouseAnswer { url, message }
+        }
+        Some(fault) if fault.is_incomplete_message() => {
+            let message = format!("{message}{}", encryption_hint(&url));
+            Error::ClickHouseUnreachable { url, message }
+        }
+        _ => Error::ClickHouseUnreachable { url, message },
+    }
+}
+
+/// A server of TLS answers with an alert, or closes the connection, where somebody does not speak it.
+fn encryption_hint(url: &str) -> &'static str {
+    match url.starts_with("http://") {
+        true => " (a server that is encrypted here wants https://)",
+        false => "",
+    }
+}
+
+/// The error of HTTP within an error.
+pub(super) fn hyper_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a hyper::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// ClickHouse's codes do not tell whether the table or a view behind it is at fault; its text does.
@@ -173,7 +212,7 @@ pub(super) fn exception_code(text: &str) -> Option<u32> {
 }
 
 /// An error and what caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -9,15 +9,17 @@
 //! `X-ClickHouse-Summary` with 18.x, `X-ClickHouse-Exception-Code` with 20.x, `X-ClickHouse-Exception-Tag` with 25.11.
 
 use std::error::Error as _;
+use std::io;
 
 use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 
-use crate::clickhouse::error_class::{ErrorClass, Failure, chain, exception_code, rejected};
+use crate::clickhouse::error_class::{
+    ErrorClass, Failure, exception_code, hyper_error, rejected, unanswered,
+};
 use crate::core::error::Error;
-use crate::core::tls;
 
 /// Bytes of an error's body that are read.
 const MAX_BODY: usize = 64 << 10;
@@ -39,7 +41,11 @@ pub struct InsertAnswer {
 /// Why no answer came.
 #[derive(Debug)]
 pub enum RequestError {
-    Http(legacy::Error),
+    Http {
+        error: legacy::Error,
+        /// The connection had carried an answer before.
+        is_kept: bool,
+    },
     Body(hyper::Error),
     TimedOut,
 }
@@ -117,31 +123,33 @@ impl InsertAnswer {
 
 impl RequestError {
     pub fn failure(self, url: &str) -> Failure {
-        let (class, message) = match &self {
-            RequestError::Http(error) => {
+        let (class, error) = match &self {
+            RequestError::Http { error, is_kept: true } if is_before_answer(error) => {
+                (ErrorClass::KeptConnectionEnded, unanswered(url, error))
+            }
+            RequestError::Http { error, .. } => {
                 let class = if error.is_connect() { ErrorClass::NotSent } else { ErrorClass::Retry };
-                (class, tls::explain(error).unwrap_or_else(|| chain(error)))
+                (class, unanswered(url, error))
             }
-            RequestError::Body(error) => (ErrorClass::Retry, chain(error)),
-            RequestError::TimedOut => (ErrorClass::Retry, "no answer in time".into()),
-        };
-        let url = url.into();
-        let is_protocol = match &self {
-            RequestError::Http(error) => error
-                .source()
-                .and_then(|source| source.downcast_ref::<hyper::Error>())
-                .is_some_and(|error| error.is_parse()),
-            RequestError::Body(error) => error.is_parse(),
-            RequestError::TimedOut => false,
-        };
-        let error = match is_protocol {
-            true => {
-                Error::ClickHouseAnswer { url, message: format!("it does not answer in HTTP: {message}") }
+            RequestError::Body(error) => (ErrorClass::Retry, unanswered(url, error)),
+            RequestError::TimedOut => {
+                let message = "no answer in time".into();
+                (ErrorClass::Retry, Error::ClickHouseUnreachable { url: url.into(), message })
             }
-            false => Error::ClickHouseUnreachable { url, message },
         };
         Failure { error, class }
     }
+}
+
+/// Whether a connection ended in order or was reset, and no byte of an answer came.
+fn is_before_answer(error: &legacy::Error) -> bool {
+    let Some(error) = hyper_error(error) else { return false };
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        return true;
+    }
+    let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected))
 }
 
 /// `{"read_rows":"0",…,"written_rows":"5000",…}`

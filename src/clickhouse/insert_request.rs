@@ -48,16 +48,27 @@ impl ViewMode {
 
 impl Insert<'_> {
     /// Sends the INSERT once. It is confirmed by what ClickHouse alone says: see [`InsertAnswer`].
-    pub async fn attempt(&self, server: &Server, config: &config::ClickHouse) -> Result<(), Failure> {
-        let answer = self.send(server, config).await.map_err(|error| error.failure(&server.url))?;
+    /// `is_fresh`: over a new connection.
+    pub async fn attempt(
+        &self,
+        server: &Server,
+        config: &config::ClickHouse,
+        is_fresh: bool,
+    ) -> Result<(), Failure> {
+        let answer = self.send(server, config, is_fresh).await.map_err(|error| error.failure(&server.url))?;
         answer.confirms(&server.url, self.rows)
     }
 
-    async fn send(&self, server: &Server, config: &config::ClickHouse) -> Result<InsertAnswer, RequestError> {
+    async fn send(
+        &self,
+        server: &Server,
+        config: &config::ClickHouse,
+        is_fresh: bool,
+    ) -> Result<InsertAnswer, RequestError> {
         let (body, taken) = InsertBody::new(self.frames);
         let query = self.query(config);
         let mut response = pin!(async {
-            let response = server.inserts.post(&query, body).await.map_err(RequestError::Http)?;
+            let response = server.inserts.post(&query, body, is_fresh).await?;
             InsertAnswer::read(response).await
         });
         // One time limit for the network to take the body, another one for ClickHouse to insert it.

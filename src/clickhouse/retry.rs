@@ -1,6 +1,7 @@
 //! The retry loop of one INSERT: attempts until it is confirmed, until something else must be done, or until the pipeline is
 //! cancelled. INSERTs of batches, of the spool and of dead letters go through it.
 
+use std::mem;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -68,6 +69,8 @@ pub(crate) struct RetryLoop<'a> {
     patience: u32,
     /// An attempt may have succeeded: another server may not know its token and is not asked at once.
     ambiguous: bool,
+    /// The next attempt is made over a new connection.
+    is_fresh: bool,
 }
 
 /// So many ambiguous failures in a row at one server are enough to try another.
@@ -86,6 +89,7 @@ impl<'a> RetryLoop<'a> {
             attempts: 0,
             patience: PATIENCE,
             ambiguous: false,
+            is_fresh: false,
         }
     }
 
@@ -100,6 +104,11 @@ impl<'a> RetryLoop<'a> {
                 retried.servers_mut().found();
                 return Some(retried.confirmed());
             };
+            if failure.class == ErrorClass::KeptConnectionEnded {
+                (self.ambiguous, self.is_fresh) = (true, true);
+                add(&self.context.metrics.inserts_retried, 1);
+                continue;
+            }
             match retried.failed(&failure, self.ambiguous).await {
                 Next::Wait => {
                     let wait = self.choose_wait(retried.servers_mut(), &failure);
@@ -117,13 +126,14 @@ impl<'a> RetryLoop<'a> {
     /// One attempt. `None`: cancelled meanwhile.
     async fn attempt(&mut self, retried: &impl RetriedInsert) -> Option<Result<(), Failure>> {
         let began = Instant::now();
+        let is_fresh = mem::take(&mut self.is_fresh);
         self.attempts += 1;
         let server = retried.servers().current();
         let insert = retried.insert();
         let attempt = tokio::select! {
             biased;
             () = self.context.cancelled() => return None,
-            attempt = insert.attempt(server, &self.context.config.clickhouse) => attempt,
+            attempt = insert.attempt(server, &self.context.config.clickhouse, is_fresh) => attempt,
         };
         if attempt.is_ok() && retried.rows() > 0 {
             self.context.metrics.insert_latency.record(began.elapsed(), 1);
@@ -168,7 +178,10 @@ impl<'a> RetryLoop<'a> {
                     wait = Duration::ZERO;
                 }
             }
-            ErrorClass::NotSent | ErrorClass::Retry | ErrorClass::Unconfirmed => {
+            ErrorClass::NotSent
+            | ErrorClass::Retry
+            | ErrorClass::KeptConnectionEnded
+            | ErrorClass::Unconfirmed => {
                 self.ambiguous = true;
                 self.patience -= 1;
                 if self.patience == 0 {

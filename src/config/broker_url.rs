@@ -5,8 +5,9 @@ use std::fmt;
 use http::uri::PathAndQuery;
 
 use crate::core::error::{Error, Result};
+use crate::core::secret::{masked_path, masked_url};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BrokerUrl {
     pub transport: Transport,
     pub host: String,
@@ -64,7 +65,7 @@ impl Transport {
 impl BrokerUrl {
     /// `at` is the option that has the URL.
     pub fn parse(at: &str, url: &str) -> Result<BrokerUrl> {
-        let wrong = |message: &str| Error::config(at, format!("{message}, not {url:?}"));
+        let wrong = |message: &str| Error::config(at, format!("{message}, not {:?}", masked_url(url)));
         let Some((scheme, rest)) = url.split_once("://") else {
             return Err(wrong("must be like mqtt://host:1883"));
         };
@@ -120,8 +121,14 @@ impl fmt::Display for BrokerUrl {
         }
         match self.path.path() {
             "/" => Ok(()),
-            path => f.write_str(path),
+            path => f.write_str(masked_path(path)),
         }
+    }
+}
+
+impl fmt::Debug for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
 use serde_json::Value;
 
 use crate::config::backoff;
@@ -9,6 +10,7 @@ use crate::config::object_reader::ObjectReader;
 use crate::config::tls;
 use crate::core::backoff::Limits as Backoff;
 use crate::core::error::{Error, Result};
+use crate::core::secret::{Secret, masked_url};
 use crate::core::tls::Tls;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub struct ClickHouse {
     pub urls: Vec<String>,
     pub database: String,
     pub username: String,
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     pub compression: Compression,
     pub settings: Vec<(String, String)>,
     pub max_in_flight: usize,
@@ -33,6 +35,13 @@ pub struct ClickHouse {
     pub tls: Tls,
 }
 
+impl ClickHouse {
+    /// All servers, for a text.
+    pub fn places(&self) -> String {
+        self.urls.iter().map(|url| masked_url(url)).collect::<Vec<_>>().join(", ")
+    }
+}
+
 pub fn clickhouse(o: ObjectReader<'_>) -> Result<ClickHouse> {
     let urls =
         o.texts("url")?.into_iter().map(|(path, url)| check_url(&path, url)).collect::<Result<Vec<_>>>()?;
@@ -40,8 +49,12 @@ pub fn clickhouse(o: ObjectReader<'_>) -> Result<ClickHouse> {
     let clickhouse = ClickHouse {
         urls,
         database: o.text_or_default("database")?,
-        username: o.text_or_default("username")?,
-        password: o.text("password")?,
+        username: header(&o, "username", o.text_or_default("username")?)?,
+        password: o
+            .text("password")?
+            .map(|password| header(&o, "password", password))
+            .transpose()?
+            .map(Secret::new),
         compression: match o.word_or_default("compression")? {
             "zstd" => Compression::Zstd,
             "none" => Compression::None,
@@ -58,9 +71,17 @@ pub fn clickhouse(o: ObjectReader<'_>) -> Result<ClickHouse> {
     Ok(clickhouse)
 }
 
+/// A value that goes into a header of HTTP.
+fn header(o: &ObjectReader<'_>, name: &str, value: String) -> Result<String> {
+    match HeaderValue::from_str(&value) {
+        Ok(_) => Ok(value),
+        Err(_) => Err(o.wrong(name, "must not hold line breaks or other control characters")),
+    }
+}
+
 /// `at` is the option that has the URL.
 fn check_url(at: &str, url: String) -> Result<String> {
-    let wrong = |message: &str| Error::config(at, format!("{message}, not {url:?}"));
+    let wrong = |message: &str| Error::config(at, format!("{message}, not {:?}", masked_url(&url)));
     let rest = match url.split_once("://") {
         Some(("http" | "https", rest)) => rest,
         _ => return Err(wrong("must be like http://host:8123 or https://host:8443")),
@@ -68,8 +89,16 @@ fn check_url(at: &str, url: String) -> Result<String> {
     if rest.contains('@') {
         return Err(wrong("must not hold a password: use username and password"));
     }
-    if rest.is_empty() || url.parse::<http::Uri>().is_err() || rest.contains(['?', '#']) {
-        return Err(wrong("must be like http://host:8123"));
+    let uri = url.parse::<http::Uri>().ok().filter(|_| !rest.contains(['?', '#']));
+    let Some(uri) = uri else { return Err(wrong("must be like http://host:8123")) };
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(wrong("must name a host"));
+    }
+    // A port that is no number from 1 to 65535 is none to the parser, but for its colon.
+    let ends_in_port = uri.authority().is_some_and(|authority| authority.as_str().ends_with(']'));
+    let has_colon = uri.authority().is_some_and(|authority| authority.as_str().contains(':'));
+    if uri.port_u16() == Some(0) || (has_colon && !ends_in_port && uri.port_u16().is_none()) {
+        return Err(wrong("must have a port from 1 to 65535"));
     }
     Ok(url)
 }

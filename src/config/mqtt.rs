@@ -8,6 +8,7 @@ use crate::config::object_reader::ObjectReader;
 use crate::config::tls;
 use crate::core::backoff::Limits as Backoff;
 use crate::core::error::Result;
+use crate::core::secret::Secret;
 use crate::core::tls::Tls;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub struct Mqtt {
     /// `None`: a random one, and the session ends with the connection.
     pub client_id: Option<String>,
     pub username: Option<String>,
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// `None`: MQTT 5, and 3.1.1 where the broker has no 5.
     pub version: Option<ProtocolVersion>,
     pub qos: u8,
@@ -123,9 +124,9 @@ fn urls(o: &ObjectReader<'_>) -> Result<Vec<BrokerUrl>> {
     o.texts("url")?.iter().map(|(path, url)| BrokerUrl::parse(path, url)).collect()
 }
 
-fn credentials(o: &ObjectReader<'_>) -> Result<(Option<String>, Option<String>)> {
+fn credentials(o: &ObjectReader<'_>) -> Result<(Option<String>, Option<Secret>)> {
     let username = o.text("username")?;
-    let password = o.text("password")?;
+    let password = o.text("password")?.map(Secret::new);
     if password.is_some() && username.is_none() {
         return Err(o.wrong("password", "needs a username"));
     }

@@ -14,6 +14,7 @@ pub mod json_path;
 pub mod memory_budget;
 pub mod mqtt_property;
 pub mod reason;
+pub mod secret;
 pub(crate) mod swar;
 pub mod thread;
 pub mod tls;

@@ -6,8 +6,9 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -42,10 +43,27 @@ pub struct Identity {
     pub key: Pem,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Pem {
     Text(String),
     File(PathBuf),
+}
+
+/// Whether a path is a key that lacks its lines of BEGIN and END. It must not be printed. All of DER that a key can be is a
+/// SEQUENCE, whose base64 begins with an M, and is longer than 40 characters.
+fn is_bare_key(path: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/= ".contains(byte);
+    text.len() > 40 && text[0] == b'M' && text.iter().all(is_base64)
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Pem::Text(_) => "a text",
+            Pem::File(_) => "a file",
+        })
+    }
 }
 
 impl Pem {
@@ -57,9 +75,10 @@ impl Pem {
     fn read(&self) -> Result<Cow<'_, [u8]>, String> {
         match self {
             Pem::Text(text) => Ok(text.as_bytes().into()),
-            Pem::File(file) => std::fs::read(file)
-                .map(Cow::Owned)
-                .map_err(|error| format!("{} cannot be read: {error}", file.display())),
+            Pem::File(file) => std::fs::read(file).map(Cow::Owned).map_err(|error| match is_bare_key(file) {
+                true => "is base64 without the lines of PEM around it: -----BEGIN … and -----END …".into(),
+                false => format!("{} cannot be read: {error}", file.display()),
+            }),
         }
     }
 
@@ -113,7 +132,7 @@ impl Tls {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 self.wrong("key", "is not the key of cert".into())
             }
-            rustls::Error::InvalidCertificate(error) => self.wrong("cert", error.to_string()),
+            rustls::Error::InvalidCertificate(error) => self.wrong("cert", certificate_fault(&error)),
             error => self.wrong("key", error.to_string()),
         })
     }
@@ -123,7 +142,10 @@ impl Tls {
         match &self.ca {
             Some(ca) => {
                 for certificate in ca.certificates()? {
-                    roots.add(certificate).map_err(|error| format!("cannot be used: {error}"))?;
+                    roots.add(certificate).map_err(|error| match error {
+                        rustls::Error::InvalidCertificate(error) => certificate_fault(&error),
+                        error => format!("cannot be used: {error}"),
+                    })?;
                 }
             }
             None => {
@@ -193,8 +215,13 @@ pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
         if let Some(error) = error.downcast_ref() {
             return Some(reason(error));
         }
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof && io.to_string().contains(NO_CLOSE))
+        {
+            return Some("it closed the connection".into());
+        }
         // What an `io::Error` wraps is not its source, but in its place.
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        next = match io.and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => error.source(),
         };
@@ -202,62 +229,119 @@ pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
     None
 }
 
+/// A connection that ends without the farewell of TLS: rustls says so with the address of a manual.
+const NO_CLOSE: &str = "without sending TLS close_notify";
+
 fn reason(error: &rustls::Error) -> String {
-    use AlertDescription as Alert;
     match error {
-        rustls::Error::InvalidCertificate(error) => certificate(error),
-        rustls::Error::InvalidMessage(_) => format!("what it sent is not TLS: {error}"),
-        rustls::Error::AlertReceived(alert) => match alert {
-            Alert::CertificateRequired => "it requires a client certificate: tls.cert and tls.key".into(),
-            Alert::UnknownCA => "it does not know the authority that issued our client certificate".into(),
-            Alert::CertificateExpired => "it says that our client certificate has expired".into(),
-            Alert::BadCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateUnknown
-            | Alert::UnsupportedCertificate => {
-                format!("it refuses our client certificate, or requires one ({alert:?})")
-            }
-            // All that TLS 1.2 says where a client certificate is missing.
-            Alert::HandshakeFailure => {
-                "it broke off the TLS handshake: it requires a client certificate, or has no \
-                                        cipher in common with us"
-                    .into()
-            }
-            Alert::ProtocolVersion => "it has no version of TLS in common with us: 1.2 or 1.3".into(),
-            alert => format!("it broke off TLS with the alert {alert:?}"),
-        },
+        rustls::Error::InvalidCertificate(error) => format!("its certificate {}", certificate_fault(error)),
+        rustls::Error::InvalidMessage(_) => {
+            format!(
+                "what it sent is not TLS: {error}; perhaps it is not encrypted here, which {PLAIN} is for"
+            )
+        }
+        rustls::Error::AlertReceived(alert) => alert_reason(*alert),
+        rustls::Error::PeerIncompatible(what) => {
+            format!("it has no TLS in common with us, which is 1.2 or 1.3 with today's ciphers ({what:?})")
+        }
+        rustls::Error::PeerMisbehaved(what) => format!("it breaks the rules of TLS ({what:?})"),
         error => error.to_string(),
     }
 }
 
-fn certificate(error: &CertificateError) -> String {
+/// What a server that is not encrypted is named by.
+const PLAIN: &str = "mqtt://, ws:// or http://";
+
+/// What a server that breaks TLS off means; most often our certificate.
+fn alert_reason(alert: AlertDescription) -> String {
+    use AlertDescription as Alert;
+    match alert {
+        Alert::CertificateRequired => "it requires a client certificate: tls.cert and tls.key".into(),
+        Alert::UnknownCA => {
+            "it does not know the authority that issued our client certificate: have tls.cert issued by one that it \
+             trusts, with all certificates between the two in the same file"
+                .into()
+        }
+        Alert::CertificateExpired => {
+            "it says that our client certificate has expired: renew tls.cert, or set its clock".into()
+        }
+        Alert::CertificateRevoked => "it says that our client certificate, tls.cert, was revoked".into(),
+        Alert::UnsupportedCertificate => {
+            "it does not take a client certificate such as ours: tls.cert may lack clientAuth in its extendedKeyUsage"
+                .into()
+        }
+        Alert::BadCertificate | Alert::CertificateUnknown | Alert::AccessDenied => {
+            format!("it refuses our client certificate, or requires one: tls.cert and tls.key ({alert:?})")
+        }
+        Alert::DecryptError => {
+            "it says that a signature of ours is wrong: is tls.key the key of tls.cert, and known to it?".into()
+        }
+        // All that TLS 1.2 says where a client certificate is missing.
+        Alert::HandshakeFailure => "it broke off the TLS handshake: it requires a client certificate, or has no cipher \
+                                    in common with us"
+            .into(),
+        Alert::ProtocolVersion => "it has no version of TLS in common with us: 1.2 or 1.3".into(),
+        Alert::UnrecognisedName => "it has no certificate for the host of the URL".into(),
+        alert => format!("it broke off TLS with the alert {alert:?}"),
+    }
+}
+
+/// What is wrong with a certificate, and what to do: the rest of a sentence that begins with the certificate.
+fn certificate_fault(error: &CertificateError) -> String {
     let time = |at: &UnixTime| {
         let seconds = at.as_secs().try_into().unwrap_or(i64::MAX);
         jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
     };
+    let now = || time(&UnixTime::now());
     match error {
         CertificateError::ExpiredContext { not_after, .. } => {
-            format!("its certificate expired at {}", time(not_after))
+            format!("expired at {}: renew it; our clock says {}", time(not_after), now())
         }
         CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("its certificate is not valid before {}", time(not_before))
+            format!("is not valid before {}: our clock says {}", time(not_before), now())
         }
         CertificateError::UnknownIssuer => {
-            "its certificate was not issued by an authority that we trust: those of tls.ca, or else the system's".into()
-        }
-        CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => {
-            format!("its certificate is not valid for {}: it names no host (subjectAltName)", expected.to_str())
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            format!("its certificate is not valid for {}, but for {}", expected.to_str(), presented.join(", "))
-        }
-        CertificateError::Other(OtherError(error))
-            if error.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) =>
-        {
-            "its certificate is that of an authority (CA:TRUE), which a server must not show: it needs one that the \
-             authority issued, or one with CA:FALSE"
+            "was not issued by an authority that we trust: those of tls.ca, or else the system's. Name the authority in \
+             tls.ca, and have the server send the certificates between the two"
                 .into()
         }
-        error => format!("its certificate is not valid: {error}"),
+        CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => format!(
+            "is not valid for {}: it names no host (subjectAltName); its common name does not count",
+            expected.to_str()
+        ),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            format!("is not valid for {}, but for {}", expected.to_str(), presented.join(", "))
+        }
+        CertificateError::BadSignature => {
+            "has a wrong signature: the authority in tls.ca has the name of the one that issued it and another key, or the \
+             server holds the key of another certificate"
+                .into()
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "is signed in a way that is too weak or not known, such as with SHA-1: issue it anew, with SHA-256 and a key of \
+             EC P-256 or RSA with 2,048 bits"
+                .into()
+        }
+        CertificateError::InvalidPurposeContext { .. } => {
+            "is not one for servers: its extendedKeyUsage lacks serverAuth".into()
+        }
+        CertificateError::Revoked => "was revoked".into(),
+        CertificateError::Other(OtherError(error)) => match error.downcast_ref::<webpki::Error>() {
+            Some(webpki::Error::UnsupportedCertVersion) => "is one of X.509 version 1 or 2, and TLS takes version 3: \
+                `openssl x509 -req` makes version 1 unless it is given extensions, such as with `-extfile names.txt` where \
+                names.txt has the line `subjectAltName = DNS:broker.example, IP:192.0.2.1`"
+                .into(),
+            Some(webpki::Error::CaUsedAsEndEntity) => {
+                "is that of an authority (CA:TRUE), which a server must not show: it needs one that the authority issued, \
+                 or one with CA:FALSE"
+                    .into()
+            }
+            Some(webpki::Error::EndEntityUsedAsCa) => {
+                "was issued by one that is not an authority's: that one needs basicConstraints = CA:TRUE".into()
+            }
+            _ => format!("is not valid: {error}"),
+        },
+        error => format!("is not valid: {error}"),
     }
 }

@@ -88,7 +88,11 @@ impl Probe {
         mut on: impl FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<bool> {
         let outcome = self.run_connected(until, &mut on).await;
-        outcome.map_err(|error| error.at(&self.url))
+        let is_unanswered = self.session.was_unanswered();
+        outcome.map_err(|error| match is_unanswered {
+            true => error.closed_unanswered(&self.url).at(&self.url),
+            false => error.at(&self.url),
+        })
     }
 
     async fn run_connected(
@@ -108,7 +112,7 @@ impl Probe {
                 }
             }
             if self.session.is_opening() && now >= granted_by {
-                return Err(SessionError::Timeout);
+                return Err(self.session.unanswered());
             }
             if now >= until {
                 return Ok(false);

@@ -110,7 +110,7 @@ async fn probe_insert(
         token: &format!("start-{:016x}", random_bits()),
         views: ViewMode::Normal,
     };
-    match insert.attempt(&schema.server, clickhouse).await {
+    match insert.attempt(&schema.server, clickhouse, true).await {
         Err(Failure {
             error,
             class: ErrorClass::Refused | ErrorClass::RefusedByView | ErrorClass::RetrySlowly,
@@ -148,7 +148,7 @@ async fn first_answer(context: &PipelineContext) -> Result<SchemaClient> {
         let left = deadline - now;
         let message = format!(
             "ClickHouse at {} accepts connections and does not answer; start() waits for it for another {} ms",
-            clickhouse.urls.join(", "),
+            clickhouse.places(),
             left.as_millis()
         );
         context.warn(Warning::new("CLICKHOUSE_SILENT", message).retry_in(Duration::ZERO));
@@ -251,5 +251,5 @@ pub fn check_reachable(routes: &[Route]) -> Result<()> {
 }
 
 pub fn no_answer(config: &config::ClickHouse) -> Error {
-    Error::ClickHouseUnreachable { url: config.urls.join(", "), message: "no answer in time".into() }
+    Error::ClickHouseUnreachable { url: config.places(), message: "no answer in time".into() }
 }

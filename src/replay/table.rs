@@ -81,7 +81,7 @@ impl TableReader {
                 Ok(true) => continue,
                 Ok(false) if self.taken == self.buffer.len() => return Ok(None),
                 Ok(false) => Error::ClickHouseUnreachable {
-                    url: self.context.config.clickhouse.urls.join(", "),
+                    url: self.context.config.clickhouse.places(),
                     message: "the answer ended in the middle of a row".into(),
                 },
                 Err(error) => self.schema.error(error),

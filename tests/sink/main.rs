@@ -16,6 +16,7 @@ mod confirmation;
 mod engine;
 mod harness;
 mod held_clock;
+mod kept_connections;
 mod parts;
 mod replay;
 mod requests;

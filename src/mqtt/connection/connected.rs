@@ -110,7 +110,7 @@ impl<S: MessageSink> Connection<S> {
         now: Instant,
     ) -> Result<Option<Instant>, SessionError> {
         if granted_by.is_some_and(|at| now >= at) {
-            return Err(SessionError::Timeout);
+            return Err(self.session.unanswered());
         }
         let deadlines = [
             self.session.deadline(),

@@ -271,16 +271,20 @@ impl<S: MessageSink> Connection<S> {
             (Some(version), error) if self.session.was_unanswered() => {
                 let other =
                     if version == ProtocolVersion::V5 { ProtocolVersion::V4 } else { ProtocolVersion::V5 };
+                let is_timeout = error == SessionError::NoConnAck;
                 let reason = match &error {
                     SessionError::VersionRefused => "it does not speak".into(),
+                    SessionError::NoConnAck => format!("{error}; perhaps it does not speak"),
                     error => format!("{error} before it answered CONNECT; perhaps it does not speak"),
                 };
                 let (name, other) = (version.name(), other.number());
-                SessionError::Unanswered(format!(
+                let reason = format!(
                     "{reason} {name}, which mqtt.protocolVersion {} asks for: 'auto' or {other} may help",
                     version.number()
-                ))
+                );
+                SessionError::Unanswered { reason, is_timeout }
             }
+            (None, error) if self.session.was_unanswered() => error.closed_unanswered(self.url()),
             (_, error) => error,
         };
         ConnectionEnd::Lost(error.at(self.url()), cause)

@@ -10,6 +10,7 @@ use rumqttc::v5::mqttbytes as v5codec;
 use rumqttc::v5::mqttbytes::v5;
 
 use crate::config::ProtocolVersion;
+use crate::core::secret::Secret;
 use crate::mqtt::protocol::property::{self, PropertySet, Value, property_set};
 use crate::mqtt::protocol::reason;
 use crate::mqtt::session::SessionError;
@@ -19,7 +20,7 @@ use crate::mqtt::session::SessionError;
 pub struct Connect {
     pub version: ProtocolVersion,
     pub client_id: String,
-    pub login: Option<(String, String)>,
+    pub login: Option<(String, Secret)>,
     pub keep_alive_seconds: u16,
     pub persistent: bool,
     pub expiry_seconds: u32,
@@ -36,7 +37,7 @@ impl Connect {
                 connect.keep_alive = self.keep_alive_seconds;
                 connect.clean_session = !self.persistent;
                 if let Some((name, password)) = &self.login {
-                    connect.set_login(name, password);
+                    connect.set_login(name, password.expose());
                 }
                 write_v4(out, v4::Packet::Connect(connect));
             }
@@ -53,7 +54,8 @@ impl Connect {
                     clean_start: !self.persistent,
                     properties: Some(properties),
                 };
-                let login = self.login.clone().map(|(name, password)| v5::Login::new(name, password));
+                let login =
+                    self.login.clone().map(|(name, password)| v5::Login::new(name, password.expose()));
                 write_v5(out, v5::Packet::Connect(connect, None, login));
             }
         }

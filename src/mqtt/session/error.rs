@@ -18,8 +18,17 @@ pub enum SessionError {
     Refused(String),
     /// The broker refused the version of the protocol, or answered in another one.
     VersionRefused,
-    /// The connection ended, or nothing came, before the broker answered CONNECT.
-    Unanswered(String),
+    /// The connection ended, or nothing came in time (`is_timeout`), before the broker answered CONNECT.
+    Unanswered {
+        reason: String,
+        is_timeout: bool,
+    },
+    /// The broker did not answer CONNECT in time.
+    NoConnAck,
+    /// The broker did not answer SUBSCRIBE in time.
+    NoSubAck {
+        filter: String,
+    },
     SubscriptionRefused {
         filter: String,
         reason: String,
@@ -28,7 +37,7 @@ pub enum SessionError {
     Disconnected(String),
     /// The broker sent DISCONNECT because another client has connected with our client id.
     TakenOver,
-    /// The broker was silent for one and a half keep-alive intervals, or did not answer CONNECT or SUBSCRIBE in time.
+    /// The broker was silent for one and a half keep-alive intervals.
     Timeout,
 }
 
@@ -47,6 +56,19 @@ impl SessionError {
         SessionError::violation(what, reason::PROTOCOL_ERROR)
     }
 
+    /// The end of a connection before the broker answered CONNECT: a server of TLS says nothing to whoever does not speak it.
+    pub fn closed_unanswered(self, url: &BrokerUrl) -> SessionError {
+        match self {
+            SessionError::Disconnected(reason) if !url.transport.is_encrypted() => {
+                let reason = format!(
+                    "{reason} before it answered CONNECT; perhaps it is encrypted here, which mqtts:// or wss:// is for"
+                );
+                SessionError::Unanswered { reason, is_timeout: false }
+            }
+            other => other,
+        }
+    }
+
     /// The error as the pipeline reports it.
     pub fn at(self, url: &BrokerUrl) -> Error {
         let url = url.to_string();
@@ -55,8 +77,13 @@ impl SessionError {
             SessionError::VersionRefused => {
                 Error::MqttRefused { url, reason: "unacceptable protocol version".into() }
             }
+            SessionError::NoConnAck => Error::MqttRefused { url, reason: NO_CONNACK.into() },
+            SessionError::Unanswered { reason, is_timeout: true } => Error::MqttRefused { url, reason },
             SessionError::SubscriptionRefused { filter, reason } => {
                 Error::SubscriptionRefused { filter, reason }
+            }
+            SessionError::NoSubAck { filter } => {
+                Error::SubscriptionRefused { filter, reason: NO_SUBACK.into() }
             }
             other => Error::MqttUnreachable { url, message: other.to_string() },
         }
@@ -70,7 +97,9 @@ impl fmt::Display for SessionError {
             SessionError::VersionRefused => {
                 write!(f, "the connection was refused: unacceptable protocol version")
             }
-            SessionError::Unanswered(reason) => f.write_str(reason),
+            SessionError::Unanswered { reason, .. } => f.write_str(reason),
+            SessionError::NoConnAck => f.write_str(NO_CONNACK),
+            SessionError::NoSubAck { filter } => write!(f, "the subscription to {filter}: {NO_SUBACK}"),
             SessionError::Refused(reason) => write!(f, "the connection was refused: {reason}"),
             SessionError::SubscriptionRefused { filter, reason } => {
                 write!(f, "the subscription to {filter} was refused: {reason}")
@@ -81,3 +110,6 @@ impl fmt::Display for SessionError {
         }
     }
 }
+
+const NO_CONNACK: &str = "it did not answer CONNECT in time";
+const NO_SUBACK: &str = "the broker did not answer SUBSCRIBE in time";

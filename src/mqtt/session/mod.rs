@@ -23,6 +23,7 @@ use crate::core::ack_history::AckHistory;
 use crate::core::ack_set::AckSet;
 use crate::core::varint::{self, VarintError};
 use crate::mqtt::inflight::InflightTracker;
+use crate::mqtt::protocol::foreign;
 use crate::mqtt::protocol::packet::{self, ConnAck};
 use crate::mqtt::protocol::publish::{Fault, Publish};
 use crate::mqtt::protocol::reason;
@@ -425,6 +426,9 @@ impl Session {
                 ));
             }
             return self.too_large(input, header, packet_bytes);
+        }
+        if !is_publish && self.phase == Phase::Connecting {
+            foreign::refuse(input)?;
         }
         if input.len() < packet_bytes {
             return Ok(None);

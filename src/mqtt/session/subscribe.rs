@@ -9,6 +9,18 @@ use crate::mqtt::protocol::reason;
 use crate::mqtt::subscriptions::subscription_id;
 
 impl Session {
+    /// The error of a broker that did not answer CONNECT or SUBSCRIBE in time.
+    pub fn unanswered(&self) -> SessionError {
+        match self.phase {
+            Phase::Subscribing => {
+                let open =
+                    self.pending_requests.iter().flat_map(|(_, filters)| &self.filters[filters.clone()]);
+                SessionError::NoSubAck { filter: open.map(String::as_str).collect::<Vec<_>>().join(", ") }
+            }
+            _ => SessionError::NoConnAck,
+        }
+    }
+
     pub fn unsubscribe(&mut self) {
         self.phase = Phase::Unsubscribing;
         self.pending_requests.clear();

@@ -99,7 +99,11 @@ async fn encrypt(socket: TcpStream, url: &BrokerUrl, tls: &Tls) -> io::Result<En
         .connect(name, BufReader::with_capacity(TLS_READ_BYTES, Observed::new(socket)));
     connecting.await.map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-            io::Error::new(error.kind(), "it closed the connection during the TLS handshake")
+            io::Error::new(
+                error.kind(),
+                "it closed the connection during the TLS handshake; perhaps it is not encrypted here, which mqtt:// or ws:// \
+                 is for",
+            )
         }
         _ => error,
     })
