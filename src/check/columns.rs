@@ -38,6 +38,7 @@ impl ColumnReport {
             ValueSource::Meta { name } => meta_text(*name).into(),
             ValueSource::UserProperty { name } => format!("user property {name}"),
             ValueSource::Constant { value } => format!("always {value}"),
+            ValueSource::Computed => "the transform".into(),
         };
         let may_be_missing = matches!(source, ValueSource::Payload { .. } | ValueSource::UserProperty { .. });
         let (taken, required) = (binding.column_type(), binding.is_required());

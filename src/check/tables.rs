@@ -295,7 +295,7 @@ impl TableChecker<'_> {
     ) -> (bool, f64) {
         let block = BlockEncoder::new(self.config.compression).encode(
             decoder.heads(),
-            &decoder.columns(),
+            &decoder.block_columns(),
             &CompressionHints::default(),
         );
         let (sql, token) = (table.insert_sql(decoder.heads()), format!("check-{:016x}", random_bits()));

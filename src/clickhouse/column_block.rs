@@ -22,7 +22,8 @@ impl Column {
         self.encode_values(out);
     }
 
-    fn has_dynamic_values(&self) -> bool {
+    /// Whether a block carries it in another form than it is kept in.
+    pub fn has_dynamic_values(&self) -> bool {
         match self {
             Column::Fixed { .. } | Column::Strings { .. } => false,
             Column::Json { .. } | Column::Dynamic { .. } => true,
@@ -109,6 +110,23 @@ impl Column {
                 out.put(discriminators);
                 parts.iter().for_each(|part| part.encode_values(out));
             }
+        }
+    }
+
+    /// Writes the values as the column keeps them, for [`Column::take_rows`].
+    pub fn encode_kept(&self, out: &mut Vec<u8>) {
+        self.encode_values(out);
+    }
+
+    /// How many bytes [`Column::encode_prefix`] writes for a column without dynamic values.
+    pub fn prefix_len(&self) -> usize {
+        match self {
+            Column::Nullable { values: inner, .. } | Column::Array { items: inner, .. } => inner.prefix_len(),
+            Column::Tuple { parts, .. } => parts.iter().map(Column::prefix_len).sum(),
+            Column::Variant { parts, .. } => {
+                size_of::<u64>() + parts.iter().map(Column::prefix_len).sum::<usize>()
+            }
+            _ => 0,
         }
     }
 

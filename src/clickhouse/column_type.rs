@@ -160,6 +160,10 @@ impl EnumNames {
         self.by_name.get(name).copied()
     }
 
+    pub fn name(&self, number: i16) -> Option<&str> {
+        self.by_name.iter().find(|(_, n)| **n == number).map(|(name, _)| name.as_str())
+    }
+
     /// The smallest: what ClickHouse takes for the type's zero.
     fn first(&self) -> i16 {
         self.by_name.values().copied().min().unwrap_or(0)

@@ -123,6 +123,18 @@ fn lz4_store(data: &[u8], out: &mut [u8]) -> usize {
     at + data.len()
 }
 
+/// The data of all frames, one after the other. `None`: they are not whole.
+pub fn decompress_all(mut frames: &[u8]) -> Option<Vec<u8>> {
+    let mut data = Vec::new();
+    while !frames.is_empty() {
+        let packed = frames.get(HASH + 1..HASH + 5)?;
+        let len = HASH + u32::from_le_bytes(packed.try_into().ok()?) as usize;
+        data.extend(decompress(frames.get(..len)?)?);
+        frames = &frames[len..];
+    }
+    Some(data)
+}
+
 /// The data of one frame that is all of `frame`. `None`: it is not whole.
 pub fn decompress(frame: &[u8]) -> Option<Vec<u8>> {
     let (hash, rest) = frame.split_first_chunk::<HASH>()?;

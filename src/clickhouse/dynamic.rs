@@ -75,7 +75,7 @@ impl DynamicType {
     }
 
     /// Whether items in a list of it can be NULL by themselves.
-    fn is_nullable_item(base: Base) -> bool {
+    pub fn is_nullable_item(base: Base) -> bool {
         !matches!(base, Base::Json | Base::Dynamic)
     }
 
@@ -103,7 +103,8 @@ impl DynamicType {
         }
     }
 
-    fn take(bytes: &mut &[u8]) -> Option<DynamicType> {
+    /// Takes a type off the front of `bytes`; `None` is that of NULL.
+    pub fn take(bytes: &mut &[u8]) -> Option<DynamicType> {
         let mut depth = 0;
         loop {
             let base = match take_byte(bytes) {
@@ -170,7 +171,7 @@ fn take<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
     head
 }
 
-fn take_byte(bytes: &mut &[u8]) -> u8 {
+pub fn take_byte(bytes: &mut &[u8]) -> u8 {
     take(bytes, 1).first().copied().unwrap_or(0)
 }
 

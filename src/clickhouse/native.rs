@@ -16,7 +16,8 @@
 //!   values          numbers little-endian side by side; strings as varint length + bytes
 //! ```
 
-use crate::clickhouse::Column;
+use crate::clickhouse::dynamic::{take_bytes, take_varint};
+use crate::clickhouse::{Column, ColumnType};
 use crate::core::varint;
 
 /// What a block is written to, piece by piece.
@@ -60,6 +61,35 @@ pub fn encode_to_vec(heads: &[(String, String)], columns: &[Column]) -> Vec<u8> 
     let mut out = Vec::new();
     encode(&mut out, heads, columns);
     out
+}
+
+/// Names and types of a block, and its columns.
+pub type Block = (Vec<(String, String)>, Vec<Column>);
+
+/// Reads a block that [`encode`] wrote, of columns without dynamic values. `None`: it is none.
+pub fn read(mut block: &[u8]) -> Option<Block> {
+    let block = &mut block;
+    let (columns, rows) = (take_varint(block), take_varint(block));
+    let mut read = (Vec::new(), Vec::new());
+    for _ in 0..columns {
+        let mut text = || String::from_utf8(take_bytes(block).to_vec()).ok();
+        let (name, type_name) = (text()?, text()?);
+        let column_type = ColumnType::parse(&type_name, "UTC").ok()?;
+        let mut column = Column::new(&column_type, column_type.nullable);
+        if column.has_dynamic_values() {
+            return None;
+        }
+        if rows > 0 {
+            *block = block.get(column.prefix_len()..)?;
+            column.take_rows(rows, block);
+        }
+        if column.rows() != rows {
+            return None;
+        }
+        read.0.push((name, type_name));
+        read.1.push(column);
+    }
+    block.is_empty().then_some(read)
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {

@@ -18,6 +18,7 @@ pub mod schema;
 mod spool;
 mod taken;
 mod tls;
+mod transform;
 
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub use route::{
     Unit,
 };
 pub use spool::Spool;
+pub use transform::{Input, Transform, TransformCode};
 
 #[derive(Debug, Clone)]
 pub struct Config {

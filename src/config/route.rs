@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::config::object_reader::ObjectReader;
 use crate::config::schema::COLUMN_SOURCES;
 use crate::config::taken::Taken;
+use crate::config::transform::{Transform, transform};
 use crate::core::edge_nodes::EdgeNodes;
 use crate::core::error::{Error, Result};
 use crate::core::json_path::{Path, Root, Segment};
@@ -38,6 +39,8 @@ pub struct Route {
     pub edge_nodes: EdgeNodes,
     pub reject_unknown_fields: bool,
     pub zero_missing_fields: bool,
+    /// `None`: rows are inserted as they were decoded.
+    pub transform: Option<Transform>,
 }
 
 impl Route {
@@ -57,7 +60,16 @@ impl Route {
             edge_nodes: EdgeNodes::default(),
             reject_unknown_fields: true,
             zero_missing_fields: false,
+            transform: None,
         }
+    }
+
+    /// Where the configuration says that a column, or an input of the transform, comes from.
+    pub fn source_of(&self, column: &str) -> Option<&ColumnSource> {
+        let inputs = self.transform.iter().flat_map(|transform| &transform.inputs);
+        let inputs = inputs.map(|input| (&input.name, &input.source));
+        let mut columns = self.columns.iter().map(|(name, source)| (name, source)).chain(inputs);
+        columns.find(|(name, _)| *name == column).map(|(_, source)| source)
     }
 
     pub fn reads_user_properties(&self) -> bool {
@@ -163,7 +175,7 @@ pub enum Meta {
     ClientId,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ColumnSource {
     Path {
         path: Path,
@@ -177,6 +189,8 @@ pub enum ColumnSource {
     Meta(Meta),
     UserProperty(String),
     Value(serde_json::Value),
+    /// The transform of the route fills it.
+    Computed,
 }
 
 pub fn route(o: ObjectReader<'_>) -> Result<Route> {
@@ -206,8 +220,15 @@ pub fn route(o: ObjectReader<'_>) -> Result<Route> {
         },
         reject_unknown_fields: o.word_or_default("unknownFields")? == "reject",
         zero_missing_fields: o.word_or_default("missingFields")? == "zero",
+        transform: transform(&o, &topic)?,
         topic,
     };
+    if route.transform.is_none()
+        && let Some((name, _)) = route.columns.iter().find(|(_, source)| *source == ColumnSource::Computed)
+    {
+        let message = "is for a transform, and the route has none";
+        return Err(Error::config(format!("{}.{name}.computed", o.path_of("columns")), message));
+    }
     o.finish()?;
     Ok(route)
 }
@@ -311,7 +332,7 @@ fn json_path(text: &str, at: String) -> Result<Path> {
     Path::parse(text).map_err(|message| Error::config(at, format!("{message}, in the path {text:?}")))
 }
 
-fn column_source(path: &str, value: &Value, topic: &TopicFilter) -> Result<ColumnSource> {
+pub fn column_source(path: &str, value: &Value, topic: &TopicFilter) -> Result<ColumnSource> {
     if value.is_string() || value.is_array() {
         let (path, other_paths) = paths(value, path)?;
         let reading = Reading { other_paths, ..Reading::default() };
@@ -321,7 +342,7 @@ fn column_source(path: &str, value: &Value, topic: &TopicFilter) -> Result<Colum
         return Err(Error::config(path, "must be an object"));
     }
     let Some(Taken::Object(form, o)) = Taken::of(path, value, &COLUMN_SOURCES)? else {
-        let message = "must be a path, or have one of path, key, topic, meta, userProperty, value";
+        let message = "must be a path, or have one of path, key, topic, meta, userProperty, value, computed";
         return Err(Error::config(path, message));
     };
     let source = match form {
@@ -350,6 +371,10 @@ fn column_source(path: &str, value: &Value, topic: &TopicFilter) -> Result<Colum
             Some("retain") => Meta::Retain,
             _ => Meta::ClientId,
         }),
+        "computed" => match o.flag_or_default("computed")? {
+            true => ColumnSource::Computed,
+            false => return Err(o.wrong("computed", "must be true, or left out")),
+        },
         "userProperty" => ColumnSource::UserProperty(o.required_text("userProperty")?),
         _ => ColumnSource::Value(o.value("value").cloned().unwrap_or_default()),
     };

@@ -618,6 +618,101 @@ static ROUTE: Object = Object {
             Text("reject"),
             "What the tokens `NaN`, `Infinity` and `-Infinity` in JSON are: invalid, a missing value, or that float.",
         ),
+        row(
+            "transform",
+            Kind::Union { of: &TRANSFORMS },
+            Absent,
+            "Business logic in JavaScript, called with each batch of the route: a function, or a module that threads \
+             of the pipeline's own load.",
+        )
+        .note("In a configuration file it is the path of a module, relative to the file. See [transform.md](transform.md)."),
+        row(
+            "inputs",
+            Kind::Record { value: &object(&INPUT), refused: &[] },
+            Absent,
+            "By name, fields that are read for `transform` alone: a source, as of a column, and a ClickHouse type.",
+        ),
+        row(
+            "emits",
+            Kind::List { item: &filled_text("") },
+            Absent,
+            "The tables that `batch.emit` of `transform` may put rows into.",
+        )
+        .note("`start()` looks at them as at the routes' own."),
+        row(
+            "transformTimeoutMs",
+            integer(1, DAY_MS),
+            Integer(10_000),
+            "A call of `transform` that takes longer is told by the warning `TRANSFORM_SLOW`. It is not aborted.",
+        )
+        .unit(Milliseconds),
+    ],
+    rules: NO_RULES,
+};
+
+/// What a transform can be.
+pub static TRANSFORMS: [Kind; 3] = [
+    Kind::Code { typescript: "Transform<any>", phrase: "a function" },
+    filled_text(": the path of a module"),
+    object(&Object {
+        name: Some("TransformModule"),
+        about: "A module whose export is the transform. Worker threads of the pipeline's own load it.",
+        includes: &[],
+        rows: &[
+            row("module", filled_text(""), REQUIRED, "The module's path or `file:` URL."),
+            row("export", filled_text(""), Text("default"), "The name of the export."),
+            row(
+                "threads",
+                integer(1, 64),
+                Integer(1),
+                "How many threads load it: so many batches are worked on at once, and are inserted in the order in \
+                 which they are done.",
+            ),
+            row(
+                "data",
+                Kind::Any,
+                Absent,
+                "What the transform is given as its second argument, in each thread.",
+            ),
+        ],
+        rules: NO_RULES,
+    }),
+];
+
+static INPUT: Object = Object {
+    name: Some("InputSource"),
+    about: "A field that is read for a transform alone. Without a source it is the field of that name.",
+    includes: &[],
+    rows: &[
+        row("type", filled_text(""), REQUIRED, "The ClickHouse type that it is read as."),
+        row("path", Kind::OneOrMore { item: &READ_TEXT }, Absent, "A path into the payload, or several."),
+        row("default", Kind::Any, Absent, "The value where it is missing, or `null`."),
+        row("unit", choice(&["s", "ms", "us", "ns", "auto"]), Text("auto"), "What a number means as a time."),
+        row("nulls", Kind::OneOrMore { item: &TEXT }, Absent, "Texts that are a missing value."),
+        row(
+            "map",
+            Kind::Record { value: &Kind::Any, refused: &[] },
+            Absent,
+            "What stands in place of a text or number.",
+        ),
+        row(
+            "parse",
+            choice(&["json", "base64", "hex", "number"]),
+            Absent,
+            "What the text there is read as first.",
+        ),
+        row("scale", NUMBER, Absent, "What a number is multiplied by."),
+        row("offset", NUMBER, Absent, "What is added to a number, after `scale`."),
+        row("key", READ_TEXT, Absent, "The name of the key that a path with `*` leads to."),
+        row("topic", TEXT, Absent, "A `{name}` of the topic."),
+        row(
+            "meta",
+            choice(&["topic", "receivedAt", "payload", "qos", "retain", "clientId"]),
+            Absent,
+            "A property of the message itself.",
+        ),
+        row("userProperty", TEXT, Absent, "The first user property of that name."),
+        row("value", Kind::Any, Absent, "A constant."),
     ],
     rules: NO_RULES,
 };
@@ -694,7 +789,7 @@ pub const COLUMN_SOURCE: Kind = Kind::Named {
 };
 
 /// The forms of a `ColumnSource`. The first option of an object says which it is.
-pub static COLUMN_SOURCES: [Kind; 8] = [
+pub static COLUMN_SOURCES: [Kind; 9] = [
     READ_TEXT,
     Kind::List { item: &READ_TEXT },
     object(&Object {
@@ -793,6 +888,19 @@ pub static COLUMN_SOURCES: [Kind; 8] = [
         about: "A constant.",
         includes: &[],
         rows: &[row("value", Kind::Any, REQUIRED, "A constant.")],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "A column that the route's `transform` fills.",
+        includes: &[],
+        rows: &[row(
+            "computed",
+            Kind::Flag,
+            REQUIRED,
+            "`true`: the route's `transform` fills it. Where it does not, the row has NULL, else the column's DEFAULT, \
+             else the type's zero.",
+        )],
         rules: NO_RULES,
     }),
 ];

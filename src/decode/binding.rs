@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::clickhouse::schema::TableColumn;
 use crate::clickhouse::{Column, ColumnType, Kind};
-use crate::config::{ColumnSource, Format, Meta, PayloadCompression, Route, Unit};
+use crate::config::{ColumnSource, Format, Input, Meta, PayloadCompression, Route, Unit};
 use crate::core::error::{Error, Result};
 use crate::core::json_path::{Path, Root, Segment};
 use crate::decode::documents::DocumentPlan;
@@ -49,6 +49,9 @@ impl Decoder {
                 });
             }
         }
+        let filled: Vec<TableColumn> = table.iter().cloned().chain(inputs(path, route, table)?).collect();
+        let inputs = table.len()..filled.len();
+        let table = &filled[..];
         let context = DecodeContext {
             zero_missing: route.zero_missing_fields,
             reject_unknown: route.reject_unknown_fields,
@@ -58,6 +61,7 @@ impl Decoder {
             bindings: Vec::new(),
             heads: Vec::new(),
             columns: Vec::new(),
+            inputs,
             non_payload: Vec::new(),
             root: PathNode::default(),
             document_root: route.rows.as_ref().map(|_| PathNode::default()),
@@ -138,12 +142,13 @@ impl Decoder {
                 // Its place is known when all columns are.
                 (false, Some(_), _) => MissingPolicy::Flagged(0),
                 (false, None, true) => MissingPolicy::Zero,
+                (false, None, false) if source == ValueSource::Computed => MissingPolicy::Zero,
                 (false, None, false) => MissingPolicy::Refused,
             },
             source,
             lengths: 0,
         };
-        let given = route.columns.iter().find(|(given, _)| given == name).map(|(_, source)| source);
+        let given = route.source_of(name);
         let group =
             || route.columns.iter().find(|(given, _)| is_part_of(column, given)).map(|(_, source)| source);
         if let Some(ColumnSource::Path { default, unit, fields, .. }) = given.or_else(group) {
@@ -177,7 +182,9 @@ impl Decoder {
                 }
             }
         }
-        self.heads.push((name.clone(), binding.column_type.wire_name()));
+        if !self.inputs.contains(&at) {
+            self.heads.push((name.clone(), binding.column_type.wire_name()));
+        }
         self.columns.push(Column::new(&binding.column_type, nullable));
         self.bindings.push(binding);
         Ok(())
@@ -232,6 +239,22 @@ impl Decoder {
             }
         }
     }
+}
+
+/// The columns that only the transform of a route reads.
+fn inputs(path: &str, route: &Route, table: &[TableColumn]) -> Result<Vec<TableColumn>> {
+    let inputs = route.transform.iter().flat_map(|transform| &transform.inputs);
+    let input = |Input { name, type_name, .. }: &Input| {
+        let path = format!("{path}.inputs.{name}");
+        if table.iter().any(|column| column.name == *name) {
+            let message = format!("is a column of {}: a transform reads it without being told", route.table);
+            return Err(Error::config(path, message));
+        }
+        let column_type = ColumnType::parse(type_name, "UTC")
+            .map_err(|advice| Error::config(format!("{path}.type"), format!("is {type_name}, {advice}")))?;
+        Ok(TableColumn { name: name.clone(), column_type, default: None, is_added: false })
+    };
+    inputs.map(input).collect()
 }
 
 /// A value that does not come from the payload; none for one that is always NULL.

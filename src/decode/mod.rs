@@ -14,7 +14,7 @@
 //! value         any value → any column; variant and dynamic where the type is open
 //! coerce        a scalar → a column          coerce_time, time   texts and numbers → points in time
 //! non_payload   what a row gets that is not in the payload
-//! number        digits → integers, floats, decimals
+//! number        digits → integers, floats, decimals                  one_value    a value without a message
 //! ```
 
 mod binding;
@@ -29,6 +29,7 @@ mod known_fields;
 mod lookup;
 mod non_payload;
 mod number;
+mod one_value;
 mod path_tree;
 mod rows;
 mod tape;
@@ -39,11 +40,13 @@ mod value_reader;
 mod value_source;
 mod variant;
 
+pub use one_value::put_value;
 pub use rows::{RowDecoder, RowError};
 pub use time::Instant;
 pub use value_source::ValueSource;
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -115,9 +118,11 @@ impl ColumnBinding {
 #[derive(Debug, Clone)]
 pub struct Decoder {
     bindings: Vec<ColumnBinding>,
-    /// Name and type of each column as a block declares it: those of the bindings, then the flags.
+    /// Name and type of each column as a block declares it: those of the bindings but the inputs, then the flags.
     heads: Vec<(String, String)>,
     columns: Vec<Column>,
+    /// The columns that only a transform reads: their places among the bindings.
+    inputs: Range<usize>,
     non_payload: Vec<(usize, NonPayloadSource)>,
     /// The places of what a row is made of: the document, or an item of its list of rows.
     root: PathNode,
@@ -182,6 +187,18 @@ impl Decoder {
     /// Empty columns to append to.
     pub fn columns(&self) -> Vec<Column> {
         self.columns.clone()
+    }
+
+    /// Those of them that only a transform reads. No block has them.
+    pub fn inputs(&self) -> Range<usize> {
+        self.inputs.clone()
+    }
+
+    /// Empty columns of a block.
+    pub fn block_columns(&self) -> Vec<Column> {
+        let mut columns = self.columns();
+        columns.drain(self.inputs());
+        columns
     }
 
     /// Whether [`Decoder::take_truncated_times`] may have something to tell.

@@ -43,12 +43,14 @@ pub enum ValueSource {
     Constant {
         value: Value,
     },
+    /// The transform of the route.
+    Computed,
 }
 
 impl ValueSource {
     /// `filled` is the type that a message fills.
     pub fn of(route: &Route, column: &str, filled: &ColumnType) -> ValueSource {
-        let configured = route.columns.iter().find(|(name, _)| name == column).map(|(_, source)| source);
+        let configured = route.source_of(column);
         match configured {
             None if route.topic.names().any(|name| name == column) => {
                 ValueSource::Topic { name: column.into(), is_named: false }
@@ -69,6 +71,7 @@ impl ValueSource {
             Some(ColumnSource::Meta(meta)) => ValueSource::Meta { name: *meta },
             Some(ColumnSource::UserProperty(name)) => ValueSource::UserProperty { name: name.clone() },
             Some(ColumnSource::Value(value)) => ValueSource::Constant { value: value.clone() },
+            Some(ColumnSource::Computed) => ValueSource::Computed,
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::clickhouse::Column;
 use crate::core::ack_history::AckHistory;
 use crate::ingest::completion::Completion;
+use crate::ingest::kept_rows::{KeptRows, MessageRows};
 use crate::ingest::raw_messages::RawMessages;
 use crate::ingest::table_plan::TablePlan;
 use crate::telemetry::trace::Trace;
@@ -33,6 +34,10 @@ pub struct Batch {
     pub queue_permit: Option<QueuePermit>,
     /// Set if the batch is sampled.
     pub trace: Option<Box<Trace>>,
+    /// Which rows are of which message, where a transform changes them: they are not decoded again.
+    pub message_rows: Option<MessageRows>,
+    /// Such rows, once a block was made of the columns.
+    pub kept: Option<Box<KeptRows>>,
 }
 
 impl Batch {
@@ -47,7 +52,13 @@ impl Batch {
 
     /// Bytes of columns and messages: what the memory budget counts.
     pub fn bytes(&self) -> usize {
-        self.column_bytes() + self.messages.bytes()
+        let rows = self.message_rows.as_ref().map_or(0, MessageRows::bytes);
+        self.column_bytes() + self.messages.bytes() + rows + self.kept_bytes()
+    }
+
+    /// Bytes of rows that are kept beside their block.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept.as_ref().map_or(0, |kept| kept.bytes())
     }
 
     /// Records what the batch holds in its trace, if it is sampled.

@@ -36,7 +36,8 @@ impl EncodedRows {
         }
     }
 
-    /// Decodes the chosen messages of a batch once more, for the table as it is now.
+    /// Decodes the chosen messages of a batch once more, for the table as it is now. Rows that a transform changed are taken
+    /// as they are.
     pub fn decode(
         batch: &Batch,
         chosen: &[Range<usize>],
@@ -44,6 +45,10 @@ impl EncodedRows {
         route: &Route,
         packer: &mut BlockEncoder,
     ) -> EncodedRows {
+        if let Some(kept) = &batch.kept {
+            let (columns, rejected) = kept.select(chosen, &plan, route);
+            return EncodedRows::new(plan, &columns, rejected, packer);
+        }
         let mut decoder = plan.decoder(route);
         let mut columns = decoder.columns();
         let mut rejected = Vec::new();

@@ -10,6 +10,7 @@ use crate::core::clock::ReceiveTime;
 use crate::decode::{self, Decoder};
 use crate::ingest::batch::{Batch, QueueDepth};
 use crate::ingest::completion::Completion;
+use crate::ingest::kept_rows::MessageRows;
 use crate::ingest::raw_messages::RawMessages;
 use crate::ingest::table_plan::TablePlan;
 use crate::telemetry::context::PipelineContext;
@@ -75,6 +76,8 @@ impl RouteState {
             opened_at: now.instant,
             queue_permit: Some(self.queued.enter()),
             trace,
+            message_rows: self.route.transform.is_some().then(MessageRows::default),
+            kept: None,
         }));
     }
 

@@ -155,6 +155,9 @@ impl Router {
             Err(reason) => return self.append_failed(at, topic, arrival, reason),
         };
         self.stats.rows += rows as u64;
+        if let Some(message_rows) = &mut batch.message_rows {
+            message_rows.push(rows);
+        }
         if state.decoder.has_truncated_times() {
             warn_of_cut(&self.context, &state.route.table, state.decoder.take_truncated_times());
         }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::clickhouse::CompressionHints;
-use crate::clickhouse::schema::Table;
+use crate::clickhouse::schema::{Table, TableColumn};
+use crate::clickhouse::{Column, CompressionHints};
 use crate::config::Route;
 use crate::core::error::{Error, Result};
 use crate::decode::Decoder;
@@ -46,6 +46,18 @@ impl TablePlan {
             column_pool: ColumnPool::default(),
             at,
         })
+    }
+
+    /// Empty columns of a block.
+    pub fn block_columns(&self, route: &Route) -> Vec<Column> {
+        self.decoder(route).block_columns()
+    }
+
+    /// The columns that have a column of flags, by their place in a block, and its name.
+    pub fn flagged_columns(&self) -> impl Iterator<Item = (usize, String)> {
+        let named =
+            |(at, column): (usize, &TableColumn)| Some((at, column.missing_flag(&self.table.columns)?));
+        self.table.columns.iter().enumerate().filter_map(named)
     }
 
     pub fn decoder(&self, route: &Route) -> Decoder {

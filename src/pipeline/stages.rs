@@ -99,7 +99,7 @@ async fn probe_insert(
     route: &Route,
     clickhouse: &config::ClickHouse,
 ) -> Result<()> {
-    let columns = plan.decoder(route).columns();
+    let columns = plan.block_columns(route);
     let mut packer = BlockEncoder::new(clickhouse.compression);
     let block = packer.encode(&plan.column_headers, &columns, &plan.resistance);
     let insert = Insert {

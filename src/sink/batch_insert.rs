@@ -119,7 +119,8 @@ impl RetriedInsert for BatchInsert<'_> {
                 stale.insert(EncodedRows::decode(batch, chosen, plan, route, &mut worker.packer))
             }
         };
-        batch.completion.reserve(batch.messages.bytes() + encoded.block.frames.len());
+        let kept = batch.messages.bytes() + batch.kept_bytes();
+        batch.completion.reserve(kept + encoded.block.frames.len());
         if encoded.rows == 0 {
             let rejected = std::mem::take(&mut encoded.rejected);
             return Some(ControlFlow::Break(InsertOutcome::Inserted(rejected)));

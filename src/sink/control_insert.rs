@@ -40,7 +40,7 @@ impl RetriedInsert for ControlInsert<'_> {
 
     async fn prepare(&mut self) -> Option<ControlFlow<bool>> {
         let plan = self.worker.plan(self.route).await?;
-        let columns = plan.decoder(&self.worker.context.config.routes[self.route]).columns();
+        let columns = plan.block_columns(&self.worker.context.config.routes[self.route]);
         self.encoded = Some(EncodedRows::new(plan, &columns, Vec::new(), &mut self.worker.packer));
         Some(ControlFlow::Continue(()))
     }

@@ -22,10 +22,11 @@ use crate::core::reason::{Code, Reason};
 use crate::ingest::batch::Batch;
 use crate::ingest::completion::Completion;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
+use crate::ingest::kept_rows::KeptRows;
 use crate::ingest::raw_messages::RawMessages;
 use crate::sink::batch_insert::{Rejection, SIZE_PATIENCE};
 use crate::sink::worker::{RejectedRows, Worker};
-use crate::spool::{self, InsertJob, Record, messages};
+use crate::spool::{self, InsertJob, Record, messages, stored_rows};
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::Trace;
 
@@ -41,6 +42,8 @@ enum SpoolInsertOutcome {
 struct Decoded {
     client_id: String,
     messages: RawMessages,
+    /// Rows that a transform changed.
+    kept: Option<Box<KeptRows>>,
 }
 
 struct SpoolInsert<'a> {
@@ -140,6 +143,8 @@ impl Worker {
             opened_at: Instant::now(),
             queue_permit: None,
             trace,
+            message_rows: None,
+            kept: decoded.kept,
         })
     }
 
@@ -293,10 +298,22 @@ impl SpoolInsert<'_> {
 impl Decoded {
     /// The messages of all records. `None`: they cannot be read.
     fn from(insert: &spool::Insert, pool: &Arc<ChunkPool>) -> Option<Decoded> {
-        let mut decoded = Decoded { client_id: String::new(), messages: RawMessages::new(pool.clone()) };
+        let mut decoded =
+            Decoded { client_id: String::new(), messages: RawMessages::new(pool.clone()), kept: None };
         let now = ReceiveTime::read();
         for record in &insert.records {
-            decoded.client_id = messages::decode(&record.raw, now, &mut decoded.messages)?;
+            let (client_id, rows) = messages::decode(&record.raw, now, &mut decoded.messages)?;
+            decoded.client_id = client_id;
+            if rows.is_empty() {
+                continue;
+            }
+            let [messages, count] = [record.messages, record.rows].map(|count| count as usize);
+            let kept = stored_rows::decode(rows, &record.block, messages, count)?;
+            match &mut decoded.kept {
+                // Records of one INSERT have one statement, and so the same columns.
+                Some(before) => before.append(&kept).then_some(())?,
+                before => *before = Some(Box::new(kept)),
+            }
         }
         Some(decoded)
     }

@@ -23,6 +23,7 @@ use crate::core::reason::Reason;
 use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::encoded_rows::EncodedRows;
+use crate::ingest::kept_rows::KeptRows;
 use crate::ingest::table_plan::{self, SchemaChange, TablePlan, TablePlans};
 use crate::sink::schedule::Job;
 use crate::sink::waiting_tables::WaitingTables;
@@ -172,7 +173,13 @@ impl Worker {
         });
         // The block takes the place of the columns it is copied from.
         let encoded = EncodedRows::new(plan, &columns, Vec::new(), &mut self.packer);
-        encoded.plan.column_pool.release(columns);
+        match batch.message_rows.take() {
+            None => encoded.plan.column_pool.release(columns),
+            Some(message_rows) => {
+                let headers = encoded.plan.column_headers.clone();
+                batch.kept = Some(Box::new(KeptRows { headers, columns, message_rows }));
+            }
+        }
         let rejected = self.insert_with_isolation(&mut batch, Some(encoded), &token).await;
         self.set_in_flight(false);
         self.settle(batch, rejected, &token);

@@ -5,6 +5,7 @@
 //! u32          number of arrivals, then each:  u64 nanoseconds since 1970, u32 messages that came then
 //! u32          number of messages, then each:  u8 QoS, u8 retain, u16 + u32 + u32 bytes of what follows
 //! bytes        topic, properties and payload of each
+//! bytes        the rows, where a transform changed them: see [`stored_rows`](crate::spool::stored_rows)
 //! ```
 
 use std::io;
@@ -18,8 +19,14 @@ use crate::core::clock::ReceiveTime;
 use crate::core::mqtt_property::Properties;
 use crate::ingest::raw_messages::{Message, RawMessages};
 
-pub fn encode(messages: &RawMessages, client_id: &str, compression: Compression) -> io::Result<Bytes> {
-    let mut out = Vec::with_capacity(messages.bytes() + client_id.len() + 64);
+/// `rows` is what [`stored_rows`](crate::spool::stored_rows) wrote of them, or nothing.
+pub fn encode(
+    messages: &RawMessages,
+    client_id: &str,
+    rows: &[u8],
+    compression: Compression,
+) -> io::Result<Bytes> {
+    let mut out = Vec::with_capacity(messages.bytes() + client_id.len() + rows.len() + 64);
     let count = |out: &mut Vec<u8>, count: usize| out.extend((count as u32).to_le_bytes());
     count(&mut out, client_id.len());
     out.extend(client_id.as_bytes());
@@ -42,15 +49,16 @@ pub fn encode(messages: &RawMessages, client_id: &str, compression: Compression)
         out.extend(message.properties.as_bytes());
         out.extend(message.payload);
     }
+    out.extend(rows);
     let mut frame = BytesMut::new();
     Compressor::new(compression, out.len())?.append(&out, Effort::Full, &mut frame)?;
     Ok(frame.freeze())
 }
 
-/// Appends the messages to others, and returns the client id. `now` is when this is done: how long ago a message came is
+/// Appends the messages to others, and returns the client id and the rows. `now` is when this is done: how long ago a message came is
 /// read from the system's clock, since other clocks do not outlast a restart. `None`: not what [`encode`] writes; then a
 /// part of the messages may have been appended.
-pub fn decode(raw: &[u8], now: ReceiveTime, messages: &mut RawMessages) -> Option<String> {
+pub fn decode(raw: &[u8], now: ReceiveTime, messages: &mut RawMessages) -> Option<(String, Bytes)> {
     let mut rest = Bytes::from(compression::decompress(raw)?);
     let rest = &mut rest;
     let client_id = take(rest.try_get_u32_le().ok()?, rest)?;
@@ -78,7 +86,7 @@ pub fn decode(raw: &[u8], now: ReceiveTime, messages: &mut RawMessages) -> Optio
             properties: Properties::checked(&properties),
         });
     }
-    if rest.is_empty() { String::from_utf8(client_id.into()).ok() } else { None }
+    Some((String::from_utf8(client_id.into()).ok()?, rest.split_to(rest.len())))
 }
 
 fn take(len: impl TryInto<usize>, rest: &mut Bytes) -> Option<Bytes> {
@@ -112,11 +120,12 @@ mod tests {
         ];
         let mut messages = RawMessages::default();
         sent.iter().for_each(|message| messages.push(message));
-        let raw = encode(&messages, "fleet", Compression::Lz4).unwrap();
+        let raw = encode(&messages, "fleet", b"rows", Compression::Lz4).unwrap();
 
         let mut back = RawMessages::default();
-        assert_eq!(decode(&raw, second, &mut back).as_deref(), Some("fleet"));
-        assert_eq!(decode(&raw, second, &mut back).as_deref(), Some("fleet"));
+        let rows = || Some(("fleet".to_string(), Bytes::from_static(b"rows")));
+        assert_eq!(decode(&raw, second, &mut back), rows());
+        assert_eq!(decode(&raw, second, &mut back), rows());
         assert_eq!(back.len(), 6);
         for (back, sent) in back.iter().zip(sent.iter().chain(&sent)) {
             assert_eq!(back.received, sent.received);

@@ -129,6 +129,7 @@ mod inspect;
 mod job;
 pub mod messages;
 mod open;
+pub mod stored_rows;
 mod thread;
 pub mod wal;
 

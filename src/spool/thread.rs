@@ -30,7 +30,7 @@ use crate::spool::wal::log::Log;
 use crate::spool::wal::read::Insert;
 use crate::spool::wal::record::{Record, StreamKey};
 use crate::spool::wal::storage::Disk;
-use crate::spool::{ack_receipts, messages};
+use crate::spool::{ack_receipts, messages, stored_rows};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
 use crate::telemetry::trace::Trace;
@@ -257,10 +257,10 @@ impl<D: Disk> SpoolThread<D> {
 
     /// Takes a batch into the log.
     fn append(&mut self, mut batch: Box<Batch>) {
-        let rows = batch.rows();
+        let row_count = batch.rows();
         // While ClickHouse is away the INSERTs that wait can be very many.
         if self.inserts.len() < MAX_TRACED {
-            batch.describe_trace(rows);
+            batch.describe_trace(row_count);
         } else {
             batch.trace = None;
         }
@@ -273,10 +273,17 @@ impl<D: Disk> SpoolThread<D> {
             messages,
             receipts,
             trace,
+            message_rows,
             ..
         } = *batch;
         let block = self.packer.encode(&plan.column_headers, &columns, &plan.resistance);
-        plan.column_pool.release(columns);
+        let rows = match &message_rows {
+            None => Vec::new(),
+            Some(rows) => stored_rows::encode(rows, &plan.column_headers, &columns),
+        };
+        if message_rows.is_none() {
+            plan.column_pool.release(columns);
+        }
         let route = &self.context.config.routes[batch.route];
         let first = messages.receive_times().first().map_or_else(SystemTime::now, |(at, _)| at.system);
         let record = Record {
@@ -287,11 +294,11 @@ impl<D: Disk> SpoolThread<D> {
             },
             statement: plan.sql.clone(),
             received_at: first,
-            rows: rows as u32,
+            rows: row_count as u32,
             messages: messages.len() as u32,
             block_bytes: block.block_bytes as u32,
             block: block.frames,
-            raw: messages::encode(&messages, &client_id, self.compression_of_messages())
+            raw: messages::encode(&messages, &client_id, &rows, self.compression_of_messages())
                 .expect("a batch is far smaller than 4 GiB"),
             receipts: ack_receipts::encode(&receipts, &client_id),
         };

@@ -165,7 +165,7 @@ fn record(number: u32, compression: Compression) -> Record {
         messages: rows,
         block_bytes: packed.block_bytes as u32,
         block: packed.frames,
-        raw: messages::encode(&raw, "fleet-2", compression).unwrap(),
+        raw: messages::encode(&raw, "fleet-2", &[], compression).unwrap(),
         receipts: receipts::encode(&acknowledged, "fleet-2"),
     }
 }
@@ -353,7 +353,7 @@ fn print_insert(out: &mut String, insert: &Insert) {
 
 fn print_messages(out: &mut String, raw: &Bytes) {
     let mut decoded = RawMessages::default();
-    let client_id = messages::decode(raw, ReceiveTime::read(), &mut decoded).unwrap();
+    let (client_id, _) = messages::decode(raw, ReceiveTime::read(), &mut decoded).unwrap();
     for message in decoded.iter() {
         let received = message.received.system.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
         writeln!(
