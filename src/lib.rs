@@ -32,3 +32,4 @@ pub mod replay;
 pub mod sink;
 pub mod spool;
 pub mod telemetry;
+pub mod transform;

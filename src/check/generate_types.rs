@@ -12,7 +12,6 @@ use crate::core::error::Result;
 use crate::core::json_path::Path;
 use crate::core::thread::{run_on, runtime};
 use crate::decode::{ColumnBinding, Decoder, ValueSource};
-use crate::ingest::table_plan;
 use crate::pipeline::stages::{check_reachable, inspect, no_answer};
 
 /// A route and its table.
@@ -57,8 +56,8 @@ pub fn describe(config: &Config) -> Result<Vec<Description>> {
     let ask = async {
         let schema = inspect(&config.clickhouse).await?;
         let mut descriptions = Vec::new();
-        for (i, route) in config.routes.iter().enumerate() {
-            let path = table_plan::path(i);
+        for route in &config.routes {
+            let path = route.path.clone();
             let table = schema.table(&path, route).await?;
             let decoder = Decoder::new(&path, route, &table.columns)?;
             let columns = schema.columns(&route.table).await?;

@@ -20,7 +20,6 @@ use crate::core::backoff::random_bits;
 use crate::core::error::Error;
 use crate::dead_letter::store;
 use crate::decode::Decoder;
-use crate::ingest::table_plan;
 use crate::pipeline::stages::no_answer;
 
 #[derive(Debug, Serialize)]
@@ -88,7 +87,7 @@ pub async fn check(config: &Config, report: &mut Report) -> Vec<Option<Decoder>>
     let within = config.clickhouse.request_timeout;
     for (i, route) in config.routes.iter().enumerate() {
         report.routes.push(RouteReport::of(route));
-        let path = table_plan::path(i);
+        let path = route.path.clone();
         let Ok(decoder) = timeout(within, look.route(&path, route, report)).await else {
             report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
             return decoders;

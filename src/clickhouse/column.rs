@@ -107,6 +107,34 @@ impl Column {
         Column::of(&Kind::Bool)
     }
 
+    /// The same without rows.
+    pub fn clone_empty(&self) -> Column {
+        match self {
+            Column::Fixed { width, zero, .. } => {
+                Column::Fixed { width: *width, zero: zero.clone(), data: Vec::new() }
+            }
+            Column::Strings { .. } => Column::Strings { data: Vec::new(), rows: 0 },
+            Column::Json { layout, .. } => Column::Json { layout: layout.clone(), data: Vec::new(), rows: 0 },
+            Column::Dynamic { max_types, .. } => {
+                Column::Dynamic { max_types: *max_types, data: Vec::new(), rows: 0 }
+            }
+            Column::Nullable { values, .. } => {
+                Column::Nullable { nulls: Vec::new(), values: Box::new(values.clone_empty()) }
+            }
+            Column::Array { items, .. } => {
+                Column::Array { ends: Vec::new(), items: Box::new(items.clone_empty()) }
+            }
+            Column::Tuple { parts, .. } => {
+                Column::Tuple { parts: parts.iter().map(Column::clone_empty).collect(), rows: 0 }
+            }
+            Column::Variant { parts, .. } => Column::Variant {
+                discriminators: Vec::new(),
+                parts: parts.iter().map(Column::clone_empty).collect(),
+            },
+            block @ (Column::ByPath(_) | Column::ByType(_)) => block.clone(),
+        }
+    }
+
     /// Makes room for so many rows, as far as their number says how much that is.
     pub fn reserve(&mut self, rows: usize) {
         match self {

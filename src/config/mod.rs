@@ -45,6 +45,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     pub clickhouse: ClickHouse,
     pub routes: Vec<Route>,
+    /// Those of rows that a program gives, one for each table: their places follow those of `routes`.
+    pub row_routes: Vec<Route>,
     pub batch: Limits,
     /// `None`: batches go to ClickHouse at once.
     pub spool: Option<Spool>,
@@ -59,6 +61,21 @@ pub struct Config {
 }
 
 impl Config {
+    /// The route at a place: one of `routes`, or behind them of `row_routes`.
+    pub fn route(&self, at: usize) -> &Route {
+        self.routes.get(at).unwrap_or_else(|| &self.row_routes[at - self.routes.len()])
+    }
+
+    /// All of them, in the order of their places.
+    pub fn all_routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter().chain(&self.row_routes)
+    }
+
+    /// The place of the route for rows that a program gives for a table.
+    pub fn row_route(&self, table: &str) -> Option<usize> {
+        Some(self.routes.len() + self.row_routes.iter().position(|route| route.table == table)?)
+    }
+
     /// How long a message may wait in a batch. With a spool it is acknowledged soon after; `batch.maxDelayMs` is then for the
     /// INSERTs that are made of what is in the spool.
     pub fn seal_delay(&self) -> Duration {
@@ -76,11 +93,13 @@ impl Config {
 
         let name = name(&root)?;
         let spool = root.section("spool")?.map(spool::spool).transpose()?;
+        let routes = routes(&root)?;
         let config = Config {
+            row_routes: row_routes(&routes),
             name,
             mqtt: mqtt::mqtt(root.required_section("mqtt")?, spool.is_some())?,
             clickhouse: clickhouse::clickhouse(root.required_section("clickhouse")?)?,
-            routes: routes(&root)?,
+            routes,
             batch: batch::batch(root.section("batch")?)?,
             spool,
             dead_letters: dead_letters::dead_letters(root.section("deadLetters")?)?,
@@ -110,6 +129,21 @@ fn routes(root: &ObjectReader<'_>) -> Result<Vec<Route>> {
         return Err(root.wrong("routes", "must name at least one route"));
     }
     Ok(routes)
+}
+
+/// One for each table that a transform may put rows into.
+fn row_routes(routes: &[Route]) -> Vec<Route> {
+    let mut row_routes: Vec<Route> = Vec::new();
+    for (at, route) in routes.iter().enumerate() {
+        let emits = route.transform.iter().flat_map(|transform| &transform.emits);
+        for (place, table) in emits.enumerate() {
+            if row_routes.iter().all(|route| route.table != *table) {
+                row_routes
+                    .push(Route { path: format!("routes[{at}].emits[{place}]"), ..Route::of_rows(table) });
+            }
+        }
+    }
+    row_routes
 }
 
 fn memory_max_bytes(root: &ObjectReader<'_>) -> Result<usize> {

@@ -20,6 +20,8 @@ pub const ROWS_TOPIC: &str = "$rows/";
 
 #[derive(Debug, Clone)]
 pub struct Route {
+    /// Of the option that says it: `routes[0]`.
+    pub path: String,
     pub topic: TopicFilter,
     /// As the user wrote it: `table` or `database.table`.
     pub table: String,
@@ -47,6 +49,7 @@ impl Route {
     /// The route of rows that a program gives by the names of columns, without a message: what no column takes is refused.
     pub fn of_rows(table: &str) -> Route {
         Route {
+            path: String::new(),
             topic: TopicFilter::literal(&format!("{ROWS_TOPIC}{table}")),
             table: table.into(),
             columns: Vec::new(),
@@ -198,6 +201,7 @@ pub fn route(o: ObjectReader<'_>) -> Result<Route> {
         TopicFilter::parse(&o.required_text("topic")?).map_err(|message| o.wrong("topic", message))?;
     let (rows, zip) = rows(&o)?;
     let route = Route {
+        path: o.path_of("topic").trim_end_matches(".topic").into(),
         table: o.required_text("table")?,
         columns: columns(&o, &topic)?,
         rows,

@@ -93,6 +93,11 @@ pub enum Error {
         operation: &'static str,
         state: &'static str,
     },
+    /// The JavaScript of a transform cannot be run.
+    TransformInvalid {
+        path: String,
+        message: String,
+    },
     /// A thread of ours panicked: a fault in millrace, told instead of hidden.
     Internal {
         thread: String,
@@ -143,6 +148,7 @@ impl Error {
             Error::SpoolIo { .. } => "SPOOL_IO",
             Error::StopTimeout { .. } => "STOP_TIMEOUT",
             Error::InvalidState { .. } => "INVALID_STATE",
+            Error::TransformInvalid { .. } => "TRANSFORM_INVALID",
             Error::Internal { .. } => "INTERNAL",
         }
     }
@@ -164,6 +170,7 @@ impl Error {
     pub fn path(&self) -> Option<&str> {
         match self {
             Error::ConfigInvalid { path, .. }
+            | Error::TransformInvalid { path, .. }
             | Error::SourceUnreadable { path, .. }
             | Error::TableNotFound { path, .. }
             | Error::ColumnNotFound { path, .. }
@@ -177,7 +184,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::ConfigInvalid { path, message } if path.is_empty() => f.write_str(message),
-            Error::ConfigInvalid { path, message } | Error::SourceUnreadable { path, message } => {
+            Error::ConfigInvalid { path, message }
+            | Error::SourceUnreadable { path, message }
+            | Error::TransformInvalid { path, message } => {
                 write!(f, "{path}: {message}")
             }
             Error::ClickHouseUnreachable { url, message } => {

@@ -23,10 +23,14 @@ pub enum Code {
     AliasUnknown,
     /// MQTT does not allow the message.
     TopicInvalid,
+    /// A transform does not want it, and says why.
+    RejectedByTransform,
+    /// A transform threw, or wrote what cannot be inserted.
+    TransformFailed,
 }
 
 impl Code {
-    pub const ALL: [Code; 13] = [
+    pub const ALL: [Code; 15] = [
         Code::JsonInvalid,
         Code::NotAnObject,
         Code::FieldMissing,
@@ -40,6 +44,8 @@ impl Code {
         Code::PayloadTooLarge,
         Code::AliasUnknown,
         Code::TopicInvalid,
+        Code::RejectedByTransform,
+        Code::TransformFailed,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -57,6 +63,8 @@ impl Code {
             Code::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             Code::AliasUnknown => "ALIAS_UNKNOWN",
             Code::TopicInvalid => "TOPIC_INVALID",
+            Code::RejectedByTransform => "REJECTED_BY_TRANSFORM",
+            Code::TransformFailed => "TRANSFORM_FAILED",
         }
     }
 }

@@ -101,6 +101,10 @@ pub struct ColumnBinding {
 }
 
 impl ColumnBinding {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn column_type(&self) -> &ColumnType {
         &self.column_type
     }

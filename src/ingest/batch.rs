@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use crossbeam_channel::Sender;
+
 use crate::clickhouse::Column;
 use crate::core::ack_history::AckHistory;
 use crate::ingest::completion::Completion;
@@ -71,6 +73,29 @@ impl Batch {
     /// Counts what the batch holds now towards the memory budget.
     pub fn reserve(&mut self) {
         self.completion.reserve(self.bytes());
+    }
+}
+
+/// Where sealed batches go, by the place of their route: to the sinks, or to the transform of the route first.
+#[derive(Clone)]
+pub enum RouteSenders {
+    /// All to the same place.
+    One(Sender<Box<Batch>>),
+    ByRoute(Arc<[Sender<Box<Batch>>]>),
+}
+
+impl RouteSenders {
+    pub fn of(&self, route: usize) -> &Sender<Box<Batch>> {
+        match self {
+            RouteSenders::One(sender) => sender,
+            RouteSenders::ByRoute(senders) => &senders[route],
+        }
+    }
+}
+
+impl From<Sender<Box<Batch>>> for RouteSenders {
+    fn from(sender: Sender<Box<Batch>>) -> RouteSenders {
+        RouteSenders::One(sender)
     }
 }
 

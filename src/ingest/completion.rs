@@ -11,7 +11,7 @@
 //! A completion that is dropped unsettled is abandoned: its memory is released and nothing is acknowledged, so the broker
 //! sends the messages again, or the next start finds them in the spool.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -29,6 +29,8 @@ pub struct Completion {
     acks: Option<PendingAcks>,
     memory: MemoryReservation,
     insert: Option<SpooledInsert>,
+    /// Its messages were counted when they came. Rows that a transform emitted were not.
+    is_counted: bool,
 }
 
 /// Acknowledgements that one connection waits for.
@@ -36,15 +38,44 @@ pub struct Completion {
 pub struct PendingAcks {
     sender: AckSender,
     acks: AckSet,
+    /// Those that other completions have as well.
+    shared: Vec<SharedAcks>,
+}
+
+/// Acknowledgements that are sent when the last of several completions is settled. If one of them is abandoned, they never
+/// are.
+#[derive(Debug, Clone)]
+struct SharedAcks(Arc<Mutex<Share>>);
+
+#[derive(Debug)]
+struct Share {
+    /// Completions that are not settled.
+    open: usize,
+    acks: AckSet,
+}
+
+impl SharedAcks {
+    /// One completion is settled. Gives the acknowledgements if it was the last one.
+    fn settle(self) -> Option<AckSet> {
+        let mut share = self.share();
+        share.open -= 1;
+        (share.open == 0).then(|| std::mem::take(&mut share.acks))
+    }
+
+    fn share(&self) -> MutexGuard<'_, Share> {
+        // Nothing can panic while it is locked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl PendingAcks {
     pub fn is_empty(&self) -> bool {
-        self.acks.is_empty()
+        self.acks.is_empty() && self.shared.iter().all(|shared| shared.share().acks.is_empty())
     }
 
     /// Sent also when there is nothing to acknowledge: the connection may wait for the sinks or for memory.
-    pub fn send(self) {
+    pub fn send(mut self) {
+        self.shared.into_iter().filter_map(SharedAcks::settle).for_each(|acks| self.acks.append(acks));
         self.sender.send(self.acks);
     }
 }
@@ -60,7 +91,7 @@ pub struct SpooledInsert {
 impl Completion {
     /// Opens a group in the ledger for messages of one connection, the first of which came at `now`.
     pub fn open(context: &Arc<PipelineContext>, sender: &AckSender, now: Instant) -> Completion {
-        let acks = PendingAcks { sender: sender.clone(), acks: AckSet::default() };
+        let acks = PendingAcks { sender: sender.clone(), acks: AckSet::default(), shared: Vec::new() };
         Completion { acks: Some(acks), ..Completion::recovered(context, now) }
     }
 
@@ -71,6 +102,7 @@ impl Completion {
             acks: None,
             memory: MemoryReservation::new(&context.memory),
             insert: None,
+            is_counted: true,
             context: context.clone(),
         }
     }
@@ -99,7 +131,8 @@ impl Completion {
     /// Takes the acknowledgements away, to be sent sooner than the messages are settled.
     pub fn take_acks(&mut self) -> Option<PendingAcks> {
         let pending = self.acks.as_mut()?;
-        Some(PendingAcks { sender: pending.sender.clone(), acks: std::mem::take(&mut pending.acks) })
+        let (acks, shared) = (std::mem::take(&mut pending.acks), std::mem::take(&mut pending.shared));
+        Some(PendingAcks { sender: pending.sender.clone(), acks, shared })
     }
 
     /// Takes the memory away: what was settled lives on in an event.
@@ -122,21 +155,67 @@ impl Completion {
     pub fn join(&mut self, other: Completion) {
         let Completion { group, acks, .. } = other;
         match (&mut self.acks, acks) {
-            (Some(pending), Some(more)) => pending.acks.append(more.acks),
+            (Some(pending), Some(more)) => {
+                pending.acks.append(more.acks);
+                pending.shared.extend(more.shared);
+            }
             (pending, more) => *pending = pending.take().or(more),
         }
         // This group is older: whoever waits for the other one waits for this one too.
         self.context.ledger.hand_over(group);
     }
 
+    /// Another completion for a part of the messages, or for rows that were made of them: nothing is acknowledged before
+    /// both are settled.
+    pub fn fork(&mut self, now: Instant) -> Completion {
+        let acks = self.acks.as_mut().map(|pending| {
+            let all = std::mem::take(&mut pending.acks);
+            match pending.shared.first() {
+                Some(shared) => {
+                    let mut share = shared.share();
+                    share.open += 1;
+                    share.acks.append(all);
+                }
+                None => pending.shared.push(SharedAcks(Arc::new(Mutex::new(Share { open: 2, acks: all })))),
+            }
+            PendingAcks {
+                sender: pending.sender.clone(),
+                acks: AckSet::default(),
+                shared: pending.shared.first().cloned().into_iter().collect(),
+            }
+        });
+        Completion { acks, ..Completion::recovered(&self.context, now) }
+    }
+
+    /// It is of rows that no message counts for: they are not in the ledger.
+    pub fn is_of_rows(&mut self) {
+        self.is_counted = false;
+    }
+
+    /// Has the connection look again whether a batch can be sealed now.
+    pub fn wake(&self) {
+        if let Some(pending) = &self.acks {
+            pending.sender.send(AckSet::default());
+        }
+    }
+
+    /// `messages` are dropped, as the configuration asks, while others of the same completion are not settled yet.
+    pub fn dropped_in_part(&self, messages: u64) {
+        self.context.ledger.drop_messages(messages);
+    }
+
     /// `messages` are inserted while others of the same completion are not settled yet.
     pub fn inserted_in_part(&self, messages: u64) {
-        self.context.ledger.insert(messages);
+        if self.is_counted {
+            self.context.ledger.insert(messages);
+        }
     }
 
     /// `messages` can no longer be read from the spool, others can.
     pub fn unreadable_in_part(&self, messages: u64) {
-        self.context.ledger.mark_unreadable(messages);
+        if self.is_counted {
+            self.context.ledger.mark_unreadable(messages);
+        }
     }
 
     /// The rows of all messages are in ClickHouse.
@@ -155,7 +234,8 @@ impl Completion {
     }
 
     pub fn settle(self, settled: Settled) {
-        let Completion { context, group, acks, memory, insert } = self;
+        let Completion { context, group, acks, memory, insert, is_counted } = self;
+        let settled = if is_counted { settled } else { Settled::default() };
         drop(memory);
         if let Some(acks) = acks {
             acks.send();
@@ -233,6 +313,44 @@ mod tests {
         assert!(settled.try_recv().is_err());
         assert_eq!((context.memory.used(), context.ledger.counts().pending), (0, 1));
         assert!(!context.ledger.wait_below(context.ledger.watermark(), Some(Instant::now())));
+    }
+
+    #[test]
+    fn forked_completions_acknowledge_together() {
+        let context = context();
+        let (sender, mut commands) = AckSender::channel();
+        let now = Instant::now();
+        context.ledger.receive(3, 0);
+        let mut first = Completion::open(&context, &sender, now);
+        [1, 2, 3].into_iter().for_each(|sequence| first.acknowledge(sequence));
+        let second = first.fork(now);
+        let mut third = first.fork(now);
+        first.dropped_in_part(1);
+        first.inserted(1);
+        assert_eq!(commands.try_recv().unwrap().settled(), Some(acks(&[])));
+        // As the spool does when a record is synced.
+        third.take_acks().unwrap().send();
+        third.inserted(0);
+        for _ in 0..2 {
+            assert_eq!(commands.try_recv().unwrap().settled(), Some(acks(&[])));
+        }
+        second.rejected(1);
+        assert_eq!(commands.try_recv().unwrap().settled(), Some(acks(&[1, 2, 3])));
+        let counts = context.ledger.counts();
+        assert_eq!((counts.inserted, counts.dead_lettered, counts.dropped, counts.pending), (1, 1, 1, 0));
+    }
+
+    #[test]
+    fn of_forked_completions_an_abandoned_one_keeps_the_acknowledgements_back() {
+        let context = context();
+        let (sender, mut commands) = AckSender::channel();
+        let mut first = Completion::open(&context, &sender, Instant::now());
+        first.acknowledge(1);
+        let second = first.fork(Instant::now());
+        drop(second);
+        first.inserted(1);
+        assert_eq!(commands.try_recv().unwrap().settled(), Some(acks(&[])));
+        assert_eq!(commands.try_recv().unwrap_err(), TryRecvError::Empty);
     }
 
     #[test]

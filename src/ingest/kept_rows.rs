@@ -166,8 +166,7 @@ impl KeptRows {
             at += rows;
         }
         let select = |column: &Column| {
-            let mut left = column.clone();
-            left.clear();
+            let mut left = column.clone_empty();
             left.append_rows(column, &good);
             left
         };

@@ -23,7 +23,7 @@ use crate::core::mqtt_property::Properties;
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
 use crate::decode;
-use crate::ingest::batch::Batch;
+use crate::ingest::batch::{Batch, RouteSenders};
 use crate::ingest::completion::Completion;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::raw_messages;
@@ -51,7 +51,7 @@ pub struct Router {
     /// Tells the copies of a message apart; empty where there can be none.
     subscriptions: Vec<Subscription>,
     captures: Captures,
-    batches: Sender<Box<Batch>>,
+    batches: RouteSenders,
     dead_letters: Sender<DeadLetterBatch>,
     open_dead_letters: Option<DeadLetterBatch>,
     /// Messages that need no confirmation before they are acknowledged.
@@ -93,13 +93,12 @@ impl Router {
         connection: usize,
         ack_sender: AckSender,
         plans: Arc<TablePlans>,
-        batches: Sender<Box<Batch>>,
+        batches: impl Into<RouteSenders>,
         dead_letters: Sender<DeadLetterBatch>,
     ) -> Router {
         let config = &context.config;
         let routes = config
-            .routes
-            .iter()
+            .all_routes()
             .enumerate()
             .map(|(at, route)| RouteState::new(route.clone(), plans.latest(at)))
             .collect();
@@ -123,7 +122,7 @@ impl Router {
             routes,
             subscriptions,
             captures: Captures::default(),
-            batches,
+            batches: batches.into(),
             dead_letters,
             open_dead_letters: None,
             ready_acks: AckSet::default(),
@@ -281,7 +280,9 @@ impl Router {
     /// Hands a batch to the sinks, or leaves it open where they have no room.
     fn seal(&mut self, at: usize) {
         let state = &mut self.routes[at];
-        if self.batches.is_full() || state.is_better_grown(self.max_waiting, &self.context.config.batch) {
+        if self.batches.of(at).is_full()
+            || state.is_better_grown(self.max_waiting, &self.context.config.batch)
+        {
             state.seal_pending = true;
             return;
         }
@@ -289,7 +290,7 @@ impl Router {
         let state = &mut self.routes[at];
         let Some(batch) = state.take_sealed() else { return };
         if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
-            self.batches.try_send(batch)
+            self.batches.of(at).try_send(batch)
         {
             // Another connection was quicker.
             state.batch = Some(batch);
@@ -427,7 +428,13 @@ impl MessageSink for Router {
     }
 
     fn is_batch_full(&self) -> bool {
-        self.open_batches().any(|batch| batch.rows() >= MAX_ROWS)
+        let limits = &self.context.config.batch;
+        self.routes.iter().any(|state| match &state.batch {
+            // What a transform does not keep up with stays with the broker.
+            Some(batch) if state.route.transform.is_some() => state.seal_pending && is_large(batch, limits),
+            Some(batch) => batch.rows() >= MAX_ROWS,
+            None => false,
+        })
     }
 
     /// A batch that waits for the sinks waits for their answer, not for a time; but with several connections, the batches

@@ -29,12 +29,11 @@ pub struct TablePlan {
     pub resistance: CompressionHints,
     /// For batches of these columns.
     pub column_pool: ColumnPool,
-    at: usize,
 }
 
 impl TablePlan {
-    fn new(generation: u64, at: usize, route: &Route, table: Table) -> Result<TablePlan> {
-        let decoder = Decoder::new(&path(at), route, &table.columns)?;
+    fn new(generation: u64, route: &Route, table: Table) -> Result<TablePlan> {
+        let decoder = Decoder::new(&route.path, route, &table.columns)?;
         let (sql, column_headers) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
         let resistance = CompressionHints::of(column_headers.len());
         Ok(TablePlan {
@@ -44,7 +43,6 @@ impl TablePlan {
             column_headers,
             resistance,
             column_pool: ColumnPool::default(),
-            at,
         })
     }
 
@@ -61,7 +59,7 @@ impl TablePlan {
     }
 
     pub fn decoder(&self, route: &Route) -> Decoder {
-        Decoder::new(&path(self.at), route, &self.table.columns)
+        Decoder::new(&route.path, route, &self.table.columns)
             .expect("the plan was made with a decoder of the same route and columns")
     }
 }
@@ -100,9 +98,13 @@ const MAX_PART_LIMIT: usize = 1 << 20;
 
 impl TablePlans {
     /// `tables` are those of the routes, in their order.
-    pub fn new(routes: &[Route], tables: Vec<Table>, now: Instant) -> Result<TablePlans> {
-        let places = routes.iter().zip(tables).enumerate().map(|(at, (route, table))| {
-            let plan = Arc::new(TablePlan::new(0, at, route, table)?);
+    pub fn new<'a>(
+        routes: impl IntoIterator<Item = &'a Route>,
+        tables: Vec<Table>,
+        now: Instant,
+    ) -> Result<TablePlans> {
+        let places = routes.into_iter().zip(tables).map(|(route, table)| {
+            let plan = Arc::new(TablePlan::new(0, route, table)?);
             Ok(RoutePlanState {
                 generation: AtomicU64::new(0),
                 state: Mutex::new(State { plan, fault: None, looked_at: now }),
@@ -151,7 +153,7 @@ impl TablePlans {
         let name = &route.table;
         let planned = match looked {
             Ok(Some(table)) if table.is_like(&state.plan.table) => Ok(None),
-            Ok(Some(table)) => TablePlan::new(state.plan.generation + 1, at, route, table).map(Some),
+            Ok(Some(table)) => TablePlan::new(state.plan.generation + 1, route, table).map(Some),
             Ok(None) => Ok(None),
             // Nothing was learnt.
             Err(
@@ -243,9 +245,4 @@ impl SchemaChange {
     fn new(message: String) -> SchemaChange {
         SchemaChange { message, added: Vec::new() }
     }
-}
-
-/// The path of a route in the configuration.
-pub fn path(route: usize) -> String {
-    format!("routes[{route}]")
 }

@@ -41,6 +41,7 @@ use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::metrics::{Metrics, Rates};
 use crate::telemetry::prometheus::{Family, families};
 use crate::telemetry::state::State;
+use crate::transform::TransformHosts;
 
 pub struct Pipeline {
     context: Arc<PipelineContext>,
@@ -49,6 +50,7 @@ pub struct Pipeline {
     threads: Mutex<Option<Threads>>,
     /// To the threads that take commands; replaced at each start.
     links: Mutex<Links>,
+    hosts: TransformHosts,
     rates: Arc<Mutex<Rates>>,
 }
 
@@ -68,8 +70,14 @@ impl Pipeline {
             state_changed: Condvar::new(),
             threads: Mutex::new(None),
             links: Mutex::default(),
+            hosts: TransformHosts::default(),
             rates: Arc::default(),
         }
+    }
+
+    /// What makes the calls of transforms.
+    pub fn hosts(&self) -> &TransformHosts {
+        &self.hosts
     }
 
     fn links(&self) -> Links {
@@ -155,7 +163,8 @@ impl Pipeline {
         let acknowledged = (0..context.config.mqtt.connections)
             .map(|at| spool.as_ref()?.acknowledged(at, &context.config.mqtt.client_id_of(at)?))
             .collect();
-        let (stages, inputs) = OutputStages::start(context, plans.clone(), store, tokens, spool)?;
+        let (stages, inputs) =
+            OutputStages::start(context, plans.clone(), store, tokens, spool, &self.hosts)?;
         *lock(&self.links) = Links { connections: senders.clone(), spool: inputs.spool.clone() };
         let commands = senders.into_iter().map(AckSender::new).zip(commands).collect();
         let (reporting, until) = crossbeam_channel::bounded(0);

@@ -29,13 +29,15 @@ use crate::config::{self, Config, Route};
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
 use crate::dead_letter::store::{self, DeadLetterThread, Store};
-use crate::ingest::batch::Batch;
+use crate::ingest::batch::{Batch, RouteSenders};
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
-use crate::ingest::table_plan::{self, TablePlan, TablePlans};
+use crate::ingest::table_plan::{TablePlan, TablePlans};
 use crate::sink::worker::{Source, Worker, WorkerParts};
 use crate::spool::{self, Channels, InsertJob, SpoolThread};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
+use crate::transform::stage::TransformStage;
+use crate::transform::{self, TransformHosts};
 
 /// Sealed batches that may wait for a worker. The memory ceiling is what bounds them; this only keeps tiny batches
 /// from piling up without end.
@@ -54,8 +56,8 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
     let schema = first_answer(context).await?;
     let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
         let mut tables = Vec::new();
-        for (i, route) in routes.iter().enumerate() {
-            tables.push(schema.table(&table_plan::path(i), route).await?);
+        for route in context.config.all_routes() {
+            tables.push(schema.table(&route.path, route).await?);
         }
         let store = match (&dead_letters.table, &dead_letters.dir) {
             (Some(table), _) => {
@@ -76,7 +78,11 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
             }
             (None, None) => Store::Event,
         };
-        let filled = routes.iter().map(|route| route.table.as_str()).chain(dead_letters.table.as_deref());
+        let filled = context
+            .config
+            .all_routes()
+            .map(|route| route.table.as_str())
+            .chain(dead_letters.table.as_deref());
         for (table, message) in schema.warnings(filled).await? {
             context.warn(Warning::new("DEDUPLICATION_OFF", message).table(&table));
         }
@@ -84,8 +90,8 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
     })
     .await
     .unwrap_or_else(|_| Err(no_answer(clickhouse)))?;
-    let plans = Arc::new(TablePlans::new(routes, tables, Instant::now())?);
-    for (i, route) in routes.iter().enumerate() {
+    let plans = Arc::new(TablePlans::new(context.config.all_routes(), tables, Instant::now())?);
+    for (i, route) in context.config.all_routes().enumerate() {
         probe_insert(&schema, &plans.latest(i), route, clickhouse).await?;
     }
     Ok(Prepared { plans, store })
@@ -157,6 +163,7 @@ async fn first_answer(context: &PipelineContext) -> Result<SchemaClient> {
 
 /// The threads behind ingest.
 pub struct OutputStages {
+    transforms: Vec<JoinHandle<()>>,
     spool: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
     dead_letters: JoinHandle<()>,
@@ -164,7 +171,7 @@ pub struct OutputStages {
 
 /// Where ingest puts what it makes.
 pub struct StageInputs {
-    pub batches: Sender<Box<Batch>>,
+    pub batches: RouteSenders,
     pub dead_letters: Sender<DeadLetterBatch>,
     /// `None`: there is no spool.
     pub spool: Option<Sender<spool::Control>>,
@@ -177,6 +184,7 @@ impl OutputStages {
         store: Store,
         tokens: Tokens,
         spool: Option<spool::Opened>,
+        hosts: &TransformHosts,
     ) -> Result<(OutputStages, StageInputs)> {
         let tokens = Arc::new(tokens);
         let (batch_sender, batches) = crossbeam_channel::bounded(QUEUE);
@@ -188,6 +196,7 @@ impl OutputStages {
                 (Some(thread), Some(control), Source::Spool(jobs))
             }
         };
+        let transforms = TransformStages::start(context, &plans, hosts, &batch_sender, &dead_letter_sender)?;
         let mut workers = Vec::new();
         let parts = WorkerParts {
             context: context.clone(),
@@ -205,17 +214,66 @@ impl OutputStages {
         drop(parts);
         let thread = DeadLetterThread { context: context.clone(), store, batches: dead_letters, tokens };
         let dead_letters = context.spawn("letters", async move || thread.run().await)?;
-        let inputs = StageInputs { batches: batch_sender, dead_letters: dead_letter_sender, spool: control };
-        Ok((OutputStages { spool, workers, dead_letters }, inputs))
+        let TransformStages { threads: transforms, senders } = transforms;
+        let inputs = StageInputs { batches: senders, dead_letters: dead_letter_sender, spool: control };
+        Ok((OutputStages { transforms, spool, workers, dead_letters }, inputs))
     }
 
     /// Waits for all of them, in the order in which they end.
     pub fn join(self) {
         // A panic was caught and reported by the thread itself.
-        for thread in self.spool.into_iter().chain(self.workers) {
+        for thread in self.transforms.into_iter().chain(self.spool).chain(self.workers) {
             let _ = thread.join();
         }
         let _ = self.dead_letters.join();
+    }
+}
+
+/// The threads of the routes with a transform, and where the batches of each route go.
+struct TransformStages {
+    threads: Vec<JoinHandle<()>>,
+    senders: RouteSenders,
+}
+
+impl TransformStages {
+    /// `batches` is where they go on from there.
+    fn start(
+        context: &Arc<PipelineContext>,
+        plans: &Arc<TablePlans>,
+        hosts: &TransformHosts,
+        batches: &Sender<Box<Batch>>,
+        dead_letters: &Sender<DeadLetterBatch>,
+    ) -> Result<TransformStages> {
+        let (mut threads, mut senders) = (Vec::new(), Vec::new());
+        for (at, route) in context.config.all_routes().enumerate() {
+            if route.transform.is_none() {
+                senders.push(batches.clone());
+                continue;
+            }
+            let host = hosts.of(at).ok_or_else(|| Error::TransformInvalid {
+                path: format!("{}.transform", route.path),
+                message: "no JavaScript runs it".into(),
+            })?;
+            let (sender, waiting) = crossbeam_channel::bounded(transform::stage::QUEUE);
+            let (canceller, cancelled) = crossbeam_channel::unbounded();
+            context.on_cancel(move || {
+                // A thread that has ended needs no end.
+                let _ = canceller.send(());
+            });
+            let stage = TransformStage {
+                context: context.clone(),
+                plans: plans.clone(),
+                at,
+                host,
+                batches: waiting,
+                transformed: batches.clone(),
+                dead_letters: dead_letters.clone(),
+                cancelled,
+            };
+            threads.push(context.spawn("transform", async move || stage.run())?);
+            senders.push(sender);
+        }
+        Ok(TransformStages { threads, senders: RouteSenders::ByRoute(senders.into()) })
     }
 }
 

@@ -36,6 +36,7 @@ use crate::pipeline::stages::{OutputStages, Prepared, StageInputs, inspect, prep
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::metrics::add;
+use crate::transform::TransformHosts;
 use files::Files;
 use table::TableReader;
 
@@ -53,6 +54,8 @@ pub struct Report {
     pub read: u64,
     pub inserted: u64,
     pub dead_lettered: u64,
+    /// A transform, or a condition, did not want them.
+    pub dropped: u64,
     pub malformed: u64,
     pub rows: u64,
     pub malformed_letters: Vec<Malformed>,
@@ -88,6 +91,7 @@ pub struct Replay {
     /// Taken away at the end of the letters.
     tx: Mutex<Option<mpsc::Sender<Vec<Supplied>>>>,
     supplied: Mutex<Option<mpsc::Receiver<Vec<Supplied>>>>,
+    hosts: TransformHosts,
     /// Locked while it runs.
     running: Mutex<()>,
 }
@@ -121,8 +125,14 @@ impl Replay {
             failure,
             tx: Mutex::new(Some(tx)),
             supplied: Mutex::new(Some(supplied)),
+            hosts: TransformHosts::default(),
             running: Mutex::default(),
         }
+    }
+
+    /// What makes the calls of transforms.
+    pub fn hosts(&self) -> &TransformHosts {
+        &self.hosts
     }
 
     /// Feeds the whole source, and returns when every letter is inserted or a dead letter again. To be called once.
@@ -140,7 +150,7 @@ impl Replay {
         let Prepared { plans, store } = prepared;
         let (acks, settled) = AckSender::channel();
         let (stages, StageInputs { batches, dead_letters, .. }) =
-            OutputStages::start(context, plans.clone(), store, Tokens::content(), None)?;
+            OutputStages::start(context, plans.clone(), store, Tokens::content(), None, &self.hosts)?;
 
         let outcome: Arc<Mutex<Result<()>>> = Arc::new(Mutex::new(Ok(())));
         let feeder = Feeder {
@@ -162,7 +172,11 @@ impl Replay {
         }
         std::mem::replace(&mut *lock(&outcome), Ok(()))?;
         let report = self.report();
-        if report.read == report.inserted + report.dead_lettered { Ok(report) } else { Err(aborted()) }
+        if report.read == report.inserted + report.dead_lettered + report.dropped {
+            Ok(report)
+        } else {
+            Err(aborted())
+        }
     }
 
     /// Asks ClickHouse about the tables, and opens the source.
@@ -224,6 +238,7 @@ impl Replay {
             read: counts.received,
             inserted: counts.inserted,
             dead_lettered: counts.dead_lettered,
+            dropped: counts.dropped,
             malformed: self.progress.malformed.load(Ordering::Relaxed),
             rows: self.context.metrics.rows_inserted.load(Ordering::Relaxed),
             malformed_letters: lock(&self.progress.told).clone(),

@@ -93,7 +93,7 @@ impl Worker {
         views: ViewMode,
     ) -> Option<InsertOutcome> {
         let context = self.context.clone();
-        let table = &context.config.routes[batch.route].table;
+        let table = &context.config.route(batch.route).table;
         let mut insert = BatchInsert { worker: self, batch, chosen, token, views, encoded, size_failures: 0 };
         RetryLoop::new(&context, table).run(&mut insert).await
     }
@@ -115,7 +115,7 @@ impl RetriedInsert for BatchInsert<'_> {
             Some(encoded) if encoded.plan.generation == plan.generation => encoded,
             stale => {
                 *stale = None;
-                let route = &worker.context.config.routes[batch.route];
+                let route = worker.context.config.route(batch.route);
                 stale.insert(EncodedRows::decode(batch, chosen, plan, route, &mut worker.packer))
             }
         };
@@ -158,14 +158,14 @@ impl RetriedInsert for BatchInsert<'_> {
 
     async fn wait(&mut self, wait: Duration) -> Option<()> {
         let context = self.worker.context.clone();
-        self.worker.wait(&context.config.routes[self.batch.route].table, wait).await
+        self.worker.wait(&context.config.route(self.batch.route).table, wait).await
     }
 
     fn confirmed(&mut self) -> InsertOutcome {
         let BatchInsert { worker, batch, views, encoded, .. } = self;
         let encoded = encoded.take().expect("prepare() made it before the attempt");
         if *views == ViewMode::Normal {
-            let table = &worker.context.config.routes[batch.route].table;
+            let table = &worker.context.config.route(batch.route).table;
             let (rows, bytes) = (encoded.rows as u64, encoded.block.block_bytes as u64);
             worker.context.metrics.count_insert(table, rows, bytes);
         }

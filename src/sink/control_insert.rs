@@ -28,7 +28,7 @@ impl Worker {
     /// are at fault. `None`: cancelled.
     pub(super) async fn control_insert(&mut self, route: usize) -> Option<bool> {
         let context = self.context.clone();
-        let table = &context.config.routes[route].table;
+        let table = &context.config.route(route).table;
         let token = format!("control-{:016x}", random_bits());
         let mut insert = ControlInsert { worker: self, route, token, encoded: None, failures: 0 };
         RetryLoop::new(&context, table).run(&mut insert).await
@@ -40,7 +40,7 @@ impl RetriedInsert for ControlInsert<'_> {
 
     async fn prepare(&mut self) -> Option<ControlFlow<bool>> {
         let plan = self.worker.plan(self.route).await?;
-        let columns = plan.block_columns(&self.worker.context.config.routes[self.route]);
+        let columns = plan.block_columns(self.worker.context.config.route(self.route));
         self.encoded = Some(EncodedRows::new(plan, &columns, Vec::new(), &mut self.worker.packer));
         Some(ControlFlow::Continue(()))
     }
@@ -72,7 +72,7 @@ impl RetriedInsert for ControlInsert<'_> {
 
     async fn wait(&mut self, wait: Duration) -> Option<()> {
         let context = self.worker.context.clone();
-        self.worker.wait(&context.config.routes[self.route].table, wait).await
+        self.worker.wait(&context.config.route(self.route).table, wait).await
     }
 
     fn confirmed(&mut self) -> bool {

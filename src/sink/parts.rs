@@ -58,7 +58,7 @@ impl Worker {
     }
 
     pub(super) fn warn_split(&self, batch: &Batch, reason: &str) {
-        let table = &self.context.config.routes[batch.route].table;
+        let table = &self.context.config.route(batch.route).table;
         let messages = batch.messages.len();
         let message =
             format!("{table}: {messages} messages do not go in as one INSERT and go in in parts: {reason}");

@@ -159,13 +159,13 @@ impl Worker {
         let mut message = format!(
             "ClickHouse refused {bad} of {} messages for {}: {}",
             batch.messages.len(),
-            self.context.config.routes[batch.route].table,
+            &self.context.config.route(batch.route).table,
             first.reason
         );
         if given_up > 0 {
             message += &format!("; {given_up} of them were not told apart");
         }
-        let table = &self.context.config.routes[batch.route].table;
+        let table = &self.context.config.route(batch.route).table;
         let warning = Warning::new("CLICKHOUSE_REFUSED", message).table(table).route(batch.route);
         self.context.warn(warning.messages(bad).reason(&first.reason));
     }

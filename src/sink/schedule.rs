@@ -97,7 +97,7 @@ impl Worker {
 
     fn table_of<'a>(&'a self, job: &'a Job) -> &'a str {
         match job {
-            Job::Batch(batch) => &self.context.config.routes[batch.route].table,
+            Job::Batch(batch) => &self.context.config.route(batch.route).table,
             Job::Spooled(job) => &job.insert.records[0].stream.table,
         }
     }

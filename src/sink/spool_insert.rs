@@ -114,7 +114,7 @@ impl Worker {
     ) -> Option<SpoolInsertOutcome> {
         let context = self.context.clone();
         let key = &insert.records[0].stream;
-        let mut routes = context.config.routes.iter();
+        let mut routes = context.config.all_routes();
         let route = routes.position(|route| route.topic.as_str() == key.route && route.table == key.table);
         let frames = insert.records.iter().map(|record| record.block.clone()).collect();
         let mut attempt =

@@ -24,7 +24,7 @@ use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::encoded_rows::EncodedRows;
 use crate::ingest::kept_rows::KeptRows;
-use crate::ingest::table_plan::{self, SchemaChange, TablePlan, TablePlans};
+use crate::ingest::table_plan::{SchemaChange, TablePlan, TablePlans};
 use crate::sink::schedule::Job;
 use crate::sink::waiting_tables::WaitingTables;
 use crate::spool::{InsertJob, WorkerPermit};
@@ -189,7 +189,7 @@ impl Worker {
     pub(super) fn settle(&self, mut batch: Box<Batch>, rejected: Option<RejectedRows>, token: &str) {
         let Some(rejected) = rejected else { return };
         if let Some(trace) = batch.trace.take() {
-            self.report_trace(trace, &self.context.config.routes[batch.route].table, rejected.len());
+            self.report_trace(trace, &self.context.config.route(batch.route).table, rejected.len());
         }
         let now = Instant::now();
         if rejected.is_empty() {
@@ -265,7 +265,7 @@ impl Worker {
             };
             let wait = backoff.failed().max(SLOW.min(limits.max));
             add(&context.metrics.inserts_retried, 1);
-            let table = &context.config.routes[at].table;
+            let table = &context.config.route(at).table;
             let message = format!("{table}: {fault}; looking at it again in {} ms", wait.as_millis());
             let warning = Warning::new("CLICKHOUSE_RETRYING", message).table(table).route(at);
             context.warn(warning.reason(&fault).retry_in(wait));
@@ -276,12 +276,11 @@ impl Worker {
     /// Asks ClickHouse whether the table of a route has changed. A query that fails changes nothing.
     pub(super) async fn refresh_schema(&self, at: usize, within: Duration) {
         let config = &self.context.config;
-        let route = &config.routes[at];
+        let route = config.route(at);
         let plan = self.plans.latest(at);
         let server = self.servers.current();
         let schema = SchemaClient::again(server, &config.clickhouse.database, &plan.table);
-        let path = table_plan::path(at);
-        let query = schema.changed_table(&path, route, &plan.table);
+        let query = schema.changed_table(&route.path, route, &plan.table);
         let table = tokio::select! {
             biased;
             () = self.context.cancelled() => return,

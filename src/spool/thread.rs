@@ -284,7 +284,7 @@ impl<D: Disk> SpoolThread<D> {
         if message_rows.is_none() {
             plan.column_pool.release(columns);
         }
-        let route = &self.context.config.routes[batch.route];
+        let route = self.context.config.route(batch.route);
         let first = messages.receive_times().first().map_or_else(SystemTime::now, |(at, _)| at.system);
         let record = Record {
             stream: StreamKey {

@@ -14,7 +14,7 @@ use crate::core::memory_budget::MemoryBudget;
 use crate::core::thread::{panic_message, run_on, runtime, thread};
 use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::ledger::Ledger;
-use crate::telemetry::metrics::{Recorder, SpoolGauges};
+use crate::telemetry::metrics::{Recorder, SpoolGauges, TransformCounters};
 
 pub struct PipelineContext {
     pub config: Config,
@@ -33,8 +33,11 @@ type Waker = Box<dyn Fn() + Send>;
 
 impl PipelineContext {
     pub fn new(config: Config, listener: Listener) -> PipelineContext {
-        let tables = config.routes.iter().map(|route| route.table.clone());
+        let tables = config.all_routes().map(|route| route.table.clone());
         let mut metrics = Recorder::new(tables, config.mqtt.connections);
+        let transforms = config.routes.iter().enumerate().filter(|(_, route)| route.transform.is_some());
+        metrics.transforms =
+            transforms.map(|(at, route)| (at, TransformCounters::of(route.topic.as_str()))).collect();
         metrics.spool = config.spool.as_ref().map(|spool| SpoolGauges::new(spool.max_bytes));
         PipelineContext {
             metrics,

@@ -142,6 +142,11 @@ impl Warning {
         self.field("sessionExpirySeconds", seconds)
     }
 
+    /// Where a program threw.
+    pub fn stack(self, stack: &str) -> Warning {
+        self.field("stack", stack)
+    }
+
     pub fn dir(self, dir: &Path) -> Warning {
         self.field("dir", dir.display().to_string())
     }

@@ -90,6 +90,13 @@ impl Ledger {
         counts.pending = counts.pending.saturating_sub(inserted);
     }
 
+    /// Messages of a group that stays open are dropped, as the configuration asks.
+    pub fn drop_messages(&self, messages: u64) {
+        let counts = &mut self.state().counts;
+        counts.dropped += messages;
+        counts.pending = counts.pending.saturating_sub(messages);
+    }
+
     /// Messages of a group that stays open cannot be read any more; the spool keeps their bytes in quarantine.
     pub fn mark_unreadable(&self, messages: u64) {
         let counts = &mut self.state().counts;

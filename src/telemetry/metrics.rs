@@ -37,6 +37,8 @@ pub struct Recorder {
     pub spool: Option<SpoolGauges>,
     /// By table, in the order of their first route.
     tables: Vec<(String, Table)>,
+    /// Of the routes with a transform, by the place of the route.
+    pub transforms: Vec<(usize, TransformCounters)>,
 }
 
 /// Each on cache lines of its own: every connection counts on its own thread.
@@ -62,6 +64,20 @@ pub struct SpoolGauges {
     pub oldest_micros: AtomicU64,
     /// What was left there at the end.
     pub left: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub struct TransformCounters {
+    /// The topic of the route.
+    pub route: String,
+    pub calls: AtomicU64,
+    pub rows: AtomicU64,
+    pub dropped: AtomicU64,
+    pub rejected: AtomicU64,
+    pub emitted: AtomicU64,
+    pub failed: AtomicU64,
+    pub waiting: AtomicU64,
+    pub duration: Histogram,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +109,8 @@ pub struct Metrics {
     /// By code; only those that there are.
     pub dead_letters: BTreeMap<&'static str, u64>,
     pub tables: BTreeMap<String, TableMetrics>,
+    /// By the topic of the route; only of routes with a transform.
+    pub transforms: BTreeMap<String, TransformMetrics>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -159,6 +177,39 @@ pub struct TableMetrics {
     pub dead_lettered: u64,
 }
 
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransformMetrics {
+    pub calls: u64,
+    pub rows: u64,
+    pub dropped: u64,
+    pub rejected: u64,
+    pub emitted: u64,
+    pub failed: u64,
+    /// Batches that wait for a call.
+    pub waiting: u64,
+    pub duration_ms: Quantiles,
+}
+
+impl TransformCounters {
+    pub fn of(route: &str) -> TransformCounters {
+        TransformCounters { route: route.into(), ..TransformCounters::default() }
+    }
+
+    fn snapshot(&self) -> TransformMetrics {
+        TransformMetrics {
+            calls: get(&self.calls),
+            rows: get(&self.rows),
+            dropped: get(&self.dropped),
+            rejected: get(&self.rejected),
+            emitted: get(&self.emitted),
+            failed: get(&self.failed),
+            waiting: get(&self.waiting),
+            duration_ms: self.duration.quantiles(),
+        }
+    }
+}
+
 impl Recorder {
     pub fn new(tables: impl IntoIterator<Item = String>, connections: usize) -> Recorder {
         let mut named: Vec<(String, Table)> = Vec::new();
@@ -185,11 +236,17 @@ impl Recorder {
             dead_letters: Default::default(),
             spool: None,
             tables: named,
+            transforms: Vec::new(),
         }
     }
 
     pub fn table(&self, name: &str) -> Option<&Table> {
         self.tables.iter().find(|(n, _)| n == name).map(|(_, table)| table)
+    }
+
+    /// Those of a route with a transform.
+    pub fn transform(&self, route: usize) -> Option<&TransformCounters> {
+        self.transforms.iter().find(|(at, _)| *at == route).map(|(_, counters)| counters)
     }
 
     pub fn dead_letters(&self, code: Code) -> &AtomicU64 {
@@ -280,6 +337,11 @@ impl Recorder {
                 .max(ledger.oldest(now).as_millis() as u64),
             dead_letters: dead_letters.filter(|(_, count)| *count > 0).collect(),
             tables: tables.collect(),
+            transforms: self
+                .transforms
+                .iter()
+                .map(|(_, counters)| (counters.route.clone(), counters.snapshot()))
+                .collect(),
         }
     }
 }

@@ -18,3 +18,5 @@ pub use millrace::sink::worker::{Source, Worker, WorkerParts};
 pub use millrace::spool;
 pub use millrace::telemetry::context::PipelineContext;
 pub use millrace::telemetry::events::Event;
+pub use millrace::transform::call::{TransformCall, Verdict};
+pub use millrace::transform::{TransformHost, TransformHosts};

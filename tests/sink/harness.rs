@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::engine::{
     AckSender, Command, Config, Event, MessageSink, OutputStages, PipelineContext, Properties, Publish,
-    ReceiveTime, Router, StageInputs, Tokens, prepare, run_on, runtime, spool,
+    ReceiveTime, Router, StageInputs, Tokens, TransformHosts, prepare, run_on, runtime, spool,
 };
 use super::fake_clickhouse::{Listening, Server};
 
@@ -60,6 +60,7 @@ pub struct Ended {
     pub told: Told,
     pub inserted: u64,
     pub dead_lettered: u64,
+    pub dropped: u64,
     pub pending: u64,
     /// Attempts that were made again.
     pub retried: u64,
@@ -110,6 +111,11 @@ impl Running {
 
     /// The same at a server that is there already.
     pub fn at(clickhouse: Listening, changes: Value) -> Running {
+        Running::with_hosts(clickhouse, changes, TransformHosts::default())
+    }
+
+    /// The same with transforms.
+    pub fn with_hosts(clickhouse: Listening, changes: Value, hosts: TransformHosts) -> Running {
         let config = config(&clickhouse.url, &changes);
         let told: Arc<Mutex<Told>> = Arc::default();
         let listener = told.clone();
@@ -121,7 +127,7 @@ impl Running {
         let tokens = Tokens::Random("sink-life".into());
         let plans = prepared.plans.clone();
         let (stages, inputs) =
-            OutputStages::start(&context, plans.clone(), prepared.store, tokens, opened).unwrap();
+            OutputStages::start(&context, plans.clone(), prepared.store, tokens, opened, &hosts).unwrap();
         let StageInputs { batches, dead_letters, spool } = inputs;
         let router = Router::new(context.clone(), 0, acks, plans, batches, dead_letters);
         Running {
@@ -231,7 +237,10 @@ impl Running {
     pub fn finish(mut self) -> Ended {
         self.drain();
         let ended = self.join();
-        assert_eq!((ended.pending, ended.acknowledged as u64), (0, ended.inserted + ended.dead_lettered));
+        assert_eq!(
+            (ended.pending, ended.acknowledged as u64),
+            (0, ended.inserted + ended.dead_lettered + ended.dropped)
+        );
         ended
     }
 
@@ -278,6 +287,7 @@ impl Running {
             told: self.told(),
             inserted: counts.inserted,
             dead_lettered: counts.dead_lettered,
+            dropped: counts.dropped,
             pending: counts.pending,
             retried: metrics.inserts_retried.load(Ordering::Relaxed),
             acknowledged: self.acknowledged.len(),

@@ -24,3 +24,4 @@ mod settling;
 mod spool_inserts;
 mod table_changes;
 mod tables;
+mod transform;

@@ -1,0 +1,49 @@
+//! Business logic of the user's own between decoding and the INSERT: a call per batch.
+//!
+//! ```text
+//! ingest ──batches──▶ stage ──call──▶ host (JavaScript) ──outcome──▶ stage ──batches──▶ sink or spool
+//!                                                                       └──dead letters──▶ store
+//! ```
+//!
+//! [`stage`] has a thread for each route with a transform. It hands one [`call`] to each thread of JavaScript at a time, and
+//! makes of what came back ([`outcome`]) the batch that goes on, dead letters, and batches of emitted rows. [`columns`] says how
+//! the host reads and writes columns: it copies them, when they are first touched, into memory that it owns.
+//!
+//! The engine does not know JavaScript: a [`TransformHost`] makes the calls.
+
+pub mod call;
+pub mod columns;
+pub mod outcome;
+pub mod stage;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use call::TransformCall;
+
+/// What makes the calls of one route.
+pub trait TransformHost: Send + Sync {
+    /// How many calls it takes at once.
+    fn threads(&self) -> usize;
+
+    /// Takes a call, without waiting for its end. A call that is dropped unfinished is lost: its messages are not acknowledged.
+    fn call(&self, call: TransformCall);
+
+    /// The pipeline stops past its time: calls under way are asked to end.
+    fn abort(&self);
+}
+
+/// The hosts of the routes of a pipeline, by the place of the route.
+#[derive(Clone, Default)]
+pub struct TransformHosts(Arc<Mutex<HashMap<usize, Arc<dyn TransformHost>>>>);
+
+impl TransformHosts {
+    /// Makes the calls of a route from its next start on.
+    pub fn set(&self, route: usize, host: Arc<dyn TransformHost>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(route, host);
+    }
+
+    pub fn of(&self, route: usize) -> Option<Arc<dyn TransformHost>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&route).cloned()
+    }
+}
