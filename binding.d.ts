@@ -8,6 +8,10 @@ export declare class NativePipeline {
   static inspectSpool(dir: string): Promise<string>
   /** Throws an error whose message is JSON: `{ code, message, path, cause }`. */
   constructor(config: string, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
+  /** The number that a `NativeTransformWorker` names. */
+  get id(): number
+  /** Has a function called with each batch of a route. */
+  onTransform(route: number, callback: (arg0: NativeTransformCall) => void): void
   get state(): string
   start(): Promise<string>
   cancelStart(): void
@@ -26,6 +30,10 @@ export declare class NativePipeline {
 export declare class NativeReplay {
   /** Without a `source`, letters are handed over. Throws an error whose message is JSON: `{ code, message, path }`. */
   constructor(config: string, source: string | undefined | null, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
+  /** The number that a `NativeTransformWorker` names. */
+  get id(): number
+  /** Has a function called with each batch of a route. */
+  onTransform(route: number, callback: (arg0: NativeTransformCall) => void): void
   /** Resolves to the report when all letters are settled. */
   run(): Promise<string>
   /** Resolves when they are taken: to `false` if no more are wanted. */
@@ -34,6 +42,56 @@ export declare class NativeReplay {
   end(): void
   cancel(): void
   report(): string
+}
+
+/** A batch in the hands of JavaScript. */
+export declare class NativeTransformCall {
+  /** Changes when the columns are others. */
+  get generation(): number
+  get rows(): number
+  /** A list of descriptions, as JSON. */
+  columns(): string
+  /** Copies the values of a column of numbers. */
+  read(column: number, values: Uint8Array, nulls?: Uint8Array | undefined | null): void
+  textBytes(column: number): number
+  /** Copies the texts of a column one behind the other, and where each ends. */
+  readTexts(column: number, bytes: Uint8Array, ends: Uint32Array, nulls?: Uint8Array | undefined | null): void
+  /** The values of any column, as JSON. */
+  readJson(column: number): string
+  write(column: number, values: Uint8Array, nulls?: Uint8Array | undefined | null): void
+  writeTexts(column: number, bytes: Uint8Array, ends: Uint32Array, nulls?: Uint8Array | undefined | null): void
+  /** Sets one value of any column: CBOR, or null. */
+  setValue(column: number, row: number, cbor?: Uint8Array | undefined | null): void
+  /** One more row, for another table: an object as CBOR. */
+  emit(table: string, cbor: Uint8Array): void
+  /** The message that a row is of. */
+  message(row: number): NativeMessage
+  /**
+   * Ends the call. `verdicts` has a byte for each row: 0 keeps it, 1 drops it, 2 rejects its message; `reasons` is a list of
+   * row and reason, as JSON. Gives `{ code, message, path }` as JSON if what was written cannot be inserted.
+   */
+  finish(verdicts: Uint8Array | undefined | null, reasons: string): string | null
+  /** Ends the call: nothing it did counts. */
+  fail(message: string, stack: string): void
+}
+
+/** A thread that has loaded the module of a route. */
+export declare class NativeTransformWorker {
+  /** `pipeline` is `NativePipeline.id`. From here on calls of the route come to this thread too. */
+  constructor(pipeline: number, route: number, callback: (arg0: NativeTransformCall) => void)
+  /** No further calls come to this thread. */
+  close(): void
+}
+
+export interface NativeMessage {
+  topic: string
+  payload: Buffer
+  /** Milliseconds since 1970. */
+  receivedAt: number
+  qos: number
+  retain: boolean
+  /** Names and values. */
+  userProperties: Array<Array<string>>
 }
 
 /** The version of the crate, such as `0.1.0`. */

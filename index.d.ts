@@ -314,6 +314,21 @@ export interface Route {
    * @default 'reject'
    */
   nan?: 'reject' | 'null' | 'value'
+  /**
+   * Business logic in JavaScript, called with each batch of the route: a function, or a module that threads of the
+   * pipeline's own load.
+   */
+  transform?: Transform<any> | string | TransformModule
+  /** By name, fields that are read for `transform` alone: a source, as of a column, and a ClickHouse type. */
+  inputs?: Record<string, InputSource>
+  /** The tables that `batch.emit` of `transform` may put rows into. */
+  emits?: string[]
+  /**
+   * A call of `transform` that takes longer is told by the warning `TRANSFORM_SLOW`. It is not aborted. In
+   * milliseconds, 1 to 86400000.
+   * @default 10000
+   */
+  transformTimeoutMs?: number
 }
 
 /**
@@ -370,6 +385,56 @@ export type ColumnSource =
   | { userProperty: string }
   /** A constant. */
   | { value: JsonValue }
+  /** A column that the route's `transform` fills. */
+  | { computed: boolean }
+
+/** A module whose export is the transform. Worker threads of the pipeline's own load it. */
+export interface TransformModule {
+  /** The module's path or `file:` URL. */
+  module: string
+  /** The name of the export. @default 'default' */
+  export?: string
+  /**
+   * How many threads load it: so many batches are worked on at once, and are inserted in the order in which they are
+   * done. From 1 to 64.
+   * @default 1
+   */
+  threads?: number
+  /** What the transform is given as its second argument, in each thread. */
+  data?: JsonValue
+}
+
+/** A field that is read for a transform alone. Without a source it is the field of that name. */
+export interface InputSource {
+  /** The ClickHouse type that it is read as. */
+  type: string
+  /** A path into the payload, or several. */
+  path?: string | string[]
+  /** The value where it is missing, or `null`. */
+  default?: JsonValue
+  /** What a number means as a time. @default 'auto' */
+  unit?: 's' | 'ms' | 'us' | 'ns' | 'auto'
+  /** Texts that are a missing value. */
+  nulls?: string | string[]
+  /** What stands in place of a text or number. */
+  map?: Record<string, JsonValue>
+  /** What the text there is read as first. */
+  parse?: 'json' | 'base64' | 'hex' | 'number'
+  /** What a number is multiplied by. */
+  scale?: number
+  /** What is added to a number, after `scale`. */
+  offset?: number
+  /** The name of the key that a path with `*` leads to. */
+  key?: string
+  /** A `{name}` of the topic. */
+  topic?: string
+  /** A property of the message itself. */
+  meta?: 'topic' | 'receivedAt' | 'payload' | 'qos' | 'retain' | 'clientId'
+  /** The first user property of that name. */
+  userProperty?: string
+  /** A constant. */
+  value?: JsonValue
+}
 
 // End of what is generated
 

@@ -62,6 +62,10 @@ fn full() -> Value {
             "missingFields": "zero",
             "nulls": ["N/A"],
             "nan": "null",
+            "transform": { "module": "file:///service/positions.js", "export": "position", "threads": 2, "data": [1] },
+            "inputs": { "accuracy": { "path": "gps.acc", "type": "Float32", "default": 0 } },
+            "emits": ["alerts"],
+            "transformTimeoutMs": 100,
         }],
         "batch": { "maxRows": 10, "maxBytes": 1000, "maxDelayMs": 100 },
         "spool": { "dir": "spool", "maxBytes": 1u64 << 50, "commitMs": 1, "segmentBytes": 65536 },
@@ -128,7 +132,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 80] = [
+const OPTIONS: [(&str, Takes); 87] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -191,6 +195,13 @@ const OPTIONS: [(&str, Takes); 80] = [
     ("/routes/0/columns/colour/userProperty", Text),
     ("/routes/0/unknownFields", Choice),
     ("/routes/0/missingFields", Choice),
+    ("/routes/0/transform", TextOrSection),
+    ("/routes/0/transform/module", Text),
+    ("/routes/0/transform/export", Text),
+    ("/routes/0/transform/threads", Integer(1, 64)),
+    ("/routes/0/inputs", Section),
+    ("/routes/0/emits", List),
+    ("/routes/0/transformTimeoutMs", Integer(1, DAY_MS)),
     ("/batch", Section),
     ("/batch/maxRows", Integer(1, 1_048_449)),
     ("/batch/maxBytes", Integer(1, 1 << 30)),
@@ -506,4 +517,41 @@ proptest! {
 fn what_is_nested_without_end_is_refused() {
     check_anything(&"[".repeat(100_000));
     check_anything(&format!(r#"{{"mqtt":{}1{}}}"#, "[".repeat(1000), "]".repeat(1000)));
+}
+
+#[test]
+fn what_is_for_a_transform_needs_one() {
+    let route = |changes: Value| {
+        let mut config = full();
+        let route = config["routes"][0].as_object_mut().unwrap();
+        for name in ["transform", "inputs", "emits", "transformTimeoutMs"] {
+            route.remove(name);
+        }
+        for (name, value) in changes.as_object().unwrap() {
+            route.insert(name.clone(), value.clone());
+        }
+        config
+    };
+    Config::parse(&route(json!({ "transform": { "function": true } })).to_string()).unwrap();
+    for (name, value) in [
+        ("inputs", json!({ "a": { "type": "UInt8" } })),
+        ("emits", json!(["a"])),
+        ("transformTimeoutMs", json!(1)),
+    ] {
+        check_wrong(&route(json!({ name: value })), &format!("routes[0].{name}"));
+    }
+    let computed = |value: Value| json!({ "columns": { "kmh": { "computed": value } } });
+    check_wrong(&route(computed(json!(true))), "routes[0].columns.kmh.computed");
+    let mut with_transform = computed(json!(false));
+    with_transform["transform"] = json!("./t.js");
+    check_wrong(&route(with_transform), "routes[0].columns.kmh.computed");
+    for (input, path) in [
+        (json!("gps.acc"), "routes[0].inputs.acc"),
+        (json!({ "path": "gps.acc" }), "routes[0].inputs.acc"),
+        (json!({ "type": "UInt8", "path": "a..b" }), "routes[0].inputs.acc.path"),
+        (json!({ "type": "UInt8", "computed": true }), "routes[0].inputs.acc"),
+        (json!({ "type": "UInt8", "pth": "a" }), "routes[0].inputs.acc"),
+    ] {
+        check_wrong(&route(json!({ "transform": "./t.js", "inputs": { "acc": input } })), path);
+    }
 }

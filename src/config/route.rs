@@ -76,7 +76,9 @@ impl Route {
     }
 
     pub fn reads_user_properties(&self) -> bool {
-        self.columns.iter().any(|(_, source)| matches!(source, ColumnSource::UserProperty(_)))
+        let inputs = self.transform.iter().flat_map(|transform| &transform.inputs);
+        let sources = self.columns.iter().map(|(_, source)| source).chain(inputs.map(|input| &input.source));
+        sources.into_iter().any(|source| matches!(source, ColumnSource::UserProperty(_)))
     }
 }
 

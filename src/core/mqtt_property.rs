@@ -109,6 +109,14 @@ impl<'a> Properties<'a> {
         std::str::from_utf8(value?).ok()
     }
 
+    /// Names and values of all user properties.
+    pub fn users(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.iter().filter_map(|property| match property {
+            (USER, Value::Pair(name, value)) => Some((name, value)),
+            _ => None,
+        })
+    }
+
     /// The identifiers of the subscriptions that brought the message.
     pub fn subscription_ids(self) -> impl Iterator<Item = usize> + Clone {
         self.iter().filter_map(|property| match property {

@@ -63,7 +63,8 @@ impl RouteState {
         let Origin { route, connection, client_id, session } = origin;
         let rows = context.config.batch.rows.min(MAX_RESERVED);
         let trace = Trace::sample(context.config.trace_sample_ratio);
-        self.keeps_properties = trace.is_some() || self.route.reads_user_properties();
+        self.keeps_properties =
+            trace.is_some() || self.route.transform.is_some() || self.route.reads_user_properties();
         self.batch = Some(Box::new(Batch {
             completion,
             route,

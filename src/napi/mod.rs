@@ -7,6 +7,7 @@
 mod check;
 mod replay;
 mod spool;
+mod transform;
 mod version;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,7 @@ use napi::{Env, Status};
 use napi_derive::napi;
 use serde::Serialize;
 use serde_json::json;
+use transform::NativeTransformCall;
 
 use crate::check::generate_types::describe as describe_tables;
 use crate::config::Config;
@@ -39,6 +41,8 @@ type Callback = ThreadsafeFunction<Event, (), Arguments, Status, false, true, QU
 #[napi]
 pub struct NativePipeline {
     pipeline: Arc<Pipeline>,
+    /// Under which threads of modules find it.
+    id: u32,
 }
 
 #[napi]
@@ -59,7 +63,24 @@ impl NativePipeline {
                 pipeline.abort();
             }
         })?;
-        Ok(NativePipeline { pipeline })
+        let id = transform::add_modules(pipeline.config(), pipeline.hosts());
+        Ok(NativePipeline { pipeline, id })
+    }
+
+    /// The number that a `NativeTransformWorker` names.
+    #[napi(getter)]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Has a function called with each batch of a route.
+    #[napi]
+    pub fn on_transform(
+        &self,
+        route: u32,
+        callback: Function<'_, FnArgs<(NativeTransformCall,)>, ()>,
+    ) -> napi::Result<()> {
+        transform::set_function(self.pipeline.hosts(), route, &callback)
     }
 
     #[napi(getter)]

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::config::{Config, ReplaySource};
 use crate::core::error::Error;
+use crate::napi::transform::{self, NativeTransformCall};
 use crate::napi::{listener, promise, text, throw};
 use crate::replay::StoredDeadLetter;
 use crate::replay::{Replay, Supplied};
@@ -16,6 +17,8 @@ use crate::replay::{Replay, Supplied};
 #[napi]
 pub struct NativeReplay {
     replay: Arc<Replay>,
+    /// Under which threads of modules find it.
+    id: u32,
 }
 
 /// A letter that is handed over. Payloads, and topics that are not UTF-8, are places in the list of bytes beside it.
@@ -59,7 +62,24 @@ impl NativeReplay {
                 replay.abort();
             }
         })?;
-        Ok(NativeReplay { replay })
+        let id = transform::add_modules(replay.config(), replay.hosts());
+        Ok(NativeReplay { replay, id })
+    }
+
+    /// The number that a `NativeTransformWorker` names.
+    #[napi(getter)]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Has a function called with each batch of a route.
+    #[napi]
+    pub fn on_transform(
+        &self,
+        route: u32,
+        callback: Function<'_, FnArgs<(NativeTransformCall,)>, ()>,
+    ) -> napi::Result<()> {
+        transform::set_function(self.replay.hosts(), route, &callback)
     }
 
     /// Resolves to the report when all letters are settled.

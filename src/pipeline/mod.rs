@@ -75,6 +75,10 @@ impl Pipeline {
         }
     }
 
+    pub fn config(&self) -> &Config {
+        &self.context.config
+    }
+
     /// What makes the calls of transforms.
     pub fn hosts(&self) -> &TransformHosts {
         &self.hosts

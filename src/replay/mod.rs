@@ -130,6 +130,10 @@ impl Replay {
         }
     }
 
+    pub fn config(&self) -> &Config {
+        &self.context.config
+    }
+
     /// What makes the calls of transforms.
     pub fn hosts(&self) -> &TransformHosts {
         &self.hosts

@@ -18,12 +18,16 @@ pub struct TransformCall {
     id: u64,
     /// Takes its end, under its id.
     ended: Sender<(u64, Ended)>,
+    /// Dropped with the call: the host counts its calls by it.
+    held: Option<Arc<()>>,
 }
 
 struct OpenCall {
     batch: Box<Batch>,
     layout: Arc<ColumnLayout>,
     overrides: Vec<(usize, usize, Column)>,
+    /// Something was written into its columns.
+    is_changed: bool,
     emit_tables: Arc<Vec<EmitTable>>,
     emitted: Vec<Emitted>,
 }
@@ -56,7 +60,11 @@ pub enum Ended {
         stack: String,
     },
     /// Nobody will end it any more.
-    Lost,
+    Lost {
+        batch: Box<Batch>,
+        /// Its columns may be half written.
+        is_changed: bool,
+    },
 }
 
 pub struct Finished {
@@ -77,8 +85,20 @@ impl TransformCall {
         emit_tables: Arc<Vec<EmitTable>>,
         ended: Sender<(u64, Ended)>,
     ) -> TransformCall {
-        let open = OpenCall { batch, layout, overrides: Vec::new(), emit_tables, emitted: Vec::new() };
-        TransformCall { open: Some(open), id, ended }
+        let open = OpenCall {
+            batch,
+            layout,
+            overrides: Vec::new(),
+            is_changed: false,
+            emit_tables,
+            emitted: Vec::new(),
+        };
+        TransformCall { open: Some(open), id, ended, held: None }
+    }
+
+    /// Keeps this until the end of the call.
+    pub fn hold(&mut self, held: Arc<()>) {
+        self.held = Some(held);
     }
 
     fn open(&mut self) -> &mut OpenCall {
@@ -94,8 +114,8 @@ impl TransformCall {
     }
 
     pub fn columns(&mut self) -> BatchColumns<'_> {
-        let OpenCall { batch, layout, overrides, .. } = self.open();
-        BatchColumns { layout, columns: &mut batch.columns, overrides }
+        let OpenCall { batch, layout, overrides, is_changed, .. } = self.open();
+        BatchColumns { layout, columns: &mut batch.columns, overrides, is_changed }
     }
 
     /// The message that a row is of.
@@ -165,8 +185,8 @@ impl TransformCall {
 
 impl Drop for TransformCall {
     fn drop(&mut self) {
-        if self.open.take().is_some() {
-            let _ = self.ended.send((self.id, Ended::Lost));
+        if let Some(OpenCall { batch, is_changed, .. }) = self.open.take() {
+            let _ = self.ended.send((self.id, Ended::Lost { batch, is_changed }));
         }
     }
 }

@@ -221,6 +221,8 @@ pub struct BatchColumns<'a> {
     pub columns: &'a mut [Column],
     /// Values that replace others at the end: column, row, and a column with the value.
     pub overrides: &'a mut Vec<(usize, usize, Column)>,
+    /// Set when values are written.
+    pub is_changed: &'a mut bool,
 }
 
 /// What the host asks for that is not there: a fault of ours, told instead of hidden.
@@ -269,6 +271,7 @@ impl BatchColumns<'_> {
         if values.len() != data.len() || nulls.is_some_and(|nulls| nulls.len() != data.len() / *width) {
             return Err(Misuse("the memory has another length than the column"));
         }
+        *self.is_changed = true;
         data.copy_from_slice(values);
         if cells == Cells::Bool {
             data.iter_mut().for_each(|value| *value = u8::from(*value != 0));
@@ -337,6 +340,7 @@ impl BatchColumns<'_> {
         }
         let marks_unfilled = self.marks_unfilled(at);
         let before = split(&self.columns[at]).0.map(<[u8]>::to_vec);
+        *self.is_changed = true;
         let column = &mut self.columns[at];
         column.clear();
         let mut start = 0;

@@ -23,14 +23,11 @@ use call::TransformCall;
 
 /// What makes the calls of one route.
 pub trait TransformHost: Send + Sync {
-    /// How many calls it takes at once.
+    /// How many calls it takes at once; 0 for now, if it may take some later.
     fn threads(&self) -> usize;
 
-    /// Takes a call, without waiting for its end. A call that is dropped unfinished is lost: its messages are not acknowledged.
+    /// Takes a call, without waiting for its end. A call that is dropped unfinished is made again.
     fn call(&self, call: TransformCall);
-
-    /// The pipeline stops past its time: calls under way are asked to end.
-    fn abort(&self);
 }
 
 /// The hosts of the routes of a pipeline, by the place of the route.

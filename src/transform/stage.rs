@@ -1,5 +1,6 @@
 //! The thread of a route with a transform: hands its batches to the host, and sends on what becomes of them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,12 @@ use crate::transform::outcome::{Outcome, OutcomeCounts};
 
 /// Batches of a route that may wait for its transform.
 pub const QUEUE: usize = 2;
+
+/// How often to see whether a thread of a module is there.
+const THREAD_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A call that was lost so often fails: its messages may be what ends the threads.
+const MAX_LOSSES: u32 = 2;
 
 /// Warnings of calls that fail are at least so far apart.
 const WARN_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,6 +68,8 @@ struct Running {
     since: Instant,
     emit_tables: Arc<Vec<EmitTable>>,
     is_slow: bool,
+    /// How often the call was lost before.
+    losses: u32,
 }
 
 impl TransformStage {
@@ -71,31 +80,41 @@ impl TransformStage {
         let mut layout: Option<Arc<ColumnLayout>> = None;
         let mut next_id = 0;
         let mut open = true;
+        // Calls that are to be made again.
+        let mut lost: VecDeque<(Box<Batch>, u32)> = VecDeque::new();
         let mut warned_at: Option<Instant> = None;
-        while open || !running.is_empty() {
+        while open || !running.is_empty() || !lost.is_empty() {
             self.counters().waiting.store(self.batches.len() as u64, std::sync::atomic::Ordering::Relaxed);
-            let takes = open && running.len() < self.host.threads();
+            let has_room = running.len() < self.host.threads();
+            if has_room && let Some((batch, losses)) = lost.pop_front() {
+                next_id += 1;
+                running.push(self.call(next_id, losses, batch, &mut layout, &ended_sender));
+                continue;
+            }
+            let takes = open && has_room;
             let batches = if takes { self.batches.clone() } else { never() };
             let alarm = self.next_alarm(&running);
             select! {
-                recv(self.cancelled) -> _ => {
-                    self.host.abort();
-                    return;
-                }
+                recv(self.cancelled) -> _ => return,
                 recv(ended) -> end => {
                     // The sender is here: something always comes.
                     let Ok((id, end)) = end else { return };
                     let Some(place) = running.iter().position(|call| call.id == id) else { continue };
                     let call = running.swap_remove(place);
                     self.counters().duration.record(call.since.elapsed(), 1);
-                    self.end(end, &call.emit_tables, &mut warned_at);
+                    match end {
+                        Ended::Lost { batch, is_changed: false } if call.losses < MAX_LOSSES => {
+                            lost.push_back((batch, call.losses + 1));
+                        }
+                        end => self.end(end, &call.emit_tables, &mut warned_at),
+                    }
                 }
                 recv(batches) -> batch => match batch {
                     Ok(batch) => {
                         // There is room for another one.
                         batch.completion.wake();
                         next_id += 1;
-                        running.push(self.call(next_id, batch, &mut layout, &ended_sender));
+                        running.push(self.call(next_id, 0, batch, &mut layout, &ended_sender));
                     }
                     Err(_) => open = false,
                 },
@@ -111,6 +130,7 @@ impl TransformStage {
     fn call(
         &self,
         id: u64,
+        losses: u32,
         batch: Box<Batch>,
         layout: &mut Option<Arc<ColumnLayout>>,
         ended: &Sender<(u64, Ended)>,
@@ -122,7 +142,8 @@ impl TransformStage {
         };
         let emit_tables = Arc::new(self.emit_tables());
         add(&self.counters().calls, 1);
-        let running = Running { id, since: Instant::now(), emit_tables: emit_tables.clone(), is_slow: false };
+        let running =
+            Running { id, since: Instant::now(), emit_tables: emit_tables.clone(), is_slow: false, losses };
         self.host.call(TransformCall::new(id, batch, layout, emit_tables, ended.clone()));
         running
     }
@@ -155,8 +176,10 @@ impl TransformStage {
                 }
             }
             Ended::Failed { batch, message, stack } => self.fail(*batch, &message, &stack, warned_at),
-            // The batch is gone, and its messages are not acknowledged.
-            Ended::Lost => add(&self.counters().failed, 1),
+            Ended::Lost { batch, .. } => {
+                let message = "the JavaScript that had the batch ended before its transform did";
+                self.fail(*batch, message, "", warned_at);
+            }
         }
     }
 
@@ -206,8 +229,11 @@ impl TransformStage {
         transform.map_or(Duration::MAX, |transform| transform.timeout)
     }
 
-    /// When the next call is to be told as slow.
+    /// When the next call is to be told as slow; soon, if no thread is there to take one.
     fn next_alarm(&self, running: &[Running]) -> Receiver<Instant> {
+        if self.host.threads() == 0 {
+            return after(THREAD_INTERVAL);
+        }
         let first = running.iter().filter(|call| !call.is_slow).map(|call| call.since + self.timeout()).min();
         first.map_or_else(never, |at| after(at.saturating_duration_since(Instant::now())))
     }

@@ -1,7 +1,7 @@
 //! Transforms, played by a function of the test in the place of JavaScript.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
@@ -20,8 +20,6 @@ impl<F: Fn(TransformCall) + Send + Sync> TransformHost for Host<F> {
     fn call(&self, call: TransformCall) {
         (self.0)(call);
     }
-
-    fn abort(&self) {}
 }
 
 fn hosts(work: impl Fn(TransformCall) + Send + Sync + 'static) -> TransformHosts {
@@ -132,11 +130,44 @@ fn a_transform_that_fails_harms_nobody() {
 }
 
 #[test]
-fn a_call_that_is_lost_acknowledges_nothing() {
-    let mut running = start(clickhouse(), route(json!({})), |call| drop(call));
+fn a_call_that_is_lost_is_made_again_and_fails_the_third_time() {
+    for losses in [2, 3] {
+        let left = AtomicUsize::new(losses);
+        let mut running = start(clickhouse(), route(json!({})), move |call| {
+            if left.load(Ordering::Relaxed) == 0 {
+                return call.finish(Vec::new(), Vec::new()).unwrap();
+            }
+            left.fetch_sub(1, Ordering::Relaxed);
+        });
+        running.send_numbers(0..2);
+        running.seal();
+        let ended = running.finish();
+        assert_eq!((ended.inserted, ended.dead_lettered), if losses == 2 { (2, 0) } else { (0, 2) });
+    }
+}
+
+#[test]
+fn a_call_that_is_lost_half_written_fails() {
+    let mut running = start(clickhouse(), route(json!({})), |mut call| write_numbers(&mut call, &[7, 8]));
     running.send_numbers(0..2);
     running.seal();
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    let ended = running.finish();
+    assert_eq!((ended.inserted, ended.dead_lettered), (0, 2));
+    assert!(ended.told.letters.iter().all(|(_, code, _)| *code == "TRANSFORM_FAILED"));
+}
+
+#[test]
+fn what_is_under_way_when_all_is_cancelled_is_not_acknowledged() {
+    let calls: Arc<Mutex<Vec<TransformCall>>> = Arc::default();
+    let held = calls.clone();
+    let mut running = start(clickhouse(), route(json!({})), move |call| held.lock().unwrap().push(call));
+    running.send_numbers(0..2);
+    running.seal();
+    while calls.lock().unwrap().is_empty() {
+        std::thread::yield_now();
+    }
+    running.context.cancel();
+    calls.lock().unwrap().clear();
     let ended = running.cancel();
     assert_eq!((ended.acknowledged, ended.pending), (0, 2));
 }

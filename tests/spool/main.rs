@@ -11,4 +11,5 @@ mod random;
 mod records;
 mod simulated;
 mod small_disk;
+mod stored_rows;
 mod thread;
