@@ -390,8 +390,10 @@ export type ColumnSource =
 
 /** A module whose export is the transform. Worker threads of the pipeline's own load it. */
 export interface TransformModule {
-  /** The module's path or `file:` URL. */
-  module: string
+  /**
+   * The module's path, from the working directory, or its URL: ESM, CommonJS, or TypeScript where the runtime takes it.
+   */
+  module: string | URL
   /** The name of the export. @default 'default' */
   export?: string
   /**
@@ -400,7 +402,7 @@ export interface TransformModule {
    * @default 1
    */
   threads?: number
-  /** What the transform is given as its second argument, in each thread. */
+  /** What the module finds as `workerData` of `node:worker_threads`. */
   data?: JsonValue
 }
 
@@ -447,18 +449,6 @@ export type Transform<B extends Batch<any> = Batch> = {
   // As a method, a transform of a batch with certain columns is one of batches.
   call(batch: B): void | Promise<void>
 }['call']
-
-/** A transform that runs in worker threads of the pipeline's own. */
-export interface TransformModule {
-  /** The path of the module, which counts from the working directory, or its URL: ESM, CommonJS, or TypeScript where the runtime takes it. */
-  module: string | URL
-  /** The name of the export. @default 'default' */
-  export?: string
-  /** As many batches of the route are worked on at once; each thread imports the module for itself. @default 1 */
-  threads?: number
-  /** What the module finds as `workerData` of `node:worker_threads`. @default null */
-  data?: JsonValue
-}
 
 /**
  * The rows of one batch, until the transform returns or its promise is settled. After that all of it throws `INVALID_STATE`. A row is

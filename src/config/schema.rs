@@ -650,6 +650,9 @@ static ROUTE: Object = Object {
     rules: NO_RULES,
 };
 
+/// What names a module.
+static MODULES: [Kind; 2] = [filled_text(""), Kind::Code { typescript: "URL", phrase: "a URL" }];
+
 /// What a transform can be.
 pub static TRANSFORMS: [Kind; 3] = [
     Kind::Code { typescript: "Transform<any>", phrase: "a function" },
@@ -659,7 +662,13 @@ pub static TRANSFORMS: [Kind; 3] = [
         about: "A module whose export is the transform. Worker threads of the pipeline's own load it.",
         includes: &[],
         rows: &[
-            row("module", filled_text(""), REQUIRED, "The module's path or `file:` URL."),
+            row(
+                "module",
+                Kind::Union { of: &MODULES },
+                REQUIRED,
+                "The module's path, from the working directory, or its URL: ESM, CommonJS, or TypeScript where the runtime \
+                 takes it.",
+            ),
             row("export", filled_text(""), Text("default"), "The name of the export."),
             row(
                 "threads",
@@ -668,12 +677,7 @@ pub static TRANSFORMS: [Kind; 3] = [
                 "How many threads load it: so many batches are worked on at once, and are inserted in the order in \
                  which they are done.",
             ),
-            row(
-                "data",
-                Kind::Any,
-                Absent,
-                "What the transform is given as its second argument, in each thread.",
-            ),
+            row("data", Kind::Any, Absent, "What the module finds as `workerData` of `node:worker_threads`."),
         ],
         rules: NO_RULES,
     }),
