@@ -150,8 +150,8 @@ impl Decoder {
         };
         let given = route.source_of(name);
         let group =
-            || route.columns.iter().find(|(given, _)| is_part_of(column, given)).map(|(_, source)| source);
-        if let Some(ColumnSource::Path { default, unit, fields, .. }) = given.or_else(group) {
+            route.columns.iter().find(|(given, _)| is_part_of(column, given)).map(|(_, source)| source);
+        if let Some(ColumnSource::Path { default, unit, fields, .. }) = given.or(group) {
             binding.unit = *unit;
             if !fields.is_empty() && !name_elements(&mut binding.column_type, fields) {
                 let message = format!(
@@ -169,7 +169,7 @@ impl Decoder {
         match &binding.source.clone() {
             ValueSource::Payload { path, list, .. } => {
                 self.add_path(path, list.as_deref(), at);
-                if given.is_none() {
+                if given.is_none() && group.is_some() {
                     self.add_part(path, at);
                 }
             }
@@ -361,4 +361,39 @@ fn nested_columns(table: &[TableColumn]) -> Vec<Vec<usize>> {
         }
     }
     groups.into_iter().map(|(_, columns)| columns).filter(|columns| columns.len() > 1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn routes_of_plain_objects_are_read_the_fast_way() {
+        for (columns, is_plain) in [
+            (serde_json::json!({}), true),
+            (serde_json::json!({ "speed": "$.motion.speed" }), true),
+            // Where the root may be a list, it is walked over.
+            (serde_json::json!({ "speed": "$[0]" }), false),
+            (serde_json::json!({ "parts": "$" }), false),
+        ] {
+            let config = serde_json::json!({
+                "mqtt": { "url": "mqtt://x" },
+                "clickhouse": { "url": "http://x" },
+                "routes": [{ "topic": "t", "table": "t", "columns": columns }],
+            });
+            let table: Vec<TableColumn> =
+                [("speed", "Float64"), ("name", "String"), ("parts.id", "Array(UInt8)")]
+                    .map(|(name, column_type)| TableColumn {
+                        name: name.into(),
+                        column_type: ColumnType::parse(column_type, "UTC").unwrap(),
+                        default: None,
+                        is_added: false,
+                    })
+                    .into();
+            let config = Config::parse(&config.to_string()).unwrap();
+            let decoder = Decoder::new("routes[0]", &config.routes[0], &table).unwrap();
+            assert_eq!(decoder.is_plain, is_plain, "{:?}", config.routes[0].columns);
+        }
+    }
 }
