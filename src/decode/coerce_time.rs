@@ -156,6 +156,7 @@ fn number_of(value: Scalar<'_>, unit: Unit) -> Option<Number<'_>> {
 
 /// A number in a text that is nothing but digits, and perhaps a sign or a point.
 fn digits_of(text: &str) -> Option<Number<'_>> {
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.".contains(&byte));
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_number = unsigned.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if is_number { Number::from_text(text) } else { None }
 }

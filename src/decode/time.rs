@@ -220,18 +220,13 @@ fn is_dated(text: &str) -> bool {
 /// A day, then optionally `T` or a space, a time, and `Z` or an offset.
 fn parse(text: &[u8]) -> Option<Text> {
     let mut rest = text;
-    // `Mon, 30 Nov …` or `30 Nov …`
-    let is_named = text.first()?.is_ascii_alphabetic() || matches!(text, [_, b' ', ..] | [_, _, b' ', ..]);
-    let date = if is_named { named_date(&mut rest)? } else { numeric_date(&mut rest)? };
-    if rest.is_empty() && !is_named {
+    let (date, clock) = match fixed_width(&mut rest) {
+        Some(fixed) => fixed,
+        None => free_width(&mut rest)?,
+    };
+    let Some((hour, minute, second)) = clock else {
         return Some(Text { date, second: 0, nanos: 0, was_truncated: false, offset: None });
-    }
-    // 14 digits in a row have nothing between the day and the time.
-    let is_run = rest.first().is_some_and(u8::is_ascii_digit) && text.len() - rest.len() == 8;
-    if !is_run {
-        byte(&mut rest, b"Tt ")?;
-    }
-    let (hour, minute, second) = clock(&mut rest)?;
+    };
     let (mut nanos, mut was_truncated) = (0, false);
     if byte(&mut rest, b".,").is_some() {
         (nanos, was_truncated) = fraction(&mut rest)?;
@@ -249,6 +244,49 @@ fn parse(text: &[u8]) -> Option<Text> {
         was_truncated,
         offset,
     })
+}
+
+/// Hour, minute and second; none where the text has a day alone.
+type Clock = Option<(u32, u32, u32)>;
+
+/// `YYYY-MM-DDThh:mm:ss`, which nearly all devices send: [`free_width`] would read the same, but slower.
+#[inline]
+fn fixed_width(rest: &mut &[u8]) -> Option<(civil::Date, Clock)> {
+    let (text, tail) = rest.split_first_chunk::<19>()?;
+    let [_, _, _, _, b'-', _, _, b'-', _, _, b'T' | b't' | b' ', _, _, b':', _, _, b':', _, _] = text else {
+        return None;
+    };
+    let mut are_digits = true;
+    let mut pair = |at: usize| {
+        let (tens, ones) = (text[at].wrapping_sub(b'0'), text[at + 1].wrapping_sub(b'0'));
+        are_digits &= tens < 10 && ones < 10;
+        u32::from(tens) * 10 + u32::from(ones)
+    };
+    let year = pair(0) * 100 + pair(2);
+    let (month, day, hour, minute, second) = (pair(5), pair(8), pair(11), pair(14), pair(17));
+    if !are_digits {
+        return None;
+    }
+    let date = civil::Date::new(year as i16, month as i8, day as i8).ok()?;
+    *rest = tail;
+    Some((date, Some((hour, minute, second))))
+}
+
+/// The same in any form that is read.
+fn free_width(rest: &mut &[u8]) -> Option<(civil::Date, Clock)> {
+    let text = *rest;
+    // `Mon, 30 Nov …` or `30 Nov …`
+    let is_named = text.first()?.is_ascii_alphabetic() || matches!(text, [_, b' ', ..] | [_, _, b' ', ..]);
+    let date = if is_named { named_date(rest)? } else { numeric_date(rest)? };
+    if rest.is_empty() && !is_named {
+        return Some((date, None));
+    }
+    // 14 digits in a row have nothing between the day and the time.
+    let is_run = rest.first().is_some_and(u8::is_ascii_digit) && text.len() - rest.len() == 8;
+    if !is_run {
+        byte(rest, b"Tt ")?;
+    }
+    Some((date, Some(clock(rest)?)))
 }
 
 /// `YYYY-M-D`, `YYYY/M/D` or `YYYYMMDD`.
@@ -349,9 +387,9 @@ fn fraction(rest: &mut &[u8]) -> Option<(u32, bool)> {
     let len = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let (digits, tail) = rest.split_at(len);
     *rest = tail;
-    let digit = |at: usize| digits.get(at).map_or(0, |b| (b - b'0') as u32);
-    let nanos = (0..9).fold(0, |nanos, at| nanos * 10 + digit(at));
-    (len > 0).then_some((nanos, digits.iter().skip(9).any(|b| *b != b'0')))
+    let (kept, cut) = digits.split_at(len.min(9));
+    let count = kept.iter().fold(0, |count, digit| count * 10 + (digit - b'0') as u32);
+    (len > 0).then_some((count * TENS[9 - kept.len()], cut.iter().any(|digit| *digit != b'0')))
 }
 
 /// Nanoseconds from `[-]h:mm:ss[.fraction]` with up to three digits of hours, and whether there were digits beyond

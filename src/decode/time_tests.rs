@@ -64,6 +64,35 @@ fn texts_are_read_as_clickhouse_reads_them() {
 }
 
 #[test]
+fn the_usual_form_is_read_as_all_others_are() {
+    for (date, usual_date) in
+        [("2026/11/30", "2026-11-30"), ("2024-2-29", "2024-02-29"), ("2025-2-29", "2025-02-29")]
+    {
+        for (time, usual_time) in [
+            ("1:2:3", "01:02:03"),
+            ("235960", "23:59:60"),
+            ("24:0:00", "24:00:00"),
+            ("24:0:1", "24:00:01"),
+            ("1:60:0", "01:60:00"),
+        ] {
+            for rest in ["", ".5", ",123456789Z", ".0000000001", "Z", "+01:30", " UTC", ".", "x", " GMT+1"] {
+                let usual = format!("{usual_date}T{usual_time}{rest}");
+                assert_eq!(utc(&usual), utc(&format!("{date} {time}{rest}")), "{usual}");
+            }
+        }
+    }
+    // A character that is no digit in each place.
+    let usual = "2026-11-30T12:00:00";
+    assert!(utc(usual).is_some());
+    for at in 0..usual.len() {
+        for wrong in ["/", ":", "a", "٣"] {
+            let text = format!("{}{wrong}{}", &usual[..at], &usual[at + 1..]);
+            assert_eq!(utc(&text).is_some(), text == usual, "{text}");
+        }
+    }
+}
+
+#[test]
 fn floats_are_rounded_to_what_a_column_keeps() {
     for (float, scale, expected) in [
         (1_730_000_000.123, 3, (1_730_000_000, 123_000_000)),
