@@ -7,7 +7,7 @@ use crate::clickhouse::{Column, ColumnType, Element, Kind};
 use crate::config::Unit;
 use crate::core::reason::{Code, Reason};
 use crate::decode::coerce::{self, Scalar};
-use crate::decode::format::json::plain_text;
+use crate::decode::format::json::{boolean, plain_text};
 use crate::decode::number::{IntegerText, Number, SmallDecimal, TerminatedBytes};
 use crate::decode::value_reader::{Result, Shape, Token, ValueReader};
 use crate::decode::{dynamic, time, variant};
@@ -25,6 +25,16 @@ pub struct DecodeContext {
     pub was_truncated: bool,
     /// A stack of positions and marks.
     pub scratch: Vec<usize>,
+}
+
+impl DecodeContext {
+    #[inline(always)]
+    fn fast_kind(&self, column_type: &ColumnType) -> FastKind {
+        match self.strictness {
+            Strictness::Plain => FastKind::of(&column_type.kind),
+            Strictness::Lossless | Strictness::Exact => FastKind::No,
+        }
+    }
 }
 
 /// How exactly a value must be one of the column's type.
@@ -47,19 +57,18 @@ pub fn read<'a, R: ValueReader<'a>>(
     column: &mut Column,
     context: &mut DecodeContext,
 ) -> Result<bool> {
-    if context.strictness == Strictness::Plain
-        && reader.read_fast(FastKind::of(&column_type.kind), context.unit, column)
-    {
-        return Ok(true);
+    match reader.read_fast(context.fast_kind(column_type), context.unit, column) {
+        true => Ok(true),
+        false => read_other(reader, column_type, column, context),
     }
-    read_other(reader, column_type, column, context)
 }
 
-/// What most telemetry is made of: short numbers and plain texts, in columns that take them as they are.
+/// What most telemetry is made of: short numbers, plain texts and booleans, in columns that take them as they are.
 #[derive(Debug, Clone, Copy)]
 pub enum FastKind {
     No,
     Text,
+    Bool,
     Float64,
     Float32,
     Int { bytes: u8, min: i64, max: i64 },
@@ -79,6 +88,7 @@ impl FastKind {
             }
             Kind::DateTime64 { scale, .. } => FastKind::Ticks { scale: *scale },
             Kind::String => FastKind::Text,
+            Kind::Bool => FastKind::Bool,
             _ => FastKind::No,
         }
     }
@@ -97,6 +107,11 @@ pub fn read_fast(
     if let FastKind::Text = fast_kind {
         let (text, end) = plain_text(bytes.bytes(), at)?;
         column.push_string(text);
+        return Some(end);
+    }
+    if let FastKind::Bool = fast_kind {
+        let (flag, end) = boolean(bytes.bytes(), at)?;
+        column.push_fixed([flag as u8]);
         return Some(end);
     }
     if let FastKind::No = fast_kind {
@@ -118,7 +133,7 @@ pub fn read_fast(
         FastKind::Ticks { scale } => {
             column.push_fixed(time::ticks(number.count()?, unit, scale)?.to_le_bytes());
         }
-        FastKind::No | FastKind::Text => return None,
+        FastKind::No | FastKind::Text | FastKind::Bool => return None,
     }
     Some(end)
 }
@@ -187,13 +202,22 @@ pub fn read_part<'a, R: ValueReader<'a>>(
     column: &mut Column,
     context: &mut DecodeContext,
 ) -> Result<()> {
-    let code = match reader {
-        None => Code::FieldMissing,
+    match reader {
+        None => put_missing(Code::FieldMissing, column_type, column, context),
         Some(reader) => match read(reader, column_type, column, context)? {
-            true => return Ok(()),
-            false => Code::TypeMismatch,
+            true => Ok(()),
+            false => put_missing(Code::TypeMismatch, column_type, column, context),
         },
-    };
+    }
+}
+
+/// Fills in for a part that is missing, or `null`; `code` says which of these in the reason, where nothing can.
+fn put_missing(
+    code: Code,
+    column_type: &ColumnType,
+    column: &mut Column,
+    context: &DecodeContext,
+) -> Result<()> {
     if column_type.nullable || column_type.kind.holds_null() {
         column.push_null();
     } else if context.zero_missing && context.strictness == Strictness::Plain {
@@ -229,7 +253,12 @@ fn compound<'a, R: ValueReader<'a>>(
         (Kind::Json(layout), column) => dynamic::put_document(reader, layout, column, context),
         (Kind::Dynamic { .. }, column) => dynamic::put_value(reader, column),
         (Kind::Array(item_type), Column::Array { ends, items }) => {
-            each_item(reader, shape, |reader, _| read_part(Some(reader), item_type, items, context))?;
+            let fast_kind = context.fast_kind(item_type);
+            each_item(reader, shape, |reader, _| {
+                let is_read = reader.read_fast(fast_kind, context.unit, items)
+                    || read_other(reader, item_type, items, context)?;
+                if is_read { Ok(()) } else { put_missing(Code::TypeMismatch, item_type, items, context) }
+            })?;
             ends.extend_from_slice(&(items.rows() as u64).to_le_bytes());
             Ok(())
         }

@@ -6,4 +6,4 @@ pub mod lexer;
 mod scan;
 pub mod tape;
 
-pub use scan::plain_text;
+pub use scan::{boolean, plain_text};

@@ -1,4 +1,4 @@
-//! Where strings end: 16 or 8 bytes at a time.
+//! Where strings end, 16 or 8 bytes at a time; and booleans.
 
 use crate::core::swar::{splat, zero_byte_mask};
 
@@ -13,6 +13,16 @@ pub fn plain_text(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
         return None;
     }
     Some((bytes.get(at + 1..end)?, end + 1))
+}
+
+/// A boolean that begins at `at`, and where it ends.
+#[inline(always)]
+pub fn boolean(bytes: &[u8], at: usize) -> Option<(bool, usize)> {
+    let rest = bytes.get(at..)?;
+    match rest.starts_with(b"true") {
+        true => Some((true, at + 4)),
+        false => rest.starts_with(b"false").then_some((false, at + 5)),
+    }
 }
 
 /// Which of 16 bytes need attention in a string, and which are not ASCII: a bit for each.
