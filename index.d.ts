@@ -259,6 +259,12 @@ export interface Route {
   /** By column, only what differs from "the JSON field of the same name" or "the `{name}` of the topic". */
   columns?: Record<string, ColumnSource>
   /**
+   * A condition on fields of the payload and levels of the topic, looked at before any column is read. What it excludes
+   * is acknowledged and counts as `dropped`.
+   * @default all messages
+   */
+  where?: Condition
+  /**
    * What payloads are: JSON; one bare value, `'text'`, which is `$`; lines of values, `'csv'`; MessagePack; CBOR;
    * Protocol Buffers; or Sparkplug B.
    * @default 'json'
@@ -330,6 +336,63 @@ export interface Route {
    */
   transformTimeoutMs?: number
 }
+
+/**
+ * Which messages a route takes: `{ path: 'speed', ge: 10, lt: 90 }`, `{ topic: 'driver_id', in: ['a', 'b'] }`. Several
+ * comparisons of one value must all hold; `and`, `or` and `not` join conditions.
+ *
+ * A missing field is the same as `null`: no comparison holds for it but `ne` and `exists: false`. Values of different
+ * types are never equal: `5` is not `'5'`.
+ */
+export type Condition =
+  /** A field of the payload. */
+  | {
+      /** A path into the payload, as columns have it. Of a list of paths the first counts that is there. */
+      path: string | string[]
+      /** It is equal. */
+      eq?: string | number | boolean
+      /** It is not equal, of another type, or missing: the opposite of `eq`. */
+      ne?: string | number | boolean
+      /** It is less. Texts are compared byte by byte. */
+      lt?: string | number
+      /** It is less or equal. */
+      le?: string | number
+      /** It is greater. */
+      gt?: string | number
+      /** It is greater or equal. */
+      ge?: string | number
+      /** It is equal to one of these: a list of at least one. */
+      in?: (string | number | boolean)[]
+      /** Whether it is there, and not `null`. A level of the topic always is. */
+      exists?: boolean
+    }
+  /** A `{name}` of the topic. */
+  | {
+      /** A `{name}` of the topic. */
+      topic: string
+      /** It is equal. */
+      eq?: string | number | boolean
+      /** It is not equal, of another type, or missing: the opposite of `eq`. */
+      ne?: string | number | boolean
+      /** It is less. Texts are compared byte by byte. */
+      lt?: string | number
+      /** It is less or equal. */
+      le?: string | number
+      /** It is greater. */
+      gt?: string | number
+      /** It is greater or equal. */
+      ge?: string | number
+      /** It is equal to one of these: a list of at least one. */
+      in?: (string | number | boolean)[]
+      /** Whether it is there, and not `null`. A level of the topic always is. */
+      exists?: boolean
+    }
+  /** All of several conditions. */
+  | { and: Condition[] }
+  /** At least one of several conditions. */
+  | { or: Condition[] }
+  /** The opposite of a condition. */
+  | { not: Condition }
 
 /**
  * Where a column's value comes from. A string is a path into the payload: `lat`, `position.lat`, `axes[0]`,
@@ -824,7 +887,7 @@ export interface ReplayOptions {
   onWarning?: (warning: Warning) => void
 }
 
-/** Once a replay has ended, `read = inserted + deadLettered`. */
+/** Once a replay has ended, `read = inserted + deadLettered + dropped`. */
 export interface ReplayReport {
   /** Letters read, without the malformed ones. */
   read: number
@@ -832,6 +895,8 @@ export interface ReplayReport {
   inserted: number
   /** Letters that failed again. */
   deadLettered: number
+  /** Letters that `where` of their route excludes. */
+  dropped: number
   /** Lines or objects that are not dead letters. They were skipped. */
   malformed: number
   /** Rows that ClickHouse confirmed. */
@@ -990,9 +1055,11 @@ export interface SampleReport {
   rows: number
   /** Messages that would have been dead letters. */
   deadLetters: number
+  /** Messages that `where` excludes. */
+  dropped: number
   seconds: number
   /** In the order of the configuration. */
-  routes: { messages: number; rows: number }[]
+  routes: { messages: number; rows: number; dropped: number }[]
   /** Dead letters by reason, the most frequent first, each with an example. */
   reasons: { count: number; code: string; route: number | null; message: string; topic: string; payload: string }[]
 }

@@ -50,6 +50,12 @@ fn full() -> Value {
             "compression": "auto",
             "maxPayloadBytes": 65536,
             "rows": "samples",
+            "where": {
+                "or": [
+                    { "path": ["speed", "v"], "exists": true, "ge": 1, "lt": 9.5, "ne": "x" },
+                    { "not": { "and": [{ "topic": "driver_id", "in": ["a", 1, true] }, { "path": "$.a[-1]", "eq": false }] } },
+                ],
+            },
             "columns": {
                 "lat": "position.lat",
                 "at": { "path": "ts", "unit": "ms", "default": 0 },
@@ -127,12 +133,16 @@ enum Takes {
     Integer(u64, u64),
     Section,
     List,
+    /// A list of objects.
+    Conditions,
+    /// A text or a number.
+    Scalar,
 }
 use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 87] = [
+const OPTIONS: [(&str, Takes); 97] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -187,6 +197,16 @@ const OPTIONS: [(&str, Takes); 87] = [
     ("/routes/0/nulls", Texts),
     ("/routes/0/nan", Choice),
     ("/routes/0/rows", TextOrSection),
+    ("/routes/0/where", Section),
+    ("/routes/0/where/or", Conditions),
+    ("/routes/0/where/or/0", Section),
+    ("/routes/0/where/or/0/path", Texts),
+    ("/routes/0/where/or/0/exists", Flag),
+    ("/routes/0/where/or/0/ge", Scalar),
+    ("/routes/0/where/or/0/lt", Scalar),
+    ("/routes/0/where/or/1/not", Section),
+    ("/routes/0/where/or/1/not/and", Conditions),
+    ("/routes/0/where/or/1/not/and/0/topic", Text),
     ("/routes/0/columns", Section),
     ("/routes/0/columns/at/path", Texts),
     ("/routes/0/columns/at/unit", Choice),
@@ -262,6 +282,9 @@ fn an_option_of_the_wrong_kind_is_told() {
                 Section | ChoiceOrSection => value.is_object(),
                 TextOrSection => value.is_string() || value.is_object(),
                 Texts | List => value.is_string() || value.is_array(),
+                // What is in the list is told by its place there.
+                Conditions => value.is_array(),
+                Scalar => value.is_string() || value.is_number(),
                 Flag => value.is_boolean(),
                 Choice | Integer(..) => false,
             };
@@ -356,6 +379,61 @@ fn a_text_that_cannot_be_is_told() {
     ] {
         check_wrong(&with(pointer, value), &path(pointer));
     }
+}
+
+#[test]
+fn what_a_condition_cannot_be_is_told() {
+    for (condition, expected) in [
+        (json!(true), ""),
+        (json!([]), ""),
+        (json!({}), ""),
+        (json!({ "eq": 5 }), ""),
+        (json!({ "path": "a" }), ""),
+        (json!({ "topic": "driver_id" }), ""),
+        (json!({ "path": "" , "eq": 1 }), ".path"),
+        (json!({ "path": "a..b", "eq": 1 }), ".path"),
+        (json!({ "path": "a[*]", "eq": 1 }), ".path"),
+        (json!({ "path": [], "eq": 1 }), ".path"),
+        (json!({ "path": ["a", "b["], "eq": 1 }), ".path[1]"),
+        (json!({ "path": 5, "eq": 1 }), ".path"),
+        (json!({ "topic": "nobody", "eq": 1 }), ".topic"),
+        (json!({ "topic": 5, "eq": 1 }), ".topic"),
+        (json!({ "path": "a", "eq": null }), ".eq"),
+        (json!({ "path": "a", "ne": null }), ".ne"),
+        (json!({ "path": "a", "eq": [1] }), ".eq"),
+        (json!({ "path": "a", "eq": {} }), ".eq"),
+        (json!({ "path": "a", "lt": true }), ".lt"),
+        (json!({ "path": "a", "le": null }), ".le"),
+        (json!({ "path": "a", "gt": [] }), ".gt"),
+        (json!({ "path": "a", "ge": {} }), ".ge"),
+        (json!({ "path": "a", "in": [] }), ".in"),
+        (json!({ "path": "a", "in": 1 }), ".in"),
+        (json!({ "path": "a", "in": [1, null] }), ".in[1]"),
+        (json!({ "path": "a", "in": [[1]] }), ".in[0]"),
+        (json!({ "path": "a", "exists": 1 }), ".exists"),
+        (json!({ "path": "a", "exists": null }), ".exists"),
+        (json!({ "path": "a", "eq": 1, "equals": 1 }), ".equals"),
+        (json!({ "path": "a", "eq": 1, "topic": "driver_id" }), ".topic"),
+        (json!({ "path": "a", "eq": 1, "and": [{ "path": "a", "eq": 1 }] }), ".and"),
+        (json!({ "and": [] }), ".and"),
+        (json!({ "and": {} }), ".and"),
+        (json!({ "and": [{ "path": "a", "eq": 1 }, 5] }), ".and[1]"),
+        (json!({ "or": [{ "path": "a", "eq": 1 }, {}] }), ".or[1]"),
+        (json!({ "or": [{ "not": { "path": "a" } }] }), ".or[0].not"),
+        (json!({ "or": [{ "not": { "path": "a", "gt": true } }] }), ".or[0].not.gt"),
+        (json!({ "not": [] }), ".not"),
+        (json!({ "not": null }), ".not"),
+        (json!({ "not": { "path": "a", "eq": 1 }, "or": [{ "path": "a", "eq": 1 }] }), ".not"),
+    ] {
+        check_wrong(&with("/routes/0/where", condition), &format!("routes[0].where{expected}"));
+    }
+    let error = Config::parse(&with("/routes/0/where", json!({ "path": "a", "eq": null })).to_string());
+    assert!(error.unwrap_err().to_string().contains("exists: false"));
+    let mut nested = json!({ "path": "a", "eq": 1 });
+    for _ in 0..50 {
+        nested = json!({ "not": nested });
+    }
+    Config::parse(&with("/routes/0/where", nested).to_string()).unwrap();
 }
 
 #[test]
@@ -467,8 +545,11 @@ fn any_value() -> impl Strategy<Value = Value> {
     ];
     scalar.prop_recursive(3, 16, 4, |inner| {
         let name = prop_oneof![
-            prop::sample::select(vec!["url", "path", "topic", "meta", "value", "table", "columns", "minMs"])
-                .prop_map(str::to_string),
+            prop::sample::select(vec![
+                "url", "path", "topic", "meta", "value", "table", "columns", "minMs", "and", "not", "in",
+                "eq"
+            ])
+            .prop_map(str::to_string),
             any::<String>(),
         ];
         prop_oneof![

@@ -158,6 +158,30 @@ function engineAccepts(config) {
   }
 }
 
+const RIGHT_CONDITIONS = [
+  { path: 'a', eq: 1 },
+  { path: ['a', 'b.c[-1]'], in: [1, 'x', true], exists: true },
+  { and: [{ path: 'a', lt: 1, ge: 'x' }, { not: { or: [{ path: '$.a', ne: false }] } }] },
+]
+const WRONG_CONDITIONS = [
+  true,
+  {},
+  { path: 'a' },
+  { eq: 1 },
+  { path: '', eq: 1 },
+  { path: 'a', eq: null },
+  { path: 'a', lt: true },
+  { path: 'a', in: [] },
+  { path: 'a', in: [null] },
+  { path: 'a', exists: 1 },
+  { path: 'a', equals: 1 },
+  { path: 'a', eq: 1, and: [{ path: 'a', eq: 1 }] },
+  { and: [] },
+  { or: [{ path: 'a', eq: 1 }, {}] },
+  { not: { path: 'a', gt: {} } },
+  { not: [] },
+]
+
 test('the schema and the engine accept the same', () => {
   const right = [
     minimal,
@@ -168,6 +192,7 @@ test('the schema and the engine accept the same', () => {
     { ...mqtt({ ackAfter: 'spool' }), spool: { dir: 'spool' } },
     column('$'),
     column({ value: null }),
+    ...RIGHT_CONDITIONS.map((where) => route({ where })),
   ]
   for (const config of right) {
     assert.ok(accepts(config), `${JSON.stringify(accepts.errors)} ${JSON.stringify(config)}`)
@@ -226,6 +251,7 @@ test('the schema and the engine refuse the same mistakes', () => {
     column({ path: 'lat', defualt: 0 }),
     column({ meta: 'everything' }),
     column({ path: 'lat', value: 0 }),
+    ...WRONG_CONDITIONS.map((where) => route({ where })),
   ]
   for (const config of wrong) {
     const plain = JSON.parse(JSON.stringify(config))
@@ -235,16 +261,18 @@ test('the schema and the engine refuse the same mistakes', () => {
 })
 
 /** Every option there is in the schema: `mqtt.reconnect.minMs`. */
-function optionsOf({ $ref, properties = {}, items, additionalProperties, anyOf = [] }, path = '') {
-  if ($ref) return optionsOf(schema.definitions[$ref.replace('#/definitions/', '')], path)
+function optionsOf({ $ref, properties = {}, items, additionalProperties, anyOf = [] }, path = '', around = []) {
+  // A condition within a condition has the same options.
+  if (around.includes($ref)) return []
+  if ($ref) return optionsOf(schema.definitions[$ref.replace('#/definitions/', '')], path, [...around, $ref])
   return [
     ...Object.entries(properties).flatMap(([name, its]) => {
       const whole = path ? `${path}.${name}` : name
-      return [whole, ...optionsOf(its, whole)]
+      return [whole, ...optionsOf(its, whole, around)]
     }),
-    ...(items ? optionsOf(items, path) : []),
-    ...(typeof additionalProperties === 'object' ? optionsOf(additionalProperties, path) : []),
-    ...anyOf.flatMap((one) => optionsOf(one, path)),
+    ...(items ? optionsOf(items, path, around) : []),
+    ...(typeof additionalProperties === 'object' ? optionsOf(additionalProperties, path, around) : []),
+    ...anyOf.flatMap((one) => optionsOf(one, path, around)),
   ]
 }
 

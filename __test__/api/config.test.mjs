@@ -153,6 +153,17 @@ const WRONG = {
   'routes[0].columns.lat.userProperty': [columnsBut({ lat: { userProperty: 5 } })],
   'routes[0].columns.lat.defualt': [columnsBut({ lat: { path: 'lat', defualt: 0 } })],
   'routes[0].columns.lat.value': [columnsBut({ lat: { path: 'lat', value: 0 } })],
+  'routes[0].where': [true, 'speed > 5', [], {}, { eq: 5 }, { path: 'a' }, { topic: 'driver_id' }].map((where) => routeBut({ where })),
+  'routes[0].where.path': ['', 'a..b', 'a[*]', [], 5].map((path) => routeBut({ where: { path, eq: 1 } })),
+  'routes[0].where.topic': ['nobody', 5].map((topic) => routeBut({ where: { topic, eq: 1 } })),
+  'routes[0].where.eq': [null, [1], {}, NaN].map((eq) => routeBut({ where: { path: 'a', eq } })),
+  'routes[0].where.lt': [true, null, []].map((lt) => routeBut({ where: { path: 'a', lt } })),
+  'routes[0].where.in': [[], 'a', 1].map((value) => routeBut({ where: { path: 'a', in: value } })),
+  'routes[0].where.in[1]': [[1, null], ['a', {}]].map((value) => routeBut({ where: { path: 'a', in: value } })),
+  'routes[0].where.exists': [1, 'yes', null].map((exists) => routeBut({ where: { path: 'a', exists } })),
+  'routes[0].where.equals': [routeBut({ where: { path: 'a', eq: 1, equals: 1 } })],
+  'routes[0].where.and': [[], {}, null].map((and) => routeBut({ where: { and } })),
+  'routes[0].where.or[1].not.gt': [routeBut({ where: { or: [{ path: 'a', eq: 1 }, { not: { path: 'a', gt: true } }] } })],
   batch: [but({ batch: 5000 })],
   'batch.maxRows': [0, -1, 1.5, NaN, Infinity, '5000', null, 2 ** 53].map((maxRows) => but({ batch: { maxRows } })),
   'batch.maxBytes': [0, -1, 0.5, '8MiB'].map((maxBytes) => but({ batch: { maxBytes } })),
@@ -224,6 +235,14 @@ test('right configurations open nothing by themselves', () => {
       lng: { meta: 'qos' },
       'odd name': { value: null },
       x: { userProperty: 'p' },
+    }),
+    routeBut({
+      where: {
+        or: [
+          { path: ['speed', '*.v', 'a[-1]'], exists: true, ge: 0, lt: 300, ne: 'x' },
+          { not: { and: [{ topic: 'driver_id', in: ['a', 5, true] }, { path: '$.test', eq: true }] } },
+        ],
+      },
     }),
     but({ batch: { maxRows: 1, maxBytes: 1, maxDelayMs: 1 }, deadLetters: { table: 'db.dead' } }),
   ]

@@ -53,7 +53,7 @@ async function lettersIn(dir) {
 }
 
 const counts = ({ malformedLetters, ...report }) => report
-const all = (count) => ({ read: count, inserted: count, deadLettered: 0, malformed: 0, rows: count })
+const all = (count) => ({ read: count, inserted: count, deadLettered: 0, dropped: 0, malformed: 0, rows: count })
 
 for (const place of ['dir', 'file', 'table', 'event']) {
   test(`a wrong mapping, mended: letters from ${place}`, { timeout }, async (t) => {
@@ -112,7 +112,7 @@ test('rows that a constraint refused, once it is gone', { timeout }, async (t) =
 
   const again = join(dir, 'again')
   const first = await replayDeadLetters(config({ routes, deadLetters: { dir: again } }), { dir })
-  assert.deepEqual(counts(first), { read: 50, inserted: 0, deadLettered: 50, malformed: 0, rows: 0 })
+  assert.deepEqual(counts(first), { read: 50, inserted: 0, deadLettered: 50, dropped: 0, malformed: 0, rows: 0 })
   const letters = await lettersIn(again)
   assert.equal(letters.length, 50)
   const times = (list) => list.map(({ receivedAt, payload }) => receivedAt + payload).sort()
@@ -152,7 +152,7 @@ for (const place of ['dir', 'table', 'event']) {
     const report = await replayDeadLetters(config({ routes: [{ topic: 'a/#', table, columns }] }), source, {
       onDeadLetters: (more) => again.push(...more),
     })
-    assert.deepEqual(counts(report), { read: 6, inserted: 5, deadLettered: 1, malformed: 0, rows: 5 })
+    assert.deepEqual(counts(report), { read: 6, inserted: 5, deadLettered: 1, dropped: 0, malformed: 0, rows: 5 })
     const rows = await servers.rows(`SELECT hex(payload) AS payload, topic FROM ${table} ORDER BY payload`)
     const expected = payloads.map((payload) => ({ payload: payload.toString('hex').toUpperCase(), topic: 'a/ü' }))
     assert.deepEqual(
@@ -180,7 +180,7 @@ test('a replay that is made twice inserts once, whatever is in flight', { timeou
       config({ routes, batch: { maxRows: 100 }, clickhouse: { maxInFlight }, deadLetters: { table: letters } }),
       { dir },
     )
-    assert.deepEqual(counts(report), { read: 3_334, inserted: 3_301, deadLettered: 33, malformed: 0, rows: 3_301 })
+    assert.deepEqual(counts(report), { read: 3_334, inserted: 3_301, deadLettered: 33, dropped: 0, malformed: 0, rows: 3_301 })
     assert.equal((await servers.count(tables[0])) + (await servers.count(tables[1])), 3_301)
     assert.equal(await servers.count(letters), 33, 'what fails again is not kept twice either')
   }
@@ -214,7 +214,7 @@ test('lines that are no letters are told, and the rest goes on', { timeout }, as
   const report = await replayDeadLetters(config({ routes: [{ topic, table }] }), { dir }, {
     onWarning: (warning) => warnings.push(warning),
   })
-  assert.deepEqual(counts(report), { read: 3, inserted: 3, deadLettered: 0, malformed: 7, rows: 3 })
+  assert.deepEqual(counts(report), { read: 3, inserted: 3, deadLettered: 0, dropped: 0, malformed: 7, rows: 3 })
   assert.deepEqual(
     report.malformedLetters.map(({ line }) => line),
     [2, 3, 4, 5, 6, 7, 10],
@@ -252,7 +252,7 @@ test('things that are no letters among those that are handed over', { timeout },
     { receivedAt: receivedAt.toISOString(), topic, payload: '{"seq":2}' },
   ]
   const report = await replayDeadLetters(config({ routes: [{ topic, table }] }), letters)
-  assert.deepEqual(counts(report), { read: 2, inserted: 2, deadLettered: 0, malformed: 6, rows: 2 })
+  assert.deepEqual(counts(report), { read: 2, inserted: 2, deadLettered: 0, dropped: 0, malformed: 6, rows: 2 })
   assert.deepEqual(report.malformedLetters[0], { file: null, line: 1, message: 'is not an object' })
   assert.deepEqual(
     report.malformedLetters.map(({ line }) => line),
@@ -270,7 +270,7 @@ test('a packet that was too large has no payload to replay', { timeout }, async 
   const report = await replayDeadLetters(config({ routes: [{ topic, table, columns }] }), { file }, {
     onDeadLetters: (more) => letters.push(...more),
   })
-  assert.deepEqual(counts(report), { read: 2, inserted: 1, deadLettered: 1, malformed: 0, rows: 1 })
+  assert.deepEqual(counts(report), { read: 2, inserted: 1, deadLettered: 1, dropped: 0, malformed: 0, rows: 1 })
   assert.deepEqual(
     letters.map(({ code, message, receivedAt }) => ({ code, message, receivedAt })),
     [{ code: 'PACKET_TOO_LARGE', message, receivedAt: new Date(RECEIVED_AT) }],
@@ -283,7 +283,7 @@ test('what fails again stays where it is, or goes where the configuration says',
   const routes = [{ topic, table }]
   const lines = [line(topic, { seq: 1 }), line(topic, 'bad'), line('elsewhere', { seq: 2 })]
   const { dir, file } = await written(t, lines)
-  const expected = { read: 3, inserted: 1, deadLettered: 2, malformed: 0, rows: 1 }
+  const expected = { read: 3, inserted: 1, deadLettered: 2, dropped: 0, malformed: 0, rows: 1 }
 
   for (const source of [{ dir }, { file }]) {
     const report = await replayDeadLetters(config({ routes, deadLetters: { dir: join(dir, '.') } }), source)

@@ -30,6 +30,7 @@ import {
   type ReplayReport,
   type ReplaySource,
   replayDeadLetters,
+  type Condition,
   type Route,
   serveHttp,
   type SpoolConfig,
@@ -98,7 +99,22 @@ const sources: ColumnSource[] = [
   { value: 5 },
 ]
 
+const condition: Condition = {
+  or: [
+    { path: ['speed', 'v'], ge: 1, lt: 9, ne: 'x', exists: true },
+    { not: { and: [{ topic: 'driver_id', in: ['a', 5, true] }, { path: 'test', eq: true }] } },
+  ],
+}
+// @ts-expect-error a condition compares something
+const comparesNothing: Condition = { eq: 5 }
+// @ts-expect-error booleans have no order
+const ordersBooleans: Condition = { path: 'a', lt: true }
+// @ts-expect-error a missing field is { exists: false }
+const comparesNull: Condition = { path: 'a', eq: null }
+void [comparesNothing, ordersBooleans, comparesNull]
+
 const route: Route = {
+  where: condition,
   topic: 'a/{b}/{c#}',
   table: 'db.t',
   columns: { lat: 'position.lat', site: { value: 'x' } },

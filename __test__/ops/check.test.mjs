@@ -423,7 +423,7 @@ test('a sample is decoded as a pipeline would, and takes nothing from one that r
   const { sample, findings: all } = await checking
   assert.equal(sample.messages, 200)
   assert.equal(sample.rows + sample.deadLetters, 200)
-  assert.deepEqual(sample.routes, [{ messages: 200, rows: sample.rows }, { messages: 0, rows: 0 }])
+  assert.deepEqual(sample.routes, [{ messages: 200, rows: sample.rows, dropped: 0 }, { messages: 0, rows: 0, dropped: 0 }])
   assert.equal(sample.reasons.reduce((sum, { count }) => sum + count, 0), sample.deadLetters)
   const codes = sample.reasons.map(({ code, route, message }) => [code, route, /^column \w+/.exec(message)?.[0]]).sort()
   assert.deepEqual(codes, [
@@ -440,6 +440,33 @@ test('a sample is decoded as a pipeline would, and takes nothing from one that r
   assert.equal(pipeline.metrics().messages.received, count)
   assert.equal(pipeline.metrics().mqtt.reconnects, 0)
   assert.equal(heading, 7)
+})
+
+test('a sample shows what conditions exclude', { timeout }, async (t) => {
+  const table = await servers.table('id LowCardinality(String), v UInt32')
+  const [prefix, other] = [unique('topic'), unique('topic')]
+  const config = {
+    routes: [
+      { topic: `${prefix}/{kind}/{id}`, table, where: { and: [{ topic: 'kind', eq: 'gps' }, { path: 'v', lt: 5 }] } },
+      { topic: `${other}/{id}`, table, where: { path: 'v', eq: '1' } },
+    ],
+  }
+  const publisher = await servers.publisher(t)
+  let isOver = false
+  const checking = checkPipeline(servers.config(config), { sample: 60 }).finally(() => (isOver = true))
+  for (let i = 0; !isOver; i++) {
+    if (i % 3 === 0) await publisher.publish(`${other}/a`, { v: 1 })
+    else await publisher.publish(`${prefix}/${i % 3 === 1 ? 'gps' : 'state'}/a`, { v: i % 10 })
+  }
+  const { sample, findings: all } = await checking
+  assert.deepEqual([sample.messages, sample.deadLetters, sample.rows + sample.dropped], [60, 0, 60])
+  const [first, second] = sample.routes
+  assert.deepEqual(second, { messages: second.messages, rows: 0, dropped: second.messages })
+  assert.ok(second.messages > 0 && first.rows > 0 && first.dropped > first.rows, JSON.stringify(sample.routes))
+  assertFound(all, { level: 'warning', code: 'SAMPLE_DROPPED', path: 'routes[1].where', message: /all \d+ messages/, advice: /never equal/ })
+  assert.ok(!all.some(({ code, path }) => code === 'SAMPLE_DROPPED' && path !== 'routes[1].where'))
+  // The condition asks for {kind}, which fills no column.
+  assert.ok(!all.some(({ code }) => code === 'TOPIC_NAME_UNUSED'), JSON.stringify(all))
 })
 
 test('a sample of a silent topic ends by its time', { timeout }, async () => {

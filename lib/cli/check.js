@@ -99,10 +99,11 @@ function printRoute({ topic, table, engine, columns, insert, deduplication }, i)
 }
 
 /** The counts of a sample, and its dead letters by reason, each with an example. */
-function printSample({ messages, rows, deadLetters, seconds, routes: seen, reasons }, routes) {
+function printSample({ messages, rows, deadLetters, dropped, seconds, routes: seen, reasons }, routes) {
+  const notTaken = (count) => (count > 0 ? `, ${count} dropped` : '')
   return block([
-    `sample: ${many(messages, 'message')} in ${seconds.toFixed(1)} s, ${many(rows, 'row')}, ${many(deadLetters, 'dead letter')}`,
-    ...seen.map((its, i) => `  routes[${i}] ${routes[i]?.topic ?? ''}: ${many(its.messages, 'message')}, ${many(its.rows, 'row')}`),
+    `sample: ${many(messages, 'message')} in ${seconds.toFixed(1)} s, ${many(rows, 'row')}, ${many(deadLetters, 'dead letter')}${notTaken(dropped)}`,
+    ...seen.map((its, i) => `  routes[${i}] ${routes[i]?.topic ?? ''}: ${many(its.messages, 'message')}, ${many(its.rows, 'row')}${notTaken(its.dropped)}`),
     ...reasons.flatMap(({ count, code, message, topic, payload }) => [
       `  ${count} ${code}: ${sanitize(message)}`,
       `    such as ${sanitize(topic)} ${sanitize(payload)}`,

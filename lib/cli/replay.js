@@ -67,9 +67,10 @@ function letters({ deadLetters }, { dir, file, table, where }) {
   throw new UsageError('the configuration has no deadLetters: say --dir, --file or --table')
 }
 
-function sentence({ read, inserted, deadLettered, malformed, rows }) {
+function sentence({ read, inserted, deadLettered, dropped, malformed, rows }) {
   const parts = [`${count(read)} letters read`, `${count(inserted)} inserted as ${count(rows)} rows`]
   parts.push(`${count(deadLettered)} dead letters again`)
+  if (dropped > 0) parts.push(`${count(dropped)} dropped`)
   if (malformed > 0) parts.push(`${count(malformed)} malformed`)
   return parts.join(', ')
 }

@@ -53,12 +53,21 @@ function optionRows(kind) {
     case 'record':
       return optionRows(kind.value)
     case 'union':
-      return kind.of.flatMap(optionRows)
+      return distinct(kind.of.flatMap(optionRows))
     case 'named':
       return optionRows(kind.of)
     default:
       return []
   }
+}
+
+/**
+ * Options that several objects have alike are told once.
+ *
+ * @param {Row[]} rows
+ */
+function distinct(rows) {
+  return rows.filter((row, at) => at === rows.findIndex(({ name, sentence }) => name === row.name && sentence === row.sentence))
 }
 
 /**
@@ -168,6 +177,8 @@ function takes(kind, unit) {
       return [...new Set(kind.of.map((one) => takes(one, unit)))].join(' or ')
     case 'named':
       return takes(kind.of, unit)
+    case 'again':
+      return 'object'
     case 'code':
       return kind.phrase
   }

@@ -106,6 +106,8 @@ function kindSchema(kind, definitions) {
     }
     case 'named':
       return definition(kind.name, kind.about, () => kindSchema(kind.of, definitions), definitions)
+    case 'again':
+      return { $ref: `#/definitions/${kind.name}` }
     case 'code':
       return undefined
   }

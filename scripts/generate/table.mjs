@@ -28,6 +28,7 @@
  *   | { kind: 'record', value: Kind, refused: string[] }
  *   | { kind: 'union', of: Kind[] }
  *   | { kind: 'named', name: string, about: string, of: Kind }
+ *   | { kind: 'again', name: string }
  *   | { kind: 'code', typescript: string, phrase: string }} Kind
  */
 

@@ -124,6 +124,7 @@ function typeOf(kind, indent) {
     case 'union':
       return kind.of.map((one) => grouped(one, indent)).join(' | ')
     case 'named':
+    case 'again':
       return kind.name
     case 'code':
       return kind.typescript

@@ -25,6 +25,8 @@ pub struct Sample {
     rows: usize,
     /// Messages that would be dead letters.
     dead_letters: usize,
+    /// Messages that `where` excludes.
+    dropped: usize,
     seconds: f64,
     /// By route.
     routes: Vec<Seen>,
@@ -37,6 +39,8 @@ pub struct Sample {
 struct Seen {
     messages: usize,
     rows: usize,
+    /// Messages that `where` excludes.
+    dropped: usize,
 }
 
 /// Dead letters of one kind, with the first of them.
@@ -172,6 +176,10 @@ impl Sampler<'_> {
         };
         let mut columns = decoder.columns();
         match decoder.append(&message, &mut columns) {
+            Ok(0) if decoder.has_excluded() => {
+                self.sample.dropped += 1;
+                self.sample.routes[at].dropped += 1;
+            }
             Ok(rows) => {
                 self.sample.rows += rows;
                 self.sample.routes[at].rows += rows;
@@ -236,7 +244,17 @@ fn tell(sample: &Sample, config: &Config, report: &mut Report) {
         );
     }
     for (i, route) in config.routes.iter().enumerate() {
-        if sample.routes[i].messages == 0 {
+        let Seen { messages, dropped, .. } = sample.routes[i];
+        if messages > 0 && dropped == messages {
+            report.add_finding(
+                Level::Warning,
+                "SAMPLE_DROPPED",
+                format!("routes[{i}].where"),
+                format!("all {messages} messages of the sample would be dropped"),
+                "compare the condition with a message: a number is never equal to a text, and a missing field only to none",
+            );
+        }
+        if messages == 0 {
             let message = format!("no message of the sample came for {}", route.topic.as_str());
             report.add_finding(Level::Note, "ROUTE_NOT_SEEN", format!("routes[{i}].topic"), message, "");
         }

@@ -182,7 +182,9 @@ impl TableChecker<'_> {
         for name in route.topic.names() {
             let is_used = |(_, source): &(String, ColumnSource)| matches!(source, ColumnSource::Topic(used) if used == name);
             let is_column = columns.iter().any(|column| column.name == name);
-            if !is_column && !route.columns.iter().any(is_used) {
+            let is_asked =
+                route.condition.as_ref().is_some_and(|condition| condition.reads_level(name, &route.topic));
+            if !is_column && !is_asked && !route.columns.iter().any(is_used) {
                 report.add_finding(
                     Level::Warning,
                     "TOPIC_NAME_UNUSED",

@@ -61,6 +61,10 @@ impl<'a> ObjectReader<'a> {
         }))
     }
 
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     pub fn path_of(&self, name: &str) -> String {
         let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$') && !name.is_empty();
         match (self.path.is_empty(), plain) {

@@ -96,6 +96,10 @@ pub enum Kind {
         about: &'static str,
         of: &'static Kind,
     },
+    /// A [`Kind::Named`] within itself.
+    Again {
+        name: &'static str,
+    },
     /// A function or an instance of a class, which only a program can give: it is in no file, and JavaScript keeps it
     /// from the engine. `phrase` is what it is in words, such as "a function".
     Code {

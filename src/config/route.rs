@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use crate::config::condition::{Condition, condition};
 use crate::config::object_reader::ObjectReader;
 use crate::config::schema::COLUMN_SOURCES;
 use crate::config::taken::Taken;
@@ -26,6 +27,8 @@ pub struct Route {
     /// As the user wrote it: `table` or `database.table`.
     pub table: String,
     pub columns: Vec<(String, ColumnSource)>,
+    /// What of the messages it takes. `None`: all.
+    pub condition: Option<Condition>,
     /// Where the list is of which each item becomes a row.
     pub rows: Option<Path>,
     /// Lists that lie side by side, by name: a row per index.
@@ -53,6 +56,7 @@ impl Route {
             topic: TopicFilter::literal(&format!("{ROWS_TOPIC}{table}")),
             table: table.into(),
             columns: Vec::new(),
+            condition: None,
             rows: None,
             zip: Vec::new(),
             format: Format::Rows,
@@ -206,6 +210,7 @@ pub fn route(o: ObjectReader<'_>) -> Result<Route> {
         path: o.path_of("topic").trim_end_matches(".topic").into(),
         table: o.required_text("table")?,
         columns: columns(&o, &topic)?,
+        condition: o.value("where").map(|value| condition(&o.path_of("where"), value, &topic)).transpose()?,
         rows,
         zip,
         format: format(&o)?,
@@ -426,7 +431,7 @@ fn path_source(o: &ObjectReader<'_>) -> Result<ColumnSource> {
 }
 
 /// One path, or a list of them of which the first counts that is there.
-fn paths(value: &Value, at: &str) -> Result<(Path, Vec<Path>)> {
+pub fn paths(value: &Value, at: &str) -> Result<(Path, Vec<Path>)> {
     let one = |value: &Value, at: String| {
         let text = value.as_str().ok_or_else(|| Error::config(&at, "must be a path"))?;
         let path = json_path(text, at.clone())?;

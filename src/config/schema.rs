@@ -8,7 +8,7 @@
 use crate::config::option::DefaultValue::{Absent, Described, Flag, Integer, Number, Required, Text};
 use crate::config::option::Unit::{Bytes, Milliseconds, Seconds};
 use crate::config::option::{
-    Empty, Kind, NUMBER, Object, READ_TEXT, REQUIRED, TEXT, choice, filled_text, integer, level, object,
+    Empty, Kind, NUMBER, Object, READ_TEXT, REQUIRED, Row, TEXT, choice, filled_text, integer, level, object,
     pattern, row,
 };
 
@@ -558,6 +558,14 @@ static ROUTE: Object = Object {
             "By column, only what differs from \"the JSON field of the same name\" or \"the `{name}` of the topic\".",
         ),
         row(
+            "where",
+            CONDITION,
+            Described("all messages"),
+            "A condition on fields of the payload and levels of the topic, looked at before any column is read. What it \
+             excludes is acknowledged and counts as `dropped`.",
+        )
+        .note("See [Conditions](#conditions)."),
+        row(
             "format",
             Kind::Union { of: &FORMATS },
             Text("json"),
@@ -905,6 +913,97 @@ pub static COLUMN_SOURCES: [Kind; 9] = [
             "`true`: the route's `transform` fills it. Where it does not, the row has NULL, else the column's DEFAULT, \
              else the type's zero.",
         )],
+        rules: NO_RULES,
+    }),
+];
+
+pub const CONDITION: Kind = Kind::Named {
+    name: "Condition",
+    about: "Which messages a route takes: `{ path: 'speed', ge: 10, lt: 90 }`, `{ topic: 'driver_id', in: ['a', 'b'] }`. \
+            Several comparisons of one value must all hold; `and`, `or` and `not` join conditions.\n\n\
+            A missing field is the same as `null`: no comparison holds for it but `ne` and `exists: false`. Values of \
+            different types are never equal: `5` is not `'5'`.",
+    of: &Kind::Union { of: &CONDITIONS },
+};
+
+const CONDITION_AGAIN: Kind = Kind::Again { name: "Condition" };
+
+/// What a value may be compared with, and what it may be ordered by.
+pub static COMPARED: Kind = Kind::Union { of: &[TEXT, NUMBER, Kind::Flag] };
+pub static ORDERED: Kind = Kind::Union { of: &[TEXT, NUMBER] };
+
+const EQ: Row = row("eq", Kind::Union { of: &[TEXT, NUMBER, Kind::Flag] }, Absent, "It is equal.");
+const NE: Row = row(
+    "ne",
+    Kind::Union { of: &[TEXT, NUMBER, Kind::Flag] },
+    Absent,
+    "It is not equal, of another type, or missing: the opposite of `eq`.",
+);
+const LT: Row =
+    row("lt", Kind::Union { of: &[TEXT, NUMBER] }, Absent, "It is less. Texts are compared byte by byte.");
+const LE: Row = row("le", Kind::Union { of: &[TEXT, NUMBER] }, Absent, "It is less or equal.");
+const GT: Row = row("gt", Kind::Union { of: &[TEXT, NUMBER] }, Absent, "It is greater.");
+const GE: Row = row("ge", Kind::Union { of: &[TEXT, NUMBER] }, Absent, "It is greater or equal.");
+const IN: Row =
+    row("in", Kind::List { item: &COMPARED }, Absent, "It is equal to one of these: a list of at least one.");
+const EXISTS: Row =
+    row("exists", Kind::Flag, Absent, "Whether it is there, and not `null`. A level of the topic always is.");
+
+/// The forms of a `Condition`. The first option of each says which it is.
+pub static CONDITIONS: [Kind; 5] = [
+    object(&Object {
+        name: None,
+        about: "A field of the payload.",
+        includes: &[],
+        rows: &[
+            row(
+                "path",
+                Kind::OneOrMore { item: &READ_TEXT },
+                REQUIRED,
+                "A path into the payload, as columns have it. Of a list of paths the first counts that is there.",
+            ),
+            EQ,
+            NE,
+            LT,
+            LE,
+            GT,
+            GE,
+            IN,
+            EXISTS,
+        ],
+        rules: r#"{ "minProperties": 2 }"#,
+    }),
+    object(&Object {
+        name: None,
+        about: "A `{name}` of the topic.",
+        includes: &[],
+        rows: &[row("topic", TEXT, REQUIRED, "A `{name}` of the topic."), EQ, NE, LT, LE, GT, GE, IN, EXISTS],
+        rules: r#"{ "minProperties": 2 }"#,
+    }),
+    object(&Object {
+        name: None,
+        about: "All of several conditions.",
+        includes: &[],
+        rows: &[row("and", Kind::List { item: &CONDITION_AGAIN }, REQUIRED, "All of these conditions hold.")],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "At least one of several conditions.",
+        includes: &[],
+        rows: &[row(
+            "or",
+            Kind::List { item: &CONDITION_AGAIN },
+            REQUIRED,
+            "At least one of these conditions holds.",
+        )],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "The opposite of a condition.",
+        includes: &[],
+        rows: &[row("not", CONDITION_AGAIN, REQUIRED, "This condition does not hold.")],
         rules: NO_RULES,
     }),
 ];

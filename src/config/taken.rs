@@ -96,6 +96,7 @@ pub fn phrase(kind: &Kind) -> String {
         Kind::Record { .. } => "an object".into(),
         Kind::Union { of } => of.iter().map(phrase).collect::<Vec<_>>().join(" or "),
         Kind::Named { of, .. } => phrase(of),
+        Kind::Again { .. } => "an object".into(),
         Kind::Code { phrase, .. } => (*phrase).into(),
     }
 }

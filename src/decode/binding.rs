@@ -7,6 +7,7 @@ use crate::clickhouse::{Column, ColumnType, Kind};
 use crate::config::{ColumnSource, Format, Input, Meta, PayloadCompression, Route, Unit};
 use crate::core::error::{Error, Result};
 use crate::core::json_path::{Path, Root, Segment};
+use crate::decode::condition::Filter;
 use crate::decode::documents::DocumentPlan;
 use crate::decode::fill::Filled;
 use crate::decode::format::json::lexer::Reader;
@@ -70,12 +71,16 @@ impl Decoder {
             is_plain: false,
             row_completions: Vec::new(),
             documents: None,
+            filter: Filter::of(route),
             unpacking: Unpacking {
                 compression: route.compression,
                 max_bytes: route.max_payload_bytes,
                 is_json: route.format == Format::Json,
             },
-            reads_json: route.reject_unknown_fields || route.rows.is_some() || !route.zip.is_empty(),
+            reads_json: route.reject_unknown_fields
+                || route.rows.is_some()
+                || !route.zip.is_empty()
+                || Filter::of(route).is_some_and(|filter| filter.reads_payload()),
             row: Scratch {
                 filled: Filled::new(table.len()),
                 places: vec![None; table.len() + 1],
@@ -94,6 +99,10 @@ impl Decoder {
         if let (Some(document_root), Some(rows)) = (&mut decoder.document_root, &route.rows) {
             document_root.insert(&rows.segments, table.len());
         }
+        let filter = decoder.filter.iter().filter(|_| route.reject_unknown_fields);
+        for path in filter.flat_map(Filter::paths).filter(|path| path.is_simple()) {
+            decoder.root.mark_known(&path.segments);
+        }
         decoder.nested = nested_columns(table);
         decoder.add_flags(table);
         let marks = |column: &Column| {
@@ -105,9 +114,9 @@ impl Decoder {
         decoder.root.prepare(&decoder.bindings);
         match &mut decoder.document_root {
             Some(document_root) => document_root.prepare(&decoder.bindings),
-            None => decoder.is_plain = decoder.is_walked_plainly(),
+            None => decoder.is_plain = decoder.is_walked_plainly() && decoder.filter.is_none(),
         }
-        if let Some(plan) = DocumentPlan::of(path, route, &decoder.bindings)? {
+        if let Some(plan) = DocumentPlan::of(path, route, &decoder.bindings, decoder.filter.as_mut())? {
             decoder.documents = Some(Arc::new(plan));
         }
         decoder.is_plain &= decoder.documents.is_none() && route.compression == PayloadCompression::None;

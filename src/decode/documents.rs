@@ -6,20 +6,19 @@ use crate::config::{ColumnSource, Format, Nan, Parse, Protobuf, Reading, Route};
 use crate::core::error::Error;
 use crate::core::json_path::{Path, Root, Segment};
 use crate::core::reason::{Code, Reason};
+use crate::decode::condition::{Fields, Filter, scalar};
 use crate::decode::format::{self, Descriptors, FormatReader, json};
 use crate::decode::known_fields::KnownFields;
 use crate::decode::lookup::{self, Place, RowPlace};
 use crate::decode::tape::{Tape, Value};
-use crate::decode::transform::{Transformed, transform};
-use crate::decode::value::{self, does_not_fit};
-use crate::decode::value_reader::{Result, Shape, ValueReader};
-use crate::decode::{ColumnBinding, Decoder, Message, Rows, Scratch, ValueSource};
+use crate::decode::value_reader::{Result, Token};
+use crate::decode::{ColumnBinding, Decoder, Message, Rows, ValueSource};
 
 /// How a route reads documents from a tape.
 #[derive(Debug)]
 pub struct DocumentPlan {
     reader: FormatReader,
-    nulls: Vec<String>,
+    pub nulls: Vec<String>,
     rows: Option<Path>,
     zip: Vec<(String, Path)>,
     columns: Vec<ColumnPlan>,
@@ -31,14 +30,14 @@ pub struct DocumentPlan {
 
 /// Where a column's value is, and what is made of it.
 #[derive(Debug)]
-struct ColumnPlan {
-    binding: usize,
+pub struct ColumnPlan {
+    pub binding: usize,
     paths: Vec<Path>,
     /// The path leads to the list of a Nested, and the column takes this member of its objects.
-    part: Option<String>,
-    reading: Reading,
+    pub part: Option<String>,
+    pub reading: Reading,
     /// Digits in a text are a number for it, where the format has nothing but texts.
-    reads_digits: bool,
+    pub reads_digits: bool,
 }
 
 impl DocumentPlan {
@@ -48,6 +47,7 @@ impl DocumentPlan {
         path: &str,
         route: &Route,
         bindings: &[ColumnBinding],
+        mut filter: Option<&mut Filter>,
     ) -> crate::core::error::Result<Option<DocumentPlan>> {
         let sources = || route.columns.iter().map(|(_, source)| source);
         let is_simple = |path: &Path| path.is_simple();
@@ -55,6 +55,8 @@ impl DocumentPlan {
             && route.nan == Nan::Reject
             && route.nulls.is_empty()
             && route.zip.is_empty()
+            // A walk does not know of the rows while it is around them.
+            && (route.rows.is_none() || route.condition.is_none())
             && route.rows.as_ref().is_none_or(is_simple)
             && sources().all(|source| match source {
                 ColumnSource::Path { path, reading, .. } => {
@@ -118,16 +120,20 @@ impl DocumentPlan {
             parsed,
             known: None,
         };
-        plan.name_fields();
+        plan.name_fields(filter.as_deref_mut());
         if route.reject_unknown_fields {
-            plan.known = Some(plan.known_fields(bindings));
+            let filtered = filter.as_deref().map(Filter::paths).unwrap_or_default();
+            plan.known = Some(plan.known_fields(bindings, &filtered));
         }
         Ok(Some(plan))
     }
 
     /// Fields of Protocol Buffers may be called as they are in JSON.
-    fn name_fields(&mut self) {
+    fn name_fields(&mut self, filter: Option<&mut Filter>) {
         let Some((descriptors, _)) = &self.reader.descriptors else { return };
+        if let Some(filter) = filter {
+            filter.rename_fields(|name| descriptors.proto_name(name));
+        }
         let columns = self.columns.iter_mut().flat_map(|column| &mut column.paths);
         let others =
             self.rows.iter_mut().chain(self.zip.iter_mut().map(|(_, path)| path)).chain(&mut self.parsed);
@@ -140,7 +146,8 @@ impl DocumentPlan {
         }
     }
 
-    fn known_fields(&self, bindings: &[ColumnBinding]) -> KnownFields {
+    /// `filtered` are the fields that the condition asks for.
+    fn known_fields(&self, bindings: &[ColumnBinding], filtered: &[&Path]) -> KnownFields {
         let mut known = KnownFields::default();
         let levels = self.rows.as_ref().map(|rows| rows.segments.as_slice()).unwrap_or_default();
         let mut add = |path: &Path| {
@@ -152,6 +159,7 @@ impl DocumentPlan {
             }
         };
         self.columns.iter().flat_map(|column| &column.paths).for_each(&mut add);
+        filtered.iter().for_each(|path| add(path));
         // A field that bears a column's name is known, even where the column is filled from elsewhere.
         bindings.iter().for_each(|binding| add(&Path::field(&binding.name)));
         self.zip.iter().for_each(|(_, path)| add(path));
@@ -198,11 +206,11 @@ impl DocumentPlan {
         root: usize,
         row: &RowPlace,
         zipped: &[usize],
-        column: &ColumnPlan,
+        paths: &[Path],
+        is_key: bool,
     ) -> Option<Place> {
-        let is_there =
-            |place: &Place| column.reading.is_key || !matches!(tape.value(place.value), Value::Null);
-        column.paths.iter().find_map(|path| {
+        let is_there = |place: &Place| is_key || !matches!(tape.value(place.value), Value::Null);
+        paths.iter().find_map(|path| {
             let segments = path.segments.as_slice();
             if let (Some(Segment::Field(name)), true) = (segments.first(), path.root != Root::Document)
                 && let Some(list) = self.zip.iter().position(|(zip, _)| zip == name)
@@ -219,7 +227,7 @@ impl DocumentPlan {
             if path.root != Root::Element {
                 places.push(root);
             }
-            if column.reading.is_key && segments.is_empty() {
+            if is_key && segments.is_empty() {
                 return Some(Place { value: row.item, key: Some(row.key?) });
             }
             places.iter().find_map(|at| lookup::find(tape, *at, segments).filter(is_there))
@@ -246,6 +254,32 @@ fn nested_part(route: &Route, binding: &ColumnBinding, path: &Path) -> (Path, Op
             (Path { root: path.root, segments: list.to_vec() }, Some(part.clone()))
         }
         _ => (path.clone(), None),
+    }
+}
+
+/// The fields of a row; or of a document, where no row is chosen yet.
+struct TapeFields<'t> {
+    plan: &'t DocumentPlan,
+    tape: &'t Tape<'t>,
+    root: usize,
+    /// With the items of the lists that are zipped.
+    row: Option<(&'t RowPlace, &'t [usize])>,
+}
+
+impl Fields for TapeFields<'_> {
+    fn check(&mut self, paths: &[Path], check: &dyn Fn(&Token<'_>) -> bool) -> Result<Option<bool>> {
+        let TapeFields { plan, tape, root, row } = *self;
+        let whole = RowPlace { item: root, ..RowPlace::default() };
+        let (row, zipped) = match row {
+            Some(row) => row,
+            None if paths.iter().all(|path| path.root == Root::Document) => (&whole, &[][..]),
+            None => return Ok(None),
+        };
+        let token = match plan.find(tape, root, row, zipped, paths, false) {
+            Some(place) => scalar(&mut tape.reader(place.value))?,
+            None => Token::Null,
+        };
+        Ok(Some(check(&token)))
     }
 }
 
@@ -302,37 +336,78 @@ impl Decoder {
             let message = "the payload is not an object, nor a list of objects";
             return Err(Box::new(Reason::new(Code::NotAnObject, message)));
         }
+        let whole = RowPlace { item: root, ..RowPlace::default() };
+        let has_lists = plan.rows.is_some() || !plan.zip.is_empty();
+        let wanted = match &self.filter {
+            None => Some(true),
+            Some(filter) => {
+                let row = (!has_lists).then_some((&whole, &[][..]));
+                filter.holds(message, &mut TapeFields { plan, tape, root, row })?
+            }
+        };
+        if wanted == Some(false) {
+            self.row.has_excluded = true;
+            return Ok(());
+        }
         if let Some(known) = &plan.known {
             known.check(tape, root)?;
         }
         if !plan.zip.is_empty() {
-            return self.zipped_rows(plan, tape, root, message, columns, rows);
+            return self.zipped_rows(plan, tape, root, wanted, message, columns, rows);
         }
         let places = match &plan.rows {
-            None => vec![RowPlace { item: root, ..RowPlace::default() }],
+            None => vec![whole],
             Some(path) => match lookup::rows(tape, root, &path.segments) {
                 Some(places) => places,
+                // Where there is no list, the document by itself may say that it is not wanted.
+                None if self.excludes(plan, tape, root, &whole, &[], wanted, message)? => return Ok(()),
                 None => {
                     let is_there = path.is_simple() && lookup::find(tape, root, &path.segments).is_some();
                     return Err(no_list(is_there, "the list"));
                 }
             },
         };
-        places
-            .iter()
-            .try_for_each(|place| self.tape_row(plan, tape, root, place, &[], message, columns, rows))
+        for place in &places {
+            if !self.excludes(plan, tape, root, place, &[], wanted, message)? {
+                self.tape_row(plan, tape, root, place, &[], message, columns, rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a row is not wanted, where the document around it has not decided that.
+    #[allow(clippy::too_many_arguments, reason = "one call of its own for each row")]
+    #[inline]
+    fn excludes(
+        &mut self,
+        plan: &DocumentPlan,
+        tape: &Tape<'_>,
+        root: usize,
+        row: &RowPlace,
+        zipped: &[usize],
+        wanted: Option<bool>,
+        message: &Message<'_>,
+    ) -> Result<bool> {
+        let Some(filter) = self.filter.as_ref().filter(|_| wanted.is_none()) else { return Ok(false) };
+        let fields = &mut TapeFields { plan, tape, root, row: Some((row, zipped)) };
+        let excludes = filter.holds(message, fields)? == Some(false);
+        self.row.has_excluded |= excludes;
+        Ok(excludes)
     }
 
     /// A row per index of lists that lie side by side.
+    #[allow(clippy::too_many_arguments, reason = "what a document is, and what is known of it")]
     fn zipped_rows(
         &mut self,
         plan: &DocumentPlan,
         tape: &Tape<'_>,
         root: usize,
+        wanted: Option<bool>,
         message: &Message<'_>,
         columns: &mut [Column],
         rows: &mut Rows,
     ) -> Result<()> {
+        let row = RowPlace { item: root, ..RowPlace::default() };
         let mut lists: Vec<Vec<usize>> = Vec::with_capacity(plan.zip.len());
         for (name, path) in &plan.zip {
             let place = lookup::find(tape, root, &path.segments).map(|place| place.value);
@@ -340,6 +415,7 @@ impl Decoder {
                 Some(at) if matches!(tape.value(at), Value::List { .. }) => {
                     lists.push(tape.items(at).collect())
                 }
+                _ if self.excludes(plan, tape, root, &row, &[], wanted, message)? => return Ok(()),
                 place => return Err(no_list(place.is_some(), name)),
             }
             let count = lists[0].len();
@@ -349,10 +425,11 @@ impl Decoder {
                 return Err(Box::new(Reason::new(Code::TypeMismatch, message)));
             }
         }
-        let row = RowPlace { item: root, ..RowPlace::default() };
         for index in 0..lists[0].len() {
             let zipped: Vec<usize> = lists.iter().map(|list| list[index]).collect();
-            self.tape_row(plan, tape, root, &row, &zipped, message, columns, rows)?;
+            if !self.excludes(plan, tape, root, &row, &zipped, wanted, message)? {
+                self.tape_row(plan, tape, root, &row, &zipped, message, columns, rows)?;
+            }
         }
         Ok(())
     }
@@ -371,117 +448,13 @@ impl Decoder {
     ) -> Result<()> {
         self.begin_row(columns, message.payload, rows)?;
         for column in &plan.columns {
-            if let Some(place) = plan.find(tape, root, row, zipped, column) {
+            let ColumnPlan { paths, reading, .. } = column;
+            if let Some(place) = plan.find(tape, root, row, zipped, paths, reading.is_key) {
                 self.tape_value(plan, tape, place, column, &mut columns[column.binding])
                     .map_err(|reason| self.about(column.binding, reason))?;
             }
         }
         self.finish(message, columns)
-    }
-
-    fn tape_value(
-        &mut self,
-        plan: &DocumentPlan,
-        tape: &Tape<'_>,
-        place: Place,
-        plan_of_column: &ColumnPlan,
-        column: &mut Column,
-    ) -> Result<()> {
-        let ColumnPlan { binding: at, part, reading, reads_digits, .. } = plan_of_column;
-        let Scratch { filled, context, cut, .. } = &mut self.row;
-        let binding = &self.bindings[*at];
-        context.unit = binding.unit;
-        if let Some(part) = part {
-            if nested_values(tape, place.value, part, binding, column, context)? {
-                filled.add(*at);
-            }
-        } else {
-            let from = if reading.is_key { place.key.unwrap_or(place.value) } else { place.value };
-            let mut other = match transform(tape, from, reading, &plan.nulls)? {
-                Transformed::Missing => return Ok(()),
-                Transformed::Same => None,
-                Transformed::Other(other) => Some(other),
-            };
-            if let (Value::Named { name, number }, None) = (tape.value(from), &other)
-                && wants_number(&binding.column_type.kind, name)
-            {
-                other = Some(Tape::of(Value::Integer((*number).into()))?);
-            }
-            if *reads_digits && other.is_none() {
-                other = number_of_digits(tape, from)?;
-            }
-            let is_filled = match &other {
-                Some(other) => value::read(&mut other.reader(0), &binding.column_type, column, context)?,
-                None => value::read(&mut tape.reader(from), &binding.column_type, column, context)?,
-            };
-            if is_filled {
-                filled.add(*at);
-            }
-        }
-        if std::mem::take(&mut context.was_truncated) {
-            cut.push(*at);
-        }
-        Ok(())
-    }
-}
-
-/// Whether a column takes the number of a name, and not the name.
-fn wants_number(kind: &Kind, name: &str) -> bool {
-    match kind {
-        Kind::Int { .. } | Kind::Float32 | Kind::Float64 | Kind::BFloat16 | Kind::Decimal { .. } => true,
-        Kind::Enum8(names) | Kind::Enum16(names) => names.number(name).is_none(),
-        _ => false,
-    }
-}
-
-/// A text that is a number in digits, as such.
-fn number_of_digits(tape: &Tape<'_>, at: usize) -> Result<Option<Tape<'static>>> {
-    let Some(text) = tape.text(at) else { return Ok(None) };
-    match json::tape::read_one(text.as_bytes(), Nan::Reject) {
-        Ok(number) if matches!(number.value(0), Value::Number(_)) => Ok(Some(number.into_owned())),
-        _ => Ok(None),
-    }
-}
-
-/// A member of each object of a list, or a list by itself, into a column of a Nested; `false`: it is not there.
-fn nested_values(
-    tape: &Tape<'_>,
-    at: usize,
-    part: &str,
-    binding: &ColumnBinding,
-    column: &mut Column,
-    context: &mut value::DecodeContext,
-) -> Result<bool> {
-    match tape.value(at) {
-        Value::Object { .. } => match tape.member(at, part) {
-            Some(list) => value::read(&mut tape.reader(list), &binding.column_type, column, context),
-            None => Ok(false),
-        },
-        Value::List { .. } => {
-            let (Kind::Array(item_type), Column::Array { items, .. }) =
-                (&binding.column_type.kind, &mut *column)
-            else {
-                return Ok(false);
-            };
-            let mut is_nested = false;
-            for item in tape.items(at) {
-                is_nested |= matches!(tape.value(item), Value::Object { .. });
-                if !matches!(tape.value(item), Value::Object { .. }) {
-                    if is_nested {
-                        return Err(does_not_fit(tape.reader(item).shape()?));
-                    }
-                    break;
-                }
-                let mut there = tape.member(item, part).map(|place| tape.reader(place));
-                value::read_part(there.as_mut(), item_type, items, context)?;
-            }
-            if !is_nested && tape.items(at).next().is_some() {
-                return value::read(&mut tape.reader(at), &binding.column_type, column, context);
-            }
-            column.push_offset();
-            Ok(true)
-        }
-        _ => Err(does_not_fit(Shape::Text)),
     }
 }
 

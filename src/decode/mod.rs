@@ -8,7 +8,8 @@
 //! binding       a mapping and a table → what goes where, before the first message
 //! value_source  where a column's value comes from
 //! format        a payload's bytes → values; json has a lexer and a fast path, all others are read onto a tape
-//! path_tree     JSON, walked over: which value goes where
+//! walk          rows from JSON, walked over; path_tree: which value goes where
+//! condition     which rows are wanted at all
 //! documents     values on a tape: which value goes where; lookup follows paths, transform changes values first
 //! rows          rows that a program gives by the names of columns
 //! value         any value → any column; variant and dynamic where the type is open
@@ -21,6 +22,7 @@ mod binding;
 mod checkpoint;
 mod coerce;
 mod coerce_time;
+mod condition;
 mod documents;
 mod dynamic;
 mod fill;
@@ -33,12 +35,14 @@ mod one_value;
 mod path_tree;
 mod rows;
 mod tape;
+mod tape_value;
 mod time;
 mod transform;
 mod value;
 mod value_reader;
 mod value_source;
 mod variant;
+mod walk;
 
 pub use one_value::put_value;
 pub use rows::{RowDecoder, RowError};
@@ -56,6 +60,7 @@ use crate::core::mqtt_property::Properties;
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
 use checkpoint::{Checkpoint, Rows};
+use condition::Filter;
 use documents::DocumentPlan;
 use fill::{Filled, NoTracking};
 use format::json::fast_path::{self, ExpectedMember, FastPathRun};
@@ -65,7 +70,7 @@ use non_payload::{MissingPolicy, NonPayloadSource, RowCompletion};
 use number::TerminatedBytes;
 use path_tree::{PathNode, Row};
 use value::{DecodeContext, FastKind};
-use value_reader::{Result, ValueReader};
+use value_reader::Result;
 
 /// One message as the decoder sees it; everything is borrowed from the read buffer.
 #[derive(Debug, Clone, Copy)]
@@ -144,6 +149,8 @@ pub struct Decoder {
     row_completions: Vec<RowCompletion>,
     /// Where payloads are read from a tape, and not walked over as JSON.
     documents: Option<Arc<DocumentPlan>>,
+    /// Which rows are wanted; `None`: all.
+    filter: Option<Filter>,
     unpacking: Unpacking,
     row: Scratch,
 }
@@ -170,6 +177,8 @@ struct Scratch {
     context: DecodeContext,
     cut: Vec<usize>,
     was_truncated: Vec<bool>,
+    /// Whether a row of the message is not wanted.
+    has_excluded: bool,
 }
 
 impl Decoder {
@@ -219,6 +228,12 @@ impl Decoder {
         fresh.map(|binding| self.bindings[binding].name.as_str()).collect()
     }
 
+    /// Whether the last message had rows that `where` excludes. If it has no others, it is not wanted at all.
+    #[inline]
+    pub fn has_excluded(&self) -> bool {
+        self.row.has_excluded
+    }
+
     /// Appends the rows of a message to `columns`, which came from [`Decoder::columns`], and gives their number. After an
     /// error the columns are as before.
     #[inline]
@@ -237,6 +252,10 @@ impl Decoder {
     /// Payloads of any format, compressed or not.
     #[inline(never)]
     fn append_any(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<usize> {
+        self.row.has_excluded = self.filter.as_ref().is_some_and(|filter| filter.excludes_topic(message));
+        if self.row.has_excluded {
+            return Ok(0);
+        }
         let Unpacking { compression, max_bytes, .. } = self.unpacking;
         let payload = match compression {
             PayloadCompression::None => Cow::Borrowed(message.payload),
@@ -245,7 +264,7 @@ impl Decoder {
         let message = &Message { payload: &payload, ..*message };
         match self.documents.clone() {
             Some(plan) if self.reads_json => self.append_documents(&plan, message, columns),
-            _ if self.is_walked_plainly() => self.plain(message, columns),
+            _ if self.is_walked_plainly() && self.filter.is_none() => self.plain(message, columns),
             _ => self.fill(message, columns),
         }
     }
@@ -338,128 +357,6 @@ impl Decoder {
             true => self.documents(reader, message, columns, &mut rows),
             false => Ok(1),
         }
-    }
-
-    #[inline(never)]
-    fn fill(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<usize> {
-        let mut rows = Rows::default();
-        if !self.reads_json {
-            self.row(None, None, message, columns, &mut rows)?;
-            return Ok(rows.count);
-        }
-        self.documents(Reader::new(message.payload), message, columns, &mut rows)
-    }
-
-    /// The documents from where the reader stands.
-    fn documents(
-        &mut self,
-        mut reader: Reader<'_>,
-        message: &Message<'_>,
-        columns: &mut [Column],
-        rows: &mut Rows,
-    ) -> Result<usize> {
-        loop {
-            let document = self.document_root.as_ref().unwrap_or(&self.root);
-            match reader.peek()? {
-                b'[' if !document.takes_lists() => {
-                    reader.enter()?;
-                    let mut is_first = true;
-                    while reader.next_item(is_first)? {
-                        is_first = false;
-                        self.document(&mut reader, message, columns, rows)?;
-                    }
-                }
-                _ => self.document(&mut reader, message, columns, rows)?,
-            }
-            if !reader.next_document()? {
-                return Ok(rows.count);
-            }
-        }
-    }
-
-    /// The rows of one document.
-    fn document(
-        &mut self,
-        reader: &mut Reader<'_>,
-        message: &Message<'_>,
-        columns: &mut [Column],
-        rows: &mut Rows,
-    ) -> Result<()> {
-        let first = reader.peek()?;
-        let document = self.document_root.as_ref().unwrap_or(&self.root);
-        if first != b'{' && !document.takes_all() && !(first == b'[' && document.takes_lists()) {
-            // What is no JSON is told as such first of all.
-            reader.skip()?;
-            let message = "the payload is not an object, nor a list of objects";
-            return Err(Box::new(Reason::new(Code::NotAnObject, message)));
-        }
-        let Some(document_root) = &mut self.document_root else {
-            return self.row(Some(reader), None, message, columns, rows);
-        };
-        let Scratch { filled, places, serial, context, cut, start, .. } = &mut self.row;
-        places.fill(None);
-        *serial += 1;
-        let mut outer = Row {
-            bindings: &self.bindings,
-            columns,
-            filled,
-            start,
-            places: Some(places),
-            serial: *serial,
-            context,
-            cut,
-        };
-        path_tree::read(document_root, reader, &mut outer)?;
-        let missing = |code, what: &str| Box::new(Reason::new(code, format!("rows: {what}")));
-        let Some(list) = self.row.places[self.bindings.len()] else {
-            return Err(missing(Code::FieldMissing, "the list is missing"));
-        };
-        let mut items = reader.at(list);
-        if items.peek()? != b'[' {
-            return Err(missing(Code::TypeMismatch, "what stands there is not a list"));
-        }
-        items.enter()?;
-        let mut is_first = true;
-        while items.next_item(is_first)? {
-            is_first = false;
-            let outside = reader.clone();
-            self.row(Some(&mut items), Some(&outside), message, columns, rows)?;
-        }
-        Ok(())
-    }
-
-    /// One row: from the value here, from what is around it, and from what is known besides.
-    fn row(
-        &mut self,
-        reader: Option<&mut Reader<'_>>,
-        outside: Option<&Reader<'_>>,
-        message: &Message<'_>,
-        columns: &mut [Column],
-        rows: &mut Rows,
-    ) -> Result<()> {
-        self.begin_row(columns, message.payload, rows)?;
-        let Scratch { filled, places, start, serial, context, cut, .. } = &mut self.row;
-        if let Some(reader) = reader {
-            let mut row = Row {
-                bindings: &self.bindings,
-                columns,
-                filled,
-                start,
-                places: None,
-                serial: *serial,
-                context,
-                cut,
-            };
-            path_tree::read(&mut self.root, reader, &mut row)?;
-            if let Some(outside) = outside {
-                for (binding, place) in places.iter().take(self.bindings.len()).enumerate() {
-                    if let (false, Some(place)) = (row.filled.has(binding), place) {
-                        row.fill(binding, &mut outside.at(*place))?;
-                    }
-                }
-            }
-        }
-        self.finish(message, columns)
     }
 
     fn begin_row(&mut self, columns: &[Column], payload: &[u8], rows: &mut Rows) -> Result<()> {

@@ -66,6 +66,7 @@ pub struct Router {
 struct ReadStats {
     received: u64,
     skipped: u64,
+    dropped: u64,
     bytes: u64,
     rows: u64,
 }
@@ -153,6 +154,9 @@ impl Router {
             Ok(rows) => rows,
             Err(reason) => return self.append_failed(at, topic, arrival, reason),
         };
+        if rows == 0 && state.decoder.has_excluded() {
+            return self.drop(sequence);
+        }
         self.stats.rows += rows as u64;
         if let Some(message_rows) = &mut batch.message_rows {
             message_rows.push(rows);
@@ -268,6 +272,14 @@ impl Router {
             self.context.warn(Warning::new("RETAINED_SKIPPED", message).topic(topic));
         }
         self.skip(sequence);
+    }
+
+    /// The route does not want the message: `where`.
+    fn drop(&mut self, sequence: Option<u64>) {
+        self.stats.dropped += 1;
+        if let Some(sequence) = sequence {
+            self.ready_acks.add(sequence);
+        }
     }
 
     fn skip(&mut self, sequence: Option<u64>) {
@@ -386,6 +398,9 @@ impl MessageSink for Router {
         let PipelineContext { ledger, metrics, .. } = &*self.context;
         if stats.received > 0 {
             ledger.receive(stats.received, stats.skipped);
+            if stats.dropped > 0 {
+                ledger.drop(stats.dropped);
+            }
             add(&metrics.bytes_received, stats.bytes);
             add(&metrics.rows_decoded, stats.rows);
         }

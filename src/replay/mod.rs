@@ -47,7 +47,7 @@ const SIZE_CHECK_BYTES: usize = 256 << 10;
 /// No batch gets so old.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 86400);
 
-/// What a replay has done so far. Of `read`, what is neither inserted nor a dead letter again is on its way.
+/// What a replay has done so far. Of `read`, what is neither inserted, nor a dead letter again, nor dropped is on its way.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {

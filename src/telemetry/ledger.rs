@@ -83,6 +83,13 @@ impl Ledger {
         counts.pending += received - skipped;
     }
 
+    /// The configuration asked to drop messages that were received and are in no group.
+    pub fn drop(&self, messages: u64) {
+        let counts = &mut self.state().counts;
+        counts.dropped += messages;
+        counts.pending = counts.pending.saturating_sub(messages);
+    }
+
     /// Messages of a group that stays open are inserted; [`Ledger::close`] settles the rest of it.
     pub fn insert(&self, inserted: u64) {
         let counts = &mut self.state().counts;
@@ -181,8 +188,11 @@ mod tests {
         let (a, b) = (ledger.open(now), ledger.open(now));
         ledger.receive(10, 2);
         assert!(balanced(ledger.counts()));
-        ledger.insert(2);
+        ledger.insert(1);
         assert!(balanced(ledger.counts()));
+        ledger.drop(1);
+        assert!(balanced(ledger.counts()));
+        assert_eq!(ledger.counts().dropped, 1);
         ledger.close(a, Settled { inserted: 2, dropped: 1, ..Settled::default() });
         ledger.close(b, Settled { dead_lettered: 3, ..Settled::default() });
         assert!(balanced(ledger.counts()));

@@ -1,6 +1,7 @@
 //! Payloads into columns: whatever comes, a row is appended whole or not at all, and the way a document is
 //! written makes no difference to what it says.
 
+mod conditions;
 mod documents;
 mod program_rows;
 mod protobuf;

@@ -310,6 +310,45 @@ fn metrics_are_rows_with_the_names_and_types_of_their_birth() {
 }
 
 #[test]
+fn an_excluded_birth_is_read_nevertheless() {
+    let options = json!({
+        "topic": "spBv1.0/{group}/{type}/{node#}",
+        "format": "sparkplug",
+        "where": { "and": [{ "topic": "type", "eq": "NDATA" }, { "path": "name", "ne": "small" }] },
+    });
+    let mut rows = Rows::on("spBv1.0/g/NBIRTH/n", &route(options.clone()), table(&METRICS));
+    let birth = [
+        number(1, 1_000),
+        metric(&[bytes(1, "t"), number(2, 1), number(4, 3), number(10, 5)]),
+        metric(&[bytes(1, "small"), number(2, 2), number(4, 1), number(10, 6)]),
+    ];
+    assert_eq!(rows.decode_as("spBv1.0/g/NBIRTH/n", &birth.concat()), Ok(0));
+    assert!(rows.has_excluded());
+    rows.capture("spBv1.0/g/NDATA/n", &route(options));
+    let data =
+        [number(1, 2_000), metric(&[number(2, 2), number(10, 7)]), metric(&[number(2, 1), number(10, 8)])];
+    assert_eq!(rows.decode_as("spBv1.0/g/NDATA/n", &data.concat()), Ok(1));
+    assert_eq!(column(&rows, "name"), texts(&["t"]));
+}
+
+#[test]
+fn fields_of_protobuf_are_judged_by_either_name() {
+    let judged = |condition: Value| {
+        let payload = [bytes(1, "a"), number(2, 7)].concat();
+        device(json!({ "where": condition }), &[("id", "String")], &payload).map(|columns| columns[0].clone())
+    };
+    assert_eq!(judged(json!({ "path": "id", "eq": "a" })), Ok(texts(&["a"])));
+    assert_eq!(judged(json!({ "path": "big", "gt": 7 })), Ok(texts(&[])));
+    let reading = |value: f64, at: u64| bytes(6, [fixed_64(1, value.to_bits()), number(2, at)].concat());
+    let payload = [bytes(1, "d"), reading(1.5, 10), reading(2.5, 20)].concat();
+    for name in ["at_ms", "atMs"] {
+        let options = json!({ "rows": "readings", "where": { "path": name, "gt": 10 } });
+        let got = device(options, &[("id", "String"), ("value", "Float64")], &payload);
+        assert_eq!(got, Ok(vec![texts(&["d"]), floats(&[2.5])]), "{name}");
+    }
+}
+
+#[test]
 fn a_death_is_dated_when_it_arrived_and_compressed_payloads_are_unpacked() {
     let mut rows = rows();
     let death =

@@ -120,11 +120,16 @@ impl Rows {
     }
 
     pub fn of(route: &Value, table: Vec<TableColumn>) -> Rows {
+        Rows::on(TOPIC, route, table)
+    }
+
+    /// For messages of one topic.
+    pub fn on(topic: &str, route: &Value, table: Vec<TableColumn>) -> Rows {
         let decoder = decoder(route, &table);
-        let mut captures = Captures::default();
-        let topic = TopicFilter::parse(route["topic"].as_str().unwrap()).unwrap();
-        assert!(topic.matches(TOPIC, &mut captures));
-        Rows { table, columns: decoder.columns(), decoder, captures }
+        let columns = decoder.columns();
+        let mut rows = Rows { table, columns, decoder, captures: Captures::default() };
+        rows.capture(topic, route);
+        rows
     }
 
     pub fn append(&mut self, payload: &[u8]) -> Result<usize, Reason> {
@@ -137,6 +142,16 @@ impl Rows {
 
     pub fn decode(&mut self, payload: &[u8]) -> Result<usize, Reason> {
         self.decode_as(TOPIC, payload)
+    }
+
+    /// The next messages come on this topic.
+    pub fn capture(&mut self, topic: &str, route: &Value) {
+        let filter = TopicFilter::parse(route["topic"].as_str().unwrap()).unwrap();
+        assert!(filter.matches(topic, &mut self.captures));
+    }
+
+    pub fn has_excluded(&self) -> bool {
+        self.decoder.has_excluded()
     }
 
     /// A payload that came on another topic.
