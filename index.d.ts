@@ -174,12 +174,19 @@ export interface ClickHouseConfig {
    * @default 30000
    */
   requestTimeoutMs?: number
-  /** Waits between attempts: exponential, with jitter. What can succeed later is retried for ever. */
+  /**
+   * Waits between attempts: exponential, with jitter. What can succeed later is retried for ever, or for `maxAgeMs`.
+   */
   retry?: {
     /** The wait before the second attempt; it doubles from there. In milliseconds, 1 to 86400000. @default 100 */
     minMs?: number
     /** The longest wait; not less than `minMs`. In milliseconds, 1 to 86400000. @default 30000 */
     maxMs?: number
+    /**
+     * The age of a batch from which a failed attempt is its last: its messages become dead letters. In milliseconds, 1
+     * to 315360000000.
+     */
+    maxAgeMs?: number
   }
   /** TLS of `https://`. */
   tls?: TlsConfig
@@ -818,7 +825,8 @@ export interface DeadLetter {
   payload: Buffer
   /**
    * `JSON_INVALID`, `NOT_AN_OBJECT`, `FIELD_MISSING`, `TYPE_MISMATCH`, `OUT_OF_RANGE`, `UNKNOWN_FIELD`, `NO_ROUTE`,
-   * `PAYLOAD_INVALID`, `PAYLOAD_TOO_LARGE`, `ALIAS_UNKNOWN`, `TOPIC_INVALID`, `REJECTED_BY_CLICKHOUSE` or `PACKET_TOO_LARGE`.
+   * `PAYLOAD_INVALID`, `PAYLOAD_TOO_LARGE`, `ALIAS_UNKNOWN`, `TOPIC_INVALID`, `REJECTED_BY_CLICKHOUSE`, `RETRY_EXPIRED`
+   * or `PACKET_TOO_LARGE`.
    */
   code: string
   /** Names the column and the value at fault. */

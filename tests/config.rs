@@ -40,7 +40,7 @@ fn full() -> Value {
             "maxInFlight": 4,
             "connectTimeoutMs": 100,
             "requestTimeoutMs": 200,
-            "retry": { "minMs": 10, "maxMs": 20 },
+            "retry": { "minMs": 10, "maxMs": 20, "maxAgeMs": 60000 },
             "tls": { "ca": "ca.pem", "cert": "c.pem", "key": "k.pem" },
         },
         "routes": [{
@@ -142,7 +142,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 97] = [
+const OPTIONS: [(&str, Takes); 98] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -183,6 +183,7 @@ const OPTIONS: [(&str, Takes); 97] = [
     ("/clickhouse/retry", Section),
     ("/clickhouse/retry/minMs", Integer(1, 20)),
     ("/clickhouse/retry/maxMs", Integer(10, DAY_MS)),
+    ("/clickhouse/retry/maxAgeMs", Integer(1, 3650 * DAY_MS)),
     ("/clickhouse/tls", Section),
     ("/clickhouse/tls/ca", Text),
     ("/clickhouse/tls/cert", Text),

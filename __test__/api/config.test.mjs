@@ -110,6 +110,7 @@ const WRONG = {
   'clickhouse.connectTimeoutMs': [0, -1, 1.5, '5s'].map((connectTimeoutMs) => clickhouseBut({ connectTimeoutMs })),
   'clickhouse.requestTimeoutMs': [0, -1, Infinity].map((requestTimeoutMs) => clickhouseBut({ requestTimeoutMs })),
   'clickhouse.retry.maxMs': [clickhouseBut({ retry: { minMs: 10, maxMs: 1 } })],
+  'clickhouse.retry.maxAgeMs': [0, -1, 1.5, '1d', Infinity].map((maxAgeMs) => clickhouseBut({ retry: { maxAgeMs } })),
   'clickhouse.retry.retries': [clickhouseBut({ retry: { retries: 3 } })],
   'clickhouse.user': [clickhouseBut({ user: 'default' })],
   routes: [{ mqtt, clickhouse }, but({ routes: [] }), but({ routes: {} }), but({ routes: null })],

@@ -17,6 +17,20 @@ pub struct Failure {
     pub class: ErrorClass,
 }
 
+impl Failure {
+    /// Whether the rows may be in all the same: something was sent, and ClickHouse did not say no.
+    pub fn may_be_in(&self) -> bool {
+        match (self.class, &self.error) {
+            (ErrorClass::RefusedByView, _) => true,
+            (ErrorClass::Retry, Error::ClickHouseRejected { exception, .. }) => {
+                exception.is_some_and(|code| UNKNOWN_OUTCOME.contains(&code))
+            }
+            (ErrorClass::Retry | ErrorClass::Unconfirmed | ErrorClass::KeptConnectionEnded, _) => true,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
     /// Nothing was sent: another server may be asked at once.
@@ -138,6 +152,17 @@ const TOO_MANY_PARTS: u32 = 252;
 /// Of code 252, where the INSERT itself has too many. Waiting does not change that.
 const PARTITIONS: &str = "Too many partitions for single INSERT block";
 
+/// ClickHouse says that it does not know either, or that something on its own way did not answer.
+const UNKNOWN_OUTCOME: [u32; 7] = [
+    209, // SOCKET_TIMEOUT
+    210, // NETWORK_ERROR
+    225, // NO_ZOOKEEPER
+    279, // ALL_CONNECTION_TRIES_FAILED
+    285, // TOO_FEW_LIVE_REPLICAS
+    319, // UNKNOWN_STATUS_OF_INSERT
+    999, // KEEPER_EXCEPTION
+];
+
 /// Limits that an INSERT exceeds at times, or always.
 const SIZE_LIMITS: [u32; 6] = [
     158, // TOO_MANY_ROWS
@@ -157,7 +182,7 @@ const MAX_QUOTED: usize = 200;
 pub const ACCESS_DENIED: u32 = 497;
 
 /// Mistakes of an operator that may be mended while we keep the rows.
-const OPERATOR_ERRORS: [u32; 18] = [
+const OPERATOR_ERRORS: [u32; 20] = [
     8,   // THERE_IS_NO_COLUMN
     10,  // NOT_FOUND_COLUMN_IN_BLOCK
     16,  // NO_SUCH_COLUMN_IN_TABLE
@@ -171,7 +196,9 @@ const OPERATOR_ERRORS: [u32; 18] = [
     193, // WRONG_PASSWORD
     194, // REQUIRED_PASSWORD
     195, // IP_ADDRESS_NOT_ALLOWED
+    201, // QUOTA_EXCEEDED
     218, // TABLE_IS_DROPPED
+    242, // TABLE_IS_READ_ONLY
     243, // NOT_ENOUGH_SPACE
     452, // SETTING_CONSTRAINT_VIOLATION
     ACCESS_DENIED,

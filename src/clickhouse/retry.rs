@@ -47,6 +47,11 @@ pub(crate) trait RetriedInsert {
     /// What follows a failure. `may_be_in`: an earlier attempt may have brought the rows in, so that they must not be sent
     /// under another token.
     async fn failed(&mut self, failure: &Failure, may_be_in: bool) -> Next<Self::End>;
+
+    /// The end where a failure would be waited for and has been for too long. `None`: it is not too long yet.
+    fn give_up(&mut self, _: &Failure, _may_be_in: bool) -> Option<Self::End> {
+        None
+    }
 }
 
 /// What follows a failed attempt.
@@ -69,6 +74,8 @@ pub(crate) struct RetryLoop<'a> {
     patience: u32,
     /// An attempt may have succeeded: another server may not know its token and is not asked at once.
     ambiguous: bool,
+    /// The same, where ClickHouse itself did not say no.
+    may_be_in: bool,
     /// The next attempt is made over a new connection.
     is_fresh: bool,
 }
@@ -89,6 +96,7 @@ impl<'a> RetryLoop<'a> {
             attempts: 0,
             patience: PATIENCE,
             ambiguous: false,
+            may_be_in: false,
             is_fresh: false,
         }
     }
@@ -104,13 +112,18 @@ impl<'a> RetryLoop<'a> {
                 retried.servers_mut().found();
                 return Some(retried.confirmed());
             };
+            self.may_be_in |= failure.may_be_in();
             if failure.class == ErrorClass::KeptConnectionEnded {
                 (self.ambiguous, self.is_fresh) = (true, true);
                 add(&self.context.metrics.inserts_retried, 1);
                 continue;
             }
-            match retried.failed(&failure, self.ambiguous).await {
+            match retried.failed(&failure, self.may_be_in).await {
                 Next::Wait => {
+                    if let Some(end) = retried.give_up(&failure, self.may_be_in) {
+                        self.record(retried, Some(&failure.error));
+                        return Some(end);
+                    }
                     let wait = self.choose_wait(retried.servers_mut(), &failure);
                     retried.wait(wait).await?;
                 }

@@ -32,6 +32,8 @@ pub struct ClickHouse {
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
     pub retry: Backoff,
+    /// A batch of this age ends with its next failure. `None`: never.
+    pub retry_max_age: Option<Duration>,
     pub tls: Tls,
 }
 
@@ -46,6 +48,8 @@ pub fn clickhouse(o: ObjectReader<'_>) -> Result<ClickHouse> {
     let urls =
         o.texts("url")?.into_iter().map(|(path, url)| check_url(&path, url)).collect::<Result<Vec<_>>>()?;
     let is_encrypted = urls.iter().any(|url| url.starts_with("https://"));
+    let retry = o.section("retry")?;
+    let retry_max_age = retry.as_ref().map(|retry| retry.integer("maxAgeMs")).transpose()?.flatten();
     let clickhouse = ClickHouse {
         urls,
         database: o.text_or_default("database")?,
@@ -64,7 +68,8 @@ pub fn clickhouse(o: ObjectReader<'_>) -> Result<ClickHouse> {
         max_in_flight: o.integer_or_default("maxInFlight")? as usize,
         connect_timeout: o.duration_or_default("connectTimeoutMs")?,
         request_timeout: o.duration_or_default("requestTimeoutMs")?,
-        retry: backoff::backoff(o.section("retry")?)?,
+        retry: backoff::backoff(retry)?,
+        retry_max_age: retry_max_age.map(Duration::from_millis),
         tls: tls::tls(o.section("tls")?, "clickhouse.tls", is_encrypted)?,
     };
     o.finish()?;

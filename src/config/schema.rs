@@ -348,9 +348,20 @@ static RECONNECT: Object = Object {
 
 static RETRY: Object = Object {
     name: None,
-    about: "Waits between attempts: exponential, with jitter. What can succeed later is retried for ever.",
+    about: "Waits between attempts: exponential, with jitter. What can succeed later is retried for ever, or for `maxAgeMs`.",
     includes: &[&WAITS],
-    rows: &[],
+    rows: &[row(
+        "maxAgeMs",
+        integer(1, 3650 * DAY_MS),
+        Absent,
+        "The age of a batch from which a failed attempt is its last: its messages become dead letters.",
+    )
+    .unit(Milliseconds)
+    .note(
+        "Without it a batch is tried for ever. The age counts from the receipt of the batch's first message, with a spool \
+         over restarts too; what waited longer is tried once at least. The dead letters have the code `RETRY_EXPIRED` and \
+         ClickHouse's last words. Dead letters themselves are tried for ever.",
+    )],
     rules: NO_RULES,
 };
 
@@ -445,11 +456,11 @@ static CLICKHOUSE: Object = Object {
             "retry",
             object(&RETRY),
             Absent,
-            "Waits between attempts: exponential, with jitter. What can succeed later is retried for ever.",
+            "Waits between attempts: exponential, with jitter. What can succeed later is retried for ever, or for `maxAgeMs`.",
         )
         .note(
             "Each wait is shortened by up to a half at random. A mistake of an operator (a table, column or user \
-             that is not there, a wrong password, an unknown setting) waits at least 1 s each time, or `maxMs` if \
+             that is not there, a wrong password, a right or quota that is missing, an unknown setting) waits at least 1 s each time, or `maxMs` if \
              that is less. The waits hold for dead letter files too.",
         ),
         row("tls", object(&TLS), Absent, "TLS of `https://`."),

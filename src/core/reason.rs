@@ -27,10 +27,12 @@ pub enum Code {
     RejectedByTransform,
     /// A transform threw, or wrote what cannot be inserted.
     TransformFailed,
+    /// Its INSERT failed for longer than `clickhouse.retry.maxAgeMs`.
+    RetryExpired,
 }
 
 impl Code {
-    pub const ALL: [Code; 15] = [
+    pub const ALL: [Code; 16] = [
         Code::JsonInvalid,
         Code::NotAnObject,
         Code::FieldMissing,
@@ -46,6 +48,7 @@ impl Code {
         Code::TopicInvalid,
         Code::RejectedByTransform,
         Code::TransformFailed,
+        Code::RetryExpired,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -65,6 +68,7 @@ impl Code {
             Code::TopicInvalid => "TOPIC_INVALID",
             Code::RejectedByTransform => "REJECTED_BY_TRANSFORM",
             Code::TransformFailed => "TRANSFORM_FAILED",
+            Code::RetryExpired => "RETRY_EXPIRED",
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::clickhouse::retry::{Next, RetriedInsert, RetryLoop};
 use crate::clickhouse::servers::Servers;
 use crate::ingest::batch::Batch;
 use crate::ingest::encoded_rows::EncodedRows;
+use crate::sink::expiry::last_words;
 use crate::sink::worker::{RejectedRows, Worker};
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::Trace;
@@ -22,6 +23,8 @@ pub(super) enum InsertOutcome {
     Rejected(Rejection),
     /// The messages do not go in together, for this reason. None of them is in.
     TooLarge(Arc<str>),
+    /// They failed for too long, the last time for this reason.
+    Expired(Arc<str>),
 }
 
 /// So many failures that may come from the size of an INSERT, one after the other, are taken for it.
@@ -68,12 +71,17 @@ impl Worker {
                     return Some(rejected);
                 }
                 InsertOutcome::Rejected(rejection) => {
+                    let reason = rejection.reason.clone();
                     if let Some(rejected) =
                         self.isolate_bad_rows(batch, all.clone(), token, rejection).await?
                     {
                         return Some(rejected);
                     }
+                    if self.is_expired(batch) {
+                        return Some(self.expire(batch, all, reason));
+                    }
                 }
+                InsertOutcome::Expired(reason) => return Some(self.expire(batch, all, reason)),
                 InsertOutcome::TooLarge(reason) => {
                     self.warn_split(batch, &reason);
                     return self.insert_in_parts(batch, all.clone(), all.len().div_ceil(2), token).await;
@@ -110,7 +118,11 @@ impl RetriedInsert for BatchInsert<'_> {
 
     async fn prepare(&mut self) -> Option<ControlFlow<InsertOutcome>> {
         let BatchInsert { worker, batch, chosen, encoded, .. } = self;
-        let plan = worker.plan(batch.route).await?;
+        let expires_at = worker.expires_at(batch);
+        let plan = match worker.plan(batch.route, expires_at).await? {
+            Ok(plan) => plan,
+            Err(fault) => return Some(ControlFlow::Break(InsertOutcome::Expired(fault))),
+        };
         let encoded = match encoded {
             Some(encoded) if encoded.plan.generation == plan.generation => encoded,
             stale => {
@@ -203,5 +215,10 @@ impl RetriedInsert for BatchInsert<'_> {
         add(&context.metrics.inserts_failed, 1);
         let by_view = *class == ErrorClass::RefusedByView;
         Next::End(InsertOutcome::Rejected(Rejection { reason: error.to_string().into(), by_view }))
+    }
+
+    fn give_up(&mut self, failure: &Failure, may_be_in: bool) -> Option<InsertOutcome> {
+        let is_expired = self.worker.is_expired(self.batch);
+        is_expired.then(|| InsertOutcome::Expired(last_words(&failure.error, may_be_in)))
     }
 }

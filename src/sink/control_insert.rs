@@ -5,13 +5,14 @@
 
 use std::ops::ControlFlow;
 use std::slice;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clickhouse::error_class::Failure;
 use crate::clickhouse::insert_request::{Insert, ViewMode};
 use crate::clickhouse::retry::{Next, RetriedInsert, RetryLoop};
 use crate::clickhouse::servers::Servers;
 use crate::core::backoff::random_bits;
+use crate::ingest::batch::Batch;
 use crate::ingest::encoded_rows::EncodedRows;
 use crate::sink::worker::Worker;
 
@@ -21,16 +22,17 @@ struct ControlInsert<'a> {
     token: String,
     encoded: Option<EncodedRows>,
     failures: u32,
+    expires_at: Option<Instant>,
 }
 
 impl Worker {
-    /// Inserts no rows, again and again until ClickHouse takes that. `true`: it did at once, so that rows which it refused
-    /// are at fault. `None`: cancelled.
-    pub(super) async fn control_insert(&mut self, route: usize) -> Option<bool> {
-        let context = self.context.clone();
+    /// Inserts no rows, again and again until ClickHouse takes that, or the batch is too old to be waited for. `true`: it did
+    /// at once, so that rows which it refused are at fault. `None`: cancelled.
+    pub(super) async fn control_insert(&mut self, batch: &Batch) -> Option<bool> {
+        let (context, route, expires_at) = (self.context.clone(), batch.route, self.expires_at(batch));
         let table = &context.config.route(route).table;
         let token = format!("control-{:016x}", random_bits());
-        let mut insert = ControlInsert { worker: self, route, token, encoded: None, failures: 0 };
+        let mut insert = ControlInsert { worker: self, route, token, encoded: None, failures: 0, expires_at };
         RetryLoop::new(&context, table).run(&mut insert).await
     }
 }
@@ -39,7 +41,9 @@ impl RetriedInsert for ControlInsert<'_> {
     type End = bool;
 
     async fn prepare(&mut self) -> Option<ControlFlow<bool>> {
-        let plan = self.worker.plan(self.route).await?;
+        let Ok(plan) = self.worker.plan(self.route, self.expires_at).await? else {
+            return Some(ControlFlow::Break(false));
+        };
         let columns = plan.block_columns(self.worker.context.config.route(self.route));
         self.encoded = Some(EncodedRows::new(plan, &columns, Vec::new(), &mut self.worker.packer));
         Some(ControlFlow::Continue(()))
@@ -82,5 +86,9 @@ impl RetriedInsert for ControlInsert<'_> {
     async fn failed(&mut self, _: &Failure, _: bool) -> Next<bool> {
         self.failures += 1;
         Next::Wait
+    }
+
+    fn give_up(&mut self, _: &Failure, _: bool) -> Option<bool> {
+        self.expires_at.is_some_and(|at| at <= Instant::now()).then_some(false)
     }
 }

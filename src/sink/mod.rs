@@ -8,6 +8,7 @@
 mod batch_insert;
 mod bisect;
 mod control_insert;
+mod expiry;
 mod parts;
 mod rejected;
 pub mod schedule;

@@ -33,19 +33,24 @@ impl Worker {
             match self.insert_until_settled(batch, None, chosen, &part_token, ViewMode::Normal).await? {
                 InsertOutcome::Inserted(more) => rejected.extend(more),
                 InsertOutcome::Rejected(rejection) => {
+                    let reason = rejection.reason.clone();
                     match self.isolate_bad_rows(batch, part.clone(), &part_token, rejection).await? {
                         Some(more) => rejected.extend(more),
+                        None if self.is_expired(batch) => rejected.extend(self.expire(batch, part, reason)),
                         None => parts.push(part),
                     }
                 }
                 InsertOutcome::TooLarge(reason) if part.len() == 1 => {
                     // Nothing smaller can be sent. An INSERT of no rows shows that the message is at fault.
-                    if self.control_insert(batch.route).await? {
+                    if self.control_insert(batch).await? {
                         rejected.push((part.start, Reason::new(Code::RejectedByClickHouse, reason)));
+                    } else if self.is_expired(batch) {
+                        rejected.extend(self.expire(batch, part, reason));
                     } else {
                         parts.push(part);
                     }
                 }
+                InsertOutcome::Expired(reason) => rejected.extend(self.expire(batch, part, reason)),
                 InsertOutcome::TooLarge(_) => {
                     smallest = smallest.min(part.len().div_ceil(2));
                     parts.extend(divide(part.clone(), part.len().div_ceil(2)).rev());

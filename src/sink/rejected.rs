@@ -32,7 +32,7 @@ impl Worker {
         let plans = self.plans.clone();
         let budget = Budget::new(all.len(), plans.bisects_exhausted(batch.route));
         let mut rejected_rows = Vec::new();
-        let (count, route) = (all.len(), batch.route);
+        let count = all.len();
         let refused = if rejection.by_view {
             self.isolate_view_failures(batch, all, token, rejection.reason, &budget, &mut rejected_rows)
                 .await?
@@ -60,6 +60,10 @@ impl Worker {
                         behind.extend(refused);
                         Some(AttemptOutcome::Settled)
                     }
+                    InsertOutcome::Expired(reason) => {
+                        rejected_rows.extend(self.expire(batch, half, reason));
+                        Some(AttemptOutcome::Settled)
+                    }
                     InsertOutcome::TooLarge(_) => {
                         let limit = half.len().div_ceil(2);
                         // Boxed, because parts are isolated in the same way.
@@ -76,7 +80,7 @@ impl Worker {
         // Where some rows went in, the statement is right and the others are at fault. Where none did, an INSERT of no rows
         // tells.
         let none_went_in = refused.iter().map(|refused| refused.messages.len()).sum::<usize>() == count;
-        if none_went_in && !self.control_insert(route).await? {
+        if none_went_in && !self.control_insert(batch).await? {
             return Some(None);
         }
         self.warn_refused(batch, &refused);
@@ -116,9 +120,9 @@ impl Worker {
         match self.insert_until_settled(batch, None, slice::from_ref(&all), token, ViewMode::Suppress).await?
         {
             InsertOutcome::Inserted(_) => {}
-            InsertOutcome::Rejected(Rejection { reason, .. }) | InsertOutcome::TooLarge(reason) => {
-                return given_up(&reason);
-            }
+            InsertOutcome::Rejected(Rejection { reason, .. })
+            | InsertOutcome::TooLarge(reason)
+            | InsertOutcome::Expired(reason) => return given_up(&reason),
         }
         let mut refused = halve(all.clone(), reason, budget, async |half| {
             match self
@@ -126,9 +130,9 @@ impl Worker {
                 .await?
             {
                 InsertOutcome::Inserted(_) => Some(AttemptOutcome::Taken),
-                InsertOutcome::Rejected(Rejection { reason, .. }) | InsertOutcome::TooLarge(reason) => {
-                    Some(AttemptOutcome::Refused(reason))
-                }
+                InsertOutcome::Rejected(Rejection { reason, .. })
+                | InsertOutcome::TooLarge(reason)
+                | InsertOutcome::Expired(reason) => Some(AttemptOutcome::Refused(reason)),
             }
         })
         .await?;
@@ -136,7 +140,9 @@ impl Worker {
         if !good.is_empty() {
             match self.insert_until_settled(batch, None, &good, token, ViewMode::Normal).await? {
                 InsertOutcome::Inserted(rejected) => rejected_rows.extend(rejected),
-                InsertOutcome::Rejected(Rejection { reason, .. }) | InsertOutcome::TooLarge(reason) => {
+                InsertOutcome::Rejected(Rejection { reason, .. })
+                | InsertOutcome::TooLarge(reason)
+                | InsertOutcome::Expired(reason) => {
                     refused.extend(
                         good.into_iter().map(|messages| Refused { messages, reason: reason.clone() }),
                     );

@@ -25,6 +25,7 @@ use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::kept_rows::KeptRows;
 use crate::ingest::raw_messages::RawMessages;
 use crate::sink::batch_insert::{Rejection, SIZE_PATIENCE};
+use crate::sink::expiry::{last_words, opened_at};
 use crate::sink::worker::{RejectedRows, Worker};
 use crate::spool::{self, InsertJob, Record, messages, stored_rows};
 use crate::telemetry::metrics::add;
@@ -37,6 +38,8 @@ enum SpoolInsertOutcome {
     Redecode(usize, Decoded),
     /// Refused for its rows. Without a route nothing says how they are decoded.
     Rejected(Option<usize>, Decoded, Rejection),
+    /// Failed for too long, the last time for this reason.
+    Expired(Option<usize>, Decoded, Arc<str>),
 }
 
 struct Decoded {
@@ -86,7 +89,15 @@ impl Worker {
                 self.settle(batch, rejected, &insert.token);
             }
             Some(SpoolInsertOutcome::Rejected(None, decoded, rejection)) => {
-                self.dead_letter_all(&insert, completion, &decoded.messages, &rejection, trace);
+                let reason = format!("{}; no route is left to tell its messages apart", rejection.reason);
+                let reason = Reason::new(Code::RejectedByClickHouse, reason);
+                self.dead_letter_all(&insert, completion, &decoded.messages, None, reason, trace);
+            }
+            Some(SpoolInsertOutcome::Expired(route, decoded, reason)) => {
+                self.set_in_flight(false);
+                let table = &insert.records[0].stream.table;
+                let reason = self.expiry(table, route, decoded.messages.len(), &reason);
+                self.dead_letter_all(&insert, completion, &decoded.messages, route, reason, trace);
             }
         }
         self.spool_permit = None;
@@ -140,7 +151,7 @@ impl Worker {
             columns: Vec::new(),
             messages: decoded.messages,
             receipts: AckHistory::of_session(0),
-            opened_at: Instant::now(),
+            opened_at: opened_at(insert),
             queue_permit: None,
             trace,
             message_rows: None,
@@ -165,19 +176,18 @@ impl Worker {
         insert: &spool::Insert,
         completion: Completion,
         messages: &RawMessages,
-        rejection: &Rejection,
+        route: Option<usize>,
+        reason: Reason,
         trace: Option<Box<Trace>>,
     ) {
         if let Some(trace) = trace {
             self.report_trace(trace, &insert.records[0].stream.table, messages.len());
         }
-        let reason = format!("{}; no route is left to tell its messages apart", rejection.reason);
-        let reason = Reason::new(Code::RejectedByClickHouse, reason);
         let mut dead_letters = DeadLetterBatch::new(completion);
         for message in messages.iter() {
             dead_letters.push(DeadLetter {
                 received_at: message.received.system,
-                route: None,
+                route,
                 topic: message.topic.into(),
                 payload: message.payload.into(),
                 reason: reason.clone(),
@@ -193,7 +203,17 @@ impl RetriedInsert for SpoolInsert<'_> {
     async fn prepare(&mut self) -> Option<ControlFlow<SpoolInsertOutcome>> {
         let SpoolInsert { worker, insert, route, generation, .. } = self;
         let Some(route) = *route else { return Some(ControlFlow::Continue(())) };
-        let plan = worker.plan(route).await?;
+        let plan = match worker.plan(route, worker.spooled_expires_at(insert)).await? {
+            Ok(plan) => plan,
+            Err(fault) => match Decoded::from(insert, &worker.context.chunk_pool) {
+                Some(decoded) => {
+                    let end = SpoolInsertOutcome::Expired(Some(route), decoded, fault);
+                    return Some(ControlFlow::Break(end));
+                }
+                // What cannot be decoded is sent as it lies there.
+                None => return Some(ControlFlow::Continue(())),
+            },
+        };
         *generation = plan.generation;
         let is_stale = plan.sql != insert.records[0].statement;
         if (is_stale || (worker.lacks_block_squashing && insert.records.len() > 1))
@@ -279,6 +299,16 @@ impl RetriedInsert for SpoolInsert<'_> {
         let by_view = *class == ErrorClass::RefusedByView;
         let rejection = Rejection { reason: error.to_string().into(), by_view };
         Next::End(SpoolInsertOutcome::Rejected(self.route, decoded, rejection))
+    }
+
+    fn give_up(&mut self, failure: &Failure, may_be_in: bool) -> Option<SpoolInsertOutcome> {
+        let expires_at = self.worker.spooled_expires_at(self.insert)?;
+        if expires_at > Instant::now() {
+            return None;
+        }
+        let decoded = Decoded::from(self.insert, &self.worker.context.chunk_pool)?;
+        let reason = last_words(&failure.error, may_be_in);
+        Some(SpoolInsertOutcome::Expired(self.route, decoded, reason))
     }
 }
 

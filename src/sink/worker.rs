@@ -250,8 +250,13 @@ impl Worker {
         self.context.metrics.end_to_end_latency.record(latency, count as u64);
     }
 
-    /// The plan for the table as it is now; waits while there is none. `None`: cancelled.
-    pub(super) async fn plan(&mut self, at: usize) -> Option<Arc<TablePlan>> {
+    /// The plan for the table as it is now; waits while there is none, until `expires_at`, and then says why there is none.
+    /// `None`: cancelled.
+    pub(super) async fn plan(
+        &mut self,
+        at: usize,
+        expires_at: Option<Instant>,
+    ) -> Option<Result<Arc<TablePlan>, Arc<str>>> {
         let context = self.context.clone();
         let limits = context.config.clickhouse.retry;
         let mut backoff = Backoff::new(limits);
@@ -260,7 +265,8 @@ impl Worker {
                 self.refresh_schema(at, SCHEMA_CHECK_TIMEOUT).await;
             }
             let fault = match self.plans.current(at) {
-                Ok(plan) => return Some(plan),
+                Ok(plan) => return Some(Ok(plan)),
+                Err(fault) if expires_at.is_some_and(|at| at <= Instant::now()) => return Some(Err(fault)),
                 Err(fault) => fault,
             };
             let wait = backoff.failed().max(SLOW.min(limits.max));

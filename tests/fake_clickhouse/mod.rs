@@ -105,6 +105,8 @@ struct State {
     probes: Vec<Insert>,
     /// The exception that every INSERT gets, also one of no rows.
     failing: Option<(u32, &'static str)>,
+    /// The same of one table.
+    failing_tables: BTreeMap<String, (u32, &'static str)>,
     /// An INSERT of more rows gets this status, or this exception.
     limit: Option<(usize, Answer)>,
     /// The exception that a setting gives which this server does not know.
@@ -181,6 +183,15 @@ impl Server {
     /// Every INSERT is refused so, whatever its rows are, until `None` is said.
     pub fn fail_all(&self, exception: Option<(u32, &'static str)>) {
         self.state().failing = exception;
+    }
+
+    /// The same of INSERTs into one table.
+    pub fn fail_table(&self, table: &str, exception: Option<(u32, &'static str)>) {
+        let mut state = self.state();
+        match exception {
+            Some(exception) => drop(state.failing_tables.insert(table.into(), exception)),
+            None => drop(state.failing_tables.remove(table)),
+        }
     }
 
     /// INSERTs of more than `rows` rows are answered so.
@@ -260,7 +271,8 @@ impl Server {
                 state.script.pop_front()
             };
             let over = state.limit.clone().filter(|(limit, _)| rows > *limit).map(|(_, answer)| answer);
-            let failing = state.failing.map(|(code, text)| Answer::Exception(code, text));
+            let failing = state.failing.or_else(|| state.failing_tables.get(insert.table()).copied());
+            let failing = failing.map(|(code, text)| Answer::Exception(code, text));
             failing.or(scripted).or(over).unwrap_or(Answer::Usual)
         };
         self.0.changed.notify_all();

@@ -14,6 +14,7 @@ mod bisect;
 mod chaos;
 mod confirmation;
 mod engine;
+mod expiry;
 mod harness;
 mod held_clock;
 mod kept_connections;

@@ -44,6 +44,36 @@ fn a_table_that_takes_nothing_holds_up_no_other() {
     }
 }
 
+/// Grants, quotas, a table that may not be written: whatever an operator has to mend.
+#[test]
+fn what_an_operator_must_mend_holds_up_no_other_table() {
+    for code in [8, 53, 60, 81, 115, 164, 201, 242, 243, 452, 497] {
+        for spooled in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut config = two_tables();
+            if spooled {
+                config["spool"] = json!({ "dir": dir.path() });
+            }
+            let server = clickhouse();
+            server.create("u", &["seq UInt32", "text String"]);
+            let mut running = Running::at(server, config);
+            running.clickhouse.fail_table("u", Some((code, "Somebody has to mend it")));
+            running.send_to("u/x", &json!({ "seq": 0, "text": "x" }).to_string());
+            running.seal();
+            running.wait_for_warning("CLICKHOUSE_RETRYING");
+            running.send_numbers(0..2);
+            running.seal();
+            running.flush_spool();
+            running.wait_for_rows("t", 2);
+            assert_eq!(running.context.ledger.counts().dead_lettered, 0);
+            running.clickhouse.fail_table("u", None);
+            let ended = running.finish();
+            assert_rows(&ended.clickhouse, 0..2);
+            assert_eq!((ended.clickhouse.values("u", "seq"), ended.dead_lettered), (vec!["0".into()], 0));
+        }
+    }
+}
+
 /// While an INSERT of a table waits, the table is asked by that one alone.
 #[test]
 fn a_table_that_takes_nothing_is_asked_by_one_insert() {
