@@ -194,9 +194,11 @@ impl<F> Segments<F> {
             let at = self.all.binary_search_by_key(&number, |segment| segment.id.number).ok()?;
             (deleted != Some(at)).then(|| self.all[at].extent)
         };
-        let live = self.all.iter().enumerate().filter(|(at, _)| deleted != Some(*at));
-        let mut differences: Vec<Link> = live
-            .map(|(_, segment)| segment.previous)
+        // What the deleted one says of the segment before it counts as well: deleting it may fail.
+        let mut differences: Vec<Link> = self
+            .all
+            .iter()
+            .map(|segment| segment.previous)
             .filter(|previous| previous.number > 0)
             .map(|previous| (previous, extent_of(previous.number).unwrap_or_default()))
             .filter(|(previous, extent)| previous.extent != *extent)
