@@ -38,6 +38,8 @@ pub struct Batch {
     pub trace: Option<Box<Trace>>,
     /// Which rows are of which message, where a transform changes them: they are not decoded again.
     pub message_rows: Option<MessageRows>,
+    /// Batches that are in the spool together with this one or not at all: rows that a transform emitted.
+    pub companions: Vec<Box<Batch>>,
     /// Such rows, once a block was made of the columns.
     pub kept: Option<Box<KeptRows>>,
 }

@@ -77,6 +77,7 @@ impl RouteState {
             opened_at: now.instant,
             queue_permit: Some(self.queued.enter()),
             trace,
+            companions: Vec::new(),
             message_rows: self.route.transform.is_some().then(MessageRows::default),
             kept: None,
         }));

@@ -154,6 +154,7 @@ impl Worker {
             opened_at: opened_at(insert),
             queue_permit: None,
             trace,
+            companions: Vec::new(),
             message_rows: None,
             kept: decoded.kept,
         })

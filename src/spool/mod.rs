@@ -124,6 +124,7 @@
 //! decode the messages of all records into a batch and go on as without a spool. Records find their route by topic and table.
 
 pub mod ack_receipts;
+mod batch_record;
 mod insert_queue;
 mod inspect;
 mod job;

@@ -24,13 +24,13 @@ use crate::core::error::Error;
 use crate::core::memory_budget::MemoryReservation;
 use crate::ingest::batch::Batch;
 use crate::ingest::completion::{Completion, PendingAcks, SpooledInsert};
+use crate::spool::batch_record::{self, Appended};
 use crate::spool::job::{Control, InsertJob, WorkerPermit};
 use crate::spool::open::{Opened, warn_of_damages};
 use crate::spool::wal::log::Log;
 use crate::spool::wal::read::Insert;
-use crate::spool::wal::record::{Record, StreamKey};
+
 use crate::spool::wal::storage::Disk;
-use crate::spool::{ack_receipts, messages, stored_rows};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
 use crate::telemetry::trace::Trace;
@@ -255,58 +255,30 @@ impl<D: Disk> SpoolThread<D> {
         self.health.is_some()
     }
 
-    /// Takes a batch into the log.
+    /// Takes a batch into the log, with its companions.
     fn append(&mut self, mut batch: Box<Batch>) {
-        let row_count = batch.rows();
-        // While ClickHouse is away the INSERTs that wait can be very many.
-        if self.inserts.len() < MAX_TRACED {
-            batch.describe_trace(row_count);
-        } else {
-            batch.trace = None;
+        let companions = mem::take(&mut batch.companions);
+        let (mut records, mut appended) = (Vec::new(), Vec::new());
+        for mut batch in std::iter::once(batch).chain(companions) {
+            // While ClickHouse is away the INSERTs that wait can be very many.
+            if self.inserts.len() >= MAX_TRACED {
+                batch.trace = None;
+            }
+            let compression = self.compression_of_messages();
+            let (record, settles) =
+                batch_record::of(*batch, &self.context.config, &mut self.packer, compression);
+            records.push(record);
+            appended.push(settles);
         }
-        let Batch {
-            completion: mut settle,
-            connection,
-            client_id,
-            plan,
-            columns,
-            messages,
-            receipts,
-            trace,
-            message_rows,
-            ..
-        } = *batch;
-        let block = self.packer.encode(&plan.column_headers, &columns, &plan.resistance);
-        let rows = match &message_rows {
-            None => Vec::new(),
-            Some(rows) => stored_rows::encode(rows, &plan.column_headers, &columns),
-        };
-        if message_rows.is_none() {
-            plan.column_pool.release(columns);
+        let inserts = self.log.append_together(records, Instant::now());
+        for (id, appended) in inserts.into_iter().zip(appended) {
+            self.appended(id, appended);
         }
-        let route = self.context.config.route(batch.route);
-        let first = messages.receive_times().first().map_or_else(SystemTime::now, |(at, _)| at.system);
-        let record = Record {
-            stream: StreamKey {
-                connection: connection as u32,
-                route: route.topic.as_str().into(),
-                table: route.table.clone(),
-            },
-            statement: plan.sql.clone(),
-            received_at: first,
-            rows: row_count as u32,
-            messages: messages.len() as u32,
-            block_bytes: block.block_bytes as u32,
-            block: block.frames,
-            raw: messages::encode(&messages, &client_id, &rows, self.compression_of_messages())
-                .expect("a batch is far smaller than 4 GiB"),
-            receipts: ack_receipts::encode(&receipts, &client_id),
-        };
-        let count = messages.len() as u64;
-        drop(messages);
-        let id = self.log.append(record, Instant::now());
-        // The log counts its records itself.
-        settle.reserve(0);
+    }
+
+    /// Notes what is to be settled when a record of an INSERT is synced, and when the INSERT is done.
+    fn appended(&mut self, id: u64, appended: Appended) {
+        let Appended { completion: mut settle, messages: count, trace } = appended;
         let acks = match self.context.config.mqtt.ack_after {
             AckAfter::Insert => None,
             AckAfter::Receive | AckAfter::Spool => settle.take_acks(),

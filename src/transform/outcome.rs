@@ -48,12 +48,13 @@ enum Fate {
 }
 
 impl Outcome {
+    /// With a spool, emitted rows become companions of the batch that goes on.
     pub fn of(context: &Arc<PipelineContext>, finished: Finished, emit_tables: &[EmitTable]) -> Outcome {
         let Finished { mut batch, layout, verdicts, reasons, emitted } = finished;
         let mut counts = OutcomeCounts { rows: batch.rows() as u64, ..OutcomeCounts::default() };
         batch.columns.drain(layout.inputs.clone());
         let now = Instant::now();
-        let emitted: Vec<_> = emitted
+        let mut emitted: Vec<_> = emitted
             .into_iter()
             .map(|emitted| {
                 counts.emitted += emitted.rows.len() as u64;
@@ -77,17 +78,36 @@ impl Outcome {
             dead_letters.reserve();
         }
         batch.reserve();
-        let batch = match batch.rows() {
-            // Messages that hold an empty list stay, and count as inserted.
-            0 => {
-                let messages = batch.messages.len() as u64;
-                batch.completion.inserted(messages);
-                None
+        if context.config.spool.is_some() && !emitted.is_empty() {
+            if batch.rows() > 0 {
+                batch.companions = emitted;
+            } else {
+                // The messages that were dropped are recognised by what is in the spool of them.
+                let mut first = emitted.swap_remove(0);
+                first.receipts = std::mem::take(&mut batch.receipts);
+                first.companions = emitted;
+                return Outcome {
+                    batch: complete(batch).or(Some(first)),
+                    dead_letters,
+                    emitted: Vec::new(),
+                    counts,
+                };
             }
-            _ => Some(batch),
-        };
-        Outcome { batch, dead_letters, emitted, counts }
+            emitted = Vec::new();
+        }
+        Outcome { batch: complete(batch), dead_letters, emitted, counts }
     }
+}
+
+/// Settles a batch of which nothing is left to insert; gives any other back. Messages that hold an empty list stay, and count as
+/// inserted.
+fn complete(batch: Box<Batch>) -> Option<Box<Batch>> {
+    if batch.rows() > 0 {
+        return Some(batch);
+    }
+    let messages = batch.messages.len() as u64;
+    batch.completion.inserted(messages);
+    None
 }
 
 fn fates(rows: &MessageRows, verdicts: &[Verdict]) -> Vec<Fate> {
@@ -210,6 +230,7 @@ fn emitted_batch(
         opened_at: batch.opened_at,
         queue_permit: None,
         trace: None,
+        companions: Vec::new(),
         message_rows: None,
         kept: None,
     };

@@ -172,6 +172,23 @@ impl Running {
         }
     }
 
+    /// Whether the connection would read nothing more.
+    pub fn is_batch_full(&self) -> bool {
+        self.router.as_ref().unwrap().is_batch_full()
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub fn wait_until(&self, condition: impl Fn() -> bool) {
+        let until = Instant::now() + LONG;
+        while !condition() {
+            assert!(Instant::now() < until, "{:?}", self.told().last());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Ends the open batches: what was sent so far is INSERTs of its own.
     pub fn seal(&mut self) {
         self.router.as_mut().unwrap().seal_all();

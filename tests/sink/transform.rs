@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::engine::{TransformCall, TransformHost, TransformHosts, Verdict};
-use super::fake_clickhouse::Listening;
+use super::fake_clickhouse::{Answer, Gate, Listening, Row};
 use super::harness::{Running, clickhouse};
 
 /// Runs a function for each call, on the thread of the stage.
@@ -187,4 +187,229 @@ fn a_row_that_clickhouse_refuses_is_found_among_changed_rows() {
     assert_eq!(ended.clickhouse.values("t", "seq"), ["10", "11", "12", "13", "15", "16", "17"]);
     assert_eq!((ended.inserted, ended.dead_lettered), (7, 1));
     assert!(ended.told.letters[0].0.contains("\"seq\":4"));
+}
+
+/// `{ "seq": number }` as CBOR.
+fn row(number: u32) -> Vec<u8> {
+    [&[0xa1, 0x63][..], b"seq", &[0x1a], &number.to_be_bytes()].concat()
+}
+
+/// A row for `alerts` of each tenth number; ones are dropped, twos rejected.
+fn alert(mut call: TransformCall) {
+    let numbers = numbers(&mut call);
+    for number in numbers.iter().filter(|number| *number % 10 == 0) {
+        call.emit("alerts", &row(*number)).unwrap();
+    }
+    let verdict = |number: &u32| match number % 10 {
+        1 => Verdict::Drop,
+        2 => Verdict::Reject,
+        _ => Verdict::Keep,
+    };
+    call.finish(numbers.iter().map(verdict).collect(), Vec::new()).unwrap();
+}
+
+fn with_alerts() -> Listening {
+    let server = clickhouse();
+    server.create("alerts", &["seq UInt32", "note String DEFAULT 'none'"]);
+    server
+}
+
+#[test]
+fn emitted_rows_go_into_their_table_and_count_as_no_messages() {
+    let mut running = start(with_alerts(), route(json!({ "emits": ["alerts"] })), alert);
+    running.send_numbers(0..30);
+    running.seal();
+    let ended = running.finish();
+    assert_eq!(ended.clickhouse.values("alerts", "seq"), ["0", "10", "20"]);
+    assert_eq!((ended.inserted, ended.dropped, ended.dead_lettered), (24, 3, 3));
+}
+
+#[test]
+fn a_row_that_cannot_be_emitted_says_why() {
+    let mut running = start(with_alerts(), route(json!({ "emits": ["alerts"] })), |mut call| {
+        let refused = |call: &mut TransformCall, table: &str, row: &[u8]| {
+            let reason = call.emit(table, row).unwrap_err();
+            (reason.code.as_str(), reason.column.as_deref().map(String::from))
+        };
+        assert_eq!(refused(&mut call, "t", &row(1)), ("UNKNOWN_FIELD", None));
+        let seq = || Some("seq".to_string());
+        assert_eq!(refused(&mut call, "alerts", b"\xa1\x63seq\x61x"), ("TYPE_MISMATCH", seq()));
+        assert_eq!(refused(&mut call, "alerts", b"\xa1\x63seq\x20"), ("OUT_OF_RANGE", seq()));
+        assert_eq!(refused(&mut call, "alerts", b"\xa0"), ("FIELD_MISSING", seq()));
+        assert_eq!(refused(&mut call, "alerts", b"\xa1\x61q\x01"), ("UNKNOWN_FIELD", Some("q".into())));
+        call.emit("alerts", &row(7)).unwrap();
+        call.finish(Vec::new(), Vec::new()).unwrap();
+    });
+    running.send_numbers(0..1);
+    running.seal();
+    assert_eq!(running.finish().clickhouse.values("alerts", "seq"), ["7"]);
+}
+
+#[test]
+fn emitted_rows_that_clickhouse_refuses_are_dead_letters_of_no_message() {
+    let server = with_alerts();
+    server.refuse("alerts", |row| row["seq"] == "10");
+    let mut running = start(server, route(json!({ "emits": ["alerts"] })), alert);
+    running.send_numbers(10..15);
+    running.send_numbers(20..21);
+    running.seal();
+    let ended = running.finish();
+    assert_eq!(ended.clickhouse.values("alerts", "seq"), ["20"]);
+    assert_eq!((ended.inserted, ended.dropped, ended.dead_lettered), (4, 1, 1));
+    assert_eq!(ended.told.letters.len(), 2);
+}
+
+fn spooled(dir: &tempfile::TempDir, changes: Value) -> Value {
+    let mut config = route(changes);
+    config["spool"] = json!({ "dir": dir.path() });
+    config["mqtt"] = json!({ "clientId": "client" });
+    config["batch"] = json!({ "maxDelayMs": 1 });
+    config
+}
+
+#[test]
+fn a_spool_has_what_came_out_of_the_transform_and_never_runs_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = with_alerts();
+    server.refuse("t", |row| row["seq"] == "1004");
+    server.script([Answer::Held(Gate::default())]);
+    let config = || spooled(&dir, json!({ "emits": ["alerts"] }));
+    let mut running = start(server, config(), |mut call| {
+        let changed: Vec<u32> = numbers(&mut call).iter().map(|number| number + 1000).collect();
+        write_numbers(&mut call, &changed);
+        alert(call);
+    });
+    running.send_numbers(0..8);
+    running.seal();
+    // All but the rejected one are on disk, and that one is stored.
+    running.wait_for_acknowledgements(8);
+    running.clickhouse.wait_for_inserts(1);
+    let first = running.cancel();
+    assert_eq!(first.inserted, 0);
+    let before = first.clickhouse.inserts();
+
+    // The next life has to find a row that is refused among rows that only the block has.
+    let running = start(first.clickhouse, config(), |_| panic!("the transform runs again"));
+    let ended = running.finish_spooled();
+    assert_eq!(ended.clickhouse.values("t", "seq"), ["1000", "1003", "1005", "1006", "1007"]);
+    assert_eq!(ended.clickhouse.values("alerts", "seq"), ["1000"]);
+    assert_eq!(ended.dead_lettered, 1);
+    assert!(ended.told.letters[0].0.contains("\"seq\":4"), "{:?}", ended.told.letters);
+    let tokens: Vec<_> = ended.clickhouse.inserts().iter().map(|insert| insert.token.clone()).collect();
+    assert!(tokens[before.len()..].contains(&before[0].token));
+}
+
+#[test]
+fn changed_rows_of_the_spool_fit_a_table_that_has_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = clickhouse();
+    server.script([Answer::Held(Gate::default())]);
+    let mut running = start(server, spooled(&dir, json!({})), |mut call| {
+        let changed: Vec<u32> = numbers(&mut call).iter().map(|number| number + 1000).collect();
+        write_numbers(&mut call, &changed);
+        call.finish(Vec::new(), Vec::new()).unwrap();
+    });
+    running.send_numbers(0..3);
+    running.seal();
+    running.wait_for_acknowledgements(3);
+    running.clickhouse.wait_for_inserts(1);
+    let first = running.cancel();
+    first.clickhouse.alter("t", &["seq String", "text String", "more UInt8 DEFAULT 1"]);
+    let ended =
+        start(first.clickhouse, spooled(&dir, json!({})), |_| panic!("it runs again")).finish_spooled();
+    assert_eq!(ended.clickhouse.values("t", "seq"), ["1000", "1001", "1002"]);
+}
+
+#[test]
+fn a_batch_of_which_all_rows_are_dropped_is_in_the_spool_by_what_it_emitted() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = with_alerts();
+    server.script([Answer::Held(Gate::default())]);
+    let mut running = start(server, spooled(&dir, json!({ "emits": ["alerts"] })), |mut call| {
+        call.emit("alerts", &row(1)).unwrap();
+        call.emit("alerts", &row(2)).unwrap();
+        let verdicts = vec![Verdict::Drop; call.rows()];
+        call.finish(verdicts, Vec::new()).unwrap();
+    });
+    running.send_numbers(0..4);
+    running.seal();
+    running.wait_for_acknowledgements(4);
+    running.clickhouse.wait_for_inserts(1);
+    let first = running.cancel();
+    let hosts = |_: TransformCall| panic!("it runs again");
+    let ended =
+        start(first.clickhouse, spooled(&dir, json!({ "emits": ["alerts"] })), hosts).finish_spooled();
+    assert_eq!(ended.clickhouse.values("alerts", "seq"), ["1", "2"]);
+}
+
+#[test]
+fn inputs_are_read_and_not_inserted_and_computed_columns_need_no_field() {
+    let server = clickhouse();
+    server.create("f", &["seq UInt32", "double Nullable(UInt32)", "half Float64 DEFAULT 7"]);
+    let changes = json!({
+        "table": "f",
+        "columns": { "double": { "computed": true }, "half": { "computed": true } },
+        "inputs": { "text": { "type": "String" }, "factor": { "path": "a.factor", "type": "UInt8", "default": 2 } },
+    });
+    let mut running = start(server, route(changes), |mut call| {
+        let names: Vec<_> =
+            call.layout().columns.iter().map(|column| (column.name.clone(), column.input)).collect();
+        let expected = [("seq", false), ("double", false), ("half", false), ("factor", true), ("text", true)];
+        assert_eq!(names, expected.map(|(name, input)| (name.to_string(), input)));
+        let rows = call.rows();
+        let seq = numbers(&mut call);
+        let mut factors = vec![0; rows];
+        call.columns().read(3, &mut factors, None).unwrap();
+        let (mut double, mut nulls) = (vec![0; 4 * rows], vec![0; rows]);
+        call.columns().read(1, &mut double, Some(&mut nulls)).unwrap();
+        assert!(nulls.iter().all(|null| *null == 1));
+        // The first row is not filled.
+        for row in 1..rows {
+            let value = seq[row] * u32::from(factors[row]);
+            double[4 * row..4 * row + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        call.columns().write(1, &double, Some(&nulls)).unwrap();
+        call.columns().set_value(2, 2, Some(&[0xf9, 0x3e, 0x00])).unwrap();
+        call.finish(Vec::new(), Vec::new()).unwrap();
+    });
+    for (seq, factor) in [(5, 2), (0, 3), (7, 3)] {
+        running.send(&json!({ "seq": seq, "text": "x", "a": { "factor": factor } }).to_string());
+    }
+    running.seal();
+    let ended = running.finish();
+    let row = |row: &Row| (row["seq"].clone(), row["double"].clone(), row["half"].clone());
+    let rows: Vec<_> = ended.clickhouse.rows("f").iter().map(row).collect();
+    // NULL has ClickHouse compute the default.
+    let expected = [("5", "NULL", "NULL"), ("0", "0", "NULL"), ("7", "21", "1.5")];
+    assert_eq!(rows, expected.map(|(seq, double, half)| (seq.into(), double.into(), half.into())));
+}
+
+#[test]
+fn a_slow_transform_leaves_messages_with_the_broker() {
+    let calls: Arc<Mutex<Vec<TransformCall>>> = Arc::default();
+    let held = calls.clone();
+    let mut changes = route(json!({}));
+    changes["batch"] = json!({ "maxRows": 2 });
+    let mut running = start(clickhouse(), changes, move |call| held.lock().unwrap().push(call));
+    // One batch in the call, two that wait, and the open one.
+    while !running.is_batch_full() {
+        running.send_numbers(0..1);
+    }
+    let sent = running.sent();
+    assert!(sent <= 2 * 4 + 1, "{sent} messages");
+    running.wait_until(|| !calls.lock().unwrap().is_empty());
+    let taken = calls.clone();
+    let worker = std::thread::spawn(move || {
+        let mut rows = 0;
+        while rows < sent {
+            if let Some(call) = taken.lock().unwrap().pop() {
+                rows += call.rows() as u64;
+                call.finish(Vec::new(), Vec::new()).unwrap();
+            }
+            std::thread::yield_now();
+        }
+    });
+    let ended = running.finish();
+    worker.join().unwrap();
+    assert_eq!(ended.inserted, sent);
 }

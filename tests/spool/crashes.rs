@@ -56,6 +56,8 @@ struct World {
     log: Option<Log<Simulated>>,
     now: Instant,
     sent: BTreeMap<u32, Record>,
+    /// Records of which all are on disk or none.
+    together: Vec<Vec<u32>>,
     /// Appended since the last commit that succeeded.
     uncommitted: Vec<u32>,
     committed: BTreeSet<u32>,
@@ -83,6 +85,7 @@ impl World {
             log: None,
             now: Instant::now(),
             sent: BTreeMap::new(),
+            together: Vec::new(),
             uncommitted: Vec::new(),
             committed: BTreeSet::new(),
             out: Vec::new(),
@@ -184,13 +187,22 @@ impl World {
             self.was_full = true;
             return;
         }
+        let mut records = Vec::new();
         for _ in 0..1 + self.random.below(3) {
             let key = self.sent.len() as u32;
             let record = record(key, self.random.below(3) as u32, self.random.below(120));
             self.sent.insert(key, record.clone());
             self.uncommitted.push(key);
-            let now = self.now;
-            self.log().append(record, now);
+            records.push(record);
+        }
+        let now = self.now;
+        if self.random.one_in(3) {
+            self.together.push(records.iter().map(key).collect());
+            self.log().append_together(records, now);
+        } else {
+            for record in records {
+                self.log().append(record, now);
+            }
         }
     }
 
@@ -254,6 +266,10 @@ impl World {
         }
         let lost: Vec<_> = self.committed.difference(&self.settled).collect();
         assert!(lost.is_empty(), "committed and lost: {lost:?}");
+        for together in &self.together {
+            let found = together.iter().filter(|key| self.settled.contains(key)).count();
+            assert!(found == 0 || found == together.len(), "{found} of {together:?}");
+        }
         self.commit();
         self.log().delete_obsolete().unwrap();
         assert_eq!(self.log().open_records(), 0);

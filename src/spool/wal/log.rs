@@ -70,16 +70,29 @@ impl<D: Disk> Log<D> {
     /// Takes a record; it is durable once [`Log::commit`] has succeeded. Returns the id of its INSERT. Must only be called
     /// while [`Log::is_full`] is `false`.
     pub fn append(&mut self, record: Record, now: Instant) -> u64 {
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
+        self.append_together(vec![record], now)[0]
+    }
+
+    /// Takes records of which all are durable or none. Returns the INSERT of each.
+    pub fn append_together(&mut self, records: Vec<Record>, now: Instant) -> Vec<u64> {
+        let first = self.next_sequence;
+        self.next_sequence += records.len() as u64;
         let Options { name, open_id, keep_bytes, .. } = &self.options;
-        let insert =
-            self.queue.assign(sequence, &record, now, || format!("{name}-{open_id:016x}-{sequence}"));
-        let token = self.queue.get(insert).map_or("", |pending| &pending.token);
-        self.batch.push(EntryKind::Record, sequence, |body| record.encode(insert, token, body));
-        self.ack_history.append(sequence, record.stream.connection, &record.receipts);
-        self.records.append(sequence, insert, record, *keep_bytes);
-        insert
+        let assign = |(sequence, record)| {
+            self.queue.assign(sequence, record, now, || format!("{name}-{open_id:016x}-{sequence}"))
+        };
+        let inserts: Vec<u64> = (first..).zip(&records).map(assign).collect();
+        self.batch.push_records(first, records.len() as u64, |body| {
+            for (insert, record) in inserts.iter().zip(&records) {
+                let token = self.queue.get(*insert).map_or("", |pending| &pending.token);
+                record.encode(*insert, token, body);
+            }
+        });
+        for ((sequence, insert), record) in (first..).zip(&inserts).zip(records) {
+            self.ack_history.append(sequence, record.stream.connection, &record.receipts);
+            self.records.append(sequence, *insert, record, *keep_bytes);
+        }
+        inserts
     }
 
     /// Writes and syncs what was appended and settled since the last success. Only when this has succeeded may any of it be
@@ -160,7 +173,7 @@ impl<D: Disk> Log<D> {
         self.ack_history_in = Some(id);
         let bytes = self.batch.len() as u64;
         let Log { segments, records, queue, batch, snapshot, .. } = self;
-        for (at, header) in batch.drain() {
+        for (at, header, count) in batch.drain() {
             match header.kind {
                 EntryKind::Done => {
                     let settled = records.done_is_synced(header.sequence);
@@ -169,14 +182,16 @@ impl<D: Disk> Log<D> {
                 }
                 _ => {
                     let location = Location { segment: id, at: begin + at as u64, len: header.len() as u32 };
-                    let Some(synced) = records.synced(header.sequence, location) else { continue };
-                    let (insert, messages, before) = synced;
-                    match before {
-                        Some(before) => segments.close_record(before),
-                        None => snapshot.open.add(messages),
+                    for sequence in header.sequence..header.sequence + count {
+                        let Some(synced) = records.synced(sequence, location) else { continue };
+                        let (insert, messages, before) = synced;
+                        match before {
+                            Some(before) => segments.close_record(before),
+                            None => snapshot.open.add(messages),
+                        }
+                        segments.open_record(location);
+                        queue.synced(insert);
                     }
-                    segments.open_record(location);
-                    queue.synced(insert);
                 }
             }
         }

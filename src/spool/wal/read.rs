@@ -72,10 +72,14 @@ impl<D: Disk> Log<D> {
                 return Ok(None);
             }
         };
-        let is_valid = Header::parse(&bytes, location.segment.marker)
-            .is_some_and(|header| header.sequence == sequence && header.fits(&bytes[HEADER..]));
-        if is_valid && let Some(stored) = StoredRecord::decode(bytes.slice(HEADER..)) {
-            return Ok(Some(Arc::new(stored.record)));
+        let header = Header::parse(&bytes, location.segment.marker)
+            .filter(|header| header.sequence <= sequence && header.fits(&bytes[HEADER..]));
+        if let Some(header) = header
+            && let Some(mut records) = StoredRecord::decode(bytes.slice(HEADER..))
+            && let Some(place) = usize::try_from(sequence - header.sequence).ok()
+            && place < records.len()
+        {
+            return Ok(Some(Arc::new(records.swap_remove(place).record)));
         }
         let mut corrupt =
             CorruptRange::new(location.segment.to_string(), location.at, bytes.len(), Some(sequence));

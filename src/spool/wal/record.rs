@@ -48,7 +48,7 @@ impl Record {
         size_of::<Record>() + self.block.len() + self.raw.len() + self.receipts.len() + self.statement.len()
     }
 
-    /// Appends the body of an entry.
+    /// Appends the body of an entry, or to the body of one that has several records.
     pub fn encode(&self, insert: u64, token: &str, out: &mut Vec<u8>) {
         let received = self.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         out.extend(insert.to_le_bytes());
@@ -67,9 +67,18 @@ impl Record {
 }
 
 impl StoredRecord {
-    /// `None`: [`Record::encode`] did not write this.
-    pub fn decode(mut body: Bytes) -> Option<StoredRecord> {
-        let body = &mut body;
+    /// The records of an entry: one, or those that are on disk together or not at all. The sequence of the entry is that of
+    /// the first, and the others have the next ones. `None`: [`Record::encode`] did not write this.
+    pub fn decode(mut body: Bytes) -> Option<Vec<StoredRecord>> {
+        let mut records = vec![StoredRecord::take(&mut body)?];
+        while !body.is_empty() {
+            records.push(StoredRecord::take(&mut body)?);
+        }
+        Some(records)
+    }
+
+    /// Takes a record off the front of the body of an entry.
+    fn take(body: &mut Bytes) -> Option<StoredRecord> {
         let insert = body.try_get_u64_le().ok()?;
         let received_at =
             SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(body.try_get_u64_le().ok()?))?;
@@ -82,7 +91,7 @@ impl StoredRecord {
         let stream = StreamKey { connection, route, table };
         let record =
             Record { stream, statement, received_at, rows, messages, block_bytes, block, raw, receipts };
-        body.is_empty().then_some(StoredRecord { insert, token, record })
+        Some(StoredRecord { insert, token, record })
     }
 }
 
@@ -119,8 +128,17 @@ mod tests {
         let mut body = Vec::new();
         record.encode(41, "fleet-1f-29", &mut body);
         let assigned = StoredRecord::decode(Bytes::from(body.clone())).unwrap();
-        assert_eq!(assigned, StoredRecord { insert: 41, token: "fleet-1f-29".into(), record });
+        let stored = StoredRecord { insert: 41, token: "fleet-1f-29".into(), record };
+        assert_eq!(assigned, [stored.clone()]);
         for len in 0..body.len() {
+            assert!(StoredRecord::decode(Bytes::copy_from_slice(&body[..len])).is_none());
+        }
+        let first = body.len();
+        stored.record.encode(42, "fleet-1f-2a", &mut body);
+        let both = StoredRecord::decode(Bytes::from(body.clone())).unwrap();
+        let second = StoredRecord { insert: 42, token: "fleet-1f-2a".into(), ..stored.clone() };
+        assert_eq!(both, [stored, second]);
+        for len in first + 1..body.len() {
             assert!(StoredRecord::decode(Bytes::copy_from_slice(&body[..len])).is_none());
         }
     }

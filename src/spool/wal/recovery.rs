@@ -76,11 +76,13 @@ impl<D: Disk> Log<D> {
             recovered.messages += u64::from(record.messages);
             *recovered.inserts.entry(insert).or_default() += u64::from(record.messages);
             queue.restore(insert, sequence, &found.token, &record, now, found.is_synced);
-            if !found.is_synced {
+            let (first, count) = found.group;
+            // The entry is written again with all its records. An INSERT of one of them that is done was synced with them.
+            if !found.is_synced && first == sequence {
                 let Location { segment, at, len } = found.location;
                 let body = disk.read_at(&segment.to_string(), at + HEADER as u64, len as usize - HEADER);
                 let body = body.map_err(io)?;
-                batch.push(EntryKind::Record, sequence, |out| out.extend(body));
+                batch.push_records(sequence, count, |out| out.extend(body));
             }
             segments.open_record(found.location);
             open.add(found.messages);

@@ -78,6 +78,8 @@ pub struct DoneEntry {
 #[derive(Debug, Clone)]
 pub struct Found {
     pub location: Location,
+    /// The first record of its entry, and how many there are.
+    pub group: (u64, u64),
     pub insert: u64,
     /// Whether it is known that it had been synced.
     pub is_synced: bool,
@@ -209,17 +211,21 @@ impl Scan {
                         }
                         EntryKind::Record => {}
                     }
-                    if let Some(stored) = StoredRecord::decode(piece.slice_ref(body)) {
-                        segment.inserts.insert(stored.insert);
-                        let Record { stream, receipts, .. } = &stored.record;
-                        if !receipts.is_empty() && header.sequence >= self.receipts_below {
-                            let receipts = Bytes::copy_from_slice(receipts);
-                            self.further_receipts.insert(header.sequence, (stream.connection, receipts));
+                    if let Some(records) = StoredRecord::decode(piece.slice_ref(body)) {
+                        let count = records.len() as u64;
+                        for (sequence, stored) in (header.sequence..).zip(records) {
+                            segment.inserts.insert(stored.insert);
+                            let Record { stream, receipts, .. } = &stored.record;
+                            if !receipts.is_empty() && sequence >= self.receipts_below {
+                                let receipts = Bytes::copy_from_slice(receipts);
+                                self.further_receipts.insert(sequence, (stream.connection, receipts));
+                            }
+                            let last = segment.records.last().map(|(_, last)| last);
+                            let found = self.found(location, stored, last);
+                            let group = (header.sequence, count);
+                            segment.records.push((sequence, Found { group, ..found }));
+                            self.seen(sequence);
                         }
-                        let found =
-                            self.found(location, stored, segment.records.last().map(|(_, last)| last));
-                        segment.records.push((header.sequence, found));
-                        self.seen(header.sequence);
                         continue;
                     }
                     segment.entries.pop();
@@ -259,7 +265,18 @@ impl Scan {
             _ => token.into(),
         };
         let is_synced = false;
-        Found { location, insert, is_synced, token, kind, received_at, rows, messages, block_bytes }
+        Found {
+            location,
+            group: (0, 1),
+            insert,
+            is_synced,
+            token,
+            kind,
+            received_at,
+            rows,
+            messages,
+            block_bytes,
+        }
     }
 
     /// A segment was read to its end: now it is known how much of it had been synced.

@@ -1,5 +1,7 @@
 //! Entries that are written and synced together.
 
+use std::collections::BTreeMap;
+
 use crate::spool::wal::entry::{EntryKind, HEADER, Header, header_checksum};
 use crate::spool::wal::segment::Extent;
 
@@ -8,6 +10,8 @@ pub struct WriteBatch {
     /// The entries as they will lie in the file. [`WriteBatch::seal`] fills in the headers.
     bytes: Vec<u8>,
     headers: Vec<(usize, Header)>,
+    /// How many records an entry has, where it has several, by the sequence of the first.
+    groups: BTreeMap<u64, u64>,
 }
 
 impl WriteBatch {
@@ -16,6 +20,14 @@ impl WriteBatch {
         self.bytes.resize(at + HEADER, 0);
         write_body(&mut self.bytes);
         self.headers.push((at, Header::new(kind, sequence, &self.bytes[at + HEADER..])));
+    }
+
+    /// Adds an entry of several records, which have the sequences from `first` on.
+    pub fn push_records(&mut self, first: u64, count: u64, write_body: impl FnOnce(&mut Vec<u8>)) {
+        if count > 1 {
+            self.groups.insert(first, count);
+        }
+        self.push(EntryKind::Record, first, write_body);
     }
 
     pub fn len(&self) -> usize {
@@ -31,7 +43,11 @@ impl WriteBatch {
         self.headers
             .iter()
             .filter(|(_, header)| header.kind == EntryKind::Record)
-            .map(|(_, header)| header.sequence)
+            .flat_map(|(_, header)| header.sequence..header.sequence + self.count(header.sequence))
+    }
+
+    fn count(&self, first: u64) -> u64 {
+        self.groups.get(&first).copied().unwrap_or(1)
     }
 
     /// The bytes to append to a segment whose first `synced` bytes are synced. Each attempt may go to another segment.
@@ -58,9 +74,12 @@ impl WriteBatch {
             .map(|(_, header)| header.sequence)
     }
 
-    /// Empties the batch. Returns its entries with their offsets in the batch.
-    pub fn drain(&mut self) -> impl Iterator<Item = (usize, Header)> + '_ {
+    /// Empties the batch. Returns its entries with their offsets in the batch, and how many records each has.
+    pub fn drain(&mut self) -> impl Iterator<Item = (usize, Header, u64)> + '_ {
         self.bytes.clear();
-        self.headers.drain(..)
+        let groups = std::mem::take(&mut self.groups);
+        self.headers
+            .drain(..)
+            .map(move |(at, header)| (at, header, groups.get(&header.sequence).copied().unwrap_or(1)))
     }
 }
