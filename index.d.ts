@@ -803,6 +803,28 @@ export interface Metrics {
   deadLetters: Record<string, number>
   /** By table, under the name that routes use. */
   tables: Record<string, { rows: number; inserts: number; deadLettered: number }>
+  /** By the topic of the route; only of routes with a `transform`. */
+  transforms: Record<string, TransformMetrics>
+}
+
+/** What the transform of a route has done. */
+export interface TransformMetrics {
+  /** Calls: one per batch. */
+  calls: number
+  /** Rows that it was given. */
+  rows: number
+  /** Rows that it dropped. */
+  dropped: number
+  /** Messages that it rejected. */
+  rejected: number
+  /** Rows that it emitted. */
+  emitted: number
+  /** Calls that failed: all messages of their batches became dead letters. */
+  failed: number
+  /** Batches that wait for a call, at most 2. */
+  waiting: number
+  /** Time of a call, to the end of its promise. */
+  durationMs: Quantiles
 }
 
 /** Milliseconds, at most 3 % above the true ones. */

@@ -93,16 +93,38 @@ impl RawMessages {
             if rest.0.is_empty() {
                 rest = ByteReader(chunks.next().map_or(&[], Chunk::bytes));
             }
-            let head = MessageHeader::from_bytes(rest.take(MessageHeader::BYTES));
-            Message {
-                received,
-                topic: rest.take(head.topic as usize),
-                properties: Properties::checked(rest.take(head.properties as usize)),
-                payload: rest.take(head.payload as usize),
-                qos: head.qos,
-                retain: head.retain,
-            }
+            rest.message(received)
         })
+    }
+}
+
+/// Where the messages begin, so that each can be found.
+#[derive(Debug, Default)]
+pub struct MessageIndex(Vec<(u32, u32)>);
+
+impl RawMessages {
+    pub fn index(&self) -> MessageIndex {
+        let mut places = Vec::with_capacity(self.len);
+        for (chunk, bytes) in self.chunks.iter().enumerate() {
+            let mut at = 0;
+            while let Some(head) = bytes.bytes().get(at..at + MessageHeader::BYTES) {
+                places.push((chunk as u32, at as u32));
+                at += MessageHeader::BYTES + MessageHeader::from_bytes(head).len();
+            }
+        }
+        MessageIndex(places)
+    }
+
+    /// A message by its place; `index` is that of these messages.
+    pub fn get(&self, index: &MessageIndex, place: usize) -> Option<Message<'_>> {
+        let (chunk, at) = *index.0.get(place)?;
+        let mut rest = ByteReader(self.chunks[chunk as usize].bytes().get(at as usize..)?);
+        let mut before = 0;
+        let received = self.receive_times.iter().find_map(|(received, count)| {
+            before += *count as usize;
+            (place < before).then_some(*received)
+        })?;
+        Some(rest.message(received))
     }
 }
 
@@ -133,10 +155,27 @@ impl<'p> ByteReader<'p> {
         self.0 = tail;
         head
     }
+
+    fn message(&mut self, received: ReceiveTime) -> Message<'p> {
+        let head = MessageHeader::from_bytes(self.take(MessageHeader::BYTES));
+        Message {
+            received,
+            topic: self.take(head.topic as usize),
+            properties: Properties::checked(self.take(head.properties as usize)),
+            payload: self.take(head.payload as usize),
+            qos: head.qos,
+            retain: head.retain,
+        }
+    }
 }
 
 impl MessageHeader {
     const BYTES: usize = 12;
+
+    /// Bytes of what follows.
+    fn len(&self) -> usize {
+        self.topic as usize + self.properties as usize + self.payload as usize
+    }
 
     fn to_bytes(&self) -> [u8; MessageHeader::BYTES] {
         let mut bytes = [0; MessageHeader::BYTES];
@@ -216,6 +255,13 @@ mod tests {
                 });
             }
             assert_eq!(messages.iter().count(), sizes.len());
+            let index = messages.index();
+            for (place, message) in messages.iter().enumerate() {
+                let found = messages.get(&index, place).unwrap();
+                assert_eq!((found.topic, found.payload), (message.topic, message.payload));
+                assert_eq!(found.received.instant, message.received.instant);
+            }
+            assert!(messages.get(&index, sizes.len()).is_none());
             for (i, (message, size)) in messages.iter().zip(sizes).enumerate() {
                 assert_eq!(message.payload.len(), size);
                 assert!(message.payload.iter().all(|byte| *byte == i as u8));

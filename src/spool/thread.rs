@@ -124,14 +124,19 @@ impl<D: Disk> SpoolThread<D> {
     pub fn new(context: Arc<PipelineContext>, opened: Opened<D>, channels: Channels) -> SpoolThread<D> {
         let Opened { log, recovered } = opened;
         let memory = MemoryReservation::new(&context.memory);
-        context.ledger.receive(recovered.messages, 0);
+        let is_of_rows = |insert: &u64| recovered.row_inserts.contains(insert);
+        let messages =
+            recovered.inserts.iter().filter(|(insert, _)| !is_of_rows(insert)).map(|(_, messages)| messages);
+        context.ledger.receive(messages.sum(), 0);
         context.metrics.rows_decoded.fetch_add(recovered.rows, Ordering::Relaxed);
-        let pending = |messages| PendingInsert {
-            completion: Some(Completion::recovered(&context, Instant::now())),
-            messages,
-            trace: None,
+        let pending = |id: &u64, messages: &u64| {
+            let mut completion = Completion::recovered(&context, Instant::now());
+            if is_of_rows(id) {
+                completion.is_of_rows();
+            }
+            (*id, PendingInsert { completion: Some(completion), messages: *messages, trace: None })
         };
-        let inserts = recovered.inserts.iter().map(|(id, messages)| (*id, pending(*messages))).collect();
+        let inserts = recovered.inserts.iter().map(|(id, messages)| pending(id, messages)).collect();
         let (settled_tx, settled) = crossbeam_channel::unbounded();
         let (freed_tx, freed) = crossbeam_channel::unbounded();
         SpoolThread {

@@ -12,7 +12,9 @@ use serde::Serialize;
 
 use crate::core::reason::Code;
 use crate::telemetry::histogram::Histogram;
-use crate::telemetry::metrics::{ConnectionCounters, Metrics, Recorder, TableMetrics, get};
+use crate::telemetry::metrics::{
+    ConnectionCounters, Metrics, Recorder, TableMetrics, TransformCounters, get,
+};
 use crate::telemetry::state::State;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -54,6 +56,7 @@ pub fn families(pipeline: &str, runtime: &str, metrics: &Metrics, recorder: &Rec
     mqtt(&mut all, recorder);
     buffers(&mut all, metrics);
     by_table(&mut all, metrics);
+    transforms(&mut all, recorder);
     all.families
 }
 
@@ -193,6 +196,29 @@ fn by_table(all: &mut Families<'_>, metrics: &Metrics) {
     each("table_dead_lettered_total", "Dead letters of the routes to a table.", |table| table.dead_lettered);
 }
 
+/// Only of a pipeline that has transforms.
+fn transforms(all: &mut Families<'_>, recorder: &Recorder) {
+    let transforms: Vec<&TransformCounters> =
+        recorder.transforms.iter().map(|(_, counters)| counters).collect();
+    if transforms.is_empty() {
+        return;
+    }
+    let labels = |counters: &TransformCounters| vec![("route", counters.route.clone())];
+    let mut each = |kind, name, help, counter: fn(&TransformCounters) -> &AtomicU64| {
+        let samples = transforms.iter().map(|counters| (labels(counters), get(counter(counters)) as f64));
+        all.add(kind, name, help, samples);
+    };
+    each(Kind::Counter, "transform_calls_total", "Calls of a route's transform.", |t| &t.calls);
+    each(Kind::Counter, "transform_rows_total", "Rows that a transform was given.", |t| &t.rows);
+    each(Kind::Counter, "transform_dropped_total", "Rows that a transform dropped.", |t| &t.dropped);
+    each(Kind::Counter, "transform_rejected_total", "Messages that a transform rejected.", |t| &t.rejected);
+    each(Kind::Counter, "transform_emitted_total", "Rows that a transform emitted.", |t| &t.emitted);
+    each(Kind::Counter, "transform_failed_total", "Calls that failed.", |t| &t.failed);
+    each(Kind::Gauge, "transform_waiting", "Batches that wait for a transform.", |t| &t.waiting);
+    let durations = transforms.iter().map(|counters| (labels(counters), &counters.duration));
+    all.histograms("transform_duration_seconds", "Time of a call, to the end of its promise.", durations);
+}
+
 type Labels = Vec<(&'static str, String)>;
 
 struct Families<'a> {
@@ -210,16 +236,31 @@ impl Families<'_> {
     }
 
     fn histogram(&mut self, name: &str, help: &'static str, histogram: &Histogram) {
-        let cumulative = histogram.cumulative(&LIMITS_MS.map(|ms| Duration::from_secs_f64(ms / 1e3)));
-        let limits = LIMITS_MS.iter().map(|ms| (ms / 1e3).to_string()).chain(["+Inf".into()]);
-        let counts = cumulative.counts.iter().chain([&cumulative.count]);
-        let buckets =
-            limits.zip(counts).map(|(limit, count)| ("_bucket", vec![("le", limit)], *count as f64));
-        let totals = [
-            ("_sum", Vec::new(), cumulative.sum.as_secs_f64()),
-            ("_count", Vec::new(), cumulative.count as f64),
-        ];
-        self.add_suffixed(Kind::Histogram, name, help, buckets.chain(totals));
+        self.histograms(name, help, [(Vec::new(), histogram)].into_iter());
+    }
+
+    fn histograms<'h>(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        histograms: impl Iterator<Item = (Labels, &'h Histogram)>,
+    ) {
+        let samples = histograms.flat_map(|(labels, histogram)| {
+            let cumulative = histogram.cumulative(&LIMITS_MS.map(|ms| Duration::from_secs_f64(ms / 1e3)));
+            let limits = LIMITS_MS.iter().map(|ms| (ms / 1e3).to_string()).chain(["+Inf".into()]);
+            let counts = cumulative.counts.into_iter().chain([cumulative.count]);
+            let of_bucket = labels.clone();
+            let buckets = limits.zip(counts).map(move |(limit, count)| {
+                let labels = of_bucket.iter().cloned().chain([("le", limit)]).collect();
+                ("_bucket", labels, count as f64)
+            });
+            let totals = [
+                ("_sum", labels.clone(), cumulative.sum.as_secs_f64()),
+                ("_count", labels, cumulative.count as f64),
+            ];
+            buckets.chain(totals).collect::<Vec<_>>()
+        });
+        self.add_suffixed(Kind::Histogram, name, help, samples);
     }
 
     fn add(
@@ -302,7 +343,8 @@ mod tests {
 
     #[test]
     fn every_family_is_documented_as_it_is() {
-        let recorder = Recorder::new(["t".to_string()], 2);
+        let mut recorder = Recorder::new(["t".to_string()], 2);
+        recorder.transforms.push((0, TransformCounters::of("t/#")));
         let metrics =
             recorder.snapshot("idle", Default::default(), &Ledger::default(), &MemoryBudget::new(1));
         let spool = Spool { bytes: 1, max_bytes: 2, segments: 1, oldest_ms: 3 };

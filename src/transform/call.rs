@@ -8,7 +8,7 @@ use crate::clickhouse::Column;
 use crate::core::reason::{Code, Reason};
 use crate::decode::RowDecoder;
 use crate::ingest::batch::Batch;
-use crate::ingest::raw_messages::Message;
+use crate::ingest::raw_messages::{Message, MessageIndex};
 use crate::transform::columns::{BatchColumns, ColumnLayout};
 use crate::transform::stage::EmitTable;
 
@@ -28,6 +28,8 @@ struct OpenCall {
     overrides: Vec<(usize, usize, Column)>,
     /// Something was written into its columns.
     is_changed: bool,
+    /// Made when a message is asked for.
+    index: Option<MessageIndex>,
     emit_tables: Arc<Vec<EmitTable>>,
     emitted: Vec<Emitted>,
 }
@@ -90,6 +92,7 @@ impl TransformCall {
             layout,
             overrides: Vec::new(),
             is_changed: false,
+            index: None,
             emit_tables,
             emitted: Vec::new(),
         };
@@ -120,12 +123,13 @@ impl TransformCall {
 
     /// The message that a row is of.
     pub fn message(&mut self, row: usize) -> Option<Message<'_>> {
-        let OpenCall { batch, .. } = self.open();
+        let OpenCall { batch, index, .. } = self.open();
         let message = match &batch.message_rows {
             Some(rows) => rows.message_of(row),
             None => row,
         };
-        batch.messages.iter().nth(message)
+        let index = index.get_or_insert_with(|| batch.messages.index());
+        batch.messages.get(index, message)
     }
 
     /// Takes a row for another table: an object as CBOR.

@@ -3,9 +3,10 @@
 //! Every segment is read once to find the records that are not done. A segment that was found is never written to again.
 //! Records that may not have been synced are written again to a new segment, and are only taken after that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use crate::config::ROWS_TOPIC;
 use crate::core::error::{Error, Result};
 use crate::spool::ack_receipts::AckHistoryStore;
 use crate::spool::insert_queue::InsertQueue;
@@ -30,6 +31,8 @@ pub struct Recovered {
     pub messages: u64,
     /// The number of messages of each INSERT, by its id.
     pub inserts: BTreeMap<u64, u64>,
+    /// INSERTs of rows that a program gave. What counts as their messages are rows.
+    pub row_inserts: BTreeSet<u64>,
     /// Damage that was found for the first time.
     pub damages: Vec<CorruptRange>,
     pub torn: Vec<TruncatedTail>,
@@ -75,6 +78,9 @@ impl<D: Disk> Log<D> {
             recovered.rows += u64::from(record.rows);
             recovered.messages += u64::from(record.messages);
             *recovered.inserts.entry(insert).or_default() += u64::from(record.messages);
+            if record.stream.route.starts_with(ROWS_TOPIC) {
+                recovered.row_inserts.insert(insert);
+            }
             queue.restore(insert, sequence, &found.token, &record, now, found.is_synced);
             let (first, count) = found.group;
             // The entry is written again with all its records. An INSERT of one of them that is done was synced with them.
