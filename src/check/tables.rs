@@ -94,6 +94,16 @@ pub async fn check(config: &Config, report: &mut Report) -> Vec<Option<Decoder>>
         };
         decoders[i] = decoder;
     }
+    for route in &config.row_routes {
+        // A report of its own would be of no route: what is found stays.
+        report.routes.push(RouteReport::of(route));
+        let looked = timeout(within, look.route(&route.path, route, report)).await;
+        report.routes.pop();
+        if looked.is_err() {
+            report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
+            return decoders;
+        }
+    }
     if let Some(table) = &config.dead_letters.table
         && timeout(within, look.letters(table, report)).await.is_err()
     {
