@@ -96,7 +96,7 @@ impl DeadLetterThread {
         let sql = insert_sql(name);
         let (headers, columns) = columns(&batch.letters);
         let token = batch.token.clone().unwrap_or_else(|| {
-            let group = batch.completion.group();
+            let group = batch.completion.id();
             self.tokens
                 .token(format_args!("letters-{group}"), &sql, || native::encode_to_vec(&headers, &columns))
         });

@@ -25,6 +25,8 @@ use crate::telemetry::ledger::{PendingGroupId, Settled};
 pub struct Completion {
     context: Arc<PipelineContext>,
     group: PendingGroupId,
+    /// A number that no other completion of this life has.
+    id: u64,
     /// `None`: found in the spool at start, where nothing is left to acknowledge.
     acks: Option<PendingAcks>,
     memory: MemoryReservation,
@@ -97,8 +99,10 @@ impl Completion {
 
     /// The same for messages that an earlier process acknowledged and left in the spool.
     pub fn recovered(context: &Arc<PipelineContext>, now: Instant) -> Completion {
+        let group = context.ledger.open(now);
         Completion {
-            group: context.ledger.open(now),
+            group,
+            id: group,
             acks: None,
             memory: MemoryReservation::new(&context.memory),
             insert: None,
@@ -107,8 +111,8 @@ impl Completion {
         }
     }
 
-    pub fn group(&self) -> PendingGroupId {
-        self.group
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// Acknowledges the message with this sequence number when all are settled.
@@ -167,7 +171,7 @@ impl Completion {
 
     /// Another completion for a part of the messages, or for rows that were made of them: nothing is acknowledged before
     /// both are settled.
-    pub fn fork(&mut self, now: Instant) -> Completion {
+    pub fn fork(&mut self) -> Completion {
         let acks = self.acks.as_mut().map(|pending| {
             let all = std::mem::take(&mut pending.acks);
             match pending.shared.first() {
@@ -184,7 +188,15 @@ impl Completion {
                 shared: pending.shared.first().cloned().into_iter().collect(),
             }
         });
-        Completion { acks, ..Completion::recovered(&self.context, now) }
+        Completion {
+            group: self.group,
+            id: self.context.ledger.fork(self.group),
+            acks,
+            memory: MemoryReservation::new(&self.context.memory),
+            insert: None,
+            is_counted: self.is_counted,
+            context: self.context.clone(),
+        }
     }
 
     /// It is of rows that no message counts for: they are not in the ledger.
@@ -234,7 +246,7 @@ impl Completion {
     }
 
     pub fn settle(self, settled: Settled) {
-        let Completion { context, group, acks, memory, insert, is_counted } = self;
+        let Completion { context, group, acks, memory, insert, is_counted, .. } = self;
         let settled = if is_counted { settled } else { Settled::default() };
         drop(memory);
         if let Some(acks) = acks {
@@ -323,8 +335,8 @@ mod tests {
         context.ledger.receive(3, 0);
         let mut first = Completion::open(&context, &sender, now);
         [1, 2, 3].into_iter().for_each(|sequence| first.acknowledge(sequence));
-        let second = first.fork(now);
-        let mut third = first.fork(now);
+        let second = first.fork();
+        let mut third = first.fork();
         first.dropped_in_part(1);
         first.inserted(1);
         assert_eq!(commands.try_recv().unwrap().settled(), Some(acks(&[])));
@@ -346,7 +358,7 @@ mod tests {
         let (sender, mut commands) = AckSender::channel();
         let mut first = Completion::open(&context, &sender, Instant::now());
         first.acknowledge(1);
-        let second = first.fork(Instant::now());
+        let second = first.fork();
         drop(second);
         first.inserted(1);
         assert_eq!(commands.try_recv().unwrap().settled(), Some(acks(&[])));

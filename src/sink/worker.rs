@@ -168,7 +168,7 @@ impl Worker {
         batch.describe_trace(rows);
         let columns = std::mem::take(&mut batch.columns);
         let plan = batch.plan.clone();
-        let token = self.tokens.token(batch.completion.group(), &plan.sql, || {
+        let token = self.tokens.token(batch.completion.id(), &plan.sql, || {
             native::encode_to_vec(&plan.column_headers, &columns)
         });
         // The block takes the place of the columns it is copied from.

@@ -43,10 +43,17 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct LedgerState {
     counts: Counts,
-    /// With the arrival of the first message of each.
-    open: BTreeMap<PendingGroupId, Instant>,
+    open: BTreeMap<PendingGroupId, OpenGroup>,
     next: PendingGroupId,
     abandoned: bool,
+}
+
+#[derive(Debug)]
+struct OpenGroup {
+    /// The arrival of its first message.
+    since: Instant,
+    /// How many parts of it are to be closed.
+    parts: usize,
 }
 
 impl Ledger {
@@ -62,8 +69,8 @@ impl Ledger {
     /// How long the message has been here that came first of those that are pending; zero if there are none.
     pub fn oldest(&self, now: Instant) -> Duration {
         let state = self.state();
-        let first = state.open.values().min().filter(|_| state.counts.pending > 0);
-        first.map_or(Duration::ZERO, |first| now.saturating_duration_since(*first))
+        let first = state.open.values().map(|group| group.since).min().filter(|_| state.counts.pending > 0);
+        first.map_or(Duration::ZERO, |first| now.saturating_duration_since(first))
     }
 
     /// Opens a group whose first message came at `now`: they will all be settled by one [`Ledger::close`].
@@ -71,8 +78,19 @@ impl Ledger {
         let mut state = self.state();
         let group = state.next;
         state.next += 1;
-        state.open.insert(group, now);
+        state.open.insert(group, OpenGroup { since: now, parts: 1 });
         group
+    }
+
+    /// A part of an open group will be closed by itself: the group is open until all of them are. Gives a number that no group
+    /// has.
+    pub fn fork(&self, group: PendingGroupId) -> PendingGroupId {
+        let mut state = self.state();
+        if let Some(open) = state.open.get_mut(&group) {
+            open.parts += 1;
+        }
+        state.next += 1;
+        state.next - 1
     }
 
     /// `received` messages came in; `skipped` of them go nowhere.
@@ -111,7 +129,7 @@ impl Ledger {
         counts.pending = counts.pending.saturating_sub(messages);
     }
 
-    /// A group is settled: its messages are inserted, dead letters or dropped.
+    /// A group, or a part of it, is settled: its messages are inserted, dead letters or dropped.
     pub fn close(&self, group: PendingGroupId, settled: Settled) {
         let Settled { inserted, dead_lettered, dropped } = settled;
         let mut state = self.state();
@@ -119,7 +137,12 @@ impl Ledger {
         state.counts.dead_lettered += dead_lettered;
         state.counts.dropped += dropped;
         state.counts.pending = state.counts.pending.saturating_sub(inserted + dead_lettered + dropped);
-        state.open.remove(&group);
+        if let Some(open) = state.open.get_mut(&group) {
+            open.parts -= 1;
+            if open.parts == 0 {
+                state.open.remove(&group);
+            }
+        }
         self.changed.notify_all();
     }
 
@@ -211,6 +234,19 @@ mod tests {
         assert_eq!(ledger.oldest(at(5)), Duration::from_secs(5));
         ledger.close(a, Settled { inserted: 1, ..Settled::default() });
         assert_eq!(ledger.oldest(at(5)), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_group_is_open_until_all_its_parts_are_closed() {
+        let ledger = Ledger::default();
+        let group = ledger.open(Instant::now());
+        let part = ledger.fork(group);
+        assert!(part > group && ledger.open(Instant::now()) > part);
+        let below = || ledger.wait_below(group + 1, Some(Instant::now()));
+        ledger.close(group, Settled::default());
+        assert!(!below());
+        ledger.close(group, Settled::default());
+        assert!(below());
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::core::ack_history::AckHistory;
 use crate::core::dead_letter::DeadLetter;
@@ -53,12 +52,11 @@ impl Outcome {
         let Finished { mut batch, layout, verdicts, reasons, emitted } = finished;
         let mut counts = OutcomeCounts { rows: batch.rows() as u64, ..OutcomeCounts::default() };
         batch.columns.drain(layout.inputs.clone());
-        let now = Instant::now();
         let mut emitted: Vec<_> = emitted
             .into_iter()
             .map(|emitted| {
                 counts.emitted += emitted.rows.len() as u64;
-                emitted_batch(context, &mut batch, emitted, emit_tables, now)
+                emitted_batch(context, &mut batch, emitted, emit_tables)
             })
             .collect();
         let mut dead_letters = None;
@@ -69,7 +67,7 @@ impl Outcome {
             counts.rejected = fates.iter().filter(|fate| **fate == Fate::Rejected).count() as u64;
             let dropped = fates.iter().filter(|fate| **fate == Fate::Dropped).count() as u64;
             if counts.rejected > 0 {
-                dead_letters = Some(rejected(&mut batch, &message_rows, &fates, &reasons, now));
+                dead_letters = Some(rejected(&mut batch, &message_rows, &fates, &reasons));
             }
             batch.completion.dropped_in_part(dropped);
             keep(&mut batch, &message_rows, &fates, &verdicts, &context.chunk_pool);
@@ -130,9 +128,8 @@ fn rejected(
     rows: &MessageRows,
     fates: &[Fate],
     reasons: &[(usize, String)],
-    now: Instant,
 ) -> DeadLetterBatch {
-    let mut dead_letters = DeadLetterBatch::new(batch.completion.fork(now));
+    let mut dead_letters = DeadLetterBatch::new(batch.completion.fork());
     let messages = batch.messages.iter().enumerate();
     for (at, message) in messages.filter(|(at, _)| fates[*at] == Fate::Rejected) {
         let of_message = rows.of(at..at + 1);
@@ -200,7 +197,6 @@ fn emitted_batch(
     batch: &mut Batch,
     emitted: Emitted,
     emit_tables: &[EmitTable],
-    now: Instant,
 ) -> Box<Batch> {
     let EmitTable { route, plan, .. } = &emit_tables[emitted.table];
     let mut messages = RawMessages::new(context.chunk_pool.clone());
@@ -216,7 +212,7 @@ fn emitted_batch(
             properties: crate::core::mqtt_property::Properties::NONE,
         });
     }
-    let mut completion = batch.completion.fork(now);
+    let mut completion = batch.completion.fork();
     completion.is_of_rows();
     let mut made = Batch {
         completion,

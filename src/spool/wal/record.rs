@@ -129,7 +129,7 @@ mod tests {
         record.encode(41, "fleet-1f-29", &mut body);
         let assigned = StoredRecord::decode(Bytes::from(body.clone())).unwrap();
         let stored = StoredRecord { insert: 41, token: "fleet-1f-29".into(), record };
-        assert_eq!(assigned, [stored.clone()]);
+        assert_eq!(assigned, std::slice::from_ref(&stored));
         for len in 0..body.len() {
             assert!(StoredRecord::decode(Bytes::copy_from_slice(&body[..len])).is_none());
         }
