@@ -331,7 +331,7 @@ export interface Route {
    * Business logic in JavaScript, called with each batch of the route: a function, or a module that threads of the
    * pipeline's own load.
    */
-  transform?: Transform<any> | string | TransformModule
+  transform?: Transform | string | TransformModule
   /** By name, fields that are read for `transform` alone: a source, as of a column, and a ClickHouse type. */
   inputs?: Record<string, InputSource>
   /** The tables that `batch.emit` of `transform` may put rows into. */
@@ -599,7 +599,8 @@ export interface Column<Get = any, Set = Get> {
 export interface ArrayColumn<Values, Get, Set = Get, Null extends null = never> extends Column<Get | Null, Set | Null> {
   /**
    * All values, of exactly `length` rows: what is written here is inserted. Times are ticks since 1970, enums their numbers. The
-   * memory is used again for the next batch: copy what is to be kept. Whoever takes it of a computed column fills all rows.
+   * memory is used again for the next batch: copy what is to be kept. In computed columns and in those with a DEFAULT, rows
+   * without a value hold a mark: NaN, 255 and so on; those that still hold it at the end are NULL, or get the DEFAULT.
    */
   readonly values: Values
   /** 1 where the value is NULL. */
@@ -740,6 +741,8 @@ export interface Warning {
   messagesPerSecond?: number
   /** Messages of a batch that ClickHouse refused. */
   messages?: number
+  /** Where a transform threw. */
+  stack?: string
   /** Events that were dropped. */
   events?: number
   /** A directory: of the spool, or of dead letters. */
@@ -764,7 +767,7 @@ export interface Metrics {
     /** Messages whose rows ClickHouse has confirmed. */
     inserted: number
     deadLettered: number
-    /** Messages that the configuration drops; no option does so yet. */
+    /** Messages of which a transform left no row. */
     dropped: number
     /** Retained messages with `retained: 'skip'`, and redeliveries of messages that the pipeline has already. */
     skipped: number
@@ -847,8 +850,8 @@ export interface DeadLetter {
   payload: Buffer
   /**
    * `JSON_INVALID`, `NOT_AN_OBJECT`, `FIELD_MISSING`, `TYPE_MISMATCH`, `OUT_OF_RANGE`, `UNKNOWN_FIELD`, `NO_ROUTE`,
-   * `PAYLOAD_INVALID`, `PAYLOAD_TOO_LARGE`, `ALIAS_UNKNOWN`, `TOPIC_INVALID`, `REJECTED_BY_CLICKHOUSE`, `RETRY_EXPIRED`
-   * or `PACKET_TOO_LARGE`.
+   * `PAYLOAD_INVALID`, `PAYLOAD_TOO_LARGE`, `ALIAS_UNKNOWN`, `TOPIC_INVALID`, `REJECTED_BY_CLICKHOUSE`, `RETRY_EXPIRED`,
+   * `PACKET_TOO_LARGE`, `REJECTED_BY_TRANSFORM` or `TRANSFORM_FAILED`.
    */
   code: string
   /** Names the column and the value at fault. */

@@ -55,13 +55,31 @@ function toJson(config, what = 'the configuration') {
   return JSON.stringify(plain(config, ''))
 }
 
-/** A configuration as the engine takes it: without `logger` and `tracing.tracer`, which only JavaScript can use. */
+/**
+ * A configuration as the engine takes it: without `logger`, `tracing.tracer` and the functions of transforms, which only JavaScript
+ * can use.
+ */
 function configToJson(config) {
-  const isObject = typeof config === 'object' && config !== null && !Array.isArray(config)
-  if (!isObject) return toJson(config)
-  const { logger, tracing, ...rest } = config
-  const hasTracer = typeof tracing === 'object' && tracing !== null
-  return toJson({ ...rest, tracing: hasTracer ? { ...tracing, tracer: undefined } : tracing })
+  if (!isObject(config)) return toJson(config)
+  const { tracing, routes } = config
+  return toJson({
+    ...config,
+    logger: undefined,
+    routes: Array.isArray(routes) ? routes.map(withoutFunction) : routes,
+    tracing: isObject(tracing) ? { ...tracing, tracer: undefined } : tracing,
+  })
+}
+
+const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** A route as the engine takes it: a function as transform is `{ function: true }`. */
+function withoutFunction(route, i) {
+  if (!isObject(route)) return route
+  const { transform } = route
+  if (typeof transform === 'function') return { ...route, transform: { function: true } }
+  if (!isObject(transform)) return route
+  if ('function' in transform) throw configError(`routes[${i}].transform.function`, 'is not an option')
+  return transform.module instanceof URL ? { ...route, transform: { ...transform, module: transform.module.href } } : route
 }
 
 /** Returns the value of an answer `{"ok": …}` of the engine; throws the error of an answer `{"error": …}`. */

@@ -19,6 +19,8 @@ class Pipeline extends EventEmitter {
   #name
   #logger
   #tracing
+  /** @type {any} */
+  #transforms
   /** The process stays alive while this timer is referenced. */
   #keepAliveTimer
   /** Set by `ref()` and `unref()`; while it is undefined, the process is kept alive if the pipeline has a listener. */
@@ -42,6 +44,10 @@ class Pipeline extends EventEmitter {
     this.#logger = logger
     // @opentelemetry/api is optional: it is loaded only where tracing is configured.
     if (tracing !== undefined) this.#tracing = new (require('./observe/tracing.js').Tracing)(config)
+    if (config.routes.some(({ transform }) => transform !== undefined)) {
+      const { Transforms } = require('./transform/transforms.js')
+      this.#transforms = new Transforms(config.routes, this.#native, (warning) => this.#dispatch('warning', warning))
+    }
   }
 
   get state() {
@@ -53,9 +59,18 @@ class Pipeline extends EventEmitter {
     signal?.throwIfAborted()
     const onAbort = () => this.#native.cancelStart()
     signal?.addEventListener('abort', onAbort, { once: true })
+    let hasTransforms = false
     try {
+      if (this.#transforms !== undefined && this.state === 'idle') {
+        const threads = this.#transforms.start()
+        // Until all threads have imported their modules the pipeline is idle.
+        if (threads !== undefined) await threads
+        hasTransforms = true
+        signal?.throwIfAborted()
+      }
       unwrap(await this.#native.start())
     } catch (error) {
+      if (hasTransforms) await this.#transforms.stop()
       signal?.throwIfAborted()
       throw error
     } finally {
@@ -99,11 +114,15 @@ class Pipeline extends EventEmitter {
     try {
       return unwrap(await this.#native.stop(timeoutMs))
     } catch (error) {
+      if (error.code === 'STOP_TIMEOUT') await this.#transforms?.abort(error)
       // start() was under way and the pipeline is not stopped, so a later call may succeed.
       if (error.code === 'INVALID_STATE') this.#stopping = undefined
       throw error
     } finally {
-      if (this.state === 'stopped') this.#release()
+      if (this.state === 'stopped') {
+        this.#release()
+        await this.#transforms?.stop()
+      }
     }
   }
 

@@ -21,14 +21,17 @@ async function replayDeadLetters(config, source, options = {}) {
     if (kind === 'warning') onWarning?.(fromEvent(kind, content, bytes))
   }
   const native = callNative(() => new NativeReplay(configText, sourceText, onEvent))
+  const transforms = transformsOf(config, native, (warning) => onWarning?.(warning))
   const report = () => JSON.parse(native.report())
 
   // This timer also keeps the process alive until the replay ends.
   const timer = setInterval(() => onProgress?.(report()), config.metricsIntervalMs || PROGRESS_MS)
   const onAbort = () => native.cancel()
   signal?.addEventListener('abort', onAbort, { once: true })
-  const pumping = isIterated ? pump(source, native) : undefined
+  let pumping
   try {
+    await transforms?.start()
+    pumping = isIterated ? pump(source, native) : undefined
     const result = unwrap(await native.run())
     await pumping?.done
     return result
@@ -40,7 +43,15 @@ async function replayDeadLetters(config, source, options = {}) {
     if (pumping) pumping.stopped = true
     signal?.removeEventListener('abort', onAbort)
     clearInterval(timer)
+    await transforms?.stop()
   }
+}
+
+/** The transforms of the routes, if there are any. */
+function transformsOf({ routes }, native, warn) {
+  if (routes.every(({ transform }) => transform === undefined)) return undefined
+  const { Transforms } = require('./transform/transforms.js')
+  return new Transforms(routes, native, warn)
 }
 
 const OPTIONS = ['signal', 'onProgress', 'onDeadLetters', 'onWarning']

@@ -421,38 +421,71 @@ test('texts that are set: strings, bytes and NULL', async () => {
   assert.deepEqual(call.written.c, [latin1('Ä'), 'one', '\xff\0', null, latin1('Ключ'), 'A'])
 })
 
-test('a computed column is not read: what is not filled is NULL, else zero', async () => {
-  const three = { computed: true }
+test('a computed column: what is not filled stays NULL, or waits for its DEFAULT, else it is zero', async () => {
+  const none = [null, null, null]
   const columns = [
-    column('a', 'Float64', [null, null, null], three),
-    column('b', 'Nullable(Float64)', [null, null, null], three),
-    column('c', 'String', [null, null, null], three),
-    column('d', 'Nullable(String)', [null, null, null], three),
-    column('e', 'Nullable(UInt8)', [null, null, null], three),
-    column('f', 'Nullable(UInt8)', [null, null, null], three),
+    column('a', 'Float64', [0, 0, 0], { computed: true }),
+    column('b', 'Nullable(Float64)', none, { computed: true }),
+    column('c', 'String', ['', '', ''], { computed: true }),
+    column('d', 'Nullable(String)', none, { computed: true }),
+    column('e', 'UInt8', none, { computed: true, default: true }),
+    column('f', 'Nullable(Int64)', none, { computed: true }),
+    column('g', 'Float32', [1, null, null], { default: true }),
+    column('h', 'DateTime', none, { computed: true, default: true }),
+    column('i', 'Nullable(Float32)', none, { computed: true }),
   ]
   const call = await succeed(columns, ({ columns }) => {
     columns.a.set(1, 1.5)
-    columns.b.set(1, 1.5)
+    columns.b.set(1, Number.NaN)
     columns.c.set(1, 'x')
-    columns.d.set(1, 'x')
-    assert.equal(columns.b.get(0), null)
-    assert.equal(columns.c.get(0), '')
-    assert.equal(columns.d.get(0), null)
+    columns.d.set(1, '')
+    assert.deepEqual([0, 1].map((row) => columns.b.get(row)), [null, Number.NaN])
+    assert.deepEqual([0, 1].map((row) => columns.c.get(row)), ['', 'x'])
+    assert.deepEqual([0, 1].map((row) => columns.d.get(row)), [null, ''])
+    // Through the array, whatever nulls say; taken back by set(row, null).
     columns.e.values[2] = 7
-    const { nulls, values } = columns.f
-    values[0] = 8
-    nulls[1] = 1
+    columns.e.set(0, 255)
+    columns.f.values.fill(5n)
+    columns.f.set(1, null)
+    columns.g.values[2] = 0.5
+    columns.h.values[1] = 1_700_000_000
+    // Whoever has the array of nulls says it there.
+    columns.i.values[0] = 1
+    assert.deepEqual([...columns.i.nulls], [0, 1, 1])
+    columns.i.values.fill(2)
+    columns.i.nulls[1] = 0
+    columns.i.nulls[0] = 1
+    assert.deepEqual([0, 1, 2].map((row) => columns.i.get(row)), [null, 2, null])
+    assert.deepEqual([0, 1, 2].map((row) => columns.e.get(row)), [255, null, 7])
+    assert.deepEqual([0, 1, 2].map((row) => columns.f.get(row)), [5n, null, 5n])
+    assert.deepEqual([0, 1, 2].map((row) => columns.g.get(row)), [1, null, 0.5])
+    assert.deepEqual([columns.h.get(0), columns.h.get(1), columns.h.ticks(0)], [null, new Date(1_700_000_000_000), null])
   })
   assert.deepEqual(call.written, {
     a: [0, 1.5, 0],
-    b: [null, 1.5, null],
+    b: [null, Number.NaN, null],
     c: ['', 'x', ''],
-    d: [null, 'x', null],
-    e: [0, 0, 7],
-    f: [8, null, 0],
+    d: [null, '', null],
+    e: [255, null, 7],
+    f: [5n, null, 5n],
+    g: [1, null, 0.5],
+    h: [null, 1_700_000_000, null],
+    i: [null, 2, null],
   })
-  assert.ok(!call.crossings.some((crossing) => crossing.startsWith('read')), String(call.crossings))
+})
+
+test('row views fill computed columns, and see what was filled', async () => {
+  const call = await succeed([column('a', 'Nullable(Float64)', [null, null, null], { computed: true }), column('b', 'UInt8', [null, null, null], { default: true })], (batch) => {
+    const { values } = batch.columns.b
+    values[1] = 9
+    for (const row of batch.rows()) {
+      if (row.b === 9) row.a = 1.5
+      if (row.b === null) row.a = null
+    }
+    assert.deepEqual([...batch.rows()].length, 3)
+    assert.deepEqual(Array.from(batch.rows(), ({ a, b }) => [a, b]), [[null, null], [1.5, 9], [null, null]])
+  })
+  assert.deepEqual(call.written, { b: [null, 9, null], a: [null, 1.5, null] })
 })
 
 test('rows: one view with a getter and a setter for each column', async () => {

@@ -170,10 +170,14 @@ test('stop ends a thread that does not return, and an abort reaches one that wai
   assert.deepEqual(endless.warnings, [])
 
   const waiting = threads(t, {
-    module: module(`export default ({ signal, columns }) => new Promise((resolve) => signal.addEventListener('abort', () => {
-      columns.a.values[0] = signal.reason.code === 'STOP_TIMEOUT' ? 5 : 6
-      resolve()
-    }))`),
+    module: module(`export default ({ signal, columns }) => new Promise((resolve) => {
+      const onAbort = () => {
+        columns.a.values[0] = signal.reason.code === 'STOP_TIMEOUT' ? 5 : 6
+        resolve()
+      }
+      if (signal.aborted) onAbort()
+      else signal.addEventListener('abort', onAbort)
+    })`),
   })
   await waiting.its.start()
   // Until the call is made there is nobody to hear of it.

@@ -36,6 +36,24 @@ const KINDS = {
   Time: { kind: 'i32', time: { unit: 'second', precision: 0, zone: '' } },
 }
 
+/** What a row holds that nothing fills: bytes, as `src/transform/columns.rs` has them. */
+const UNFILLED = {
+  bool: [0xff],
+  i8: [0x80],
+  u8: [0xff],
+  i16: [0, 0x80],
+  u16: [0xff, 0xff],
+  i32: [0, 0, 0, 0x80],
+  u32: [0xff, 0xff, 0xff, 0xff],
+  i64: [0, 0, 0, 0, 0, 0, 0, 0x80],
+  u64: [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+  f32: [0x72, 0x6d, 0xc0, 0x7f],
+  f64: [0x6c, 0x6c, 0x69, 0x6d, 0, 0, 0xf8, 0x7f],
+}
+
+/** Whether rows without a value are marked, so that it is seen which are filled. */
+const isMarked = ({ nullable, computed, default: hasDefault }) => nullable && (computed || hasDefault)
+
 /** @param {string} type */
 function described(type) {
   const inner = /^Nullable\((.*)\)$/s.exec(type)?.[1] ?? /^LowCardinality\((?:Nullable\()?(String)\)?\)$/.exec(type)?.[1] ?? type
@@ -56,10 +74,11 @@ function described(type) {
  * @param {string} name
  * @param {string} type
  * @param {any[]} values
- * @param {{ computed?: boolean, input?: boolean }} [flags]
+ * @param {{ computed?: boolean, input?: boolean, default?: boolean }} [flags]
  */
-export function column(name, type, values, { computed = false, input = false } = {}) {
-  return { descriptor: { name, type, computed, input, ...described(type) }, values }
+export function column(name, type, values, { computed = false, input = false, default: hasDefault = false } = {}) {
+  const its = described(type)
+  return { descriptor: { name, type, computed, input, default: hasDefault, ...its, nullable: its.nullable || hasDefault }, values }
 }
 
 export class FakeCall {
@@ -115,6 +134,8 @@ export class FakeCall {
     const cells = new ARRAYS[descriptor.kind](values.map((value) => value ?? (descriptor.kind.endsWith('64') && !descriptor.kind.startsWith('f') ? 0n : 0)))
     check(bytes, cells.byteLength, nulls, descriptor, this.rows)
     bytes.set(new Uint8Array(cells.buffer))
+    const mark = UNFILLED[descriptor.kind]
+    if (isMarked(descriptor)) values.forEach((value, row) => value === null && bytes.set(mark, row * mark.length))
     nulls?.set(values.map((value) => Number(value === null)))
   }
 
@@ -137,19 +158,22 @@ export class FakeCall {
   }
 
   write(place, bytes, nulls) {
-    const { descriptor } = this.#column('write', place)
+    const { descriptor, values } = this.#column('write', place)
     const Type = ARRAYS[descriptor.kind]
     check(bytes, this.rows * Type.BYTES_PER_ELEMENT, nulls, descriptor, this.rows)
     const cells = Array.from(new Type(Uint8Array.from(bytes).buffer))
-    this.written[descriptor.name] = cells.map((cell, row) => (nulls?.[row] === 1 ? null : cell))
+    const mark = Buffer.from(UNFILLED[descriptor.kind])
+    const isFilled = (row) => isMarked(descriptor) && values[row] === null && !mark.equals(bytes.subarray(row * mark.length, (row + 1) * mark.length))
+    this.written[descriptor.name] = cells.map((cell, row) => (nulls?.[row] === 1 && !isFilled(row) ? null : cell))
   }
 
   writeTexts(place, bytes, ends, nulls) {
-    const { descriptor } = this.#column('write', place)
+    const { descriptor, values } = this.#column('write', place)
     check(bytes, ends.at(-1) ?? 0, nulls, descriptor, this.rows)
     if (ends.length !== this.rows) throw new Error(`${ends.length} ends for ${this.rows} rows`)
     const texts = Array.from(ends, (end, row) => Buffer.from(bytes.subarray(row === 0 ? 0 : ends[row - 1], end)))
-    this.written[descriptor.name] = texts.map((text, row) => (nulls?.[row] === 1 ? null : text.toString('latin1')))
+    const isFilled = (row) => isMarked(descriptor) && values[row] === null && texts[row].length > 0
+    this.written[descriptor.name] = texts.map((text, row) => (nulls?.[row] === 1 && !isFilled(row) ? null : text.toString('latin1')))
   }
 
   setValue(place, row, bytes) {

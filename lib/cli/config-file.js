@@ -4,6 +4,7 @@
 // environment. It finds the line and column of an option, also for errors that the engine reports later.
 
 const { readFileSync } = require('node:fs')
+const { dirname, resolve } = require('node:path')
 const { parseTree, printParseErrorCode } = require('jsonc-parser')
 const { UsageError } = require('./exit.js')
 
@@ -25,6 +26,7 @@ class ConfigFile {
     this.config = this.#value(this.#root, '', environment)
     // Editors read it; the engine does not know it.
     delete this.config.$schema
+    this.#resolveModules()
   }
 
   /**
@@ -40,6 +42,16 @@ class ConfigFile {
   /** `file:line:column` of an option, or of the nearest option around it. */
   placeOf(path) {
     return this.#place(this.#offsetOf(path))
+  }
+
+  /** Paths of modules count from the file. */
+  #resolveModules() {
+    const resolved = (module) => (typeof module === 'string' && !/^\w+:\/\//.test(module) ? resolve(dirname(this.#file), module) : module)
+    const { routes } = this.config
+    for (const route of Array.isArray(routes) ? routes : []) {
+      if (typeof route?.transform === 'string') route.transform = resolved(route.transform)
+      else if (typeof route?.transform?.module === 'string') route.transform.module = resolved(route.transform.module)
+    }
   }
 
   #value(node, path, environment) {

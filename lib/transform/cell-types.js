@@ -20,6 +20,30 @@ const KINDS = {
   f64: { Array: Float64Array },
 }
 
+/**
+ * By kind: what a row holds that nothing fills, in columns where ClickHouse is then to compute the DEFAULT, and in computed ones that
+ * can be NULL. What holds something else at the end is filled. `src/transform/columns.rs` has the same table. @type {Record<string, any>}
+ */
+const UNFILLED = {
+  bool: 0xff,
+  i8: -128,
+  u8: 0xff,
+  i16: -32_768,
+  u16: 0xffff,
+  i32: -2_147_483_648,
+  u32: 0xffff_ffff,
+  i64: -(2n ** 63n),
+  u64: 2n ** 64n - 1n,
+  // A NaN that no arithmetic gives.
+  f32: 0x7fc0_6d72,
+  f64: 0x7ff8_0000_6d69_6c6cn,
+}
+
+/** @param {any} descriptor @returns {number | bigint | undefined} as bits */
+function unfilledOf({ kind, nullable, computed, default: hasDefault }) {
+  return nullable && (computed || hasDefault) ? UNFILLED[kind] : undefined
+}
+
 const FLOAT_64 = {
   toCell(values, row, value, { name }) {
     if (typeof value !== 'number') throw mismatch(name, row, value, 'a number')
@@ -107,4 +131,4 @@ function cellType({ kind, enum: pairs }) {
   }
 }
 
-module.exports = { KINDS, cellType }
+module.exports = { KINDS, cellType, unfilledOf }

@@ -3,6 +3,7 @@
 // Cells: the values of a column of fixed width during one call. They are copied out of the engine when they are first touched,
 // and back at the end if they may have been changed. A column and the row views of a batch share them.
 
+const { unfilledOf } = require('./cell-types.js')
 const { callEngine } = require('./context.js')
 
 class Cells {
@@ -18,22 +19,24 @@ class Cells {
   #place
   #memory
   #isNullable
-  #isComputed
-  /** The nulls were taken, before anything else was written. */
-  #isExposedByNulls = false
+  #floatBits
+  /** The user has the array of nulls: from then on it alone says which rows have no value. */
+  #nullsCount = false
+  /** What a row holds that nothing fills, where that is to be told from a value. */
+  #unfilled
 
   /**
    * @param {InstanceType<typeof import('./context.js').Context>} context
    * @param {number} place of the column
    * @param {{ values: InstanceType<typeof import('./kept-memory.js').KeptMemory>, nulls: InstanceType<typeof import('./kept-memory.js').KeptMemory> }} memory
-   * @param {{ nullable: boolean, computed: boolean }} descriptor
+   * @param {import('./shape.js').Descriptor} descriptor
    */
-  constructor(context, place, memory, { nullable, computed }) {
+  constructor(context, place, memory, descriptor) {
     this.#context = context
     this.#place = place
     this.#memory = memory
-    this.#isNullable = nullable
-    this.#isComputed = computed
+    this.#isNullable = descriptor.nullable
+    this.#unfilled = unfilledOf(descriptor)
   }
 
   /** Brings the values here. @throws {MillraceError} `INVALID_STATE` */
@@ -41,13 +44,7 @@ class Cells {
     const { call, rows } = this.#context.open()
     const values = this.#memory.values.array(rows)
     const nulls = this.#isNullable ? this.#memory.nulls.array(rows) : undefined
-    if (this.#isComputed) {
-      // There is nothing to read: what the transform does not fill is NULL, or zero.
-      bytesOf(values).fill(0)
-      nulls?.fill(1)
-    } else {
-      callEngine(() => call.read(this.#place, bytesOf(values), nulls ?? null))
-    }
+    callEngine(() => call.read(this.#place, bytesOf(values), nulls ?? null))
     this.values = values
     this.nulls = nulls
     return values
@@ -56,8 +53,6 @@ class Cells {
   /** Gives the array to the user: from now on nobody knows which values change. */
   expose() {
     const values = this.values ?? this.load()
-    // Whoever takes the array of a computed column fills it, unless `nulls` or `set(row, null)` say otherwise.
-    if (this.#isComputed && (!this.isWritten || this.#isExposedByNulls)) this.nulls?.fill(0)
     this.isWritten = true
     this.exposed = values
     return values
@@ -65,10 +60,33 @@ class Cells {
 
   /** The array of nulls, for the user; undefined where the column has no NULL. */
   exposeNulls() {
-    if (this.values === undefined) this.load()
-    this.#isExposedByNulls ||= !this.isWritten
+    const values = this.values ?? this.load()
+    if (this.#unfilled !== undefined && !this.#nullsCount) {
+      const bits = this.#bits()
+      for (let row = 0; row < values.length; row++) if (bits[row] !== this.#unfilled) this.nulls[row] = 0
+      this.#nullsCount = true
+    }
     this.isWritten = true
     return this.nulls
+  }
+
+  /** Whether a row has no value. One that was filled through the array has one, whatever `nulls` says. */
+  isNull(row) {
+    if (this.nulls === undefined || this.nulls[row] === 0) return false
+    return this.#unfilled === undefined || this.#nullsCount || this.#bits()[row] === this.#unfilled
+  }
+
+  setNull(row) {
+    this.nulls[row] = 1
+    if (this.#unfilled !== undefined) this.#bits()[row] = this.#unfilled
+  }
+
+  /** The values as bits: one NaN is not another. */
+  #bits() {
+    const { values } = this
+    if (values instanceof Float64Array) return (this.#floatBits ??= new BigUint64Array(values.buffer, 0, values.length))
+    if (values instanceof Float32Array) return (this.#floatBits ??= new Uint32Array(values.buffer, 0, values.length))
+    return values
   }
 
   /** Whether the arrays still have their memory. If not, the next batch gets new memory. */
@@ -84,7 +102,13 @@ class Cells {
   }
 
   writeBack() {
-    if (this.isWritten) this.#context.call.write(this.#place, bytesOf(this.values), this.nulls ?? null)
+    if (!this.isWritten) return
+    if (this.#nullsCount) {
+      // The engine would take a row with a value for a filled one.
+      const bits = this.#bits()
+      for (let row = 0; row < bits.length; row++) if (this.nulls[row] !== 0) bits[row] = this.#unfilled
+    }
+    this.#context.call.write(this.#place, bytesOf(this.values), this.nulls ?? null)
   }
 
   /** @param {boolean} isPoisoned */
@@ -93,6 +117,7 @@ class Cells {
     this.values = undefined
     this.nulls = undefined
     this.exposed = undefined
+    this.#floatBits = undefined
     if (!isPoisoned) return
     this.#memory.values.poison()
     this.#memory.nulls.poison()

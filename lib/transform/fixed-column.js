@@ -33,7 +33,7 @@ class FixedColumn extends Column {
     const cells = this.#cells
     const values = cells.values ?? cells.load()
     checkRow(row, this)
-    if (cells.nulls !== undefined && cells.nulls[row] === 1) return null
+    if (cells.isNull(row)) return null
     return this.#cellType.fromCell === undefined ? values[row] : this.#cellType.fromCell(values, row, this)
   }
 
@@ -43,7 +43,7 @@ class FixedColumn extends Column {
     checkRow(row, this)
     if (value === null || value === undefined) {
       if (cells.nulls === undefined) throw notNullable(this, row, value)
-      cells.nulls[row] = 1
+      cells.setNull(row)
     } else {
       this.#cellType.toCell(values, row, value, this)
       if (cells.nulls !== undefined) cells.nulls[row] = 0
@@ -65,7 +65,7 @@ class TimeColumn extends FixedColumn {
     const cells = this.#cells
     const values = cells.values ?? cells.load()
     checkRow(row, this)
-    return cells.nulls !== undefined && cells.nulls[row] === 1 ? null : BigInt(values[row])
+    return cells.isNull(row) ? null : BigInt(values[row])
   }
 }
 

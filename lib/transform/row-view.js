@@ -4,7 +4,7 @@
 // shape of a route: engines compile a property that each class has by itself to a read of memory, and one that all classes share
 // to a search that takes ten times as long. Where making code from text is forbidden, they are made of closures.
 
-const { KINDS } = require('./cell-types.js')
+const { KINDS, unfilledOf } = require('./cell-types.js')
 
 /** The number of the row that a view is at. A symbol, because any name may be a column's. */
 const ROW = Symbol('row')
@@ -50,11 +50,13 @@ function accessors(descriptor, i) {
   const slow = `get ${key}() { return this.#column${i}.get(this[ROW]) }
     set ${key}(value) { this.#column${i}.set(this[ROW], value) }`
   if (!isPlain(descriptor)) return slow
+  // A row may be filled where `nulls` still has 1.
+  const ofNull = unfilledOf(descriptor) === undefined ? 'null' : `this.#column${i}.get(this[ROW])`
   const check = CHECKS[kind]?.(KINDS[kind])
   return `get ${key}() {
       const { values${nullable ? ', nulls' : ''} } = this.#cells${i}
       if (values === undefined) return this.#column${i}.get(this[ROW])
-      return ${nullable ? 'nulls[this[ROW]] === 1 ? null : ' : ''}values[this[ROW]]
+      return ${nullable ? `nulls[this[ROW]] === 1 ? ${ofNull} : ` : ''}values[this[ROW]]
     }
     set ${key}(value) {
       const cells = this.#cells${i}

@@ -22,7 +22,11 @@ class Runner {
   /** @type {InstanceType<typeof Shape> | undefined} */
   #shape
   #generation
-  #isBusy = false
+  /**
+   * The call that is not answered yet. Held here, because nothing else may hold a promise that never settles: it would be collected
+   * as garbage, with the call.
+   */
+  #open
   #abort
   #abortReason
 
@@ -41,11 +45,11 @@ class Runner {
    * @param {any} call
    */
   run = (call) => {
-    if (this.#isBusy) return fail(call, new Error('the engine made a second call while the first was not answered'))
-    this.#isBusy = true
+    if (this.#open !== undefined) return fail(call, new Error('the engine made a second call while the first was not answered'))
+    this.#open = call
     let batch
     try {
-      batch = this.#open(call)
+      batch = this.#batch(call)
       const result = this.#call(batch)
       if (isThenable(result)) {
         Promise.resolve(result).then(
@@ -66,7 +70,7 @@ class Runner {
     this.#abort?.abort(reason)
   }
 
-  #open(call) {
+  #batch(call) {
     if (this.#shape === undefined || this.#generation !== call.generation) {
       this.#shape = new Shape(JSON.parse(call.columns()), this.#encoder)
       this.#generation = call.generation
@@ -99,7 +103,7 @@ class Runner {
     }
     if (failure !== undefined) fail(call, failure)
     if (batch !== undefined) Batch.close(batch, this.#isPoisoned)
-    this.#isBusy = false
+    this.#open = undefined
   }
 }
 

@@ -23,6 +23,7 @@ const { converter } = require('./type-name.js')
  * @property {boolean} nullable
  * @property {boolean} input it is no column of the table
  * @property {boolean} computed the transform fills it
+ * @property {boolean} [default] ClickHouse computes a DEFAULT for rows without a value
  * @property {{ unit: 'day' | 'second' | 'ticks', precision: number, zone: string }} [time]
  * @property {[string, number][]} [enum]
  */

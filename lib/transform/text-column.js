@@ -17,7 +17,6 @@ class TextColumn extends Column {
   #place
   #memory
   #isNullable
-  #isComputed
   /** What the engine has, once it is here. @type {Buffer | undefined} */
   #bytes
   #ends
@@ -39,7 +38,6 @@ class TextColumn extends Column {
     this.#place = place
     this.#memory = memory
     this.#isNullable = descriptor.nullable
-    this.#isComputed = descriptor.computed
   }
 
   get(row) {
@@ -104,16 +102,8 @@ class TextColumn extends Column {
     const { call, rows } = this.#context
     const ends = this.#memory.ends.array(rows)
     const nulls = this.#isNullable ? this.#memory.nulls.array(rows) : undefined
-    let bytes
-    if (this.#isComputed) {
-      // There is nothing to read: what the transform does not fill is NULL, or empty.
-      bytes = this.#memory.bytes.array(0)
-      ends.fill(0)
-      nulls?.fill(1)
-    } else {
-      bytes = this.#memory.bytes.array(callEngine(() => call.textBytes(this.#place)))
-      callEngine(() => call.readTexts(this.#place, bytes, ends, nulls ?? null))
-    }
+    const bytes = this.#memory.bytes.array(callEngine(() => call.textBytes(this.#place)))
+    callEngine(() => call.readTexts(this.#place, bytes, ends, nulls ?? null))
     this.#bytes = Buffer.from(bytes.buffer, 0, bytes.length)
     this.#ends = ends
     this.#nulls = nulls

@@ -2,9 +2,14 @@
 
 // Transforms: the transforms of a pipeline. Functions run on the thread of the program, modules in worker threads.
 
+const { setTimeout } = require('node:timers/promises')
+const { MillraceError } = require('../error.js')
 const { Runner } = require('./runner.js')
 const { checked } = require('./functions.js')
 const { WorkerThreads } = require('./worker-threads.js')
+
+/** From the abort of their signals to the end of the threads. */
+const ABORT_MS = 100
 
 class Transforms {
   #native
@@ -29,28 +34,41 @@ class Transforms {
   /**
    * Hands the engine what it is to call: before it starts.
    *
+   * @returns {Promise<void> | undefined} settled when all threads have their function; undefined where there are none
    * @throws {MillraceError} `TRANSFORM_INVALID`
    */
-  async start() {
+  start() {
+    if (this.#running.length > 0) {
+      throw new MillraceError({ code: 'INVALID_STATE', message: 'start() is not possible while another start() is under way' })
+    }
     this.#running = this.#routes.map(({ transform, where }) => this.#make(transform, where))
+    return this.#threads.length > 0 ? this.#startThreads() : undefined
+  }
+
+  async #startThreads() {
     try {
-      await Promise.all(this.#running.map((one) => one instanceof WorkerThreads && one.start()))
+      await Promise.all(this.#threads.map((its) => its.start()))
     } catch (error) {
       await this.stop()
       throw error
     }
   }
 
-  /** Aborts the signals of all batches. @param {{ code: string, message: string }} reason */
-  abort(reason) {
+  /** Aborts the signals of all batches, and leaves threads a moment to hear of it. @param {Error & { code: string }} reason */
+  async abort(reason) {
     for (const one of this.#running) one.abort(reason)
+    if (this.#threads.length > 0) await setTimeout(ABORT_MS)
   }
 
   /** Ends the threads. */
   async stop() {
-    const running = this.#running
+    const threads = this.#threads
     this.#running = []
-    await Promise.all(running.map((one) => one instanceof WorkerThreads && one.stop()))
+    await Promise.all(threads.map((its) => its.stop()))
+  }
+
+  get #threads() {
+    return this.#running.filter((one) => one instanceof WorkerThreads)
   }
 
   #make(transform, where) {

@@ -100,8 +100,10 @@ class WorkerThreads {
       worker.on('exit', (code) => {
         const isOwn = this.#workers.delete(worker)
         const text = reason ? `it threw ${reason?.message ?? reason}` : `it exited with ${code}`
-        const message = `${this.#task.path}: the worker thread ended: ${text}`
-        reject(new MillraceError({ code: 'TRANSFORM_INVALID', message, path: this.#task.path }, { cause: reason }))
+        const { path } = this.#task
+        const message = `${path}: the worker thread ended: ${text}`
+        if (this.#isStopping) reject(new MillraceError({ code: 'INVALID_STATE', message: 'the pipeline was stopped while it started' }))
+        else reject(new MillraceError({ code: 'TRANSFORM_INVALID', message, path }, { cause: reason }))
         if (!isReady || !isOwn || this.#isStopping) return
         this.#restart(text, performance.now() - startedAt > MAX_RESTART_MS ? MIN_RESTART_MS : waitMs)
       })

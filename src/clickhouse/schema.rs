@@ -113,7 +113,7 @@ impl SchemaClient {
         let (database, name) = self.split(&route.table);
         if described.is_empty() {
             return Err(Error::TableNotFound {
-                path: format!("{path}.table"),
+                path: route.table_option(path),
                 table: format!("{database}.{name}"),
             });
         }
@@ -154,7 +154,7 @@ impl SchemaClient {
         }
         if known.is_empty() {
             return Err(Error::config(
-                format!("{path}.table"),
+                route.table_option(path),
                 format!("{database}.{name} has no column to fill"),
             ));
         }

@@ -95,12 +95,15 @@ impl Config {
 
         let name = name(&root)?;
         let spool = root.section("spool")?.map(spool::spool).transpose()?;
+        // In the order of the documentation: the first error is the one that is told.
+        let mqtt = mqtt::mqtt(root.required_section("mqtt")?, spool.is_some())?;
+        let clickhouse = clickhouse::clickhouse(root.required_section("clickhouse")?)?;
         let routes = routes(&root)?;
         let config = Config {
             row_routes: row_routes(&routes),
             name,
-            mqtt: mqtt::mqtt(root.required_section("mqtt")?, spool.is_some())?,
-            clickhouse: clickhouse::clickhouse(root.required_section("clickhouse")?)?,
+            mqtt,
+            clickhouse,
             routes,
             batch: batch::batch(root.section("batch")?)?,
             spool,

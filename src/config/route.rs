@@ -71,6 +71,11 @@ impl Route {
         }
     }
 
+    /// The option that names the table of the route at `path`: an entry of a list where rows are not of messages.
+    pub fn table_option(&self, path: &str) -> String {
+        if self.format == Format::Rows { path.into() } else { format!("{path}.table") }
+    }
+
     /// Where the configuration says that a column, or an input of the transform, comes from.
     pub fn source_of(&self, column: &str) -> Option<&ColumnSource> {
         let inputs = self.transform.iter().flat_map(|transform| &transform.inputs);

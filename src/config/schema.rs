@@ -674,7 +674,7 @@ static MODULES: [Kind; 2] = [filled_text(""), Kind::Code { typescript: "URL", ph
 
 /// What a transform can be.
 pub static TRANSFORMS: [Kind; 3] = [
-    Kind::Code { typescript: "Transform<any>", phrase: "a function" },
+    Kind::Code { typescript: "Transform", phrase: "a function" },
     filled_text(": the path of a module"),
     object(&Object {
         name: Some("TransformModule"),

@@ -30,6 +30,16 @@ pub enum TransformCode {
     Module { threads: usize },
 }
 
+impl Transform {
+    /// How many batches it works on at once.
+    pub fn threads(&self) -> usize {
+        match self.code {
+            TransformCode::Function => 1,
+            TransformCode::Module { threads } => threads,
+        }
+    }
+}
+
 /// A field that only a transform reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {

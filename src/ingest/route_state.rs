@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::clickhouse::Column;
-use crate::config::{Limits, Route};
+use crate::config::{Limits, Route, Transform};
 use crate::core::ack_history::AckHistory;
 use crate::core::clock::ReceiveTime;
 use crate::decode::{self, Decoder};
@@ -99,7 +99,10 @@ impl RouteState {
     /// grow. Fewer and larger INSERTs are what a busy ClickHouse needs.
     pub fn is_better_grown(&self, max_waiting: usize, limits: &Limits) -> bool {
         let may_grow = |batch: &Batch| batch.rows() < MAX_ROWS && batch.column_bytes() < limits.bytes;
-        self.waiting() >= max_waiting && self.batch.as_deref().is_some_and(may_grow)
+        // Those that a transform works on wait for no worker.
+        let transformed = self.route.transform.as_ref().map_or(0, Transform::threads);
+        self.waiting() >= max_waiting.saturating_add(transformed)
+            && self.batch.as_deref().is_some_and(may_grow)
     }
 
     /// Takes the batch that is to be sealed, if it has rows. A batch without rows is settled here.
