@@ -272,6 +272,12 @@ export interface Route {
    */
   where?: Condition
   /**
+   * Later routes take the messages of this route too. Each makes rows, a dead letter or nothing of a message, as if it
+   * were alone; the message is acknowledged when all of that is settled.
+   * @default false
+   */
+  continue?: boolean
+  /**
    * What payloads are: JSON; one bare value, `'text'`, which is `$`; lines of values, `'csv'`; MessagePack; CBOR;
    * Protocol Buffers; or Sparkplug B.
    * @default 'json'

@@ -117,13 +117,14 @@ class Chunk {
 
   #plain(letter) {
     if (typeof letter !== 'object' || letter === null) return { malformed: 'is not an object' }
-    const { receivedAt, topic, topicBytes, payload, code, message } = letter
+    const { receivedAt, route, topic, topicBytes, payload, code, message } = letter
     const time = new Date(receivedAt ?? Number.NaN).getTime()
     if (Number.isNaN(time)) return { malformed: 'receivedAt is not a time' }
     if (typeof topic !== 'string') return { malformed: 'topic is not a string' }
     if (!isBytes(payload) && typeof payload !== 'string') return { malformed: 'payload is not a Buffer' }
     return {
       receivedAt: time,
+      ...(Number.isInteger(route) && { route }),
       topic,
       ...(isBytes(topicBytes) && { topicBytes: this.#place(topicBytes) }),
       payload: this.#place(payload),

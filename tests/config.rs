@@ -64,6 +64,7 @@ fn full() -> Value {
                 "colour": { "userProperty": "colour" },
                 "site": { "value": "north" },
             },
+            "continue": true,
             "unknownFields": "reject",
             "missingFields": "zero",
             "nulls": ["N/A"],
@@ -142,7 +143,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 98] = [
+const OPTIONS: [(&str, Takes); 99] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -198,6 +199,7 @@ const OPTIONS: [(&str, Takes); 98] = [
     ("/routes/0/nulls", Texts),
     ("/routes/0/nan", Choice),
     ("/routes/0/rows", TextOrSection),
+    ("/routes/0/continue", Flag),
     ("/routes/0/where", Section),
     ("/routes/0/where/or", Conditions),
     ("/routes/0/where/or/0", Section),

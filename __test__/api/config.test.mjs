@@ -154,6 +154,7 @@ const WRONG = {
   'routes[0].columns.lat.userProperty': [columnsBut({ lat: { userProperty: 5 } })],
   'routes[0].columns.lat.defualt': [columnsBut({ lat: { path: 'lat', defualt: 0 } })],
   'routes[0].columns.lat.value': [columnsBut({ lat: { path: 'lat', value: 0 } })],
+  'routes[0].continue': ['yes', 1, null].map((value) => routeBut({ continue: value })),
   'routes[0].where': [true, 'speed > 5', [], {}, { eq: 5 }, { path: 'a' }, { topic: 'driver_id' }].map((where) => routeBut({ where })),
   'routes[0].where.path': ['', 'a..b', 'a[*]', [], 5].map((path) => routeBut({ where: { path, eq: 1 } })),
   'routes[0].where.topic': ['nobody', 5].map((topic) => routeBut({ where: { topic, eq: 1 } })),
@@ -238,6 +239,7 @@ test('right configurations open nothing by themselves', () => {
       x: { userProperty: 'p' },
     }),
     routeBut({
+      continue: true,
       where: {
         or: [
           { path: ['speed', '*.v', 'a[-1]'], exists: true, ge: 0, lt: 300, ne: 'x' },

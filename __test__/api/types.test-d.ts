@@ -115,6 +115,7 @@ void [comparesNothing, ordersBooleans, comparesNull]
 
 const route: Route = {
   where: condition,
+  continue: true,
   topic: 'a/{b}/{c#}',
   table: 'db.t',
   columns: { lat: 'position.lat', site: { value: 'x' } },

@@ -15,6 +15,16 @@ test('kill -9: every number acknowledged is in the table, once', { timeout, skip
   assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
 })
 
+test('kill -9 while two routes take each message: every number is in both tables, once', { timeout, skip }, async () => {
+  const tables = ['numbers', 'copies']
+  // Commits of their own for each batch, as far as that is possible.
+  const config = { spool: { ...PROMISED.spool, commitMs: 1 } }
+  const { seed, missing, doubled, acknowledged, rows } = await crash({ kills: 10, tables, config })
+  assert.ok(rows >= 2 * acknowledged && acknowledged > 0)
+  assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
+  assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
+})
+
 test('kill -9 without a spool: nothing is lost', { timeout, skip }, async () => {
   const { seed, missing } = await crash({ kills: 3 })
   assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)

@@ -42,11 +42,12 @@ const DRAIN_MS = 60_000
  */
 
 /**
- * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, config?: any, log?: (text: string) => void }} options
- *   `config` of the pipeline, beside servers and route; `perSecond` messages; `qos` of publisher and pipeline
+ * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, tables?: string[], config?: any, log?: (text: string) => void }} options
+ *   `config` of the pipeline, beside servers and route; `perSecond` messages; `qos` of publisher and pipeline; `tables` that
+ *   each have all numbers, by a route of its own: what is missing or doubled in one of them is
  * @returns {Promise<Outcome>}
  */
-export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, config = {}, log = () => {} }) {
+export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, tables = ['numbers'], config = {}, log = () => {} }) {
   const started = performance.now()
   const random = new Random(seed)
   const directory = mkdtempSync(join(tmpdir(), 'millrace-crash-'))
@@ -55,12 +56,14 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
   let consumer
   let numbers
   try {
-    await clickhouse.command(`CREATE TABLE numbers (number UInt64) ENGINE = MergeTree ORDER BY number
-      SETTINGS non_replicated_deduplication_window = 10000`)
+    for (const table of tables) {
+      await clickhouse.command(`CREATE TABLE ${table} (number UInt64) ENGINE = MergeTree ORDER BY number
+        SETTINGS non_replicated_deduplication_window = 10000`)
+    }
     const pipeline = {
       mqtt: { url: broker.url, clientId: 'crashes', qos, reconnect: { minMs: 20, maxMs: 200 }, ...config.mqtt },
       clickhouse: { url: clickhouse.url, retry: { minMs: 20, maxMs: 200 } },
-      routes: [{ topic: 'numbers', table: 'numbers' }],
+      routes: tables.map((table, i) => ({ topic: 'numbers', table, continue: i + 1 < tables.length })),
       batch: { maxRows: 500, maxDelayMs: 100 },
       ...(config.spool && { spool: { dir: join(directory, 'spool'), ...config.spool } }),
     }
@@ -102,7 +105,10 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     await numbers.stop()
 
     const { acknowledged, published } = numbers
-    const arrived = async () => (await clickhouse.query('SELECT uniqExact(number) AS n FROM numbers'))[0].n
+    const arrived = async () => {
+      const counts = tables.map(async (table) => Number((await clickhouse.query(`SELECT uniqExact(number) AS n FROM ${table}`))[0].n))
+      return Math.min(...(await Promise.all(counts)))
+    }
     await waitFor(
       async () => {
         if (!consumer.alive) consumer = new Consumer(pipeline)
@@ -112,18 +118,22 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     ).catch((error) => log(String(error)))
     await consumer.stop()
 
-    const there = new Map()
-    for (const { number } of await clickhouse.query('SELECT number FROM numbers')) {
-      there.set(number, (there.get(number) ?? 0) + 1)
+    const found = []
+    for (const table of tables) {
+      const there = new Map()
+      for (const { number } of await clickhouse.query(`SELECT number FROM ${table}`)) {
+        there.set(number, (there.get(number) ?? 0) + 1)
+      }
+      found.push(there)
     }
     return {
       seed,
       ...counts,
       published,
       acknowledged: acknowledged.size,
-      rows: [...there.values()].reduce((sum, count) => sum + count, 0),
-      missing: [...acknowledged].filter((number) => !there.has(number)),
-      doubled: [...there].filter(([, count]) => count > 1).map(([number]) => number),
+      rows: found.flatMap((there) => [...there.values()]).reduce((sum, count) => sum + count, 0),
+      missing: [...acknowledged].filter((number) => found.some((there) => !there.has(number))),
+      doubled: found.flatMap((there) => [...there].filter(([, count]) => count > 1).map(([number]) => number)),
       seconds: (performance.now() - started) / 1000,
     }
   } finally {

@@ -156,14 +156,29 @@ impl Sampler<'_> {
             return;
         }
         self.sample.messages += 1;
-        let routes = &self.config.routes;
-        let Some(at) = routes.iter().position(|route| route.topic.matches(topic, &mut self.captures)) else {
+        let config = self.config;
+        let mut next = config.routes.iter().position(|route| route.topic.matches(topic, &mut self.captures));
+        if next.is_none() {
             let reason = Reason::new(Code::NoRoute, "no route takes this topic");
             return self.refuse(None, publish.topic, publish.payload, &reason);
-        };
+        }
+        let mut is_dropped = true;
+        while let Some(at) = next {
+            is_dropped &= self.is_dropped_by(at, topic, publish, client_id);
+            next = match config.routes[at].continues {
+                true => (at + 1..config.routes.len())
+                    .find(|at| config.routes[*at].topic.matches(topic, &mut self.captures)),
+                false => None,
+            };
+        }
+        self.sample.dropped += usize::from(is_dropped);
+    }
+
+    /// Decodes a message for one route, and says whether `where` excludes it.
+    fn is_dropped_by(&mut self, at: usize, topic: &str, publish: &Publish<'_>, client_id: &str) -> bool {
         self.sample.routes[at].messages += 1;
         // A route whose table cannot be filled has been told.
-        let Some(decoder) = &mut self.decoders[at] else { return };
+        let Some(decoder) = &mut self.decoders[at] else { return false };
         let message = decode::Message {
             topic,
             captures: &self.captures,
@@ -177,8 +192,8 @@ impl Sampler<'_> {
         let mut columns = decoder.columns();
         match decoder.append(&message, &mut columns) {
             Ok(0) if decoder.has_excluded() => {
-                self.sample.dropped += 1;
                 self.sample.routes[at].dropped += 1;
+                return true;
             }
             Ok(rows) => {
                 self.sample.rows += rows;
@@ -186,6 +201,7 @@ impl Sampler<'_> {
             }
             Err(reason) => self.refuse(Some(at), publish.topic, publish.payload, &reason),
         }
+        false
     }
 
     fn refuse(&mut self, route: Option<usize>, topic: &[u8], payload: &[u8], reason: &Reason) {

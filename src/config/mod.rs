@@ -73,6 +73,17 @@ impl Config {
         self.routes.iter().chain(&self.row_routes)
     }
 
+    /// What a spool calls the route at a place: its topic, and a number where an earlier one fills the same table from it.
+    pub fn stream_name(&self, at: usize) -> String {
+        let Route { topic, table, .. } = self.route(at);
+        let is_alike = |route: &&Route| route.topic.as_str() == topic.as_str() && route.table == *table;
+        match self.all_routes().take(at).filter(is_alike).count() {
+            0 => topic.as_str().into(),
+            // No topic has a NUL.
+            earlier => format!("{}\0{earlier}", topic.as_str()),
+        }
+    }
+
     /// The place of the route for rows that a program gives for a table.
     pub fn row_route(&self, table: &str) -> Option<usize> {
         Some(self.routes.len() + self.row_routes.iter().position(|route| route.table == table)?)

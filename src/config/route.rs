@@ -27,6 +27,8 @@ pub struct Route {
     /// As the user wrote it: `table` or `database.table`.
     pub table: String,
     pub columns: Vec<(String, ColumnSource)>,
+    /// Whether later routes take its messages too.
+    pub continues: bool,
     /// What of the messages it takes. `None`: all.
     pub condition: Option<Condition>,
     /// Where the list is of which each item becomes a row.
@@ -56,6 +58,7 @@ impl Route {
             topic: TopicFilter::literal(&format!("{ROWS_TOPIC}{table}")),
             table: table.into(),
             columns: Vec::new(),
+            continues: false,
             condition: None,
             rows: None,
             zip: Vec::new(),
@@ -215,6 +218,7 @@ pub fn route(o: ObjectReader<'_>) -> Result<Route> {
         path: o.path_of("topic").trim_end_matches(".topic").into(),
         table: o.required_text("table")?,
         columns: columns(&o, &topic)?,
+        continues: o.flag_or_default("continue")?,
         condition: o.value("where").map(|value| condition(&o.path_of("where"), value, &topic)).transpose()?,
         rows,
         zip,

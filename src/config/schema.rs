@@ -577,6 +577,14 @@ static ROUTE: Object = Object {
         )
         .note("See [Conditions](#conditions)."),
         row(
+            "continue",
+            Kind::Flag,
+            Flag(false),
+            "Later routes take the messages of this route too. Each makes rows, a dead letter or nothing of a message, as if it \
+             were alone; the message is acknowledged when all of that is settled.",
+        )
+        .note("See [Several routes for a message](#several-routes-for-a-message)."),
+        row(
             "format",
             Kind::Union { of: &FORMATS },
             Text("json"),

@@ -34,6 +34,8 @@ struct Written<'a> {
 #[serde(rename_all = "camelCase")]
 struct Read<'a> {
     received_at: String,
+    #[serde(default)]
+    route: serde_json::Value,
     #[serde(borrow)]
     topic: Cow<'a, str>,
     topic_encoding: Option<String>,
@@ -76,6 +78,7 @@ pub fn read(line: &[u8]) -> Result<StoredDeadLetter, String> {
         read.received_at.parse().map_err(|_| format!("receivedAt is not a time: {:?}", read.received_at))?;
     Ok(StoredDeadLetter {
         received_at: SystemTime::from(received_at),
+        route: read.route.as_u64().and_then(|route| usize::try_from(route).ok()),
         topic: bytes(read.topic, read.topic_encoding.as_deref(), "topic")?,
         payload: bytes(read.payload, read.encoding.as_deref(), "payload")?,
         lost: StoredDeadLetter::lost(&read.code, &read.message),

@@ -14,6 +14,8 @@ use crate::core::reason::{Code, Reason};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDeadLetter {
     pub received_at: SystemTime,
+    /// The place of the route that made it.
+    pub route: Option<usize>,
     pub topic: Vec<u8>,
     pub payload: Vec<u8>,
     /// Why there is no payload, where there never was one.

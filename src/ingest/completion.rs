@@ -11,13 +11,15 @@
 //! A completion that is dropped unsettled is abandoned: its memory is released and nothing is acknowledged, so the broker
 //! sends the messages again, or the next start finds them in the spool.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use crate::core::ack_set::AckSet;
 use crate::core::memory_budget::MemoryReservation;
+use crate::ingest::shared_messages::{SharedAcks, SharedCounts, countable};
 use crate::mqtt::AckSender;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::ledger::{PendingGroupId, Settled};
@@ -33,6 +35,12 @@ pub struct Completion {
     insert: Option<SpooledInsert>,
     /// Its messages were counted when they came. Rows that a transform emitted were not.
     is_counted: bool,
+    /// So many of its messages, and of those in its forks, count with the completion that had them first.
+    copies: Vec<Arc<AtomicU64>>,
+    /// Of the messages that it has with others: the first of them is `own` if others have what it had first.
+    counts: Vec<SharedCounts>,
+    own: Vec<SharedCounts>,
+    own_acks: Option<SharedAcks>,
 }
 
 /// Acknowledgements that one connection waits for.
@@ -44,40 +52,14 @@ pub struct PendingAcks {
     shared: Vec<SharedAcks>,
 }
 
-/// Acknowledgements that are sent when the last of several completions is settled. If one of them is abandoned, they never
-/// are.
-#[derive(Debug, Clone)]
-struct SharedAcks(Arc<Mutex<Share>>);
-
-#[derive(Debug)]
-struct Share {
-    /// Completions that are not settled.
-    open: usize,
-    acks: AckSet,
-}
-
-impl SharedAcks {
-    /// One completion is settled. Gives the acknowledgements if it was the last one.
-    fn settle(self) -> Option<AckSet> {
-        let mut share = self.share();
-        share.open -= 1;
-        (share.open == 0).then(|| std::mem::take(&mut share.acks))
-    }
-
-    fn share(&self) -> MutexGuard<'_, Share> {
-        // Nothing can panic while it is locked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl PendingAcks {
     pub fn is_empty(&self) -> bool {
-        self.acks.is_empty() && self.shared.iter().all(|shared| shared.share().acks.is_empty())
+        self.acks.is_empty() && self.shared.iter().all(|shared| shared.with(|acks, _| acks.is_empty()))
     }
 
     /// Sent also when there is nothing to acknowledge: the connection may wait for the sinks or for memory.
     pub fn send(mut self) {
-        self.shared.into_iter().filter_map(SharedAcks::settle).for_each(|acks| self.acks.append(acks));
+        self.shared.into_iter().filter_map(SharedAcks::release).for_each(|acks| self.acks.append(acks));
         self.sender.send(self.acks);
     }
 }
@@ -107,6 +89,10 @@ impl Completion {
             memory: MemoryReservation::new(&context.memory),
             insert: None,
             is_counted: true,
+            copies: Vec::new(),
+            counts: Vec::new(),
+            own: Vec::new(),
+            own_acks: None,
             context: context.clone(),
         }
     }
@@ -120,6 +106,39 @@ impl Completion {
     pub fn acknowledge(&mut self, sequence: u64) {
         if let Some(pending) = &mut self.acks {
             pending.acks.add(sequence);
+        }
+    }
+
+    /// The handle by which other completions get a message that this one had first.
+    pub fn first(&mut self) -> FirstHolder {
+        if self.own.is_empty() {
+            self.own.push(SharedCounts::new(Vec::new()));
+        }
+        let acks = self.acks.as_mut().map(|pending| {
+            self.own_acks
+                .get_or_insert_with(|| {
+                    let shared = SharedAcks::new(AckSet::default());
+                    pending.shared.push(shared.clone());
+                    shared
+                })
+                .clone()
+        });
+        FirstHolder { acks, counts: self.own[0].clone() }
+    }
+
+    /// Has a message together with the completion that had it first.
+    pub fn share(&mut self, first: &FirstHolder) {
+        match self.copies.first() {
+            Some(copies) => _ = copies.fetch_add(1, Ordering::Relaxed),
+            None => self.copies.push(Arc::new(AtomicU64::new(1))),
+        }
+        let has = |counts: &&SharedCounts| counts.is_same(&first.counts);
+        if self.own.iter().chain(&self.counts).rev().any(|counts| has(&counts)) {
+            return;
+        }
+        self.counts.push(first.counts.hold());
+        if let (Some(pending), Some(acks)) = (&mut self.acks, &first.acks) {
+            pending.shared.push(acks.hold());
         }
     }
 
@@ -157,7 +176,10 @@ impl Completion {
 
     /// Settles the messages of `other` together with these. They come from the same connection.
     pub fn join(&mut self, other: Completion) {
-        let Completion { group, acks, .. } = other;
+        let Completion { group, acks, copies, counts, own, .. } = other;
+        self.copies.extend(copies);
+        self.counts.extend(counts);
+        self.own.extend(own);
         match (&mut self.acks, acks) {
             (Some(pending), Some(more)) => {
                 pending.acks.append(more.acks);
@@ -175,19 +197,13 @@ impl Completion {
         let acks = self.acks.as_mut().map(|pending| {
             let all = std::mem::take(&mut pending.acks);
             match pending.shared.first() {
-                Some(shared) => {
-                    let mut share = shared.share();
-                    share.open += 1;
-                    share.acks.append(all);
-                }
-                None => pending.shared.push(SharedAcks(Arc::new(Mutex::new(Share { open: 2, acks: all })))),
+                Some(shared) => shared.with(|acks, _| acks.append(all)),
+                None => pending.shared.push(SharedAcks::new(all)),
             }
-            PendingAcks {
-                sender: pending.sender.clone(),
-                acks: AckSet::default(),
-                shared: pending.shared.first().cloned().into_iter().collect(),
-            }
+            let shared = pending.shared.iter().map(SharedAcks::hold).collect();
+            PendingAcks { sender: pending.sender.clone(), acks: AckSet::default(), shared }
         });
+        let counts = self.own.iter().chain(&self.counts).map(SharedCounts::hold).collect();
         Completion {
             group: self.group,
             id: self.context.ledger.fork(self.group),
@@ -195,6 +211,10 @@ impl Completion {
             memory: MemoryReservation::new(&self.context.memory),
             insert: None,
             is_counted: self.is_counted,
+            copies: self.copies.clone(),
+            counts,
+            own: Vec::new(),
+            own_acks: None,
             context: self.context.clone(),
         }
     }
@@ -212,22 +232,36 @@ impl Completion {
     }
 
     /// `messages` are dropped, as the configuration asks, while others of the same completion are not settled yet.
-    pub fn dropped_in_part(&self, messages: u64) {
-        self.context.ledger.drop_messages(messages);
+    pub fn dropped_in_part(&mut self, messages: u64) {
+        self.count(Settled { dropped: messages, ..Settled::default() });
     }
 
     /// `messages` are inserted while others of the same completion are not settled yet.
-    pub fn inserted_in_part(&self, messages: u64) {
-        if self.is_counted {
-            self.context.ledger.insert(messages);
-        }
+    pub fn inserted_in_part(&mut self, messages: u64) {
+        self.count(Settled { inserted: messages, ..Settled::default() });
     }
 
     /// `messages` can no longer be read from the spool, others can.
-    pub fn unreadable_in_part(&self, messages: u64) {
-        if self.is_counted {
-            self.context.ledger.mark_unreadable(messages);
+    pub fn unreadable_in_part(&mut self, messages: u64) {
+        self.count(Settled { dead_lettered: messages, ..Settled::default() });
+    }
+
+    /// Counts messages while the group stays open.
+    fn count(&mut self, settled: Settled) {
+        if let Some(settled) = self.counted(settled) {
+            self.context.ledger.settle(settled);
         }
+    }
+
+    /// What of `settled` counts now: copies never do, and what others have as well does when they have settled it.
+    fn counted(&mut self, settled: Settled) -> Option<Settled> {
+        let settled = match self.is_counted {
+            true => self.copies.iter().fold(settled, |settled, copies| without(settled, copies)),
+            false => Settled::default(),
+        };
+        // It holds these itself.
+        let is_shared = |shared: &&SharedCounts| shared.with(|_, open| open > 1);
+        countable(settled, self.own.iter().filter(is_shared).cloned().collect())
     }
 
     /// The rows of all messages are in ClickHouse.
@@ -245,18 +279,56 @@ impl Completion {
         self.settle(Settled { dropped: messages, ..Settled::default() });
     }
 
-    pub fn settle(self, settled: Settled) {
-        let Completion { context, group, acks, memory, insert, is_counted, .. } = self;
-        let settled = if is_counted { settled } else { Settled::default() };
+    pub fn settle(mut self, settled: Settled) {
+        let counted = self.counted(settled);
+        let Completion { context, group, acks, memory, insert, counts, own, .. } = self;
         drop(memory);
         if let Some(acks) = acks {
             acks.send();
         }
-        context.ledger.close(group, settled);
+        // What waited for this completion counts with it.
+        let mut now = counted.unwrap_or_default();
+        for deferred in own.into_iter().chain(counts).filter_map(SharedCounts::release).flatten() {
+            now = now + countable(deferred.settled, deferred.waits_for).unwrap_or_default();
+        }
+        context.ledger.close(group, now);
         if let Some(SpooledInsert { id, settled }) = insert {
             // The spool's thread waits for all of them; it is only gone if it panicked.
             let _ = settled.send(id);
         }
+    }
+}
+
+/// What other completions need of the one that had a message first.
+#[derive(Debug, Clone)]
+pub struct FirstHolder {
+    /// `None`: there is nothing to acknowledge.
+    acks: Option<SharedAcks>,
+    counts: SharedCounts,
+}
+
+impl FirstHolder {
+    /// Acknowledges the message with this sequence number when all that have it have settled it.
+    pub fn acknowledge(&self, sequence: u64) {
+        if let Some(acks) = &self.acks {
+            acks.with(|acks, _| acks.add(sequence));
+        }
+    }
+}
+
+/// Without messages that count elsewhere: as many of `copies` as there are left, inserted ones first.
+fn without(settled: Settled, copies: &AtomicU64) -> Settled {
+    let less = |count: u64| {
+        let take = |left: u64| Some(left - left.min(count));
+        // The closure always gives a value.
+        let left =
+            copies.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or_else(|left| left);
+        count - left.min(count)
+    };
+    Settled {
+        inserted: less(settled.inserted),
+        dropped: less(settled.dropped),
+        dead_lettered: less(settled.dead_lettered),
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`router`] finds the route of a message and appends its rows to the open [`batch`] of the route ([`route_state`]), for
 //! the table as [`table_plan`] knows it. A [`completion`] settles the messages of a batch, or of a [`dead_letter_batch`].
 //! [`raw_messages`] keeps the messages of a batch as they came, so that rows can be decoded again ([`encoded_rows`]);
-//! rows that a transform changed are [`kept_rows`];
+//! rows that a transform changed are [`kept_rows`]; a message of several routes is one of `shared_messages`;
 //! [`column_pool`] reuses columns.
 
 pub mod batch;
@@ -15,4 +15,5 @@ pub mod kept_rows;
 pub mod raw_messages;
 mod route_state;
 pub mod router;
+mod shared_messages;
 pub mod table_plan;

@@ -6,8 +6,12 @@
 //!    └──▶ skipped
 //! ```
 //!
-//! Each route has a [`RouteState`]: its decoder and the open batch. A batch is opened for the table as it is known then.
+//! Each route has a [`RouteState`]: its decoder and the open batch. A batch is opened for the table as it is known then. What
+//! several routes take is [`joined`], what becomes no row [`left_out`].
 //! [`Router::commit_read_stats`] enters one read's messages in the ledger, once per read.
+
+mod joined;
+mod left_out;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +22,6 @@ use crate::config::AckAfter;
 use crate::core::ack_history::AckRecord;
 use crate::core::ack_set::AckSet;
 use crate::core::clock::ReceiveTime;
-use crate::core::dead_letter::DeadLetter;
 use crate::core::mqtt_property::Properties;
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
@@ -28,10 +31,12 @@ use crate::ingest::completion::Completion;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::raw_messages;
 use crate::ingest::route_state::{MAX_ROWS, Origin, RouteState, is_large};
+use crate::ingest::router::joined::{Holder, JoinedRoutes};
 use crate::ingest::table_plan::TablePlans;
 use crate::mqtt::{AckSender, Fault, MessageSink, Publish, Subscription, is_primary_copy, subscriptions};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
+use crate::telemetry::ledger::Settled;
 use crate::telemetry::metrics::add;
 
 pub struct Router {
@@ -48,6 +53,9 @@ pub struct Router {
     session: u64,
     keeps_receipts: bool,
     routes: Vec<RouteState>,
+    joined: JoinedRoutes,
+    /// Who holds the message that several routes take, while they take it.
+    holders: Vec<Holder>,
     /// Tells the copies of a message apart; empty where there can be none.
     subscriptions: Vec<Subscription>,
     captures: Captures,
@@ -78,6 +86,14 @@ struct Arrival<'a> {
     sequence: Option<u64>,
     now: ReceiveTime,
     client_id: &'a str,
+}
+
+/// What became of a message in a route.
+enum Taken {
+    /// The open batch has its rows.
+    Rows,
+    /// `where` excludes it.
+    Dropped,
 }
 
 /// Adding up the bytes of all columns takes longer than decoding many a message. It is done once per so many messages,
@@ -115,6 +131,8 @@ impl Router {
                 None => config.clickhouse.max_in_flight,
             },
             session: 0,
+            joined: JoinedRoutes::of(&config.routes, config.spool.is_some()),
+            holders: Vec::new(),
             keeps_receipts: config.spool.is_some() && config.mqtt.is_persistent(),
             context,
             plans,
@@ -134,12 +152,44 @@ impl Router {
 
     /// Appends a message to the open batch of its route; `captures` are those of its topic.
     fn append(&mut self, at: usize, topic: &str, arrival: Arrival<'_>) {
+        let Arrival { publish, sequence, now, .. } = arrival;
+        match self.take_in(at, topic, arrival) {
+            Ok(Taken::Rows) => {}
+            Ok(Taken::Dropped) => return self.drop(sequence),
+            Err(reason) => {
+                // The message may fit the table as it is now: only the batch was opened before.
+                if self.plans.generation(at) != self.routes[at].plan.generation {
+                    self.seal(at);
+                    if self.routes[at].batch.is_none() {
+                        return self.append(at, topic, arrival);
+                    }
+                }
+                return self.dead_letter(Some(at), publish.topic, publish.payload, reason, sequence, now);
+            }
+        }
+        let Some(batch) = &mut self.routes[at].batch else { return };
+        if let Some(sequence) = sequence {
+            match self.context.config.mqtt.ack_after {
+                AckAfter::Receive => self.ready_acks.add(sequence),
+                AckAfter::Spool | AckAfter::Insert => batch.completion.acknowledge(sequence),
+            }
+            if self.keeps_receipts {
+                let Publish { packet_id, qos, fingerprint, .. } = *publish;
+                batch.receipts.push(AckRecord { packet_id, qos, fingerprint });
+            }
+        }
+        self.seal_if_large(at, publish.payload.len());
+    }
+
+    /// Appends the rows of a message to the open batch of a route. Whoever calls it sees to its acknowledgement.
+    #[inline]
+    fn take_in(&mut self, at: usize, topic: &str, arrival: Arrival<'_>) -> Result<Taken, Reason> {
         if self.routes[at].batch.is_none() {
             self.open(at, arrival);
         }
-        let Arrival { publish, sequence, now, client_id } = arrival;
+        let Arrival { publish, now, client_id, .. } = arrival;
         let state = &mut self.routes[at];
-        let Some(batch) = &mut state.batch else { return };
+        let Some(batch) = &mut state.batch else { return Ok(Taken::Dropped) };
         let message = decode::Message {
             topic,
             captures: &self.captures,
@@ -150,12 +200,9 @@ impl Router {
             client_id,
             properties: publish.properties,
         };
-        let rows = match state.decoder.append(&message, &mut batch.columns) {
-            Ok(rows) => rows,
-            Err(reason) => return self.append_failed(at, topic, arrival, reason),
-        };
+        let rows = state.decoder.append(&message, &mut batch.columns)?;
         if rows == 0 && state.decoder.has_excluded() {
-            return self.drop(sequence);
+            return Ok(Taken::Dropped);
         }
         self.stats.rows += rows as u64;
         if let Some(message_rows) = &mut batch.message_rows {
@@ -172,36 +219,21 @@ impl Router {
             retain: publish.retain,
             properties: if state.keeps_properties { publish.properties } else { Properties::NONE },
         });
-        if let Some(sequence) = sequence {
-            match self.context.config.mqtt.ack_after {
-                AckAfter::Receive => self.ready_acks.add(sequence),
-                AckAfter::Spool | AckAfter::Insert => batch.completion.acknowledge(sequence),
-            }
-            if self.keeps_receipts {
-                let Publish { packet_id, qos, fingerprint, .. } = *publish;
-                batch.receipts.push(AckRecord { packet_id, qos, fingerprint });
-            }
-        }
+        Ok(Taken::Rows)
+    }
+
+    /// Seals the batch of a route if it has reached a limit, perhaps by a message of so many bytes.
+    #[inline]
+    fn seal_if_large(&mut self, at: usize, payload_bytes: usize) {
+        let state = &self.routes[at];
+        let Some(batch) = &state.batch else { return };
         let limits = &self.context.config.batch;
         let may_be_large = batch.rows() >= limits.rows.min(MAX_ROWS)
-            || publish.payload.len() >= LARGE_PAYLOAD
+            || payload_bytes >= LARGE_PAYLOAD
             || batch.messages.len().is_multiple_of(SIZE_CHECK_INTERVAL);
         if may_be_large && !state.seal_pending && is_large(batch, limits) {
             self.seal(at);
         }
-    }
-
-    #[cold]
-    fn append_failed(&mut self, at: usize, topic: &str, arrival: Arrival<'_>, reason: Reason) {
-        // The message may fit the table as it is now: only the batch was opened before.
-        if self.plans.generation(at) != self.routes[at].plan.generation {
-            self.seal(at);
-            if self.routes[at].batch.is_none() {
-                return self.append(at, topic, arrival);
-            }
-        }
-        let Arrival { publish, sequence, now, .. } = arrival;
-        self.dead_letter(Some(at), publish.topic, publish.payload, reason, sequence, now);
     }
 
     /// Opens a batch, for the table as it is known now.
@@ -217,80 +249,11 @@ impl Router {
         state.open(&self.context, completion, origin, now);
     }
 
-    /// Takes a message of which nothing but a dead letter can come.
-    pub fn reject(
-        &mut self,
-        topic: &[u8],
-        payload: &[u8],
-        reason: Reason,
-        sequence: Option<u64>,
-        now: ReceiveTime,
-    ) {
-        self.stats.received += 1;
-        let route = std::str::from_utf8(topic).ok().and_then(|t| {
-            self.routes.iter().position(|state| state.route.topic.matches(t, &mut self.captures))
-        });
-        self.dead_letter(route, topic, payload, reason, sequence, now);
-    }
-
-    #[cold]
-    fn dead_letter(
-        &mut self,
-        route: Option<usize>,
-        topic: &[u8],
-        payload: &[u8],
-        reason: Reason,
-        sequence: Option<u64>,
-        now: ReceiveTime,
-    ) {
-        let dead_letters = self.open_dead_letters.get_or_insert_with(|| {
-            DeadLetterBatch::new(Completion::open(&self.context, &self.ack_sender, now.instant))
-        });
-        dead_letters.push(DeadLetter {
-            received_at: now.system,
-            route,
-            topic: topic.into(),
-            payload: payload.into(),
-            reason,
-        });
-        if let Some(sequence) = sequence {
-            match self.context.config.mqtt.ack_after {
-                AckAfter::Receive => self.ready_acks.add(sequence),
-                AckAfter::Spool | AckAfter::Insert => dead_letters.completion.acknowledge(sequence),
-            }
-        }
-    }
-
-    /// Some brokers (amqtt) send retained messages of filters that were not subscribed to.
-    #[cold]
-    fn skip_unrequested(&mut self, topic: &str, sequence: Option<u64>) {
-        if !std::mem::replace(&mut self.unrequested_reported, true) {
-            let message = format!(
-                "the broker sends retained messages that no route asks for, such as {topic:?}: they are skipped, and counted \
-                 as skipped"
-            );
-            self.context.warn(Warning::new("RETAINED_SKIPPED", message).topic(topic));
-        }
-        self.skip(sequence);
-    }
-
-    /// The route does not want the message: `where`.
-    fn drop(&mut self, sequence: Option<u64>) {
-        self.stats.dropped += 1;
-        if let Some(sequence) = sequence {
-            self.ready_acks.add(sequence);
-        }
-    }
-
-    fn skip(&mut self, sequence: Option<u64>) {
-        self.stats.skipped += 1;
-        if let Some(sequence) = sequence {
-            self.ready_acks.add(sequence);
-        }
-    }
-
     /// Hands a batch to the sinks, or leaves it open where they have no room.
     fn seal(&mut self, at: usize) {
+        if self.joined.is_unit(at) {
+            return self.seal_unit(at);
+        }
         let state = &mut self.routes[at];
         if self.batches.of(at).is_full()
             || state.is_better_grown(self.max_waiting, &self.context.config.batch)
@@ -357,7 +320,11 @@ impl MessageSink for Router {
             let reason = Reason::new(Code::NoRoute, "no route takes this topic");
             return self.dead_letter(None, publish.topic, publish.payload, reason, sequence, now);
         };
-        self.append(at, topic, Arrival { publish, sequence, now, client_id });
+        let arrival = Arrival { publish, sequence, now, client_id };
+        match routes[at].route.continues {
+            false => self.append(at, topic, arrival),
+            true => self.append_joined(at, topic, arrival),
+        }
     }
 
     fn count_duplicate(&mut self) {
@@ -399,7 +366,7 @@ impl MessageSink for Router {
         if stats.received > 0 {
             ledger.receive(stats.received, stats.skipped);
             if stats.dropped > 0 {
-                ledger.drop(stats.dropped);
+                ledger.settle(Settled { dropped: stats.dropped, ..Settled::default() });
             }
             add(&metrics.bytes_received, stats.bytes);
             add(&metrics.rows_decoded, stats.rows);

@@ -17,7 +17,9 @@ pub struct Subscription {
 
 pub fn subscriptions(config: &Config) -> Vec<Subscription> {
     let routes = &config.routes;
-    let covered = |i: usize| (0..routes.len()).any(|j| j != i && routes[j].topic.covers(&routes[i].topic));
+    let covers = |j: usize, i: usize| routes[j].topic.covers(&routes[i].topic);
+    // Of filters that are the same the first one is subscribed to.
+    let covered = |i: usize| (0..routes.len()).any(|j| j != i && covers(j, i) && (j < i || !covers(i, j)));
     let needed = (0..routes.len()).filter(|i| !covered(*i)).map(|i| &routes[i].topic);
     needed
         .map(|topic| Subscription {
@@ -80,6 +82,7 @@ mod tests {
         };
         assert_eq!(filters(&["a/b", "a/{x}", "c"]), ["a/+", "c"]);
         assert_eq!(filters(&["t/+/a", "t/x/+"]), ["t/+/a", "t/x/+"]);
+        assert_eq!(filters(&["a/{x}", "a/+", "a/b", "a/{y}"]), ["a/+"], "of routes that continue");
     }
 
     #[test]

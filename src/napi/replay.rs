@@ -31,6 +31,7 @@ enum Letter {
     Letter {
         /// Milliseconds since 1970.
         received_at: i64,
+        route: Option<i64>,
         topic: String,
         topic_bytes: Option<usize>,
         payload: usize,
@@ -126,12 +127,15 @@ fn handed(letters: &str, bytes: &[Buffer]) -> Result<Vec<Supplied>, Error> {
     let at = |place: usize| bytes.get(place).map(|bytes| bytes.to_vec()).unwrap_or_default();
     let kept = letters.into_iter().map(|letter| match letter {
         Letter::Malformed { malformed } => Err(malformed),
-        Letter::Letter { received_at, topic, topic_bytes, payload, code, message } => Ok(StoredDeadLetter {
-            received_at: StoredDeadLetter::time(received_at),
-            topic: topic_bytes.map_or_else(|| topic.into_bytes(), at),
-            payload: at(payload),
-            lost: StoredDeadLetter::lost(&code, &message),
-        }),
+        Letter::Letter { received_at, route, topic, topic_bytes, payload, code, message } => {
+            Ok(StoredDeadLetter {
+                received_at: StoredDeadLetter::time(received_at),
+                route: route.and_then(|route| usize::try_from(route).ok()),
+                topic: topic_bytes.map_or_else(|| topic.into_bytes(), at),
+                payload: at(payload),
+                lost: StoredDeadLetter::lost(&code, &message),
+            })
+        }
     });
     Ok(kept.collect())
 }

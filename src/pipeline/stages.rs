@@ -300,7 +300,9 @@ fn start_spool(
 /// A route below one that takes all its topics would never see a message.
 pub fn check_reachable(routes: &[Route]) -> Result<()> {
     for (i, route) in routes.iter().enumerate() {
-        if let Some(earlier) = routes[..i].iter().position(|earlier| earlier.topic.covers(&route.topic)) {
+        if let Some(earlier) =
+            routes[..i].iter().position(|earlier| !earlier.continues && earlier.topic.covers(&route.topic))
+        {
             let message = format!("can never match: routes[{earlier}] takes all its topics first");
             return Err(Error::config(format!("routes[{i}].topic"), message));
         }

@@ -341,7 +341,7 @@ impl Feeder {
                     fingerprint: 0,
                     properties: Properties::NONE,
                 };
-                self.router.accept(&publish, None, now, &self.client_id);
+                self.router.accept_again(letter.route, &publish, now, &self.client_id);
             }
         }
         self.bytes_since_check += size_of::<StoredDeadLetter>() + letter.topic.len() + letter.payload.len();

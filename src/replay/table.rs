@@ -131,7 +131,7 @@ fn select(table: &str, condition: &str, from_millis: Option<i64>) -> String {
     let from = from_millis
         .map_or(String::new(), |millis| format!(" AND received_at >= fromUnixTimestamp64Milli({millis})"));
     format!(
-        "SELECT toUnixTimestamp64Milli(toDateTime64(received_at, 3)), toString(topic), toString(payload), \
+        "SELECT toUnixTimestamp64Milli(toDateTime64(received_at, 3)), toInt32(route), toString(topic), toString(payload), \
          toString(error_code), toString(error) FROM {table} WHERE {condition}{from} \
          ORDER BY received_at, sipHash64(topic, payload, error_code, error)"
     )
@@ -139,8 +139,9 @@ fn select(table: &str, condition: &str, from_millis: Option<i64>) -> String {
 
 /// The first row, and its length; `None` if it is not all there.
 fn row(bytes: &[u8]) -> Option<(i64, StoredDeadLetter, usize)> {
-    let (millis, mut rest) = bytes.split_first_chunk::<8>()?;
-    let millis = i64::from_le_bytes(*millis);
+    let (millis, rest) = bytes.split_first_chunk::<8>()?;
+    let (route, mut rest) = rest.split_first_chunk::<4>()?;
+    let (millis, route) = (i64::from_le_bytes(*millis), i32::from_le_bytes(*route));
     let mut string = || -> Option<&[u8]> {
         let len = usize::try_from(varint::read::<10>(&mut rest).ok()?).ok()?;
         let (string, tail) = rest.split_at_checked(len)?;
@@ -150,6 +151,7 @@ fn row(bytes: &[u8]) -> Option<(i64, StoredDeadLetter, usize)> {
     let (topic, payload, code, message) = (string()?, string()?, string()?, string()?);
     let letter = StoredDeadLetter {
         received_at: StoredDeadLetter::time(millis),
+        route: usize::try_from(route).ok(),
         topic: topic.into(),
         payload: payload.into(),
         lost: StoredDeadLetter::lost(&String::from_utf8_lossy(code), &String::from_utf8_lossy(message)),
@@ -164,6 +166,7 @@ mod tests {
     #[test]
     fn rows_are_taken_whole() {
         let mut bytes = 1_730_000_000_123_i64.to_le_bytes().to_vec();
+        bytes.extend(3i32.to_le_bytes());
         let payload = vec![0xff; 300];
         for text in [&b"a/\xff"[..], &payload, b"TYPE_MISMATCH", b""] {
             varint::write(&mut bytes, text.len() as u64);
@@ -177,6 +180,8 @@ mod tests {
         let (millis, letter, len) = row(&bytes).unwrap();
         assert_eq!((millis, len), (1_730_000_000_123, whole));
         assert_eq!((letter.topic.as_slice(), letter.payload), (&b"a/\xff"[..], payload));
-        assert_eq!(letter.lost, None);
+        assert_eq!((letter.lost, letter.route), (None, Some(3)));
+        bytes[8..12].fill(0xff);
+        assert_eq!(row(&bytes).unwrap().1.route, None);
     }
 }

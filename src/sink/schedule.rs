@@ -18,7 +18,7 @@ use crate::spool::InsertJob;
 /// What a worker inserts.
 pub enum Job {
     Batch(Box<Batch>),
-    Spooled(InsertJob),
+    Spooled(Box<InsertJob>),
 }
 
 /// How often a thread with INSERTs that wait looks for other jobs. Without any it blocks.
@@ -85,7 +85,7 @@ impl Worker {
         while let Some(job) = next {
             match job {
                 Job::Batch(batch) => self.insert(batch).await,
-                Job::Spooled(job) => self.insert_from_spool(job).await,
+                Job::Spooled(job) => self.insert_from_spool(*job).await,
             }
             next = match self.has_waited && !self.context.is_cancelled() {
                 true => self.waiting.next(&table),
@@ -115,7 +115,7 @@ impl Source {
     fn receive(&self) -> Option<Job> {
         match self {
             Source::Ingest(batches) => batches.recv().ok().map(Job::Batch),
-            Source::Spool(jobs) => jobs.recv().ok().map(Job::Spooled),
+            Source::Spool(jobs) => jobs.recv().ok().map(|job| Job::Spooled(Box::new(job))),
         }
     }
 
@@ -125,7 +125,7 @@ impl Source {
         }
         match self {
             Source::Ingest(batches) => from(batches, Job::Batch),
-            Source::Spool(jobs) => from(jobs, Job::Spooled),
+            Source::Spool(jobs) => from(jobs, |job| Job::Spooled(Box::new(job))),
         }
     }
 }

@@ -125,8 +125,10 @@ impl Worker {
     ) -> Option<SpoolInsertOutcome> {
         let context = self.context.clone();
         let key = &insert.records[0].stream;
-        let mut routes = context.config.all_routes();
-        let route = routes.position(|route| route.topic.as_str() == key.route && route.table == key.table);
+        let config = &context.config;
+        let mut places = 0..config.all_routes().count();
+        let route =
+            places.find(|at| config.route(*at).table == key.table && config.stream_name(*at) == key.route);
         let frames = insert.records.iter().map(|record| record.block.clone()).collect();
         let mut attempt =
             SpoolInsert { worker: self, insert, frames, route, generation: 0, trace, size_failures: 0 };

@@ -51,7 +51,7 @@ pub fn of(
     let record = Record {
         stream: StreamKey {
             connection: connection as u32,
-            route: route.topic.as_str().into(),
+            route: config.stream_name(batch.route),
             table: route.table.clone(),
         },
         statement: plan.sql.clone(),

@@ -31,6 +31,18 @@ pub struct Settled {
     pub dropped: u64,
 }
 
+impl std::ops::Add for Settled {
+    type Output = Settled;
+
+    fn add(self, other: Settled) -> Settled {
+        Settled {
+            inserted: self.inserted + other.inserted,
+            dead_lettered: self.dead_lettered + other.dead_lettered,
+            dropped: self.dropped + other.dropped,
+        }
+    }
+}
+
 /// A group of messages that is still open.
 pub type PendingGroupId = u64;
 
@@ -54,6 +66,17 @@ struct OpenGroup {
     since: Instant,
     /// How many parts of it are to be closed.
     parts: usize,
+}
+
+impl LedgerState {
+    fn settle(&mut self, settled: Settled) {
+        let Settled { inserted, dead_lettered, dropped } = settled;
+        let Counts { pending, .. } = self.counts;
+        self.counts.inserted += inserted;
+        self.counts.dead_lettered += dead_lettered;
+        self.counts.dropped += dropped;
+        self.counts.pending = pending.saturating_sub(inserted + dead_lettered + dropped);
+    }
 }
 
 impl Ledger {
@@ -101,42 +124,15 @@ impl Ledger {
         counts.pending += received - skipped;
     }
 
-    /// The configuration asked to drop messages that were received and are in no group.
-    pub fn drop(&self, messages: u64) {
-        let counts = &mut self.state().counts;
-        counts.dropped += messages;
-        counts.pending = counts.pending.saturating_sub(messages);
-    }
-
-    /// Messages of a group that stays open are inserted; [`Ledger::close`] settles the rest of it.
-    pub fn insert(&self, inserted: u64) {
-        let counts = &mut self.state().counts;
-        counts.inserted += inserted;
-        counts.pending = counts.pending.saturating_sub(inserted);
-    }
-
-    /// Messages of a group that stays open are dropped, as the configuration asks.
-    pub fn drop_messages(&self, messages: u64) {
-        let counts = &mut self.state().counts;
-        counts.dropped += messages;
-        counts.pending = counts.pending.saturating_sub(messages);
-    }
-
-    /// Messages of a group that stays open cannot be read any more; the spool keeps their bytes in quarantine.
-    pub fn mark_unreadable(&self, messages: u64) {
-        let counts = &mut self.state().counts;
-        counts.dead_lettered += messages;
-        counts.pending = counts.pending.saturating_sub(messages);
+    /// Messages are settled of which no group is closed by it: of one that stays open, or of none.
+    pub fn settle(&self, settled: Settled) {
+        self.state().settle(settled);
     }
 
     /// A group, or a part of it, is settled: its messages are inserted, dead letters or dropped.
     pub fn close(&self, group: PendingGroupId, settled: Settled) {
-        let Settled { inserted, dead_lettered, dropped } = settled;
         let mut state = self.state();
-        state.counts.inserted += inserted;
-        state.counts.dead_lettered += dead_lettered;
-        state.counts.dropped += dropped;
-        state.counts.pending = state.counts.pending.saturating_sub(inserted + dead_lettered + dropped);
+        state.settle(settled);
         if let Some(open) = state.open.get_mut(&group) {
             open.parts -= 1;
             if open.parts == 0 {
@@ -211,9 +207,9 @@ mod tests {
         let (a, b) = (ledger.open(now), ledger.open(now));
         ledger.receive(10, 2);
         assert!(balanced(ledger.counts()));
-        ledger.insert(1);
+        ledger.settle(Settled { inserted: 1, ..Settled::default() });
         assert!(balanced(ledger.counts()));
-        ledger.drop(1);
+        ledger.settle(Settled { dropped: 1, ..Settled::default() });
         assert!(balanced(ledger.counts()));
         assert_eq!(ledger.counts().dropped, 1);
         ledger.close(a, Settled { inserted: 2, dropped: 1, ..Settled::default() });

@@ -392,6 +392,7 @@ impl State {
         let mut out = Vec::new();
         for row in rows {
             out.extend(received_at(&row).to_le_bytes());
+            out.extend(row["route"].parse::<i32>().unwrap().to_le_bytes());
             for column in ["topic", "payload", "error_code", "error"] {
                 let text = row[column].as_bytes();
                 // A length of two bytes, whatever it is.

@@ -52,6 +52,8 @@ pub struct Running {
     told: Arc<Mutex<Told>>,
     sent: u64,
     acknowledged: BTreeSet<u64>,
+    /// Of the messages that the spool knew at the beginning.
+    known: Vec<u32>,
 }
 
 /// What is left when all has ended.
@@ -122,6 +124,8 @@ impl Running {
         let listener = move |event| listener.lock().unwrap().hear(event);
         let context = Arc::new(PipelineContext::new(config, Box::new(listener)));
         let opened = spool::open(&context).unwrap();
+        let known = opened.as_ref().and_then(|opened| opened.acknowledged(0, "client"));
+        let known = known.map(|known| known.iter().map(|record| record.fingerprint).collect());
         let prepared = run_on(runtime().unwrap(), prepare(&context)).unwrap();
         let (acks, commands) = AckSender::channel();
         let tokens = Tokens::Random("sink-life".into());
@@ -140,6 +144,7 @@ impl Running {
             told,
             sent: 0,
             acknowledged: BTreeSet::new(),
+            known: known.unwrap_or_default(),
         }
     }
 
@@ -162,7 +167,9 @@ impl Running {
         let router = self.router.as_mut().unwrap();
         router.accept(&publish, Some(self.sent), ReceiveTime::read(), "client");
         router.commit_read_stats();
+        let at_once = router.take_ready_acks();
         self.sent += 1;
+        self.note(Command::Settled(at_once));
     }
 
     /// Messages with `seq` from `range`.
@@ -175,6 +182,11 @@ impl Running {
     /// Whether the connection would read nothing more.
     pub fn is_batch_full(&self) -> bool {
         self.router.as_ref().unwrap().is_batch_full()
+    }
+
+    /// The checksums of the messages that would be recognised if the broker sent them again.
+    pub fn known_fingerprints(&self) -> Vec<u32> {
+        self.known.clone()
     }
 
     pub fn sent(&self) -> u64 {

@@ -17,6 +17,7 @@ mod engine;
 mod expiry;
 mod harness;
 mod held_clock;
+mod joined;
 mod kept_connections;
 mod parts;
 mod replay;

@@ -12,6 +12,7 @@ use super::harness::{Running, Told, assert_rows, clickhouse, config};
 
 fn letter(payload: &str) -> Supplied {
     Ok(StoredDeadLetter {
+        route: None,
         received_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_730_000_000),
         topic: b"t/x".to_vec(),
         payload: payload.into(),

@@ -1,0 +1,96 @@
+//! Messages that become no row: dead letters, and those that nobody wants.
+
+use crate::config::AckAfter;
+use crate::core::clock::ReceiveTime;
+use crate::core::dead_letter::DeadLetter;
+use crate::core::reason::Reason;
+use crate::ingest::completion::Completion;
+use crate::ingest::dead_letter_batch::DeadLetterBatch;
+use crate::ingest::router::Router;
+use crate::telemetry::events::Warning;
+
+impl Router {
+    /// Takes a message of which nothing but a dead letter can come.
+    pub fn reject(
+        &mut self,
+        topic: &[u8],
+        payload: &[u8],
+        reason: Reason,
+        sequence: Option<u64>,
+        now: ReceiveTime,
+    ) {
+        self.stats.received += 1;
+        let route = std::str::from_utf8(topic).ok().and_then(|t| {
+            self.routes.iter().position(|state| state.route.topic.matches(t, &mut self.captures))
+        });
+        self.dead_letter(route, topic, payload, reason, sequence, now);
+    }
+
+    #[cold]
+    pub(super) fn dead_letter(
+        &mut self,
+        route: Option<usize>,
+        topic: &[u8],
+        payload: &[u8],
+        reason: Reason,
+        sequence: Option<u64>,
+        now: ReceiveTime,
+    ) {
+        self.push_dead_letter(route, topic, payload, reason, now);
+        if let (Some(sequence), Some(dead_letters)) = (sequence, &mut self.open_dead_letters) {
+            match self.context.config.mqtt.ack_after {
+                AckAfter::Receive => self.ready_acks.add(sequence),
+                AckAfter::Spool | AckAfter::Insert => dead_letters.completion.acknowledge(sequence),
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn push_dead_letter(
+        &mut self,
+        route: Option<usize>,
+        topic: &[u8],
+        payload: &[u8],
+        reason: Reason,
+        now: ReceiveTime,
+    ) {
+        let dead_letters = self.open_dead_letters.get_or_insert_with(|| {
+            DeadLetterBatch::new(Completion::open(&self.context, &self.ack_sender, now.instant))
+        });
+        dead_letters.push(DeadLetter {
+            received_at: now.system,
+            route,
+            topic: topic.into(),
+            payload: payload.into(),
+            reason,
+        });
+    }
+
+    /// Some brokers (amqtt) send retained messages of filters that were not subscribed to.
+    #[cold]
+    pub(super) fn skip_unrequested(&mut self, topic: &str, sequence: Option<u64>) {
+        if !std::mem::replace(&mut self.unrequested_reported, true) {
+            let message = format!(
+                "the broker sends retained messages that no route asks for, such as {topic:?}: they are skipped, and counted \
+                 as skipped"
+            );
+            self.context.warn(Warning::new("RETAINED_SKIPPED", message).topic(topic));
+        }
+        self.skip(sequence);
+    }
+
+    /// The route does not want the message: `where`.
+    pub(super) fn drop(&mut self, sequence: Option<u64>) {
+        self.stats.dropped += 1;
+        if let Some(sequence) = sequence {
+            self.ready_acks.add(sequence);
+        }
+    }
+
+    pub(super) fn skip(&mut self, sequence: Option<u64>) {
+        self.stats.skipped += 1;
+        if let Some(sequence) = sequence {
+            self.ready_acks.add(sequence);
+        }
+    }
+}
