@@ -12,7 +12,7 @@ use crate::core::error::{Error, Result};
 
 /// A table as `system.tables` has it.
 #[derive(Debug, Deserialize)]
-pub(super) struct TableRow {
+pub struct TableRow {
     engine: String,
     engine_full: String,
     /// Views that are fed by what is inserted here.
@@ -157,6 +157,12 @@ impl TableRow {
     /// behind a `Distributed` table, it is not relied on.
     pub fn keeps_once(&self) -> bool {
         self.engine == "Null" || self.window().is_some_and(|(_, window)| window > 0)
+    }
+
+    /// Whether a crash of the server can leave a token behind whose rows are gone. A replicated table notes both at once in
+    /// Keeper; an engine that joins or replaces rows does not have them as they were sent.
+    pub fn may_lose_rows(&self) -> bool {
+        self.engine == "MergeTree" && self.keeps_once()
     }
 
     /// How many INSERTs it remembers, and what says so. A plain MergeTree forgets what it inserted unless it is told to

@@ -25,7 +25,13 @@ impl Failure {
             (ErrorClass::Retry, Error::ClickHouseRejected { exception, .. }) => {
                 exception.is_some_and(|code| UNKNOWN_OUTCOME.contains(&code))
             }
-            (ErrorClass::Retry | ErrorClass::Unconfirmed | ErrorClass::KeptConnectionEnded, _) => true,
+            (
+                ErrorClass::Retry
+                | ErrorClass::TimedOut
+                | ErrorClass::Unconfirmed
+                | ErrorClass::KeptConnectionEnded,
+                _,
+            ) => true,
             _ => false,
         }
     }
@@ -37,6 +43,8 @@ pub enum ErrorClass {
     NotSent,
     /// May succeed later, or has succeeded unknown to us: the same bytes under the same token, to the same server.
     Retry,
+    /// No answer came in time. As [`ErrorClass::Retry`].
+    TimedOut,
     /// A connection that was kept open ended before a byte of an answer came, as balancers and servers end idle ones. As
     /// [`ErrorClass::Retry`], but at once, over a new connection, and without a warning.
     KeptConnectionEnded,
@@ -78,7 +86,16 @@ pub fn error(url: &str, error: clickhouse::error::Error) -> Error {
                 Error::ClickHouseAnswer { url: url.into(), message: format!("it answered {text}") }
             }
         },
-        _ => unanswered(url, &error),
+        _ => match unanswered(url, &error) {
+            // A server of TLS closes the connection, or answers with an alert, where somebody does not speak it.
+            Error::ClickHouseUnreachable { url, message }
+                if hyper_error(&error).is_some_and(hyper::Error::is_incomplete_message) =>
+            {
+                let message = format!("{message}{}", encryption_hint(&url));
+                Error::ClickHouseUnreachable { url, message }
+            }
+            error => error,
+        },
     }
 }
 
@@ -91,15 +108,10 @@ pub(super) fn unanswered(url: &str, error: &(dyn StdError + 'static)) -> Error {
             let message = format!("it does not answer in HTTP: {message}{}", encryption_hint(&url));
             Error::ClickHouseAnswer { url, message }
         }
-        Some(fault) if fault.is_incomplete_message() => {
-            let message = format!("{message}{}", encryption_hint(&url));
-            Error::ClickHouseUnreachable { url, message }
-        }
         _ => Error::ClickHouseUnreachable { url, message },
     }
 }
 
-/// A server of TLS answers with an alert, or closes the connection, where somebody does not speak it.
 fn encryption_hint(url: &str) -> &'static str {
     match url.starts_with("http://") {
         true => " (a server that is encrypted here wants https://)",

@@ -74,6 +74,12 @@ impl InsertAnswer {
         Ok(answer)
     }
 
+    /// Rows that were written, those of views included, as far as it says. Of an INSERT whose token is recognised it says as
+    /// many as of any other.
+    pub fn written_rows(&self) -> Option<u64> {
+        self.written_rows
+    }
+
     /// `Ok`: ClickHouse has the rows.
     pub fn confirms(&self, url: &str, rows: u64) -> Result<(), Failure> {
         let text = String::from_utf8_lossy(&self.body);
@@ -134,7 +140,7 @@ impl RequestError {
             RequestError::Body(error) => (ErrorClass::Retry, unanswered(url, error)),
             RequestError::TimedOut => {
                 let message = "no answer in time".into();
-                (ErrorClass::Retry, Error::ClickHouseUnreachable { url: url.into(), message })
+                (ErrorClass::TimedOut, Error::ClickHouseUnreachable { url: url.into(), message })
             }
         };
         Failure { error, class }

@@ -47,16 +47,16 @@ impl ViewMode {
 }
 
 impl Insert<'_> {
-    /// Sends the INSERT once. It is confirmed by what ClickHouse alone says: see [`InsertAnswer`].
+    /// Sends the INSERT once; gives [`InsertAnswer::written_rows`]. It is confirmed by what ClickHouse alone says: see [`InsertAnswer`].
     /// `is_fresh`: over a new connection.
     pub async fn attempt(
         &self,
         server: &Server,
         config: &config::ClickHouse,
         is_fresh: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<u64>, Failure> {
         let answer = self.send(server, config, is_fresh).await.map_err(|error| error.failure(&server.url))?;
-        answer.confirms(&server.url, self.rows)
+        answer.confirms(&server.url, self.rows).map(|()| answer.written_rows())
     }
 
     async fn send(

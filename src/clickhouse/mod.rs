@@ -26,6 +26,7 @@ pub mod schema;
 pub mod servers;
 pub mod token;
 mod type_name;
+mod verification;
 
 pub use block_encoder::{BlockEncoder, CompressedBlock, CompressionHints};
 pub use column::Column;

@@ -41,6 +41,16 @@ pub(crate) trait RetriedInsert {
     /// Waits before the next attempt. `None`: cancelled.
     async fn wait(&mut self, wait: Duration) -> Option<()>;
 
+    /// Since when an earlier attempt may have been made that the loop knows nothing of.
+    fn attempted_since(&self) -> Option<Instant> {
+        None
+    }
+
+    /// The statement that inserts what the table lacks of the rows, for rows that were sent so many seconds ago at most.
+    fn repair(&self, _seconds: u64) -> Option<String> {
+        None
+    }
+
     /// ClickHouse has the rows.
     fn confirmed(&mut self) -> Self::End;
 
@@ -65,8 +75,8 @@ pub(crate) enum Next<End> {
 
 /// The attempts at one INSERT, and the waits between them.
 pub(crate) struct RetryLoop<'a> {
-    context: &'a PipelineContext,
-    table: &'a str,
+    pub(super) context: &'a PipelineContext,
+    pub(super) table: &'a str,
     backoff: Backoff,
     began: SystemTime,
     attempts: u32,
@@ -74,8 +84,8 @@ pub(crate) struct RetryLoop<'a> {
     patience: u32,
     /// An attempt may have succeeded: another server may not know its token and is not asked at once.
     ambiguous: bool,
-    /// The same, where ClickHouse itself did not say no.
-    may_be_in: bool,
+    /// The same, where ClickHouse itself did not say no: when the first of these attempts began.
+    may_be_in_since: Option<Instant>,
     /// The next attempt is made over a new connection.
     is_fresh: bool,
 }
@@ -96,7 +106,7 @@ impl<'a> RetryLoop<'a> {
             attempts: 0,
             patience: PATIENCE,
             ambiguous: false,
-            may_be_in: false,
+            may_be_in_since: None,
             is_fresh: false,
         }
     }
@@ -107,20 +117,28 @@ impl<'a> RetryLoop<'a> {
             if let ControlFlow::Break(end) = retried.prepare().await? {
                 return Some(end);
             }
+            let began = Instant::now();
             let Err(failure) = self.attempt(retried).await? else {
+                let since = [self.may_be_in_since, retried.attempted_since()].into_iter().flatten().min();
+                if let Some(since) = since {
+                    self.verify(retried, since).await?;
+                }
                 self.record(retried, None);
                 retried.servers_mut().found();
                 return Some(retried.confirmed());
             };
-            self.may_be_in |= failure.may_be_in();
+            if failure.may_be_in() {
+                self.may_be_in_since.get_or_insert(began);
+            }
+            let may_be_in = self.may_be_in_since.is_some();
             if failure.class == ErrorClass::KeptConnectionEnded {
                 (self.ambiguous, self.is_fresh) = (true, true);
                 add(&self.context.metrics.inserts_retried, 1);
                 continue;
             }
-            match retried.failed(&failure, self.may_be_in).await {
+            match retried.failed(&failure, may_be_in).await {
                 Next::Wait => {
-                    if let Some(end) = retried.give_up(&failure, self.may_be_in) {
+                    if let Some(end) = retried.give_up(&failure, may_be_in) {
                         self.record(retried, Some(&failure.error));
                         return Some(end);
                     }
@@ -137,7 +155,7 @@ impl<'a> RetryLoop<'a> {
     }
 
     /// One attempt. `None`: cancelled meanwhile.
-    async fn attempt(&mut self, retried: &impl RetriedInsert) -> Option<Result<(), Failure>> {
+    async fn attempt(&mut self, retried: &impl RetriedInsert) -> Option<Result<Option<u64>, Failure>> {
         let began = Instant::now();
         let is_fresh = mem::take(&mut self.is_fresh);
         self.attempts += 1;
@@ -193,6 +211,7 @@ impl<'a> RetryLoop<'a> {
             }
             ErrorClass::NotSent
             | ErrorClass::Retry
+            | ErrorClass::TimedOut
             | ErrorClass::KeptConnectionEnded
             | ErrorClass::Unconfirmed => {
                 self.ambiguous = true;

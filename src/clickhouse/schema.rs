@@ -3,11 +3,16 @@
 use clickhouse::query::BytesCursor;
 use serde::{Deserialize, Serialize};
 
+use crate::clickhouse::ColumnType;
 use crate::clickhouse::client::Server;
+use crate::clickhouse::dedup::TableRow;
 use crate::clickhouse::error_class;
-use crate::clickhouse::{ColumnType, quote};
 use crate::config::Route;
 use crate::core::error::{Error, Result};
+
+mod insert_sql;
+
+pub use insert_sql::RepairSql;
 
 /// A column of a table as ClickHouse describes it.
 #[derive(Debug, Clone)]
@@ -34,6 +39,8 @@ pub struct Table {
     pub columns: Vec<TableColumn>,
     /// Whether rows that a view refused can be told apart without storing any twice.
     pub supports_bisect: bool,
+    /// Whether a token may be remembered whose rows are gone after a crash: see [`RepairSql`].
+    may_lose_rows: bool,
 }
 
 /// A row of `system.columns`.
@@ -166,6 +173,7 @@ impl SchemaClient {
             described,
             columns: known,
             supports_bisect: false,
+            may_lose_rows: row.as_ref().is_some_and(TableRow::may_lose_rows),
         };
         table.supports_bisect = row.is_some_and(|row| row.keeps_once()) && !table.is_filled_by_select();
         Ok(table)
@@ -265,6 +273,7 @@ impl Table {
             described: Vec::new(),
             columns,
             supports_bisect: true,
+            may_lose_rows: true,
         }
     }
 
@@ -306,73 +315,6 @@ impl Table {
         }
         if changes.is_empty() { "the order of its columns".into() } else { changes.join("; ") }
     }
-
-    /// ClickHouse computes the DEFAULT of a column that gets NULL, unless the column can hold NULL itself. A table with
-    /// such a column is filled through a SELECT that puts the expression in place of NULL.
-    fn is_filled_by_select(&self) -> bool {
-        let is_computed = |column: &TableColumn| {
-            column.default.is_some() && (column.column_type.nullable || column.is_flagged())
-        };
-        self.columns.iter().any(is_computed)
-    }
-
-    /// The INSERT statement for blocks that declare `heads`: the names and types of this table's columns, in order.
-    pub fn insert_sql(&self, heads: &[(String, String)]) -> String {
-        let names = self.columns.iter().map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
-        let mut settings = Vec::new();
-        if self.columns.iter().any(|column| column.column_type.is_converted()) {
-            settings.push("input_format_native_allow_types_conversion = 1");
-        }
-        let into = format!("INSERT INTO {}.{} ({names})", quote(&self.database), quote(&self.name));
-        if !self.is_filled_by_select() {
-            return format!("{into}{} FORMAT Native", settings_clause(&settings));
-        }
-        let values = self.columns.iter().map(|column| {
-            let name = quote(&column.name);
-            match (&column.default, column.missing_flag(&self.columns)) {
-                (Some(default), Some(flag)) => {
-                    let type_name = escaped(self.type_name(column));
-                    let sent = match column.column_type.is_converted() {
-                        true => format!("CAST({name}, '{type_name}')"),
-                        false => name,
-                    };
-                    format!("if({}, CAST({default}, '{type_name}'), {sent})", quote(&flag))
-                }
-                (Some(default), None) if column.column_type.nullable => format!("ifNull({name}, {default})"),
-                _ => name,
-            }
-        });
-        let values = values.collect::<Vec<_>>().join(", ");
-        let structure = heads.iter().map(|(name, column_type)| format!("{} {column_type}", quote(name)));
-        let structure = structure.collect::<Vec<_>>().join(", ");
-        settings.extend(
-            SUSPICIOUS_TYPES.iter().filter(|(part, _)| structure.contains(part)).map(|(_, setting)| *setting),
-        );
-        let (settings, structure) = (settings_clause(&settings), escaped(&structure));
-        format!("{into}{settings} SELECT {values} FROM input('{structure}') FORMAT Native")
-    }
-
-    /// The type of a column as ClickHouse writes it.
-    fn type_name<'a>(&'a self, column: &'a TableColumn) -> &'a str {
-        let described = self.described.iter().find(|described| described.name == column.name);
-        described.map_or(&column.column_type.inner_name, |described| &described.column_type)
-    }
-}
-
-/// What the structure of an `input` may hold only if it is allowed, as in CREATE TABLE: in the table it is already, and in
-/// what a `Dynamic` is sent as.
-const SUSPICIOUS_TYPES: [(&str, &str); 2] = [
-    ("FixedString(", "allow_suspicious_fixed_string_types = 1"),
-    ("Variant(", "allow_suspicious_variant_types = 1"),
-];
-
-fn settings_clause(settings: &[&str]) -> String {
-    if settings.is_empty() { String::new() } else { format!(" SETTINGS {}", settings.join(", ")) }
-}
-
-/// What stands in a literal between `'` and `'`.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('\'', "\\'")
 }
 
 impl std::fmt::Display for ColumnRow {
@@ -385,7 +327,11 @@ impl std::fmt::Display for ColumnRow {
     }
 }
 
-async fn rows<T: for<'de> Deserialize<'de>>(server: &Server, sql: &str, values: &[&str]) -> Result<Vec<T>> {
+pub(super) async fn rows<T: for<'de> Deserialize<'de>>(
+    server: &Server,
+    sql: &str,
+    values: &[&str],
+) -> Result<Vec<T>> {
     let url = &server.url;
     let query = values.iter().fold(server.queries.query(sql), |query, value| query.bind(*value));
     let mut cursor = query.fetch_bytes("JSONEachRow").map_err(|error| error_class::error(url, error))?;
@@ -422,64 +368,7 @@ impl Table {
             described: described.collect(),
             columns: known.collect(),
             supports_bisect: true,
+            may_lose_rows: true,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn heads(heads: &[(&str, &str)]) -> Vec<(String, String)> {
-        heads.iter().map(|(name, column_type)| (name.to_string(), column_type.to_string())).collect()
-    }
-
-    #[test]
-    fn a_default_of_a_nullable_column_is_put_in_place_of_null() {
-        let sent = heads(&[("a", "DateTime('UTC')"), ("b", "Nullable(Int8)")]);
-        let a = ("a", "DateTime('UTC')", None);
-        let plain = Table::of(&[a, ("b", "Int8", Some("7"))]);
-        assert_eq!(plain.insert_sql(&sent), "INSERT INTO `d`.`t` (`a`, `b`) FORMAT Native");
-        let nullable = Table::of(&[a, ("b", "Nullable(Int8)", Some("7"))]);
-        assert_eq!(
-            nullable.insert_sql(&sent),
-            "INSERT INTO `d`.`t` (`a`, `b`) SELECT `a`, ifNull(`b`, 7) FROM \
-             input('`a` DateTime(\\'UTC\\'), `b` Nullable(Int8)') FORMAT Native"
-        );
-    }
-
-    #[test]
-    fn a_default_of_a_list_is_asked_for_by_a_column_of_a_name_of_its_own() {
-        let table = Table::of(&[("a", "Array(Int8)", Some("[7]")), ("missing a", "Int8", None)]);
-        let sent = heads(&[("a", "Array(Int8)"), ("missing a", "Int8"), ("missing  a", "Bool")]);
-        assert_eq!(
-            table.insert_sql(&sent),
-            "INSERT INTO `d`.`t` (`a`, `missing a`) SELECT \
-             if(`missing  a`, CAST([7], 'Array(Int8)'), `a`), `missing a` FROM \
-             input('`a` Array(Int8), `missing a` Int8, `missing  a` Bool') FORMAT Native"
-        );
-    }
-
-    #[test]
-    fn a_select_gives_what_the_table_has_and_may_take_what_it_may_have() {
-        let table = Table::of(&[
-            ("a", "Array(JSON(a LowCardinality(String)))", Some("[]")),
-            ("b", "FixedString(300)", None),
-        ]);
-        let sent = heads(&[("a", "Array(JSON(a String))"), ("b", "FixedString(300)"), ("missing a", "Bool")]);
-        assert_eq!(table.columns[0].column_type.wire_name(), "Array(JSON(a String))");
-        assert_eq!(
-            table.insert_sql(&sent),
-            "INSERT INTO `d`.`t` (`a`, `b`) SETTINGS input_format_native_allow_types_conversion = 1, \
-             allow_suspicious_fixed_string_types = 1 SELECT \
-             if(`missing a`, CAST([], 'Array(JSON(a LowCardinality(String)))'), \
-             CAST(`a`, 'Array(JSON(a LowCardinality(String)))')), `b` FROM \
-             input('`a` Array(JSON(a String)), `b` FixedString(300), `missing a` Bool') FORMAT Native"
-        );
-    }
-
-    #[test]
-    fn identifiers_are_quoted() {
-        assert_eq!(quote("a`b\\c"), "`a\\`b\\\\c`");
     }
 }

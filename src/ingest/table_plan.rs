@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::clickhouse::schema::{Table, TableColumn};
+use crate::clickhouse::schema::{RepairSql, Table, TableColumn};
 use crate::clickhouse::{Column, CompressionHints};
 use crate::config::Route;
 use crate::core::error::{Error, Result};
@@ -24,6 +24,8 @@ pub struct TablePlan {
     pub table: Table,
     /// The INSERT statement.
     pub sql: String,
+    /// The statement that inserts what the table has lost, where it can lose anything.
+    pub repair: Option<RepairSql>,
     /// The names and types that blocks declare.
     pub column_headers: Vec<(String, String)>,
     pub resistance: CompressionHints,
@@ -35,11 +37,13 @@ impl TablePlan {
     fn new(generation: u64, route: &Route, table: Table) -> Result<TablePlan> {
         let decoder = Decoder::new(&route.path, route, &table.columns)?;
         let (sql, column_headers) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
+        let repair = table.repair_sql(decoder.heads());
         let resistance = CompressionHints::of(column_headers.len());
         Ok(TablePlan {
             generation,
             table,
             sql,
+            repair,
             column_headers,
             resistance,
             column_pool: ColumnPool::default(),

@@ -156,6 +156,16 @@ impl RetriedInsert for BatchInsert<'_> {
         self.encoded().rows
     }
 
+    fn attempted_since(&self) -> Option<Instant> {
+        self.worker.attempted_since
+    }
+
+    fn repair(&self, seconds: u64) -> Option<String> {
+        // Tries on views store nothing, and rows that views do not get are not all there is.
+        let repair = self.encoded().plan.repair.as_ref().filter(|_| self.views == ViewMode::Normal)?;
+        Some(repair.statement(seconds))
+    }
+
     fn trace(&mut self) -> Option<&mut Trace> {
         self.batch.trace.as_deref_mut()
     }
@@ -186,6 +196,7 @@ impl RetriedInsert for BatchInsert<'_> {
     }
 
     async fn failed(&mut self, failure: &Failure, may_be_in: bool) -> Next<InsertOutcome> {
+        let may_be_in = may_be_in || self.worker.may_be_in;
         let Failure { error, class } = failure;
         let is_refused = match class {
             ErrorClass::Refused | ErrorClass::RefusedByView => true,

@@ -24,6 +24,7 @@ use crate::ingest::completion::Completion;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::kept_rows::KeptRows;
 use crate::ingest::raw_messages::RawMessages;
+use crate::ingest::table_plan::TablePlan;
 use crate::sink::batch_insert::{Rejection, SIZE_PATIENCE};
 use crate::sink::expiry::{last_words, opened_at};
 use crate::sink::worker::{RejectedRows, Worker};
@@ -54,8 +55,8 @@ struct SpoolInsert<'a> {
     insert: &'a spool::Insert,
     frames: Vec<Bytes>,
     route: Option<usize>,
-    /// The generation of the route's plan at the last attempt.
-    generation: u64,
+    /// The route's plan at the last attempt.
+    plan: Option<Arc<TablePlan>>,
     trace: Option<&'a mut Trace>,
     size_failures: u32,
 }
@@ -68,6 +69,7 @@ impl Worker {
         let InsertJob { insert, completion, permit, mut trace } = job;
         self.spool_permit = Some(permit);
         self.set_in_flight(true);
+        self.attempted_since = insert.may_be_attempted.then(|| opened_at(&insert));
         let outcome = self.send_stored(&insert, trace.as_deref_mut()).await;
         match outcome {
             // Cancelled: the completion is dropped unsettled.
@@ -100,7 +102,7 @@ impl Worker {
                 self.dead_letter_all(&insert, completion, &decoded.messages, route, reason, trace);
             }
         }
-        self.spool_permit = None;
+        (self.spool_permit, self.attempted_since, self.may_be_in) = (None, None, false);
     }
 
     /// Inserts the good rows of an INSERT that was refused as it was stored. `None`: cancelled.
@@ -131,7 +133,7 @@ impl Worker {
             places.find(|at| config.route(*at).table == key.table && config.stream_name(*at) == key.route);
         let frames = insert.records.iter().map(|record| record.block.clone()).collect();
         let mut attempt =
-            SpoolInsert { worker: self, insert, frames, route, generation: 0, trace, size_failures: 0 };
+            SpoolInsert { worker: self, insert, frames, route, plan: None, trace, size_failures: 0 };
         RetryLoop::new(&context, &key.table).run(&mut attempt).await
     }
 
@@ -204,7 +206,7 @@ impl RetriedInsert for SpoolInsert<'_> {
     type End = SpoolInsertOutcome;
 
     async fn prepare(&mut self) -> Option<ControlFlow<SpoolInsertOutcome>> {
-        let SpoolInsert { worker, insert, route, generation, .. } = self;
+        let SpoolInsert { worker, insert, route, plan: last_plan, .. } = self;
         let Some(route) = *route else { return Some(ControlFlow::Continue(())) };
         let plan = match worker.plan(route, worker.spooled_expires_at(insert)).await? {
             Ok(plan) => plan,
@@ -217,7 +219,7 @@ impl RetriedInsert for SpoolInsert<'_> {
                 None => return Some(ControlFlow::Continue(())),
             },
         };
-        *generation = plan.generation;
+        *last_plan = Some(plan.clone());
         let is_stale = plan.sql != insert.records[0].statement;
         if (is_stale || (worker.lacks_block_squashing && insert.records.len() > 1))
             && let Some(decoded) = Decoded::from(insert, &worker.context.chunk_pool)
@@ -241,6 +243,16 @@ impl RetriedInsert for SpoolInsert<'_> {
 
     fn rows(&self) -> usize {
         self.insert.records.iter().map(|record| record.rows as usize).sum()
+    }
+
+    fn attempted_since(&self) -> Option<Instant> {
+        self.worker.attempted_since
+    }
+
+    fn repair(&self, seconds: u64) -> Option<String> {
+        // It is for blocks of the plan's columns.
+        let plan = self.plan.as_ref().filter(|plan| plan.sql == self.insert.records[0].statement)?;
+        Some(plan.repair.as_ref()?.statement(seconds))
     }
 
     fn trace(&mut self) -> Option<&mut Trace> {
@@ -278,6 +290,10 @@ impl RetriedInsert for SpoolInsert<'_> {
     /// What cannot be decoded again is tried again, rather than given up.
     async fn failed(&mut self, failure: &Failure, may_be_in: bool) -> Next<SpoolInsertOutcome> {
         let Failure { error, class } = failure;
+        if may_be_in {
+            self.worker.may_be_in = true;
+            self.worker.attempted_since.get_or_insert_with(|| opened_at(self.insert));
+        }
         if matches!(error, Error::ClickHouseRejected { exception: Some(UNKNOWN_SETTING), .. }) {
             self.worker.lacks_block_squashing = true;
         }
@@ -293,7 +309,7 @@ impl RetriedInsert for SpoolInsert<'_> {
         if let Some(route) = self.route {
             // The blocks may have been made before this process knew the table.
             self.worker.refresh_schema(route, context.config.clickhouse.connect_timeout).await;
-            if !is_refused || plans.current(route).map_or(true, |now| now.generation != self.generation) {
+            if !is_refused || plans.current(route).map_or(true, |now| now.generation != self.generation()) {
                 add(&context.metrics.inserts_retried, 1);
                 return Next::End(SpoolInsertOutcome::Redecode(route, decoded));
             }
@@ -316,6 +332,10 @@ impl RetriedInsert for SpoolInsert<'_> {
 }
 
 impl SpoolInsert<'_> {
+    fn generation(&self) -> u64 {
+        self.plan.as_ref().map_or(0, |plan| plan.generation)
+    }
+
     /// What may be too large as it lies in the spool is decoded, to go in in parts.
     fn too_large(&mut self, class: ErrorClass, may_be_in: bool) -> Next<SpoolInsertOutcome> {
         self.size_failures += 1;

@@ -61,6 +61,10 @@ pub struct Worker {
     is_in_flight: bool,
     /// Held for an INSERT of the spool until it waits or ends.
     pub(super) spool_permit: Option<WorkerPermit>,
+    /// Since when an earlier attempt at the INSERT under way may have been made, by this process or an earlier one.
+    pub(super) attempted_since: Option<Instant>,
+    /// One of this process may have brought it in.
+    pub(super) may_be_in: bool,
     /// The INSERT under way has waited, so that others of its table may be behind it.
     pub(super) has_waited: bool,
 }
@@ -94,6 +98,8 @@ impl Worker {
             slot: None,
             is_in_flight: false,
             spool_permit: None,
+            attempted_since: None,
+            may_be_in: false,
             has_waited: false,
         }
     }

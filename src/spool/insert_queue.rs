@@ -23,6 +23,10 @@ pub struct InsertLimits {
     pub delay: Duration,
 }
 
+/// A stream has one INSERT out at a time. Before that one stand those that were done and of which no commit said so: as many
+/// as ClickHouse takes within a tenth of a second.
+const MAX_ATTEMPTED: usize = 32;
+
 #[derive(Debug)]
 pub struct InsertQueue {
     limits: InsertLimits,
@@ -51,6 +55,8 @@ pub struct PendingInsert {
     received_at: SystemTime,
     due_at: Instant,
     is_closed: bool,
+    /// An earlier process may have attempted it.
+    pub may_be_attempted: bool,
     /// Records of it that are not synced yet. It is only taken when there are none.
     unsynced: usize,
 }
@@ -100,7 +106,9 @@ impl InsertQueue {
     ) {
         let stream = self.stream(&record.stream);
         if !self.inserts.contains_key(&insert) {
-            self.begin(insert, stream, token.into(), record, now).is_closed = true;
+            let before = self.streams[stream].waiting.len();
+            let restored = self.begin(insert, stream, token.into(), record, now);
+            (restored.is_closed, restored.may_be_attempted) = (true, before < MAX_ATTEMPTED);
         }
         if let Some(waiting) = self.inserts.get_mut(&insert) {
             waiting.add(sequence, record, synced);
@@ -126,6 +134,7 @@ impl InsertQueue {
             received_at: record.received_at,
             due_at,
             is_closed: false,
+            may_be_attempted: false,
             unsynced: 0,
         })
     }

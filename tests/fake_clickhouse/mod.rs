@@ -43,6 +43,10 @@ pub enum Answer {
     Cut,
     /// Everything is stored, and the connection ends before the answer; what is refused is answered.
     StoredAndCut,
+    /// The server ends: it has noted the token and not stored the rows, as a MergeTree does it. It starts again at once.
+    LostInACrash,
+    /// The same, but the rows are stored.
+    StoredInACrash,
     /// Waits until [`Gate::open`], then as usual.
     Held(Gate),
     /// No answer ever comes; nothing is stored.
@@ -111,6 +115,10 @@ struct State {
     limit: Option<(usize, Answer)>,
     /// The exception that a setting gives which this server does not know.
     unknown_setting: Option<&'static str>,
+    /// When it was started last. `None`: long ago.
+    started_at: Option<std::time::Instant>,
+    /// The exception of an INSERT that reads the table.
+    unreadable: Option<(u32, &'static str)>,
     /// After how many bytes the next answers with rows of a table are cut.
     cuts: VecDeque<usize>,
 }
@@ -163,6 +171,16 @@ impl Server {
     pub fn view(&self, name: &str, refuses: impl Fn(&Row) -> bool + Send + Sync + 'static) {
         let view = Target { refuses: Some(Arc::new(refuses)), ..Target::default() };
         self.state().tables.get_mut(name).unwrap().view = Some(view);
+    }
+
+    /// Nobody may read what is in the tables.
+    pub fn forbid_reading(&self, exception: (u32, &'static str)) {
+        self.state().unreadable = Some(exception);
+    }
+
+    /// It is ended and started again.
+    pub fn restart(&self) {
+        self.state().started_at = Some(std::time::Instant::now());
     }
 
     /// INSERTs that carry this setting are refused with code 115.
@@ -282,6 +300,24 @@ impl Server {
             Answer::LateException(code, text) => return Some(Response::late_exception(code, text)),
             Answer::Status(status, text) => return Some(Response::new(status, text)),
             Answer::Cut => return None,
+            Answer::LostInACrash => {
+                let mut state = self.state();
+                state.started_at = Some(std::time::Instant::now());
+                if let Some(table) = state.tables.get_mut(insert.table()) {
+                    table
+                        .target
+                        .blocks
+                        .extend((0..insert.blocks.len()).map(|block| (insert.token.clone(), block)));
+                }
+                return None;
+            }
+            Answer::StoredInACrash => {
+                let mut state = self.state();
+                state.started_at = Some(std::time::Instant::now());
+                // What is refused is stored in no crash either.
+                let _ = state.store(&insert, &heads);
+                return None;
+            }
             Answer::StoredAndCut => {
                 if self.state().store(&insert, &heads).is_ok() {
                     return None;
@@ -303,6 +339,9 @@ impl Server {
         let mut names = sql.split(" = '").skip(1).map(|rest| rest.split('\'').next().unwrap());
         let rows: Vec<Value> = if sql.starts_with("SELECT timezone()") {
             vec![json!({ "zone": "UTC" })]
+        } else if sql.contains("uptime()") {
+            let uptime = state.started_at.map_or(1 << 30, |at| at.elapsed().as_secs());
+            vec![json!({ "seconds": uptime })]
         } else if sql.contains("FROM system.columns") {
             state.columns(names.nth(1).unwrap())
         } else if sql.contains("FROM system.tables") {
@@ -433,6 +472,25 @@ impl State {
         let blocks: Vec<Vec<Row>> = match is("use_strict_insert_block_limits", "1") {
             true => vec![insert.blocks.concat()],
             false => insert.blocks.clone(),
+        };
+        let blocks: Vec<Vec<Row>> = match insert.sql.contains(" NOT IN (SELECT ") {
+            false => blocks,
+            true => {
+                if let Some((code, text)) = self.unreadable {
+                    return Err((code, text.into()));
+                }
+                // As the statement compares: by the columns without a DEFAULT.
+                let plain: Vec<&String> = table
+                    .columns
+                    .iter()
+                    .filter(|column| column.2.is_none())
+                    .map(|column| &column.0)
+                    .collect();
+                let is_like =
+                    |one: &Row, other: &Row| plain.iter().all(|name| one.get(*name) == other.get(*name));
+                let is_lacking = |row: &Row| !table.target.rows.iter().any(|held| is_like(held, row));
+                blocks.into_iter().map(|block| block.into_iter().filter(is_lacking).collect()).collect()
+            }
         };
         let refused = |refuses: &Option<Refuses>| {
             let refuses = refuses.as_ref()?;

@@ -23,13 +23,15 @@ impl Random {
 }
 
 fn answer(random: &mut Random) -> Answer {
-    match random.below(8) {
+    match random.below(10) {
         0 => Answer::Exception(252, "Too many parts"),
         1 => Answer::Exception(60, "Table does not exist"),
         2 => Answer::LateException(241, "Memory limit exceeded"),
         3 => Answer::Status(502, "<html>Bad Gateway</html>"),
         4 => Answer::Cut,
         5 => Answer::StoredAndCut,
+        6 => Answer::LostInACrash,
+        7 => Answer::StoredInACrash,
         _ => Answer::Usual,
     }
 }

@@ -22,6 +22,7 @@ mod kept_connections;
 mod parts;
 mod replay;
 mod requests;
+mod restarts;
 mod settling;
 mod spool_inserts;
 mod table_changes;

@@ -20,6 +20,8 @@ pub struct Insert {
     pub id: u64,
     pub token: String,
     pub records: Vec<Arc<Record>>,
+    /// An earlier process may have attempted it.
+    pub may_be_attempted: bool,
 }
 
 /// What is read beyond an entry: to open a file costs more than to read a small record.
@@ -40,6 +42,7 @@ impl<D: Disk> Log<D> {
     pub fn take(&mut self, now: Instant, all: bool) -> io::Result<Option<Insert>> {
         let Some(id) = self.queue.next(now, all) else { return Ok(None) };
         let Some(pending) = self.queue.get(id) else { return Ok(None) };
+        let may_be_attempted = pending.may_be_attempted;
         let (token, sequences) = (pending.token.clone(), pending.records.clone());
         let mut records = Vec::with_capacity(sequences.len());
         for sequence in &sequences {
@@ -47,7 +50,7 @@ impl<D: Disk> Log<D> {
         }
         self.queue.take(id);
         sequences.iter().for_each(|sequence| self.records.release(*sequence));
-        Ok(Some(Insert { id, token, records }))
+        Ok(Some(Insert { id, token, records, may_be_attempted }))
     }
 
     /// A record. `None`: its bytes on disk can no longer be read; they are quarantined.

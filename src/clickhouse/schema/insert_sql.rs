@@ -1,0 +1,209 @@
+//! The INSERT statements of a table: the usual one, and the one that brings back what a crash of ClickHouse lost.
+
+use super::{Table, TableColumn};
+use crate::clickhouse::quote;
+
+/// An INSERT of only those rows of its blocks that the table does not have.
+///
+/// A plain MergeTree notes a token before the part is in its place. If the server ends in between, it confirms the token
+/// afterwards and the rows are not there. Rows are compared by their bytes, with those in parts that have been written since
+/// a time: what came at that time or later is in no others, also if they were merged.
+#[derive(Debug, Clone)]
+pub struct RepairSql {
+    before: String,
+}
+
+impl RepairSql {
+    /// For rows that were sent at most so many seconds ago.
+    pub fn statement(&self, seconds: u64) -> String {
+        format!("{}{seconds})) FORMAT Native", self.before)
+    }
+}
+
+/// What stands for a value of several types has no bytes of its own.
+const OF_MANY_TYPES: [&str; 4] = ["JSON", "Dynamic", "Variant", "Object"];
+
+impl Table {
+    /// ClickHouse computes the DEFAULT of a column that gets NULL, unless the column can hold NULL itself. A table with
+    /// such a column is filled through a SELECT that puts the expression in place of NULL.
+    pub(super) fn is_filled_by_select(&self) -> bool {
+        let is_computed = |column: &TableColumn| {
+            column.default.is_some() && (column.column_type.nullable || column.is_flagged())
+        };
+        self.columns.iter().any(is_computed)
+    }
+
+    /// The INSERT statement for blocks that declare `heads`: the names and types of this table's columns, in order.
+    pub fn insert_sql(&self, heads: &[(String, String)]) -> String {
+        if !self.is_filled_by_select() {
+            return format!("{}{} FORMAT Native", self.into(), settings_clause(&self.settings()));
+        }
+        format!("{} FORMAT Native", self.select_sql(heads))
+    }
+
+    /// The statement that inserts what the table lacks of such blocks. `None`: nothing of it is lost by this engine, or its
+    /// columns cannot be compared.
+    pub fn repair_sql(&self, heads: &[(String, String)]) -> Option<RepairSql> {
+        if !self.may_lose_rows {
+            return None;
+        }
+        let is_comparable = |column: &&TableColumn| {
+            let type_name = self.type_name(column);
+            column.default.is_none()
+                && !column.column_type.is_converted()
+                && !OF_MANY_TYPES.iter().any(|part| type_name.contains(part))
+        };
+        let compared = self.columns.iter().filter(is_comparable).map(|column| quote(&column.name));
+        let compared = compared.collect::<Vec<_>>().join(", ");
+        if compared.is_empty() {
+            return None;
+        }
+        let row = format!("cityHash64(formatRowNoNewline('RowBinary', {compared}))");
+        let (database, name) = (escaped(&self.database), escaped(&self.name));
+        let before = format!(
+            "{} WHERE {row} NOT IN (SELECT {row} FROM {}.{} WHERE _part IN (SELECT name FROM system.parts WHERE active \
+             AND database = '{database}' AND table = '{name}' AND modification_time >= now() - ",
+            self.select_sql(heads),
+            quote(&self.database),
+            quote(&self.name),
+        );
+        Some(RepairSql { before })
+    }
+
+    fn into(&self) -> String {
+        let names = self.columns.iter().map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
+        format!("INSERT INTO {}.{} ({names})", quote(&self.database), quote(&self.name))
+    }
+
+    fn settings(&self) -> Vec<&'static str> {
+        match self.columns.iter().any(|column| column.column_type.is_converted()) {
+            true => vec!["input_format_native_allow_types_conversion = 1"],
+            false => Vec::new(),
+        }
+    }
+
+    /// An INSERT of such blocks through a SELECT, without a format.
+    fn select_sql(&self, heads: &[(String, String)]) -> String {
+        let mut settings = self.settings();
+        let values = self.columns.iter().map(|column| {
+            let name = quote(&column.name);
+            match (&column.default, column.missing_flag(&self.columns)) {
+                (Some(default), Some(flag)) => {
+                    let type_name = escaped(self.type_name(column));
+                    let sent = match column.column_type.is_converted() {
+                        true => format!("CAST({name}, '{type_name}')"),
+                        false => name,
+                    };
+                    format!("if({}, CAST({default}, '{type_name}'), {sent})", quote(&flag))
+                }
+                (Some(default), None) if column.column_type.nullable => format!("ifNull({name}, {default})"),
+                _ => name,
+            }
+        });
+        let values = values.collect::<Vec<_>>().join(", ");
+        let structure = heads.iter().map(|(name, column_type)| format!("{} {column_type}", quote(name)));
+        let structure = structure.collect::<Vec<_>>().join(", ");
+        settings.extend(
+            SUSPICIOUS_TYPES.iter().filter(|(part, _)| structure.contains(part)).map(|(_, setting)| *setting),
+        );
+        let (settings, structure) = (settings_clause(&settings), escaped(&structure));
+        format!("{}{settings} SELECT {values} FROM input('{structure}')", self.into())
+    }
+
+    /// The type of a column as ClickHouse writes it.
+    fn type_name<'a>(&'a self, column: &'a TableColumn) -> &'a str {
+        let described = self.described.iter().find(|described| described.name == column.name);
+        described.map_or(&column.column_type.inner_name, |described| &described.column_type)
+    }
+}
+
+/// What the structure of an `input` may hold only if it is allowed, as in CREATE TABLE: in the table it is already, and in
+/// what a `Dynamic` is sent as.
+const SUSPICIOUS_TYPES: [(&str, &str); 2] = [
+    ("FixedString(", "allow_suspicious_fixed_string_types = 1"),
+    ("Variant(", "allow_suspicious_variant_types = 1"),
+];
+
+fn settings_clause(settings: &[&str]) -> String {
+    if settings.is_empty() { String::new() } else { format!(" SETTINGS {}", settings.join(", ")) }
+}
+
+/// What stands in a literal between `'` and `'`.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\'', "\\'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heads(heads: &[(&str, &str)]) -> Vec<(String, String)> {
+        heads.iter().map(|(name, column_type)| (name.to_string(), column_type.to_string())).collect()
+    }
+
+    #[test]
+    fn a_default_of_a_nullable_column_is_put_in_place_of_null() {
+        let sent = heads(&[("a", "DateTime('UTC')"), ("b", "Nullable(Int8)")]);
+        let a = ("a", "DateTime('UTC')", None);
+        let plain = Table::of(&[a, ("b", "Int8", Some("7"))]);
+        assert_eq!(plain.insert_sql(&sent), "INSERT INTO `d`.`t` (`a`, `b`) FORMAT Native");
+        let nullable = Table::of(&[a, ("b", "Nullable(Int8)", Some("7"))]);
+        assert_eq!(
+            nullable.insert_sql(&sent),
+            "INSERT INTO `d`.`t` (`a`, `b`) SELECT `a`, ifNull(`b`, 7) FROM \
+             input('`a` DateTime(\\'UTC\\'), `b` Nullable(Int8)') FORMAT Native"
+        );
+    }
+
+    #[test]
+    fn a_default_of_a_list_is_asked_for_by_a_column_of_a_name_of_its_own() {
+        let table = Table::of(&[("a", "Array(Int8)", Some("[7]")), ("missing a", "Int8", None)]);
+        let sent = heads(&[("a", "Array(Int8)"), ("missing a", "Int8"), ("missing  a", "Bool")]);
+        assert_eq!(
+            table.insert_sql(&sent),
+            "INSERT INTO `d`.`t` (`a`, `missing a`) SELECT \
+             if(`missing  a`, CAST([7], 'Array(Int8)'), `a`), `missing a` FROM \
+             input('`a` Array(Int8), `missing a` Int8, `missing  a` Bool') FORMAT Native"
+        );
+    }
+
+    #[test]
+    fn a_select_gives_what_the_table_has_and_may_take_what_it_may_have() {
+        let table = Table::of(&[
+            ("a", "Array(JSON(a LowCardinality(String)))", Some("[]")),
+            ("b", "FixedString(300)", None),
+        ]);
+        let sent = heads(&[("a", "Array(JSON(a String))"), ("b", "FixedString(300)"), ("missing a", "Bool")]);
+        assert_eq!(table.columns[0].column_type.wire_name(), "Array(JSON(a String))");
+        assert_eq!(
+            table.insert_sql(&sent),
+            "INSERT INTO `d`.`t` (`a`, `b`) SETTINGS input_format_native_allow_types_conversion = 1, \
+             allow_suspicious_fixed_string_types = 1 SELECT \
+             if(`missing a`, CAST([], 'Array(JSON(a LowCardinality(String)))'), \
+             CAST(`a`, 'Array(JSON(a LowCardinality(String)))')), `b` FROM \
+             input('`a` Array(JSON(a String)), `b` FixedString(300), `missing a` Bool') FORMAT Native"
+        );
+    }
+
+    #[test]
+    fn a_repair_inserts_what_recent_parts_do_not_have() {
+        let sent = heads(&[("a", "UInt8"), ("b", "Nullable(Int8)"), ("c", "JSON")]);
+        let table = Table::of(&[("a", "UInt8", None), ("b", "Int8", Some("7")), ("c", "JSON", None)]);
+        assert_eq!(
+            table.repair_sql(&sent).unwrap().statement(90),
+            "INSERT INTO `d`.`t` (`a`, `b`, `c`) SELECT `a`, `b`, `c` \
+             FROM input('`a` UInt8, `b` Nullable(Int8), `c` JSON') WHERE \
+             cityHash64(formatRowNoNewline('RowBinary', `a`)) NOT IN \
+             (SELECT cityHash64(formatRowNoNewline('RowBinary', `a`)) FROM `d`.`t` WHERE _part IN \
+             (SELECT name FROM system.parts WHERE active AND database = 'd' AND table = 't' AND \
+             modification_time >= now() - 90)) FORMAT Native"
+        );
+        let defaults = Table::of(&[("a", "UInt8", Some("1"))]);
+        assert!(defaults.repair_sql(&heads(&[("a", "Nullable(UInt8)")])).is_none());
+    }
+
+    #[test]
+    fn identifiers_are_quoted() {
+        assert_eq!(quote("a`b\\c"), "`a\\`b\\\\c`");
+    }
+}
