@@ -14,15 +14,16 @@ import { collect, endPipeline, settled, unique, useServers } from '../support/se
 
 const servers = useServers()
 const timeout = 120_000
+const NODE_TYPES = fileURLToPath(new URL('../../node_modules/@types', import.meta.url))
 const TSC = fileURLToPath(new URL('../../node_modules/typescript/bin/tsc', import.meta.url))
 
 /** The compiler's errors in a program that imports `generated`; empty if there are none. */
-async function compile(t, generated, program) {
+async function compile(t, generated, program, more = ['--types', '']) {
   const dir = await mkdtemp(join(tmpdir(), 'millrace-'))
   t.after(() => rm(dir, { recursive: true }))
   await writeFile(join(dir, 'generated.ts'), generated)
   await writeFile(join(dir, 'program.ts'), `import type * as it from './generated'\n${program}`)
-  const options = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--target', 'es2022', '--types', '']
+  const options = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--target', 'es2022', ...more]
   return new Promise((resolve) => {
     execFile(process.execPath, [TSC, ...options, 'program.ts'], { cwd: dir }, (error, stdout, stderr) => {
       resolve(`${stdout}${stderr}${error && !stdout ? error.message : ''}`)
@@ -39,6 +40,12 @@ function cases(type, good, bad) {
 
 async function assertCompiles(t, generated, ...programs) {
   assert.equal(await compile(t, generated, programs.join('\n')), '', generated)
+}
+
+/** The same for a text that imports types of this package. */
+async function assertCompilesWithPackage(t, generated, program) {
+  const own = JSON.stringify(fileURLToPath(new URL('../../index.js', import.meta.url)))
+  assert.equal(await compile(t, generated.replace('"millrace"', own), program.replace("'millrace'", own), ['--skipLibCheck', '--types', 'node', '--typeRoots', NODE_TYPES]), '', generated)
 }
 
 /** The generated text for a table with these columns, and the names of its interfaces. */
@@ -190,6 +197,67 @@ test('columns that have parts', { timeout }, async (t) => {
   const rows = await servers.rows(`SELECT * FROM ${table}`)
   const [row] = rows
   await assertCompiles(t, text, cases(`${name}Row`, rows, [{ ...row, a: [true] }, { ...row, p: [1] }, { ...row, e: 'x' }]))
+})
+
+test('the batch of a transform, down to the type of each array', { timeout }, async (t) => {
+  const table = await servers.table(`
+    driver_id LowCardinality(String), lat Float64, n Nullable(Float32), d UInt16 DEFAULT 7, ok Bool,
+    state Enum8('idle' = 1, 'it''s "moving"' = 2), big UInt64, small Nullable(Int8), wide Int128, ts DateTime64(3), day Nullable(Date),
+    tod Time64(3) DEFAULT '00:00:00', note LowCardinality(Nullable(String)), trip UUID, tags Array(Nullable(UInt64)), dec Decimal(9, 2),
+    t Tuple(id UInt64, \`a b\` Nullable(String)), m Map(String, Array(Float64)), shown UInt8 MATERIALIZED 1`)
+  const text = await describeTables(
+    servers.config({
+      routes: [
+        {
+          topic: 'drivers/{driver_id}/position',
+          table,
+          columns: { lat: { computed: true } },
+          inputs: { accuracy: { path: 'gps.acc', type: 'Float32' } },
+          transform() {},
+        },
+        { topic: 'other/{driver_id}', table, transform: { module: './other.mjs' } },
+      ],
+    }),
+  )
+  const name = /type (\w+Batch) /.exec(text)?.[1]
+  assert.match(text, new RegExp(`type ${name}2 = `), 'one for each route')
+  assert.match(text, /Not from the payload: driver_id \(the topic\), lat \(the transform\)\./)
+  await assertCompilesWithPackage(
+    t,
+    text,
+    `import type { Transform } from 'millrace'
+    type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
+    const same = <A, B>(_: Same<A, B>) => {}
+    export const transform: Transform<it.${name}> = ({ columns: c }) => {
+      same<typeof c.lat.values, Float64Array>(true)
+      same<typeof c.lat.nulls, undefined>(true)
+      same<typeof c.n.values, Float32Array>(true)
+      same<typeof c.n.nulls, Uint8Array>(true)
+      same<ReturnType<typeof c.n.get>, number | null>(true)
+      same<typeof c.d.nulls, Uint8Array>(true)
+      same<ReturnType<typeof c.ok.get>, boolean>(true)
+      same<ReturnType<typeof c.state.get>, 'idle' | 'it\\'s "moving"'>(true)
+      same<typeof c.big.values, BigUint64Array>(true)
+      same<ReturnType<typeof c.small.get>, number | null>(true)
+      same<ReturnType<typeof c.wide.get>, bigint>(true)
+      same<typeof c.ts.values, BigInt64Array>(true)
+      same<ReturnType<typeof c.ts.get>, Date>(true)
+      same<ReturnType<typeof c.day.get>, Date | null>(true)
+      same<ReturnType<typeof c.tod.get>, string | null>(true)
+      same<ReturnType<typeof c.driver_id.get>, string>(true)
+      same<ReturnType<typeof c.note.get>, string | null>(true)
+      same<ReturnType<typeof c.trip.get>, string>(true)
+      same<ReturnType<typeof c.tags.get>, (bigint | null)[]>(true)
+      same<ReturnType<typeof c.dec.get>, string>(true)
+      same<ReturnType<typeof c.t.get>, { id: bigint; 'a b': string | null }>(true)
+      same<ReturnType<typeof c.m.get>, Record<string, number[]>>(true)
+      same<typeof c.accuracy.values, Float32Array>(true)
+      // @ts-expect-error: ClickHouse computes it
+      c.shown
+      // @ts-expect-error: no number
+      c.lat.set(0, 'x')
+    }`,
+  )
 })
 
 test('rows of a list in the payload', { timeout }, async (t) => {

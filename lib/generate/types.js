@@ -4,6 +4,7 @@
 // and says where each column comes from; this file turns that into text.
 
 const { NativePipeline, callNative, configToJson, unwrap } = require('../native.js')
+const { printBatch } = require('./batch-types.js')
 const { PathNode } = require('./path-node.js')
 const { property, typesOf } = require('./typescript.js')
 
@@ -23,6 +24,8 @@ const { property, typesOf } = require('./typescript.js')
  * @property {any} source where its value comes from, as `src/check/source.rs` says; null for a column that is not sent
  */
 
+const PACKAGE = JSON.stringify('millrace')
+
 const HEADER =
   '// Made by describeTables() of millrace from tables and mapping. When they change, make it anew rather than edit it.\n'
 
@@ -37,6 +40,7 @@ async function describeTables(config) {
 function print(descriptions) {
   const names = new Set(['Payloads', 'Rows'])
   const parts = [HEADER]
+  const imports = new Set()
   const payloads = []
   const rows = new Map()
   for (const description of descriptions) {
@@ -45,6 +49,11 @@ function print(descriptions) {
     const payload = uniqueName(names, `${base}Payload`)
     parts.push(printPayload(payload, description))
     payloads.push(`  ${property(topic)}: ${payload}`)
+    if (description.route.transform !== undefined) {
+      const batch = printBatch(uniqueName(names, `${base}Batch`), batchColumns(description))
+      parts.push(`/** The batch of the transform of \`${escapeComment(topic)}\`. */\n${batch.text}`)
+      for (const name of batch.imports) imports.add(name)
+    }
     if (rows.has(table)) continue
     const row = uniqueName(names, `${base}Row`)
     parts.push(printRow(row, description))
@@ -52,7 +61,21 @@ function print(descriptions) {
   }
   parts.push(`/** By the topic of the route. */\nexport interface Payloads {\n${payloads.join('\n')}\n}\n`)
   parts.push(`/** By table. */\nexport interface Rows {\n${[...rows.values()].join('\n')}\n}\n`)
+  if (imports.size > 0) parts.splice(1, 0, `import type { ${[...imports].sort().join(', ')} } from ${PACKAGE}\n`)
   return parts.join('\n')
+}
+
+/** The columns of a batch: those that rows fill, and the inputs. */
+function batchColumns({ route, columns }) {
+  const filled = columns.filter(({ source }) => source !== null)
+  const inputs = Object.entries(route.inputs ?? {}).map(([name, { type }]) => ({ name, type, default_kind: '', comment: 'an input' }))
+  return [...filled, ...inputs].map((column) => ({
+    name: column.name,
+    type: column.type,
+    // A row without a value has its DEFAULT computed by ClickHouse.
+    isNullable: column.default_kind === 'DEFAULT',
+    doc: docOf(column, [column.source?.kind === 'computed' && 'computed', defaultNote(column)]),
+  }))
 }
 
 function printPayload(name, { route, rows, columns }) {
@@ -86,6 +109,8 @@ function elsewhereText({ kind, name, isNamed }) {
       return isNamed ? `{${name}} of the topic` : 'the topic'
     case 'meta':
       return name
+    case 'computed':
+      return 'the transform'
     case 'userProperty':
       return `user property ${name}`
     default:
@@ -134,7 +159,7 @@ function timeNote({ kind }, unit) {
   return `RFC 3339, or ${UNITS[unit] ?? 's, ms, µs or ns (by magnitude)'} since 1970`
 }
 
-function defaultNote(column, fallback) {
+function defaultNote(column, fallback = undefined) {
   if ((fallback ?? null) !== null) return `${JSON.stringify(fallback)} if missing`
   if (column.default_kind === 'DEFAULT') return `\`${column.default_expression}\` if missing`
   return undefined
