@@ -1,12 +1,12 @@
 // npm run demo: a fleet of drivers, a broker, ClickHouse, and between them a service with millrace, measured.
 //
-// From a fresh clone it installs and builds what it needs first. The service is examples/fleet/service.mjs in a
-// process of its own, so that its CPU and memory are not mixed with those of this program. Its dashboard is opened in a
-// browser where somebody sits at a screen.
+// From a fresh clone it installs and builds what it needs first. The service is examples/fleet/service.mts, with the business
+// logic of logic.mts, in a process of its own, so that its CPU and memory are not mixed with those of this program. Its dashboard
+// is opened in a browser where somebody sits at a screen.
 
 import { spawn } from 'node:child_process'
 import { performance } from 'node:perf_hooks'
-import { buildAddon, buildClickHouseServer, buildLoad } from '../bench/lib/build.mjs'
+import { buildAddon, buildClickHouseServer, buildFleetService, buildLoad } from '../bench/lib/build.mjs'
 import { countRows, createTables, drain, startLoad, startService } from '../bench/lib/fleet.mjs'
 import { count, mebibytes, milliseconds, percent } from '../bench/lib/format.mjs'
 import { numberOptions } from '../bench/lib/options.mjs'
@@ -34,28 +34,34 @@ await runMain(async (scope) => {
   await buildAddon(scope)
   await buildClickHouseServer(scope)
   const loadProgram = await buildLoad(scope)
+  const program = await buildFleetService(scope)
 
   // Loaded only now: it needs packages that the set-up installs.
   const { ownBroker, ownClickHouse } = await import('../bench/lib/servers.mjs')
   const { clickhouse, version } = await ownClickHouse(scope)
   const { broker, name: brokerName, mqttVersion } = await ownBroker(scope)
-  const database = await createTables(scope, clickhouse)
+  const database = await createTables(scope, clickhouse, ['tables.sql', 'business.sql'])
+  await clickhouse.command(
+    `INSERT INTO ${database}.drivers
+      SELECT concat('driver-', toString(number)), ['north', 'south', 'express'][number % 3 + 1], if(number % 3 = 2, 115, 100)
+      FROM numbers(${options.drivers})`,
+  )
   console.log(`ClickHouse ${version} at ${clickhouse.url}, ${brokerName} at ${broker.url}`)
 
-  const { service, idle } = await startService(scope, {
+  const env = {
     MQTT_URL: broker.url,
     MQTT_VERSION: mqttVersion,
     MQTT_QOS: String(options.qos),
     CLICKHOUSE_URL: clickhouse.url,
     CLICKHOUSE_DATABASE: database,
-    HTTP_PORT: '0',
-  })
-  const { dashboard } = service.latest.started
+  }
+  const { service, idle } = await startService(scope, env, process.execPath, program)
+  const { dashboard, page } = service.latest.started
   service.on('warning', ({ code, message }) => console.log(`warning: ${code}: ${message}`))
   const load = await startLoad(scope, loadProgram, { url: broker.url, ...options })
   console.log(
     `${count(options.drivers)} drivers send ${count(options.rate)} messages per second at QoS ${options.qos} ` +
-      `for ${options.seconds} seconds: look at ${dashboard}\n`,
+      `for ${options.seconds} seconds: look at ${dashboard}, and at the drivers on ${page}\n`,
   )
   openBrowser(dashboard)
 
@@ -87,6 +93,13 @@ await runMain(async (scope) => {
   console.log()
   for (const [name, value, note = ''] of results) {
     console.log(`  ${name.padEnd(22)}${value.padStart(14)}  ${note}`.trimEnd())
+  }
+
+  const alerts = await lastAlerts(clickhouse, database)
+  console.log(`\n  ${count(metrics.transforms['drivers/{driver_id}/position'].emitted)} alerts, the last ones of ClickHouse`)
+  for (const { driver_id, kind, speed_kmh, limit_kmh, zone, team, ts } of alerts) {
+    const speed = `${speed_kmh.toFixed(0).padStart(4)} km/h of ${limit_kmh.toFixed(0).padStart(3)}`
+    console.log(`  ${driver_id.padEnd(12)}${kind.padEnd(12)}${speed}  ${(zone || 'on the road').padEnd(16)}${team.padEnd(8)}  ${ts}`)
   }
 
   console.log('\n  Last known positions, from ClickHouse')
@@ -127,6 +140,13 @@ function showProgress(service, meter, bare) {
     ]
     process.stdout.write(`${isTTY ? '\r\x1b[2K' : ''}${fields.join('  ')}${isTTY ? '' : '\n'}`)
   })
+}
+
+/** @returns {Promise<any[]>} */
+function lastAlerts(clickhouse, database) {
+  return clickhouse.query(`
+    SELECT driver_id, kind, speed_kmh, limit_kmh, zone, team, toString(ts) AS ts
+    FROM ${database}.alerts ORDER BY ts DESC LIMIT 5`)
 }
 
 /** The last positions of three drivers, the same three in every run. */

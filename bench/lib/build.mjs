@@ -1,6 +1,7 @@
 // Builds what a run needs. Each step prints one line; its output is printed only if it fails.
 
 import { spawn } from 'node:child_process'
+import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
 import { forHost } from '../../tools/servers/cargo.mjs'
@@ -75,6 +76,18 @@ export async function buildLoad(scope, profile = 'quick') {
  */
 export async function buildRustService(scope, profile) {
   return cargo(scope, 'Building the service in Rust', ['--profile', profile, '--package', 'rust-service'])
+}
+
+/**
+ * `examples/fleet/service.mts` as JavaScript, for a runtime that does not take TypeScript.
+ *
+ * @param {import('./scope.mjs').Scope} scope
+ * @returns {Promise<string>} the path of the program
+ */
+export async function buildFleetService(scope) {
+  const compiler = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc')
+  await step(scope, 'Compiling the fleet service', process.execPath, [compiler, '-p', join(ROOT, 'examples', 'fleet', 'tsconfig.json')])
+  return join(ROOT, 'target', 'fleet', 'service.mjs')
 }
 
 /** @param {import('./scope.mjs').Scope} scope */

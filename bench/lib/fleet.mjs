@@ -15,13 +15,15 @@ export const IDLE = "console.log('{\"event\":\"started\"}'); setInterval(() => {
  *
  * @param {import('./scope.mjs').Scope} scope
  * @param {import('../../tools/servers/clickhouse.mjs').ClickHouse} clickhouse
+ * @param {string[]} [files] of the example
  * @returns {Promise<string>} the name of the database
  */
-export async function createTables(scope, clickhouse) {
+export async function createTables(scope, clickhouse, files = ['tables.sql']) {
   const database = `fleet_${process.pid}`
   await clickhouse.command(`CREATE DATABASE ${database}`)
   scope.defer(() => clickhouse.command(`DROP DATABASE ${database} SYNC`))
-  const sql = await readFile(new URL('tables.sql', EXAMPLE), 'utf8')
+  const texts = await Promise.all(files.map((file) => readFile(new URL(file, EXAMPLE), 'utf8')))
+  const sql = texts.join('\n')
   const statements = sql.replaceAll(/^\s*--.*$/gm, '').split(';').filter((statement) => statement.trim())
   for (const statement of statements) await clickhouse.command(statement, { database })
   await clickhouse.command('ALTER TABLE positions ADD COLUMN seq UInt64', { database })
@@ -45,14 +47,14 @@ export async function countRows(clickhouse, database, sent) {
 }
 
 /**
- * Starts `examples/fleet/service.mjs` and, to compare its memory with, the same runtime with nothing to do.
+ * Starts `examples/fleet/service.mjs`, or another program, and, to compare its memory with, the same runtime with nothing to do.
  *
  * @param {import('./scope.mjs').Scope} scope
  * @param {Record<string, string>} env of the service
  * @param {string} [runtime] Node.js or Bun
+ * @param {string} [script]
  */
-export async function startService(scope, env, runtime = process.execPath) {
-  const script = fileURLToPath(new URL('service.mjs', EXAMPLE))
+export async function startService(scope, env, runtime = process.execPath, script = fileURLToPath(new URL('service.mjs', EXAMPLE))) {
   const service = scope.own(new Program('the service', runtime, [script], env), 'stop')
   const idle = scope.own(new Program('the idle process', runtime, ['-e', IDLE]), 'stop')
   await Promise.all([service.next('started'), idle.next('started')])
