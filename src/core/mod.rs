@@ -2,6 +2,7 @@
 
 pub mod ack_history;
 pub mod ack_set;
+mod allocator;
 pub mod backoff;
 pub mod chunk_pool;
 pub mod clock;
