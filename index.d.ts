@@ -199,7 +199,11 @@ export interface ClickHouseConfig {
 export interface BatchConfig {
   /** Rows of a batch. From 1 to 1048449. @default 5000 */
   maxRows?: number
-  /** Size of the columns, before compression. In bytes, 1 to 1073741824 (1 GiB). @default 8388608 (8 MiB) */
+  /**
+   * Size of the columns, before compression. At most an eighth of `memory.maxBytes`, by default too. In bytes, 1 to
+   * 1073741824 (1 GiB).
+   * @default 8388608 (8 MiB)
+   */
   maxBytes?: number
   /** Age of the batch, from its first message on. In milliseconds, 1 to 86400000. @default 1000 */
   maxDelayMs?: number
@@ -306,8 +310,8 @@ export interface Route {
   /** How payloads are compressed; `'auto'` looks at the first bytes of each. @default 'none' */
   compression?: 'none' | 'gzip' | 'zlib' | 'zstd' | 'auto'
   /**
-   * The most that a payload may unpack to; a larger one is a dead letter, `PAYLOAD_TOO_LARGE`. In bytes, 1024 (1 KiB)
-   * to 1073741824 (1 GiB).
+   * The most that a payload may unpack to; a larger one is a dead letter, `PAYLOAD_TOO_LARGE`. At most an eighth of
+   * `memory.maxBytes`, by default too. In bytes, 1024 (1 KiB) to 1073741824 (1 GiB).
    * @default 16777216 (16 MiB)
    */
   maxPayloadBytes?: number

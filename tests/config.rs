@@ -312,6 +312,10 @@ fn an_integer_beyond_its_limits_is_told() {
         let Integer(min, max) = takes else { continue };
         for fits in [min, max] {
             let mut config = with(pointer, json!(fits));
+            // Others must fit below it.
+            if pointer != "/memory/maxBytes" {
+                config["memory"]["maxBytes"] = json!(1u64 << 40);
+            }
             if pointer.ends_with("sessionExpirySeconds") {
                 config["mqtt"]["clientId"] = json!("c");
             }
@@ -329,6 +333,59 @@ fn an_integer_beyond_its_limits_is_told() {
             check_wrong(&with(pointer, json!(min - 1)), &path(pointer));
         }
     }
+}
+
+/// What is taken from the broker is in memory several times on its way.
+#[test]
+fn what_does_not_fit_under_the_ceiling_is_told_with_both_options() {
+    const MIB: u64 = 1 << 20;
+    let mut config = full();
+    config["memory"]["maxBytes"] = json!(8 * MIB);
+    for (pointer, limit, times) in [
+        ("/mqtt/maxPacketBytes", MIB, 8),
+        ("/batch/maxBytes", MIB, 8),
+        ("/routes/0/maxPayloadBytes", MIB, 8),
+        ("/spool/segmentBytes", 4 * MIB, 2),
+    ] {
+        *config.pointer_mut(pointer).unwrap() = json!(limit);
+        assert!(Config::parse(&config.to_string()).is_ok(), "{pointer}");
+        *config.pointer_mut(pointer).unwrap() = json!(limit + 1);
+        let error = Config::parse(&config.to_string()).unwrap_err();
+        let path = path(pointer);
+        assert_eq!((error.code(), error.path()), ("CONFIG_INVALID", Some(&*path)));
+        let expected = format!(
+            "{path}: {} bytes are too many for memory.maxBytes, {}: set memory.maxBytes to {} or more, or {path} to {limit} or \
+             less",
+            limit + 1,
+            8 * MIB,
+            times * (limit + 1),
+        );
+        assert_eq!(error.to_string(), expected);
+        *config.pointer_mut(pointer).unwrap() = json!(limit);
+    }
+}
+
+/// Sizes that were left out are smaller where the ceiling asks for that; but that of a packet, by which messages are refused.
+#[test]
+fn defaults_fit_under_the_ceiling() {
+    let parse = |memory: u64, packet: u64| {
+        let config = json!({
+            "mqtt": { "url": "mqtt://a", "maxPacketBytes": packet },
+            "clickhouse": { "url": "http://a" },
+            "routes": [{ "topic": "a", "table": "t", "compression": "gzip" }],
+            "spool": { "dir": "spool" },
+            "memory": { "maxBytes": memory },
+        });
+        Config::parse(&config.to_string())
+    };
+    let config = parse(1 << 20, 1 << 17).unwrap();
+    assert_eq!((config.batch.bytes, config.batch.total_bytes), (1 << 17, 1 << 17));
+    assert_eq!(config.routes[0].max_payload_bytes, 1 << 17);
+    assert_eq!(config.spool.unwrap().segment_bytes, 1 << 19);
+    let config = parse(1 << 30, 1 << 20).unwrap();
+    assert_eq!((config.batch.bytes, config.batch.total_bytes), (8 << 20, 1 << 27));
+    assert_eq!(config.routes[0].max_payload_bytes, 16 << 20);
+    assert_eq!(config.spool.unwrap().segment_bytes, 64 << 20);
 }
 
 #[test]

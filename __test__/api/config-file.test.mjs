@@ -144,7 +144,7 @@ const full = {
   batch: { maxRows: 1, maxBytes: 1, maxDelayMs: 1 },
   spool: { dir: 'spool', maxBytes: 1 << 30, commitMs: 1, segmentBytes: 1 << 20 },
   deadLetters: { dir: 'letters' },
-  memory: { maxBytes: 1 << 20 },
+  memory: { maxBytes: 1 << 26 },
   metricsIntervalMs: 0,
 }
 

@@ -67,7 +67,12 @@ const WRONG = {
     mqttBut({ keepAliveSeconds }),
   ),
   'mqtt.receiveMaximum': [0, 65_536, -5, 1.5].map((receiveMaximum) => mqttBut({ receiveMaximum })),
-  'mqtt.maxPacketBytes': [0, 10, -1, 2 ** 28, 1e6 + 0.5].map((maxPacketBytes) => mqttBut({ maxPacketBytes })),
+  'mqtt.maxPacketBytes': [
+    ...[0, 10, -1, 2 ** 28, 1e6 + 0.5].map((maxPacketBytes) => mqttBut({ maxPacketBytes })),
+    mqttBut({ maxPacketBytes: 2 ** 25 + 1 }),
+    // 1 MiB, the default, is too much for it.
+    but({ memory: { maxBytes: 2 ** 20 } }),
+  ],
   'mqtt.coalesceMs': [-1, 0.5, NaN, '1'].map((coalesceMs) => mqttBut({ coalesceMs })),
   'mqtt.ackAfter': ['never', 'spool', 1, ''].map((ackAfter) => mqttBut({ ackAfter })),
   spool: [but({ spool: 'dir' }), but({ spool: [] })],
@@ -168,7 +173,11 @@ const WRONG = {
   'routes[0].where.or[1].not.gt': [routeBut({ where: { or: [{ path: 'a', eq: 1 }, { not: { path: 'a', gt: true } }] } })],
   batch: [but({ batch: 5000 })],
   'batch.maxRows': [0, -1, 1.5, NaN, Infinity, '5000', null, 2 ** 53].map((maxRows) => but({ batch: { maxRows } })),
-  'batch.maxBytes': [0, -1, 0.5, '8MiB'].map((maxBytes) => but({ batch: { maxBytes } })),
+  'batch.maxBytes': [
+    ...[0, -1, 0.5, '8MiB'].map((maxBytes) => but({ batch: { maxBytes } })),
+    but({ batch: { maxBytes: 2 ** 25 + 1 } }),
+    but({ batch: { maxBytes: 2 ** 20 + 1 }, memory: { maxBytes: 2 ** 23 } }),
+  ],
   'batch.maxDelayMs': [0, -1, 0.5, NaN].map((maxDelayMs) => but({ batch: { maxDelayMs } })),
   'batch.maxRow': [but({ batch: { maxRow: 5000 } })],
   'deadLetters.table': [but({ deadLetters: { table: 5 } })],
@@ -179,6 +188,28 @@ const WRONG = {
   name: [but({ name: '' }), but({ name: 5 }), but({ name: 'with "quotes"' })],
   mqqt: [but({ mqqt: {} })],
 }
+
+test('what does not fit under memory.maxBytes is told with both options and what to set', () => {
+  const message = (config) => {
+    try {
+      return new Pipeline(config) && 'taken'
+    } catch (error) {
+      return error.message
+    }
+  }
+  assert.equal(
+    message(but({ memory: { maxBytes: 2 ** 20 } })),
+    'mqtt.maxPacketBytes: 1048576 bytes are too many for memory.maxBytes, 1048576: set memory.maxBytes to 8388608 or more, or ' +
+      'mqtt.maxPacketBytes to 131072 or less',
+  )
+  assert.equal(
+    message(but({ batch: { maxBytes: 2 ** 27 } })),
+    'batch.maxBytes: 134217728 bytes are too many for memory.maxBytes, 268435456: set memory.maxBytes to 1073741824 or more, or ' +
+      'batch.maxBytes to 33554432 or less',
+  )
+  assert.equal(message(but({ mqtt: { ...minimal.mqtt, maxPacketBytes: 2 ** 17 }, memory: { maxBytes: 2 ** 20 } })), 'taken')
+  assert.equal(message(but({ batch: { maxBytes: 2 ** 27 }, memory: { maxBytes: 2 ** 30 } })), 'taken')
+})
 
 for (const [path, configs] of Object.entries(WRONG)) {
   test(`the constructor refuses a wrong ${path}`, () => {

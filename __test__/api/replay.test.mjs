@@ -19,6 +19,9 @@ const timeout = 120_000
 const NO_BROKER = { url: 'mqtt://127.0.0.1:1' }
 const config = (more) => servers.config({ mqtt: NO_BROKER, ...more })
 
+/** A small ceiling, with messages that fit under it. */
+const SMALL_MEMORY = { mqtt: { ...NO_BROKER, maxPacketBytes: 1 << 17 }, memory: { maxBytes: 1 << 20 } }
+
 const RECEIVED_AT = Date.UTC(2024, 9, 27, 3, 33, 20, 123)
 /** A letter as a file has it. */
 const line = (topic, payload, more = {}) =>
@@ -389,7 +392,7 @@ test('an iterable is pulled only as fast as there is room', { timeout }, async (
   const report = await replayDeadLetters(
     config({
       routes: [{ topic, table }],
-      memory: { maxBytes: 1 << 20 },
+      ...SMALL_MEMORY,
       batch: { maxRows: 1_000_000 },
       metricsIntervalMs: 5,
     }),
@@ -415,7 +418,7 @@ test('a file far larger than the memory, for several tables', { timeout }, async
   const { file } = await written(t, lines)
   for (let run = 0; run < 2; run++) {
     const report = await replayDeadLetters(
-      config({ routes, memory: { maxBytes: 1 << 20 }, batch: { maxRows: 1_000_000 } }),
+      config({ routes, ...SMALL_MEMORY, batch: { maxRows: 1_000_000 } }),
       { file },
     )
     assert.deepEqual(counts(report), all(count))
@@ -509,7 +512,7 @@ test('an answer that breaks off is gone on with', { timeout }, async (t) => {
         routes: [{ topic, table }],
         clickhouse: { url, retry: { minMs: 10, maxMs: 50 } },
         batch: { maxRows: 500 },
-        memory: { maxBytes: 1 << 20 },
+        ...SMALL_MEMORY,
         metricsIntervalMs: 5,
       }),
       { table: letters },

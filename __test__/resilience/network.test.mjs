@@ -175,7 +175,7 @@ test(
     const proxy = await startNetwork(t, servers.clickhouse.port)
     const maxBytes = 1024 * 1024
     const pipeline = await servers.started(t, {
-      mqtt: { url: broker.url, protocolVersion: 4, qos: 0, keepAliveSeconds: 1, reconnect },
+      mqtt: { url: broker.url, protocolVersion: 4, qos: 0, keepAliveSeconds: 1, maxPacketBytes: 2 ** 17, reconnect },
       clickhouse: { url: proxy.url.replace('mqtt', 'http'), requestTimeoutMs: 300, retry: { minMs: 20, maxMs: 100 } },
       memory: { maxBytes },
       routes: [{ topic: 'a', table }],

@@ -247,7 +247,7 @@ test(
     const topic = unique('topic')
     const maxBytes = 2 * 1024 * 1024
     const pipeline = await servers.started(t, {
-      mqtt: { clientId: unique('client'), keepAliveSeconds: 2 },
+      mqtt: { clientId: unique('client'), keepAliveSeconds: 2, maxPacketBytes: maxBytes / 8 },
       clickhouse: { retry },
       memory: { maxBytes },
       batch: { maxRows: 1_000 },

@@ -253,6 +253,7 @@ test('a spool that is full holds the broker back, and goes on by itself', { time
   const config = resumable(t, {
     routes: [{ topic, table }],
     spool: { maxBytes, segmentBytes: 128 * 1024 },
+    mqtt: { clientId: unique('client'), maxPacketBytes: maxBytes / 8 },
     memory: { maxBytes },
     batch: { maxRows: 500 },
   })
@@ -494,6 +495,8 @@ function smallDisk(t, mebibytes) {
 for (const [mebibytes, segmentBytes] of [
   [3, 256 * 1024],
   [12, undefined],
+  [48, undefined],
+  [48, 256 * 1024],
 ]) {
   const name = `a disk of ${mebibytes} MiB fills up and is emptied, segments of ${segmentBytes ?? 'the default size'}`
   test(name, { timeout, skip }, async (t) => {
@@ -502,7 +505,7 @@ for (const [mebibytes, segmentBytes] of [
     const table = await servers.table('seq UInt32, text String')
     const topic = unique('topic')
     const spool = { dir: join(disk, 'spool'), ...(segmentBytes && { segmentBytes }) }
-    const config = resumable(t, { routes: [{ topic, table }], spool, memory: { maxBytes: 64 << 20 } })
+    const config = resumable(t, { routes: [{ topic, table }], spool, memory: { maxBytes: 128 << 20 } })
     const pipeline = servers.pipeline(t, config)
     const warnings = collect(pipeline, 'warning')
     await pipeline.start()

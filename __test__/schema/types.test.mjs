@@ -26,7 +26,7 @@ const JSON_EACH_ROW = {
 }
 
 // At QoS 0 nothing is sealed for the sake of acknowledgements: all rows are in one INSERT.
-const ONE_BLOCK = { batch: { maxRows: 100_000, maxBytes: 2 ** 27, maxDelayMs: 60_000 } }
+const ONE_BLOCK = { batch: { maxRows: 100_000, maxBytes: 2 ** 27, maxDelayMs: 60_000 }, memory: { maxBytes: 2 ** 30 } }
 
 const TABLE = {
   // A Nested is a column of its own then, and not several.

@@ -220,6 +220,21 @@ impl InsertBody {
     }
 }
 
+/// Over TLS hyper copies what it is given into one buffer, and that keeps its size: so it is given pieces.
+const MAX_PIECE: usize = 64 << 10;
+
+impl InsertBody {
+    fn next_piece(&mut self) -> Option<Bytes> {
+        let first = self.frames.front_mut()?;
+        let piece = first.split_to(first.len().min(MAX_PIECE));
+        if first.is_empty() {
+            self.frames.pop_front();
+        }
+        self.left -= piece.len() as u64;
+        Some(piece)
+    }
+}
+
 impl Body for InsertBody {
     type Data = Bytes;
     type Error = Infallible;
@@ -228,9 +243,7 @@ impl Body for InsertBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let frame = self.frames.pop_front();
-        self.left -= frame.as_ref().map_or(0, |frame| frame.len() as u64);
-        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
+        Poll::Ready(self.next_piece().map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -267,6 +280,18 @@ fn tcp(connect_timeout: Duration) -> HttpConnector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_comes_in_pieces_that_are_not_copied() {
+        let frames = [vec![1; 3 * MAX_PIECE / 2], Vec::new(), vec![2; 10]].map(Bytes::from);
+        let (mut body, _taken) = InsertBody::new(&frames);
+        assert_eq!(body.size_hint().exact(), Some(3 * MAX_PIECE as u64 / 2 + 10));
+        let pieces: Vec<_> = std::iter::from_fn(|| body.next_piece()).collect();
+        let lengths: Vec<_> = pieces.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [MAX_PIECE, MAX_PIECE / 2, 0, 10]);
+        assert_eq!(pieces[0].as_ptr(), frames[0].as_ptr());
+        assert_eq!((body.is_end_stream(), body.size_hint().exact()), (true, Some(0)));
+    }
 
     #[test]
     fn a_query_of_the_url_is_left_out() {

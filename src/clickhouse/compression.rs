@@ -14,14 +14,13 @@
 
 use std::io;
 
-use bytes::{BufMut, BytesMut};
 use cityhash_rs::cityhash_102_128;
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
 use crate::config::Compression;
 
 const HASH: usize = 16;
-const HEAD: usize = HASH + 9;
+pub const HEAD: usize = HASH + 9;
 
 /// Higher levels cost far more than they save on blocks of telemetry.
 const ZSTD_LEVEL: i32 = 3;
@@ -58,7 +57,7 @@ impl Compressor {
     }
 
     /// Appends a frame of `data`, which must be smaller than 4 GiB; returns its length.
-    pub fn append(&mut self, data: &[u8], effort: Effort, out: &mut BytesMut) -> io::Result<usize> {
+    pub fn append(&mut self, data: &[u8], effort: Effort, out: &mut Vec<u8>) -> io::Result<usize> {
         let Compressor { method, room } = self;
         let max = method.max_compressed(data.len());
         if room.len() < max {
@@ -83,7 +82,7 @@ impl Compressor {
         let start = out.len();
         out.reserve(HEAD + packed.len());
         out.extend_from_slice(&[0; HASH]);
-        out.put_u8(byte);
+        out.push(byte);
         out.extend_from_slice(lengths.as_flattened());
         out.extend_from_slice(packed);
         // ClickHouse writes the halves of the hash the other way round.
@@ -135,6 +134,45 @@ pub fn decompress_all(mut frames: &[u8]) -> Option<Vec<u8>> {
     Some(data)
 }
 
+/// A frame of all of `data`, which must be smaller than 4 GiB, made with as little memory beside it as can be. ZSTD is not for
+/// this.
+///
+/// `data` has [`HEAD`] bytes in front of what is meant, which the head of a frame takes that is not compressed.
+pub fn frame_of(mut data: Vec<u8>, compression: Compression) -> io::Result<Vec<u8>> {
+    let bytes = data.len() - HEAD;
+    let mut frame = match compression {
+        Compression::None => {
+            data[HASH] = 0x02;
+            data
+        }
+        Compression::Lz4 | Compression::Zstd => {
+            // Zeroed memory of this size is none until it is written.
+            let mut frame = vec![0; HEAD + get_maximum_output_size(bytes)];
+            let mut table = CompressTable::default();
+            let packed = compress_into_with_table(&data[HEAD..], &mut frame[HEAD..], &mut table)
+                .map_err(io::Error::other)?;
+            frame[HASH] = 0x82;
+            frame.truncate(HEAD + packed);
+            frame
+        }
+    };
+    frame.shrink_to_fit();
+    let length = |bytes: usize| u32::try_from(bytes).map_err(io::Error::other).map(u32::to_le_bytes);
+    let packed = length(frame.len() - HASH)?;
+    frame[HASH + 1..HASH + 5].copy_from_slice(&packed);
+    frame[HASH + 5..HEAD].copy_from_slice(&length(bytes)?);
+    let hash = cityhash_102_128(&frame[HASH..]).rotate_right(64);
+    frame[..HASH].copy_from_slice(&hash.to_le_bytes());
+    Ok(frame)
+}
+
+/// Bytes that a frame has when it is decompressed, as its head says.
+pub fn decompressed_len(frame: &[u8]) -> usize {
+    frame
+        .get(HASH + 5..HEAD)
+        .map_or(0, |bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize)
+}
+
 /// The data of one frame that is all of `frame`. `None`: it is not whole.
 pub fn decompress(frame: &[u8]) -> Option<Vec<u8>> {
     let (hash, rest) = frame.split_first_chunk::<HASH>()?;
@@ -163,7 +201,7 @@ mod tests {
             for len in [800_000, 0, 1, 14, 15, 16, 269, 270, 271, 8000] {
                 let data: Vec<u8> = b"abcdefgh".iter().copied().cycle().take(len).collect();
                 for effort in [Effort::Full, Effort::StoreOnly] {
-                    let mut frame = BytesMut::new();
+                    let mut frame = Vec::new();
                     let bytes = compressor.append(&data, effort, &mut frame).unwrap();
                     assert_eq!(bytes, frame.len());
                     assert_eq!(
@@ -178,8 +216,27 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_of_all_is_the_same_frame_and_takes_no_more_than_it() {
+        for method in [Compression::None, Compression::Lz4] {
+            for len in [0, 1, 1000, 1_000_000] {
+                let data: Vec<u8> = b"abcdefgh".iter().copied().cycle().take(len).collect();
+                let mut frame = Vec::new();
+                Compressor::new(method, len).unwrap().append(&data, Effort::Full, &mut frame).unwrap();
+                let mut with_head = vec![7; HEAD];
+                with_head.extend(&data);
+                with_head.reserve(3_000_000);
+                let whole = frame_of(with_head, method).unwrap();
+                assert_eq!(decompressed_len(&whole), len);
+                assert_eq!(decompress(&whole).unwrap(), data);
+                assert_eq!(whole.len(), frame.len(), "{method:?}, {len} bytes");
+                assert!(whole.capacity() <= whole.len() + 64, "{} for {}", whole.capacity(), whole.len());
+            }
+        }
+    }
+
+    #[test]
     fn a_frame_is_what_clickhouse_documents() {
-        let mut frame = BytesMut::new();
+        let mut frame = Vec::new();
         Compressor::new(Compression::None, 0).unwrap().append(b"abc", Effort::Full, &mut frame).unwrap();
         assert_eq!(frame[HASH..], *b"\x02\x0c\0\0\0\x03\0\0\0abc");
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::ceiling::Ceiling;
 use crate::config::object_reader::ObjectReader;
 use crate::config::schema::BATCH;
 use crate::core::error::Result;
@@ -11,16 +12,19 @@ use crate::core::error::Result;
 pub struct Limits {
     pub rows: usize,
     pub bytes: usize,
+    /// Of columns and messages together: a share of `memory.maxBytes`.
+    pub total_bytes: usize,
     /// Age of the oldest row.
     pub delay: Duration,
 }
 
 /// `section`: `None` where it was left out.
-pub fn batch(section: Option<ObjectReader<'_>>) -> Result<Limits> {
+pub fn batch(section: Option<ObjectReader<'_>>, memory: Ceiling) -> Result<Limits> {
     let o = section.unwrap_or_else(|| ObjectReader::empty(&BATCH));
     let limits = Limits {
         rows: o.integer_or_default("maxRows")? as usize,
-        bytes: o.integer_or_default("maxBytes")? as usize,
+        bytes: memory.within_share(&o, "maxBytes")? as usize,
+        total_bytes: memory.share() as usize,
         delay: o.duration_or_default("maxDelayMs")?,
     };
     o.finish()?;

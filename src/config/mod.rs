@@ -6,6 +6,7 @@
 mod backoff;
 mod batch;
 mod broker_url;
+mod ceiling;
 mod check;
 mod clickhouse;
 mod condition;
@@ -27,6 +28,7 @@ pub use crate::core::backoff::Limits as Backoff;
 use crate::core::error::{Error, Result};
 pub use batch::Limits;
 pub use broker_url::{BrokerUrl, Transport};
+use ceiling::Ceiling;
 pub use check::{CheckOptions, SampleLimits};
 pub use clickhouse::{ClickHouse, Compression};
 pub use condition::{Check, Condition, Constant, Operand, Relation};
@@ -105,21 +107,22 @@ impl Config {
         let root = ObjectReader::root(&value, &schema::PIPELINE)?;
 
         let name = name(&root)?;
-        let spool = root.section("spool")?.map(spool::spool).transpose()?;
+        let memory = Ceiling::read(&root)?;
+        let spool = root.section("spool")?.map(|spool| spool::spool(spool, memory)).transpose()?;
         // In the order of the documentation: the first error is the one that is told.
-        let mqtt = mqtt::mqtt(root.required_section("mqtt")?, spool.is_some())?;
+        let mqtt = mqtt::mqtt(root.required_section("mqtt")?, spool.is_some(), memory)?;
         let clickhouse = clickhouse::clickhouse(root.required_section("clickhouse")?)?;
-        let routes = routes(&root)?;
+        let routes = routes(&root, memory)?;
         let config = Config {
             row_routes: row_routes(&routes),
             name,
             mqtt,
             clickhouse,
             routes,
-            batch: batch::batch(root.section("batch")?)?,
+            batch: batch::batch(root.section("batch")?, memory)?,
             spool,
             dead_letters: dead_letters::dead_letters(root.section("deadLetters")?)?,
-            memory_max_bytes: memory_max_bytes(&root)?,
+            memory_max_bytes: memory.bytes as usize,
             trace_sample_ratio: trace_sample_ratio(&root)?,
             start_timeout: root.duration_or_default("startTimeoutMs")?,
             metrics_interval: Some(root.duration_or_default("metricsIntervalMs")?).filter(|i| !i.is_zero()),
@@ -139,8 +142,9 @@ fn name(root: &ObjectReader<'_>) -> Result<String> {
     Ok(name)
 }
 
-fn routes(root: &ObjectReader<'_>) -> Result<Vec<Route>> {
-    let routes = root.sections("routes")?.into_iter().map(route::route).collect::<Result<Vec<_>>>()?;
+fn routes(root: &ObjectReader<'_>, memory: Ceiling) -> Result<Vec<Route>> {
+    let sections = root.sections("routes")?.into_iter();
+    let routes = sections.map(|section| route::route(section, memory)).collect::<Result<Vec<_>>>()?;
     if routes.is_empty() {
         return Err(root.wrong("routes", "must name at least one route"));
     }
@@ -160,13 +164,6 @@ fn row_routes(routes: &[Route]) -> Vec<Route> {
         }
     }
     row_routes
-}
-
-fn memory_max_bytes(root: &ObjectReader<'_>) -> Result<usize> {
-    let memory = root.section("memory")?.unwrap_or_else(|| ObjectReader::empty(&schema::MEMORY));
-    let bytes = memory.integer_or_default("maxBytes")?;
-    memory.finish()?;
-    Ok(bytes as usize)
 }
 
 fn trace_sample_ratio(root: &ObjectReader<'_>) -> Result<f64> {

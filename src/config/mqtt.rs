@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::backoff;
 use crate::config::broker_url::BrokerUrl;
+use crate::config::ceiling::Ceiling;
 use crate::config::object_reader::ObjectReader;
 use crate::config::tls;
 use crate::core::backoff::Limits as Backoff;
@@ -87,7 +88,7 @@ impl Mqtt {
     }
 }
 
-pub fn mqtt(o: ObjectReader<'_>, has_spool: bool) -> Result<Mqtt> {
+pub fn mqtt(o: ObjectReader<'_>, has_spool: bool, memory: Ceiling) -> Result<Mqtt> {
     let urls = urls(&o)?;
     let client_id = o.text("clientId")?;
     let (username, password) = credentials(&o)?;
@@ -109,7 +110,7 @@ pub fn mqtt(o: ObjectReader<'_>, has_spool: bool) -> Result<Mqtt> {
         keep_alive: o.duration_or_default("keepAliveSeconds")?,
         receive_maximum: o.integer_or_default("receiveMaximum")? as u16,
         topic_alias_maximum: o.integer_or_default("topicAliasMaximum")? as u16,
-        max_packet_bytes: o.integer_or_default("maxPacketBytes")? as usize,
+        max_packet_bytes: memory.within_share_always(&o, "maxPacketBytes")? as usize,
         coalesce: o.duration_or_default("coalesceMs")?,
         ack_after: ack_after(&o, has_spool)?,
         skip_retained: o.word_or_default("retained")? == "skip",

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use crate::config::ceiling::Ceiling;
 use crate::config::condition::{Condition, condition};
 use crate::config::object_reader::ObjectReader;
 use crate::config::schema::COLUMN_SOURCES;
@@ -39,6 +40,8 @@ pub struct Route {
     pub compression: PayloadCompression,
     /// The most that a payload may unpack to.
     pub max_payload_bytes: usize,
+    /// The most that the values of a payload may take, and the rows of a message.
+    pub max_decoded_bytes: usize,
     /// Texts that are a missing value.
     pub nulls: Vec<String>,
     pub nan: Nan,
@@ -65,6 +68,7 @@ impl Route {
             format: Format::Rows,
             compression: PayloadCompression::None,
             max_payload_bytes: usize::MAX,
+            max_decoded_bytes: usize::MAX,
             nulls: Vec::new(),
             nan: Nan::Value,
             edge_nodes: EdgeNodes::default(),
@@ -210,7 +214,7 @@ pub enum ColumnSource {
     Computed,
 }
 
-pub fn route(o: ObjectReader<'_>) -> Result<Route> {
+pub fn route(o: ObjectReader<'_>, memory: Ceiling) -> Result<Route> {
     let topic =
         TopicFilter::parse(&o.required_text("topic")?).map_err(|message| o.wrong("topic", message))?;
     let (rows, zip) = rows(&o)?;
@@ -230,8 +234,9 @@ pub fn route(o: ObjectReader<'_>) -> Result<Route> {
             "auto" => PayloadCompression::Auto,
             _ => PayloadCompression::None,
         },
-        edge_nodes: EdgeNodes::default(),
-        max_payload_bytes: o.integer_or_default("maxPayloadBytes")? as usize,
+        edge_nodes: EdgeNodes::within(memory.share() as usize),
+        max_payload_bytes: memory.within_share(&o, "maxPayloadBytes")? as usize,
+        max_decoded_bytes: memory.share() as usize,
         nulls: o.texts("nulls")?.into_iter().map(|(_, text)| text).collect(),
         nan: match o.word_or_default("nan")? {
             "null" => Nan::Null,

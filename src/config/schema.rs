@@ -119,8 +119,8 @@ pub static MEMORY: Object = Object {
     )
     .unit(Bytes)
     .note(
-        "It counts columns, kept messages, encoded blocks and dead letters. At the limit nothing more is read \
-         from the broker.",
+        "At the limit nothing more is read from the broker. One message, one batch and one INSERT of the spool take \
+         an eighth of it at most: see [below](#memory).",
     )],
     rules: NO_RULES,
 };
@@ -283,7 +283,8 @@ static MQTT: Object = Object {
         )
         .unit(Bytes)
         .note(
-            "The dead letter is without its payload. What a broker of MQTT 5 does not send is never seen here.",
+            "The dead letter is without its payload. What a broker of MQTT 5 does not send is never seen here. At most \
+             an eighth of `memory.maxBytes`.",
         ),
         row(
             "coalesceMs",
@@ -602,7 +603,8 @@ static ROUTE: Object = Object {
             "maxPayloadBytes",
             integer(1024, 1 << 30),
             Integer(16 << 20),
-            "The most that a payload may unpack to; a larger one is a dead letter, `PAYLOAD_TOO_LARGE`.",
+            "The most that a payload may unpack to; a larger one is a dead letter, `PAYLOAD_TOO_LARGE`. At most an \
+             eighth of `memory.maxBytes`, by default too.",
         )
         .unit(Bytes),
         row(
@@ -1035,8 +1037,13 @@ pub static BATCH: Object = Object {
     rows: &[
         // ClickHouse squashes the blocks of one INSERT up to 1,048,449 rows: beyond it an INSERT is not atomic.
         row("maxRows", integer(1, 1_048_449), Integer(5000), "Rows of a batch."),
-        row("maxBytes", integer(1, 1 << 30), Integer(8 << 20), "Size of the columns, before compression.")
-            .unit(Bytes),
+        row(
+            "maxBytes",
+            integer(1, 1 << 30),
+            Integer(8 << 20),
+            "Size of the columns, before compression. At most an eighth of `memory.maxBytes`, by default too.",
+        )
+        .unit(Bytes),
         row("maxDelayMs", integer(1, DAY_MS), Integer(1000), "Age of the batch, from its first message on.")
             .unit(Milliseconds),
     ],
@@ -1087,7 +1094,7 @@ static SPOOL: Object = Object {
             "Size of a file, soft; room is given back by whole files. At most `maxBytes`, by default too.",
         )
         .unit(Bytes)
-        .note("At start one file at a time is read into memory."),
+        .note("At start one file at a time is read into memory: at most half of `memory.maxBytes`, by default too."),
     ],
     rules: NO_RULES,
 };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::ceiling::Ceiling;
 use crate::config::object_reader::ObjectReader;
 use crate::core::error::Result;
 
@@ -17,11 +18,11 @@ pub struct Spool {
     pub segment_bytes: u64,
 }
 
-pub fn spool(o: ObjectReader<'_>) -> Result<Spool> {
+pub fn spool(o: ObjectReader<'_>, memory: Ceiling) -> Result<Spool> {
     let dir = o.required_text("dir")?;
     let max_bytes = o.integer_or_default("maxBytes")?;
     let commit = o.duration_or_default("commitMs")?;
-    let segment_bytes = o.integer_or_default("segmentBytes")?;
+    let segment_bytes = memory.within_segment(&o, "segmentBytes")?;
     if o.has("segmentBytes") && segment_bytes > max_bytes {
         return Err(o.wrong("segmentBytes", "must not be more than maxBytes"));
     }

@@ -5,41 +5,70 @@
 //! a smaller one. Chunks fit everywhere, nothing is copied when a batch grows, and as mappings of their own they go back
 //! to the system when nobody uses them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::MmapMut;
 
 use crate::core::free_list::FreeList;
+use crate::core::memory_budget::{MemoryBudget, Pool, PooledBytes};
 
 /// Chunk sizes for a batch's 1st, 2nd and later chunks: quiet routes stay at 16 KiB, busy ones use few mappings (Linux
 /// allows a process 65,530).
 const SIZES: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
-/// The pool keeps so many chunks of each size for the next batches.
+/// The pool keeps at most so many chunks of each size for the next batches, as far as the ceiling allows.
 const MAX_KEPT: usize = 128;
 
 /// The unused chunks of a pipeline.
 #[derive(Debug)]
-pub struct ChunkPool(Mutex<[FreeList<Chunk>; SIZES.len()]>);
+pub struct ChunkPool {
+    free: Mutex<[FreeList<Free>; SIZES.len()]>,
+    budget: Arc<MemoryBudget>,
+}
+
+type Free = (Chunk, PooledBytes);
 
 /// A mapping, filled from its beginning.
 #[derive(Debug)]
 pub struct Chunk {
     memory: MmapMut,
     len: usize,
+    /// So many bytes were filled once, and are memory.
+    touched: usize,
 }
 
 impl Default for ChunkPool {
+    /// Without a ceiling.
     fn default() -> Self {
-        ChunkPool(Mutex::new(SIZES.map(|_| FreeList::new(MAX_KEPT))))
+        ChunkPool::within(Arc::default())
+    }
+}
+
+impl Pool for ChunkPool {
+    fn empty(&self) {
+        *self.lock() = SIZES.map(|_| FreeList::new(MAX_KEPT));
     }
 }
 
 impl ChunkPool {
+    /// The budget's pool of chunks.
+    pub fn of(budget: &Arc<MemoryBudget>) -> Arc<ChunkPool> {
+        let pool = Arc::new(ChunkPool::within(budget.clone()));
+        let weak = Arc::downgrade(&pool);
+        budget.add_pool(weak);
+        pool
+    }
+
+    fn within(budget: Arc<MemoryBudget>) -> ChunkPool {
+        ChunkPool { free: Mutex::new(SIZES.map(|_| FreeList::new(MAX_KEPT))), budget }
+    }
+
     /// An empty chunk with room for `bytes`, for a batch that has `chunks` already.
     pub fn acquire(&self, bytes: usize, chunks: usize) -> Chunk {
         let fits = |size: &usize| SIZES[*size] >= bytes;
         match (chunks.min(SIZES.len() - 1)..SIZES.len()).find(fits) {
-            Some(size) => self.lock()[size].take().unwrap_or_else(|| Chunk::new(SIZES[size])),
+            Some(size) => {
+                self.lock()[size].take().map_or_else(|| Chunk::new(SIZES[size]), |(chunk, _)| chunk)
+            }
             None => Chunk::new(bytes),
         }
     }
@@ -48,12 +77,16 @@ impl ChunkPool {
     pub fn release(&self, mut chunks: Vec<Chunk>) {
         chunks.iter_mut().for_each(|chunk| chunk.len = 0);
         for (list, size) in self.lock().iter_mut().zip(SIZES) {
-            list.put(chunks.extract_if(.., |chunk| chunk.memory.len() == size));
+            let fitting = chunks.extract_if(.., |chunk| chunk.memory.len() == size);
+            list.put(fitting.filter_map(|chunk| {
+                let pooled = self.budget.pool(chunk.touched)?;
+                Some((chunk, pooled))
+            }));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, [FreeList<Chunk>; SIZES.len()]> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, [FreeList<Free>; SIZES.len()]> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,7 +94,7 @@ impl Chunk {
     fn new(bytes: usize) -> Chunk {
         // Where a vector would end the process for want of memory, this panics, and the pipeline says so.
         let memory = MmapMut::map_anon(bytes).expect("the system has memory");
-        Chunk { memory, len: 0 }
+        Chunk { memory, len: 0, touched: 0 }
     }
 
     #[inline]
@@ -78,6 +111,12 @@ impl Chunk {
             at += part.len();
         }
         self.len = at;
+        self.touched = self.touched.max(at);
+    }
+
+    /// The bytes of memory that it takes: what was never filled is none.
+    pub fn memory_bytes(&self) -> usize {
+        self.touched
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -100,6 +139,24 @@ mod tests {
         pool.release(vec![pool.acquire(10, 1), chunk, pool.acquire(10, 2)]);
         let chunk = pool.acquire(10, 0);
         assert_eq!((chunk.memory.as_ptr(), chunk.bytes()), (place, b"".as_slice()));
+    }
+
+    #[test]
+    fn the_ceiling_bounds_what_is_kept() {
+        let budget = Arc::new(MemoryBudget::new(8 * 2 * SIZES[0]));
+        let pool = ChunkPool::of(&budget);
+        let mut chunks: Vec<_> = (0..5).map(|_| pool.acquire(1, 0)).collect();
+        let full = vec![1; SIZES[0]];
+        chunks.iter_mut().for_each(|chunk| chunk.append([&full[..]]));
+        assert_eq!(chunks[0].memory_bytes(), SIZES[0]);
+        pool.release(chunks);
+        let used =
+            || (0..5).map(|_| pool.acquire(1, 0)).filter(|chunk| chunk.touched > 0).collect::<Vec<_>>();
+        let kept = used();
+        assert_eq!(kept.len(), 2, "a share of the ceiling");
+        pool.release(kept);
+        pool.empty();
+        assert!(used().is_empty());
     }
 
     #[test]

@@ -3,57 +3,131 @@
 //! A route and all that decode for it share one of these, so that a message decoded anew finds the same.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// More metrics of an edge node than this are not remembered, nor more edge nodes.
 const MAX_METRICS: usize = 1 << 20;
 const MAX_NODES: usize = 1 << 16;
 
 #[derive(Debug, Default, Clone)]
-pub struct EdgeNodes(Arc<Mutex<HashMap<String, EdgeNode>>>);
+pub struct EdgeNodes(Arc<Mutex<Nodes>>);
+
+#[derive(Debug, Default)]
+struct Nodes {
+    nodes: HashMap<String, EdgeNode>,
+    /// Bytes of all nodes, and what they may take: publishers choose how many there are.
+    bytes: usize,
+    max_bytes: Option<usize>,
+}
+
+/// What a node or a metric takes beside its names.
+const ENTRY_BYTES: usize = 96;
 
 #[derive(Debug, Default)]
 struct EdgeNode {
     by_alias: HashMap<u64, (String, u32)>,
     /// By device, which is empty for the node itself, and name.
     types: HashMap<(String, String), u32>,
+    bytes: usize,
 }
 
 impl EdgeNodes {
+    /// With at most so many bytes for all nodes.
+    pub fn within(max_bytes: usize) -> EdgeNodes {
+        EdgeNodes(Arc::new(Mutex::new(Nodes { max_bytes: Some(max_bytes), ..Nodes::default() })))
+    }
+
     /// An edge node was born: what was known of it and its devices is void.
     pub fn begin(&self, node: &str) {
-        let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if nodes.len() < MAX_NODES || nodes.contains_key(node) {
-            nodes.insert(node.into(), EdgeNode::default());
-        }
+        let nodes = &mut *self.lock();
+        let known = nodes.nodes.remove(node);
+        nodes.bytes -= known.map_or(0, |known| known.bytes);
+        nodes.node(node);
     }
 
     /// A metric of a BIRTH message.
     pub fn learn(&self, node: &str, device: &str, name: &str, alias: Option<u64>, datatype: u32) {
-        let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if nodes.len() >= MAX_NODES && !nodes.contains_key(node) {
+        let nodes = &mut *self.lock();
+        let is_full = nodes.is_full();
+        let Some(known) = nodes.node(node) else { return };
+        let before = known.bytes;
+        let metric = (device.to_string(), name.to_string());
+        // What is known already takes nothing more.
+        let is_new = !known.types.contains_key(&metric);
+        if is_new && (is_full || known.types.len() >= MAX_METRICS || known.by_alias.len() >= MAX_METRICS) {
             return;
         }
-        let known = nodes.entry(node.into()).or_default();
-        if known.types.len() >= MAX_METRICS || known.by_alias.len() >= MAX_METRICS {
-            return;
-        }
-        known.types.insert((device.into(), name.into()), datatype);
+        known.bytes += if is_new { ENTRY_BYTES + device.len() + name.len() } else { 0 };
+        known.types.insert(metric, datatype);
         if let Some(alias) = alias {
-            known.by_alias.insert(alias, (name.into(), datatype));
+            let replaced = known.by_alias.insert(alias, (name.into(), datatype));
+            known.bytes += match replaced {
+                None => ENTRY_BYTES + name.len(),
+                Some((before, _)) => name.len().saturating_sub(before.len()),
+            };
         }
+        let more = known.bytes - before;
+        nodes.bytes += more;
     }
 
     /// The name and datatype of an alias.
     pub fn alias(&self, node: &str, alias: u64) -> Option<(String, u32)> {
-        let nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.get(node)?.by_alias.get(&alias).cloned()
+        self.lock().nodes.get(node)?.by_alias.get(&alias).cloned()
     }
 
     pub fn datatype(&self, node: &str, device: &str, name: &str) -> Option<u32> {
-        let nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = nodes.get(node)?;
+        let nodes = self.lock();
+        let known = nodes.nodes.get(node)?;
         let of = |name: &str| known.types.get(&(device.to_string(), name.to_string())).copied();
         of(name).or_else(|| of(name.strip_prefix("DATA/")?)).or_else(|| of(&format!("DATA/{name}")))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Nodes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Nodes {
+    fn is_full(&self) -> bool {
+        self.max_bytes.is_some_and(|max| self.bytes >= max)
+    }
+
+    /// A node that is known, or may be.
+    fn node(&mut self, name: &str) -> Option<&mut EdgeNode> {
+        if !self.nodes.contains_key(name) {
+            if self.nodes.len() >= MAX_NODES || self.is_full() {
+                return None;
+            }
+            let bytes = ENTRY_BYTES + name.len();
+            self.bytes += bytes;
+            self.nodes.insert(name.into(), EdgeNode { bytes, ..EdgeNode::default() });
+        }
+        self.nodes.get_mut(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_publishers_say_at_birth_takes_no_more_than_it_may() {
+        let nodes = EdgeNodes::within(10_000);
+        for at in 0..1000 {
+            nodes.begin(&format!("group/node{at}"));
+            nodes.learn(&format!("group/node{at}"), "", "temperature", Some(at), 9);
+        }
+        let bytes = || nodes.lock().bytes;
+        assert!((10_000..10_500).contains(&bytes()), "{} bytes", bytes());
+        assert_eq!(nodes.alias("group/node0", 0), Some(("temperature".into(), 9)));
+        assert_eq!(nodes.alias("group/node999", 999), None);
+        // What is known may be said again, and makes room when it is born anew.
+        let before = bytes();
+        nodes.learn("group/node0", "", "temperature", Some(0), 10);
+        assert_eq!((nodes.datatype("group/node0", "", "temperature"), bytes()), (Some(10), before));
+        nodes.begin("group/node0");
+        assert!(bytes() < before);
+        nodes.learn("group/node0", "", "pressure", None, 9);
+        assert_eq!(nodes.datatype("group/node0", "", "pressure"), Some(9));
     }
 }

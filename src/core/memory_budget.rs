@@ -1,23 +1,54 @@
 //! The ceiling over all buffers together.
 //!
-//! Whoever holds memory has a [`MemoryReservation`] that says how much; dropping it gives the bytes back. At the ceiling
-//! connections stop reading, which is back-pressure to the broker; one read may overshoot it.
+//! Whoever holds memory has a [`MemoryReservation`] that says how much; dropping it gives the bytes back. What counts is what a
+//! buffer takes and not what is in it, and a batch counts what it will take on its way beside what it takes now: so nothing that
+//! is done with what was read passes the ceiling. At the ceiling connections stop reading, which is back-pressure to the broker;
+//! one read may overshoot it.
+//!
+//! Memory that pools keep for reuse is not used. It has a part of the ceiling, and is given up where it stands in the way:
+//! see [`Pool`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-#[derive(Debug)]
+/// The most that one message, one batch or one INSERT may take is this part of the ceiling.
+const SHARE: usize = 8;
+
 pub struct MemoryBudget {
     limit: usize,
     used: AtomicUsize,
+    /// What pools keep.
+    pooled: AtomicUsize,
+    pools: Mutex<Vec<Weak<dyn Pool>>>,
     released: Notify,
+}
+
+/// Keeps memory that nobody uses, for those who will want some.
+pub trait Pool: Send + Sync {
+    /// Frees all of it.
+    fn empty(&self);
 }
 
 impl MemoryBudget {
     pub fn new(limit: usize) -> MemoryBudget {
-        MemoryBudget { limit, used: AtomicUsize::new(0), released: Notify::new() }
+        MemoryBudget {
+            limit,
+            used: AtomicUsize::new(0),
+            pooled: AtomicUsize::new(0),
+            pools: Mutex::default(),
+            released: Notify::new(),
+        }
+    }
+
+    /// The most that one message, one batch or one INSERT may take of a ceiling.
+    pub const fn share_of(limit: usize) -> usize {
+        limit / SHARE
+    }
+
+    pub fn share(&self) -> usize {
+        MemoryBudget::share_of(self.limit)
     }
 
     pub fn used(&self) -> usize {
@@ -28,8 +59,39 @@ impl MemoryBudget {
         self.limit
     }
 
+    /// Whether nothing more may be read. Pools are emptied before they, together with what is used, pass the ceiling.
     pub fn is_full(&self) -> bool {
-        self.used() >= self.limit
+        let used = self.used();
+        if used + self.pooled.load(Ordering::Relaxed) >= self.limit {
+            self.empty_pools();
+        }
+        used >= self.limit
+    }
+
+    /// Whether so many bytes more stay below the ceiling.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.used() + bytes <= self.limit
+    }
+
+    /// From now on `pool` is emptied where memory is short.
+    pub fn add_pool(&self, pool: Weak<dyn Pool>) {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(pool);
+    }
+
+    /// Lets a pool keep so many bytes more for as long as it has what this returns. `None`: it has to free them.
+    pub fn pool(self: &Arc<Self>, bytes: usize) -> Option<PooledBytes> {
+        let before = self.pooled.fetch_add(bytes, Ordering::Relaxed);
+        let pooled = PooledBytes { budget: self.clone(), bytes };
+        let fits = before + bytes <= self.share() && self.used() + before + bytes <= self.limit;
+        fits.then_some(pooled)
+    }
+
+    #[cold]
+    fn empty_pools(&self) {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.empty());
     }
 
     fn acquire(&self, bytes: usize) {
@@ -55,6 +117,24 @@ impl MemoryBudget {
             }
             released.await;
         }
+    }
+}
+
+impl Default for MemoryBudget {
+    /// Without a ceiling.
+    fn default() -> Self {
+        MemoryBudget::new(usize::MAX / 2)
+    }
+}
+
+impl std::fmt::Debug for MemoryBudget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let MemoryBudget { limit, used, pooled, .. } = self;
+        f.debug_struct("MemoryBudget")
+            .field("limit", limit)
+            .field("used", used)
+            .field("pooled", pooled)
+            .finish()
     }
 }
 
@@ -92,6 +172,20 @@ impl Drop for MemoryReservation {
     }
 }
 
+/// Bytes that a pool keeps until this is dropped.
+#[derive(Debug)]
+pub struct PooledBytes {
+    budget: Arc<MemoryBudget>,
+    bytes: usize,
+}
+
+impl Drop for PooledBytes {
+    fn drop(&mut self) {
+        let before = self.budget.pooled.fetch_sub(self.bytes, Ordering::Relaxed);
+        debug_assert!(before >= self.bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +217,33 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(held);
         waiting.await.unwrap();
+    }
+
+    struct Kept(Mutex<Option<PooledBytes>>);
+
+    impl Pool for Kept {
+        fn empty(&self) {
+            self.0.lock().unwrap().take();
+        }
+    }
+
+    #[test]
+    fn pools_have_a_share_and_give_it_up_at_the_ceiling() {
+        let budget = Arc::new(MemoryBudget::new(80));
+        let kept = Arc::new(Kept(Mutex::new(budget.pool(10))));
+        assert!(budget.pool(1).is_none(), "more than a share");
+        let pool: Weak<Kept> = Arc::downgrade(&kept);
+        budget.add_pool(pool);
+        let is_kept = || kept.0.lock().unwrap().is_some();
+        let mut held = MemoryReservation::new(&budget);
+        held.resize(69);
+        assert!(!budget.is_full() && is_kept());
+        held.resize(70);
+        assert!(!budget.is_full() && !is_kept(), "it is emptied, and there is room");
+        assert!(budget.pool(10).is_some());
+        held.resize(71);
+        assert!(budget.pool(10).is_none(), "with what is used it is more than the ceiling");
+        held.resize(80);
+        assert!(budget.is_full());
     }
 }

@@ -103,6 +103,7 @@ impl DeadLetterThread {
         // Dead letters are rare: no memory is kept for the next ones.
         let mut packer = BlockEncoder::new(self.context.config.clickhouse.compression);
         let block = packer.encode(&headers, &columns, &CompressionHints::default());
+        drop((packer, columns));
         let mut insert = DeadLetterInsert {
             context: &self.context,
             servers,
@@ -252,14 +253,10 @@ fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> 
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
     let path = dir.join(format!("{pipeline}-{}.jsonl", now.strftime("%Y-%m-%d")));
     let is_new = !path.exists();
-    let mut text = Vec::new();
-    for letter in letters {
-        jsonl::write(&mut text, letter)?;
-    }
     let mut file = OpenOptions::new().create(true).append(true).read(true).open(&path)?;
     let before = file.metadata()?.len();
-    let written = if ends_in_line(&mut file, before)? { file.write_all(b"\n") } else { Ok(()) };
-    if let Err(error) = written.and_then(|()| file.write_all(&text)) {
+    let begun = if ends_in_line(&mut file, before)? { file.write_all(b"\n") } else { Ok(()) };
+    if let Err(error) = begun.and_then(|()| write_lines(&mut file, letters)) {
         // A half line would be glued to the next one.
         let _ = file.set_len(before);
         return Err(error);
@@ -267,6 +264,21 @@ fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> 
     file.sync_data()?;
     if is_new {
         sync_directory(dir)?;
+    }
+    Ok(())
+}
+
+/// A line may be six times as long as its letter: only so many bytes are in memory at once, and the line that passes them.
+const MAX_TEXT: usize = 256 << 10;
+
+fn write_lines(file: &mut impl Write, letters: &[DeadLetter]) -> io::Result<()> {
+    let mut text = Vec::new();
+    for (at, letter) in letters.iter().enumerate() {
+        jsonl::write(&mut text, letter)?;
+        if text.len() >= MAX_TEXT || at + 1 == letters.len() {
+            file.write_all(&text)?;
+            text.clear();
+        }
     }
     Ok(())
 }

@@ -72,6 +72,7 @@ impl Decoder {
             row_completions: Vec::new(),
             documents: None,
             filter: Filter::of(route),
+            max_row_bytes: route.max_decoded_bytes,
             unpacking: Unpacking {
                 compression: route.compression,
                 max_bytes: route.max_payload_bytes,

@@ -36,17 +36,19 @@ impl Checkpoint {
 }
 
 /// The rows of a message so far, and how large the columns may become with them.
-#[derive(Default)]
 pub struct Rows {
     pub count: usize,
     pub limit: Option<usize>,
+    /// The most that they may take.
+    pub max_bytes: usize,
 }
 
 impl Rows {
     /// Before each row but the first.
     pub fn check(&mut self, columns: &[Column], payload: &[u8]) -> Result<()> {
         let bytes: usize = columns.iter().map(Column::bytes).sum();
-        let limit = *self.limit.get_or_insert(bytes + MAX_GROWTH * payload.len() + MIN_GROWTH_LIMIT);
+        let growth = (MAX_GROWTH * payload.len() + MIN_GROWTH_LIMIT).min(self.max_bytes);
+        let limit = *self.limit.get_or_insert(bytes + growth);
         if self.count < MAX_ROWS && bytes <= limit {
             return Ok(());
         }

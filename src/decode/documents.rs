@@ -112,6 +112,7 @@ impl DocumentPlan {
                 descriptors,
                 edge_nodes: route.edge_nodes.clone(),
                 max_bytes: route.max_payload_bytes,
+                max_decoded_bytes: route.max_decoded_bytes,
             },
             nulls: route.nulls.clone(),
             rows: route.rows.clone(),
@@ -294,7 +295,7 @@ impl Decoder {
         if plan.reader.format == Format::Rows {
             return self.append_rows(plan, message, columns).map_err(|error| error.reason());
         }
-        let mut rows = Rows::default();
+        let mut rows = Rows { count: 0, limit: None, max_bytes: self.max_row_bytes };
         let format::Documents { mut tape, roots } = plan.reader.read(message)?;
         // From the last one on: what is put in the place of a text moves what follows it.
         if !plan.parsed.is_empty() {

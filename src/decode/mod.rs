@@ -152,6 +152,8 @@ pub struct Decoder {
     /// Which rows are wanted; `None`: all.
     filter: Option<Filter>,
     unpacking: Unpacking,
+    /// The most that the rows of one message may take.
+    max_row_bytes: usize,
     row: Scratch,
 }
 
@@ -352,7 +354,7 @@ impl Decoder {
         };
         path_tree::members(&mut self.root, run, &mut reader, &mut row)?;
         self.finish(message, columns)?;
-        let mut rows = Rows { count: 1, limit: None };
+        let mut rows = Rows { count: 1, limit: None, max_bytes: self.max_row_bytes };
         match reader.next_document()? {
             true => self.documents(reader, message, columns, &mut rows),
             false => Ok(1),

@@ -100,7 +100,7 @@ impl Decoder {
         columns: &mut [Column],
     ) -> Result<usize, RowError> {
         // A program may repeat in each row what it likes.
-        let mut rows = Rows { limit: Some(usize::MAX), ..Rows::default() };
+        let mut rows = Rows { count: 0, limit: Some(usize::MAX), max_bytes: usize::MAX };
         let mut bytes = Bytes::new(message.payload, "CBOR");
         let mut tape = Tape::default();
         let mut row = 0;

@@ -8,6 +8,7 @@
 //! A list and an object say where they end, so that each value is found without reading those before it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,6 +21,16 @@ use crate::decode::value_reader::{Result, Shape, Token, ValueReader};
 
 /// What a payload may be at most: with it a small one does not become gigabytes.
 const MAX_VALUES: usize = 1 << 22;
+
+thread_local! {
+    /// The same for tapes that are begun on this thread. Its messages are all of one pipeline.
+    static VALUES_OF_THREAD: Cell<usize> = const { Cell::new(MAX_VALUES) };
+}
+
+/// Tapes that this thread begins from now on take at most so many bytes each.
+pub fn limit_bytes(bytes: usize) {
+    VALUES_OF_THREAD.set((bytes / size_of::<Value<'_>>()).min(MAX_VALUES));
+}
 /// Lists and objects within each other; as in JSON.
 pub const MAX_DEPTH: usize = 128;
 
@@ -54,9 +65,16 @@ pub enum Value<'a> {
 }
 
 /// The values of a payload.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Tape<'a> {
     values: Vec<Value<'a>>,
+    max: usize,
+}
+
+impl Default for Tape<'_> {
+    fn default() -> Self {
+        Tape { values: Vec::new(), max: VALUES_OF_THREAD.get() }
+    }
 }
 
 impl<'a> Tape<'a> {
@@ -68,8 +86,8 @@ impl<'a> Tape<'a> {
     }
 
     pub fn push(&mut self, value: Value<'a>) -> Result<()> {
-        if self.values.len() >= MAX_VALUES {
-            let message = format!("it has more than {MAX_VALUES} values");
+        if self.values.len() >= self.max {
+            let message = format!("it has more than {} values", self.max);
             return Err(Box::new(Reason::new(Code::PayloadTooLarge, message)));
         }
         self.values.push(value);
@@ -185,7 +203,7 @@ impl<'a> Tape<'a> {
 
     /// The same with nothing borrowed.
     pub fn into_owned(self) -> Tape<'static> {
-        Tape { values: self.values.into_iter().map(Value::into_owned).collect() }
+        Tape { values: self.values.into_iter().map(Value::into_owned).collect(), max: self.max }
     }
 }
 
@@ -373,5 +391,24 @@ impl<'a> Tape<'a> {
             Value::Float(float) => Value::Text(Cow::Owned(float_text(float))),
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_has_as_many_values_as_memory_allows() {
+        limit_bytes(1000 * size_of::<Value<'_>>());
+        let mut tape = Tape::default();
+        for _ in 0..1000 {
+            tape.push(Value::Null).unwrap();
+        }
+        let reason = tape.push(Value::Null).unwrap_err();
+        assert_eq!((reason.code, &*reason.message), (Code::PayloadTooLarge, "it has more than 1000 values"));
+        limit_bytes(usize::MAX);
+        assert_eq!(Tape::default().max, MAX_VALUES);
+        assert_eq!(size_of::<Value<'_>>(), 32, "docs/configuration.md says so");
     }
 }

@@ -12,7 +12,7 @@ use crate::decode::{Decoder, Message, Scratch};
 impl Decoder {
     #[inline(never)]
     pub(super) fn fill(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<usize> {
-        let mut rows = Rows::default();
+        let mut rows = Rows { count: 0, limit: None, max_bytes: self.max_row_bytes };
         if !self.reads_json {
             self.row(None, None, message, columns, &mut rows)?;
             return Ok(rows.count);

@@ -28,6 +28,8 @@ pub struct Batch {
     /// What the columns were made for.
     pub plan: Arc<TablePlan>,
     pub columns: Vec<Column>,
+    /// What the columns took before the first row: they come from a pool.
+    pub reused_bytes: usize,
     pub messages: RawMessages,
     /// Packet ids and checksums of its messages, where a spool keeps them.
     pub receipts: AckHistory,
@@ -54,7 +56,7 @@ impl Batch {
         self.columns.iter().map(Column::bytes).sum()
     }
 
-    /// Bytes of columns and messages: what the memory budget counts.
+    /// Bytes of columns and messages.
     pub fn bytes(&self) -> usize {
         let rows = self.message_rows.as_ref().map_or(0, MessageRows::bytes);
         self.column_bytes() + self.messages.bytes() + rows + self.kept_bytes()
@@ -65,6 +67,18 @@ impl Batch {
         self.kept.as_ref().map_or(0, |kept| kept.bytes())
     }
 
+    /// The most memory that it will take until it is sent: columns and messages as they are now, and beside them the block that
+    /// is made of the columns. With a spool also a copy of the messages.
+    pub fn memory_bytes(&self, is_spooled: bool) -> usize {
+        let block = self.column_bytes();
+        let rows = self.message_rows.as_ref().map_or(0, MessageRows::bytes) + self.kept_bytes();
+        // Rows that a transform changed are a part of the copy.
+        let changed = if self.message_rows.is_some() { block } else { 0 };
+        let copies = if is_spooled { self.messages.bytes() + changed } else { 0 };
+        let columns = block.max(self.reused_bytes) + rows;
+        columns + self.messages.memory_bytes() + block + copies + size_of::<Batch>()
+    }
+
     /// Records what the batch holds in its trace, if it is sampled.
     pub fn describe_trace(&mut self, rows: usize) {
         let Batch { trace: Some(trace), messages, .. } = self else { return };
@@ -73,8 +87,8 @@ impl Batch {
     }
 
     /// Counts what the batch holds now towards the memory budget.
-    pub fn reserve(&mut self) {
-        self.completion.reserve(self.bytes());
+    pub fn reserve(&mut self, is_spooled: bool) {
+        self.completion.reserve(self.memory_bytes(is_spooled));
     }
 }
 

@@ -4,46 +4,76 @@
 //! its messages comes from [`crate::core::chunk_pool`]. If more batches are under way than usual, some start without
 //! reused columns.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clickhouse::Column;
 use crate::core::free_list::FreeList;
+use crate::core::memory_budget::{MemoryBudget, Pool, PooledBytes};
 
 /// The columns for batches of one plan.
 #[derive(Debug)]
-pub struct ColumnPool(Mutex<Columns>);
+pub struct ColumnPool {
+    columns: Mutex<Columns>,
+    budget: Arc<MemoryBudget>,
+}
 
 #[derive(Debug)]
 struct Columns {
-    free: FreeList<Vec<Column>>,
+    free: FreeList<(Vec<Column>, PooledBytes)>,
     /// Bytes of the largest set that came back since the last trim.
     max_used: usize,
 }
 
-/// Sets of columns that are kept.
+/// Sets of columns that are kept, as far as the ceiling allows.
 const MAX_SETS: usize = 4;
-impl Default for ColumnPool {
+
+impl Default for Columns {
     fn default() -> Self {
-        ColumnPool(Mutex::new(Columns { free: FreeList::new(MAX_SETS), max_used: 0 }))
+        Columns { free: FreeList::new(MAX_SETS), max_used: 0 }
+    }
+}
+
+impl Pool for ColumnPool {
+    fn empty(&self) {
+        *self.lock() = Columns::default();
     }
 }
 
 impl ColumnPool {
+    /// A pool of the budget's.
+    pub fn of(budget: &Arc<MemoryBudget>) -> Arc<ColumnPool> {
+        let pool = Arc::new(ColumnPool { columns: Mutex::default(), budget: budget.clone() });
+        let weak = Arc::downgrade(&pool);
+        budget.add_pool(weak);
+        pool
+    }
+
+    /// Empty columns, with room.
     pub fn acquire(&self) -> Option<Vec<Column>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).free.take()
+        self.lock().free.take().map(|(columns, _)| columns)
     }
 
     pub fn release(&self, mut columns: Vec<Column>) {
         let used: usize = columns.iter().map(Column::bytes).sum();
         columns.iter_mut().for_each(Column::clear);
-        let Columns { free, max_used } = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pooled = self.budget.pool(capacity(&columns));
+        let Columns { free, max_used } = &mut *self.lock();
         *max_used = used.max(*max_used);
-        if free.put([columns]) {
+        if free.put(pooled.map(|pooled| (columns, pooled))) {
             // A set that has grown for one larger batch.
             let limit = 2 * std::mem::take(max_used);
-            free.retain(|columns| columns.iter().map(Column::capacity).sum::<usize>() <= limit);
+            free.retain(|(columns, _)| capacity(columns) <= limit);
         }
     }
+
+    fn lock(&self) -> MutexGuard<'_, Columns> {
+        self.columns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bytes for which columns have memory.
+pub fn capacity(columns: &[Column]) -> usize {
+    columns.iter().map(Column::capacity).sum()
 }
 
 #[cfg(test)]
@@ -59,30 +89,38 @@ mod tests {
         vec![column]
     }
 
-    fn room(columns: &[Column]) -> usize {
-        columns.iter().map(Column::capacity).sum()
-    }
-
     #[test]
     fn what_comes_back_is_empty_and_has_its_room() {
-        let pool = ColumnPool::default();
+        let pool = ColumnPool::of(&Arc::default());
         assert!(pool.acquire().is_none());
         pool.release(column(1000));
         let columns = pool.acquire().unwrap();
         assert_eq!((columns[0].rows(), columns[0].bytes()), (0, 0));
-        assert!(room(&columns) >= 5000);
+        assert!(capacity(&columns) >= 5000);
         assert!(pool.acquire().is_none());
     }
 
     #[test]
     fn room_that_one_batch_alone_wanted_is_given_up() {
-        let pool = ColumnPool::default();
+        let pool = ColumnPool::of(&Arc::default());
         pool.release(column(100_000));
         for _ in 0..2 * TRIM_INTERVAL {
             let columns = pool.acquire().unwrap_or_else(|| column(0));
             pool.release(column(1000));
             pool.release(columns);
         }
-        assert!(room(&pool.acquire().unwrap()) < 20_000);
+        assert!(capacity(&pool.acquire().unwrap()) < 20_000);
+    }
+
+    #[test]
+    fn the_ceiling_bounds_what_is_kept_by_all_pools_together() {
+        let budget = Arc::new(MemoryBudget::new(8 * 10_000));
+        let (one, other) = (ColumnPool::of(&budget), ColumnPool::of(&budget));
+        one.release(column(1000));
+        other.release(column(1000));
+        assert_eq!((one.acquire().is_some(), other.acquire().is_some()), (true, false));
+        other.release(column(1000));
+        other.empty();
+        assert!(other.acquire().is_none());
     }
 }

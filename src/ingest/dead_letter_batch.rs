@@ -14,13 +14,16 @@ pub struct DeadLetterBatch {
     bytes: usize,
 }
 
+/// As letters, columns and a block.
+const COPIES: usize = 3;
+
 impl DeadLetterBatch {
     pub fn new(completion: Completion) -> DeadLetterBatch {
         DeadLetterBatch { letters: Vec::new(), completion, token: None, bytes: 0 }
     }
 
     pub fn push(&mut self, letter: DeadLetter) {
-        self.bytes += size_of::<DeadLetter>() + letter.topic.len() + letter.payload.len();
+        self.bytes += size_of::<DeadLetter>() + letter.topic.capacity() + letter.payload.capacity();
         // A reason that several letters share is counted once.
         if Arc::strong_count(&letter.reason.message) == 1 {
             self.bytes += letter.reason.message.len();
@@ -28,8 +31,13 @@ impl DeadLetterBatch {
         self.letters.push(letter);
     }
 
-    /// Counts the letters towards the memory budget, in place of what the completion counted before.
+    /// Counts the letters towards the memory budget, in place of what the completion counted before: as they are, as columns, and as
+    /// the block that is made of these.
     pub fn reserve(&mut self) {
-        self.completion.reserve(self.bytes);
+        self.completion.reserve(self.memory_bytes());
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        COPIES * self.bytes
     }
 }

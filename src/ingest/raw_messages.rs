@@ -22,6 +22,8 @@ pub struct RawMessages {
     chunks: Vec<Chunk>,
     len: usize,
     bytes: usize,
+    /// What the chunks but the last take.
+    behind: usize,
     receive_times: Vec<(ReceiveTime, u32)>,
     pool: Arc<ChunkPool>,
 }
@@ -38,7 +40,7 @@ struct MessageHeader {
 impl RawMessages {
     /// Without messages; chunks come from `pool`.
     pub fn new(pool: Arc<ChunkPool>) -> RawMessages {
-        RawMessages { chunks: Vec::new(), len: 0, bytes: 0, receive_times: Vec::new(), pool }
+        RawMessages { chunks: Vec::new(), len: 0, bytes: 0, behind: 0, receive_times: Vec::new(), pool }
     }
 
     #[inline]
@@ -56,7 +58,10 @@ impl RawMessages {
         let bytes = MessageHeader::BYTES + topic.len() + properties.len() + payload.len();
         let chunk = match self.chunks.last_mut() {
             Some(chunk) if chunk.room() >= bytes => chunk,
-            _ => add_chunk(&mut self.chunks, &self.pool, bytes),
+            last => {
+                self.behind += last.map_or(0, |chunk| chunk.memory_bytes());
+                add_chunk(&mut self.chunks, &self.pool, bytes)
+            }
         };
         chunk.append([&head.to_bytes(), topic, properties, payload]);
         self.len += 1;
@@ -75,8 +80,15 @@ impl RawMessages {
         self.len == 0
     }
 
+    /// Bytes of the messages.
     pub fn bytes(&self) -> usize {
-        self.bytes + size_of::<(ReceiveTime, u32)>() * self.receive_times.len()
+        self.bytes
+    }
+
+    /// Bytes of memory.
+    pub fn memory_bytes(&self) -> usize {
+        let times = size_of::<(ReceiveTime, u32)>() * self.receive_times.capacity();
+        self.behind + self.chunks.last().map_or(0, Chunk::memory_bytes) + times
     }
 
     /// Receive times, each with the number of consecutive messages that have it.
@@ -267,7 +279,11 @@ mod tests {
                 assert!(message.payload.iter().all(|byte| *byte == i as u8));
             }
             let bytes: usize = sizes.iter().map(|size| size + 1 + MessageHeader::BYTES).sum();
-            assert_eq!(messages.bytes(), bytes + size_of::<(ReceiveTime, u32)>());
+            assert_eq!(messages.bytes(), bytes);
+            let memory = messages.memory_bytes();
+            assert!(memory >= bytes, "{memory} bytes for {bytes}");
+            // Chunks that were used before count as a whole.
+            assert!(memory <= 2 * bytes + (256 << 10) + 64, "{memory} bytes for {bytes}");
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::core::ack_history::AckHistory;
 use crate::core::clock::ReceiveTime;
 use crate::decode::{self, Decoder};
 use crate::ingest::batch::{Batch, QueueDepth};
+use crate::ingest::column_pool::capacity;
 use crate::ingest::completion::Completion;
 use crate::ingest::kept_rows::MessageRows;
 use crate::ingest::raw_messages::RawMessages;
@@ -65,13 +66,15 @@ impl RouteState {
         let trace = Trace::sample(context.config.trace_sample_ratio);
         self.keeps_properties =
             trace.is_some() || self.route.transform.is_some() || self.route.reads_user_properties();
+        let reused = self.plan.column_pool.acquire();
         self.batch = Some(Box::new(Batch {
+            reused_bytes: reused.as_deref().map_or(0, capacity),
             completion,
             route,
             connection,
             client_id: client_id.into(),
             plan: self.plan.clone(),
-            columns: self.plan.column_pool.acquire().unwrap_or_else(|| self.new_columns(rows)),
+            columns: reused.unwrap_or_else(|| self.new_columns(rows)),
             messages: RawMessages::new(context.chunk_pool.clone()),
             receipts: AckHistory::of_session(session),
             opened_at: now.instant,
@@ -98,7 +101,7 @@ impl RouteState {
     /// Whether the batch waits in the router for now: as many of the route wait for workers as they can take, and it may
     /// grow. Fewer and larger INSERTs are what a busy ClickHouse needs.
     pub fn is_better_grown(&self, max_waiting: usize, limits: &Limits) -> bool {
-        let may_grow = |batch: &Batch| batch.rows() < MAX_ROWS && batch.column_bytes() < limits.bytes;
+        let may_grow = |batch: &Batch| batch.rows() < MAX_ROWS && !has_many_bytes(batch, limits);
         // Those that a transform works on wait for no worker.
         let transformed = self.route.transform.as_ref().map_or(0, Transform::threads);
         self.waiting() >= max_waiting.saturating_add(transformed)
@@ -143,5 +146,10 @@ pub struct Origin<'a> {
 
 /// Whether a batch has reached a limit of `batch`.
 pub fn is_large(batch: &Batch, limits: &Limits) -> bool {
-    batch.rows() >= limits.rows.min(MAX_ROWS) || batch.column_bytes() >= limits.bytes
+    batch.rows() >= limits.rows.min(MAX_ROWS) || has_many_bytes(batch, limits)
+}
+
+fn has_many_bytes(batch: &Batch, limits: &Limits) -> bool {
+    let columns = batch.column_bytes();
+    columns >= limits.bytes || columns + batch.messages.bytes() >= limits.total_bytes
 }

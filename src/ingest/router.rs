@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use crate::config::AckAfter;
+use crate::config::{AckAfter, PayloadCompression, Route};
 use crate::core::ack_history::AckRecord;
 use crate::core::ack_set::AckSet;
 use crate::core::clock::ReceiveTime;
@@ -225,12 +225,19 @@ impl Router {
     /// Seals the batch of a route if it has reached a limit, perhaps by a message of so many bytes.
     #[inline]
     fn seal_if_large(&mut self, at: usize, payload_bytes: usize) {
-        let state = &self.routes[at];
-        let Some(batch) = &state.batch else { return };
+        let state = &mut self.routes[at];
+        let Some(batch) = &mut state.batch else { return };
         let limits = &self.context.config.batch;
+        // The rows of a message that was compressed, or that has many, may be far larger than its payload.
+        let Route { compression, rows, zip, .. } = &state.route;
+        let expands = *compression != PayloadCompression::None || rows.is_some() || !zip.is_empty();
         let may_be_large = batch.rows() >= limits.rows.min(MAX_ROWS)
+            || expands
             || payload_bytes >= LARGE_PAYLOAD
             || batch.messages.len().is_multiple_of(SIZE_CHECK_INTERVAL);
+        if expands {
+            batch.reserve(self.context.config.spool.is_some());
+        }
         if may_be_large && !state.seal_pending && is_large(batch, limits) {
             self.seal(at);
         }
@@ -371,11 +378,19 @@ impl MessageSink for Router {
             add(&metrics.bytes_received, stats.bytes);
             add(&metrics.rows_decoded, stats.rows);
         }
-        self.routes.iter_mut().filter_map(|state| state.batch.as_mut()).for_each(|batch| batch.reserve());
-        if let Some(mut dead_letters) = self.open_dead_letters.take() {
-            dead_letters.reserve();
+        self.count_memory();
+        if let Some(dead_letters) = self.open_dead_letters.take() {
             // The receiver lives as long as the pipeline: it ends after all connections.
             let _ = self.dead_letters.send(dead_letters);
+        }
+    }
+
+    fn count_memory(&mut self) {
+        let is_spooled = self.context.config.spool.is_some();
+        let batches = self.routes.iter_mut().filter_map(|state| state.batch.as_mut());
+        batches.for_each(|batch| batch.reserve(is_spooled));
+        if let Some(dead_letters) = &mut self.open_dead_letters {
+            dead_letters.reserve();
         }
     }
 

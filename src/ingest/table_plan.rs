@@ -13,6 +13,7 @@ use crate::clickhouse::schema::{RepairSql, Table, TableColumn};
 use crate::clickhouse::{Column, CompressionHints};
 use crate::config::Route;
 use crate::core::error::{Error, Result};
+use crate::core::memory_budget::MemoryBudget;
 use crate::decode::Decoder;
 use crate::ingest::column_pool::ColumnPool;
 
@@ -30,11 +31,11 @@ pub struct TablePlan {
     pub column_headers: Vec<(String, String)>,
     pub resistance: CompressionHints,
     /// For batches of these columns.
-    pub column_pool: ColumnPool,
+    pub column_pool: Arc<ColumnPool>,
 }
 
 impl TablePlan {
-    fn new(generation: u64, route: &Route, table: Table) -> Result<TablePlan> {
+    fn new(generation: u64, route: &Route, table: Table, memory: &Arc<MemoryBudget>) -> Result<TablePlan> {
         let decoder = Decoder::new(&route.path, route, &table.columns)?;
         let (sql, column_headers) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
         let repair = table.repair_sql(decoder.heads());
@@ -46,7 +47,7 @@ impl TablePlan {
             repair,
             column_headers,
             resistance,
-            column_pool: ColumnPool::default(),
+            column_pool: ColumnPool::of(memory),
         })
     }
 
@@ -70,7 +71,11 @@ impl TablePlan {
 
 /// The plans of all routes.
 #[derive(Debug)]
-pub struct TablePlans(Vec<RoutePlanState>);
+pub struct TablePlans {
+    routes: Vec<RoutePlanState>,
+    /// Of which pools of columns have a part.
+    memory: Arc<MemoryBudget>,
+}
 
 #[derive(Debug)]
 struct RoutePlanState {
@@ -107,8 +112,18 @@ impl TablePlans {
         tables: Vec<Table>,
         now: Instant,
     ) -> Result<TablePlans> {
+        TablePlans::within(&Arc::default(), routes, tables, now)
+    }
+
+    /// The same, with pools of columns below the ceiling of `memory`.
+    pub fn within<'a>(
+        memory: &Arc<MemoryBudget>,
+        routes: impl IntoIterator<Item = &'a Route>,
+        tables: Vec<Table>,
+        now: Instant,
+    ) -> Result<TablePlans> {
         let places = routes.into_iter().zip(tables).map(|(route, table)| {
-            let plan = Arc::new(TablePlan::new(0, route, table)?);
+            let plan = Arc::new(TablePlan::new(0, route, table, memory)?);
             Ok(RoutePlanState {
                 generation: AtomicU64::new(0),
                 state: Mutex::new(State { plan, fault: None, looked_at: now }),
@@ -116,12 +131,12 @@ impl TablePlans {
                 part_limit: AtomicUsize::new(usize::MAX),
             })
         });
-        places.collect::<Result<_>>().map(TablePlans)
+        Ok(TablePlans { routes: places.collect::<Result<_>>()?, memory: memory.clone() })
     }
 
     /// The generation of [`TablePlans::latest`].
     pub fn generation(&self, route: usize) -> u64 {
-        self.0[route].generation.load(Ordering::Acquire)
+        self.routes[route].generation.load(Ordering::Acquire)
     }
 
     /// The newest plan that could be made.
@@ -157,7 +172,9 @@ impl TablePlans {
         let name = &route.table;
         let planned = match looked {
             Ok(Some(table)) if table.is_like(&state.plan.table) => Ok(None),
-            Ok(Some(table)) => TablePlan::new(state.plan.generation + 1, route, table).map(Some),
+            Ok(Some(table)) => {
+                TablePlan::new(state.plan.generation + 1, route, table, &self.memory).map(Some)
+            }
             Ok(None) => Ok(None),
             // Nothing was learnt.
             Err(
@@ -173,7 +190,7 @@ impl TablePlans {
                 let message = format!("{name} has changed: {}", plan.table.changes_since(&state.plan.table));
                 let added = plan.table.added_since(&state.plan.table).map(String::from).collect();
                 state.plan = Arc::new(plan);
-                self.0[at].generation.store(state.plan.generation, Ordering::Release);
+                self.routes[at].generation.store(state.plan.generation, Ordering::Release);
                 Some(SchemaChange { message, added })
             }
             Ok(None) => state.fault.take().map(|_| SchemaChange::new(format!("{name} is again as it was"))),
@@ -192,19 +209,19 @@ impl TablePlans {
 
     /// How many messages to send as one INSERT at most: `usize::MAX` while none was too large.
     pub fn part_limit(&self, route: usize) -> usize {
-        self.0[route].part_limit.load(Ordering::Relaxed)
+        self.routes[route].part_limit.load(Ordering::Relaxed)
     }
 
     /// An INSERT of more messages than these was too large.
     pub fn record_part_limit(&self, route: usize, messages: usize) {
-        let limit = &self.0[route].part_limit;
+        let limit = &self.routes[route].part_limit;
         // Parts that all went in: the next ones may be an eighth larger.
         limit.store(messages.saturating_add(messages / 8 + 1), Ordering::Relaxed);
     }
 
     /// A whole batch went in: the limit grows, so that a limit which is gone is forgotten.
     pub fn record_part_ok(&self, route: usize) {
-        let limit = &self.0[route].part_limit;
+        let limit = &self.routes[route].part_limit;
         let before = limit.load(Ordering::Relaxed);
         if before != usize::MAX {
             let grown = if before > MAX_PART_LIMIT { usize::MAX } else { before + before / 8 + 1 };
@@ -214,7 +231,7 @@ impl TablePlans {
 
     /// How often in a row the rows of a batch could not all be told apart.
     pub fn bisects_exhausted(&self, route: usize) -> u32 {
-        self.0[route].exhausted.load(Ordering::Relaxed)
+        self.routes[route].exhausted.load(Ordering::Relaxed)
     }
 
     pub fn record_bisect_exhausted(&self, route: usize) {
@@ -226,14 +243,14 @@ impl TablePlans {
     }
 
     fn update_exhausted(&self, route: usize, change: impl Fn(u32) -> u32) {
-        let exhausted = &self.0[route].exhausted;
+        let exhausted = &self.routes[route].exhausted;
         // The closure always gives a value.
         let _ = exhausted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(change(count)));
     }
 
     fn state(&self, route: usize) -> MutexGuard<'_, State> {
         // A plan is put in place as a whole: a panic elsewhere cannot leave half of one.
-        self.0[route].state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.routes[route].state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -41,6 +41,9 @@ pub trait MessageSink {
     /// Counts what was accepted since the last call and sends dead letters on. To be called after each read.
     fn commit_read_stats(&mut self);
 
+    /// Counts the memory that the open batches take now, in the middle of a read.
+    fn count_memory(&mut self);
+
     /// Takes the messages that may be acknowledged without waiting.
     fn take_ready_acks(&mut self) -> AckSet;
 

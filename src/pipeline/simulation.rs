@@ -51,7 +51,7 @@ fn config(qos: u8) -> Config {
         r#"{{
             "mqtt": {{
                 "url": "mqtt://x", "clientId": "c", "protocolVersion": 4, "qos": {qos}, "coalesceMs": 0,
-                "keepAliveSeconds": {}
+                "maxPacketBytes": 1024, "keepAliveSeconds": {}
             }},
             "clickhouse": {{ "url": "http://x" }},
             "memory": {{ "maxBytes": {CEILING} }},

@@ -90,7 +90,8 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
     })
     .await
     .unwrap_or_else(|_| Err(no_answer(clickhouse)))?;
-    let plans = Arc::new(TablePlans::new(context.config.all_routes(), tables, Instant::now())?);
+    let routes = context.config.all_routes();
+    let plans = Arc::new(TablePlans::within(&context.memory, routes, tables, Instant::now())?);
     for (i, route) in context.config.all_routes().enumerate() {
         probe_insert(&schema, &plans.latest(i), route, clickhouse).await?;
     }

@@ -349,7 +349,8 @@ impl Feeder {
             self.bytes_since_check = 0;
             self.router.commit_read_stats();
             // Otherwise the open batches alone could fill the memory, and nothing would ever empty it.
-            if self.router.open_bytes() >= self.context.config.memory_max_bytes / 2 {
+            // They count their blocks too, so a part of the ceiling is all of it.
+            if self.router.open_bytes() >= self.context.config.memory_max_bytes / 4 {
                 self.router.seal_all();
             }
         }

@@ -2,7 +2,7 @@
 
 use std::ops::{ControlFlow, Range};
 use std::slice;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clickhouse::error_class::{ErrorClass, Failure};
@@ -127,12 +127,14 @@ impl RetriedInsert for BatchInsert<'_> {
             Some(encoded) if encoded.plan.generation == plan.generation => encoded,
             stale => {
                 *stale = None;
-                let route = worker.context.config.route(batch.route);
+                let context = worker.context.clone();
+                let _alone = context.decoding_again.lock().unwrap_or_else(PoisonError::into_inner);
+                let route = context.config.route(batch.route);
                 stale.insert(EncodedRows::decode(batch, chosen, plan, route, &mut worker.packer))
             }
         };
-        let kept = batch.messages.bytes() + batch.kept_bytes();
-        batch.completion.reserve(kept + encoded.block.frames.len());
+        let kept = batch.messages.memory_bytes() + batch.kept_bytes();
+        batch.completion.reserve(kept + encoded.block.memory_bytes);
         if encoded.rows == 0 {
             let rejected = std::mem::take(&mut encoded.rejected);
             return Some(ControlFlow::Break(InsertOutcome::Inserted(rejected)));

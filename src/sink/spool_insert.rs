@@ -80,15 +80,17 @@ impl Worker {
             }
             Some(SpoolInsertOutcome::Redecode(route, decoded)) => {
                 let mut batch = self.batch(&insert, route, completion, decoded, trace);
-                let rejected = self.insert_with_isolation(&mut batch, None, &insert.token).await;
+                let token = into_token(insert);
+                let rejected = self.insert_with_isolation(&mut batch, None, &token).await;
                 self.set_in_flight(false);
-                self.settle(batch, rejected, &insert.token);
+                self.settle(batch, rejected, &token);
             }
             Some(SpoolInsertOutcome::Rejected(Some(route), decoded, rejection)) => {
                 let mut batch = self.batch(&insert, route, completion, decoded, trace);
-                let rejected = self.isolate_or_insert(&mut batch, &insert.token, rejection).await;
+                let token = into_token(insert);
+                let rejected = self.isolate_or_insert(&mut batch, &token, rejection).await;
                 self.set_in_flight(false);
-                self.settle(batch, rejected, &insert.token);
+                self.settle(batch, rejected, &token);
             }
             Some(SpoolInsertOutcome::Rejected(None, decoded, rejection)) => {
                 let reason = format!("{}; no route is left to tell its messages apart", rejection.reason);
@@ -142,10 +144,11 @@ impl Worker {
         &self,
         insert: &spool::Insert,
         route: usize,
-        completion: Completion,
+        mut completion: Completion,
         decoded: Decoded,
         trace: Option<Box<Trace>>,
     ) -> Box<Batch> {
+        completion.reserve(decoded.messages.memory_bytes());
         Box::new(Batch {
             completion,
             route,
@@ -153,6 +156,7 @@ impl Worker {
             client_id: decoded.client_id,
             plan: self.plans.latest(route),
             columns: Vec::new(),
+            reused_bytes: 0,
             messages: decoded.messages,
             receipts: AckHistory::of_session(0),
             opened_at: opened_at(insert),
@@ -346,6 +350,11 @@ impl SpoolInsert<'_> {
             None => Next::Wait,
         }
     }
+}
+
+/// The token, without the records: their messages were decoded.
+fn into_token(insert: spool::Insert) -> String {
+    insert.token
 }
 
 impl Decoded {

@@ -86,7 +86,7 @@ impl Worker {
     pub fn new(parts: WorkerParts, servers: Servers) -> Worker {
         let WorkerParts { context, plans, source, dead_letters, tokens, waiting } = parts;
         Worker {
-            packer: BlockEncoder::new(context.config.clickhouse.compression),
+            packer: BlockEncoder::within(&context.memory, context.config.clickhouse.compression),
             context,
             plans,
             source,

@@ -12,6 +12,7 @@ use crate::telemetry::trace::Trace;
 
 /// What goes with the record of a batch.
 pub struct Appended {
+    /// Counts the memory of the batch, of which a record was made.
     pub completion: Completion,
     pub messages: u64,
     pub trace: Option<Box<Trace>>,
@@ -27,7 +28,7 @@ pub fn of(
     let row_count = batch.rows();
     batch.describe_trace(row_count);
     let Batch {
-        mut completion,
+        completion,
         connection,
         client_id,
         plan,
@@ -48,6 +49,7 @@ pub fn of(
     }
     let route = config.route(batch.route);
     let first = messages.receive_times().first().map_or_else(SystemTime::now, |(at, _)| at.system);
+    let count = messages.len() as u64;
     let record = Record {
         stream: StreamKey {
             connection: connection as u32,
@@ -57,15 +59,12 @@ pub fn of(
         statement: plan.sql.clone(),
         received_at: first,
         rows: row_count as u32,
-        messages: messages.len() as u32,
+        messages: count as u32,
         block_bytes: block.block_bytes as u32,
         block: block.frames,
-        raw: messages::encode(&messages, &client_id, &rows, compression)
+        raw: messages::encode(messages, &client_id, &rows, compression)
             .expect("a batch is far smaller than 4 GiB"),
         receipts: ack_receipts::encode(&receipts, &client_id),
     };
-    // The log counts its records itself.
-    completion.reserve(0);
-    let messages = messages.len() as u64;
-    (record, Appended { completion, messages, trace })
+    (record, Appended { completion, messages: count, trace })
 }

@@ -19,6 +19,8 @@ pub struct InsertLimits {
     pub rows_behind: u64,
     /// Bytes of the blocks before compression.
     pub bytes: u64,
+    /// Bytes of blocks and messages before compression: all records of an INSERT are in memory together.
+    pub decoded_bytes: u64,
     /// The age of the first record at which it is due.
     pub delay: Duration,
 }
@@ -32,7 +34,12 @@ pub struct InsertQueue {
     limits: InsertLimits,
     streams: Vec<StreamQueue>,
     inserts: HashMap<u64, PendingInsert>,
+    /// Of tokens and statements of all INSERTs.
+    text_bytes: usize,
 }
+
+/// Bytes of memory for an INSERT without its texts and sequences.
+const INSERT_BYTES: usize = size_of::<(u64, PendingInsert)>() + 64;
 
 /// The INSERTs of a stream.
 #[derive(Debug)]
@@ -52,6 +59,7 @@ pub struct PendingInsert {
     pub records: Vec<u64>,
     rows: u64,
     bytes: u64,
+    decoded_bytes: u64,
     received_at: SystemTime,
     due_at: Instant,
     is_closed: bool,
@@ -63,7 +71,7 @@ pub struct PendingInsert {
 
 impl InsertQueue {
     pub fn new(limits: InsertLimits) -> InsertQueue {
-        InsertQueue { limits, streams: Vec::new(), inserts: HashMap::new() }
+        InsertQueue { limits, streams: Vec::new(), inserts: HashMap::new(), text_bytes: 0 }
     }
 
     /// Assigns a new record to the open INSERT of its stream, or to a new one with this token. Returns the INSERT.
@@ -83,7 +91,8 @@ impl InsertQueue {
             let InsertLimits { rows, rows_behind, .. } = self.limits;
             let most_rows = if self.streams[stream].waiting.len() > 1 { rows_behind } else { rows };
             let fits = waiting.rows + u64::from(record.rows) <= most_rows
-                && waiting.bytes + u64::from(record.block_bytes) <= self.limits.bytes;
+                && waiting.bytes + u64::from(record.block_bytes) <= self.limits.bytes
+                && waiting.decoded_bytes + record.decoded_bytes() <= self.limits.decoded_bytes;
             if fits && waiting.statement == record.statement {
                 waiting.add(sequence, record, false);
                 return insert;
@@ -124,6 +133,7 @@ impl InsertQueue {
         due_at: Instant,
     ) -> &mut PendingInsert {
         self.streams[stream].waiting.push_back(insert);
+        self.text_bytes += token.len() + record.statement.len();
         self.inserts.entry(insert).or_insert(PendingInsert {
             stream,
             token,
@@ -131,6 +141,7 @@ impl InsertQueue {
             records: Vec::new(),
             rows: 0,
             bytes: 0,
+            decoded_bytes: 0,
             received_at: record.received_at,
             due_at,
             is_closed: false,
@@ -190,6 +201,12 @@ impl InsertQueue {
         self.inserts.get(&insert)
     }
 
+    /// Bytes of memory for what is known of the INSERTs.
+    pub fn memory_bytes(&self) -> usize {
+        // The texts are those of the record, once more.
+        self.inserts.len() * INSERT_BYTES + self.text_bytes
+    }
+
     /// Takes the INSERT that [`InsertQueue::next`] returned.
     pub fn take(&mut self, insert: u64) {
         if let Some(waiting) = self.inserts.get(&insert) {
@@ -203,6 +220,7 @@ impl InsertQueue {
     /// An INSERT that was taken is settled.
     pub fn settle(&mut self, insert: u64) -> Option<PendingInsert> {
         let waiting = self.inserts.remove(&insert)?;
+        self.text_bytes -= waiting.token.len() + waiting.statement.len();
         self.streams[waiting.stream].out.take_if(|out| *out == insert);
         Some(waiting)
     }
@@ -220,10 +238,15 @@ impl PendingInsert {
         self.records.push(sequence);
         self.rows += u64::from(record.rows);
         self.bytes += u64::from(record.block_bytes);
+        self.decoded_bytes += record.decoded_bytes();
         self.unsynced += usize::from(!synced);
     }
 
     fn is_due(&self, now: Instant, limits: &InsertLimits) -> bool {
-        self.is_closed || now >= self.due_at || self.rows >= limits.rows || self.bytes >= limits.bytes
+        self.is_closed
+            || now >= self.due_at
+            || self.rows >= limits.rows
+            || self.bytes >= limits.bytes
+            || self.decoded_bytes >= limits.decoded_bytes
     }
 }

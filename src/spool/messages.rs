@@ -8,25 +8,32 @@
 //! bytes        the rows, where a transform changed them: see [`stored_rows`](crate::spool::stored_rows)
 //! ```
 
+use std::borrow::Borrow;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
-use crate::clickhouse::compression::{self, Compressor, Effort};
+use crate::clickhouse::compression;
 use crate::config::Compression;
 use crate::core::clock::ReceiveTime;
 use crate::core::mqtt_property::Properties;
 use crate::ingest::raw_messages::{Message, RawMessages};
 
-/// `rows` is what [`stored_rows`](crate::spool::stored_rows) wrote of them, or nothing.
+/// `rows` is what [`stored_rows`](crate::spool::stored_rows) wrote of them, or nothing. Messages that are given away are dropped
+/// before their copy is compressed.
 pub fn encode(
-    messages: &RawMessages,
+    given: impl Borrow<RawMessages>,
     client_id: &str,
     rows: &[u8],
     compression: Compression,
 ) -> io::Result<Bytes> {
-    let mut out = Vec::with_capacity(messages.bytes() + client_id.len() + rows.len() + 64);
+    let messages: &RawMessages = given.borrow();
+    let heads = 2 * (8 + 4) + 12 * messages.receive_times().len();
+    let bytes = client_id.len() + messages.bytes() + rows.len();
+    let mut out = Vec::with_capacity(compression::HEAD + heads + bytes);
+    // For the head of the frame.
+    out.resize(compression::HEAD, 0);
     let count = |out: &mut Vec<u8>, count: usize| out.extend((count as u32).to_le_bytes());
     count(&mut out, client_id.len());
     out.extend(client_id.as_bytes());
@@ -50,9 +57,8 @@ pub fn encode(
         out.extend(message.payload);
     }
     out.extend(rows);
-    let mut frame = BytesMut::new();
-    Compressor::new(compression, out.len())?.append(&out, Effort::Full, &mut frame)?;
-    Ok(frame.freeze())
+    drop(given);
+    compression::frame_of(out, compression).map(Bytes::from)
 }
 
 /// Appends the messages to others, and returns the client id and the rows. `now` is when this is done: how long ago a message came is

@@ -41,6 +41,7 @@ pub fn open(context: &PipelineContext) -> Result<Option<Opened>> {
             rows: (batch.rows as u64).min(MAX_ROWS),
             rows_behind: MAX_ROWS,
             bytes: (batch.bytes as u64).min(MAX_BYTES),
+            decoded_bytes: batch.total_bytes as u64,
             delay: batch.delay,
         },
     };

@@ -9,6 +9,8 @@
 //! It commits whenever a batch has come: ingest seals one every `commitMs`, and sooner when the broker waits. Batches that come
 //! during a sync are in the next one.
 
+mod hand_over;
+
 use std::collections::HashMap;
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,13 +25,11 @@ use crate::core::backoff::Backoff;
 use crate::core::error::Error;
 use crate::core::memory_budget::MemoryReservation;
 use crate::ingest::batch::Batch;
-use crate::ingest::completion::{Completion, PendingAcks, SpooledInsert};
+use crate::ingest::completion::{Completion, PendingAcks};
 use crate::spool::batch_record::{self, Appended};
-use crate::spool::job::{Control, InsertJob, WorkerPermit};
-use crate::spool::open::{Opened, warn_of_damages};
+use crate::spool::job::{Control, InsertJob};
+use crate::spool::open::Opened;
 use crate::spool::wal::log::Log;
-use crate::spool::wal::read::Insert;
-
 use crate::spool::wal::storage::Disk;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
@@ -58,6 +58,8 @@ pub struct SpoolThread<D: Disk> {
     free: usize,
     /// Jobs that are not settled.
     out: usize,
+    /// Bytes of their records.
+    out_bytes: usize,
     /// What is not settled.
     inserts: HashMap<u64, PendingInsert>,
     /// What is acknowledged when the next commit has succeeded.
@@ -90,6 +92,8 @@ struct PendingInsert {
     /// `None` while a worker has it.
     completion: Option<Completion>,
     messages: u64,
+    /// Of its records, while a worker has them.
+    bytes: usize,
     /// Set if some of its batches are sampled.
     trace: Option<Box<Trace>>,
 }
@@ -134,17 +138,18 @@ impl<D: Disk> SpoolThread<D> {
             if is_of_rows(id) {
                 completion.is_of_rows();
             }
-            (*id, PendingInsert { completion: Some(completion), messages: *messages, trace: None })
+            (*id, PendingInsert { completion: Some(completion), messages: *messages, bytes: 0, trace: None })
         };
         let inserts = recovered.inserts.iter().map(|(id, messages)| pending(id, messages)).collect();
         let (settled_tx, settled) = crossbeam_channel::unbounded();
         let (freed_tx, freed) = crossbeam_channel::unbounded();
         SpoolThread {
-            packer: BlockEncoder::new(context.config.clickhouse.compression),
+            packer: BlockEncoder::within(&context.memory, context.config.clickhouse.compression),
             commit_every: context.config.seal_delay(),
             compress_from: context.config.spool.as_ref().map_or(0, |spool| spool.max_bytes / COMPRESS_FROM),
             free: context.config.clickhouse.max_in_flight,
             out: 0,
+            out_bytes: 0,
             context,
             log,
             channels,
@@ -254,7 +259,7 @@ impl<D: Disk> SpoolThread<D> {
     /// Notes that an INSERT is done; says whether that is to be committed at once.
     fn on_settled(&mut self, id: u64) -> bool {
         self.log.done(id);
-        self.inserts.remove(&id);
+        self.out_bytes -= self.inserts.remove(&id).map_or(0, |pending| pending.bytes);
         self.tidy_at.get_or_insert(Instant::now() + TIDY);
         // The room of what is done is wanted at once.
         self.health.is_some()
@@ -276,6 +281,8 @@ impl<D: Disk> SpoolThread<D> {
             appended.push(settles);
         }
         let inserts = self.log.append_together(records, Instant::now());
+        // The log counts its records itself. Until here the batches counted what was made of them.
+        self.count_memory();
         for (id, appended) in inserts.into_iter().zip(appended) {
             self.appended(id, appended);
         }
@@ -284,13 +291,15 @@ impl<D: Disk> SpoolThread<D> {
     /// Notes what is to be settled when a record of an INSERT is synced, and when the INSERT is done.
     fn appended(&mut self, id: u64, appended: Appended) {
         let Appended { completion: mut settle, messages: count, trace } = appended;
+        settle.reserve(0);
         let acks = match self.context.config.mqtt.ack_after {
             AckAfter::Insert => None,
             AckAfter::Receive | AckAfter::Spool => settle.take_acks(),
         };
         self.uncommitted.push(Uncommitted { acks, messages: count });
         let Some(pending) = self.inserts.get_mut(&id) else {
-            self.inserts.insert(id, PendingInsert { completion: Some(settle), messages: count, trace });
+            let pending = PendingInsert { completion: Some(settle), messages: count, bytes: 0, trace };
+            self.inserts.insert(id, pending);
             return;
         };
         pending.messages += count;
@@ -352,60 +361,9 @@ impl<D: Disk> SpoolThread<D> {
         }
     }
 
-    /// Hands INSERTs to the workers that are free.
-    fn hand_over(&mut self, now: Instant) {
-        self.flush_requests.retain(|until| until.strong_count() > 0);
-        self.read_at = None;
-        let all = !self.flush_requests.is_empty() || self.context.config.mqtt.ack_after == AckAfter::Insert;
-        while self.free > 0 && self.may_hand_out() {
-            match self.log.take(now, all) {
-                Ok(Some(insert)) => {
-                    self.read_backoff.succeeded();
-                    self.send(insert);
-                }
-                Ok(None) => break,
-                Err(source) => {
-                    let (wait, error) = (self.read_backoff.failed(), Error::spool_io(self.dir(), source));
-                    self.read_at = Some(now + wait);
-                    let message = format!("{error}; reading again in {} ms", wait.as_millis());
-                    self.context.warn(Warning::new("SPOOL_IO", message).error(&error).retry_in(wait));
-                    break;
-                }
-            }
-        }
-        warn_of_damages(&self.context, &self.log.take_damages());
-    }
-
-    /// INSERTs that wait to be tried again leave room for others, but not for more than memory holds.
-    fn may_hand_out(&self) -> bool {
-        self.out < self.context.config.clickhouse.max_in_flight || !self.context.memory.is_full()
-    }
-
-    fn send(&mut self, insert: Insert) {
-        let Some(pending) = self.inserts.get_mut(&insert.id) else { return };
-        let Some(mut completion) = pending.completion.take() else { return };
-        let readable: u64 = insert.records.iter().map(|record| u64::from(record.messages)).sum();
-        completion.unreadable_in_part(pending.messages.saturating_sub(readable));
-        pending.messages = readable;
-        let trace = pending.trace.take();
-        if insert.records.is_empty() {
-            completion.inserted(0);
-            self.on_settled(insert.id);
-            return;
-        }
-        completion.reserve(insert.records.iter().map(|record| record.bytes()).sum());
-        completion.belongs_to(SpooledInsert { id: insert.id, settled: self.settled_tx.clone() });
-        self.free -= 1;
-        self.out += 1;
-        let permit = WorkerPermit::new(&self.freed_tx);
-        // The workers end after this thread.
-        let _ = self.channels.jobs.send(InsertJob { insert, completion, permit, trace });
-    }
-
     /// Brings memory and metrics up to date.
     fn update_metrics(&mut self) {
-        let bytes = self.log.memory_bytes() + self.inserts.len() * size_of::<(u64, PendingInsert)>();
-        self.memory.resize(bytes);
+        self.count_memory();
         let Some(gauges) = &self.context.metrics.spool else { return };
         let set = |gauge: &AtomicU64, value: u64| gauge.store(value, Ordering::Relaxed);
         let since = self.log.oldest().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());

@@ -20,6 +20,8 @@ pub struct PipelineContext {
     pub config: Config,
     pub ledger: Ledger,
     pub memory: Arc<MemoryBudget>,
+    /// Held while messages are decoded again: what that takes for a moment is taken once.
+    pub decoding_again: Mutex<()>,
     /// Memory for the messages of all batches.
     pub chunk_pool: Arc<ChunkPool>,
     pub metrics: Recorder,
@@ -39,10 +41,12 @@ impl PipelineContext {
         metrics.transforms =
             transforms.map(|(at, route)| (at, TransformCounters::of(route.topic.as_str()))).collect();
         metrics.spool = config.spool.as_ref().map(|spool| SpoolGauges::new(spool.max_bytes));
+        let memory = Arc::new(MemoryBudget::new(config.memory_max_bytes));
         PipelineContext {
             metrics,
-            memory: Arc::new(MemoryBudget::new(config.memory_max_bytes)),
-            chunk_pool: Arc::default(),
+            chunk_pool: ChunkPool::of(&memory),
+            memory,
+            decoding_again: Mutex::default(),
             ledger: Ledger::default(),
             cancelled: watch::Sender::new(false),
             wakers: Mutex::default(),

@@ -210,12 +210,20 @@ impl TransformCounters {
     }
 }
 
+/// Tables with counters of their own: each is three time series. The others are counted together.
+pub const MAX_TABLES: usize = 1000;
+/// How the others are called. No table of ClickHouse's that needs no quotes has this name.
+pub const OTHER_TABLES: &str = "(other)";
+
 impl Recorder {
     pub fn new(tables: impl IntoIterator<Item = String>, connections: usize) -> Recorder {
         let mut named: Vec<(String, Table)> = Vec::new();
         for table in tables {
-            if !named.iter().any(|(name, _)| *name == table) {
+            let is_known = named.iter().any(|(name, _)| *name == table);
+            if !is_known && named.len() < MAX_TABLES {
                 named.push((table, Table::default()));
+            } else if !is_known && named.len() == MAX_TABLES {
+                named.push((OTHER_TABLES.into(), Table::default()));
             }
         }
         Recorder {
@@ -240,8 +248,10 @@ impl Recorder {
         }
     }
 
+    /// The counters of a table; of tables beyond [`MAX_TABLES`] they are the same.
     pub fn table(&self, name: &str) -> Option<&Table> {
-        self.tables.iter().find(|(n, _)| n == name).map(|(_, table)| table)
+        let others = || self.tables.get(MAX_TABLES);
+        self.tables.iter().find(|(n, _)| n == name).or_else(others).map(|(_, table)| table)
     }
 
     /// Those of a route with a transform.
@@ -369,4 +379,35 @@ pub fn get(counter: &AtomicU64) -> u64 {
 
 pub fn add(counter: &AtomicU64, value: u64) {
     counter.fetch_add(value, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_beyond_a_number_are_counted_together() {
+        let recorder = Recorder::new((0..MAX_TABLES + 500).map(|at| format!("t{at}")), 1);
+        recorder.count_insert("t0", 1, 1);
+        recorder.count_insert("t999", 2, 1);
+        recorder.count_insert("t1000", 4, 1);
+        recorder.count_insert("t1499", 8, 1);
+        let metrics =
+            recorder.snapshot("idle", Default::default(), &Ledger::default(), &MemoryBudget::new(1));
+        assert_eq!(metrics.tables.len(), MAX_TABLES + 1);
+        let rows = |table: &str| metrics.tables.get(table).map(|table| table.rows);
+        assert_eq!((rows("t0"), rows("t999"), rows("t1000")), (Some(1), Some(2), None));
+        assert_eq!((rows(OTHER_TABLES), metrics.tables[OTHER_TABLES].inserts), (Some(12), 2));
+        let text = crate::telemetry::prometheus::text(&crate::telemetry::prometheus::families(
+            "p", "node", &metrics, &recorder,
+        ));
+        let series = text.lines().filter(|line| line.starts_with("millrace_table_rows_total{")).count();
+        assert_eq!(series, MAX_TABLES + 1);
+    }
+
+    #[test]
+    fn a_few_tables_have_no_others() {
+        let recorder = Recorder::new(["a", "b", "a"].map(String::from), 1);
+        assert!(recorder.table("a").is_some() && recorder.table("c").is_none());
+    }
 }

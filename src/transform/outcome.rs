@@ -75,7 +75,7 @@ impl Outcome {
         if let Some(dead_letters) = &mut dead_letters {
             dead_letters.reserve();
         }
-        batch.reserve();
+        batch.reserve(context.config.spool.is_some());
         if context.config.spool.is_some() && !emitted.is_empty() {
             if batch.rows() > 0 {
                 batch.companions = emitted;
@@ -221,6 +221,7 @@ fn emitted_batch(
         client_id: batch.client_id.clone(),
         plan: plan.clone(),
         columns: emitted.columns,
+        reused_bytes: 0,
         messages,
         receipts: AckHistory::of_session(batch.receipts.session()),
         opened_at: batch.opened_at,
@@ -230,6 +231,6 @@ fn emitted_batch(
         message_rows: None,
         kept: None,
     };
-    made.reserve();
+    made.reserve(context.config.spool.is_some());
     Box::new(made)
 }

@@ -46,7 +46,7 @@ fn options(life: u64, segment_bytes: u64) -> Options {
         max_bytes: 1 << 20,
         segment_bytes,
         keep_bytes: 0,
-        insert: InsertLimits { rows: 4, rows_behind: 8, bytes: 1 << 20, delay: LONG },
+        insert: InsertLimits { rows: 4, rows_behind: 8, bytes: 1 << 20, decoded_bytes: 1 << 30, delay: LONG },
     }
 }
 

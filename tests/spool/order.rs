@@ -45,6 +45,33 @@ fn an_insert_that_has_to_wait_takes_more() {
     }
 }
 
+/// All records of an INSERT are in memory together, and their messages may be far more than their blocks.
+#[test]
+fn an_insert_takes_no_more_than_memory_has_for_it() {
+    let (now, mut options) = (Instant::now(), options(1));
+    options.insert.rows = 1000;
+    options.insert.decoded_bytes = 500;
+    let (mut log, _) = Log::open(Simulated::new(1), options, now).unwrap();
+    // A frame says what it is when it is decompressed: 100 bytes each, and 20 of the block.
+    let mut raw = vec![0; 25];
+    raw[21..25].copy_from_slice(&100u32.to_le_bytes());
+    for key in 0..10 {
+        log.append(Record { raw: raw.clone().into(), ..record(key, 0, 10) }, now);
+    }
+    log.commit().unwrap();
+    let mut taken = Vec::new();
+    while let Some(bytes) = log.next_bytes(now, true) {
+        let insert = log.take(now, true).unwrap().unwrap();
+        log.done(insert.id);
+        assert_eq!(bytes, insert.records.iter().map(|record| record.bytes()).sum::<usize>());
+        taken.push(keys(Some(insert)));
+    }
+    assert_eq!(taken, [&[0, 1, 2, 3][..], &[4, 5, 6, 7], &[8, 9]]);
+    assert_eq!(log.stored_bytes(), 0);
+    log.commit().unwrap();
+    assert_eq!(log.memory_bytes(), 0);
+}
+
 #[test]
 fn an_insert_reaches_over_two_segments_at_most() {
     let (now, mut options) = (Instant::now(), options(1));

@@ -42,6 +42,12 @@ pub fn options(life: u64) -> Options {
         max_bytes: 16 * 1024,
         segment_bytes: 1024,
         keep_bytes: 600,
-        insert: InsertLimits { rows: 8, rows_behind: 16, bytes: 1 << 20, delay: Duration::from_secs(1) },
+        insert: InsertLimits {
+            rows: 8,
+            rows_behind: 16,
+            bytes: 1 << 20,
+            decoded_bytes: 1 << 30,
+            delay: Duration::from_secs(1),
+        },
     }
 }

@@ -10,6 +10,7 @@ use millrace::clickhouse::schema::Table;
 use millrace::clickhouse::schema::TableColumn;
 use millrace::config::Config;
 use millrace::core::clock::ReceiveTime;
+use millrace::core::memory_budget::MemoryReservation;
 use millrace::core::mqtt_property::Properties;
 use millrace::ingest::batch::Batch;
 use millrace::ingest::router::Router;
@@ -39,11 +40,17 @@ struct Running {
 
 /// `delay` is `batch.maxDelayMs`.
 fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
+    start_with(disk, life, delay, 256 << 20, 1)
+}
+
+/// `memory` is `memory.maxBytes`, and `in_flight` `clickhouse.maxInFlight`.
+fn start_with(disk: &Simulated, life: u64, delay: Duration, memory: u64, in_flight: u64) -> Running {
     let config = serde_json::json!({
-        "mqtt": { "url": "mqtt://nowhere" },
-        "clickhouse": { "url": "http://nowhere", "maxInFlight": 1 },
-        "routes": [{ "topic": "t", "table": "t" }],
+        "mqtt": { "url": "mqtt://nowhere", "maxPacketBytes": 1024 },
+        "clickhouse": { "url": "http://nowhere", "maxInFlight": in_flight },
+        "routes": [{ "topic": "t", "table": "t" }, { "topic": "u", "table": "u" }],
         "spool": { "dir": "simulated" },
+        "memory": { "maxBytes": memory },
     });
     let warnings: Arc<Mutex<Vec<&'static str>>> = Arc::default();
     let told = warnings.clone();
@@ -57,7 +64,8 @@ fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
     let column_type = ColumnType::parse("UInt32", "UTC").unwrap();
     let table =
         Table::assumed(vec![TableColumn { name: "seq".into(), column_type, default: None, is_added: false }]);
-    let plans = Arc::new(TablePlans::new(&context.config.routes, vec![table], Instant::now()).unwrap());
+    let tables = vec![table.clone(), table];
+    let plans = Arc::new(TablePlans::new(&context.config.routes, tables, Instant::now()).unwrap());
     let (ack_sender, commands) = AckSender::channel();
 
     let options = Options {
@@ -66,7 +74,7 @@ fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
         max_bytes: 1 << 20,
         segment_bytes: 64 << 10,
         keep_bytes: 0,
-        insert: InsertLimits { rows: 1000, rows_behind: 1000, bytes: 1 << 20, delay },
+        insert: InsertLimits { rows: 1000, rows_behind: 1000, bytes: 1 << 20, decoded_bytes: 1 << 30, delay },
     };
     let (log, recovered) = Log::open(disk.clone(), options, Instant::now()).unwrap();
     let (batch_sender, batches) = bounded::<Box<Batch>>(8);
@@ -85,7 +93,11 @@ impl Running {
     /// A record of one message of QoS 1.
     fn send(&mut self) {
         let payload = format!(r#"{{"seq":{}}}"#, self.sent);
-        let (topic, payload, properties) = (&b"t"[..], payload.as_bytes(), Properties::NONE);
+        self.send_to(b"t", payload.as_bytes());
+    }
+
+    fn send_to(&mut self, topic: &[u8], payload: &[u8]) {
+        let properties = Properties::NONE;
         let publish = Publish {
             topic,
             payload,
@@ -99,6 +111,11 @@ impl Running {
         self.router.accept(&publish, Some(self.sent), ReceiveTime::read(), "c");
         self.router.seal_all();
         self.sent += 1;
+    }
+
+    /// Lets the thread look around.
+    fn wake(&self) {
+        self.controls.send(Control::Commit(bounded(0).0)).unwrap();
     }
 
     /// Waits for so many acknowledgements.
@@ -296,4 +313,37 @@ fn what_was_not_acknowledged_is_not_found_again() {
     disk.set_faults(Faults::default());
     let recovered = Log::open(disk, options_of_a_look(), Instant::now()).unwrap().1;
     assert_eq!(recovered.messages, 1);
+}
+
+/// Records of which the messages are large: an INSERT of them is all in memory.
+fn large(seq: usize) -> Vec<u8> {
+    format!(r#"{{"seq":{seq},"text":"{}"}}"#, "x".repeat(100_000)).into_bytes()
+}
+
+#[test]
+fn one_insert_goes_out_and_others_as_far_as_memory_has_room() {
+    let disk = Simulated::new(1);
+    // A share is 128 KiB, and a record takes 100 KB of it.
+    let mut running = start_with(&disk, 1, Duration::ZERO, 1 << 20, 4);
+    let context = running.context.clone();
+    let mut others = MemoryReservation::new(&context.memory);
+    others.resize(2 << 20);
+    running.send_to(b"t", &large(1));
+    running.send_to(b"u", &large(2));
+    running.acknowledged(2);
+    // Beyond the ceiling one INSERT goes out, so that the spool is emptied whatever else is there.
+    let first = running.next_job();
+    assert!(running.jobs.recv_timeout(Duration::from_millis(50)).is_err());
+    assert!(
+        context.memory.used() > (2 << 20) + 120_000,
+        "it counts, and a share for what is to be read back"
+    );
+    others.resize(0);
+    running.wake();
+    let second = running.next_job();
+    assert!(context.memory.used() > 200_000);
+    running.settle(first);
+    running.settle(second);
+    let context = running.end();
+    assert_eq!(context.memory.used(), 0);
 }

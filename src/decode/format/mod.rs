@@ -18,7 +18,7 @@ pub use descriptor::Descriptors;
 use crate::config::{Format, Nan};
 use crate::core::edge_nodes::EdgeNodes;
 use crate::decode::Message;
-use crate::decode::tape::Tape;
+use crate::decode::tape::{self, Tape};
 use crate::decode::value_reader::Result;
 
 /// A payload's documents: one, but for JSON and lines.
@@ -44,10 +44,13 @@ pub struct FormatReader {
     pub descriptors: Option<(Descriptors, usize)>,
     pub edge_nodes: EdgeNodes,
     pub max_bytes: usize,
+    /// The most that the values of a payload may take.
+    pub max_decoded_bytes: usize,
 }
 
 impl FormatReader {
     pub fn read<'a>(&self, message: &Message<'a>) -> Result<Documents<'a>> {
+        tape::limit_bytes(self.max_decoded_bytes);
         if let Some((descriptors, place)) = &self.descriptors {
             return protobuf::read(message.payload, descriptors, *place).map(Documents::one);
         }

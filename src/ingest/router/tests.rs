@@ -1,14 +1,28 @@
 use crossbeam_channel::Receiver;
 
 use super::*;
+use crate::clickhouse::BlockEncoder;
 use crate::clickhouse::schema::Table;
-use crate::config::Config;
+use crate::config::{Compression, Config};
 
 /// The routers of `connections` connections, and the queue of at most `queue` batches that the sinks take from.
 fn routers(connections: usize, batch: &str, queue: usize) -> (Vec<Router>, Receiver<Box<Batch>>) {
+    routers_below(256 << 20, connections, batch, queue)
+}
+
+/// The same below another ceiling.
+fn routers_below(
+    memory: usize,
+    connections: usize,
+    batch: &str,
+    queue: usize,
+) -> (Vec<Router>, Receiver<Box<Batch>>) {
     let config = format!(
         r#"{{
-            "mqtt": {{ "url": "mqtt://x", "sharedGroup": "g", "connections": {connections} }},
+            "mqtt": {{
+                "url": "mqtt://x", "sharedGroup": "g", "connections": {connections}, "maxPacketBytes": 1024
+            }},
+            "memory": {{ "maxBytes": {memory} }},
             "clickhouse": {{ "url": "http://x", "maxInFlight": 2 }},
             "routes": [{{ "topic": "t", "table": "t" }}],
             "batch": {batch}
@@ -35,9 +49,13 @@ fn routers(connections: usize, batch: &str, queue: usize) -> (Vec<Router>, Recei
 }
 
 fn accept(router: &mut Router, now: ReceiveTime) {
+    accept_payload(router, now, br#"{"seq":1}"#);
+}
+
+fn accept_payload(router: &mut Router, now: ReceiveTime, payload: &[u8]) {
     let publish = Publish {
         topic: b"t",
-        payload: br#"{"seq":1}"#,
+        payload,
         qos: 0,
         retain: false,
         duplicate: false,
@@ -84,4 +102,40 @@ fn a_batch_that_would_have_to_wait_grows() {
     router.seal_due(now.instant);
     let rows: Vec<usize> = batches.try_iter().map(|batch| batch.rows()).collect();
     assert_eq!(rows, [10, 30, 100]);
+}
+
+/// A batch whose columns are small and whose messages are large is sealed too: it takes an eighth of the memory at most.
+#[test]
+fn a_batch_takes_a_share_of_the_memory() {
+    let now = ReceiveTime::read();
+    let (mut routers, batches) = routers_below(1 << 20, 1, "{}", 1024);
+    let router = &mut routers[0];
+    let payload = format!(r#"{{"seq":1,"text":"{}"}}"#, "x".repeat(10_000));
+    (0..20).for_each(|_| accept_payload(router, now, payload.as_bytes()));
+    let sealed: Vec<_> = batches.try_iter().collect();
+    assert_eq!(sealed.iter().map(|batch| batch.rows()).collect::<Vec<_>>(), [14]);
+    assert!(sealed[0].bytes() >= 1 << 17 && sealed[0].bytes() < (1 << 17) + 11_000);
+}
+
+/// What a batch counts is what it takes, and what its block will take.
+#[test]
+fn a_batch_counts_its_block_before_it_is_made() {
+    let now = ReceiveTime::read();
+    let (mut routers, batches) = routers(1, r#"{ "maxRows": 100000 }"#, 1024);
+    let router = &mut routers[0];
+    (0..50_000).for_each(|_| accept(router, now));
+    router.commit_read_stats();
+    router.seal_all();
+    let batch = batches.try_recv().unwrap();
+    let (columns, messages) = (4 * 50_000, batch.messages.memory_bytes());
+    assert!(messages >= 50_000 * 22);
+    assert!(batch.memory_bytes(false) >= 2 * columns + messages);
+    assert!(
+        batch.memory_bytes(true) >= 2 * columns + messages + batch.messages.bytes(),
+        "and the copy of a record"
+    );
+    assert_eq!(batch.completion.reserved(), batch.memory_bytes(false));
+    let mut encoder = BlockEncoder::new(Compression::None);
+    let block = encoder.encode(&batch.plan.column_headers, &batch.columns, &batch.plan.resistance);
+    assert!(columns + messages + block.memory_bytes <= batch.memory_bytes(false));
 }

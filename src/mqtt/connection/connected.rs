@@ -14,6 +14,9 @@ use crate::mqtt::{Command, MessageSink};
 use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::add;
 
+/// Bytes of messages after which the memory of batches is counted in the middle of a read.
+const COUNT_INTERVAL: usize = 64 << 10;
+
 impl<S: MessageSink> Connection<S> {
     /// Serves one connection until it ends: `Ok` if we ended it.
     pub(crate) async fn run_connected<T: TransportStream>(
@@ -30,8 +33,17 @@ impl<S: MessageSink> Connection<S> {
             let now = clock();
             let is_full = context.memory.is_full();
             let reading = self.is_reading();
+            if !reading {
+                // What the broker owes us is not late while we do not read.
+                last_message = now;
+            }
             if let Some(at) = stream.last_read() {
                 self.session.heard(at);
+            }
+            if reading && std::mem::take(&mut self.has_left_messages) {
+                // They were left in the read buffer for want of memory.
+                self.take_messages()?;
+                continue;
             }
             self.tick(now, reading).await?;
             self.seal(now);
@@ -135,17 +147,22 @@ impl<S: MessageSink> Connection<S> {
         std::thread::sleep(pause);
     }
 
+    /// Whether nothing more must be taken. CONNACK and SUBACK are read beyond the ceiling, but some brokers send what they kept for
+    /// us before SUBACK.
+    fn is_out_of_memory(&self) -> bool {
+        let memory = &self.context.memory;
+        memory.is_full()
+            && (!self.session.is_opening() || memory.used() >= memory.limit() + memory.share() / 4)
+    }
+
     fn is_reading(&self) -> bool {
-        // CONNACK and SUBACK are always read.
         let wanted = match &self.drain {
             Some(_) => !self.context.config.mqtt.is_persistent(),
             None => !self.paused,
         };
-        self.session.is_opening()
-            || (wanted
-                && !self.session.is_congested()
-                && !self.sink.is_batch_full()
-                && !self.context.memory.is_full())
+        !self.is_out_of_memory()
+            && (self.session.is_opening()
+                || (wanted && !self.session.is_congested() && !self.sink.is_batch_full()))
     }
 
     /// Takes all complete packets off the read buffer, and returns the number of messages.
@@ -154,7 +171,17 @@ impl<S: MessageSink> Connection<S> {
         self.sink.begin_session(self.session.broker_session());
         let mut messages = 0;
         let mut taken = Ok(());
+        let mut uncounted = 0;
         loop {
+            // Rows can be far larger than their messages, and a read brings many.
+            if uncounted >= COUNT_INTERVAL {
+                uncounted = 0;
+                self.sink.count_memory();
+            }
+            if messages > 0 && self.is_out_of_memory() {
+                self.has_left_messages = true;
+                break;
+            }
             let (bytes, event) = match self.session.receive(self.read_buffer.unread(), now.instant) {
                 Ok(Some(packet)) => packet,
                 Ok(None) => break,
@@ -185,7 +212,9 @@ impl<S: MessageSink> Connection<S> {
                 Event::Unsubscribed | Event::Ignored => {}
             }
             self.read_buffer.consume(bytes);
+            uncounted += bytes;
         }
+        self.memory.resize(self.read_buffer.grown_bytes() + self.session.memory_bytes());
         self.window.arrived(messages, now.instant);
         if messages > 0 {
             self.shared_silent_at = None;

@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{AckAfter, BrokerUrl, ProtocolVersion};
 use crate::core::error::{Error, Result};
+use crate::core::memory_budget::MemoryReservation;
 use crate::mqtt::connection::inflight_window::InflightWindowDetector;
 use crate::mqtt::connection::read_buffer::ReadBuffer;
 use crate::mqtt::connection::reconnect::{DisconnectCause, Reconnection};
@@ -63,6 +64,10 @@ pub struct Connection<S: MessageSink> {
     broker: Option<BrokerUrl>,
     /// Receives once whether the first subscription was granted.
     ready: Option<Sender<Result<()>>>,
+    /// Messages were left in the read buffer for want of memory.
+    has_left_messages: bool,
+    /// What the read buffer has grown by, and the session's topics.
+    memory: MemoryReservation,
 }
 
 /// A drain under way. With a persistent session the broker keeps undelivered messages, and the subscription must stay so that
@@ -101,6 +106,7 @@ impl<S: MessageSink> Connection<S> {
             _ => InflightWindowDetector::default(),
         };
         let versions = vec![mqtt.version; mqtt.urls.len()];
+        let memory = MemoryReservation::new(&context.memory);
         Connection {
             context,
             session,
@@ -119,6 +125,8 @@ impl<S: MessageSink> Connection<S> {
             shared_silent_at: None,
             broker: None,
             ready: Some(ready),
+            has_left_messages: false,
+            memory,
         }
     }
 
@@ -183,6 +191,8 @@ impl<S: MessageSink> Connection<S> {
     /// Clears the state of a lost connection. Returns whether it had been up.
     fn reset(&mut self) -> bool {
         self.read_buffer.clear();
+        self.has_left_messages = false;
+        self.memory.resize(0);
         self.count_unacknowledged(0);
         let was_up = std::mem::take(&mut self.is_up);
         if was_up {

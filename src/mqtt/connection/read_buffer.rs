@@ -43,6 +43,11 @@ impl ReadBuffer {
         }
     }
 
+    /// Bytes beyond its usual capacity.
+    pub fn grown_bytes(&self) -> usize {
+        self.bytes.capacity().saturating_sub(DEFAULT_CAPACITY)
+    }
+
     /// Space for a read. An incomplete packet moves to the front, so that small reads use the same memory again; a large
     /// packet makes the buffer grow.
     pub fn space(&mut self) -> &mut [u8] {
@@ -51,8 +56,10 @@ impl ReadBuffer {
             self.end -= self.start;
             self.start = 0;
             if self.bytes.len() - self.end < MIN_READ_SPACE {
-                let len = self.bytes.len() + self.bytes.len().max(MIN_READ_SPACE);
-                self.bytes.resize(len, 0);
+                // By half: a packet may be an eighth of the memory.
+                let more = (self.bytes.len() / 2).max(MIN_READ_SPACE);
+                self.bytes.reserve_exact(more);
+                self.bytes.resize(self.bytes.len() + more, 0);
             }
         }
         &mut self.bytes[self.end..]
@@ -89,5 +96,22 @@ mod tests {
             }
         }
         assert_eq!(buffer.bytes.len(), DEFAULT_CAPACITY);
+        assert_eq!(buffer.grown_bytes(), 0);
+    }
+
+    /// A packet may be an eighth of the memory.
+    #[test]
+    fn it_grows_by_half_and_counts_what_it_takes() {
+        let mut buffer = ReadBuffer::default();
+        for _ in 0..40 {
+            let bytes = buffer.space().len().min(100_000);
+            buffer.filled(bytes);
+        }
+        let unread = buffer.unread().len();
+        let grown = buffer.grown_bytes();
+        assert!(unread > 3_500_000 && grown + DEFAULT_CAPACITY >= unread, "{grown} for {unread}");
+        assert!(grown <= unread * 3 / 2 + MIN_READ_SPACE, "{grown} for {unread}");
+        buffer.consume(unread);
+        assert_eq!(buffer.grown_bytes(), 0);
     }
 }

@@ -242,6 +242,11 @@ impl Session {
         self.inflight.session()
     }
 
+    /// Bytes of topics that aliases stand for.
+    pub fn memory_bytes(&self) -> usize {
+        self.aliases.memory_bytes()
+    }
+
     pub fn client_id(&self) -> &str {
         &self.connect_options.client_id
     }

@@ -32,8 +32,12 @@ pub const HEADER: usize = 40;
 
 impl Header {
     pub fn new(kind: EntryKind, sequence: u64, body: &[u8]) -> Header {
+        Header::of_body(kind, sequence, body.len(), crc32c::crc32c(body))
+    }
+
+    pub fn of_body(kind: EntryKind, sequence: u64, len: usize, crc: u32) -> Header {
         // A body is far smaller than 4 GiB: a packet has at most 256 MiB, a block at most `batch.maxBytes`.
-        Header { kind, sequence, synced: 0, body_len: body.len() as u32, body_crc: crc32c::crc32c(body) }
+        Header { kind, sequence, synced: 0, body_len: len as u32, body_crc: crc }
     }
 
     pub fn to_bytes(self, marker: u64) -> [u8; HEADER] {

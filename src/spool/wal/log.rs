@@ -16,7 +16,7 @@ use crate::spool::wal::retention::is_storage_full;
 use crate::spool::wal::segment::{Location, SegmentId, Segments};
 use crate::spool::wal::state::{Snapshot, StateFile};
 use crate::spool::wal::storage::{Disk, DiskFile};
-use crate::spool::wal::write_batch::WriteBatch;
+use crate::spool::wal::write_batch::{BodySink, WriteBatch};
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -82,15 +82,20 @@ impl<D: Disk> Log<D> {
             self.queue.assign(sequence, record, now, || format!("{name}-{open_id:016x}-{sequence}"))
         };
         let inserts: Vec<u64> = (first..).zip(&records).map(assign).collect();
+        let mut shared = Vec::new();
         self.batch.push_records(first, records.len() as u64, |body| {
             for (insert, record) in inserts.iter().zip(&records) {
                 let token = self.queue.get(*insert).map_or("", |pending| &pending.token);
+                let before = body.shared_bytes();
                 record.encode(*insert, token, body);
+                shared.push(body.shared_bytes() - before);
             }
         });
-        for ((sequence, insert), record) in (first..).zip(&inserts).zip(records) {
+        for (((sequence, insert), record), shared) in (first..).zip(&inserts).zip(records).zip(shared) {
             self.ack_history.append(sequence, record.stream.connection, &record.receipts);
-            self.records.append(sequence, *insert, record, *keep_bytes);
+            if self.records.append(sequence, *insert, record, *keep_bytes) {
+                self.batch.is_kept(shared);
+            }
         }
         inserts
     }
@@ -144,10 +149,10 @@ impl<D: Disk> Log<D> {
             let mut body = Vec::new();
             segment.previous.encode(&mut body);
             let mut begin = WriteBatch::default();
-            begin.push(EntryKind::Begin, 0, |out| out.extend(body));
+            begin.push(EntryKind::Begin, 0, |out| out.put(&body));
             let max_bytes = self.segment_bytes as usize / 8;
             let history = self.ack_history.entry(segment.id.marker, self.next_sequence, max_bytes);
-            file.write(begin.seal(segment.id.marker, 0))?;
+            begin.seal(segment.id.marker, 0).try_for_each(|piece| file.write(piece))?;
             file.write(&history)?;
             begin.extend(&mut extent);
             if !history.is_empty() {
@@ -155,7 +160,7 @@ impl<D: Disk> Log<D> {
             }
         }
         let begin = extent.bytes;
-        file.write(self.batch.seal(segment.id.marker, segment.bytes))?;
+        self.batch.seal(segment.id.marker, segment.bytes).try_for_each(|piece| file.write(piece))?;
         file.sync()?;
         self.batch.extend(&mut extent);
         segment.extent = extent;
@@ -318,9 +323,16 @@ impl<D: Disk> Log<D> {
         self.records.len()
     }
 
-    /// Bytes in memory: kept records, entries that are not written yet, and the index of records.
+    /// Bytes in memory: kept records, entries that are not written yet, what is known of records and INSERTs, and what was read
+    /// ahead.
     pub fn memory_bytes(&self) -> usize {
-        self.records.memory_bytes() + self.batch.len()
+        let known = self.records.memory_bytes() + self.queue.memory_bytes();
+        known + self.batch.memory_bytes() + self.reader.memory_bytes()
+    }
+
+    /// Bytes of records that are to be read back.
+    pub fn stored_bytes(&self) -> usize {
+        self.records.stored_bytes()
     }
 
     /// When [`Log::take`] may return an INSERT that it does not return now, if nothing else happens.

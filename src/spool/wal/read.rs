@@ -50,7 +50,17 @@ impl<D: Disk> Log<D> {
         }
         self.queue.take(id);
         sequences.iter().for_each(|sequence| self.records.release(*sequence));
+        if self.records.stored_bytes() == 0 {
+            self.reader.forget();
+        }
         Ok(Some(Insert { id, token, records, may_be_attempted }))
+    }
+
+    /// Bytes that [`Log::take`] would bring into memory, or that are there already.
+    pub fn next_bytes(&mut self, now: Instant, all: bool) -> Option<usize> {
+        let next = self.queue.next(now, all)?;
+        let pending = self.queue.get(next)?;
+        Some(pending.records.iter().map(|sequence| self.records.bytes_of(*sequence)).sum())
     }
 
     /// A record. `None`: its bytes on disk can no longer be read; they are quarantined.
@@ -82,7 +92,9 @@ impl<D: Disk> Log<D> {
             && let Some(place) = usize::try_from(sequence - header.sequence).ok()
             && place < records.len()
         {
-            return Ok(Some(Arc::new(records.swap_remove(place).record)));
+            let is_alone = records.len() == 1;
+            let record = records.swap_remove(place).record;
+            return Ok(Some(Arc::new(if is_alone { record } else { record.detached() })));
         }
         let mut corrupt =
             CorruptRange::new(location.segment.to_string(), location.at, bytes.len(), Some(sequence));
@@ -94,6 +106,15 @@ impl<D: Disk> Log<D> {
 }
 
 impl Reader {
+    pub fn memory_bytes(&self) -> usize {
+        self.readahead.as_ref().map_or(0, |(_, _, bytes)| bytes.capacity())
+    }
+
+    /// Frees what was read ahead.
+    pub fn forget(&mut self) {
+        self.readahead = None;
+    }
+
     /// The bytes of an entry. Reads some of the bytes behind it as well: the next records mostly lie there.
     fn read<D: Disk>(
         &mut self,

@@ -4,6 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
 
+use crate::clickhouse::compression::decompressed_len;
+use crate::spool::wal::write_batch::BodySink;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub stream: StreamKey,
@@ -45,23 +48,41 @@ pub struct StoredRecord {
 impl Record {
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        size_of::<Record>() + self.block.len() + self.raw.len() + self.receipts.len() + self.statement.len()
+        let StreamKey { route, table, .. } = &self.stream;
+        let texts = self.statement.len() + route.len() + table.len();
+        size_of::<Record>() + self.block.len() + self.raw.len() + self.receipts.len() + texts
+    }
+
+    /// Bytes of block and messages when they are decompressed.
+    pub fn decoded_bytes(&self) -> u64 {
+        u64::from(self.block_bytes) + decompressed_len(&self.raw) as u64
+    }
+
+    /// The same without the bytes of the entry around it.
+    pub fn detached(self) -> Record {
+        let copy = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        let (block, raw, receipts) = (copy(&self.block), copy(&self.raw), copy(&self.receipts));
+        Record { block, raw, receipts, ..self }
     }
 
     /// Appends the body of an entry, or to the body of one that has several records.
-    pub fn encode(&self, insert: u64, token: &str, out: &mut Vec<u8>) {
+    pub fn encode(&self, insert: u64, token: &str, out: &mut impl BodySink) {
         let received = self.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        out.extend(insert.to_le_bytes());
-        out.extend((received.as_micros() as u64).to_le_bytes());
+        out.put(&insert.to_le_bytes());
+        out.put(&(received.as_micros() as u64).to_le_bytes());
         for number in [self.rows, self.messages, self.block_bytes, self.stream.connection] {
-            out.extend(number.to_le_bytes());
+            out.put(&number.to_le_bytes());
         }
+        // Each is far smaller than 4 GiB: see `Header::of_body`.
+        let length = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes();
         let StreamKey { route, table, .. } = &self.stream;
-        let texts = [token, route, table, &self.statement].map(str::as_bytes);
-        for bytes in texts.into_iter().chain([&self.raw[..], &self.receipts[..], &self.block[..]]) {
-            // Each is far smaller than 4 GiB: see `Header::new`.
-            out.extend((bytes.len() as u32).to_le_bytes());
-            out.extend(bytes);
+        for text in [token, route, table, &self.statement].map(str::as_bytes) {
+            out.put(&length(text));
+            out.put(text);
+        }
+        for bytes in [&self.raw, &self.receipts, &self.block] {
+            out.put(&length(bytes));
+            out.put_shared(bytes);
         }
     }
 }

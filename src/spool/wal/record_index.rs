@@ -15,6 +15,8 @@ pub struct RecordIndex {
     /// The records of INSERTs that are done, until that is synced as well, by INSERT.
     settled: BTreeMap<u64, Settled>,
     kept_bytes: usize,
+    /// Of records that are to be read from disk.
+    stored_bytes: usize,
 }
 
 /// The records of an INSERT that is done.
@@ -33,23 +35,29 @@ struct RecordState {
     messages: u32,
     /// The record itself, while it is kept in memory. One that was taken is not kept.
     kept: Option<Arc<Record>>,
+    /// What it takes in memory, or will take when it is read; 0 once it was taken.
+    bytes: u32,
 }
 
 impl RecordIndex {
-    /// Adds a new record. It is kept in memory while all kept ones have at most `keep_bytes`.
-    pub fn append(&mut self, sequence: u64, insert: u64, record: Record, keep_bytes: usize) {
+    /// Adds a new record. It is kept in memory while all kept ones have at most `keep_bytes`; says whether it is.
+    pub fn append(&mut self, sequence: u64, insert: u64, record: Record, keep_bytes: usize) -> bool {
         let bytes = record.bytes();
         let is_kept = self.kept_bytes + bytes <= keep_bytes;
-        self.kept_bytes += if is_kept { bytes } else { 0 };
+        *(if is_kept { &mut self.kept_bytes } else { &mut self.stored_bytes }) += bytes;
         let messages = record.messages;
         let kept = is_kept.then(|| Arc::new(record));
-        self.records.insert(sequence, RecordState { location: None, insert, messages, kept });
+        let state = RecordState { location: None, insert, messages, kept, bytes: bytes as u32 };
+        self.records.insert(sequence, state);
+        is_kept
     }
 
     /// Adds a record that lies on the disk.
     pub fn restore(&mut self, sequence: u64, insert: u64, messages: u32, location: Location) {
+        let bytes = location.len;
+        self.stored_bytes += bytes as usize;
         let location = Some(location);
-        self.records.insert(sequence, RecordState { location, insert, messages, kept: None });
+        self.records.insert(sequence, RecordState { location, insert, messages, kept: None, bytes });
     }
 
     /// Adds the records of an INSERT that is done, though its DONE entry may not be synced.
@@ -66,8 +74,9 @@ impl RecordIndex {
     /// The INSERT with these records is done. They are settled once its DONE entry is synced.
     pub fn done(&mut self, insert: u64, records: &[u64]) {
         let mut settled = Settled::default();
-        for state in records.iter().filter_map(|sequence| self.records.remove(sequence)) {
-            self.kept_bytes -= state.kept.map_or(0, |record| record.bytes());
+        for sequence in records {
+            let Some(state) = self.records.remove(sequence) else { continue };
+            self.forget(state.kept.is_some(), state.bytes);
             settled.messages += u64::from(state.messages);
             settled.locations.extend(state.location);
         }
@@ -99,8 +108,24 @@ impl RecordIndex {
 
     /// From now on the record is on disk only.
     pub fn release(&mut self, sequence: u64) {
-        let kept = self.records.get_mut(&sequence).and_then(|state| state.kept.take());
-        self.kept_bytes -= kept.map_or(0, |record| record.bytes());
+        let Some(state) = self.records.get_mut(&sequence) else { return };
+        let (kept, bytes) = (state.kept.take(), std::mem::take(&mut state.bytes));
+        self.forget(kept.is_some(), bytes);
+    }
+
+    /// A record is no longer kept, or no longer to be read.
+    fn forget(&mut self, was_kept: bool, bytes: u32) {
+        *(if was_kept { &mut self.kept_bytes } else { &mut self.stored_bytes }) -= bytes as usize;
+    }
+
+    /// Bytes of a record that was not taken.
+    pub fn bytes_of(&self, sequence: u64) -> usize {
+        self.records.get(&sequence).map_or(0, |state| state.bytes as usize)
+    }
+
+    /// Bytes of all records that are to be read from disk.
+    pub fn stored_bytes(&self) -> usize {
+        self.stored_bytes
     }
 
     /// Records that are not done.

@@ -20,7 +20,7 @@ use crate::spool::wal::scan::{FoundSegment, Scan, TruncatedTail};
 use crate::spool::wal::segment::{Location, Segment, Segments};
 use crate::spool::wal::state::{Open, Snapshot, StateFile};
 use crate::spool::wal::storage::Disk;
-use crate::spool::wal::write_batch::WriteBatch;
+use crate::spool::wal::write_batch::{BodySink, WriteBatch};
 
 /// What was found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl<D: Disk> Log<D> {
                 let Location { segment, at, len } = found.location;
                 let body = disk.read_at(&segment.to_string(), at + HEADER as u64, len as usize - HEADER);
                 let body = body.map_err(io)?;
-                batch.push_records(sequence, count, |out| out.extend(body));
+                batch.push_records(sequence, count, |out| out.put(&body));
             }
             segments.open_record(found.location);
             open.add(found.messages);
