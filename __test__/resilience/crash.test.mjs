@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { externalBroker, externalClickHouse } from '../../tools/servers/index.mjs'
 import { crash, PROMISED } from '../support/crashes.mjs'
+import { full } from '../support/full.mjs'
 
 const timeout = 180_000
 const skip = externalBroker || externalClickHouse
@@ -27,5 +28,19 @@ test('kill -9 while two routes take each message: every number is in both tables
 
 test('kill -9 without a spool: nothing is lost', { timeout, skip }, async () => {
   const { seed, missing } = await crash({ kills: 3 })
+  assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
+})
+
+for (const transform of /** @type {const} */ (['function', 'module'])) {
+  test(`kill -9 under a transform, a ${transform}, with a spool: each row and each emitted row is there once`, { timeout, skip }, async () => {
+    const { seed, missing, doubled, acknowledged } = await crash({ kills: full || transform === 'function' ? 20 : 5, transform, config: PROMISED })
+    assert.ok(acknowledged > 0)
+    assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
+    assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
+  })
+}
+
+test('kill -9 under a transform without a spool: nothing is lost', { timeout, skip }, async () => {
+  const { seed, missing } = await crash({ kills: full ? 20 : 5, transform: 'function' })
   assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
 })

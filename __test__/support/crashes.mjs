@@ -13,8 +13,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { startBroker, startClickHouse, waitFor } from '../../tools/servers/index.mjs'
 import { Numbers } from './numbers.mjs'
+import { SORTED } from './programs/sorts-numbers.mjs'
 import { Random } from './random.mjs'
 
+const SORTS = fileURLToPath(new URL('programs/sorts-numbers.mjs', import.meta.url))
 const PROGRAM = fileURLToPath(new URL('programs/consumes.mjs', import.meta.url))
 /** Under which each number is in the table once. Small segments, so that there are many. */
 export const PROMISED = { spool: { segmentBytes: 1 << 20 } }
@@ -42,12 +44,13 @@ const DRAIN_MS = 60_000
  */
 
 /**
- * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, tables?: string[], config?: any, log?: (text: string) => void }} options
+ * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, tables?: string[], transform?: 'function' | 'module', config?: any, log?: (text: string) => void }} options
  *   `config` of the pipeline, beside servers and route; `perSecond` messages; `qos` of publisher and pipeline; `tables` that
- *   each have all numbers, by a route of its own: what is missing or doubled in one of them is
+ *   each have all numbers, by a route of its own: what is missing or doubled in one of them is; with a `transform` numbers are
+ *   dropped, rejected and emitted, as programs/sorts-numbers.mjs says, and dead letters may be there twice
  * @returns {Promise<Outcome>}
  */
-export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, tables = ['numbers'], config = {}, log = () => {} }) {
+export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, tables = ['numbers'], transform, config = {}, log = () => {} }) {
   const started = performance.now()
   const random = new Random(seed)
   const directory = mkdtempSync(join(tmpdir(), 'millrace-crash-'))
@@ -56,7 +59,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
   let consumer
   let numbers
   try {
-    for (const table of tables) {
+    for (const table of transform ? ['numbers', 'emitted'] : tables) {
       await clickhouse.command(`CREATE TABLE ${table} (number UInt64) ENGINE = MergeTree ORDER BY number
         SETTINGS non_replicated_deduplication_window = 10000`)
     }
@@ -65,10 +68,13 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
       clickhouse: { url: clickhouse.url, retry: { minMs: 20, maxMs: 200 } },
       routes: tables.map((table, i) => ({ topic: 'numbers', table, continue: i + 1 < tables.length })),
       batch: { maxRows: 500, maxDelayMs: 100 },
+      ...(transform && { deadLetters: { table: 'letters' } }),
       ...(config.spool && { spool: { dir: join(directory, 'spool'), ...config.spool } }),
     }
+    if (transform) Object.assign(pipeline.routes[0], { emits: ['emitted'], ...(transform === 'module' && { transform: SORTS }) })
     // From here on the broker keeps for the session what comes.
-    consumer = new Consumer(pipeline)
+    const consume = () => new Consumer({ config: pipeline, hasFunction: transform === 'function' })
+    consumer = consume()
     await consumer.running()
     numbers = new Numbers({ url: broker.url, topic: 'numbers', qos, perSecond })
     await waitFor(() => numbers.acknowledged.size >= BEFORE, { timeoutMs: 30_000, message: `${BEFORE} messages` })
@@ -83,7 +89,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
           if (consumer.ran) counts.running++
           if (counts.kills % 10 === 0) log(`${counts.kills} kills, ${numbers.acknowledged.size} messages acknowledged`)
         }
-        consumer = new Consumer(pipeline)
+        consumer = consume()
       }
     })()
     const chaos = (async () => {
@@ -105,35 +111,47 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     await numbers.stop()
 
     const { acknowledged, published } = numbers
+    /** The tables, which of the numbers each has, and how a row says its number. */
+    const places = transform
+      ? Object.entries(SORTED).map(([table, has]) => ({
+          table,
+          has,
+          number: table === 'letters' ? "JSONExtractUInt(payload, 'number')" : 'number',
+        }))
+      : tables.map((table) => ({ table, has: () => true, number: 'number' }))
     const arrived = async () => {
-      const counts = tables.map(async (table) => Number((await clickhouse.query(`SELECT uniqExact(number) AS n FROM ${table}`))[0].n))
+      const counts = places.map(async ({ table, number, has }) => {
+        const [{ n }] = await clickhouse.query(`SELECT uniqExact(${number}) AS n FROM ${table}`)
+        return Number(n) - [...acknowledged].filter(has).length
+      })
       return Math.min(...(await Promise.all(counts)))
     }
     await waitFor(
       async () => {
-        if (!consumer.alive) consumer = new Consumer(pipeline)
-        return (await arrived()) >= acknowledged.size
+        if (!consumer.alive) consumer = consume()
+        return (await arrived()) >= 0
       },
       { timeoutMs: DRAIN_MS, intervalMs: 100, message: () => `the rest arriving; ${consumer.errors.slice(-5)}` },
     ).catch((error) => log(String(error)))
     await consumer.stop()
 
     const found = []
-    for (const table of tables) {
+    for (const { table, number, has } of places) {
       const there = new Map()
-      for (const { number } of await clickhouse.query(`SELECT number FROM ${table}`)) {
-        there.set(number, (there.get(number) ?? 0) + 1)
+      for (const { n } of await clickhouse.query(`SELECT ${number} AS n FROM ${table}`)) {
+        there.set(Number(n), (there.get(Number(n)) ?? 0) + 1)
       }
-      found.push(there)
+      found.push({ table, has, there })
     }
+    const isOnce = ({ table }) => table !== 'letters'
     return {
       seed,
       ...counts,
       published,
       acknowledged: acknowledged.size,
-      rows: found.flatMap((there) => [...there.values()]).reduce((sum, count) => sum + count, 0),
-      missing: [...acknowledged].filter((number) => found.some((there) => !there.has(number))),
-      doubled: found.flatMap((there) => [...there].filter(([, count]) => count > 1).map(([number]) => number)),
+      rows: found.filter(isOnce).flatMap(({ there }) => [...there.values()]).reduce((sum, count) => sum + count, 0),
+      missing: [...acknowledged].filter((number) => found.some(({ has, there }) => has(number) && !there.has(number))),
+      doubled: found.filter(isOnce).flatMap(({ there }) => [...there].filter(([, count]) => count > 1).map(([number]) => number)),
       seconds: (performance.now() - started) / 1000,
     }
   } finally {

@@ -3,7 +3,9 @@
 import { createInterface } from 'node:readline'
 import { Pipeline } from '../../../index.js'
 
-const pipeline = new Pipeline(JSON.parse(process.argv[2]))
+const { config, hasFunction } = JSON.parse(process.argv[2])
+if (hasFunction) config.routes[0].transform = (await import('./sorts-numbers.mjs')).default
+const pipeline = new Pipeline(config)
 pipeline.on('warning', ({ code, message }) => console.error(`${code}: ${message}`))
 await pipeline.start()
 console.log('running')

@@ -1,0 +1,19 @@
+// A transform of numbers: 98 of a hundred is rejected, 99 dropped, and each tenth number emitted.
+
+/** @param {any} batch */
+export default async function sort(batch) {
+  const numbers = batch.columns.number.values
+  for (let row = 0; row < batch.length; row++) {
+    const number = Number(numbers[row])
+    if (number % 100 === 98) batch.reject(row, 'it ends with 98')
+    else if (number % 100 === 99) batch.drop(row)
+    if (number % 10 === 0) batch.emit('emitted', { number })
+  }
+}
+
+/** What becomes of a number, by table; `letters` is that of dead letters. */
+export const SORTED = {
+  numbers: (number) => number % 100 < 98,
+  emitted: (number) => number % 10 === 0,
+  letters: (number) => number % 100 === 98,
+}
