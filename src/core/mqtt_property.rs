@@ -23,9 +23,10 @@ pub fn binary<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 /// An integer of variable length: at most four bytes, and no more than it needs, [MQTT-1.5.5-1].
 #[inline]
 pub fn varint(rest: &mut &[u8]) -> Option<usize> {
-    let before = rest.len();
+    let begin = *rest;
     let value = varint::read::<4>(rest).ok()?;
-    (before - rest.len() == varint::len(value)).then_some(value as usize)
+    let is_overlong = varint::is_overlong(&begin[..begin.len() - rest.len()]);
+    (!is_overlong).then_some(value as usize)
 }
 
 /// The properties, behind their length.

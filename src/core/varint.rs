@@ -38,10 +38,10 @@ pub fn write(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// How many bytes [`write`] appends for `value`.
+/// Whether the bytes of an integer are more than it needs: then the last one adds nothing.
 #[inline(always)]
-pub fn len(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+pub fn is_overlong(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, .., 0])
 }
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
         ] {
             let mut out = Vec::new();
             write(&mut out, value);
-            assert_eq!((out.as_slice(), len(value)), (bytes, bytes.len()));
+            assert_eq!((out.as_slice(), is_overlong(&out)), (bytes, false));
             out.extend_from_slice(b"more");
             let mut rest = out.as_slice();
             assert_eq!((read::<10>(&mut rest), rest), (Ok(value), &b"more"[..]));
@@ -76,6 +76,13 @@ mod tests {
         let mut over = [0xff; 10];
         over[9] = 2;
         assert_eq!(read::<10>(&mut &over[..]), Err(VarintError::TooLong));
-        assert_eq!(read::<4>(&mut &b"\x80\x00"[..]), Ok(0), "the shortest form is the caller's to demand");
+        for (overlong, value) in [(&b"\x80\x00"[..], 0), (b"\xff\x00", 127), (b"\x80\x81\x00", 128)] {
+            assert_eq!(
+                read::<4>(&mut &overlong[..]),
+                Ok(value),
+                "the shortest form is the caller's to demand"
+            );
+            assert!(is_overlong(overlong));
+        }
     }
 }

@@ -343,7 +343,7 @@ impl MessageSink for Router {
         &mut self,
         topic: &[u8],
         payload: &[u8],
-        fault: Fault,
+        fault: &Fault,
         sequence: Option<u64>,
         now: ReceiveTime,
     ) {

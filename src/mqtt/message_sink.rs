@@ -24,7 +24,7 @@ pub trait MessageSink {
         &mut self,
         topic: &[u8],
         payload: &[u8],
-        fault: Fault,
+        fault: &Fault,
         sequence: Option<u64>,
         now: ReceiveTime,
     );

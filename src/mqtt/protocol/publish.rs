@@ -36,7 +36,7 @@ pub struct Head<'a> {
     /// The length of the head in bytes.
     pub len: usize,
     /// Why the message becomes a dead letter, though its packet can be framed.
-    pub fault: Option<Fault>,
+    pub fault: Option<&'static Fault>,
 }
 
 /// A statement of MQTT that a message breaks. The publisher or the broker is to blame; the messages behind it are not.
@@ -47,6 +47,14 @@ pub struct Fault {
 }
 
 impl Fault {
+    pub const ALIAS_OUT_OF_RANGE: &Fault =
+        &Fault::topic("the topic alias is not between 1 and topicAliasMaximum");
+    pub const ALIAS_UNKNOWN: &Fault = &Fault::topic("the topic alias stands for no topic");
+    const PROPERTIES: &Fault = &Fault::topic("the properties are not what MQTT allows");
+    const TOPIC_EMPTY: &Fault = &Fault::topic("the topic is empty"); // [MQTT-4.7.3-1]
+    const TOPIC_WITH_NUL: &Fault = &Fault::topic("the topic has a NUL character"); // [MQTT-1.5.4-2]
+    const TOPIC_WITH_WILDCARD: &Fault = &Fault::topic("the topic has a wildcard"); // [MQTT-3.3.2-2]
+
     const fn topic(text: &'static str) -> Fault {
         Fault { code: Code::TopicInvalid, text }
     }
@@ -81,11 +89,11 @@ impl<'a> Head<'a> {
             let Some(bytes) = property::properties(&mut rest) else { return Ok(None) };
             match check_properties(bytes) {
                 Ok(checked) => (properties, alias) = checked,
-                Err(_) => fault = fault.or(Some(Fault::topic("the properties are not what MQTT allows"))),
+                Err(_) => fault = fault.or(Some(Fault::PROPERTIES)),
             }
         }
         if topic.is_empty() && alias.is_none() {
-            fault = fault.or(Some(Fault::topic("the topic is empty"))); // [MQTT-4.7.3-1]
+            fault = fault.or(Some(Fault::TOPIC_EMPTY));
         }
         let len = body.len() - rest.len();
         Ok(Some(Head {
@@ -105,7 +113,7 @@ impl<'a> Head<'a> {
 /// Whether the topic is UTF-8 is checked by the sink: a broker that does not check may pass on anything, and the message then
 /// becomes a dead letter.
 #[inline]
-fn topic_fault(topic: &[u8]) -> Option<Fault> {
+fn topic_fault(topic: &[u8]) -> Option<&'static Fault> {
     if !may_be_illegal(topic) { None } else { find_illegal(topic) }
 }
 
@@ -122,11 +130,9 @@ fn may_be_illegal(topic: &[u8]) -> bool {
 }
 
 #[cold]
-fn find_illegal(topic: &[u8]) -> Option<Fault> {
-    match memchr::memchr3(0, b'#', b'+', topic).map(|at| topic[at])? {
-        0 => Some(Fault::topic("the topic has a NUL character")), // [MQTT-1.5.4-2]
-        _ => Some(Fault::topic("the topic has a wildcard")),      // [MQTT-3.3.2-2]
-    }
+fn find_illegal(topic: &[u8]) -> Option<&'static Fault> {
+    let at = memchr::memchr3(0, b'#', b'+', topic)?;
+    Some(if topic[at] == 0 { Fault::TOPIC_WITH_NUL } else { Fault::TOPIC_WITH_WILDCARD })
 }
 
 const ALLOWED: PropertySet = property_set(&[0x01, 0x02, 0x03, 0x08, 0x09, 0x0b, 0x23, 0x26]);

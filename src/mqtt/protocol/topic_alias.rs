@@ -2,7 +2,6 @@
 //!
 //! They hold for one connection. Their memory is bounded by `topicAliasMaximum` topics of at max 65,535 bytes each.
 
-use crate::core::reason::Code;
 use crate::mqtt::protocol::publish::Fault;
 
 #[derive(Debug)]
@@ -26,12 +25,9 @@ impl Aliases {
     }
 
     /// Checks the alias of a PUBLISH with this topic, and stores its topic.
-    pub fn learn(&mut self, topic: &[u8], alias: u16) -> Option<Fault> {
+    pub fn learn(&mut self, topic: &[u8], alias: u16) -> Option<&'static Fault> {
         if alias == 0 || alias > self.max {
-            return Some(Fault {
-                code: Code::TopicInvalid,
-                text: "the topic alias is not between 1 and topicAliasMaximum",
-            });
+            return Some(Fault::ALIAS_OUT_OF_RANGE);
         }
         let at = alias as usize - 1;
         if !topic.is_empty() {
@@ -47,7 +43,7 @@ impl Aliases {
             known.extend_from_slice(topic);
             self.bytes += known.capacity();
         } else if self.topic(alias).is_empty() {
-            return Some(Fault { code: Code::TopicInvalid, text: "the topic alias stands for no topic" });
+            return Some(Fault::ALIAS_UNKNOWN);
         }
         None
     }

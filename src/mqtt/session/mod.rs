@@ -47,7 +47,7 @@ pub enum Event<'a> {
     Invalid {
         topic: &'a [u8],
         payload: &'a [u8],
-        fault: Fault,
+        fault: &'static Fault,
         sequence: Option<u64>,
     },
     /// A PUBLISH over `maxPacketBytes`: only its head was kept.
@@ -484,7 +484,7 @@ fn fixed_header(input: &[u8], is_v5: bool) -> Result<Option<(usize, usize)>, Ses
         }
     };
     let header = input.len() - rest.len();
-    if is_v5 && header - 1 != varint::len(len) {
+    if is_v5 && varint::is_overlong(&input[1..header]) {
         return Err(SessionError::malformed("a length in more bytes than it needs")); // [MQTT-1.5.5-1]
     }
     Ok(Some((header, len as usize)))
