@@ -16,6 +16,7 @@ mqtt { listen: "127.0.0.1:-1", ack_wait: "1s" }
 CONF
 PYTHONPATH=py py/bin/nats-server -c nats.conf > log 2>&1 & pid=$!
 for _ in $(seq 100); do grep -q 'Server is ready' log && break; sleep 0.1; done
+grep -q 'Server is ready' log || exit 124
 PORT=$(sed -n 's|.*mqtt://127.0.0.1:||p' log) PYTHONPATH=py timeout 15 python3 - > seen <<'PY'
 import os, threading
 import paho.mqtt.client as paho
