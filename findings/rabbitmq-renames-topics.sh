@@ -9,7 +9,7 @@
 #> line.1/temp arrives as line/1/temp
 #> line*1/temp arrives as line+1/temp
 set -euo pipefail
-self=$(realpath "$0"); dir=$(mktemp -d); pids=()
+self=$(realpath "$0"); dir=$(mktemp -d); pids=() p=
 trap '{ for p in "${pids[@]}"; do kill -KILL -- "$p"; done; wait; } 2>/dev/null; rm -rf "$dir"' EXIT
 cd "$dir"
 timeout 25 apt-get download --quiet --quiet rabbitmq-server=3.10.8-1.1+deb12u1 erlang-{asn1,base,crypto,eldap,ftp,inets,mnesia,os-mon,parsetools,public-key,runtime-tools,snmp,ssl,syntax-tools,tftp,tools,xmerl} 2>/dev/null
