@@ -1091,6 +1091,20 @@ export interface ColumnReport {
   missing: string | null
 }
 
+/** What a transform did with the sampled rows of its route. Nothing of it is inserted. */
+export interface SampledTransform {
+  /** Rows that it was given, in one batch. */
+  rows: number
+  dropped: number
+  /** Rows that it rejected. */
+  rejected: number
+  emitted: number
+  /** Why it failed; null if it did not. */
+  error: string | null
+  /** The first different reasons of rejected rows, at most 10. */
+  reasons: string[]
+}
+
 export interface SampleReport {
   /** Messages received. */
   messages: number
@@ -1102,7 +1116,7 @@ export interface SampleReport {
   dropped: number
   seconds: number
   /** In the order of the configuration. */
-  routes: { messages: number; rows: number; dropped: number }[]
+  routes: { messages: number; rows: number; dropped: number; transform?: SampledTransform }[]
   /** Dead letters by reason, the most frequent first, each with an example. */
   reasons: { count: number; code: string; route: number | null; message: string; topic: string; payload: string }[]
 }

@@ -4,7 +4,7 @@
 // check; this file reads the certificates that it returns, because Node.js has an X.509 parser.
 
 const { X509Certificate } = require('node:crypto')
-const { NativePipeline, callNative, configToJson, toJson, unwrap } = require('./native.js')
+const { NativeCheck, callNative, configToJson, toJson, unwrap } = require('./native.js')
 
 const DAY_MS = 24 * 3_600_000
 const SOON_DAYS = 21
@@ -12,7 +12,8 @@ const SOON_DAYS = 21
 async function checkPipeline(config, options = {}) {
   const configText = configToJson(config)
   const optionsText = toJson(options, 'options')
-  const report = unwrap(await callNative(() => NativePipeline.check(configText, optionsText)))
+  const native = callNative(() => new NativeCheck(configText, optionsText))
+  const report = await run(native, config.routes, Boolean(options.sample))
   // The engine reports MQTT filters; users know the topics of their configuration.
   const { routes } = JSON.parse(configText)
   report.routes.forEach((route, i) => Object.assign(route, { topic: routes[i].topic }))
@@ -23,6 +24,19 @@ async function checkPipeline(config, options = {}) {
     for (const { url, tls } of ends) if (tls) readCertificate(tls, url, path, report.findings)
   }
   return { ok: report.findings.every(({ level }) => level !== 'error'), ...report }
+}
+
+/** Runs the check; transforms are needed where there is a sample. */
+async function run(native, routes, hasSample) {
+  if (!hasSample || routes.every(({ transform }) => transform === undefined)) return unwrap(await native.run())
+  const { Transforms } = require('./transform/transforms.js')
+  const transforms = new Transforms(routes, native, () => {})
+  try {
+    await transforms.start()
+    return unwrap(await native.run())
+  } finally {
+    await transforms.stop()
+  }
 }
 
 function readCertificate(tls, url, path, findings) {

@@ -3,7 +3,7 @@
 // The only file that calls the native addon, which binding.js loads. What crosses in either direction is JSON text, and payloads
 // as Buffers: this file turns objects into that text, and answers, errors and events of the engine back into objects.
 
-const { NativePipeline, NativeReplay, NativeTransformWorker } = /** @type {any} */ (require('../binding.js'))
+const { NativeCheck, NativePipeline, NativeReplay, NativeTransformWorker } = /** @type {any} */ (require('../binding.js'))
 const { MillraceError } = require('./error.js')
 
 /**
@@ -131,6 +131,7 @@ const FAMILIES = Symbol('families')
 module.exports = {
   FAMILIES,
   MillraceError,
+  NativeCheck,
   NativePipeline,
   NativeReplay,
   NativeTransformWorker,

@@ -469,6 +469,44 @@ test('a sample shows what conditions exclude', { timeout }, async (t) => {
   assert.ok(!all.some(({ code }) => code === 'TOPIC_NAME_UNUSED'), JSON.stringify(all))
 })
 
+test('a sample goes through transforms: what they drop, reject, emit and throw', { timeout }, async (t) => {
+  const table = await servers.table('v UInt32, double UInt32')
+  const alerts = await servers.table('v UInt32')
+  const [good, bad] = [unique('topic'), unique('topic')]
+  const columns = { double: { computed: /** @type {const} */ (true) } }
+  const route = {
+    topic: good,
+    table,
+    columns,
+    emits: [alerts],
+    transform(batch) {
+      for (const row of batch.rows()) {
+        row.double = 2 * row.v
+        if (row.v === 1) batch.drop(row)
+        if (row.v === 2) batch.reject(row, 'two')
+        if (row.v === 3) batch.emit(alerts, { v: row.v })
+      }
+    },
+  }
+  const failing = { topic: bad, table, columns, transform: () => { throw new Error('no such zone') } }
+  const publisher = await servers.publisher(t)
+  let isOver = false
+  const config = servers.config({ routes: [route, failing] })
+  const checking = checkPipeline(config, { sample: 100 }).finally(() => (isOver = true))
+  for (let i = 0; !isOver; i++) await publisher.publish(i % 5 === 4 ? bad : good, { v: i % 5 })
+  const { sample, findings: all } = await checking
+  const [first, second] = sample.routes
+  const { rows, dropped, rejected, emitted, error, reasons } = first.transform
+  assert.deepEqual([rows, error, reasons], [first.rows, null, ['two']])
+  assert.ok(dropped > 0 && rejected > 0 && emitted > 0 && dropped + rejected + emitted < rows, JSON.stringify(first))
+  assert.equal(second.transform.error, 'no such zone')
+  assertFound(all, { level: 'warning', code: 'SAMPLE_TRANSFORM_FAILED', path: 'routes[1].transform', message: /no such zone/ })
+  assert.deepEqual(await servers.rows(`SELECT * FROM ${table}`), [])
+  // The table of emitted rows is looked at as those of routes are.
+  const missing = await checkPipeline(servers.config({ routes: [{ ...route, emits: ['nowhere'] }] }))
+  assertFound(missing.findings, { code: 'TABLE_NOT_FOUND', path: 'routes[0].emits[0]' })
+})
+
 test('a sample of a silent topic ends by its time', { timeout }, async () => {
   const table = await servers.table('seq UInt64')
   const all = await findings({ routes: [{ topic: unique('topic'), table }] }, { sample: 1, sampleTimeoutMs: 100 })

@@ -103,12 +103,26 @@ function printSample({ messages, rows, deadLetters, dropped, seconds, routes: se
   const notTaken = (count) => (count > 0 ? `, ${count} dropped` : '')
   return block([
     `sample: ${many(messages, 'message')} in ${seconds.toFixed(1)} s, ${many(rows, 'row')}, ${many(deadLetters, 'dead letter')}${notTaken(dropped)}`,
-    ...seen.map((its, i) => `  routes[${i}] ${routes[i]?.topic ?? ''}: ${many(its.messages, 'message')}, ${many(its.rows, 'row')}${notTaken(its.dropped)}`),
+    ...seen.flatMap((its, i) => [
+      `  routes[${i}] ${routes[i]?.topic ?? ''}: ${many(its.messages, 'message')}, ${many(its.rows, 'row')}${notTaken(its.dropped)}`,
+      ...transformLines(its.transform),
+    ]),
     ...reasons.flatMap(({ count, code, message, topic, payload }) => [
       `  ${count} ${code}: ${sanitize(message)}`,
       `    such as ${sanitize(topic)} ${sanitize(payload)}`,
     ]),
   ])
+}
+
+/** What a transform did with the rows. */
+function transformLines(transform) {
+  if (!transform) return []
+  const { rows, dropped, rejected, emitted, error, reasons } = transform
+  if (error) return [`    its transform failed: ${sanitize(error)}`]
+  return [
+    `    its transform: ${many(rows, 'row')}, ${dropped} dropped, ${rejected} rejected, ${emitted} emitted`,
+    ...reasons.map((reason) => `      rejected: ${sanitize(reason)}`),
+  ]
 }
 
 function printFinding({ level, code, path, message, advice }, source) {

@@ -2,7 +2,7 @@
 //!
 //! Nothing is consumed and nothing is written. ClickHouse is asked about its tables and given an INSERT of no rows, which it
 //! judges like any other ([`tables`]). The broker is visited under a client id of our own, outside of the shared group
-//! ([`broker`]); on request messages are decoded as they come, which are copies ([`sample`]). What is wrong becomes a
+//! ([`broker`]); on request messages are decoded as they come, which are copies ([`sample`]), and transforms are called with their rows ([`transforms`]). What is wrong becomes a
 //! [`Finding`] and the look goes on: whoever mends a configuration wants to know all of it.
 
 mod advice;
@@ -12,6 +12,7 @@ pub mod generate_types;
 mod sample;
 mod tables;
 mod tls_probe;
+mod transforms;
 
 use serde::Serialize;
 
@@ -22,6 +23,7 @@ use crate::mqtt::is_ambiguous;
 use crate::pipeline::stages::check_reachable;
 use crate::spool::inspect;
 use crate::spool::wal::storage::Directory;
+use crate::transform::TransformHosts;
 use broker::Broker;
 use sample::Sample;
 use tables::{RouteReport, Server};
@@ -88,7 +90,7 @@ impl Report {
 }
 
 /// Looks at everything. An error is one of the configuration itself.
-pub fn check(config: &Config, options: &CheckOptions) -> Result<Report> {
+pub fn check(config: &Config, options: &CheckOptions, hosts: &TransformHosts) -> Result<Report> {
     let is_taken = |at| options.client_id.is_some() && config.mqtt.client_id_of(at) == options.client_id;
     if (0..config.mqtt.connections).any(is_taken) {
         let message = "must not be the pipeline's own: the visit would end its connection and its session";
@@ -100,10 +102,12 @@ pub fn check(config: &Config, options: &CheckOptions) -> Result<Report> {
         if let Some(spool) = &config.spool {
             check_spool(spool, &mut report);
         }
-        let decoders = tables::check(config, &mut report).await;
+        let (decoders, plans) = tables::check(config, &mut report).await;
         let is_there = broker::check_brokers(config, options, &mut report).await;
         if let (Some(limits), Some(url)) = (&options.sample, is_there) {
-            report.sample = sample::take(config, options, limits, &url, decoders, &mut report).await;
+            let transforms = (&plans[..], hosts);
+            report.sample =
+                sample::take(config, options, limits, &url, decoders, transforms, &mut report).await;
         }
         report.findings.sort_by_key(|finding| finding.level as u8);
         Ok(report)

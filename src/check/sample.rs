@@ -4,19 +4,23 @@
 //! What ClickHouse alone can judge, such as a constraint, shows only in a pipeline.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
 use crate::check::broker::{ReachableBroker, client_id};
+use crate::check::transforms::{self, SampledRows, TransformReport};
 use crate::check::{Level, Report, advice};
 use crate::config::{CheckOptions, Config, Mqtt, SampleLimits};
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
 use crate::decode::{self, Decoder};
+use crate::ingest::table_plan::TablePlan;
 use crate::mqtt::probe::Probe;
 use crate::mqtt::session::Event;
 use crate::mqtt::{Publish, Subscription, is_primary_copy};
+use crate::transform::TransformHosts;
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,6 +45,9 @@ struct Seen {
     rows: usize,
     /// Messages that `where` excludes.
     dropped: usize,
+    /// What the transform did with them, if the route has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transform: Option<TransformReport>,
 }
 
 /// Dead letters of one kind, with the first of them.
@@ -68,11 +75,17 @@ pub async fn take(
     limits: &SampleLimits,
     reached: &ReachableBroker,
     decoders: Vec<Option<Decoder>>,
+    (plans, hosts): (&[Option<Arc<TablePlan>>], &TransformHosts),
     report: &mut Report,
 ) -> Option<Sample> {
     let mut sampler = Sampler {
         config,
         subscriptions: &reached.subscriptions,
+        sampled: config
+            .routes
+            .iter()
+            .map(|route| route.transform.as_ref().map(|_| SampledRows::default()))
+            .collect(),
         decoders,
         captures: Captures::default(),
         sample: Sample { routes: vec![Seen::default(); config.routes.len()], ..Sample::default() },
@@ -99,8 +112,12 @@ pub async fn take(
     if let Err(error) = listened.await {
         report.fail(&error, "mqtt", advice::for_error(&error));
     }
-    let Sampler { mut sample, mut decoders, .. } = sampler;
+    let Sampler { mut sample, mut decoders, sampled, .. } = sampler;
     sample.seconds = began.elapsed().as_secs_f64();
+    for (at, sampled) in sampled.into_iter().enumerate() {
+        let Some(sampled) = sampled else { continue };
+        sample.routes[at].transform = transforms::run(config, at, sampled, plans, hosts, report);
+    }
     sample.reasons.sort_by_key(|letters| std::cmp::Reverse(letters.count));
     tell(&sample, config, report);
     for (i, decoder) in decoders.iter_mut().enumerate() {
@@ -121,6 +138,8 @@ struct Sampler<'a> {
     config: &'a Config,
     subscriptions: &'a [Subscription],
     decoders: Vec<Option<Decoder>>,
+    /// By route: of those that have a transform.
+    sampled: Vec<Option<SampledRows>>,
     captures: Captures,
     sample: Sample,
 }
@@ -189,8 +208,18 @@ impl Sampler<'_> {
             client_id,
             properties: publish.properties,
         };
-        let mut columns = decoder.columns();
-        match decoder.append(&message, &mut columns) {
+        let mut columns = match &mut self.sampled[at] {
+            Some(sampled) if !sampled.columns.is_empty() => std::mem::take(&mut sampled.columns),
+            _ => decoder.columns(),
+        };
+        let appended = decoder.append(&message, &mut columns);
+        if let Some(sampled) = &mut self.sampled[at] {
+            sampled.columns = columns;
+            if let Ok(rows) = &appended {
+                sampled.push(publish, *rows);
+            }
+        }
+        match appended {
             Ok(0) if decoder.has_excluded() => {
                 self.sample.routes[at].dropped += 1;
                 return true;

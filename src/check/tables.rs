@@ -1,5 +1,6 @@
 //! ClickHouse's end: its servers, the tables of the routes, what they want of a message, and what we may do to them.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ use crate::core::backoff::random_bits;
 use crate::core::error::Error;
 use crate::dead_letter::store;
 use crate::decode::Decoder;
+use crate::ingest::table_plan::TablePlan;
 use crate::pipeline::stages::no_answer;
 
 #[derive(Debug, Serialize)]
@@ -79,37 +81,42 @@ struct Name {
 
 const SLOW: &str = "is it busy, or the network slow? clickhouse.requestTimeoutMs says how long it may take";
 
-/// Looks at all of it, and gives a decoder for each route that has one.
-pub async fn check(config: &Config, report: &mut Report) -> Vec<Option<Decoder>> {
+/// Decoders of the routes, and the plans of all tables, as far as they can be filled.
+pub type Looked = (Vec<Option<Decoder>>, Vec<Option<Arc<TablePlan>>>);
+
+/// Looks at all of it.
+pub async fn check(config: &Config, report: &mut Report) -> Looked {
     let mut decoders: Vec<Option<Decoder>> = config.routes.iter().map(|_| None).collect();
-    let Some((schema, user)) = servers(&config.clickhouse, report).await else { return decoders };
+    let mut plans: Vec<Option<Arc<TablePlan>>> = config.all_routes().map(|_| None).collect();
+    let Some((schema, user)) = servers(&config.clickhouse, report).await else { return (decoders, plans) };
     let look = TableChecker { schema, user, config: &config.clickhouse };
     let within = config.clickhouse.request_timeout;
     for (i, route) in config.routes.iter().enumerate() {
         report.routes.push(RouteReport::of(route));
         let path = route.path.clone();
-        let Ok(decoder) = timeout(within, look.route(&path, route, report)).await else {
+        let Ok(fitted) = timeout(within, look.route(&path, route, report)).await else {
             report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
-            return decoders;
+            return (decoders, plans);
         };
-        decoders[i] = decoder;
+        (decoders[i], plans[i]) = fitted.unzip();
     }
-    for route in &config.row_routes {
+    for (i, route) in config.row_routes.iter().enumerate() {
         // A report of its own would be of no route: what is found stays.
         report.routes.push(RouteReport::of(route));
         let looked = timeout(within, look.route(&route.path, route, report)).await;
         report.routes.pop();
-        if looked.is_err() {
+        let Ok(fitted) = looked else {
             report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
-            return decoders;
-        }
+            return (decoders, plans);
+        };
+        plans[config.routes.len() + i] = fitted.map(|(_, plan)| plan);
     }
     if let Some(table) = &config.dead_letters.table
         && timeout(within, look.letters(table, report)).await.is_err()
     {
         report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
     }
-    decoders
+    (decoders, plans)
 }
 
 /// Asks each server who it is; the first that answers is asked all the rest.
@@ -179,7 +186,12 @@ struct TableChecker<'a> {
 
 impl TableChecker<'_> {
     /// Looks at the table of a route; its report is the last one.
-    async fn route(&self, path: &str, route: &Route, report: &mut Report) -> Option<Decoder> {
+    async fn route(
+        &self,
+        path: &str,
+        route: &Route,
+        report: &mut Report,
+    ) -> Option<(Decoder, Arc<TablePlan>)> {
         let table = match self.schema.table(path, route).await {
             Ok(table) => table,
             Err(error) => {
@@ -188,7 +200,8 @@ impl TableChecker<'_> {
             }
         };
         let (decoder, route) = fitted(path, route, &table, report);
-        let Ok(columns) = self.schema.columns(&route.table).await else { return decoder };
+        let plan = TablePlan::new(0, &route, table.clone(), &Arc::default()).ok().map(Arc::new);
+        let Ok(columns) = self.schema.columns(&route.table).await else { return decoder.zip(plan) };
         for name in route.topic.names() {
             let is_used = |(_, source): &(String, ColumnSource)| matches!(source, ColumnSource::Topic(used) if used == name);
             let is_column = columns.iter().any(|column| column.name == name);
@@ -217,7 +230,7 @@ impl TableChecker<'_> {
             seen.deduplication = deduplication;
             (seen.insert, seen.insert_ms) = inserted.unzip();
         }
-        decoder
+        decoder.zip(plan)
     }
 
     /// Why a table could not be looked at.

@@ -6,7 +6,7 @@ use crate::config::object_reader::ObjectReader;
 use crate::config::schema::CHECK;
 use crate::core::error::{Error, Result};
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct CheckOptions {
     /// As whom the broker is visited; `None`: a random name.
     pub client_id: Option<String>,
@@ -14,7 +14,7 @@ pub struct CheckOptions {
 }
 
 /// A sample ends with the first of the two.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SampleLimits {
     pub messages: usize,
     pub within: Duration,

@@ -35,7 +35,12 @@ pub struct TablePlan {
 }
 
 impl TablePlan {
-    fn new(generation: u64, route: &Route, table: Table, memory: &Arc<MemoryBudget>) -> Result<TablePlan> {
+    pub fn new(
+        generation: u64,
+        route: &Route,
+        table: Table,
+        memory: &Arc<MemoryBudget>,
+    ) -> Result<TablePlan> {
         let decoder = Decoder::new(&route.path, route, &table.columns)?;
         let (sql, column_headers) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
         let repair = table.repair_sql(decoder.heads());

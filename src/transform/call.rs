@@ -80,7 +80,7 @@ pub struct Finished {
 }
 
 impl TransformCall {
-    pub(super) fn new(
+    pub fn new(
         id: u64,
         batch: Box<Batch>,
         layout: Arc<ColumnLayout>,
