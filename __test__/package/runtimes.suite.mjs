@@ -52,6 +52,13 @@ for (const [name, command, hasTypes] of RUNTIMES) {
   })
 }
 
+for (const [name, command] of RUNTIMES) {
+  test(`${name}: a transform, a function and a module in a thread`, { timeout }, async () => {
+    await world.transforms(project, [...command, 'transform.mjs'], {})
+    await world.transforms(project, [...command, 'transform.mjs'], { env: { MODULE: '1' } })
+  })
+}
+
 test('Deno imports the package by its path as well', { timeout }, async () => {
   const folder = world.project({
     'by-path.mjs': `import millrace from '${join(project, 'node_modules', 'millrace', 'index.js')}'\nconsole.log(typeof millrace.Pipeline)\n`,

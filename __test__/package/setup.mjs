@@ -44,12 +44,27 @@ async function main() {
 }
 main().catch((error) => { console.error(error); process.exit(1) })
 `
+/** The main job with a transform: a function, or with MODULE the same in a thread of the pipeline's own. */
+const TRANSFORMED = JOB.replace(
+  "table: TABLE ?? ''",
+  "table: TABLE ?? '', columns: { double: { computed: true } }, transform: process.env.MODULE ? { module: new URL('double.mjs', import.meta.url) } : double",
+)
+const DOUBLE = `
+export default async function double(batch) {
+  const lat = batch.columns.lat.values
+  const double = batch.columns.double.values
+  for (let row = 0; row < batch.length; row++) double[row] = 2 * lat[row]
+}
+`
+
 /** The main job in the three ways it is written. */
 export const JOBS = {
   'job.mjs': `import { Pipeline } from 'millrace'\n${JOB}`,
   'job.cjs': `const { Pipeline } = require('millrace')\n${JOB}`,
   'job.ts': `import { Pipeline, type Metrics } from 'millrace'\nlet last: Metrics | undefined\n${JOB}\npipeline.on('metrics', (metrics: Metrics) => { last = metrics })\n`,
   'job.mts': `import { Pipeline, type Metrics } from 'millrace'\nlet last: Metrics | undefined\n${JOB}\npipeline.on('metrics', (metrics: Metrics) => { last = metrics })\n`,
+  'transform.mjs': `import process from 'node:process'\nimport { Pipeline } from 'millrace'\nimport double from './double.mjs'\n${TRANSFORMED}`,
+  'double.mjs': DOUBLE,
   'error.cjs': `try { require('millrace') } catch (error) { console.log(JSON.stringify({ code: error.code, message: error.message })) }\n`,
 }
 
@@ -121,6 +136,16 @@ export function usePackage({ upstream = false, jobs = true } = {}) {
       assert.equal(status, 0, `${command.join(' ')}\n${stdout}${stderr}`)
       assert.match(stdout, new RegExp(`^${MESSAGES}$`, 'm'))
       const [{ count }] = await servers.rows(`SELECT count() AS count FROM ${table}`)
+      assert.equal(Number(count), MESSAGES)
+    },
+
+    /** The main job with a transform, end to end. @param {string} project @param {string[]} command @param {{ env?: Record<string, string> }} options */
+    async transforms(project, command, { env = {} }) {
+      const table = await servers.table('driver_id String, lat Float64, double Float64')
+      const urls = { MQTT_URL: servers.broker.url, CLICKHOUSE_URL: servers.clickhouse.url, DATABASE: servers.database, TABLE: table }
+      const { status, stdout, stderr } = await world.run(project, command, { env: { ...urls, ...env } })
+      assert.equal(status, 0, `${command.join(' ')}\n${stdout}${stderr}`)
+      const [{ count }] = await servers.rows(`SELECT countIf(double = 2 * lat) AS count FROM ${table}`)
       assert.equal(Number(count), MESSAGES)
     },
   }
