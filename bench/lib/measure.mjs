@@ -42,6 +42,8 @@ const REQUEST_RATE = 100
  * @property {number} batchRows
  * @property {{ load: string, rust?: string }} programs
  * @property {Record<string, number>} [loadOptions] further ones
+ * @property {(clickhouse: import('../../tools/servers/clickhouse.mjs').ClickHouse, database: string) => Promise<void>} [prepare]
+ *   what the service needs beside the fleet's tables
  */
 
 /**
@@ -69,6 +71,7 @@ async function measureIn(scope, run, progress) {
   // On by default since 26.3, it would make every INSERT of a service that does not say otherwise wait.
   const { clickhouse, version } = await ownClickHouse(scope, { async_insert: 0 })
   const database = await createTables(scope, clickhouse)
+  await run.prepare?.(clickhouse, database)
   const hasEventLoop = run.service.runtime !== undefined && run.eventLoop > 0
 
   const { broker, load, service, idle, empty } = await start(scope, run, clickhouse, database, {
@@ -229,6 +232,7 @@ async function startService(scope, { service: kind, programs, qos, batchRows, fi
     FLUSH_BUCKETS: FLUSH_BUCKETS.join(','),
     METRICS_PORT: String(port),
     VECTOR_DATA_DIR: directory,
+    ...kind.env,
     ...(kind.spool && { SPOOL_DIR: join(directory, 'spool') }),
   }
   const service = scope.own(new Program(kind.title, command, args, env), 'stop')

@@ -12,6 +12,7 @@ import { findBun } from '../../tools/servers/bun.mjs'
  * @property {'node' | 'bun'} [runtime] of a service in JavaScript
  * @property {string} [script] in bench/services
  * @property {'addon' | 'rust'} [needs] what is built for it
+ * @property {Record<string, string>} [env] beside what all get
  * @property {boolean} [spool] it has a spool, and QoS 1
  * @property {string[]} flush names of its flush histogram; the first one that is there
  * @property {Record<string, unknown>} configuration what is not the same for all, for the reader of a result

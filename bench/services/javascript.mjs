@@ -5,6 +5,7 @@ import { createClient } from '@clickhouse/client'
 import mqtt from 'mqtt'
 import { Counter, Gauge, Histogram, register } from 'prom-client'
 import { serve } from './endpoint.mjs'
+import { ofMessage } from './fleet-logic.mjs'
 
 const { MQTT_URL, MQTT_VERSION, MQTT_QOS, CLICKHOUSE_URL, CLICKHOUSE_DATABASE, BATCH_ROWS, FLUSH_BUCKETS } = process.env
 const { CLICKHOUSE_USER = 'default', CLICKHOUSE_PASSWORD = '' } = process.env
@@ -32,6 +33,10 @@ const clickhouse = createClient({
   database: CLICKHOUSE_DATABASE,
 })
 
+/** With the logic of `npm run bench:transform`. */
+const isTransforming = Boolean(process.env.TRANSFORM)
+
+let alerts = []
 let rows = []
 let timer
 const underWay = new Set()
@@ -42,15 +47,18 @@ function flush() {
   if (rows.length === 0) return
   const batch = rows
   rows = []
+  const emitted = alerts
+  alerts = []
   received.inc(batch.length)
-  const inserting = insert(batch).finally(() => underWay.delete(inserting))
+  const inserting = insert(batch, emitted).finally(() => underWay.delete(inserting))
   underWay.add(inserting)
 }
 
-async function insert(batch) {
+async function insert(batch, emitted) {
   const begun = performance.now()
   try {
     await clickhouse.insert({ table: 'positions', values: batch, format: 'JSONEachRow' })
+    if (emitted.length > 0) await clickhouse.insert({ table: 'alerts', values: emitted, format: 'JSONEachRow' })
     inserted.inc(batch.length)
     flushSeconds.observe((performance.now() - begun) / 1000)
   } catch (error) {
@@ -63,7 +71,9 @@ const client = mqtt.connect(MQTT_URL, { clientId: 'fleet-1', protocolVersion: MQ
 client.on('error', (error) => console.error(error.message))
 client.on('message', (topic, payload) => {
   try {
-    rows.push(JSON.parse(payload.toString()))
+    const row = JSON.parse(payload.toString())
+    if (isTransforming && !ofMessage(row, (alert) => alerts.push(alert))) return
+    rows.push(row)
   } catch {
     refused.inc()
     return

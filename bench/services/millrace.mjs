@@ -2,8 +2,12 @@
 
 import { Pipeline } from '../../index.js'
 import { serve } from './endpoint.mjs'
+import { byColumns, byRows, ROUTE } from './fleet-logic.mjs'
 
 const { MQTT_URL, MQTT_VERSION, MQTT_QOS, CLICKHOUSE_URL, CLICKHOUSE_DATABASE, BATCH_ROWS, SPOOL_DIR } = process.env
+/** By the name in TRANSFORM: what `npm run bench:transform` compares. */
+const TRANSFORMS = { columns: byColumns, rows: byRows }
+const transform = TRANSFORMS[process.env.TRANSFORM ?? '']
 const { CLICKHOUSE_USER = 'default', CLICKHOUSE_PASSWORD = '' } = process.env
 
 const log = (event, fields) => console.log(JSON.stringify({ event, ...fields }))
@@ -21,7 +25,7 @@ const pipeline = new Pipeline({
     password: CLICKHOUSE_PASSWORD,
     database: CLICKHOUSE_DATABASE,
   },
-  routes: [{ topic: 'drivers/{driver_id}/position', table: 'positions' }],
+  routes: [{ topic: 'drivers/{driver_id}/position', table: 'positions', ...(transform && { ...ROUTE, transform }) }],
   batch: { maxRows: Number(BATCH_ROWS), maxDelayMs: 1000 },
   ...(SPOOL_DIR && { spool: { dir: SPOOL_DIR } }),
 })
