@@ -126,7 +126,10 @@ function table(at, flatOut) {
   )
 }
 
-const delayMs = ({ eventLoop: { flowing, atRest } }) => flowing.delayMs.p99 - atRest.delayMs.p99
+/** p99 of the event loop's delay while messages flow, above that at rest. */
+function delayMs({ eventLoop: { flowing, atRest } }) {
+  return flowing.delayMs.p99 - atRest.delayMs.p99
+}
 
 /** The limits that were not kept. */
 function exceeded(name, at, flatOut) {

@@ -31,6 +31,7 @@ class Batch {
   /** @type {Map<number, string>} */
   #reasons = new Map()
   #emitted = 0
+  #views = []
 
   /**
    * @param {{ table: string, route: number, topicFilter: string }} where
@@ -85,7 +86,9 @@ class Batch {
 
   rows() {
     this.#context.open()
-    return new Rows(this.#context, new this.#shape.RowView(this.#list, this.#cells))
+    const view = new this.#shape.RowView(this.#list, this.#cells)
+    this.#views.push(view)
+    return new Rows(this.#context, view)
   }
 
   get signal() {
@@ -124,6 +127,7 @@ class Batch {
       cells.isIntact()
       cells.close(isPoisoned)
     }
+    for (const view of batch.#views) batch.#shape.RowView.close(view)
     batch.#context.close()
   }
 }
