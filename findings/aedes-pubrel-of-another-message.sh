@@ -6,9 +6,10 @@
 # first message received):
 #> PUBREC 0 1 2, PUBREL 2 1 2
 set -euo pipefail
+[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
 self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
-timeout 45 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts aedes@1.2.0 mqtt-packet@9.0.2
-timeout 10 node --input-type=module > seen <<'JS'
+npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts aedes@1.2.0 mqtt-packet@9.0.2
+node --input-type=module > seen <<'JS'
 import net from 'node:net';
 import { once } from 'node:events';
 import { setTimeout as wait } from 'node:timers/promises';

@@ -9,10 +9,11 @@
 #> ais-stream-decoder 2.1 -0.5 -0.25 0.1 359.9
 #> ais-stream-decoder null null null null null
 set -euo pipefail
+[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
 self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
-timeout 25 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts ais-stream-decoder@2.1.2
-timeout 25 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --target py pyais==3.3.1 2> pip.log
-PYTHONPATH=py timeout 10 python3 - > seen <<'PY'
+npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts ais-stream-decoder@2.1.2
+python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --target py pyais==3.3.1 2> pip.log
+PYTHONPATH=py python3 - > seen <<'PY'
 import pyais
 reports = (
     {'type': 1, 'mmsi': 211000000, 'lat': -0.5, 'lon': -0.25, 'speed': 0.1, 'course': 359.9, 'heading': 0, 'turn': 20, 'second': 1},
@@ -25,7 +26,7 @@ with open('sentences', 'w') as file:
         it = pyais.decode(sentence)
         print('pyais             ', float(it.turn), it.lat, it.lon, it.speed, it.course)
 PY
-timeout 10 node --input-type=module >> seen <<'JS'
+node --input-type=module >> seen <<'JS'
 import fs from 'node:fs';
 import Decoder from 'ais-stream-decoder';
 const decoder = new (Decoder.default ?? Decoder)();

@@ -7,9 +7,10 @@
 #> -(2**64)-1        cbor-x    -18446744073709551617
 #> -(2**64)-1        cbor-sync bytes 010000000000000000
 set -euo pipefail
+[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
 self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
-timeout 45 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts cbor-sync@1.0.4 cbor-x@1.6.9
-timeout 10 node --input-type=module > seen <<'JS'
+npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts cbor-sync@1.0.4 cbor-x@1.6.9
+node --input-type=module > seen <<'JS'
 import sync from 'cbor-sync';
 import { decode } from 'cbor-x';
 const show = (v) => v instanceof Date ? v.toISOString() : v instanceof Uint8Array ? 'bytes ' + Buffer.from(v).toString('hex') : String(v);

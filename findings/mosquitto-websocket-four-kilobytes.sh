@@ -7,16 +7,17 @@
 #> ws    1000 bytes: below 1 s
 #> ws  100000 bytes: above 2 s
 set -euo pipefail
+[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
 self=$(realpath "$0"); dir=$(mktemp -d); trap 'kill "${pid:-0}" 2>/dev/null || true; rm -rf "$dir"' EXIT; cd "$dir"
-timeout 30 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts mqtt@5.16.0
+npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts mqtt@5.16.0
 for package in mosquitto=2.0.11-1.2+deb12u2 libcjson1 libdlt2 libwrap0 libnsl2 libtirpc3; do
-  timeout 20 apt-get download --quiet --quiet "$package" 2>/dev/null
+  apt-get download --quiet --quiet "$package" 2>/dev/null
 done
 for deb in ./*.deb; do dpkg -x "$deb" root; done
 read -r tcp ws < <(node -e 'const { createServer } = require("net"); const a = createServer().listen(0, "127.0.0.1", () => { const b = createServer().listen(0, "127.0.0.1", () => { console.log(a.address().port, b.address().port); a.close(); b.close(); }); });')
 printf 'listener %s 127.0.0.1\nlistener %s 127.0.0.1\nprotocol websockets\nallow_anonymous true\n' "$tcp" "$ws" > mosquitto.conf
 LD_LIBRARY_PATH=$(find "$dir/root" -name '*.so.*' -printf '%h\n' | sort -u | paste -sd :) root/usr/sbin/mosquitto -c mosquitto.conf 2> log & pid=$!
-TCP=$tcp WS=$ws timeout 15 node --input-type=module > seen <<'JS'
+TCP=$tcp WS=$ws node --input-type=module > seen <<'JS'
 import { once } from 'node:events';
 import mqtt from 'mqtt';
 const tcp = `mqtt://127.0.0.1:${process.env.TCP}`, ws = `ws://127.0.0.1:${process.env.WS}`;

@@ -7,18 +7,19 @@
 #> $GPGGA,,,,,,0,,,,,,,,*66 gps null null
 #> $GPRMC,,V,,,,,,,,,,N*53 gps null null
 set -euo pipefail
+[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
 self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
-timeout 25 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts gps@0.9.0
-timeout 25 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py pynmea2==1.19.0
+npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts gps@0.9.0
+python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py pynmea2==1.19.0
 # shellcheck disable=SC2016
 printf '%s\n' '$GPGGA,,,,,,0,,,,,,,,*66' '$GPRMC,,V,,,,,,,,,,N*53' > sentences
-PYTHONPATH=py timeout 10 python3 - > seen <<'PY'
+PYTHONPATH=py python3 - > seen <<'PY'
 import pynmea2
 for line in open('sentences').read().split():
     fix = pynmea2.parse(line)
     print(line, 'pynmea2', fix.latitude, fix.longitude)
 PY
-timeout 10 node --input-type=module >> seen <<'JS'
+node --input-type=module >> seen <<'JS'
 import fs from 'node:fs';
 import GPS from 'gps';
 for (const line of fs.readFileSync('sentences', 'utf8').trim().split('\n')) {

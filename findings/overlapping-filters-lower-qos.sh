@@ -12,16 +12,17 @@
 #> mosquitto {"#":0,"+/a":1} received 1 1
 #> mosquitto {"#":1,"+/a":0} received 0 0
 set -euo pipefail
+[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
 self=$(realpath "$0"); dir=$(mktemp -d); trap 'kill "${pid:-0}" 2>/dev/null || true; rm -rf "$dir"' EXIT; cd "$dir"
-timeout 30 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts aedes@1.2.0 mqtt@5.16.0
+npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts aedes@1.2.0 mqtt@5.16.0
 for package in mosquitto=2.0.11-1.2+deb12u2 libcjson1 libdlt2 libwrap0 libnsl2 libtirpc3; do
-  timeout 20 apt-get download --quiet --quiet "$package" 2>/dev/null
+  apt-get download --quiet --quiet "$package" 2>/dev/null
 done
 for deb in ./*.deb; do dpkg -x "$deb" root; done
 port=$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })')
 printf 'listener %s 127.0.0.1\nallow_anonymous true\n' "$port" > mosquitto.conf
 LD_LIBRARY_PATH=$(find "$dir/root" -name '*.so.*' -printf '%h\n' | sort -u | paste -sd :) root/usr/sbin/mosquitto -c mosquitto.conf 2> log & pid=$!
-PORT=$port timeout 15 node --input-type=module > seen <<'JS'
+PORT=$port node --input-type=module > seen <<'JS'
 import net from 'node:net';
 import { once } from 'node:events';
 import { Aedes } from 'aedes';

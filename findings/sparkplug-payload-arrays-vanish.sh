@@ -9,10 +9,11 @@
 #> pysparkplug       DOUBLE      0a016d201f820110000000000000f03f0000000000000040
 #> pysparkplug       STRING      0a016d20218201026100
 set -euo pipefail
+[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
 self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
-timeout 25 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts sparkplug-payload@1.0.3
-timeout 30 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py pysparkplug==0.6.1 paho-mqtt==1.6.1 protobuf==7.36.2
-timeout 10 node --input-type=module > seen <<'JS'
+npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts sparkplug-payload@1.0.3
+python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py pysparkplug==0.6.1 paho-mqtt==1.6.1 protobuf==7.36.2
+node --input-type=module > seen <<'JS'
 import sparkplug from 'sparkplug-payload';
 const b = sparkplug.get('spBv1.0');
 for (const type of ['Int32Array', 'DoubleArray', 'StringArray']) {
@@ -20,7 +21,7 @@ for (const type of ['Int32Array', 'DoubleArray', 'StringArray']) {
   console.log('sparkplug-payload', type.padEnd(11), Buffer.from(bytes).toString('hex'));
 }
 JS
-PYTHONPATH=py timeout 10 python3 - >> seen <<'PY'
+PYTHONPATH=py python3 - >> seen <<'PY'
 from pysparkplug import DataType, Metric
 for name, values in (('INT32', [1, 2]), ('DOUBLE', [1.0, 2.0]), ('STRING', ['a'])):
     metric = Metric(timestamp=None, name='m', datatype=DataType[name + '_ARRAY'], value=values)

@@ -7,9 +7,10 @@
 #> altitude 10 temperature 225 button number 1
 #> altitude 65526 temperature 4294967196 button string 72057594037927937
 set -euo pipefail
+[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
 self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
-timeout 45 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts complete-teltonika-parser@0.3.4
-timeout 10 node --input-type=module > seen <<'JS'
+npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts complete-teltonika-parser@0.3.4
+node --input-type=module > seen <<'JS'
 import teltonika from 'complete-teltonika-parser';
 const crc16 = (bytes) => bytes.reduce((crc, byte) => {
   crc ^= byte;
