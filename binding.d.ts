@@ -26,6 +26,8 @@ export declare class NativePipeline {
   cancelStart(): void
   flush(): Promise<string>
   stop(timeoutMs: number): Promise<string>
+  /** Rows for a declared table, as `lib/row-encoder.js` writes them; resolves when they are confirmed or synced. */
+  insert(table: string, rows: Uint8Array): Promise<string>
   pause(): string
   resume(): string
   metrics(): string

@@ -23,6 +23,11 @@ export interface PipelineConfig {
   clickhouse: ClickHouseConfig
   /** At least one; the first whose topic matches takes the message. */
   routes: Route[]
+  /**
+   * Tables that `pipeline.insert()` may put rows into: `table` or `database.table`. `start()` checks them as those of
+   * the routes.
+   */
+  tables?: string[]
   /** When rows are inserted. */
   batch?: BatchConfig
   /**
@@ -668,6 +673,20 @@ export class Pipeline extends EventEmitter {
 
   /** Resolves when every message received before the call is in ClickHouse or stored as a dead letter. */
   flush(): Promise<void>
+
+  /**
+   * Inserts rows of the program's own into a table that `tables` of the configuration declares: in the same batches as
+   * messages, with the same retries, and through the spool if there is one. Values are taken as those of JSON are, and
+   * `bigint`, `Date` and `Uint8Array` as well. At most 100,000 rows at once.
+   *
+   * Resolves when ClickHouse has confirmed the rows or, with a spool, when they are synced there. Waits while memory is full.
+   *
+   * @param rows one row or several: values by the names of columns
+   * @throws {MillraceError} with `row` and `column`, and then no row of this call is inserted: `TYPE_MISMATCH`, `OUT_OF_RANGE`,
+   *   `FIELD_MISSING`, `UNKNOWN_FIELD`, `NOT_AN_OBJECT`, `REJECTED_BY_CLICKHOUSE`; `TABLE_NOT_DECLARED`; `INVALID_STATE` while it is
+   *   not running; `ROWS_UNCONFIRMED` if it stopped before. See docs/delivery.md.
+   */
+  insert(table: string, rows: object | readonly object[]): Promise<void>
 
   /** Stops reading from the broker, which keeps messages as its queue allows. Received messages are still inserted. */
   pause(): void

@@ -25,6 +25,7 @@ class Pipeline extends EventEmitter {
   #keepAliveTimer
   /** Set by `ref()` and `unref()`; while it is undefined, the process is kept alive if the pipeline has a listener. */
   #refOverride
+  #rowEncoder
   #stopping
   /** Nothing else keeps the process alive, and stop() was not called: what was received is inserted first. */
   #onBeforeExit = () => {
@@ -92,6 +93,24 @@ class Pipeline extends EventEmitter {
 
   async flush() {
     unwrap(await this.#native.flush())
+  }
+
+  /**
+   * @param {string} table
+   * @param {object | object[]} rows
+   */
+  async insert(table, rows) {
+    if (typeof table !== 'string') throw configError('table', 'must be a string')
+    const encoder = (this.#rowEncoder ??= new (require('./row-encoder.js').RowEncoder)())
+    let answer
+    try {
+      // Nothing is awaited until the engine has copied the bytes.
+      for (const row of Array.isArray(rows) ? rows : [rows]) encoder.add(row)
+      answer = this.#native.insert(table, encoder.bytes)
+    } finally {
+      encoder.clear()
+    }
+    unwrap(await answer)
   }
 
   pause() {

@@ -74,6 +74,7 @@ fn full() -> Value {
             "emits": ["alerts"],
             "transformTimeoutMs": 100,
         }],
+        "tables": ["audit", "fleet.log"],
         "batch": { "maxRows": 10, "maxBytes": 1000, "maxDelayMs": 100 },
         "spool": { "dir": "spool", "maxBytes": 1u64 << 50, "commitMs": 1, "segmentBytes": 65536 },
         "deadLetters": { "table": "dead" },
@@ -143,7 +144,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 99] = [
+const OPTIONS: [(&str, Takes); 100] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -225,6 +226,7 @@ const OPTIONS: [(&str, Takes); 99] = [
     ("/routes/0/inputs", Section),
     ("/routes/0/emits", List),
     ("/routes/0/transformTimeoutMs", Integer(1, DAY_MS)),
+    ("/tables", List),
     ("/batch", Section),
     ("/batch/maxRows", Integer(1, 1_048_449)),
     ("/batch/maxBytes", Integer(1, 1 << 30)),
@@ -422,6 +424,9 @@ fn a_text_that_cannot_be_is_told() {
         ("/clickhouse/settings/min_insert_block_size_rows", json!(1)),
         ("/clickhouse/settings/materialized_views_ignore_errors", json!(1)),
         ("/routes", json!([])),
+        ("/tables", json!([])),
+        ("/tables/0", json!("")),
+        ("/tables/1", json!("audit")),
         ("/routes/0/topic", json!("")),
         ("/routes/0/topic", json!("a/#/b")),
         ("/routes/0/topic", json!("{a}/{a}")),

@@ -171,6 +171,8 @@ const WRONG = {
   'routes[0].where.equals': [routeBut({ where: { path: 'a', eq: 1, equals: 1 } })],
   'routes[0].where.and': [[], {}, null].map((and) => routeBut({ where: { and } })),
   'routes[0].where.or[1].not.gt': [routeBut({ where: { or: [{ path: 'a', eq: 1 }, { not: { path: 'a', gt: true } }] } })],
+  tables: [[], 'audit', 5, null].map((tables) => but({ tables })),
+  'tables[1]': [['a', ''], ['a', 5], ['a', 'a']].map((tables) => but({ tables })),
   batch: [but({ batch: 5000 })],
   'batch.maxRows': [0, -1, 1.5, NaN, Infinity, '5000', null, 2 ** 53].map((maxRows) => but({ batch: { maxRows } })),
   'batch.maxBytes': [
@@ -278,6 +280,7 @@ test('right configurations open nothing by themselves', () => {
         ],
       },
     }),
+    but({ tables: ['audit', 'db.log', 'positions'] }),
     but({ batch: { maxRows: 1, maxBytes: 1, maxDelayMs: 1 }, deadLetters: { table: 'db.dead' } }),
   ]
   for (const config of right) assert.equal(new Pipeline(config).state, 'idle')

@@ -133,6 +133,7 @@ const most: PipelineConfig = {
   mqtt,
   clickhouse,
   routes: [route],
+  tables: ['audit'],
   batch,
   spool,
   deadLetters: deadLetters[0],

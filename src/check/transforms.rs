@@ -100,6 +100,7 @@ pub fn run(
         queue_permit: None,
         trace: None,
         companions: Vec::new(),
+        calls: None,
         message_rows: Some(sampled.message_rows),
         kept: None,
     });

@@ -51,6 +51,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Those of rows that a program gives, one for each table: their places follow those of `routes`.
     pub row_routes: Vec<Route>,
+    /// Tables that a program may insert rows into.
+    pub tables: Vec<String>,
     pub batch: Limits,
     /// `None`: batches go to ClickHouse at once.
     pub spool: Option<Spool>,
@@ -113,8 +115,10 @@ impl Config {
         let mqtt = mqtt::mqtt(root.required_section("mqtt")?, spool.is_some(), memory)?;
         let clickhouse = clickhouse::clickhouse(root.required_section("clickhouse")?)?;
         let routes = routes(&root, memory)?;
+        let tables = tables(&root)?;
         let config = Config {
-            row_routes: row_routes(&routes),
+            row_routes: row_routes(&tables, &routes),
+            tables,
             name,
             mqtt,
             clickhouse,
@@ -151,9 +155,26 @@ fn routes(root: &ObjectReader<'_>, memory: Ceiling) -> Result<Vec<Route>> {
     Ok(routes)
 }
 
-/// One for each table that a transform may put rows into.
-fn row_routes(routes: &[Route]) -> Vec<Route> {
-    let mut row_routes: Vec<Route> = Vec::new();
+fn tables(root: &ObjectReader<'_>) -> Result<Vec<String>> {
+    let mut tables = Vec::new();
+    for (path, table) in root.texts("tables")? {
+        if table.is_empty() {
+            return Err(Error::config(path, "must not be empty"));
+        }
+        if tables.contains(&table) {
+            return Err(Error::config(path, format!("names {table} a second time")));
+        }
+        tables.push(table);
+    }
+    Ok(tables)
+}
+
+/// One for each table that a program, or a transform, may put rows into.
+fn row_routes(tables: &[String], routes: &[Route]) -> Vec<Route> {
+    let declared = tables.iter().enumerate();
+    let mut row_routes: Vec<Route> = declared
+        .map(|(at, table)| Route { path: format!("tables[{at}]"), ..Route::of_rows(table) })
+        .collect();
     for (at, route) in routes.iter().enumerate() {
         let emits = route.transform.iter().flat_map(|transform| &transform.emits);
         for (place, table) in emits.enumerate() {

@@ -41,6 +41,14 @@ pub static PIPELINE: Object = Object {
             Required(": a list of { topic, table }"),
             "At least one; the first whose topic matches takes the message.",
         ),
+        row(
+            "tables",
+            Kind::List { item: &READ_TEXT },
+            Absent,
+            "Tables that `pipeline.insert()` may put rows into: `table` or `database.table`. `start()` checks them as those of \
+             the routes.",
+        )
+        .note("See [Rows of your own](delivery.md#rows-of-your-own)."),
         row("batch", object(&BATCH), Absent, "When rows are inserted."),
         row(
             "spool",

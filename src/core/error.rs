@@ -8,6 +8,8 @@ use std::{fmt, io};
 
 use serde::Serialize;
 
+use crate::core::reason::Reason;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug)]
@@ -98,6 +100,18 @@ pub enum Error {
         path: String,
         message: String,
     },
+    /// Rows of a program that its table does not take.
+    RowsRefused {
+        /// The place of the row at fault, from 0, if it is known.
+        row: Option<usize>,
+        reason: Reason,
+    },
+    /// `tables` of the configuration does not name it.
+    TableNotDeclared {
+        table: String,
+    },
+    /// Rows of a program were under way when the pipeline ended.
+    RowsUnconfirmed,
     /// A thread of ours panicked: a fault in millrace, told instead of hidden.
     Internal {
         thread: String,
@@ -149,6 +163,9 @@ impl Error {
             Error::StopTimeout { .. } => "STOP_TIMEOUT",
             Error::InvalidState { .. } => "INVALID_STATE",
             Error::TransformInvalid { .. } => "TRANSFORM_INVALID",
+            Error::RowsRefused { reason, .. } => reason.code.as_str(),
+            Error::TableNotDeclared { .. } => "TABLE_NOT_DECLARED",
+            Error::RowsUnconfirmed => "ROWS_UNCONFIRMED",
             Error::Internal { .. } => "INTERNAL",
         }
     }
@@ -162,6 +179,21 @@ impl Error {
             Error::SpoolIo { source, .. } => {
                 Some(Cause { code: source.raw_os_error().map(i64::from), message: source.to_string() })
             }
+            _ => None,
+        }
+    }
+
+    /// The row and the column at fault, where rows of a program are.
+    pub fn row(&self) -> Option<usize> {
+        match self {
+            Error::RowsRefused { row, .. } => *row,
+            _ => None,
+        }
+    }
+
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Error::RowsRefused { reason, .. } => reason.column.as_deref(),
             _ => None,
         }
     }
@@ -226,6 +258,14 @@ impl fmt::Display for Error {
             Error::InvalidState { operation, state } => {
                 write!(f, "{operation}() is not possible while the pipeline is {state}")
             }
+            Error::RowsRefused { row: Some(row), reason } => write!(f, "row {row}: {}", reason.message),
+            Error::RowsRefused { row: None, reason } => f.write_str(&reason.message),
+            Error::TableNotDeclared { table } => {
+                write!(f, "the table {table:?} is not declared: name it in `tables` of the configuration")
+            }
+            Error::RowsUnconfirmed => f.write_str(
+                "the pipeline ended before the rows were confirmed; whether ClickHouse has them is not known",
+            ),
             Error::Internal { thread, message } => {
                 write!(f, "a fault in millrace, thread {thread}: {message}")
             }

@@ -11,10 +11,12 @@ use crossbeam_channel::Sender;
 
 use crate::clickhouse::Column;
 use crate::core::ack_history::AckHistory;
+use crate::core::reason::Reason;
 use crate::ingest::completion::Completion;
 use crate::ingest::kept_rows::{KeptRows, MessageRows};
 use crate::ingest::raw_messages::RawMessages;
 use crate::ingest::table_plan::TablePlan;
+use crate::mqtt::AckSender;
 use crate::telemetry::trace::Trace;
 
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Batch {
     pub message_rows: Option<MessageRows>,
     /// Batches that are in the spool together with this one or not at all: rows that a transform emitted.
     pub companions: Vec<Box<Batch>>,
+    /// Calls of a program, one for each message, which are told if ClickHouse refuses their rows.
+    pub calls: Option<Box<RowCalls>>,
     /// Such rows, once a block was made of the columns.
     pub kept: Option<Box<KeptRows>>,
 }
@@ -89,6 +93,22 @@ impl Batch {
     /// Counts what the batch holds now towards the memory budget.
     pub fn reserve(&mut self, is_spooled: bool) {
         self.completion.reserve(self.memory_bytes(is_spooled));
+    }
+}
+
+/// Calls of [`row_intake`](crate::ingest::row_intake).
+#[derive(Debug)]
+pub struct RowCalls {
+    pub sender: AckSender,
+    pub sequences: Vec<u64>,
+}
+
+impl RowCalls {
+    /// ClickHouse refused the rows of the call at this place.
+    pub fn refuse(&self, place: usize, reason: &Reason) {
+        if let Some(sequence) = self.sequences.get(place) {
+            self.sender.refuse(*sequence, reason.clone());
+        }
     }
 }
 

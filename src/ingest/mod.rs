@@ -4,7 +4,7 @@
 //! the table as [`table_plan`] knows it. A [`completion`] settles the messages of a batch, or of a [`dead_letter_batch`].
 //! [`raw_messages`] keeps the messages of a batch as they came, so that rows can be decoded again ([`encoded_rows`]);
 //! rows that a transform changed are [`kept_rows`]; a message of several routes is one of `shared_messages`;
-//! [`column_pool`] reuses columns.
+//! [`column_pool`] reuses columns. [`row_intake`] takes the rows of a program in place of messages.
 
 pub mod batch;
 pub mod column_pool;
@@ -15,5 +15,6 @@ pub mod kept_rows;
 pub mod raw_messages;
 mod route_state;
 pub mod router;
+pub mod row_intake;
 mod shared_messages;
 pub mod table_plan;

@@ -81,6 +81,7 @@ impl RouteState {
             queue_permit: Some(self.queued.enter()),
             trace,
             companions: Vec::new(),
+            calls: None,
             message_rows: self.route.transform.is_some().then(MessageRows::default),
             kept: None,
         }));

@@ -12,6 +12,7 @@
 
 mod joined;
 mod left_out;
+mod program_rows;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -370,7 +371,7 @@ impl MessageSink for Router {
     fn commit_read_stats(&mut self) {
         let stats = std::mem::take(&mut self.stats);
         let PipelineContext { ledger, metrics, .. } = &*self.context;
-        if stats.received > 0 {
+        if stats.received > 0 || stats.rows > 0 {
             ledger.receive(stats.received, stats.skipped);
             if stats.dropped > 0 {
                 ledger.settle(Settled { dropped: stats.dropped, ..Settled::default() });

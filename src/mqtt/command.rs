@@ -4,11 +4,17 @@ use crossbeam_channel::Sender;
 use tokio::sync::mpsc;
 
 use crate::core::ack_set::AckSet;
+use crate::core::reason::Reason;
 
 #[derive(Debug)]
 pub enum Command {
     /// These messages may be acknowledged.
     Settled(AckSet),
+    /// ClickHouse refused the rows that a program gave under this number. Connections have no such rows.
+    Refused {
+        sequence: u64,
+        reason: Reason,
+    },
     /// Seal what is open, as soon as the sinks take it; answered once that is under way.
     Flush(Sender<()>),
     Pause,
@@ -42,6 +48,12 @@ impl AckSender {
     pub fn channel() -> (AckSender, mpsc::UnboundedReceiver<Command>) {
         let (sender, commands) = mpsc::unbounded_channel();
         (AckSender(sender), commands)
+    }
+
+    /// To be sent before the acknowledgement of the same number.
+    pub fn refuse(&self, sequence: u64, reason: Reason) {
+        // Who has ended waits for nothing any more.
+        let _ = self.0.send(Command::Refused { sequence, reason });
     }
 
     pub fn send(&self, acks: AckSet) {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use napi::bindgen_prelude::{Buffer, FnArgs, Function, Object};
+use napi::bindgen_prelude::{Buffer, FnArgs, Function, Object, Uint8Array};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status};
 use napi_derive::napi;
@@ -25,7 +25,7 @@ use transform::NativeTransformCall;
 use crate::check::generate_types::describe as describe_tables;
 use crate::config::Config;
 use crate::core::error::{Error, Result};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Reply};
 use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::prometheus;
 
@@ -111,6 +111,24 @@ impl NativePipeline {
         // While it is starting this is not possible yet; `stop` sees to that.
         let _ = self.pipeline.begin_stop();
         self.run(env, move |pipeline| pipeline.stop(timeout))
+    }
+
+    /// Rows for a declared table, as `lib/row-encoder.js` writes them; resolves when they are confirmed or synced.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn insert<'env>(
+        &self,
+        env: &'env Env,
+        table: String,
+        rows: Uint8Array,
+    ) -> napi::Result<Object<'env>> {
+        let (deferred, promise) = env.create_deferred()?;
+        // Copied on this thread: the memory is JavaScript's, and used again.
+        let reply = Reply::new(move |result| {
+            let text = answer(result);
+            deferred.resolve(move |_| Ok(text));
+        });
+        self.pipeline.insert(table, rows.to_vec(), reply);
+        Ok(promise)
     }
 
     #[napi]
@@ -256,5 +274,12 @@ fn throw(error: &Error) -> napi::Error {
 }
 
 fn describe(error: &Error) -> serde_json::Value {
-    json!({ "code": error.code(), "message": error.to_string(), "path": error.path(), "cause": error.cause() })
+    json!({
+        "code": error.code(),
+        "message": error.to_string(),
+        "path": error.path(),
+        "row": error.row(),
+        "column": error.column(),
+        "cause": error.cause(),
+    })
 }

@@ -3,12 +3,15 @@
 use crossbeam_channel::Sender;
 use tokio::sync::mpsc;
 
+use crate::ingest::row_intake::RowCall;
 use crate::mqtt::Command;
 use crate::spool::Control;
 
 #[derive(Clone, Default)]
 pub struct Links {
-    /// One for each connection, by its number.
+    /// Where rows of a program go. `None`: no table is declared.
+    pub rows: Option<mpsc::UnboundedSender<RowCall>>,
+    /// One for each connection, by its number, and one for the rows of a program.
     pub connections: Vec<mpsc::UnboundedSender<Command>>,
     /// `None`: there is no spool.
     pub spool: Option<Sender<Control>>,

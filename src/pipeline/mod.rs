@@ -29,6 +29,8 @@ use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
 use crate::core::thread::{run_on, runtime, thread};
 use crate::ingest::router::Router;
+pub use crate::ingest::row_intake::Reply;
+use crate::ingest::row_intake::{RowCall, RowIntake};
 use crate::ingest::table_plan::TablePlans;
 use crate::mqtt::connection::Connection;
 use crate::mqtt::session::Session;
@@ -60,6 +62,14 @@ struct Threads {
     reporter: JoinHandle<()>,
     /// Dropped to end the reporter.
     reporting: Sender<()>,
+}
+
+/// The channels of the thread that takes the rows of a program.
+struct RowChannels {
+    commands: mpsc::UnboundedSender<Command>,
+    commands_rx: mpsc::UnboundedReceiver<Command>,
+    calls: mpsc::UnboundedSender<RowCall>,
+    calls_rx: mpsc::UnboundedReceiver<RowCall>,
 }
 
 impl Pipeline {
@@ -169,11 +179,20 @@ impl Pipeline {
             .collect();
         let (stages, inputs) =
             OutputStages::start(context, plans.clone(), store, tokens, spool, &self.hosts)?;
-        *lock(&self.links) = Links { connections: senders.clone(), spool: inputs.spool.clone() };
+        let rows = self.row_channels();
+        let mut links = Links { rows: None, connections: senders.clone(), spool: inputs.spool.clone() };
+        if let Some(RowChannels { commands, calls, .. }) = &rows {
+            links.rows = Some(calls.clone());
+            links.connections.push(commands.clone());
+        }
+        *lock(&self.links) = links;
         let commands = senders.into_iter().map(AckSender::new).zip(commands).collect();
         let (reporting, until) = crossbeam_channel::bounded(0);
         let reporter = self.spawn_reporter(until)?;
         let mut threads = Threads { connections: Vec::new(), stages, reporter, reporting };
+        if let Some(rows) = rows {
+            threads.connections.push(self.start_rows(rows, &plans, &inputs)?);
+        }
         match self.connect(plans, inputs, commands, acknowledged, &mut threads.connections) {
             Ok(()) => Ok(threads),
             Err(error) => {
@@ -182,6 +201,46 @@ impl Pipeline {
                 Err(error)
             }
         }
+    }
+
+    /// Rows for a declared table, as `lib/row-encoder.js` writes them. `reply` is told when they are confirmed, or synced in
+    /// the spool, or why not.
+    pub fn insert(&self, table: String, rows: Vec<u8>, reply: Reply) {
+        let state = self.state();
+        if !matches!(state, State::Running | State::Paused) {
+            return reply.send(Err(Error::InvalidState { operation: "insert", state: state.as_str() }));
+        }
+        let Some(calls) = self.links().rows else {
+            return reply.send(Err(Error::TableNotDeclared { table }));
+        };
+        // A thread that has ended drops the call, which tells that.
+        let _ = calls.send(RowCall { table, rows, reply });
+    }
+
+    fn row_channels(&self) -> Option<RowChannels> {
+        if self.context.config.tables.is_empty() {
+            return None;
+        }
+        let (commands, commands_rx) = mpsc::unbounded_channel();
+        let (calls, calls_rx) = mpsc::unbounded_channel();
+        Some(RowChannels { commands, commands_rx, calls, calls_rx })
+    }
+
+    /// Starts the thread that takes the rows of a program; in the spool its rows are those of a connection behind all others.
+    fn start_rows(
+        &self,
+        rows: RowChannels,
+        plans: &Arc<TablePlans>,
+        inputs: &StageInputs,
+    ) -> Result<JoinHandle<()>> {
+        let context = self.context.clone();
+        let RowChannels { commands, commands_rx, calls_rx, .. } = rows;
+        let (batches, dead_letters) = (inputs.batches.clone(), inputs.dead_letters.clone());
+        let connection = context.config.mqtt.connections;
+        let acks = AckSender::new(commands);
+        let router = Router::new(context.clone(), connection, acks, plans.clone(), batches, dead_letters);
+        let intake = RowIntake::new(context.clone(), router, commands_rx, calls_rx);
+        context.spawn("rows", async move || intake.run().await)
     }
 
     /// Starts the connections, and returns when every subscription of each is granted.

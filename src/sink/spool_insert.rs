@@ -163,6 +163,7 @@ impl Worker {
             queue_permit: None,
             trace,
             companions: Vec::new(),
+            calls: None,
             message_rows: None,
             kept: decoded.kept,
         })

@@ -210,7 +210,12 @@ impl Worker {
     /// All messages are in but these, which become dead letters. The completion of the whole batch goes with them: it
     /// settles when they are stored.
     fn dead_letter(&self, batch: Box<Batch>, rejected: RejectedRows, token: &str, now: Instant) {
-        let Batch { completion, messages, route, .. } = *batch;
+        let Batch { completion, messages, route, calls, .. } = *batch;
+        for (place, reason) in &rejected {
+            if let Some(calls) = &calls {
+                calls.refuse(*place, reason);
+            }
+        }
         let is_spooled = completion.is_spooled();
         let mut dead_letters = DeadLetterBatch::new(completion);
         let mut rejected = rejected.into_iter().peekable();

@@ -228,6 +228,7 @@ fn emitted_batch(
         queue_permit: None,
         trace: None,
         companions: Vec::new(),
+        calls: None,
         message_rows: None,
         kept: None,
     };

@@ -332,6 +332,7 @@ impl<S: MessageSink> Connection<S> {
     pub(super) fn command(&mut self, command: Option<Command>) {
         match command {
             Some(Command::Settled(acks)) => self.session.settle(&acks),
+            Some(Command::Refused { .. }) => {}
             Some(Command::Flush(done)) => {
                 self.sink.seal_all();
                 let _ = done.send(());
