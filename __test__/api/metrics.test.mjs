@@ -46,7 +46,11 @@ function value(family, labels = {}) {
 /** Names of the table in the document that this pipeline should have. */
 function documented(pipeline) {
   const names = [...DOCUMENT.matchAll(/^\| `(millrace_\w+)` \| (?:counter|gauge|histogram) \|/gm)].map(([, name]) => name)
-  return names.filter((name) => pipeline.metrics().spool || !name.startsWith('millrace_spool_')).sort()
+  const { spool, transforms } = pipeline.metrics()
+  const hasTransforms = Object.keys(transforms).length > 0
+  return names
+    .filter((name) => (spool || !name.startsWith('millrace_spool_')) && (hasTransforms || !name.startsWith('millrace_transform_')))
+    .sort()
 }
 
 test('the text is read by others, and says what metrics() says', { timeout }, async (t) => {
@@ -143,6 +147,37 @@ test('promtool finds nothing to say about the text', { timeout }, async (t) => {
 test('the document names what the text names', { timeout }, async (t) => {
   const { pipeline } = await busy(t)
   assert.deepEqual([...families(pipeline.prometheus()).keys()].sort(), documented(pipeline))
+})
+
+test('transforms have figures of their own, by route, for all collectors', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt32')
+  const topics = [unique('topic'), unique('topic')]
+  const transform = (batch) => {
+    for (let row = 0; row < batch.length; row++) if (batch.columns.seq.values[row] % 2) batch.drop(row)
+  }
+  const pipeline = await servers.started(t, { routes: topics.map((topic) => ({ topic, table, transform })) })
+  const publisher = await servers.publisher(t)
+  await publisher.flood(40, (seq) => ({ topic: topics[seq % 4 ? 1 : 0], payload: JSON.stringify({ seq }) }))
+  await settled(pipeline, 40)
+  const { transforms } = pipeline.metrics()
+  assert.deepEqual(topics.map((topic) => [transforms[topic].rows, transforms[topic].dropped]), [[10, 0], [30, 20]])
+  const all = families(pipeline.prometheus())
+  assert.deepEqual([...all.keys()].sort(), documented(pipeline))
+  for (const [i, route] of topics.entries()) {
+    assert.equal(value(all.get('millrace_transform_rows_total'), { route }), transforms[route].rows)
+    assert.equal(value(all.get('millrace_transform_dropped_total'), { route }), [0, 20][i])
+    assert.equal(value(all.get('millrace_transform_calls_total'), { route }), transforms[route].calls)
+  }
+  const exporter = new InMemoryMetricExporter(AggregationTemporality.CUMULATIVE)
+  const reader = new PeriodicExportingMetricReader({ exporter, exportIntervalMillis: 3_600_000 })
+  const provider = new MeterProvider({ readers: [reader] })
+  t.after(() => provider.shutdown())
+  observeMetrics(pipeline, provider.getMeter('test'))
+  await provider.forceFlush()
+  const collected = exporter.getMetrics().at(-1).scopeMetrics[0].metrics
+  const points = collected.find(({ descriptor }) => descriptor.name === 'millrace.transform_duration_seconds.count').dataPoints
+  const counts = Object.fromEntries(points.map(({ attributes, value: count }) => [attributes.route, count]))
+  assert.deepEqual(counts, Object.fromEntries(topics.map((topic) => [topic, transforms[topic].calls])))
 })
 
 test('a spool has figures of its own', { timeout }, async (t) => {

@@ -96,9 +96,14 @@ function observeMetrics(pipeline, meter) {
   return () => meter.removeBatchObservableCallback(callback, all)
 }
 
-/** The quantiles of `metrics().latencyMs`; 1 is the maximum. */
+/** The names of quantiles in `metrics()`; 1 is the maximum. */
 const QUANTILES = { 0.5: 'p50', 0.9: 'p90', 0.99: 'p99', 1: 'max' }
-const LATENCIES = { millrace_insert_duration_seconds: 'insert', millrace_end_to_end_duration_seconds: 'endToEnd' }
+/** The quantiles of a histogram, by the labels of its samples. */
+const DURATIONS = {
+  millrace_insert_duration_seconds: ({ latencyMs }) => latencyMs.insert,
+  millrace_end_to_end_duration_seconds: ({ latencyMs }) => latencyMs.endToEnd,
+  millrace_transform_duration_seconds: ({ transforms }, { route }) => transforms[route].durationMs,
+}
 
 /** The samples of a family as OpenTelemetry names them. */
 function readingsOf({ name: familyName, kind, help, samples }, pipeline) {
@@ -108,21 +113,25 @@ function readingsOf({ name: familyName, kind, help, samples }, pipeline) {
     return samples.map(({ labels, value }) => ({ name, kind, help, unit, value, attributes: Object.fromEntries(labels) }))
   }
   // OpenTelemetry has no observable histogram.
-  const latency = pipeline.metrics().latencyMs[LATENCIES[familyName]]
-  const attributes = Object.fromEntries(samples[0].labels.filter(([label]) => label !== 'le'))
-  const total = (part) => samples.find((sample) => sample.name === `${familyName}_${part}`).value
-  return [
-    { name: `${name}.count`, kind: 'counter', help, unit: '1', value: total('count'), attributes },
-    { name: `${name}.sum`, kind: 'counter', help, unit, value: total('sum'), attributes },
-    ...Object.entries(QUANTILES).map(([quantile, field]) => ({
-      name: `${name}.quantile`,
-      kind: 'gauge',
-      help,
-      unit,
-      value: latency[field] / 1000,
-      attributes: { ...attributes, quantile },
-    })),
-  ]
+  const metrics = pipeline.metrics()
+  return samples.filter((sample) => sample.name.endsWith('_count')).flatMap((count) => {
+    const attributes = Object.fromEntries(count.labels)
+    const isOf = ({ labels }) => labels.every(([label, value]) => attributes[label] === value)
+    const sum = samples.find((sample) => sample.name.endsWith('_sum') && isOf(sample))
+    const durations = DURATIONS[familyName](metrics, attributes)
+    return [
+      { name: `${name}.count`, kind: 'counter', help, unit: '1', value: count.value, attributes },
+      { name: `${name}.sum`, kind: 'counter', help, unit, value: sum.value, attributes },
+      ...Object.entries(QUANTILES).map(([quantile, field]) => ({
+        name: `${name}.quantile`,
+        kind: 'gauge',
+        help,
+        unit,
+        value: durations[field] / 1000,
+        attributes: { ...attributes, quantile },
+      })),
+    ]
+  })
 }
 
 module.exports = { observeMetrics, registerMetrics }
