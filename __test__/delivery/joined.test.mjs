@@ -63,6 +63,44 @@ for (const qos of [0, 1, 2]) {
   }
 }
 
+for (const spool of [false, true]) {
+  test(`a transform drops and rejects what another route keeps, ${spool ? 'with' : 'without'} a spool`, { timeout }, async (t) => {
+    const [changed, all] = [await servers.table('seq UInt32, v Float64'), await servers.table('seq UInt32, v Float64')]
+    const topic = unique('topic')
+    const pipeline = await servers.started(t, {
+      mqtt: { clientId: unique('client') },
+      routes: [
+        {
+          topic,
+          table: changed,
+          continue: true,
+          transform(batch) {
+            const { seq, v } = batch.columns
+            for (let row = 0; row < batch.length; row++) {
+              if (seq.values[row] % 10 === 1) batch.drop(row)
+              else if (seq.values[row] % 10 === 2) batch.reject(row, 'two')
+              else v.values[row] *= 2
+            }
+          },
+        },
+        { topic, table: all },
+      ],
+      ...(spool && { spool: { dir: directory(t) } }),
+    })
+    const letters = collect(pipeline, 'deadLetters')
+    const publisher = await servers.publisher(t, { clients: 1 })
+    for (let seq = 0; seq < 100; seq++) await publisher.publish(topic, { seq, v: 1 }, { qos: 1 })
+    await settled(pipeline, 100)
+    await heard(pipeline, letters)
+    assert.deepEqual(await servers.counted(all), { rows: 100, different: 100 })
+    assert.deepEqual(await servers.counted(changed), { rows: 80, different: 80 })
+    assert.deepEqual(await servers.rows(`SELECT uniqExact(v) AS n, max(v) AS most FROM ${changed}`), [{ n: '1', most: 2 }])
+    assert.equal(letters.length, 10)
+    const { received, inserted, deadLettered, dropped, pending } = pipeline.metrics().messages
+    assert.deepEqual([received, inserted + deadLettered + dropped, pending], [100, 100, 0])
+  })
+}
+
 test('a message waits for the route whose table takes nothing, and comes again until then', { timeout }, async (t) => {
   const [one, other] = [await servers.table('seq UInt32'), unique('table')]
   const create = () =>
