@@ -1,14 +1,18 @@
 // pipeline.insert(): rows of a program go the way of messages, and its promise says when they are safe.
 
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { MillraceError, Pipeline, checkPipeline, replayDeadLetters } from '../../index.js'
 import { waitFor } from '../../tools/servers/index.mjs'
 import { collect, endPipeline, unique, useServers } from '../support/servers.mjs'
 
+const PROGRAM = fileURLToPath(new URL('../support/programs/inserts.mjs', import.meta.url))
 const servers = useServers()
 const timeout = 60_000
 
@@ -213,4 +217,34 @@ test('a call has at most 100,000 rows', { timeout }, async (t) => {
   await assert.rejects(pipeline.insert(table, rows), { code: 'OUT_OF_RANGE', row: 100_000 })
   await pipeline.insert(table, rows.slice(1))
   assert.equal(await servers.count(table), 100_000)
+})
+
+test('kill -9: with a spool, what had resolved is in the table, once', { timeout }, async (t) => {
+  const table = await servers.table('number UInt64')
+  const config = servers.config({
+    tables: [table],
+    routes: [{ topic: unique('topic'), table }],
+    spool: { dir: directory(t), commitMs: 1 },
+    batch: { maxDelayMs: 30 },
+  })
+  const safe = []
+  for (let life = 0; life < 8; life++) {
+    const child = spawn(process.execPath, [PROGRAM, JSON.stringify(config), String(life * 1_000_000)], { stdio: ['ignore', 'pipe', 'inherit'] })
+    let text = ''
+    child.stdout.on('data', (bytes) => (text += bytes))
+    const ended = once(child, 'close')
+    // Each life does a little more before it ends.
+    await waitFor(() => text.length > 200 * (life + 1), { message: () => `numbers of life ${life}` })
+    child.kill('SIGKILL')
+    await ended
+    // A line may have been torn.
+    safe.push(...text.slice(0, text.lastIndexOf('\n')).split('\n').map(Number))
+  }
+  const last = await servers.started(t, config)
+  await last.flush()
+  const rows = await servers.rows(`SELECT number, count() AS times FROM ${table} GROUP BY number`)
+  const times = new Map(rows.map(({ number, times }) => [Number(number), Number(times)]))
+  assert.ok(safe.length > 100)
+  assert.deepEqual(safe.filter((number) => !times.has(number)), [], 'lost')
+  assert.deepEqual([...times].filter(([, count]) => count > 1), [], 'doubled')
 })
