@@ -6,8 +6,9 @@
 # first message received):
 #> PUBREC 0 1 2, PUBREL 2 1 2
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts aedes@1.2.0 mqtt-packet@9.0.2
 node --input-type=module > seen <<'JS'
 import net from 'node:net';

@@ -9,8 +9,9 @@
 #> ais-stream-decoder 2.1 -0.5 -0.25 0.1 359.9
 #> ais-stream-decoder null null null null null
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts ais-stream-decoder@2.1.2
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --target py pyais==3.3.1 2> pip.log
 PYTHONPATH=py python3 - > seen <<'PY'

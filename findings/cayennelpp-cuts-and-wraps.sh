@@ -11,8 +11,9 @@
 #> temperature  3276.8  pycayennelpp 01678000 -3276.8  cayenneLPP error
 #> barometer    1013.35 pycayennelpp 01732795 1013.3   cayenneLPP 01732795
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 for package in pycayennelpp==2.4.0 cayenneLPP==0.5b3; do
   python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py "$package"
 done

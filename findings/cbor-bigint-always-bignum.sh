@@ -8,8 +8,9 @@
 #> 9007199254740993n    cbor c24720000000000001   cbor2 1b0020000000000001
 #> 9007199254740992     cbor fa5a000000           cbor2 fa5a000000
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts cbor@10.0.12 cbor2@2.3.0
 node --input-type=module > seen <<'JS'
 import cbor from 'cbor';

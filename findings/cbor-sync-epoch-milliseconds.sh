@@ -7,8 +7,9 @@
 #> -(2**64)-1        cbor-x    -18446744073709551617
 #> -(2**64)-1        cbor-sync bytes 010000000000000000
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts cbor-sync@1.0.4 cbor-x@1.6.9
 node --input-type=module > seen <<'JS'
 import sync from 'cbor-sync';

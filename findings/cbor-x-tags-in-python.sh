@@ -9,8 +9,9 @@
 #> Float32Array  d855440000c03f    CBORTag(85, b'\x00\x00\xc0?')
 #> Map           d90103a1616101    CBORTag(259, frozendict({'a': 1}))
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts cbor-x@1.6.9
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py cbor2==6.3.0
 node --input-type=module > encoded <<'JS'

@@ -8,8 +8,9 @@
 #> seconds in four bytes    cbor-x object 2024-01-01T00:00:00.000Z   cbor object 2024-01-01T00:00:00.000Z
 #> seconds in eight bytes   cbor-x TypeError                         cbor object 2024-01-01T00:00:00.000Z
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts cbor-x@1.6.9 cbor@10.0.12
 node --input-type=module > seen <<'JS'
 import { decode } from 'cbor-x';

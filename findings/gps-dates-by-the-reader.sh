@@ -6,8 +6,9 @@
 #> sent 235959, read 2026-03-01T00:00:01.000Z: 2026-03-01T23:59:59.000Z
 #> sent 120000, read 2026-03-09T12:00:00.000Z: 2026-03-09T12:00:00.000Z
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts gps@0.9.0
 TZ=UTC node --input-type=module > seen <<'JS'
 import GPS from 'gps';

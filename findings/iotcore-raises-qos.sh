@@ -7,8 +7,9 @@
 #> granted 2: published at 0, received at 2
 #> granted 0: published at 2, received at 2
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --target py iotcore==0.4.0 paho-mqtt==2.2.0
 PYTHONPATH=py python3 - > seen <<'PY'
 import queue, socket

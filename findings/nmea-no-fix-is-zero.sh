@@ -7,8 +7,9 @@
 #> $GPGGA,,,,,,0,,,,,,,,*66 gps null null
 #> $GPRMC,,V,,,,,,,,,,N*53 gps null null
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts gps@0.9.0
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py pynmea2==1.19.0
 # shellcheck disable=SC2016

@@ -12,8 +12,10 @@
 #> mosquitto {"#":0,"+/a":1} received 1 1
 #> mosquitto {"#":1,"+/a":0} received 0 0
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'kill "${pid:-0}" 2>/dev/null || true; rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d) pid=
+trap '[ -z "$pid" ] || kill "$pid" || true; rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts aedes@1.2.0 mqtt@5.16.0
 for package in mosquitto=2.0.11-1.2+deb12u2 libcjson1 libdlt2 libwrap0 libnsl2 libtirpc3; do
   apt-get download --quiet --quiet "$package" 2>/dev/null

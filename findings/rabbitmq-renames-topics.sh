@@ -9,13 +9,12 @@
 #> line.1/temp arrives as line/1/temp
 #> line*1/temp arrives as line+1/temp
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
 self=$(realpath "$0"); dir=$(mktemp -d); pids=() p=
 trap '{ for p in "${pids[@]}"; do kill -KILL -- "$p" || true; done; wait || true; } 2>/dev/null; rm -rf "$dir"' EXIT
 cd "$dir"
 apt-get download --quiet --quiet rabbitmq-server=3.10.8-1.1+deb12u1 erlang-{asn1,base,crypto,eldap,ftp,inets,mnesia,os-mon,parsetools,public-key,runtime-tools,snmp,ssl,syntax-tools,tftp,tools,xmerl} 2>/dev/null
 for deb in ./*.deb; do dpkg -x "$deb" root; done
-python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --target py paho-mqtt==2.2.0
 read -r mqtt epmd dist < <(python3 -c 'import socket; s = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]; print(*(x.getsockname()[1] for x in s))')
 printf 'mqtt.listeners.tcp.1 = 127.0.0.1:%s\nmqtt.allow_anonymous = true\nlisteners.tcp = none\n' "$mqtt" > rabbitmq.conf
 echo '[rabbitmq_mqtt].' > enabled_plugins
@@ -25,6 +24,7 @@ export RABBITMQ_MNESIA_BASE=$dir/mnesia RABBITMQ_LOG_BASE=$dir/log RABBITMQ_LOGS
 export RABBITMQ_CONFIG_FILE=$dir/rabbitmq.conf RABBITMQ_ENABLED_PLUGINS_FILE=$dir/enabled_plugins
 setsid "$ERL_ROOTDIR"/erts-*/bin/epmd -port "$epmd" -address 127.0.0.1 > /dev/null 2>&1 & pids+=("-$!")
 setsid root/usr/lib/rabbitmq/lib/rabbitmq_server-3.10.8/sbin/rabbitmq-server > log.txt 2>&1 & pids+=("-$!")
+python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --target py paho-mqtt==2.2.0
 for _ in $(seq 300); do grep -q 'Server startup complete' log.txt && break; sleep 0.1; done
 grep -q 'Server startup complete' log.txt || exit 124
 PORT=$mqtt PYTHONPATH=py python3 - > seen <<'PY'

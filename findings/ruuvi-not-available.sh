@@ -8,8 +8,9 @@
 #> TheengsDecoder mov None  ruuvitag-sensor movement_counter 255
 #> TheengsDecoder seq None  ruuvitag-sensor measurement_sequence_number 65535
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py TheengsDecoder==2.5.0 ruuvitag-sensor==4.1.0
 PYTHONPATH=py python3 - > seen <<'PY'
 import json

@@ -8,8 +8,9 @@
 #> room1/temp 1010 22.0 (RFC 8428: room2/temp 2010 22.0)
 #> bver 5
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py senml==0.1.0 attrs==26.1.0
 PYTHONPATH=py python3 - > seen <<'PY'
 from senml import SenMLDocument

@@ -17,8 +17,9 @@
 #> sparkplug-payload reads pypi.bin UInt32 null
 #> sparkplug-payload reads pypi.bin Int64  -5
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts sparkplug-payload@1.0.3
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py pysparkplug==0.6.1 paho-mqtt==1.6.1 protobuf==7.36.2
 cat > read.mjs <<'JS'

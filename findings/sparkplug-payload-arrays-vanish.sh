@@ -9,8 +9,9 @@
 #> pysparkplug       DOUBLE      0a016d201f820110000000000000f03f0000000000000040
 #> pysparkplug       STRING      0a016d20218201026100
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts sparkplug-payload@1.0.3
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-compile --target py pysparkplug==0.6.1 paho-mqtt==1.6.1 protobuf==7.36.2
 node --input-type=module > seen <<'JS'

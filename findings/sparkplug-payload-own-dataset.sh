@@ -11,8 +11,9 @@
 #> DataSet of DateTime Invalid DataSetValue: {"longValue":"1700000000123"}
 #> Template parameter  Invalid Parameter value: {"name":"p","type":3,"intValue":3}
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts sparkplug-payload@1.0.3
 node --input-type=module > seen <<'JS'
 import sparkplug from 'sparkplug-payload';

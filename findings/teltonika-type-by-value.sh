@@ -7,8 +7,9 @@
 #> altitude 10 temperature 225 button number 1
 #> altitude 65526 temperature 4294967196 button string 72057594037927937
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts complete-teltonika-parser@0.3.4
 node --input-type=module > seen <<'JS'
 import teltonika from 'complete-teltonika-parser';

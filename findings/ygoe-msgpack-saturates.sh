@@ -8,8 +8,9 @@
 #> 1e+300                 @ygoe cfffffffffffffffff msgpackr cb7e37e43c8800759c
 #> -100000000000000000000 @ygoe d38000000000000000 msgpackr cbc415af1d78b58c40
 set -euo pipefail
-[ "${1-}" = bounded ] || exec timeout 60 bash "$0" bounded
-self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; cd "$dir"
+[ "${1-}" = bounded ] || exec timeout 55 bash "$0" bounded
+self=$(realpath "$0"); dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
+cd "$dir"
 npm install --silent --prefer-offline --no-audit --no-fund --ignore-scripts @ygoe/msgpack@1.0.3 msgpackr@2.1.4
 node --input-type=module > seen <<'JS'
 import ygoe from '@ygoe/msgpack';
