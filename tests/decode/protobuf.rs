@@ -54,6 +54,11 @@ fn field(name: &str, at: u64, label: u64, kind: u64, type_name: &str, more: &[u8
 /// }
 /// ```
 fn schema() -> Vec<u8> {
+    schema_with([".p.State", ".p.Reading", ".p.Device.RegistersEntry"])
+}
+
+/// The same, with the types of `state`, `readings` and `registers` by these names.
+fn schema_with([state_type, reading_type, entry_type]: [&str; 3]) -> Vec<u8> {
     let state = [
         bytes(1, "State"),
         bytes(2, [bytes(1, "IDLE"), number(2, 0)].concat()),
@@ -75,10 +80,10 @@ fn schema() -> Vec<u8> {
         field("id", 1, 1, 9, "", &[]),
         field("big", 2, 1, 4, "", &[]),
         field("change", 3, 1, 17, "", &[]),
-        field("state", 4, 1, 14, ".p.State", &[]),
+        field("state", 4, 1, 14, state_type, &[]),
         field("codes", 5, 3, 5, "", &[]),
-        field("readings", 6, 3, 11, ".p.Reading", &[]),
-        field("registers", 7, 3, 11, ".p.Device.RegistersEntry", &[]),
+        field("readings", 6, 3, 11, reading_type, &[]),
+        field("registers", 7, 3, 11, entry_type, &[]),
         field("seen", 8, 1, 11, ".google.protobuf.Timestamp", &[]),
         field("maybe", 9, 1, 5, "", &[number(9, 0), number(17, 1)].concat()),
         field("raw", 10, 1, 12, "", &[]),
@@ -107,7 +112,11 @@ fn schema() -> Vec<u8> {
 }
 
 fn protobuf(message: &str, options: Value) -> Value {
-    let schema = format!("data:;base64,{}", STANDARD.encode(schema()));
+    protobuf_of(&schema(), message, options)
+}
+
+fn protobuf_of(schema: &[u8], message: &str, options: Value) -> Value {
+    let schema = format!("data:;base64,{}", STANDARD.encode(schema));
     let mut route = json!({ "format": { "type": "protobuf", "schema": schema, "message": message } });
     route.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
     route
@@ -132,6 +141,34 @@ fn device(options: Value, columns: &[(&str, &str)], payload: &[u8]) -> Result<Ve
     let mut rows = Rows::of(&route(protobuf("p.Device", options)), table(columns));
     rows.append(payload).map_err(|reason| reason.code)?;
     Ok(rows.columns.iter().map(encoded).collect())
+}
+
+#[test]
+fn names_of_types_are_found_from_the_inside_out() {
+    let reading = [fixed_64(1, 21.5f64.to_bits()), number(2, 7)].concat();
+    let register = [bytes(1, "a"), fixed_64(2, 1.5f64.to_bits())].concat();
+    let payload = [number(4, 1), bytes(6, reading), bytes(7, register)].concat();
+    let rows = |names: [&str; 3]| {
+        let options = protobuf_of(&schema_with(names), "p.Device", json!({}));
+        let mut rows = Rows::of(&route(options), table(&[("state", "String")]));
+        rows.append(&payload).unwrap();
+        let mut row: Vec<Vec<u8>> = rows.columns.iter().map(encoded).collect();
+        let options = protobuf_of(&schema_with(names), "p.Device", json!({ "rows": "readings" }));
+        let mut rows =
+            Rows::of(&route(options), table(&[("value", "Float64"), ("registers", "Map(String, Float64)")]));
+        rows.append(&payload).unwrap();
+        row.extend(rows.columns.iter().map(encoded));
+        row
+    };
+    let count = 1u64.to_le_bytes().to_vec();
+    let expected = vec![texts(&["BUSY"]), floats(&[21.5]), [count, texts(&["a"]), floats(&[1.5])].concat()];
+    for names in [
+        [".p.State", ".p.Reading", ".p.Device.RegistersEntry"],
+        ["State", "Reading", "RegistersEntry"],
+        ["p.State", "p.Reading", "Device.RegistersEntry"],
+    ] {
+        assert_eq!(rows(names), expected, "{names:?}");
+    }
 }
 
 #[test]

@@ -86,9 +86,9 @@ impl Descriptors {
             }
         }
         for Unresolved { message, field, type_name } in unresolved {
-            let type_name = type_name.trim_start_matches('.');
-            let message_place = descriptors.message_places.get(type_name).copied();
-            let enum_place = descriptors.enum_places.get(type_name).copied();
+            let scope = &descriptors.messages[message].name;
+            let message_place = resolve(&descriptors.message_places, scope, &type_name);
+            let enum_place = resolve(&descriptors.enum_places, scope, &type_name);
             let described = &mut descriptors.messages[message].fields[field];
             match (described.kind, message_place, enum_place) {
                 (Kind::Message(_), Some(place), _) => described.kind = Kind::Message(place),
@@ -182,6 +182,24 @@ impl Descriptors {
 
 fn full_name(around: &str, name: &str) -> String {
     if around.is_empty() { name.into() } else { format!("{around}.{name}") }
+}
+
+/// The type that a field within `scope` means: by its full name behind a dot, as protoc writes it, else from the inside out, as
+/// protobufjs has the entries of maps. Source: descriptor.proto, `FieldDescriptorProto.type_name`.
+fn resolve(places: &HashMap<String, usize>, scope: &str, name: &str) -> Option<usize> {
+    if let Some(full) = name.strip_prefix('.') {
+        return places.get(full).copied();
+    }
+    let mut scope = scope;
+    loop {
+        if let Some(place) = places.get(&full_name(scope, name)) {
+            return Some(*place);
+        }
+        if scope.is_empty() {
+            return None;
+        }
+        scope = scope.rsplit_once('.').map_or("", |(around, _)| around);
+    }
 }
 
 fn children<'f, 'a>(fields: &'f [Field<'a>], number: u32) -> impl Iterator<Item = &'a [u8]> + use<'f, 'a> {
