@@ -5,11 +5,14 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isDeepStrictEqual } from 'node:util'
 import { columnsOf, document, FAMILIES } from '../support/documents.mjs'
+import { full } from '../support/full.mjs'
 import { Random } from '../support/random.mjs'
 import { collect, heard, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000
+/** Random documents of each family, with one value for each of its types. */
+const DOCUMENTS = full ? 10_000 : 1_500
 
 // JSONEachRow as a user would set it to get what was written: floats to the last bit, and RFC 3339.
 const JSON_EACH_ROW = {
@@ -36,11 +39,11 @@ const TABLE = {
 }
 
 for (const family of Object.keys(FAMILIES)) {
-  test(`random documents give the rows that JSONEachRow gives: ${family}`, { timeout }, async (t) => {
+  test(`random documents give the rows that JSONEachRow gives: ${family}`, { timeout: full ? 600_000 : timeout }, async (t) => {
     const seed = Random.seed()
     const random = new Random(seed)
     const columns = columnsOf(family)
-    const documents = Array.from({ length: 1_500 }, (_, i) => document(random, i, columns))
+    const documents = Array.from({ length: DOCUMENTS }, (_, i) => document(random, i, columns))
 
     const structure = `id UInt32, ${columns.map(({ name, type }) => `${name} ${type}`).join(', ')}`
     const ours = await servers.table(structure, TABLE)
