@@ -744,6 +744,8 @@ export interface Warning {
   /** Position in `routes`. */
   route?: number
   column?: string
+  /** The path in the payload that `column` is filled from. */
+  path?: string
   /** What went wrong, without what it concerns and what is done about it. */
   reason?: string
   /** The code of the `MillraceError` that `reason` is the message of. */

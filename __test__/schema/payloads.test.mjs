@@ -279,3 +279,28 @@ test('formats other than JSON', { timeout }, async (t) => {
   const { letters } = await arrive(t, { table, format: 'cbor', payloads: [Buffer.from(cbor, 'hex').subarray(0, 20)] })
   assert.deepEqual(letters.map(({ code }) => code), ['PAYLOAD_INVALID'])
 })
+
+for (const [format, payload] of Object.entries({ json: '{"position":"52.5,13.4","lat":1}', cbor: Buffer.from('a168706f736974696f6e6135', 'hex') })) {
+  test(`${format}: a path that leads through a text is told once per route and path`, { timeout }, async (t) => {
+    const [topic, other] = [unique('topic'), unique('topic')]
+    const columns = { lat: 'position.lat', lon: 'position.lon' }
+    const table = await servers.table('lat Nullable(Float64), lon Nullable(Float64), at Nullable(Float64)')
+    const pipeline = await servers.started(t, {
+      mqtt: { sharedGroup: unique('group'), connections: 2 },
+      routes: [
+        { topic, table, format, columns: { ...columns, at: 'at.x' } },
+        { topic: other, table, format, columns: { lat: ['position.lat', 'lat'] } },
+      ],
+    })
+    const warnings = collect(pipeline, 'warning')
+    const publisher = await servers.publisher(t, { clients: 1 })
+    for (let i = 0; i < 20; i++) await publisher.publish(i % 2 ? topic : other, payload)
+    await settled(pipeline, 20)
+    const told = warnings.filter(({ code }) => code === 'PATH_THROUGH_SCALAR')
+    const fields = told.map(({ route, column, path }) => `${route} ${column} ${path}`)
+    // Of the other route, the JSON has the value under its second path.
+    const expected = ['0 lat position.lat', '0 lon position.lon', ...(format === 'json' ? [] : ['1 lat position.lat'])]
+    assert.deepEqual(fields.sort(), expected)
+    for (const { table: name, message, column } of told) assert.ok(name === table && message.includes(`column ${column} `), message)
+  })
+}

@@ -121,6 +121,15 @@ pub async fn take(
     sample.reasons.sort_by_key(|letters| std::cmp::Reverse(letters.count));
     tell(&sample, config, report);
     for (i, decoder) in decoders.iter_mut().enumerate() {
+        for (column, path) in decoder.iter_mut().flat_map(Decoder::take_scalar_paths) {
+            report.add_finding(
+                Level::Warning,
+                "PATH_THROUGH_SCALAR",
+                format!("routes[{i}].columns.{column}"),
+                format!("the path {path} leads through a text, a number or a boolean; the column counts as missing"),
+                "compare the path with a message; a text that is JSON is read with parse: 'json'",
+            );
+        }
         for column in decoder.iter_mut().flat_map(Decoder::take_truncated_times) {
             report.add_finding(
                 Level::Warning,

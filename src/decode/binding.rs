@@ -13,6 +13,7 @@ use crate::decode::fill::Filled;
 use crate::decode::format::json::lexer::Reader;
 use crate::decode::non_payload::{MissingPolicy, NonPayloadSource, RowCompletion};
 use crate::decode::path_tree::PathNode;
+use crate::decode::scalar_paths::ScalarPaths;
 use crate::decode::value::{self, DecodeContext, FastKind};
 use crate::decode::value_source::ValueSource;
 use crate::decode::{ColumnBinding, Decoder, Scratch, Unpacking};
@@ -86,6 +87,7 @@ impl Decoder {
                 filled: Filled::new(table.len()),
                 places: vec![None; table.len() + 1],
                 was_truncated: vec![false; table.len()],
+                scalars: ScalarPaths::new(table.len()),
                 context,
                 ..Scratch::default()
             },

@@ -10,6 +10,7 @@ use crate::decode::condition::{Fields, Filter, scalar};
 use crate::decode::format::{self, Descriptors, FormatReader, json};
 use crate::decode::known_fields::KnownFields;
 use crate::decode::lookup::{self, Place, RowPlace};
+use crate::decode::scalar_paths;
 use crate::decode::tape::{Tape, Value};
 use crate::decode::value_reader::{Result, Token};
 use crate::decode::{ColumnBinding, Decoder, Message, Rows, ValueSource};
@@ -453,6 +454,10 @@ impl Decoder {
             if let Some(place) = plan.find(tape, root, row, zipped, paths, reading.is_key) {
                 self.tape_value(plan, tape, place, column, &mut columns[column.binding])
                     .map_err(|reason| self.about(column.binding, reason))?;
+            } else if self.row.scalars.wants(column.binding)
+                && [row.item, root].iter().any(|at| scalar_paths::lead_through_scalar(tape, *at, paths))
+            {
+                self.row.scalars.meet(column.binding);
             }
         }
         self.finish(message, columns)

@@ -14,6 +14,7 @@
 //! rows          rows that a program gives by the names of columns
 //! value         any value → any column; variant and dynamic where the type is open
 //! coerce        a scalar → a column          coerce_time, time   texts and numbers → points in time
+//! scalar_paths  paths that find nothing because they lead through a text or a number
 //! non_payload   what a row gets that is not in the payload
 //! number        digits → integers, floats, decimals                  one_value    a value without a message
 //! ```
@@ -34,6 +35,7 @@ mod number;
 mod one_value;
 mod path_tree;
 mod rows;
+mod scalar_paths;
 mod tape;
 mod tape_value;
 mod time;
@@ -69,6 +71,7 @@ use format::unpack;
 use non_payload::{MissingPolicy, NonPayloadSource, RowCompletion};
 use number::TerminatedBytes;
 use path_tree::{PathNode, Row};
+use scalar_paths::ScalarPaths;
 use value::{DecodeContext, FastKind};
 use value_reader::Result;
 
@@ -179,6 +182,7 @@ struct Scratch {
     context: DecodeContext,
     cut: Vec<usize>,
     was_truncated: Vec<bool>,
+    scalars: ScalarPaths,
     /// Whether a row of the message is not wanted.
     has_excluded: bool,
 }
@@ -216,10 +220,10 @@ impl Decoder {
         columns
     }
 
-    /// Whether [`Decoder::take_truncated_times`] may have something to tell.
+    /// Whether [`Decoder::take_truncated_times`] or [`Decoder::take_scalar_paths`] may have something to tell.
     #[inline]
-    pub fn has_truncated_times(&self) -> bool {
-        !self.row.cut.is_empty()
+    pub fn has_findings(&self) -> bool {
+        !self.row.cut.is_empty() || self.row.scalars.has_fresh()
     }
 
     /// The names of columns for which, since the last call, a time was cut for the first time because it had more
@@ -274,6 +278,7 @@ impl Decoder {
     /// Takes back what a message left in the columns.
     #[cold]
     fn refuse(&mut self, reason: Reason, message: &Message<'_>, columns: &mut [Column]) -> Reason {
+        self.row.scalars.forget();
         let Scratch { message_start, start, .. } = &self.row;
         message_start.as_ref().unwrap_or(start).rollback(columns);
         let advice = match reason.code {
@@ -341,7 +346,7 @@ impl Decoder {
         }
         self.mark(run.members);
         let mut reader = Reader::inside(message.payload, run.end);
-        let Scratch { filled, start, serial, context, cut, .. } = &mut self.row;
+        let Scratch { filled, start, serial, context, cut, scalars, .. } = &mut self.row;
         let mut row = Row {
             bindings: &self.bindings,
             columns,
@@ -351,6 +356,7 @@ impl Decoder {
             serial: *serial,
             context,
             cut,
+            scalars,
         };
         path_tree::members(&mut self.root, run, &mut reader, &mut row)?;
         self.finish(message, columns)?;
@@ -393,6 +399,9 @@ impl Decoder {
             if non_payload.put(&mut columns[*at], &self.bindings[*at], message)? {
                 filled.add(*at);
             }
+        }
+        if self.row.scalars.has_met() {
+            self.row.scalars.settle(filled);
         }
         if !filled.is_complete() {
             filled.missing().try_for_each(|at| self.bindings[at].fill_missing(&mut columns[at]))?;

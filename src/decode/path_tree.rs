@@ -12,6 +12,7 @@ use crate::decode::checkpoint::Checkpoint;
 use crate::decode::fill::Filled;
 use crate::decode::format::json::fast_path::{self, ExpectedMember, FastPathRun, KeyOrder, MemberAction};
 use crate::decode::format::json::lexer::Reader;
+use crate::decode::scalar_paths::ScalarPaths;
 use crate::decode::value::{self, DecodeContext};
 use crate::decode::value_reader::{Result, ValueReader};
 
@@ -31,6 +32,8 @@ pub struct PathNode {
     nested: Vec<Part>,
     /// The row for which it was met last.
     last_row: u64,
+    /// Whether it is below the document, or below the item that is a row.
+    is_inner: bool,
 }
 
 /// What a node is for.
@@ -59,6 +62,10 @@ struct Part {
 }
 
 impl PathNode {
+    fn inner() -> PathNode {
+        PathNode { is_inner: true, ..PathNode::default() }
+    }
+
     pub fn insert(&mut self, path: &[Segment], binding: usize) {
         self.at(path).bindings.push(binding);
         self.take_roles();
@@ -113,7 +120,7 @@ impl PathNode {
         let child = match first {
             Segment::Field(name) => {
                 let at = self.fields.iter().position(|field| field.name == *name).unwrap_or_else(|| {
-                    self.fields.push(Field { name: name.clone(), node: PathNode::default() });
+                    self.fields.push(Field { name: name.clone(), node: PathNode::inner() });
                     self.fields.len() - 1
                 });
                 &mut self.fields[at].node
@@ -122,7 +129,7 @@ impl PathNode {
             Segment::FromEnd(_) | Segment::AnyField | Segment::EachItem => return self,
             Segment::Item(index) => {
                 let at = self.items.iter().position(|(i, _)| i == index).unwrap_or_else(|| {
-                    self.items.push((*index, PathNode::default()));
+                    self.items.push((*index, PathNode::inner()));
                     self.items.len() - 1
                 });
                 &mut self.items[at].1
@@ -157,6 +164,10 @@ impl PathNode {
     /// All columns that are filled from here or below.
     fn each_slot(&self, f: &mut impl FnMut(usize)) {
         self.bindings.iter().for_each(|binding| f(*binding));
+        self.each_slot_below(f);
+    }
+
+    fn each_slot_below(&self, f: &mut impl FnMut(usize)) {
         self.nested.iter().for_each(|part| f(part.binding));
         self.fields.iter().for_each(|field| field.node.each_slot(f));
         self.items.iter().for_each(|(_, node)| node.each_slot(f));
@@ -177,6 +188,7 @@ pub struct Row<'r> {
     pub context: &'r mut DecodeContext,
     /// Columns for which a time was cut for the first time.
     pub cut: &'r mut Vec<usize>,
+    pub scalars: &'r mut ScalarPaths,
 }
 
 impl Row<'_> {
@@ -272,7 +284,13 @@ fn children(node: &mut PathNode, first: u8, reader: &mut Reader<'_>, row: &mut R
         b'[' if !node.nested.is_empty() && row.places.is_none() => nested(node, reader, row),
         b'[' => list(node, reader, row),
         // Anything else means that what is wanted below is missing.
-        _ => reader.skip(),
+        b'n' => reader.skip(),
+        _ => {
+            if node.is_inner {
+                node.each_slot_below(&mut |binding| row.scalars.meet(binding));
+            }
+            reader.skip()
+        }
     }
 }
 

@@ -72,7 +72,7 @@ impl Decoder {
         let Some(document_root) = &mut self.document_root else {
             return self.row(Some(reader), None, message, columns, rows);
         };
-        let Scratch { filled, places, serial, context, cut, start, .. } = &mut self.row;
+        let Scratch { filled, places, serial, context, cut, start, scalars, .. } = &mut self.row;
         places.fill(None);
         *serial += 1;
         let mut outer = Row {
@@ -84,6 +84,7 @@ impl Decoder {
             serial: *serial,
             context,
             cut,
+            scalars,
         };
         path_tree::read(document_root, reader, &mut outer)?;
         let missing = |code, what: &str| Box::new(Reason::new(code, format!("rows: {what}")));
@@ -114,7 +115,7 @@ impl Decoder {
         rows: &mut Rows,
     ) -> Result<()> {
         self.begin_row(columns, message.payload, rows)?;
-        let Scratch { filled, places, start, serial, context, cut, .. } = &mut self.row;
+        let Scratch { filled, places, start, serial, context, cut, scalars, .. } = &mut self.row;
         if let Some(reader) = reader {
             let mut row = Row {
                 bindings: &self.bindings,
@@ -125,6 +126,7 @@ impl Decoder {
                 serial: *serial,
                 context,
                 cut,
+                scalars,
             };
             path_tree::read(&mut self.root, reader, &mut row)?;
             if let Some(outside) = outside {

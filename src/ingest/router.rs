@@ -28,6 +28,7 @@ use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
 use crate::decode;
 use crate::ingest::batch::{Batch, RouteSenders};
+use crate::ingest::column_warnings;
 use crate::ingest::completion::Completion;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::raw_messages;
@@ -36,7 +37,6 @@ use crate::ingest::router::joined::{Holder, JoinedRoutes};
 use crate::ingest::table_plan::TablePlans;
 use crate::mqtt::{AckSender, Fault, MessageSink, Publish, Subscription, is_primary_copy, subscriptions};
 use crate::telemetry::context::PipelineContext;
-use crate::telemetry::events::Warning;
 use crate::telemetry::ledger::Settled;
 use crate::telemetry::metrics::add;
 
@@ -201,16 +201,17 @@ impl Router {
             client_id,
             properties: publish.properties,
         };
-        let rows = state.decoder.append(&message, &mut batch.columns)?;
+        let rows = state.decoder.append(&message, &mut batch.columns);
+        if state.decoder.has_findings() {
+            column_warnings::warn(&self.context, at, &state.route.table, &mut state.decoder);
+        }
+        let rows = rows?;
         if rows == 0 && state.decoder.has_excluded() {
             return Ok(Taken::Dropped);
         }
         self.stats.rows += rows as u64;
         if let Some(message_rows) = &mut batch.message_rows {
             message_rows.push(rows);
-        }
-        if state.decoder.has_truncated_times() {
-            warn_of_cut(&self.context, &state.route.table, state.decoder.take_truncated_times());
         }
         batch.messages.push(&raw_messages::Message {
             received: now,
@@ -449,16 +450,6 @@ impl MessageSink for Router {
 
     fn is_sealing(&self) -> bool {
         self.routes.iter().any(|state| state.seal_pending)
-    }
-}
-
-#[cold]
-fn warn_of_cut(context: &PipelineContext, table: &str, columns: Vec<&str>) {
-    for column in columns {
-        let message = format!(
-            "{table}: times for the column {column} have more digits than it keeps; they are cut towards the past"
-        );
-        context.warn(Warning::new("TIME_PRECISION_CUT", message).table(table).column(column));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What all threads of one pipeline use: the configuration, the ledger, the memory budget, metrics, and the way to report
 //! to the owner.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -28,6 +29,8 @@ pub struct PipelineContext {
     listener: Listener,
     cancelled: watch::Sender<bool>,
     wakers: Mutex<Vec<Waker>>,
+    /// What [`PipelineContext::warn_once`] was about.
+    warned: Mutex<HashSet<String>>,
 }
 
 /// Wakes a thread that waits for something else than [`PipelineContext::cancelled`].
@@ -50,6 +53,7 @@ impl PipelineContext {
             ledger: Ledger::default(),
             cancelled: watch::Sender::new(false),
             wakers: Mutex::default(),
+            warned: Mutex::default(),
             config,
             listener,
         }
@@ -61,6 +65,14 @@ impl PipelineContext {
 
     pub fn warn(&self, warning: Warning) {
         self.emit(Event::Warning(Box::new(warning)));
+    }
+
+    /// Warns once, whichever thread comes first, of what is the same for all of them: `about`.
+    pub fn warn_once(&self, about: String, warning: Warning) {
+        let is_new = self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(about);
+        if is_new {
+            self.warn(warning);
+        }
     }
 
     /// Starts a thread with a runtime of its own. A panic in it is reported as an error, and ends everything without

@@ -67,6 +67,11 @@ impl Warning {
         self.field("column", column)
     }
 
+    /// Of a value in the payload.
+    pub fn path(self, path: &str) -> Warning {
+        self.field("path", path)
+    }
+
     pub fn client_id(self, client_id: &str) -> Warning {
         self.field("clientId", client_id)
     }

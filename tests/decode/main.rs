@@ -6,6 +6,7 @@ mod documents;
 mod program_rows;
 mod protobuf;
 mod rows;
+mod scalar_paths;
 
 use millrace::clickhouse::ColumnType;
 use millrace::clickhouse::schema::TableColumn;

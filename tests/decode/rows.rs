@@ -109,7 +109,7 @@ fn decoder(route: &Value, table: &[TableColumn]) -> Decoder {
 #[derive(Clone)]
 pub struct Rows {
     table: Vec<TableColumn>,
-    decoder: Decoder,
+    pub decoder: Decoder,
     pub columns: Vec<Column>,
     captures: Captures,
 }

@@ -1,0 +1,24 @@
+//! What a decoder finds out about columns while it reads messages, as warnings.
+
+use crate::decode::Decoder;
+use crate::telemetry::context::PipelineContext;
+use crate::telemetry::events::Warning;
+
+/// Tells what the decoder of the route at `at` has found since the last call.
+#[cold]
+pub fn warn(context: &PipelineContext, at: usize, table: &str, decoder: &mut Decoder) {
+    for column in decoder.take_truncated_times() {
+        let message = format!(
+            "{table}: times for the column {column} have more digits than it keeps; they are cut towards the past"
+        );
+        context.warn(Warning::new("TIME_PRECISION_CUT", message).table(table).column(column));
+    }
+    for (column, path) in decoder.take_scalar_paths() {
+        let message = format!(
+            "{table}: the path {path} of the column {column} leads through a text, a number or a boolean; the column counts as \
+             missing"
+        );
+        let warning = Warning::new("PATH_THROUGH_SCALAR", message).table(table).route(at);
+        context.warn_once(format!("{at} {column} {path}"), warning.column(column).path(&path));
+    }
+}
