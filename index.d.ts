@@ -1137,7 +1137,17 @@ export interface SampleReport {
   dropped: number
   seconds: number
   /** In the order of the configuration. */
-  routes: { messages: number; rows: number; dropped: number; transform?: SampledTransform }[]
+  routes: {
+    messages: number
+    rows: number
+    dropped: number
+    /**
+     * Of each column of a time type that is filled from the payload one example: how it stands there, and the time that the
+     * row has, in UTC.
+     */
+    times: { column: string; text: string; time: string }[]
+    transform?: SampledTransform
+  }[]
   /** Dead letters by reason, the most frequent first, each with an example. */
   reasons: { count: number; code: string; route: number | null; message: string; topic: string; payload: string }[]
 }

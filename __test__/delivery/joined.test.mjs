@@ -191,7 +191,7 @@ test('a sample shows what each route makes of a message', { timeout }, async (t)
   const { sample } = await checking
   assert.deepEqual([sample.messages, sample.rows, sample.dropped, sample.deadLetters], [20, 20, 0, 0])
   assert.deepEqual(sample.routes, [
-    { messages: 20, rows: 20, dropped: 0 },
-    { messages: 20, rows: 0, dropped: 20 },
+    { messages: 20, rows: 20, dropped: 0, times: [] },
+    { messages: 20, rows: 0, dropped: 20, times: [] },
   ])
 })

@@ -423,7 +423,9 @@ test('a sample is decoded as a pipeline would, and takes nothing from one that r
   const { sample, findings: all } = await checking
   assert.equal(sample.messages, 200)
   assert.equal(sample.rows + sample.deadLetters, 200)
-  assert.deepEqual(sample.routes, [{ messages: 200, rows: sample.rows, dropped: 0 }, { messages: 0, rows: 0, dropped: 0 }])
+  const [{ times, ...seen }, unseen] = sample.routes
+  assert.deepEqual([seen, unseen], [{ messages: 200, rows: sample.rows, dropped: 0 }, { messages: 0, rows: 0, dropped: 0, times: [] }])
+  for (const { text, time } of times) assert.equal(new Date(/^\d+$/.test(text) ? Number(text) : text).getTime(), Date.parse(time))
   assert.equal(sample.reasons.reduce((sum, { count }) => sum + count, 0), sample.deadLetters)
   const codes = sample.reasons.map(({ code, route, message }) => [code, route, /^column \w+/.exec(message)?.[0]]).sort()
   assert.deepEqual(codes, [
@@ -440,6 +442,56 @@ test('a sample is decoded as a pipeline would, and takes nothing from one that r
   assert.equal(pipeline.metrics().messages.received, count)
   assert.equal(pipeline.metrics().mqtt.reconnects, 0)
   assert.equal(heading, 7)
+})
+
+test('a sample shows how times were understood', { timeout }, async (t) => {
+  const table = await servers.table(`n UInt8, digits DateTime('UTC'), text DateTime64(3, 'UTC'), local DateTime('Europe/Berlin'),
+    mail Nullable(DateTime('UTC')), day Date, far Date32, none Nullable(DateTime('UTC')), given DateTime('UTC'), meta DateTime64(3, 'UTC')`)
+  const topic = unique('topic')
+  const columns = {
+    digits: { path: '$.t.ms', unit: 'ms' },
+    given: { path: 'given', default: 0 },
+    meta: { meta: 'receivedAt' },
+  }
+  const config = { routes: [{ topic, table, rows: 'list', columns }], mqtt: { clientId: unique('client') } }
+  const message = {
+    t: { ms: 1796040000123 },
+    text: '2026-11-30T13:00:00.250+01:00',
+    local: '2026-11-30 13:00:00',
+    day: '20261130',
+    far: '2200-01-02',
+    // Where the first row has nothing, the second is the example.
+    list: [{ n: 1 }, { n: 2, mail: 'Mon, 30 Nov 2026 12:00:00 GMT' }],
+  }
+  const publisher = await servers.publisher(t)
+  const payloads = [JSON.stringify({ list: [] }), JSON.stringify(message)]
+  let isOver = false
+  const checking = checkPipeline(servers.config(config), { sample: 20 }).finally(() => (isOver = true))
+  for (let i = 0; !isOver; i++) await publisher.publish(topic, payloads[i % 2])
+  const { sample } = await checking
+  assert.equal(sample.deadLetters, 0, JSON.stringify(sample.reasons))
+  const times = Object.fromEntries(sample.routes[0].times.map(({ column, text, time }) => [column, `${text} is ${time}`]))
+  assert.deepEqual(times, {
+    digits: '1796040000123 is 2026-11-30T12:00:00Z',
+    text: '2026-11-30T13:00:00.250+01:00 is 2026-11-30T12:00:00.25Z',
+    local: '2026-11-30 13:00:00 is 2026-11-30T12:00:00Z',
+    mail: 'Mon, 30 Nov 2026 12:00:00 GMT is 2026-11-30T12:00:00Z',
+    day: '20261130 is 2026-11-30',
+    far: '2200-01-02 is 2200-01-02',
+  })
+})
+
+test('a sample warns of paths that lead through texts', { timeout }, async (t) => {
+  const table = await servers.table('lat Nullable(Float64)')
+  const topic = unique('topic')
+  const config = { routes: [{ topic, table, columns: { lat: 'position.lat' } }] }
+  const publisher = await servers.publisher(t)
+  let isOver = false
+  const checking = checkPipeline(servers.config(config), { sample: 5 }).finally(() => (isOver = true))
+  while (!isOver) await publisher.publish(topic, '{"position":"52.5,13.4"}')
+  const { findings: all } = await checking
+  const wrong = { level: 'warning', code: 'PATH_THROUGH_SCALAR', path: 'routes[0].columns.lat' }
+  assertFound(all, { ...wrong, message: /position\.lat/, advice: /parse: 'json'/ })
 })
 
 test('a sample shows what conditions exclude', { timeout }, async (t) => {
@@ -461,7 +513,7 @@ test('a sample shows what conditions exclude', { timeout }, async (t) => {
   const { sample, findings: all } = await checking
   assert.deepEqual([sample.messages, sample.deadLetters, sample.rows + sample.dropped], [60, 0, 60])
   const [first, second] = sample.routes
-  assert.deepEqual(second, { messages: second.messages, rows: 0, dropped: second.messages })
+  assert.deepEqual(second, { messages: second.messages, rows: 0, dropped: second.messages, times: [] })
   assert.ok(second.messages > 0 && first.rows > 0 && first.dropped > first.rows, JSON.stringify(sample.routes))
   assertFound(all, { level: 'warning', code: 'SAMPLE_DROPPED', path: 'routes[1].where', message: /all \d+ messages/, advice: /never equal/ })
   assert.ok(!all.some(({ code, path }) => code === 'SAMPLE_DROPPED' && path !== 'routes[1].where'))
@@ -536,6 +588,11 @@ test('on the command line: a report to read, or as JSON, and an exit code', { ti
   assert.equal(sampled.code, 1)
   assert.match(sampled.stdout, /\nsample: 1 message in .* s, 0 rows, 1 dead letter\n.*\n {2}1 JSON_INVALID: .*\n {4}such as a no JSON \ufffd\[2J\n/)
   assert.ok(!sampled.stdout.includes('\u001b'))
+
+  await publisher.publish('a', JSON.stringify({ ...JSON.parse(position('a', 1).payload), ts: '2026-11-30T13:00:00+01:00' }), { retain: true })
+  const timed = await run(file, '--sample', '1')
+  await publisher.publish('a', '', { retain: true })
+  assert.match(timed.stdout, /\n {2}routes\[0\] a: 1 message, 1 row\n {4}day: 2024-02-15 is 2024-02-15\n {4}ts: 2026-11-30T13:00:00\+01:00 is 2026-11-30T12:00:00Z\n/)
 
   writeFileSync(file, JSON.stringify({ ...config, deadLetters: {}, routes: [{ topic: 'a', table: 'none' }] }, null, 2))
   const bad = await run(file)

@@ -98,13 +98,14 @@ function printRoute({ topic, table, engine, columns, insert, deduplication }, i)
   return block(lines)
 }
 
-/** The counts of a sample, and its dead letters by reason, each with an example. */
+/** The counts of a sample, how its times were understood, and its dead letters by reason, each with an example. */
 function printSample({ messages, rows, deadLetters, dropped, seconds, routes: seen, reasons }, routes) {
   const notTaken = (count) => (count > 0 ? `, ${count} dropped` : '')
   return block([
     `sample: ${many(messages, 'message')} in ${seconds.toFixed(1)} s, ${many(rows, 'row')}, ${many(deadLetters, 'dead letter')}${notTaken(dropped)}`,
     ...seen.flatMap((its, i) => [
       `  routes[${i}] ${routes[i]?.topic ?? ''}: ${many(its.messages, 'message')}, ${many(its.rows, 'row')}${notTaken(its.dropped)}`,
+      ...its.times.map(({ column, text, time }) => `    ${sanitize(column)}: ${sanitize(text)} is ${time}`),
       ...transformLines(its.transform),
     ]),
     ...reasons.flatMap(({ count, code, message, topic, payload }) => [

@@ -2,7 +2,8 @@
 //!
 //! Nothing is consumed and nothing is written. ClickHouse is asked about its tables and given an INSERT of no rows, which it
 //! judges like any other ([`tables`]). The broker is visited under a client id of our own, outside of the shared group
-//! ([`broker`]); on request messages are decoded as they come, which are copies ([`sample`]), and transforms are called with their rows ([`transforms`]). What is wrong becomes a
+//! ([`broker`]); on request messages are decoded as they come, which are copies ([`sample`]), transforms are called with their
+//! rows ([`transforms`]), and examples show how their times were understood ([`times`]). What is wrong becomes a
 //! [`Finding`] and the look goes on: whoever mends a configuration wants to know all of it.
 
 mod advice;
@@ -11,6 +12,7 @@ mod columns;
 pub mod generate_types;
 mod sample;
 mod tables;
+mod times;
 mod tls_probe;
 mod transforms;
 

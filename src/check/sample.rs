@@ -10,8 +10,10 @@ use std::time::{Instant, SystemTime};
 use serde::Serialize;
 
 use crate::check::broker::{ReachableBroker, client_id};
+use crate::check::times::{TimeExample, TimeExamples};
 use crate::check::transforms::{self, SampledRows, TransformReport};
 use crate::check::{Level, Report, advice};
+use crate::clickhouse::Column;
 use crate::config::{CheckOptions, Config, Mqtt, SampleLimits};
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
@@ -45,6 +47,8 @@ struct Seen {
     rows: usize,
     /// Messages that `where` excludes.
     dropped: usize,
+    /// How times were understood.
+    times: Vec<TimeExample>,
     /// What the transform did with them, if the route has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     transform: Option<TransformReport>,
@@ -78,7 +82,11 @@ pub async fn take(
     (plans, hosts): (&[Option<Arc<TablePlan>>], &TransformHosts),
     report: &mut Report,
 ) -> Option<Sample> {
+    let times = config.routes.iter().zip(&decoders).enumerate();
+    let times = times
+        .map(|(i, (route, decoder))| TimeExamples::of(&format!("routes[{i}]"), route, decoder.as_ref()?));
     let mut sampler = Sampler {
+        times: times.collect(),
         config,
         subscriptions: &reached.subscriptions,
         sampled: config
@@ -149,6 +157,8 @@ struct Sampler<'a> {
     decoders: Vec<Option<Decoder>>,
     /// By route: of those that have a transform.
     sampled: Vec<Option<SampledRows>>,
+    /// By route.
+    times: Vec<Option<TimeExamples>>,
     captures: Captures,
     sample: Sample,
 }
@@ -221,7 +231,11 @@ impl Sampler<'_> {
             Some(sampled) if !sampled.columns.is_empty() => std::mem::take(&mut sampled.columns),
             _ => decoder.columns(),
         };
+        let first = columns.first().map_or(0, Column::rows);
         let appended = decoder.append(&message, &mut columns);
+        if let (Ok(_), Some(times)) = (&appended, &mut self.times[at]) {
+            self.sample.routes[at].times.extend(times.of_message(&message, &columns, first));
+        }
         if let Some(sampled) = &mut self.sampled[at] {
             sampled.columns = columns;
             if let Ok(rows) = &appended {
