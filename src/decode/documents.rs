@@ -146,6 +146,11 @@ impl DocumentPlan {
                 *name = proto_name.into();
             }
         }
+        for part in self.columns.iter_mut().filter_map(|column| column.part.as_mut()) {
+            if let Some(proto_name) = descriptors.proto_name(part) {
+                *part = proto_name.into();
+            }
+        }
     }
 
     /// `filtered` are the fields that the condition asks for.

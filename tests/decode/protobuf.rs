@@ -54,21 +54,18 @@ fn field(name: &str, at: u64, label: u64, kind: u64, type_name: &str, more: &[u8
 /// }
 /// ```
 fn schema() -> Vec<u8> {
-    schema_with([".p.State", ".p.Reading", ".p.Device.RegistersEntry"])
+    schema_with([".p.State", ".p.Reading", ".p.Device.RegistersEntry"], &bytes(10, "atMs"))
 }
 
-/// The same, with the types of `state`, `readings` and `registers` by these names.
-fn schema_with([state_type, reading_type, entry_type]: [&str; 3]) -> Vec<u8> {
+/// The same, with the types of `state`, `readings` and `registers` by these names, and this name of `at_ms` in JSON.
+fn schema_with([state_type, reading_type, entry_type]: [&str; 3], json_name: &[u8]) -> Vec<u8> {
     let state = [
         bytes(1, "State"),
         bytes(2, [bytes(1, "IDLE"), number(2, 0)].concat()),
         bytes(2, [bytes(1, "BUSY"), number(2, 1)].concat()),
     ];
-    let reading = [
-        bytes(1, "Reading"),
-        field("value", 1, 1, 1, "", &[]),
-        field("at_ms", 2, 1, 3, "", &bytes(10, "atMs")),
-    ];
+    let reading =
+        [bytes(1, "Reading"), field("value", 1, 1, 1, "", &[]), field("at_ms", 2, 1, 3, "", json_name)];
     let entry = [
         bytes(1, "RegistersEntry"),
         field("key", 1, 1, 9, "", &[]),
@@ -149,11 +146,11 @@ fn names_of_types_are_found_from_the_inside_out() {
     let register = [bytes(1, "a"), fixed_64(2, 1.5f64.to_bits())].concat();
     let payload = [number(4, 1), bytes(6, reading), bytes(7, register)].concat();
     let rows = |names: [&str; 3]| {
-        let options = protobuf_of(&schema_with(names), "p.Device", json!({}));
+        let options = protobuf_of(&schema_with(names, &[]), "p.Device", json!({}));
         let mut rows = Rows::of(&route(options), table(&[("state", "String")]));
         rows.append(&payload).unwrap();
         let mut row: Vec<Vec<u8>> = rows.columns.iter().map(encoded).collect();
-        let options = protobuf_of(&schema_with(names), "p.Device", json!({ "rows": "readings" }));
+        let options = protobuf_of(&schema_with(names, &[]), "p.Device", json!({ "rows": "readings" }));
         let mut rows =
             Rows::of(&route(options), table(&[("value", "Float64"), ("registers", "Map(String, Float64)")]));
         rows.append(&payload).unwrap();
@@ -168,6 +165,27 @@ fn names_of_types_are_found_from_the_inside_out() {
         ["p.State", "p.Reading", "Device.RegistersEntry"],
     ] {
         assert_eq!(rows(names), expected, "{names:?}");
+    }
+}
+
+#[test]
+fn names_in_json_are_known_where_the_schema_leaves_them_out() {
+    let reading = [fixed_64(1, 21.5f64.to_bits()), number(2, 7)].concat();
+    let names = [".p.State", ".p.Reading", ".p.Device.RegistersEntry"];
+    for json_name in [bytes(10, "atMs"), Vec::new()] {
+        let schema = schema_with(names, &json_name);
+        let decoded = |options: Value, columns: &[(&str, &str)]| {
+            let mut rows = Rows::of(&route(protobuf_of(&schema, "p.Device", options)), table(columns));
+            rows.append(&bytes(6, &reading)).unwrap();
+            rows.columns.iter().map(encoded).collect::<Vec<_>>()
+        };
+        let (count, seven) = (1u64.to_le_bytes().to_vec(), 7i64.to_le_bytes().to_vec());
+        let options = json!({ "columns": { "at": "readings[0].atMs" } });
+        assert_eq!(decoded(options, &[("at", "Int64")]), std::slice::from_ref(&seven));
+        let options = json!({ "columns": { "r": "readings" } });
+        let columns = [("r.atMs", "Array(Int64)"), ("r.value", "Array(Float64)")];
+        let expected = [[count.clone(), seven].concat(), [count, floats(&[21.5])].concat()];
+        assert_eq!(decoded(options, &columns), expected);
     }
 }
 

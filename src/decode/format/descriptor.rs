@@ -147,7 +147,7 @@ impl Descriptors {
             let name = text(&field, 1);
             fields_of_it.push(FieldType {
                 number: number(&field, 3) as u32,
-                json_name: if json_name.is_empty() { name.clone() } else { json_name },
+                json_name: if json_name.is_empty() { camel_case(&name) } else { json_name },
                 name,
                 kind,
                 is_repeated,
@@ -182,6 +182,17 @@ impl Descriptors {
 
 fn full_name(around: &str, name: &str) -> String {
     if around.is_empty() { name.into() } else { format!("{around}.{name}") }
+}
+
+/// The name in JSON of a field that has none of its own, as protoc derives it.
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_string();
+    words.fold(first, |mut all, word| {
+        let mut letters = word.chars();
+        all.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
+        all + letters.as_str()
+    })
 }
 
 /// The type that a field within `scope` means: by its full name behind a dot, as protoc writes it, else from the inside out, as
