@@ -2,8 +2,9 @@
 // rather than minutes; CONTRIBUTING.md says what and when.
 //
 //   npm test                      all steps
-//   npm test -- node types        some of them: rust, deny, types, node, bun, package
+//   npm test -- node types        some of them: rust, deny, types, node, bun, soak, package
 //   npm run test:full -- bun      the same of the full run
+//   npm run test:full -- soak --minutes 120
 //
 // When a build fails nothing after it can be trusted, and the rest is not run; when a check fails the others are run
 // nevertheless.
@@ -28,11 +29,15 @@ import { setup } from './setup.mjs'
  */
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const GROUPS = ['rust', 'deny', 'types', 'node', 'bun', 'package']
+const GROUPS = ['rust', 'deny', 'types', 'node', 'bun', 'soak', 'package']
 /** The folder whose tests are about the binding: what differs between Node.js and Bun. */
 const BINDING_TESTS = 'api'
 const FULL = '--full'
-const isFull = process.argv.includes(FULL)
+const args = process.argv.slice(2)
+const isFull = args.includes(FULL)
+const MINUTES = '--minutes'
+/** How long the soak takes. */
+const soakMinutes = args.includes(MINUTES) ? Number(args[args.indexOf(MINUTES) + 1]) : 30
 
 // Tests carry time limits of their own. These are for what hangs outside of them: in Node.js the limit is one for a
 // whole file as well, and Bun kills the servers of a file together with a test that exceeds it.
@@ -97,13 +102,19 @@ const STEPS = [
       return [bun, 'test', `--timeout=${LIMIT_MS}`, ...testFiles(isFull ? '' : BINDING_TESTS)]
     },
   },
+  {
+    name: 'soak',
+    groups: ['soak'],
+    isFull: true,
+    command: () => [process.execPath, join(ROOT, 'scripts', 'soak.mjs'), '--minutes', String(soakMinutes)],
+  },
   { name: 'package', groups: ['package'], isFull: true, command: () => ['npm', 'run', 'test:package'] },
 ]
 
 /** @type {Record<string, string> | undefined} the addresses of the servers that test files share, once they are started */
 let servers
 
-process.exitCode = await main(process.argv.slice(2).filter((arg) => arg !== FULL))
+process.exitCode = await main(args.filter((arg, at) => arg !== FULL && arg !== MINUTES && args[at - 1] !== MINUTES))
 
 /**
  * @param {string[]} groups

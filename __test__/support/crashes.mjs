@@ -164,7 +164,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
 }
 
 /** The process that is killed. One that cannot start because a server is away ends by itself. */
-class Consumer {
+export class Consumer {
   alive = true
   /** Whether its pipeline has started. */
   ran = false

@@ -12,6 +12,7 @@ use crate::clickhouse::servers::Servers;
 use crate::ingest::batch::Batch;
 use crate::ingest::encoded_rows::EncodedRows;
 use crate::sink::expiry::last_words;
+use crate::sink::parts::Division;
 use crate::sink::worker::{RejectedRows, Worker};
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::Trace;
@@ -44,6 +45,8 @@ struct BatchInsert<'a> {
     views: ViewMode,
     encoded: Option<EncodedRows>,
     size_failures: u32,
+    /// In a row.
+    refusals: u32,
 }
 
 impl Worker {
@@ -56,9 +59,12 @@ impl Worker {
         token: &str,
     ) -> Option<RejectedRows> {
         let all = 0..batch.messages.len();
+        if let Some(parts) = self.kept_parts(batch, token) {
+            return self.insert_parts(batch, parts, token, Division::Kept).await;
+        }
         let limit = self.plans.part_limit(batch.route);
         if all.len() > limit {
-            return self.insert_in_parts(batch, all, limit, token).await;
+            return self.insert_divided(batch, limit, token).await;
         }
         let mut encoded = encoded;
         loop {
@@ -84,7 +90,7 @@ impl Worker {
                 InsertOutcome::Expired(reason) => return Some(self.expire(batch, all, reason)),
                 InsertOutcome::TooLarge(reason) => {
                     self.warn_split(batch, &reason);
-                    return self.insert_in_parts(batch, all.clone(), all.len().div_ceil(2), token).await;
+                    return self.insert_divided(batch, all.len().div_ceil(2), token).await;
                 }
             }
         }
@@ -102,7 +108,8 @@ impl Worker {
     ) -> Option<InsertOutcome> {
         let context = self.context.clone();
         let table = &context.config.route(batch.route).table;
-        let mut insert = BatchInsert { worker: self, batch, chosen, token, views, encoded, size_failures: 0 };
+        let mut insert =
+            BatchInsert { worker: self, batch, chosen, token, views, encoded, size_failures: 0, refusals: 0 };
         RetryLoop::new(&context, table).run(&mut insert).await
     }
 }
@@ -200,6 +207,14 @@ impl RetriedInsert for BatchInsert<'_> {
     async fn failed(&mut self, failure: &Failure, may_be_in: bool) -> Next<InsertOutcome> {
         let may_be_in = may_be_in || self.worker.may_be_in;
         let Failure { error, class } = failure;
+        if !matches!(class, ErrorClass::TooLarge | ErrorClass::Refused) {
+            self.refusals = 0;
+        } else {
+            self.refusals += 1;
+            if !self.worker.believes_refusal(may_be_in, self.refusals) {
+                return Next::Wait;
+            }
+        }
         let is_refused = match class {
             ErrorClass::Refused | ErrorClass::RefusedByView => true,
             ErrorClass::RetrySlowly => false,

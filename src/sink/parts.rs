@@ -8,14 +8,58 @@ use std::ops::Range;
 use std::slice;
 
 use crate::clickhouse::insert_request::ViewMode;
+use crate::clickhouse::retry::SLOW;
+use crate::core::error::Error;
 use crate::core::reason::{Code, Reason};
 use crate::ingest::batch::Batch;
 use crate::sink::batch_insert::InsertOutcome;
 use crate::sink::worker::{RejectedRows, Worker};
 use crate::telemetry::events::Warning;
 
+/// Whether a division is noted in the spool, where the messages come from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Division {
+    /// Of a whole batch: a later process must make it in the same way.
+    Kept,
+    /// Of a part that was refused for its rows: it is found again in the same way.
+    Found,
+}
+
 impl Worker {
-    /// Inserts the messages in parts of at most `limit` messages. `None`: cancelled.
+    /// Inserts a whole batch in parts of at most `limit` messages. `None`: cancelled.
+    pub(super) async fn insert_divided(
+        &mut self,
+        batch: &mut Batch,
+        limit: usize,
+        token: &str,
+    ) -> Option<RejectedRows> {
+        let parts: Vec<_> = divide(0..batch.messages.len(), limit).collect();
+        self.keep_parts(batch, token, &parts).await?;
+        self.insert_parts(batch, parts, token, Division::Kept).await
+    }
+
+    /// The parts in which a batch of the spool was sent before.
+    pub(super) fn kept_parts(&self, batch: &Batch, token: &str) -> Option<Vec<Range<usize>>> {
+        let (insert, cuts) = self.spooled.as_ref()?;
+        cuts.parts(*insert, token, batch.messages.len())
+    }
+
+    /// Notes the parts before any of them is attempted. What cannot be noted is not attempted. `None`: cancelled.
+    async fn keep_parts(&mut self, batch: &Batch, token: &str, parts: &[Range<usize>]) -> Option<()> {
+        let Some((insert, cuts)) = self.spooled.clone() else { return Some(()) };
+        let context = self.context.clone();
+        while let Err(source) = cuts.record(insert, token, batch.messages.len(), parts) {
+            let dir = context.config.spool.as_ref().map_or_else(Default::default, |spool| spool.dir.clone());
+            let error = Error::spool_io(&dir, source);
+            let message =
+                format!("{error}; an INSERT that must be divided waits until its parts can be noted there");
+            context.warn(Warning::new("SPOOL_IO", message).dir(&dir).error(&error).retry_in(SLOW));
+            self.wait(&context.config.route(batch.route).table, SLOW).await?;
+        }
+        Some(())
+    }
+
+    /// Inserts some messages of a batch in parts of at most `limit` messages. `None`: cancelled.
     pub(super) async fn insert_in_parts(
         &mut self,
         batch: &mut Batch,
@@ -23,9 +67,21 @@ impl Worker {
         limit: usize,
         token: &str,
     ) -> Option<RejectedRows> {
+        self.insert_parts(batch, divide(all, limit).collect(), token, Division::Found).await
+    }
+
+    /// Inserts these parts, and parts of them. `None`: cancelled.
+    pub(super) async fn insert_parts(
+        &mut self,
+        batch: &mut Batch,
+        mut all: Vec<Range<usize>>,
+        token: &str,
+        division: Division,
+    ) -> Option<RejectedRows> {
         let mut rejected = Vec::new();
+        let limit = all.iter().map(Range::len).max().unwrap_or(usize::MAX);
         // The next part is the last one, so that they go in in order.
-        let mut parts: Vec<_> = divide(all, limit).rev().collect();
+        let mut parts: Vec<_> = all.iter().cloned().rev().collect();
         let mut smallest = usize::MAX;
         while let Some(part) = parts.pop() {
             let part_token = format!("{token}-{}-{}", part.start, part.len());
@@ -53,7 +109,14 @@ impl Worker {
                 InsertOutcome::Expired(reason) => rejected.extend(self.expire(batch, part, reason)),
                 InsertOutcome::TooLarge(_) => {
                     smallest = smallest.min(part.len().div_ceil(2));
-                    parts.extend(divide(part.clone(), part.len().div_ceil(2)).rev());
+                    let halves: Vec<_> = divide(part.clone(), part.len().div_ceil(2)).collect();
+                    if division == Division::Kept
+                        && let Some(at) = all.iter().position(|known| *known == part)
+                    {
+                        all.splice(at..=at, halves.clone());
+                        self.keep_parts(batch, token, &all).await?;
+                    }
+                    parts.extend(halves.into_iter().rev());
                 }
             }
         }

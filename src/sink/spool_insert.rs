@@ -59,6 +59,8 @@ struct SpoolInsert<'a> {
     plan: Option<Arc<TablePlan>>,
     trace: Option<&'a mut Trace>,
     size_failures: u32,
+    /// In a row.
+    refusals: u32,
 }
 
 /// ClickHouse's code where it does not know a setting that makes one block of many.
@@ -66,11 +68,16 @@ const UNKNOWN_SETTING: u32 = 115;
 
 impl Worker {
     pub(super) async fn insert_from_spool(&mut self, job: InsertJob) {
-        let InsertJob { insert, completion, permit, mut trace } = job;
+        let InsertJob { insert, cuts, completion, permit, mut trace } = job;
         self.spool_permit = Some(permit);
         self.set_in_flight(true);
         self.attempted_since = insert.may_be_attempted.then(|| opened_at(&insert));
-        let outcome = self.send_stored(&insert, trace.as_deref_mut()).await;
+        let is_divided = cuts.has(insert.id);
+        self.spooled = Some((insert.id, cuts));
+        let outcome = match is_divided.then(|| self.divided(&insert)).flatten() {
+            Some(divided) => Some(divided),
+            None => self.send_stored(&insert, trace.as_deref_mut()).await,
+        };
         match outcome {
             // Cancelled: the completion is dropped unsettled.
             None => {}
@@ -104,7 +111,21 @@ impl Worker {
                 self.dead_letter_all(&insert, completion, &decoded.messages, route, reason, trace);
             }
         }
-        (self.spool_permit, self.attempted_since, self.may_be_in) = (None, None, false);
+        (self.spool_permit, self.spooled) = (None, None);
+        (self.attempted_since, self.may_be_in) = (None, false);
+    }
+
+    /// What was divided once goes in in its parts: some of them may be in.
+    fn divided(&self, insert: &spool::Insert) -> Option<SpoolInsertOutcome> {
+        let route = self.route_of(insert)?;
+        let decoded = Decoded::from(insert, &self.context.chunk_pool)?;
+        Some(SpoolInsertOutcome::Redecode(route, decoded))
+    }
+
+    fn route_of(&self, insert: &spool::Insert) -> Option<usize> {
+        let (key, config) = (&insert.records[0].stream, &self.context.config);
+        let mut places = 0..config.all_routes().count();
+        places.find(|at| config.route(*at).table == key.table && config.stream_name(*at) == key.route)
     }
 
     /// Inserts the good rows of an INSERT that was refused as it was stored. `None`: cancelled.
@@ -129,13 +150,18 @@ impl Worker {
     ) -> Option<SpoolInsertOutcome> {
         let context = self.context.clone();
         let key = &insert.records[0].stream;
-        let config = &context.config;
-        let mut places = 0..config.all_routes().count();
-        let route =
-            places.find(|at| config.route(*at).table == key.table && config.stream_name(*at) == key.route);
+        let route = self.route_of(insert);
         let frames = insert.records.iter().map(|record| record.block.clone()).collect();
-        let mut attempt =
-            SpoolInsert { worker: self, insert, frames, route, plan: None, trace, size_failures: 0 };
+        let mut attempt = SpoolInsert {
+            worker: self,
+            insert,
+            frames,
+            route,
+            plan: None,
+            trace,
+            size_failures: 0,
+            refusals: 0,
+        };
         RetryLoop::new(&context, &key.table).run(&mut attempt).await
     }
 
@@ -301,6 +327,14 @@ impl RetriedInsert for SpoolInsert<'_> {
         }
         if matches!(error, Error::ClickHouseRejected { exception: Some(UNKNOWN_SETTING), .. }) {
             self.worker.lacks_block_squashing = true;
+        }
+        if !matches!(class, ErrorClass::TooLarge | ErrorClass::Refused) {
+            self.refusals = 0;
+        } else {
+            self.refusals += 1;
+            if !self.worker.believes_refusal(may_be_in, self.refusals) {
+                return Next::Wait;
+            }
         }
         if matches!(class, ErrorClass::TooLarge | ErrorClass::MaybeTooLarge) {
             return self.too_large(*class, may_be_in);

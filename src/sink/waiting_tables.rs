@@ -68,6 +68,9 @@ impl<J> WaitingTables<J> {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -27,7 +27,7 @@ use crate::ingest::kept_rows::KeptRows;
 use crate::ingest::table_plan::{SchemaChange, TablePlan, TablePlans};
 use crate::sink::schedule::Job;
 use crate::sink::waiting_tables::WaitingTables;
-use crate::spool::{InsertJob, WorkerPermit};
+use crate::spool::{Cuts, InsertJob, WorkerPermit};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::{Event, Warning};
 use crate::telemetry::metrics::add;
@@ -61,6 +61,8 @@ pub struct Worker {
     is_in_flight: bool,
     /// Held for an INSERT of the spool until it waits or ends.
     pub(super) spool_permit: Option<WorkerPermit>,
+    /// The INSERT of the spool that is under way, and where its division is noted.
+    pub(super) spooled: Option<(u64, Arc<Cuts>)>,
     /// Since when an earlier attempt at the INSERT under way may have been made, by this process or an earlier one.
     pub(super) attempted_since: Option<Instant>,
     /// One of this process may have brought it in.
@@ -79,6 +81,8 @@ pub enum Source {
 /// Messages that do not become rows, by their place in the batch; all others do.
 pub(super) type RejectedRows = Vec<(usize, Reason)>;
 
+/// So many refusals in a row are believed of an INSERT that may be in.
+const REFUSALS: u32 = 3;
 /// How long a check of the table may delay an INSERT while nothing says that the table has changed.
 const SCHEMA_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -98,6 +102,7 @@ impl Worker {
             slot: None,
             is_in_flight: false,
             spool_permit: None,
+            spooled: None,
             attempted_since: None,
             may_be_in: false,
             has_waited: false,
@@ -136,6 +141,13 @@ impl Worker {
         self.set_in_flight(false);
         self.slot = None;
         self.spool_permit = None;
+    }
+
+    /// Whether a refusal is believed that leads to other tokens. Where the rows may be in, one is not enough: a body that was cut
+    /// on its way is refused like bad rows, and what is in must stay under its token. `refusals`: how many in a row.
+    pub(super) fn believes_refusal(&self, may_be_in: bool, refusals: u32) -> bool {
+        let is_doubtful = may_be_in || self.attempted_since.is_some();
+        !is_doubtful || refusals >= REFUSALS
     }
 
     /// Waits before an INSERT into this table is tried again. Others go on meanwhile. `None`: cancelled.

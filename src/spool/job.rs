@@ -1,10 +1,11 @@
 //! What passes between the spool's thread and the others.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use crossbeam_channel::Sender;
 
 use crate::ingest::completion::Completion;
+use crate::spool::cuts::Cuts;
 use crate::spool::wal::read::Insert;
 use crate::telemetry::trace::Trace;
 
@@ -23,6 +24,8 @@ pub enum Control {
 #[derive(Debug)]
 pub struct InsertJob {
     pub insert: Insert,
+    /// How it is divided, or where that is to be noted.
+    pub cuts: Arc<Cuts>,
     /// Settles the messages of all its records.
     pub completion: Completion,
     /// Dropped when the worker can take another job.

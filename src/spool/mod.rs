@@ -1,7 +1,8 @@
 //! A durable log on disk between the broker and ClickHouse.
 //!
 //! - A record counts as written once it is synced. After a failed sync nothing counts that was written since the last success.
-//! - A record is never inserted under two tokens. A token never carries other records than at its first attempt, whatever
+//! - A record is never inserted under two tokens, but in parts of its INSERT: how that is divided is on disk before the first part
+//!   is attempted. A token never carries other records than at its first attempt, whatever
 //!   crash comes between.
 //! - Bytes that had been synced and can no longer be read are quarantined and reported. Other records are not affected.
 //! - Segments are appended to, read and deleted. No synced byte of them is ever changed. Only the state file is written in
@@ -15,6 +16,7 @@
 //! segment-0000000012-89abcdef01234567.v2       entries, one behind the other
 //! segment-0000000012-89abcdef01234567.v2-4096.damaged    bytes at 4096 of it that could not be read
 //! state-0000000003.v2      what was synced last: two slots of 32 KiB
+//! cuts-0000000007-0000000001.v1    how an INSERT is divided that does not go in as one: see `cuts`
 //!
 //! entry, little-endian:
 //!    0  u64  the marker of the segment
@@ -125,6 +127,7 @@
 
 pub mod ack_receipts;
 mod batch_record;
+mod cuts;
 mod insert_queue;
 mod inspect;
 mod job;
@@ -135,6 +138,7 @@ mod thread;
 pub mod wal;
 
 pub use ack_receipts::SessionHistory;
+pub use cuts::Cuts;
 pub use insert_queue::InsertLimits;
 pub use inspect::{Backlog, Inspection, inspect};
 pub use job::{Control, InsertJob, WorkerPermit};

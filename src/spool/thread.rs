@@ -27,6 +27,7 @@ use crate::core::memory_budget::MemoryReservation;
 use crate::ingest::batch::Batch;
 use crate::ingest::completion::{Completion, PendingAcks};
 use crate::spool::batch_record::{self, Appended};
+use crate::spool::cuts::Cuts;
 use crate::spool::job::{Control, InsertJob};
 use crate::spool::open::Opened;
 use crate::spool::wal::log::Log;
@@ -45,6 +46,7 @@ pub struct Channels {
 pub struct SpoolThread<D: Disk> {
     context: Arc<PipelineContext>,
     log: Log<D>,
+    cuts: Arc<Cuts>,
     /// With so many bytes in the log, messages are compressed.
     compress_from: u64,
     channels: Channels,
@@ -141,6 +143,8 @@ impl<D: Disk> SpoolThread<D> {
             (*id, PendingInsert { completion: Some(completion), messages: *messages, bytes: 0, trace: None })
         };
         let inserts = recovered.inserts.iter().map(|(id, messages)| pending(id, messages)).collect();
+        let dir = context.config.spool.as_ref().map_or_else(Default::default, |spool| spool.dir.clone());
+        let cuts = Arc::new(Cuts::open(&dir, |insert| recovered.inserts.contains_key(&insert)));
         let (settled_tx, settled) = crossbeam_channel::unbounded();
         let (freed_tx, freed) = crossbeam_channel::unbounded();
         SpoolThread {
@@ -152,6 +156,7 @@ impl<D: Disk> SpoolThread<D> {
             out_bytes: 0,
             context,
             log,
+            cuts,
             channels,
             settled_tx,
             settled,
@@ -259,6 +264,7 @@ impl<D: Disk> SpoolThread<D> {
     /// Notes that an INSERT is done; says whether that is to be committed at once.
     fn on_settled(&mut self, id: u64) -> bool {
         self.log.done(id);
+        self.cuts.done(id);
         self.out_bytes -= self.inserts.remove(&id).map_or(0, |pending| pending.bytes);
         self.tidy_at.get_or_insert(Instant::now() + TIDY);
         // The room of what is done is wanted at once.
@@ -328,6 +334,7 @@ impl<D: Disk> SpoolThread<D> {
         match self.log.commit() {
             Ok(()) => {
                 self.backoff.succeeded();
+                self.cuts.committed();
                 mem::take(&mut self.uncommitted)
                     .into_iter()
                     .filter_map(|batch| batch.acks)
@@ -406,6 +413,7 @@ impl<D: Disk> SpoolThread<D> {
         let SpoolThread {
             context,
             mut log,
+            cuts,
             channels,
             settled_tx,
             settled,
@@ -423,6 +431,7 @@ impl<D: Disk> SpoolThread<D> {
         inserts.values_mut().for_each(|pending| pending.completion = None);
         for id in settled {
             log.done(id);
+            cuts.done(id);
             inserts.remove(&id);
         }
         for () in freed {}
@@ -431,6 +440,9 @@ impl<D: Disk> SpoolThread<D> {
         let is_whole = uncommitted.iter().filter_map(|batch| batch.acks.as_ref()).all(PendingAcks::is_empty);
         // An error loses nothing that was synced before.
         let closed = if is_whole { log.close() } else { log.close_without_batch() };
+        if is_whole && closed.is_ok() {
+            cuts.committed();
+        }
         if !is_whole || closed.is_err() {
             let unsynced = uncommitted.iter().map(|uncommitted| uncommitted.messages).sum();
             left = left.saturating_sub(unsynced);

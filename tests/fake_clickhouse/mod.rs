@@ -33,6 +33,8 @@ const LONG: Duration = Duration::from_secs(30);
 pub enum Answer {
     /// As by a server.
     Usual,
+    /// The same, but by the limit that is set.
+    Limited,
     /// `Code: N. DB::Exception: …`; nothing is stored.
     Exception(u32, &'static str),
     /// The same after `200 OK` and the first bytes of an answer.
@@ -291,11 +293,12 @@ impl Server {
             let over = state.limit.clone().filter(|(limit, _)| rows > *limit).map(|(_, answer)| answer);
             let failing = state.failing.or_else(|| state.failing_tables.get(insert.table()).copied());
             let failing = failing.map(|(code, text)| Answer::Exception(code, text));
+            let scripted = scripted.filter(|answer| !matches!(answer, Answer::Limited));
             failing.or(scripted).or(over).unwrap_or(Answer::Usual)
         };
         self.0.changed.notify_all();
         match answer {
-            Answer::Usual => {}
+            Answer::Usual | Answer::Limited => {}
             Answer::Exception(code, text) => return Some(Response::exception(code, text)),
             Answer::LateException(code, text) => return Some(Response::late_exception(code, text)),
             Answer::Status(status, text) => return Some(Response::new(status, text)),

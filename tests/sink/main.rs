@@ -25,6 +25,7 @@ mod requests;
 mod restarts;
 mod settling;
 mod spool_inserts;
+mod spool_parts;
 mod table_changes;
 mod tables;
 mod transform;

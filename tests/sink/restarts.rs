@@ -147,3 +147,27 @@ fn what_an_earlier_process_sent_is_looked_at() {
         assert_eq!((ended.inserted, repairs(&ended)), (5, 1));
     }
 }
+
+/// A body that is cut on its way is refused like bad rows. Where the rows may be in, they are not sent under other tokens for that.
+#[test]
+fn one_refusal_is_not_believed_of_what_may_be_in() {
+    for is_spooled in [false, true] {
+        for refusal in [Answer::Exception(33, "Cannot read all data"), Answer::Status(413, "too large")] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut running = Running::start(changes(is_spooled.then_some(&dir)));
+            running.clickhouse.script([
+                Answer::StoredAndCut,
+                refusal.clone(),
+                Answer::Exception(252, "Too many parts"),
+                refusal.clone(),
+                refusal,
+            ]);
+            running.send_numbers(0..5);
+            let ended = running.finish();
+            assert_rows(&ended.clickhouse, 0..5);
+            assert_eq!((ended.inserted, ended.dead_lettered), (5, 0));
+            let inserts = ended.clickhouse.inserts();
+            assert!(inserts.iter().all(|insert| insert.token == inserts[0].token));
+        }
+    }
+}

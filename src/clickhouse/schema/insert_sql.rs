@@ -60,9 +60,11 @@ impl Table {
         }
         let row = format!("cityHash64(formatRowNoNewline('RowBinary', {compared}))");
         let (database, name) = (escaped(&self.database), escaped(&self.name));
+        // Parts that are known to be older are left out, not the others chosen: between the look at the list of parts and the one
+        // at the table a merge can give rows to a part of another name.
         let before = format!(
-            "{} WHERE {row} NOT IN (SELECT {row} FROM {}.{} WHERE _part IN (SELECT name FROM system.parts WHERE active \
-             AND database = '{database}' AND table = '{name}' AND modification_time >= now() - ",
+            "{} WHERE {row} NOT IN (SELECT {row} FROM {}.{} WHERE _part NOT IN (SELECT name FROM system.parts WHERE \
+             database = '{database}' AND table = '{name}' AND modification_time < now() - ",
             self.select_sql(heads),
             quote(&self.database),
             quote(&self.name),
@@ -194,9 +196,9 @@ mod tests {
             "INSERT INTO `d`.`t` (`a`, `b`, `c`) SELECT `a`, `b`, `c` \
              FROM input('`a` UInt8, `b` Nullable(Int8), `c` JSON') WHERE \
              cityHash64(formatRowNoNewline('RowBinary', `a`)) NOT IN \
-             (SELECT cityHash64(formatRowNoNewline('RowBinary', `a`)) FROM `d`.`t` WHERE _part IN \
-             (SELECT name FROM system.parts WHERE active AND database = 'd' AND table = 't' AND \
-             modification_time >= now() - 90)) FORMAT Native"
+             (SELECT cityHash64(formatRowNoNewline('RowBinary', `a`)) FROM `d`.`t` WHERE _part NOT IN \
+             (SELECT name FROM system.parts WHERE database = 'd' AND table = 't' AND \
+             modification_time < now() - 90)) FORMAT Native"
         );
         let defaults = Table::of(&[("a", "UInt8", Some("1"))]);
         assert!(defaults.repair_sql(&heads(&[("a", "Nullable(UInt8)")])).is_none());

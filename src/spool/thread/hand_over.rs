@@ -65,7 +65,8 @@ impl<D: Disk> SpoolThread<D> {
         self.out += 1;
         let permit = WorkerPermit::new(&self.freed_tx);
         // The workers end after this thread.
-        let _ = self.channels.jobs.send(InsertJob { insert, completion, permit, trace });
+        let _ =
+            self.channels.jobs.send(InsertJob { insert, cuts: self.cuts.clone(), completion, permit, trace });
     }
 
     /// Counts what the log has in memory. What is to be read back has a share of the memory, so that what comes meanwhile does not

@@ -1,6 +1,7 @@
 //! The files of a spool directory, by their names.
 
 use crate::core::error::{Error, Result};
+use crate::spool::cuts;
 use crate::spool::wal::corruption::DAMAGED;
 use crate::spool::wal::segment::{ParsedName, SegmentId};
 use crate::spool::wal::state;
@@ -31,6 +32,7 @@ impl Listing {
                 ParsedName::Other => match state::number_of(&file) {
                     Some(number) => listing.state_files.push(number),
                     None if [LOCK, OF_THE_SYSTEM].contains(&&*file) || file.ends_with(DAMAGED) => {}
+                    None if cuts::is_file_name(&file) => {}
                     None => listing.foreign.push(file),
                 },
             }
