@@ -17,6 +17,17 @@ fn routers_below(
     batch: &str,
     queue: usize,
 ) -> (Vec<Router>, Receiver<Box<Batch>>) {
+    routers_of(r#"{ "topic": "t", "table": "t" }"#, memory, connections, batch, queue)
+}
+
+/// The same of another route.
+fn routers_of(
+    route: &str,
+    memory: usize,
+    connections: usize,
+    batch: &str,
+    queue: usize,
+) -> (Vec<Router>, Receiver<Box<Batch>>) {
     let config = format!(
         r#"{{
             "mqtt": {{
@@ -24,7 +35,7 @@ fn routers_below(
             }},
             "memory": {{ "maxBytes": {memory} }},
             "clickhouse": {{ "url": "http://x", "maxInFlight": 2 }},
-            "routes": [{{ "topic": "t", "table": "t" }}],
+            "routes": [{route}],
             "batch": {batch}
         }}"#
     );
@@ -102,6 +113,34 @@ fn a_batch_that_would_have_to_wait_grows() {
     router.seal_due(now.instant);
     let rows: Vec<usize> = batches.try_iter().map(|batch| batch.rows()).collect();
     assert_eq!(rows, [10, 30, 100]);
+}
+
+/// A transform that does not keep up stops the reading. Where it is ClickHouse that does not, batches grow.
+#[test]
+fn a_batch_for_a_transform_grows_unless_the_transform_is_behind() {
+    let now = ReceiveTime::read();
+    let route = r#"{ "topic": "t", "table": "t", "transform": { "function": true } }"#;
+    let (mut routers, batches) = routers_of(route, 256 << 20, 1, r#"{ "maxRows": 10 }"#, 2);
+    let router = &mut routers[0];
+    (0..20).for_each(|_| accept(router, now));
+    assert_eq!((batches.len(), router.is_batch_full()), (2, false));
+    (0..10).for_each(|_| accept(router, now));
+    assert!(router.is_batch_full(), "the transform has taken none");
+
+    let mut taken: Vec<_> = batches.try_iter().collect();
+    assert!(!router.is_batch_full());
+    router.seal_due(now.instant);
+    taken.extend(batches.try_iter());
+    assert_eq!(taken.iter().map(|batch| batch.rows()).collect::<Vec<_>>(), [10, 10, 10]);
+    (0..40).for_each(|_| accept(router, now));
+    assert_eq!(
+        (batches.len(), router.is_sealing(), router.is_batch_full()),
+        (0, true, false),
+        "no worker takes one"
+    );
+    drop(taken);
+    router.seal_due(now.instant);
+    assert_eq!(batches.try_recv().unwrap().rows(), 40);
 }
 
 /// A batch whose columns are small and whose messages are large is sealed too: it takes an eighth of the memory at most.
