@@ -36,7 +36,7 @@ function notLoaded(version, libcName, failures) {
     return new MillraceError({ code: 'BINDING_REFUSED', message }, { cause: refused })
   }
 
-  // What was there and failed says more than what was not there.
+  // A file that was there and failed says more than one that was not there.
   const broken = failures.find(({ error }) => !isMissing(error))
   const cause = (broken ?? failures.at(-1))?.error
   return new MillraceError({ code: 'BINDING_NOT_FOUND', message: notFound(version, failures, broken) }, { cause })
@@ -139,7 +139,7 @@ function runtime() {
 }
 
 /**
- * What puts the platform package back, for the package manager that installed this one. Each was tried where the platform
+ * The command that puts the platform package back, for the package manager that installed this one. Each was tried where the platform
  * package was not installed: `npm run test:package`.
  *
  * @param {string} version
@@ -161,7 +161,7 @@ function command(version) {
   }
 }
 
-/** Whose lock file lies above this package, or above the working directory; else who started this program. */
+/** The package manager whose lock file lies above this package, or above the working directory; else who started this program. */
 function packageManager() {
   const agent = process.env.npm_config_user_agent ?? ''
   for (const start of [dirname(__dirname), process.cwd()]) {

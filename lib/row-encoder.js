@@ -80,7 +80,7 @@ class RowEncoder {
     this.#rows += 1
   }
 
-  /** What JSON makes of a value first: `toJSON()`, and the value of a box. */
+  /** The value that JSON makes of a value first: `toJSON()`, and the value of a box. */
   #simplified(value) {
     if (typeof value !== 'object' || value === null || value instanceof Date || ArrayBuffer.isView(value)) return value
     if (typeof value.toJSON === 'function') return value.toJSON(this.#column ?? '')
@@ -210,7 +210,7 @@ class RowEncoder {
     this.#end += bytes.length
   }
 
-  /** What a value is, with a number below 2^53. */
+  /** The kind of a value, with a number below 2^53. */
   #head(major, number) {
     this.#reserve(9)
     const buffer = this.#buffer

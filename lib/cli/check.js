@@ -115,7 +115,7 @@ function printSample({ messages, rows, deadLetters, dropped, seconds, routes: se
   ])
 }
 
-/** What a transform did with the rows. */
+/** Describes what a transform did with the rows. */
 function transformLines(transform) {
   if (!transform) return []
   const { rows, dropped, rejected, emitted, error, reasons } = transform

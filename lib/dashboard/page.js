@@ -1,6 +1,6 @@
 'use strict'
 
-// Builds the dashboard as one HTML document with its styles, its script and uPlot inside, so that the page loads nothing else. The
+// Builds the dashboard as one HTML document with its styles, its scripts and uPlot inside, so that the page loads nothing else. The
 // Content-Security-Policy allows exactly these scripts and styles, by their hashes.
 
 const { createHash } = require('node:crypto')
@@ -20,7 +20,8 @@ function build() {
   const uplot = (name) => readFileSync(require.resolve(`uplot/dist/${name}`), 'utf8')
   const parts = {
     styles: [uplot('uPlot.min.css'), own('style.css')],
-    scripts: [uplot('uPlot.iife.min.js'), own('client.js')],
+    // Each uses those in front of it.
+    scripts: [uplot('uPlot.iife.min.js'), own('elements.js'), own('plot.js'), own('client.js')],
   }
   const tags = (tag, texts) => texts.map((text) => `<${tag}>${text}</${tag}>`).join('\n')
   // As functions: in a replacement string, `$&` has a meaning.

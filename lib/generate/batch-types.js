@@ -67,7 +67,7 @@ function columnType(type, canBeNull) {
   return `Column<${orNull === 'null' && !/\bnull$/.test(get) ? `${get} | null` : get}, unknown>`
 }
 
-/** What get gives for a type with an array, and what set takes if that is more. */
+/** The type that `get` gives for a type with an array, and the one that `set` takes if that is more. */
 function valueTypes(name, parts) {
   if (name.startsWith('Float')) return ['number']
   if (name === 'Bool') return ['boolean']
@@ -87,7 +87,7 @@ function unquoted(part) {
   return text.replace(/\\(.)|''/g, (_, escaped) => escaped ?? "'")
 }
 
-/** What get gives for any type, as it is within others. */
+/** The type that `get` gives for any type, as it is within others. */
 function jsonType(type) {
   const { name, parts } = parse(type)
   switch (name) {

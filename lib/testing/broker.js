@@ -82,7 +82,7 @@ class Connection {
   /** Packet ids of QoS 2 messages that came and were not released yet. @type {Set<number>} */
   #received = new Set()
   #nextId = 0
-  /** What came and is no whole packet yet. @type {Buffer} */
+  /** Bytes that came and are no whole packet yet. @type {Buffer} */
   #rest = Buffer.alloc(0)
 
   /** @param {import('node:net').Socket} socket @param {Broker} broker */
@@ -214,7 +214,7 @@ class Connection {
   }
 
   /**
-   * What follows the packet id and the properties.
+   * The bytes after the packet id and the properties.
    *
    * @param {Buffer} body
    * @param {number} options bytes after each text

@@ -119,7 +119,7 @@ class ClickHouse {
 }
 
 /**
- * What ClickHouse would compute is left out: NULL in a column with a DEFAULT that cannot be NULL, and what the flag behind
+ * Leaves out what ClickHouse would compute: NULL in a column with a DEFAULT that cannot be NULL, and what the flag behind
  * it (`missing <column>`) says is missing.
  *
  * @param {Record<string, any>} row

@@ -56,7 +56,7 @@ function readBlocks(bytes) {
  * @property {string[]} names those of a Tuple, if it has any
  */
 
-/** What these are made of. @type {Record<string, string>} */
+/** The types that these are made of. @type {Record<string, string>} */
 const ALIASES = {
   Point: 'Tuple(Float64, Float64)',
   Ring: 'Array(Point)',

@@ -58,7 +58,7 @@ class Batch {
   drop(row) {
     const at = this.#rowOf(row)
     this.#verdicts ??= new Uint8Array(this.length)
-    // What was rejected stays rejected: a dead letter can be looked at, a dropped row is gone.
+    // A rejected row stays rejected: a dead letter can be looked at, a dropped row is gone.
     if (this.#verdicts[at] !== REJECTED) this.#verdicts[at] = DROPPED
   }
 

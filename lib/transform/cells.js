@@ -22,7 +22,7 @@ class Cells {
   #floatBits
   /** The user has the array of nulls: from then on it alone says which rows have no value. */
   #nullsCount = false
-  /** What a row holds that nothing fills, where that is to be told from a value. */
+  /** The value of a row that nothing fills, where it must differ from every value. */
   #unfilled
 
   /**

@@ -70,7 +70,7 @@ class TimeColumn extends FixedColumn {
 }
 
 /**
- * What a type makes of its cells.
+ * How a type reads and writes its cells.
  *
  * @typedef {object} CellType
  * @property {(values: any, row: number, column: { name: string, type: string }) => any} [fromCell] what `get` gives; the cell itself without it

@@ -16,7 +16,7 @@ class JsonColumn extends Column {
   #values
   /** Rows whose value is what `get` gives: it was converted, or set. */
   #ready
-  /** What was set before the column crossed. @type {Map<number, any>} */
+  /** Values that were set before the column crossed. @type {Map<number, any>} */
   #changes = new Map()
 
   /**

@@ -40,7 +40,7 @@ class Runner {
   }
 
   /**
-   * What the engine calls for each batch. It does not throw.
+   * The engine calls this for each batch. It does not throw.
    *
    * @param {any} call
    */
@@ -119,7 +119,7 @@ function fail(call, error) {
 const isThenable = (value) =>
   value !== null && (typeof value === 'object' || typeof value === 'function') && typeof value.then === 'function'
 
-/** What was thrown, as an error with a message and a stack, whatever it is. */
+/** Makes an error with a message and a stack of any thrown value. */
 function toError(thrown) {
   try {
     if (types.isNativeError(thrown) || thrown instanceof Error) {

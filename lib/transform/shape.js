@@ -57,7 +57,7 @@ class Shape {
   }
 }
 
-/** What makes a column for a batch, with its cells; those of a text or of JSON are the column itself. */
+/** Makes a column for a batch, with its cells; a column of text or of JSON has none beside itself. */
 function maker(descriptor, place, encoder) {
   const { kind, time } = descriptor
   if (kind === 'text') {

@@ -17,7 +17,7 @@ class TextColumn extends Column {
   #place
   #memory
   #isNullable
-  /** What the engine has, once it is here. @type {Buffer | undefined} */
+  /** The bytes of the engine, once they are here. @type {Buffer | undefined} */
   #bytes
   #ends
   #nulls

@@ -3,7 +3,7 @@
 // The name of a ClickHouse type, as far as values of it need converting: integers of 64 bits and more come as text.
 
 /**
- * What makes of a value of JSON the value that `get` gives; undefined where that is the same.
+ * Makes the value that `get` gives of a value of JSON; undefined where that is the same.
  *
  * @param {string} type such as `Array(Tuple(id UInt64, name String))`
  * @returns {((value: any) => any) | undefined}
