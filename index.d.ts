@@ -837,7 +837,7 @@ export interface Metrics {
   deadLetters: Record<string, number>
   /** By table, under the name that routes use. */
   tables: Record<string, { rows: number; inserts: number; deadLettered: number }>
-  /** By the topic of the route; only of routes with a `transform`. */
+  /** By the topic of the route as it is subscribed, such as `drivers/+/position`; only of routes with a `transform`. */
   transforms: Record<string, TransformMetrics>
 }
 

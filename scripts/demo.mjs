@@ -96,7 +96,7 @@ await runMain(async (scope) => {
   }
 
   const alerts = await lastAlerts(clickhouse, database)
-  console.log(`\n  ${count(metrics.transforms['drivers/{driver_id}/position'].emitted)} alerts, the last ones of ClickHouse`)
+  console.log(`\n  ${count(metrics.transforms['drivers/+/position'].emitted)} alerts, the last ones of ClickHouse`)
   for (const { driver_id, kind, speed_kmh, limit_kmh, zone, team, ts } of alerts) {
     const speed = `${speed_kmh.toFixed(0).padStart(4)} km/h of ${limit_kmh.toFixed(0).padStart(3)}`
     console.log(`  ${driver_id.padEnd(12)}${kind.padEnd(12)}${speed}  ${(zone || 'on the road').padEnd(16)}${team.padEnd(8)}  ${ts}`)
