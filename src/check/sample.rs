@@ -1,7 +1,7 @@
-//! Messages as they come, decoded as a pipeline would, and let go.
+//! Decodes messages as they come, as a pipeline would, and inserts none of them.
 //!
-//! They are copies at QoS 0, for a client of our own outside of the shared group: whoever else is to have them has them too.
-//! What ClickHouse alone can judge, such as a constraint, shows only in a pipeline.
+//! `check` subscribes at QoS 0, as a client of its own outside of the shared group: no other client misses a message for it.
+//! Rows that ClickHouse alone can refuse, by a constraint for example, show only in a pipeline.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::config::{CheckOptions, Config, Mqtt, SampleLimits};
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
 use crate::decode::{self, Decoder};
+use crate::ingest::router::route_order::{first_route, next_route};
 use crate::ingest::table_plan::TablePlan;
 use crate::mqtt::probe::Probe;
 use crate::mqtt::session::Event;
@@ -177,7 +178,7 @@ impl Sampler<'_> {
         }
     }
 
-    /// As `Intake::accept` takes one.
+    /// Takes a message as `Router::accept` does, but for acknowledgements, batches and dead letters.
     fn message(&mut self, publish: &Publish<'_>, client_id: &str) {
         if publish.retain && self.config.mqtt.skip_retained {
             return;
@@ -195,7 +196,7 @@ impl Sampler<'_> {
         }
         self.sample.messages += 1;
         let config = self.config;
-        let mut next = config.routes.iter().position(|route| route.topic.matches(topic, &mut self.captures));
+        let mut next = first_route(&config.routes, topic, &mut self.captures);
         if next.is_none() {
             let reason = Reason::new(Code::NoRoute, "no route takes this topic");
             return self.refuse(None, publish.topic, publish.payload, &reason);
@@ -203,11 +204,7 @@ impl Sampler<'_> {
         let mut is_dropped = true;
         while let Some(at) = next {
             is_dropped &= self.is_dropped_by(at, topic, publish, client_id);
-            next = match config.routes[at].continues {
-                true => (at + 1..config.routes.len())
-                    .find(|at| config.routes[*at].topic.matches(topic, &mut self.captures)),
-                false => None,
-            };
+            next = next_route(&config.routes, at, topic, &mut self.captures);
         }
         self.sample.dropped += usize::from(is_dropped);
     }

@@ -53,6 +53,12 @@ pub struct Route {
     pub transform: Option<Transform>,
 }
 
+impl AsRef<Route> for Route {
+    fn as_ref(&self) -> &Route {
+        self
+    }
+}
+
 impl Route {
     /// The route of rows that a program gives by the names of columns, without a message: what no column takes is refused.
     pub fn of_rows(table: &str) -> Route {

@@ -9,7 +9,7 @@ use crate::core::swar;
 pub struct TopicFilter {
     filter: String,
     levels: Vec<Level>,
-    /// What a topic is compared with.
+    /// The parts that a topic is compared with.
     parts: Vec<Part>,
     names: Vec<String>,
 }
@@ -36,7 +36,7 @@ enum Part {
     },
 }
 
-/// What the named levels of a filter matched, as ranges of the topic; reused from message to message.
+/// The parts of a topic that the named levels of a filter matched, as ranges of the topic; reused from message to message.
 #[derive(Debug, Default, Clone)]
 pub struct Captures(Vec<(usize, usize)>);
 

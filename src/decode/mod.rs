@@ -10,7 +10,7 @@
 //! format        a payload's bytes → values; json has a lexer and a fast path, all others are read onto a tape
 //! walk          rows from JSON, walked over; path_tree: which value goes where
 //! condition     which rows are wanted at all
-//! documents     values on a tape: which value goes where; lookup follows paths, transform changes values first
+//! documents     values on a tape: which value goes where; lookup follows paths, reading changes values first
 //! rows          rows that a program gives by the names of columns
 //! value         any value → any column; variant and dynamic where the type is open
 //! coerce        a scalar → a column          coerce_time, time   texts and numbers → points in time
@@ -34,12 +34,12 @@ mod non_payload;
 mod number;
 mod one_value;
 mod path_tree;
+mod reading;
 mod rows;
 mod scalar_paths;
 mod tape;
 mod tape_value;
 mod time;
-mod transform;
 mod value;
 mod value_reader;
 mod value_source;

@@ -5,8 +5,8 @@ use crate::config::Nan;
 use crate::decode::documents::{ColumnPlan, DocumentPlan};
 use crate::decode::format::json;
 use crate::decode::lookup::Place;
+use crate::decode::reading::{ReadValue, read_value};
 use crate::decode::tape::{Tape, Value};
-use crate::decode::transform::{Transformed, transform};
 use crate::decode::value::{self, does_not_fit};
 use crate::decode::value_reader::{Result, Shape, ValueReader};
 use crate::decode::{ColumnBinding, Decoder, Scratch};
@@ -30,10 +30,10 @@ impl Decoder {
             }
         } else {
             let from = if reading.is_key { place.key.unwrap_or(place.value) } else { place.value };
-            let mut other = match transform(tape, from, reading, &plan.nulls)? {
-                Transformed::Missing => return Ok(()),
-                Transformed::Same => None,
-                Transformed::Other(other) => Some(other),
+            let mut other = match read_value(tape, from, reading, &plan.nulls)? {
+                ReadValue::Missing => return Ok(()),
+                ReadValue::Same => None,
+                ReadValue::Other(other) => Some(other),
             };
             if let (Value::Named { name, number }, None) = (tape.value(from), &other)
                 && wants_number(&binding.column_type.kind, name)

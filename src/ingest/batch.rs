@@ -27,10 +27,10 @@ pub struct Batch {
     pub connection: usize,
     /// The client id of the connection when the batch was opened.
     pub client_id: String,
-    /// What the columns were made for.
+    /// The plan that the columns were made for.
     pub plan: Arc<TablePlan>,
     pub columns: Vec<Column>,
-    /// What the columns took before the first row: they come from a pool.
+    /// Bytes that the columns took before the first row: they come from a pool.
     pub reused_bytes: usize,
     pub messages: RawMessages,
     /// Packet ids and checksums of its messages, where a spool keeps them.

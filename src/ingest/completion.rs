@@ -1,4 +1,4 @@
-//! What settles messages: one object that travels with them, from the open batch to the confirmed INSERT or the stored
+//! Settles messages: one object travels with them, from the open batch to the confirmed INSERT or the stored
 //! dead letters.
 //!
 //! It holds the acknowledgements, the group in the ledger, the memory and, with a spool, the INSERT that the messages
@@ -37,7 +37,7 @@ pub struct Completion {
     is_counted: bool,
     /// So many of its messages, and of those in its forks, count with the completion that had them first.
     copies: Vec<Arc<AtomicU64>>,
-    /// Of the messages that it has with others: the first of them is `own` if others have what it had first.
+    /// The messages that it has with others: the first of them is `own` if others have what it had first.
     counts: Vec<SharedCounts>,
     own: Vec<SharedCounts>,
     own_acks: Option<SharedAcks>,
@@ -48,7 +48,7 @@ pub struct Completion {
 pub struct PendingAcks {
     sender: AckSender,
     acks: AckSet,
-    /// Those that other completions have as well.
+    /// Messages that other completions have as well.
     shared: Vec<SharedAcks>,
 }
 
@@ -158,7 +158,7 @@ impl Completion {
         Some(PendingAcks { sender: pending.sender.clone(), acks, shared })
     }
 
-    /// Takes the memory away: what was settled lives on in an event.
+    /// Takes the memory away: an event still holds what was settled.
     pub fn take_memory(&mut self) -> MemoryReservation {
         let empty = MemoryReservation::new(&self.context.memory);
         std::mem::replace(&mut self.memory, empty)
@@ -253,7 +253,7 @@ impl Completion {
         }
     }
 
-    /// What of `settled` counts now: copies never do, and what others have as well does when they have settled it.
+    /// The part of `settled` that counts now: copies never do, and what others have as well does when they have settled it.
     fn counted(&mut self, settled: Settled) -> Option<Settled> {
         let settled = match self.is_counted {
             true => self.copies.iter().fold(settled, |settled, copies| without(settled, copies)),
@@ -286,7 +286,7 @@ impl Completion {
         if let Some(acks) = acks {
             acks.send();
         }
-        // What waited for this completion counts with it.
+        // Messages that waited for this completion count with it.
         let mut now = counted.unwrap_or_default();
         for deferred in own.into_iter().chain(counts).filter_map(SharedCounts::release).flatten() {
             now = now + countable(deferred.settled, deferred.waits_for).unwrap_or_default();
@@ -299,7 +299,7 @@ impl Completion {
     }
 }
 
-/// What other completions need of the one that had a message first.
+/// The completion that had a message first, as the others that have it need it.
 #[derive(Debug, Clone)]
 pub struct FirstHolder {
     /// `None`: there is nothing to acknowledge.

@@ -125,7 +125,7 @@ impl KeptRows {
         for (column, header) in columns.iter_mut().zip(&plan.column_headers) {
             conversion.fill(column, header);
         }
-        // Of a column that is new ClickHouse computes the default.
+        // ClickHouse computes the default of a column that is new.
         for (at, name) in plan.flagged_columns() {
             if !found[at] {
                 let rows = columns.first().map_or(0, Column::rows);

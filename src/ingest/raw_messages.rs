@@ -22,7 +22,7 @@ pub struct RawMessages {
     chunks: Vec<Chunk>,
     len: usize,
     bytes: usize,
-    /// What the chunks but the last take.
+    /// Bytes of all chunks but the last.
     behind: usize,
     receive_times: Vec<(ReceiveTime, u32)>,
     pool: Arc<ChunkPool>,

@@ -28,7 +28,7 @@ pub struct RouteState {
     pub route: Route,
     /// Whether the open batch keeps the MQTT properties of its messages.
     pub keeps_properties: bool,
-    /// What decoder and columns are made for.
+    /// The plan that decoder and columns are made for.
     pub plan: Arc<TablePlan>,
     pub decoder: Decoder,
     pub batch: Option<Box<Batch>>,
@@ -36,6 +36,12 @@ pub struct RouteState {
     queued: QueueDepth,
     /// The batch is to be sealed whatever its size and age, as soon as the sinks have room.
     pub seal_pending: bool,
+}
+
+impl AsRef<Route> for RouteState {
+    fn as_ref(&self) -> &Route {
+        &self.route
+    }
 }
 
 impl RouteState {
@@ -103,7 +109,7 @@ impl RouteState {
     /// grow. Fewer and larger INSERTs are what a busy ClickHouse needs.
     pub fn is_better_grown(&self, max_waiting: usize, limits: &Limits) -> bool {
         let may_grow = |batch: &Batch| batch.rows() < MAX_ROWS && !has_many_bytes(batch, limits);
-        // Those that a transform works on wait for no worker.
+        // Batches that a transform works on wait for no worker.
         let transformed = self.route.transform.as_ref().map_or(0, Transform::threads);
         self.waiting() >= max_waiting.saturating_add(transformed)
             && self.batch.as_deref().is_some_and(may_grow)

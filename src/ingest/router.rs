@@ -13,6 +13,7 @@
 mod joined;
 mod left_out;
 mod program_rows;
+pub mod route_order;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::raw_messages;
 use crate::ingest::route_state::{MAX_ROWS, Origin, RouteState, is_large};
 use crate::ingest::router::joined::{Holder, JoinedRoutes};
+use crate::ingest::router::route_order::first_route;
 use crate::ingest::table_plan::TablePlans;
 use crate::mqtt::{AckSender, Fault, MessageSink, Publish, Subscription, is_primary_copy, subscriptions};
 use crate::telemetry::context::PipelineContext;
@@ -55,7 +57,7 @@ pub struct Router {
     keeps_receipts: bool,
     routes: Vec<RouteState>,
     joined: JoinedRoutes,
-    /// Who holds the message that several routes take, while they take it.
+    /// The holders of the message that several routes take, while they take it.
     holders: Vec<Holder>,
     /// Tells the copies of a message apart; empty where there can be none.
     subscriptions: Vec<Subscription>,
@@ -89,7 +91,7 @@ struct Arrival<'a> {
     client_id: &'a str,
 }
 
-/// What became of a message in a route.
+/// The result of a message in a route.
 enum Taken {
     /// The open batch has its rows.
     Rows,
@@ -182,7 +184,7 @@ impl Router {
         self.seal_if_large(at, publish.payload.len());
     }
 
-    /// Appends the rows of a message to the open batch of a route. Whoever calls it sees to its acknowledgement.
+    /// Appends the rows of a message to the open batch of a route. The caller acknowledges it.
     #[inline]
     fn take_in(&mut self, at: usize, topic: &str, arrival: Arrival<'_>) -> Result<Taken, Reason> {
         if self.routes[at].batch.is_none() {
@@ -322,7 +324,7 @@ impl MessageSink for Router {
             return self.skip(sequence);
         }
         let Router { routes, captures, .. } = self;
-        let Some(at) = routes.iter().position(|state| state.route.topic.matches(topic, captures)) else {
+        let Some(at) = first_route(routes, topic, captures) else {
             if publish.retain {
                 return self.skip_unrequested(topic, sequence);
             }
@@ -429,7 +431,7 @@ impl MessageSink for Router {
     fn is_batch_full(&self) -> bool {
         let limits = &self.context.config.batch;
         self.routes.iter().enumerate().any(|(at, state)| match &state.batch {
-            // What a transform does not keep up with stays with the broker. Where it is ClickHouse that does not, the batch
+            // Messages that a transform does not keep up with stay with the broker. Where it is ClickHouse that does not, the batch
             // grows as without a transform: fewer and larger INSERTs.
             Some(batch) if state.route.transform.is_some() && self.batches.of(at).is_full() => {
                 state.seal_pending && is_large(batch, limits)

@@ -75,7 +75,7 @@ impl<T: Default> Shared<T> {
     }
 }
 
-/// What may be counted now; the rest waits for the first of its shares that still has holders.
+/// The part that may be counted now; the rest waits for the first of its shares that still has holders.
 pub fn countable(settled: Settled, waits_for: Vec<SharedCounts>) -> Option<Settled> {
     let mut left = waits_for;
     while let Some(shared) = left.pop() {

@@ -78,7 +78,7 @@ impl TablePlan {
 #[derive(Debug)]
 pub struct TablePlans {
     routes: Vec<RoutePlanState>,
-    /// Of which pools of columns have a part.
+    /// The budget that pools of columns have a part of.
     memory: Arc<MemoryBudget>,
 }
 
@@ -261,7 +261,7 @@ impl TablePlans {
 
 /// News of a table.
 pub struct SchemaChange {
-    /// For people.
+    /// For messages that people read.
     pub message: String,
     /// Columns that nobody mapped and that were not there before.
     pub added: Vec<String>,

@@ -11,7 +11,7 @@ use crate::clickhouse::retry::{Next, RetriedInsert, RetryLoop};
 use crate::clickhouse::servers::Servers;
 use crate::ingest::batch::Batch;
 use crate::ingest::encoded_rows::EncodedRows;
-use crate::sink::expiry::last_words;
+use crate::sink::expiry::final_reason;
 use crate::sink::parts::Division;
 use crate::sink::worker::{RejectedRows, Worker};
 use crate::telemetry::metrics::add;
@@ -247,6 +247,6 @@ impl RetriedInsert for BatchInsert<'_> {
 
     fn give_up(&mut self, failure: &Failure, may_be_in: bool) -> Option<InsertOutcome> {
         let is_expired = self.worker.is_expired(self.batch);
-        is_expired.then(|| InsertOutcome::Expired(last_words(&failure.error, may_be_in)))
+        is_expired.then(|| InsertOutcome::Expired(final_reason(&failure.error, may_be_in)))
     }
 }

@@ -1,6 +1,6 @@
 //! Finding the messages that ClickHouse refuses among those that it takes, with few attempts.
 //!
-//! What was refused as a whole is tried in halves, and halves of halves, until the bad ones are alone. For `n` messages
+//! A batch that was refused is tried in halves, and halves of halves, until the bad ones are alone. For `n` messages
 //! of which `k` are bad that is about `2 k log2(n)` attempts, of which there must not be too many: they are bounded, and
 //! where nothing is taken at all, as of a batch that is bad throughout, it ends much sooner. What is not told apart
 //! then is given up together.
@@ -42,7 +42,7 @@ impl Budget {
     }
 }
 
-/// What became of some messages.
+/// The result of some messages.
 #[derive(Debug, Clone)]
 pub enum AttemptOutcome {
     Taken,

@@ -12,8 +12,8 @@ use crate::spool;
 use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::add;
 
-/// What is said of an INSERT that failed for the last time.
-pub(super) fn last_words(error: &Error, may_be_in: bool) -> Arc<str> {
+/// The last error of an INSERT that is given up.
+pub(super) fn final_reason(error: &Error, may_be_in: bool) -> Arc<str> {
     match may_be_in {
         true => format!("{error}; the table may have its rows all the same").into(),
         false => error.to_string().into(),
@@ -35,7 +35,7 @@ impl Worker {
         opened_at(insert).checked_add(self.context.config.clickhouse.retry_max_age?)
     }
 
-    /// Of a batch, the messages that become dead letters because their INSERT failed for too long.
+    /// The messages of a batch that become dead letters because their INSERT failed for too long.
     pub(super) fn expire(&self, batch: &Batch, messages: Range<usize>, reason: Arc<str>) -> RejectedRows {
         let table = &self.context.config.route(batch.route).table;
         let reason = self.expiry(table, Some(batch.route), messages.len(), &reason);

@@ -1,4 +1,4 @@
-//! Of a batch that ClickHouse refused: the good rows go in, the bad ones are found.
+//! Inserts the good rows of a batch that ClickHouse refused, and finds the bad ones.
 //!
 //! - **The table refused it**, as for a constraint. Then nothing of it is stored, and its halves go in as INSERTs of
 //!   their own, under tokens of their own.
@@ -182,7 +182,7 @@ fn kept(reason: &str) -> String {
     format!("{reason}; the table itself may have stored it")
 }
 
-/// What of `all` is not refused; `refused` is in order.
+/// The messages of `all` that are not in `refused`, which is in order.
 fn between(all: &Range<usize>, refused: &[Refused]) -> Vec<Range<usize>> {
     let mut good = Vec::new();
     let mut at = all.start;

@@ -15,7 +15,7 @@ use crate::ingest::batch::Batch;
 use crate::sink::worker::{Source, Worker};
 use crate::spool::InsertJob;
 
-/// What a worker inserts.
+/// An INSERT that a worker makes.
 pub enum Job {
     Batch(Box<Batch>),
     Spooled(Box<InsertJob>),
@@ -25,7 +25,7 @@ pub enum Job {
 const JOB_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Worker {
-    /// Until the connections are gone and their batches are in, or all is cancelled.
+    /// Runs until the connections are gone and their batches are in, or all is cancelled.
     pub async fn run(self) {
         LocalSet::new().run_until(self.schedule()).await;
     }

@@ -26,7 +26,7 @@ use crate::ingest::kept_rows::KeptRows;
 use crate::ingest::raw_messages::RawMessages;
 use crate::ingest::table_plan::TablePlan;
 use crate::sink::batch_insert::{Rejection, SIZE_PATIENCE};
-use crate::sink::expiry::{last_words, opened_at};
+use crate::sink::expiry::{final_reason, opened_at};
 use crate::sink::worker::{RejectedRows, Worker};
 use crate::spool::{self, InsertJob, Record, messages, stored_rows};
 use crate::telemetry::metrics::add;
@@ -246,7 +246,7 @@ impl RetriedInsert for SpoolInsert<'_> {
                     let end = SpoolInsertOutcome::Expired(Some(route), decoded, fault);
                     return Some(ControlFlow::Break(end));
                 }
-                // What cannot be decoded is sent as it lies there.
+                // A record that cannot be decoded is sent as it is in the spool.
                 None => return Some(ControlFlow::Continue(())),
             },
         };
@@ -318,7 +318,7 @@ impl RetriedInsert for SpoolInsert<'_> {
         SpoolInsertOutcome::Inserted
     }
 
-    /// What cannot be decoded again is tried again, rather than given up.
+    /// Tries the records again that cannot be decoded again; none is given up.
     async fn failed(&mut self, failure: &Failure, may_be_in: bool) -> Next<SpoolInsertOutcome> {
         let Failure { error, class } = failure;
         if may_be_in {
@@ -365,7 +365,7 @@ impl RetriedInsert for SpoolInsert<'_> {
             return None;
         }
         let decoded = Decoded::from(self.insert, &self.worker.context.chunk_pool)?;
-        let reason = last_words(&failure.error, may_be_in);
+        let reason = final_reason(&failure.error, may_be_in);
         Some(SpoolInsertOutcome::Expired(self.route, decoded, reason))
     }
 }
@@ -375,7 +375,7 @@ impl SpoolInsert<'_> {
         self.plan.as_ref().map_or(0, |plan| plan.generation)
     }
 
-    /// What may be too large as it lies in the spool is decoded, to go in in parts.
+    /// Decodes records that may be too large as they are in the spool, and inserts them in parts.
     fn too_large(&mut self, class: ErrorClass, may_be_in: bool) -> Next<SpoolInsertOutcome> {
         self.size_failures += 1;
         let is_sure = class == ErrorClass::TooLarge || self.size_failures >= SIZE_PATIENCE;

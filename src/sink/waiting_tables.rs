@@ -1,7 +1,7 @@
 //! Tables of which an INSERT waits before it is tried again.
 //!
-//! No other table waits with it: the worker takes other INSERTs meanwhile. Those of the same table are put aside here, in
-//! their order, and follow when the one in front has ended: a table that takes nothing is asked by one INSERT, not by all.
+//! No other table waits with it: the worker takes other INSERTs meanwhile. It puts INSERTs of the same table aside here, in
+//! their order; they follow when the one in front has ended: a table that takes nothing is asked by one INSERT, not by all.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

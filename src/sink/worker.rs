@@ -1,7 +1,7 @@
-//! Batches into ClickHouse, one INSERT at a time, on a thread of its own.
+//! Inserts batches into ClickHouse, one INSERT at a time, on a thread of its own.
 //!
-//! What can succeed later is tried again for ever, under the same token and with the same bytes. Only where the table has
-//! changed meanwhile are the messages decoded again: the same rows under the same token. If ClickHouse refuses a batch
+//! A worker repeats an INSERT that can succeed later for ever, under the same token and with the same bytes. Only where the
+//! table has changed meanwhile are the messages decoded again: the same rows under the same token. If ClickHouse refuses a batch
 //! because of its data, the good rows go in and the bad ones become dead letters. When all of that is known, the batch is
 //! settled by its completion.
 
@@ -33,7 +33,7 @@ use crate::telemetry::events::{Event, Warning};
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::Trace;
 
-/// What all workers of a pipeline have in common.
+/// The state that all workers of a pipeline share.
 #[derive(Clone)]
 pub struct WorkerParts {
     pub context: Arc<PipelineContext>,

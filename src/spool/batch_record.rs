@@ -10,7 +10,7 @@ use crate::spool::wal::record::{Record, StreamKey};
 use crate::spool::{ack_receipts, messages, stored_rows};
 use crate::telemetry::trace::Trace;
 
-/// What goes with the record of a batch.
+/// The values that go with the record of a batch.
 pub struct Appended {
     /// Counts the memory of the batch, of which a record was made.
     pub completion: Completion,

@@ -34,7 +34,7 @@ pub struct InsertQueue {
     limits: InsertLimits,
     streams: Vec<StreamQueue>,
     inserts: HashMap<u64, PendingInsert>,
-    /// Of tokens and statements of all INSERTs.
+    /// Bytes of tokens and statements of all INSERTs.
     text_bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What passes between the spool's thread and the others.
+//! The messages between the spool's thread and the others.
 
 use std::sync::{Arc, Weak};
 
@@ -9,10 +9,10 @@ use crate::spool::cuts::Cuts;
 use crate::spool::wal::read::Insert;
 use crate::telemetry::trace::Trace;
 
-/// What the pipeline asks of the spool.
+/// A request of the pipeline to the spool.
 #[derive(Debug)]
 pub enum Control {
-    /// For as long as this lives, INSERTs go out whatever their age.
+    /// Until this is dropped, INSERTs go out whatever their age.
     FlushNow(Weak<()>),
     /// The sender is dropped once all that was sealed before is committed.
     Commit(Sender<()>),

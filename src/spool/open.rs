@@ -116,7 +116,7 @@ pub(super) fn warn_of_damages(context: &PipelineContext, damages: &[CorruptRange
 }
 
 impl Opened {
-    /// What an earlier process acknowledged on this connection.
+    /// The messages that an earlier process acknowledged on this connection.
     pub fn acknowledged(&self, connection: usize, client_id: &str) -> Option<AckHistory> {
         let session = self.log.session(connection as u32)?;
         (session.client_id == client_id).then(|| session.acknowledged.clone())

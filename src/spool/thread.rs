@@ -62,9 +62,9 @@ pub struct SpoolThread<D: Disk> {
     out: usize,
     /// Bytes of their records.
     out_bytes: usize,
-    /// What is not settled.
+    /// Batches that are not settled.
     inserts: HashMap<u64, PendingInsert>,
-    /// What is acknowledged when the next commit has succeeded.
+    /// Messages that are acknowledged when the next commit has succeeded.
     uncommitted: Vec<Uncommitted>,
     /// A batch that came while the log was full.
     blocked_batch: Option<Box<Batch>>,
@@ -94,7 +94,7 @@ struct PendingInsert {
     /// `None` while a worker has it.
     completion: Option<Completion>,
     messages: u64,
-    /// Of its records, while a worker has them.
+    /// The memory of its records, while a worker has them.
     bytes: usize,
     /// Set if some of its batches are sampled.
     trace: Option<Box<Trace>>,
@@ -126,7 +126,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_TRACED: usize = 64;
 
 impl<D: Disk> SpoolThread<D> {
-    /// What was found counts as received, and is pending until it is settled.
+    /// Counts the messages that were found as received; they are pending until they are settled.
     pub fn new(context: Arc<PipelineContext>, opened: Opened<D>, channels: Channels) -> SpoolThread<D> {
         let Opened { log, recovered } = opened;
         let memory = MemoryReservation::new(&context.memory);
@@ -179,9 +179,9 @@ impl<D: Disk> SpoolThread<D> {
         }
     }
 
-    /// Until the connections are gone and their batches settled, or all is cancelled.
+    /// Runs until the connections are gone and their batches settled, or all is cancelled.
     pub fn run(mut self) {
-        // What may not have been synced before a crash.
+        // DONE entries that may not have been synced before a crash.
         let mut is_due = true;
         loop {
             let now = Instant::now();
@@ -319,8 +319,8 @@ impl<D: Disk> SpoolThread<D> {
         }
     }
 
-    /// What will be deleted again in a moment is not worth the time that compressing takes, a third of all that the spool
-    /// costs. Where ClickHouse does not keep up, its room counts.
+    /// A record that will be deleted again in a moment is not worth the time that compressing takes, a third of the cost of the
+    /// spool. Where ClickHouse does not keep up, its room counts.
     fn compression_of_messages(&self) -> Compression {
         match self.log.bytes() < self.compress_from {
             true => Compression::None,
@@ -353,7 +353,7 @@ impl<D: Disk> SpoolThread<D> {
             self.context.warn(Warning::new("SPOOL_IO", message).error(&error));
         }
         if self.retry_at.is_none() {
-            // What was said again before a segment can go.
+            // DONE entries are rewritten before their segment can go.
             self.tidy_at = self.log.has_uncommitted().then(|| now + TIDY);
             self.warn_of_room();
         }
@@ -387,7 +387,7 @@ impl<D: Disk> SpoolThread<D> {
         }
     }
 
-    /// Of `maxBytes` that are reached, and of room again.
+    /// Warns that `maxBytes` is reached, and reports when there is room again.
     fn warn_of_room(&mut self) {
         if self.log.is_full() {
             if self.health.replace(Health::Full) != Some(Health::Full) {
@@ -436,7 +436,7 @@ impl<D: Disk> SpoolThread<D> {
         }
         for () in freed {}
         let mut left: u64 = inserts.values().map(|pending| pending.messages).sum();
-        // What was not acknowledged comes again from the broker: it must not be found here as well.
+        // The broker sends a message that was not acknowledged again: it must not be found here as well.
         let is_whole = uncommitted.iter().filter_map(|batch| batch.acks.as_ref()).all(PendingAcks::is_empty);
         // An error loses nothing that was synced before.
         let closed = if is_whole { log.close() } else { log.close_without_batch() };

@@ -12,7 +12,7 @@ use crate::ingest::raw_messages::{Message, MessageIndex};
 use crate::transform::columns::{BatchColumns, ColumnLayout};
 use crate::transform::stage::EmitTable;
 
-/// What a host makes of a batch. It ends with [`TransformCall::finish`] or [`TransformCall::fail`]; one that is dropped is lost.
+/// A call of a host with a batch. It ends with [`TransformCall::finish`] or [`TransformCall::fail`]; one that is dropped is lost.
 pub struct TransformCall {
     open: Option<OpenCall>,
     id: u64,
@@ -44,7 +44,7 @@ pub struct Emitted {
     pub rows: Vec<Vec<u8>>,
 }
 
-/// What becomes of a row.
+/// The result of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Keep,
@@ -72,7 +72,7 @@ pub enum Ended {
 pub struct Finished {
     pub batch: Box<Batch>,
     pub layout: Arc<ColumnLayout>,
-    /// Of each row; empty if all are kept.
+    /// The result of each row; empty if all are kept.
     pub verdicts: Vec<Verdict>,
     /// By row, why it was rejected.
     pub reasons: Vec<(usize, String)>,

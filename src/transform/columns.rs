@@ -39,7 +39,7 @@ pub enum Cells {
     Other,
 }
 
-/// What the host is told of a column.
+/// The description of a column for the host.
 #[derive(Debug, Clone, Serialize)]
 pub struct ColumnInfo {
     pub name: String,
@@ -197,7 +197,7 @@ fn info(
     }
 }
 
-/// What a row holds that is not filled.
+/// The value of a row that is not filled.
 pub fn unfilled(cells: Cells) -> &'static [u8] {
     match cells {
         Cells::Bool | Cells::U8 => &[0xff],
@@ -225,7 +225,7 @@ pub struct BatchColumns<'a> {
     pub is_changed: &'a mut bool,
 }
 
-/// What the host asks for that is not there: a fault of ours, told instead of hidden.
+/// The error for a column or a row that does not exist: a fault of the engine, reported and not hidden.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Misuse(pub &'static str);
 

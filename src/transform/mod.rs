@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use call::TransformCall;
 
-/// What makes the calls of one route.
+/// The side that makes the calls of one route.
 pub trait TransformHost: Send + Sync {
     /// How many calls it takes at once; 0 for now, if it may take some later.
     fn threads(&self) -> usize;

@@ -1,4 +1,4 @@
-//! What comes of a batch that a transform has finished: the batch that goes on, dead letters, and batches of emitted rows.
+//! Divides a batch that a transform has finished into the batch that goes on, dead letters, and batches of emitted rows.
 //!
 //! A message of which a row was rejected becomes a dead letter, with all its rows. A message of which no row is left was
 //! dropped. All others go on with the rows that are left.
@@ -17,7 +17,7 @@ use crate::telemetry::context::PipelineContext;
 use crate::transform::call::{Emitted, Finished, Verdict};
 use crate::transform::stage::EmitTable;
 
-/// What one call made.
+/// The results of one call.
 pub struct Outcome {
     /// `None`: nothing of it is left to insert.
     pub batch: Option<Box<Batch>>,
@@ -38,7 +38,7 @@ pub struct OutcomeCounts {
     pub emitted: u64,
 }
 
-/// What becomes of a message.
+/// The result of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Kept,
@@ -164,7 +164,7 @@ fn keep(
     let has_receipts = given.len() > 0;
     for (at, message) in batch.messages.iter().enumerate() {
         let receipt = if has_receipts && message.qos > 0 { given.next() } else { None };
-        // What is rejected is not in the spool: after a crash it has to come again. What is dropped has not.
+        // A rejected message is not in the spool: after a crash it has to come again. A dropped one has not.
         if fates[at] != Fate::Rejected {
             receipt.into_iter().for_each(|receipt| batch.receipts.push(receipt));
         }

@@ -167,7 +167,7 @@ impl TransformStage {
                 let Outcome { batch, dead_letters, emitted, counts } =
                     Outcome::of(&self.context, *finished, emit_tables);
                 self.count(counts);
-                // Whoever receives these ends after this thread, or all is cancelled.
+                // The receivers end after this thread, or everything is cancelled.
                 if let Some(dead_letters) = dead_letters {
                     let _ = self.dead_letters.send(dead_letters);
                 }

@@ -16,6 +16,7 @@ use crate::core::ack_history::AckRecord;
 use crate::core::clock::ReceiveTime;
 use crate::ingest::batch::Batch;
 use crate::ingest::completion::Completion;
+use crate::ingest::router::route_order::next_route;
 use crate::ingest::router::{Arrival, Router, Taken};
 use crate::mqtt::{MessageSink, Publish};
 
@@ -28,7 +29,7 @@ pub struct JoinedRoutes {
     is_unit: Vec<bool>,
 }
 
-/// Who holds a message.
+/// The place that holds a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holder {
     /// The open batch of a route.
@@ -98,10 +99,7 @@ impl Router {
                 }
             }
             let Router { routes, captures, .. } = self;
-            next = match routes[at].route.continues {
-                true => (at + 1..routes.len()).find(|at| routes[*at].route.topic.matches(topic, captures)),
-                false => None,
-            };
+            next = next_route(routes, at, topic, captures);
         }
         self.hold(&holders, arrival);
         for holder in holders.drain(..) {

@@ -7,6 +7,7 @@ use crate::core::reason::Reason;
 use crate::ingest::completion::Completion;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::router::Router;
+use crate::ingest::router::route_order::first_route;
 use crate::telemetry::events::Warning;
 
 impl Router {
@@ -20,9 +21,8 @@ impl Router {
         now: ReceiveTime,
     ) {
         self.stats.received += 1;
-        let route = std::str::from_utf8(topic).ok().and_then(|t| {
-            self.routes.iter().position(|state| state.route.topic.matches(t, &mut self.captures))
-        });
+        let name = std::str::from_utf8(topic).ok();
+        let route = name.and_then(|name| first_route(&self.routes, name, &mut self.captures));
         self.dead_letter(route, topic, payload, reason, sequence, now);
     }
 

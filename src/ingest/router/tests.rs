@@ -156,7 +156,7 @@ fn a_batch_takes_a_share_of_the_memory() {
     assert!(sealed[0].bytes() >= 1 << 17 && sealed[0].bytes() < (1 << 17) + 11_000);
 }
 
-/// What a batch counts is what it takes, and what its block will take.
+/// A batch counts the bytes that it takes, and those that its block will take.
 #[test]
 fn a_batch_counts_its_block_before_it_is_made() {
     let now = ReceiveTime::read();

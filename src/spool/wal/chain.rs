@@ -1,4 +1,4 @@
-//! What segments and the state file say of each other, so that a segment that is gone or cut off is noticed.
+//! Compares what segments and the state file say about each other, so that a segment that is gone or cut off is noticed.
 //!
 //! The BEGIN entry of a segment says what the one before it holds, the state file says it of the last one. The state file also
 //! lists the segments that were deleted since, or were found damaged before.
@@ -18,9 +18,9 @@ const BODY: usize = 24;
 
 #[derive(Debug, Default)]
 pub struct Chain {
-    /// What the segments say of those before them, by their own numbers.
+    /// The statements of segments about those before them, by their own numbers.
     previous: HashMap<u64, Link>,
-    /// What every segment should hold, by its number.
+    /// The contents that every segment should have, by its number.
     expected: BTreeMap<u64, Extent>,
     pub state: Option<FoundState>,
     /// There are segments that only exist with a state file, and no valid one.
@@ -41,7 +41,7 @@ impl Missing {
         found: &BTreeMap<u64, Found>,
         done: &HashMap<u64, DoneEntry>,
     ) -> Missing {
-        // What was committed after the snapshot does not count: neither records nor DONE entries.
+        // Records and DONE entries that were committed after the snapshot do not count.
         let position = (snapshot.last.number, snapshot.extent.bytes);
         let noted: HashSet<u64> = snapshot.done.iter().copied().collect();
         let was_done = |insert: u64| {
@@ -101,12 +101,12 @@ impl Chain {
         }
     }
 
-    /// What others say of a segment. Empty if nobody says anything.
+    /// The statements of others about a segment; empty if there are none.
     pub fn expected(&self, number: u64) -> Extent {
         self.expected.get(&number).copied().unwrap_or_default()
     }
 
-    /// What a segment says of the one before it.
+    /// The statement of a segment about the one before it.
     pub fn previous(&self, number: u64) -> Link {
         self.previous.get(&number).copied().unwrap_or_default()
     }
@@ -131,7 +131,7 @@ impl Chain {
     }
 }
 
-/// What a segment says of the one before it, if its BEGIN entry can be read.
+/// The statement of a segment about the one before it, if its BEGIN entry can be read.
 fn read_begin<D: Disk>(disk: &D, id: SegmentId) -> io::Result<Option<Link>> {
     let file = id.to_string();
     if disk.len(&file)? < (HEADER + BODY) as u64 {

@@ -17,7 +17,7 @@ pub struct Listing {
     pub foreign: Vec<String>,
 }
 
-/// What file systems themselves put into their uppermost directory.
+/// Names that file systems themselves put into their uppermost directory.
 const OF_THE_SYSTEM: &str = "lost+found";
 
 impl Listing {

@@ -1,6 +1,6 @@
 //! One entry of a segment: a header of 40 bytes, then the body. The layout stands in the header of [`super::super`].
 
-/// What an entry means.
+/// The meaning of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     /// The body is a record; `sequence` is the record's number.

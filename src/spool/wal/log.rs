@@ -249,12 +249,12 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Closes the last segment as it is. What was synced in it stays valid.
+    /// Closes the last segment as it is. Bytes that were synced in it stay valid.
     fn abandon_segment(&mut self) {
         let (Some(mut file), Some(segment)) = (self.segments.file.take(), self.segments.all.back()) else {
             return;
         };
-        // What was not synced may take up the last room.
+        // Bytes that were not synced may take up the last room.
         if segment.extent.bytes > 0 {
             let _ = file.truncate(segment.extent.bytes);
         } else if self.disk.remove(&segment.id.to_string()).is_ok() {
@@ -269,7 +269,7 @@ impl<D: Disk> Log<D> {
         self.batch.push(EntryKind::Done, id, |_| ());
     }
 
-    /// Commits, and ends the log so that a truncated one can be told from it. What is not settled is found at the next start.
+    /// Commits, and ends the log so that a truncated one can be told from it. The next start finds the records that are not settled.
     pub fn close(mut self) -> io::Result<()> {
         if let Err(error) = self.commit() {
             self.settle_without_room();
@@ -299,7 +299,7 @@ impl<D: Disk> Log<D> {
         !self.batch.is_empty()
     }
 
-    /// What is known of the broker's session of a connection, as far as it is synced.
+    /// The broker's session of a connection as it is known, as far as it is synced.
     pub fn session(&self, connection: u32) -> Option<&SessionHistory> {
         self.ack_history.session(connection)
     }
@@ -340,7 +340,7 @@ impl<D: Disk> Log<D> {
         self.queue.due_at(now)
     }
 
-    /// What was quarantined since the last call.
+    /// Records that were quarantined since the last call.
     pub fn take_damages(&mut self) -> Vec<CorruptRange> {
         std::mem::take(&mut self.reader.corrupt)
     }

@@ -24,14 +24,14 @@ pub struct Insert {
     pub may_be_attempted: bool,
 }
 
-/// What is read beyond an entry: to open a file costs more than to read a small record.
+/// Bytes that are read beyond an entry: to open a file costs more than to read a small record.
 const READ_AHEAD: usize = 256 * 1024;
 
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// What was read last: the segment, the offset in it, the bytes.
+    /// The last read: the segment, the offset in it, the bytes.
     readahead: Option<(SegmentId, u64, Vec<u8>)>,
-    /// What was quarantined since somebody asked.
+    /// Records that were quarantined since the last call.
     pub corrupt: Vec<CorruptRange>,
 }
 

@@ -22,7 +22,7 @@ pub struct Record {
     pub block: Bytes,
     /// The messages from which the rows were decoded, as [`crate::spool::messages`] encodes them.
     pub raw: Bytes,
-    /// What identifies these messages if the broker sends them again, as [`crate::spool::ack_receipts`] encodes it.
+    /// The receipts that identify these messages if the broker sends them again, as [`crate::spool::ack_receipts`] encodes it.
     pub receipts: Bytes,
 }
 

@@ -15,7 +15,7 @@ pub struct RecordIndex {
     /// The records of INSERTs that are done, until that is synced as well, by INSERT.
     settled: BTreeMap<u64, Settled>,
     kept_bytes: usize,
-    /// Of records that are to be read from disk.
+    /// Bytes of records that are to be read from disk.
     stored_bytes: usize,
 }
 
@@ -35,7 +35,7 @@ struct RecordState {
     messages: u32,
     /// The record itself, while it is kept in memory. One that was taken is not kept.
     kept: Option<Arc<Record>>,
-    /// What it takes in memory, or will take when it is read; 0 once it was taken.
+    /// Bytes that it takes in memory, or will take when it is read; 0 once it was taken.
     bytes: u32,
 }
 

@@ -22,7 +22,7 @@ use crate::spool::wal::state::{Open, Snapshot, StateFile};
 use crate::spool::wal::storage::Disk;
 use crate::spool::wal::write_batch::{BodySink, WriteBatch};
 
-/// What was found.
+/// The contents of the log as they were found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// Records that are not done. All of them will be taken, in order, before anything new of the same stream.
@@ -31,7 +31,7 @@ pub struct Recovered {
     pub messages: u64,
     /// The number of messages of each INSERT, by its id.
     pub inserts: BTreeMap<u64, u64>,
-    /// INSERTs of rows that a program gave. What counts as their messages are rows.
+    /// INSERTs of rows that a program gave. Their rows count as messages.
     pub row_inserts: BTreeSet<u64>,
     /// Damage that was found for the first time.
     pub damages: Vec<CorruptRange>,

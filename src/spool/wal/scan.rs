@@ -1,7 +1,7 @@
 //! Reads all segments of a directory, and changes nothing.
 //!
-//! Every byte is read once and checked, 4 MiB at a time: a log may be far larger than memory. Of a record only its header data
-//! stays in memory, not its bytes. `chain` then compares what was found with what the segments and the state file say of each
+//! Every byte is read once and checked, 4 MiB at a time: a log may be far larger than memory. The header data of a
+//! record stays in memory, its bytes do not. `chain` then compares what was found with what the segments and the state file say of each
 //! other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -59,7 +59,7 @@ pub struct FoundSegment {
     pub id: SegmentId,
     /// The length of the file.
     pub bytes: u64,
-    /// What of it is synced and can be read.
+    /// Bytes of it that are synced and can be read.
     pub extent: Extent,
     pub previous: Link,
     /// The INSERTs of all records in it.
@@ -91,7 +91,7 @@ pub struct Found {
     pub block_bytes: u32,
 }
 
-/// What many records have in common, held once.
+/// Values that many records have in common, held once.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RecordKind {
     pub stream: StreamKey,

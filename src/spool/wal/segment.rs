@@ -47,7 +47,7 @@ impl fmt::Display for SegmentId {
     }
 }
 
-/// What the name of a file in the directory means.
+/// The meaning of the name of a file in the directory.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ParsedName {
     Segment(SegmentId),
@@ -104,7 +104,7 @@ impl Extent {
     }
 }
 
-/// What one segment says of another.
+/// A statement of one segment about another.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
     /// The number of the segment. 0: there is none.
@@ -128,15 +128,15 @@ impl Link {
     }
 }
 
-/// What the log knows of one of its segments.
+/// A segment as the log knows it.
 #[derive(Debug)]
 pub struct Segment {
     pub id: SegmentId,
     /// Bytes of the file.
     pub bytes: u64,
-    /// What of it is synced and can be read.
+    /// Bytes of it that are synced and can be read.
     pub extent: Extent,
-    /// What it says of the segment before it.
+    /// Its statement about the segment before it.
     pub previous: Link,
     /// Records in it that are not done, as far as that is synced.
     pub open: usize,
@@ -194,7 +194,7 @@ impl<F> Segments<F> {
             let at = self.all.binary_search_by_key(&number, |segment| segment.id.number).ok()?;
             (deleted != Some(at)).then(|| self.all[at].extent)
         };
-        // What the deleted one says of the segment before it counts as well: deleting it may fail.
+        // The statement of the deleted one about the segment before it counts as well: deleting it may fail.
         let mut differences: Vec<Link> = self
             .all
             .iter()

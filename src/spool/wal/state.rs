@@ -50,7 +50,7 @@ pub struct Snapshot {
     pub number: u64,
     /// The segment of the last commit.
     pub last: SegmentId,
-    /// What of it is synced.
+    /// Bytes of it that are synced.
     pub extent: Extent,
     pub next_sequence: u64,
     pub open: Open,

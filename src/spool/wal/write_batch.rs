@@ -30,7 +30,7 @@ struct WrittenEntry {
     header: Header,
 }
 
-/// What the body of an entry is written to.
+/// The buffer that the body of an entry is written to.
 pub trait BodySink {
     fn put(&mut self, bytes: &[u8]);
 
@@ -121,7 +121,7 @@ impl WriteBatch {
 
     /// Bytes in memory that are not counted elsewhere.
     pub fn memory_bytes(&self) -> usize {
-        // What is kept for the next batch is little.
+        // A small buffer is kept for the next batch.
         let copied = if self.is_empty() { 0 } else { self.bytes.capacity() };
         let shared: usize = self.shared.iter().map(|(_, bytes)| bytes.len()).sum();
         copied + shared - self.kept

@@ -1,5 +1,5 @@
-//! What a route makes of a value before it is checked against its column: texts that mean nothing, words in place of others, a
-//! text that is a number or bytes, another unit.
+//! Changes a value as the [`Reading`] of its column says, before it is checked against the column: texts that mean NULL, words in
+//! place of others, a text that is a number or bytes, another unit.
 
 use std::borrow::Cow;
 
@@ -15,18 +15,18 @@ use crate::decode::tape::{Tape, Value};
 use crate::decode::value_reader::Result;
 
 /// What became of a value.
-pub enum Transformed {
+pub enum ReadValue {
     Same,
     Missing,
     Other(Tape<'static>),
 }
 
-pub fn transform(tape: &Tape<'_>, at: usize, reading: &Reading, nulls: &[String]) -> Result<Transformed> {
+pub fn read_value(tape: &Tape<'_>, at: usize, reading: &Reading, nulls: &[String]) -> Result<ReadValue> {
     let mut value = Cow::Borrowed(tape.value(at));
     if let Value::Text(text) = &*value
         && nulls.iter().chain(&reading.nulls).any(|null| null == text)
     {
-        return Ok(Transformed::Missing);
+        return Ok(ReadValue::Missing);
     }
     if let (Some(parse), Value::Text(text)) = (reading.parse, &*value)
         && let Some(parsed) = parsed(text, parse)?
@@ -35,12 +35,12 @@ pub fn transform(tape: &Tape<'_>, at: usize, reading: &Reading, nulls: &[String]
     }
     if let Some(to) = mapped(&value, &reading.map) {
         if to.is_null() {
-            return Ok(Transformed::Missing);
+            return Ok(ReadValue::Missing);
         }
         let text = to.to_string();
         let other = json::tape::read_one(text.as_bytes(), Nan::Reject)?;
         if reading.scale.is_none() && reading.offset.is_none() {
-            return Ok(Transformed::Other(other.into_owned()));
+            return Ok(ReadValue::Other(other.into_owned()));
         }
         value = Cow::Owned(other.value(0).clone().into_owned());
     }
@@ -51,11 +51,11 @@ pub fn transform(tape: &Tape<'_>, at: usize, reading: &Reading, nulls: &[String]
         value = Cow::Owned(Value::Number(Cow::Owned(scaled)));
     }
     match value {
-        Cow::Borrowed(_) => Ok(Transformed::Same),
+        Cow::Borrowed(_) => Ok(ReadValue::Same),
         Cow::Owned(value) => {
             let mut other = Tape::default();
             other.push(value.into_owned())?;
-            Ok(Transformed::Other(other))
+            Ok(ReadValue::Other(other))
         }
     }
 }
