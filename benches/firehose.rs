@@ -1,6 +1,7 @@
 //! A firehose into nothing: what the engine takes for a message when neither a socket nor ClickHouse is there, on one
 //! thread. The same stages as in a pipeline, one more from line to line: packets are framed, decoded into batches, encoded
-//! as blocks, compressed, and thrown away. Then all of it once more beside a second thread, and what metrics take.
+//! as blocks, compressed, and thrown away. Then all of it at QoS 1, with the acknowledgements of what was inserted, all of it
+//! beside a second thread, and what metrics take.
 //!
 //! `cargo bench --profile quick --bench firehose`, with a number of rows for other batches than those of 5,000.
 
@@ -22,10 +23,11 @@ use millrace::ingest::batch::Batch;
 use millrace::ingest::router::Router;
 use millrace::ingest::table_plan::TablePlans;
 use millrace::mqtt::session::{Event, Session};
-use millrace::mqtt::{AckSender, MessageSink};
+use millrace::mqtt::{AckSender, Command, MessageSink};
 use millrace::telemetry::context::PipelineContext;
 use millrace::telemetry::metrics::Rates;
 use millrace::telemetry::prometheus;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// More than the caches hold, as with messages that come from a socket, and all different.
 const MESSAGES: usize = 50_000;
@@ -40,11 +42,13 @@ enum Stage {
     Encode,
     /// In place of the last.
     Pack,
+    /// The stream is at QoS 1.
+    Acknowledge,
 }
 
 fn main() {
     let rows = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5000);
-    let stream = stream();
+    let stream = stream(0);
     println!("{} bytes a message, batches of {rows} rows\n", stream.len() / MESSAGES);
     println!("{:>9} {:>12}", "ns", "messages/s");
     for (stage, name) in [
@@ -55,6 +59,7 @@ fn main() {
     ] {
         report(measure(stage, rows, &stream).best, name);
     }
+    report(measure(Stage::Acknowledge, rows, &self::stream(1)).best, "the same at QoS 1, and acknowledged");
     report(measure(Stage::Pack, rows, &stream).median, "the same in the median round");
     report(measure_beside(rows, &stream).median, "the same while another thread does the same");
     let nanos = measure_metrics(rows, &stream);
@@ -133,13 +138,14 @@ struct Engine {
     session: Session,
     router: Router,
     batches: Receiver<Box<Batch>>,
+    commands: UnboundedReceiver<Command>,
     packer: BlockEncoder,
 }
 
 impl Engine {
     fn new(rows: usize) -> Engine {
         let config = serde_json::json!({
-            "mqtt": { "url": "mqtt://nowhere", "qos": 0 },
+            "mqtt": { "url": "mqtt://nowhere", "qos": 1 },
             "clickhouse": { "url": "http://nowhere" },
             "routes": [{ "topic": "drivers/{driver_id}/position", "table": "positions" }],
             "batch": { "maxRows": rows },
@@ -165,15 +171,15 @@ impl Engine {
         let mut session = Session::new(&config.mqtt, "bench".into(), vec!["drivers/+/position".into()], now);
         let context = Arc::new(PipelineContext::new(config, Box::new(|_| {})));
         let (to_batches, batches) = bounded(1024);
-        let router =
-            Router::new(context.clone(), 0, AckSender::channel().0, plans, to_batches, unbounded().0);
+        let (ack_sender, commands) = AckSender::channel();
+        let router = Router::new(context.clone(), 0, ack_sender, plans, to_batches, unbounded().0);
 
         session.connect(now);
-        for answer in [&b"\x20\x03\x00\x00\x00"[..], b"\x90\x04\x00\x01\x00\x00"] {
+        for answer in [&b"\x20\x03\x00\x00\x00"[..], b"\x90\x04\x00\x01\x00\x01"] {
             session.receive(answer, now).expect("the answers of a broker");
         }
         assert!(session.is_subscribed());
-        Engine { context, session, router, batches, packer: BlockEncoder::new(Compression::Lz4) }
+        Engine { context, session, router, batches, commands, packer: BlockEncoder::new(Compression::Lz4) }
     }
 
     /// Takes the whole stream, as so many reads would bring it.
@@ -199,7 +205,19 @@ impl Engine {
             while let Ok(batch) = self.batches.try_recv() {
                 self.put(stage, batch);
             }
+            self.acknowledge(now.instant);
         }
+    }
+
+    /// What a connection does once batches are settled, but for the write to the socket.
+    fn acknowledge(&mut self, now: Instant) {
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Settled(acks) = command {
+                self.session.settle(&acks);
+            }
+        }
+        self.session.acknowledge();
+        self.session.sent(black_box(self.session.outgoing()).len(), now);
     }
 
     /// What a worker does with a batch, but for the INSERT.
@@ -208,7 +226,9 @@ impl Engine {
         match stage {
             Stage::Frame | Stage::Decode => {}
             Stage::Encode => drop(black_box(native::encode_to_vec(heads, &batch.columns))),
-            Stage::Pack => drop(black_box(self.packer.encode(heads, &batch.columns, &batch.plan.resistance))),
+            Stage::Pack | Stage::Acknowledge => {
+                drop(black_box(self.packer.encode(heads, &batch.columns, &batch.plan.resistance)))
+            }
         }
         let messages = batch.messages.len() as u64;
         batch.completion.inserted(messages);
@@ -216,8 +236,8 @@ impl Engine {
     }
 }
 
-/// PUBLISH packets of MQTT 5 at QoS 0, side by side.
-fn stream() -> Vec<u8> {
+/// PUBLISH packets of MQTT 5 at QoS 0 or 1, side by side.
+fn stream(qos: u8) -> Vec<u8> {
     let mut out = Vec::new();
     for i in 0..MESSAGES {
         let topic = format!("drivers/driver-{}/position", i % 4999);
@@ -232,10 +252,12 @@ fn stream() -> Vec<u8> {
             scattered % 360,
             1_730_000_000_000_u64 + i as u64 / 60,
         );
-        let length = 2 + topic.len() + 1 + payload.len();
+        let packet_id_bytes = 2 * usize::from(qos);
+        let length = 2 + topic.len() + packet_id_bytes + 1 + payload.len();
         assert!((128..16_384).contains(&length), "two bytes of remaining length");
-        out.extend([0x30, length as u8 | 0x80, (length >> 7) as u8, 0, topic.len() as u8]);
+        out.extend([0x30 | (qos << 1), length as u8 | 0x80, (length >> 7) as u8, 0, topic.len() as u8]);
         out.extend(topic.bytes());
+        out.extend(&(i as u16 + 1).to_be_bytes()[..packet_id_bytes]);
         out.push(0);
         out.extend(payload.bytes());
     }
