@@ -1,6 +1,6 @@
 'use strict'
 
-// What users import. `index.d.ts` documents it; the files of lib/ do the work, and src/ is the engine.
+// The module that users import. `index.d.ts` documents it; the files of lib/ do the work, and src/ is the engine.
 
 const { MillraceError } = require('./lib/native.js')
 const { Pipeline } = require('./lib/pipeline.js')

@@ -1,6 +1,6 @@
 'use strict'
 
-// What a service's own tests import: `millrace/testing`.
+// The module that a service's own tests import: `millrace/testing`.
 
 const testing = require('./lib/testing/index.js')
 
