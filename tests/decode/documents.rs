@@ -263,6 +263,11 @@ fn messagepack_fills_every_type() {
         ),
         ("81a176 c70cff00000000ffffffffffffffff", "DateTime64(3)", (-1000i64).to_le_bytes().to_vec()),
         ("81a176 c7080d 42792cc091400000", "DateTime64(0)", 1_730_000_000i64.to_le_bytes().to_vec()),
+        ("81a176 c7090dcb 42792cc091400000", "DateTime64(0)", 1_730_000_000i64.to_le_bytes().to_vec()),
+        // The same as the shortest number: clocks that were never set.
+        ("81a176 d40d00", "DateTime64(3)", 0i64.to_le_bytes().to_vec()),
+        ("81a176 d40dff", "DateTime64(3)", (-1i64).to_le_bytes().to_vec()),
+        ("81a176 c7050dce05265c00", "DateTime64(3)", 86_400_000i64.to_le_bytes().to_vec()),
     ] {
         let got = decoded(json!({ "format": "msgpack" }), &[("v", type_name)], &hex(payload));
         assert_eq!(got, Ok(vec![expected]), "{payload} {type_name}");
@@ -297,11 +302,26 @@ fn cbor_fills_every_type() {
         ),
         ("a16176 c11a671db440", "DateTime", 0x671d_b440u32.to_le_bytes().to_vec()),
         ("a16176 c1fb41d9c76d2007df3b", "DateTime64(3)", 1_730_000_000_123i64.to_le_bytes().to_vec()),
+        // A Map, and typed arrays: float32 little-endian, sint16 big-endian, float16.
+        (
+            "a16176 d90103 a1616b05",
+            "Map(String, UInt8)",
+            [vec![1, 0, 0, 0, 0, 0, 0, 0], texts(&["k"]), vec![5]].concat(),
+        ),
+        (
+            "a16176 d855 48 0000c03f000020c0",
+            "Array(Float64)",
+            [vec![2, 0, 0, 0, 0, 0, 0, 0], floats(&[1.5, -2.5])].concat(),
+        ),
+        ("a16176 d849 44 fffe0100", "Array(Int16)", vec![2, 0, 0, 0, 0, 0, 0, 0, 254, 255, 0, 1]),
+        ("a16176 d850 42 3e00", "Array(Float64)", [vec![1, 0, 0, 0, 0, 0, 0, 0], floats(&[1.5])].concat()),
         ("a16176 d8255000112233445566778899aabbccddeeff", "UUID", hex("7766554433221100ffeeddccbbaa9988")),
     ] {
         let got = decoded(json!({ "format": "cbor" }), &[("v", type_name)], &hex(payload));
         assert_eq!(got, Ok(vec![expected]), "{payload} {type_name}");
     }
+    let odd = decoded(json!({ "format": "cbor" }), &[("v", "Array(Float64)")], &hex("a16176 d855 43 000000"));
+    assert_eq!(odd, Err(Code::PayloadInvalid));
     let mut expected = vec![0; 16];
     expected[8] = 1;
     let got = decoded(json!({ "format": "cbor" }), &[("v", "UInt128")], &hex(&format!("a16176 {big}")));

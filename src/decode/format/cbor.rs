@@ -176,12 +176,16 @@ fn object<'a>(bytes: &mut Bytes<'a>, argument: Argument, tape: &mut Tape<'a>, de
 }
 
 fn tagged<'a>(bytes: &mut Bytes<'a>, tag: u64, tape: &mut Tape<'a>, depth: usize) -> Result<()> {
-    if matches!(tag, 21..=23 | 32..=36 | 63 | 64 | 258 | 37 | 52 | 54 | 55799) {
+    if matches!(tag, 21..=23 | 32..=36 | 63 | 64 | 68 | 258 | 259 | 37 | 52 | 54 | 55799) {
         return value(bytes, tape, depth + 1);
     }
     let mut inner = Tape::default();
     value(bytes, &mut inner, depth + 1)?;
     let wrong = |what: &str| bytes.invalid(&format!("the tag {tag} is not on {what}"));
+    if let (65..=67 | 69..=75 | 77..=82 | 84..=86, Value::Bytes(items)) = (tag, inner.value(0)) {
+        let items = items.clone();
+        return typed_array(&items, tag, tape).unwrap_or_else(|()| Err(wrong("numbers of its width")));
+    }
     let known = match (tag, inner.value(0)) {
         (0, Value::Text(text)) => match time::from_text(text, &Zone::Utc) {
             Some((at, _)) => Value::Time(at),
@@ -215,6 +219,36 @@ fn tagged<'a>(bytes: &mut Bytes<'a>, tag: u64, tape: &mut Tape<'a>, depth: usize
         _ => return Err(bytes.invalid(&format!("the tag {tag} is not known"))),
     };
     tape.push(known)
+}
+
+/// Numbers side by side. The low bits of the tag say which: float, signed, little-endian, and two of the width: RFC 8746, 2.1.
+fn typed_array(items: &[u8], tag: u64, tape: &mut Tape<'_>) -> std::result::Result<Result<()>, ()> {
+    let (is_float, is_signed, is_little) = (tag & 16 != 0, tag & 8 != 0, tag & 4 != 0);
+    let width = 1 << ((tag & 3) + u64::from(is_float));
+    if !items.len().is_multiple_of(width) {
+        return Err(());
+    }
+    let mut push = || -> Result<()> {
+        let at = tape.begin_list()?;
+        for item in items.chunks(width) {
+            let digits = |bits: u64, byte: &u8| bits << 8 | u64::from(*byte);
+            let bits = match is_little {
+                true => item.iter().rev().fold(0, digits),
+                false => item.iter().fold(0, digits),
+            };
+            let unused = 64 - 8 * width as u32;
+            tape.push(match (is_float, width) {
+                (true, 2) => Value::Float(half(bits as u16)),
+                (true, 4) => Value::Float(f32::from_bits(bits as u32).into()),
+                (true, _) => Value::Float(f64::from_bits(bits)),
+                (false, _) if is_signed => Value::Integer((bits << unused) as i64 >> unused),
+                (false, _) => Value::Unsigned(bits),
+            })?;
+        }
+        tape.end(at);
+        Ok(())
+    };
+    Ok(push())
 }
 
 fn day<'a>(days: i64) -> Value<'a> {

@@ -117,11 +117,20 @@ fn extension<'a>(bytes: &mut Bytes<'a>, len: usize) -> Result<Value<'a>> {
             let nanos = data.number(4)?;
             at(data.number(8)? as i64, nanos)
         }
-        // msgpack-lite: milliseconds as a float.
-        (13, 8 | 9) => {
-            if len == 9 {
-                data.byte()?;
-            }
+        // msgpack-lite: milliseconds, as the number that is written shortest.
+        (13, 1 | 2 | 3 | 5 | 9) => {
+            let mut tape = Tape::default();
+            value(&mut data, &mut tape, MAX_DEPTH)?;
+            let millis = match tape.value(0) {
+                Value::Float(millis) => *millis,
+                Value::Integer(millis) => *millis as f64,
+                Value::Unsigned(millis) => *millis as f64,
+                _ => f64::NAN,
+            };
+            (data.left() == 0 && millis.is_finite()).then(|| Instant::from_millis(millis))
+        }
+        // The same by others, always a float.
+        (13, 8) => {
             let millis = f64::from_be_bytes(data.array()?);
             millis.is_finite().then(|| Instant::from_millis(millis))
         }
