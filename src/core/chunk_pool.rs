@@ -32,7 +32,7 @@ type Free = (Chunk, PooledBytes);
 pub struct Chunk {
     memory: MmapMut,
     len: usize,
-    /// So many bytes were filled once, and are memory.
+    /// So many bytes were filled by earlier batches, and are memory.
     touched: usize,
 }
 
@@ -75,7 +75,9 @@ impl ChunkPool {
 
     /// Takes back the chunks of a batch.
     pub fn release(&self, mut chunks: Vec<Chunk>) {
-        chunks.iter_mut().for_each(|chunk| chunk.len = 0);
+        for chunk in &mut chunks {
+            (chunk.touched, chunk.len) = (chunk.memory_bytes(), 0);
+        }
         for (list, size) in self.lock().iter_mut().zip(SIZES) {
             let fitting = chunks.extract_if(.., |chunk| chunk.memory.len() == size);
             list.put(fitting.filter_map(|chunk| {
@@ -111,12 +113,11 @@ impl Chunk {
             at += part.len();
         }
         self.len = at;
-        self.touched = self.touched.max(at);
     }
 
     /// The bytes of memory that it takes: what was never filled is none.
     pub fn memory_bytes(&self) -> usize {
-        self.touched
+        self.touched.max(self.len)
     }
 
     pub fn bytes(&self) -> &[u8] {

@@ -285,6 +285,16 @@ impl Router {
         }
     }
 
+    /// Seals the batches that found no room, and no others: where the time at which it is called must not decide what a batch
+    /// holds.
+    pub fn seal_waiting(&mut self) {
+        for at in 0..self.routes.len() {
+            if self.routes[at].seal_pending {
+                self.seal(at);
+            }
+        }
+    }
+
     /// Bytes of the open batches.
     pub fn open_bytes(&self) -> usize {
         self.open_batches().map(Batch::bytes).sum()

@@ -383,7 +383,7 @@ impl Feeder {
                 _ = self.settled.recv() => {}
                 () = memory.wait_for_capacity(), if memory.is_full() => {}
             }
-            self.router.seal_due(Instant::now());
+            self.router.seal_waiting();
         }
         while self.settled.try_recv().is_ok() {}
     }

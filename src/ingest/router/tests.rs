@@ -178,3 +178,18 @@ fn a_batch_counts_its_block_before_it_is_made() {
     let block = encoder.encode(&batch.plan.column_headers, &batch.columns, &batch.plan.resistance);
     assert!(columns + messages + block.memory_bytes <= batch.memory_bytes(false));
 }
+
+/// A replay must make the same batches each time, however long it waits between two messages.
+#[test]
+fn what_waits_for_the_sinks_is_sealed_and_what_is_large_is_not() {
+    let (mut routers, batches) = routers(1, r#"{ "maxBytes": 8 }"#, 8);
+    let router = &mut routers[0];
+    // Large, and not told yet: its size is looked at each 16 messages.
+    (0..3).for_each(|_| accept(router, ReceiveTime::read()));
+    router.seal_waiting();
+    assert!(router.has_open_batch() && batches.is_empty());
+    router.routes[0].seal_pending = true;
+    router.seal_waiting();
+    assert!(!router.has_open_batch());
+    assert_eq!(batches.try_recv().unwrap().rows(), 3);
+}
