@@ -97,8 +97,9 @@ await runMain(async (scope) => {
   if (failures.length > 0) throw new Error(failures.join('; '))
 })
 
-/** The columns that the transform fills, and the table of what it emits. */
+/** The numbers of messages as 32 bits, the columns that the transform fills, and the table of what it emits. */
 async function prepare(clickhouse, database, isTransforming) {
+  await clickhouse.command('ALTER TABLE positions MODIFY COLUMN seq UInt32', { database })
   if (!isTransforming) return
   await clickhouse.command('ALTER TABLE positions ADD COLUMN speed_kmh Float32, ADD COLUMN cell Int32', { database })
   await clickhouse.command(
