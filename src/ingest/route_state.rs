@@ -106,12 +106,13 @@ impl RouteState {
     }
 
     /// Whether the batch waits in the router for now: as many of the route wait for workers as they can take, and it may
-    /// grow. Fewer and larger INSERTs are what a busy ClickHouse needs.
-    pub fn is_better_grown(&self, max_waiting: usize, limits: &Limits) -> bool {
+    /// grow. Fewer and larger INSERTs are what a busy ClickHouse needs. `untransformed` batches wait for a transform, and not
+    /// for a worker: a transform that does not keep up makes no batch grow.
+    pub fn is_better_grown(&self, max_waiting: usize, untransformed: usize, limits: &Limits) -> bool {
         let may_grow = |batch: &Batch| batch.rows() < MAX_ROWS && !has_many_bytes(batch, limits);
         // Batches that a transform works on wait for no worker.
         let transformed = self.route.transform.as_ref().map_or(0, Transform::threads);
-        self.waiting() >= max_waiting.saturating_add(transformed)
+        self.waiting().saturating_sub(untransformed) >= max_waiting.saturating_add(transformed)
             && self.batch.as_deref().is_some_and(may_grow)
     }
 

@@ -267,8 +267,10 @@ impl Router {
             return self.seal_unit(at);
         }
         let state = &mut self.routes[at];
-        if self.batches.of(at).is_full()
-            || state.is_better_grown(self.max_waiting, &self.context.config.batch)
+        let sender = self.batches.of(at);
+        let untransformed = if state.route.transform.is_some() { sender.len() } else { 0 };
+        if sender.is_full()
+            || state.is_better_grown(self.max_waiting, untransformed, &self.context.config.batch)
         {
             state.seal_pending = true;
             return;

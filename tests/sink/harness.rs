@@ -179,9 +179,12 @@ impl Running {
         }
     }
 
-    /// Whether the connection would read nothing more.
-    pub fn is_batch_full(&self) -> bool {
-        self.router.as_ref().unwrap().is_batch_full()
+    /// Whether the connection would read nothing more. As a connection does after each read, this first seals what found no
+    /// room before.
+    pub fn is_batch_full(&mut self) -> bool {
+        let router = self.router.as_mut().unwrap();
+        router.seal_due(Instant::now());
+        router.is_batch_full()
     }
 
     /// The checksums of the messages that would be recognised if the broker sent them again.

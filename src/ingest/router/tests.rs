@@ -143,6 +143,21 @@ fn a_batch_for_a_transform_grows_unless_the_transform_is_behind() {
     assert_eq!(batches.try_recv().unwrap().rows(), 40);
 }
 
+/// What a transform works on, and what waits for it, does not wait for ClickHouse.
+#[test]
+fn a_transform_that_is_in_a_call_makes_no_batch_grow() {
+    let now = ReceiveTime::read();
+    let route = r#"{ "topic": "t", "table": "t", "transform": { "function": true } }"#;
+    let (mut routers, batches) = routers_of(route, 256 << 20, 1, r#"{ "maxRows": 10 }"#, 4);
+    let router = &mut routers[0];
+    (0..10).for_each(|_| accept(router, now));
+    let _in_the_call = batches.try_recv().unwrap();
+    (0..40).for_each(|_| accept(router, now));
+    assert_eq!((batches.len(), router.is_sealing()), (4, false));
+    (0..10).for_each(|_| accept(router, now));
+    assert!(router.is_batch_full());
+}
+
 /// A batch whose columns are small and whose messages are large is sealed too: it takes an eighth of the memory at most.
 #[test]
 fn a_batch_takes_a_share_of_the_memory() {
