@@ -149,8 +149,9 @@ test('through a spool', { timeout }, async (t) => {
   // Each is in the spool before the next is sent.
   for (let seq = 0; seq < 5; seq++) {
     const userProperties = { traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(15)}${seq}-01` }
+    const { bytes } = pipeline.metrics().spool
     await publisher.publish(topic, { seq }, { properties: { userProperties } })
-    await waitFor(() => pipeline.metrics().mqtt.unacknowledged === 0 && pipeline.metrics().messages.received > seq)
+    await waitFor(() => pipeline.metrics().spool.bytes > bytes && pipeline.metrics().messages.received > seq)
   }
   await settled(pipeline, 5)
   const found = await traced(spans, 5)
