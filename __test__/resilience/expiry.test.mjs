@@ -48,7 +48,8 @@ for (const withSpool of [false, true]) {
       assert.deepEqual([code, route], ['RETRY_EXPIRED', 0])
       assert.match(message, /its INSERT failed for longer than clickhouse\.retry\.maxAgeMs: /)
     }
-    assert.ok(warnings.some(({ code, table }) => code === 'RETRY_EXPIRED' && table === gone))
+    const isTold = ({ code, table }) => code === 'RETRY_EXPIRED' && table === gone
+    await waitFor(() => warnings.some(isTold), { message: 'RETRY_EXPIRED' })
     await pipeline.stop()
 
     await servers.command(`RENAME TABLE ${gone}_away TO ${gone}`)

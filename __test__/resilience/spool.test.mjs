@@ -524,7 +524,7 @@ for (const [mebibytes, segmentBytes] of [
     await pipeline.flush()
     await acknowledged(pipeline)
     assert.deepEqual(await servers.counted(table), { rows: total, different: total })
-    assert.ok(warnings.some(({ code }) => code === 'SPOOL_RECOVERED'))
+    await waitFor(() => warnings.some(({ code }) => code === 'SPOOL_RECOVERED'), { message: 'SPOOL_RECOVERED' })
     await pipeline.stop()
   })
 }
