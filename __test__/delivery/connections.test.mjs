@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { externalBroker, startBroker, waitFor } from '../../tools/servers/index.mjs'
 import { assertLedger, watchLedger } from '../support/ledger.mjs'
 import { assertPositions, COLUMNS, position, route, topicFilter } from '../support/positions.mjs'
+import { endlessFlood } from '../support/publisher.mjs'
 import { publishPacket, startScriptedBroker } from '../support/scripted-broker.mjs'
 import { collect, OPEN_BROKER, received, settled, unique, useServers } from '../support/servers.mjs'
 
@@ -69,15 +70,15 @@ test('stop() in the middle of a flood, with several connections: the next pipeli
     routes: [route(prefix, table)],
     batch: { maxRows: 1_000, maxDelayMs: 200 },
   }
-  const total = 30_000
   const publisher = await servers.publisher(t)
   const first = await servers.started(t, config)
-  const flood = publisher.flood(total, (i) => position(prefix, i))
+  const flood = endlessFlood(publisher, (i) => position(prefix, i))
   await received(first, 3_000)
   const last = await first.stop()
   assertLedger(last)
   assert.equal(last.messages.pending, 0)
-  await flood
+  const total = await flood.end()
+  assert.ok(last.messages.received < total)
   const second = await servers.started(t, config)
   await settled(second, total - last.messages.received)
   await assertPositions(servers, table, total)

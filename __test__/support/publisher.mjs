@@ -65,3 +65,32 @@ export class Publisher {
     await Promise.all(this.#clients.map((client) => client.endAsync(true)))
   }
 }
+
+/**
+ * Publishes messages as `publisher.flood()` does until `end()` is called, so that no machine is too slow to stop a
+ * pipeline in the middle of them. `end()` publishes 1,000 more and resolves to the number of all that were published.
+ *
+ * @param {Publisher} publisher
+ * @param {(number: number) => { topic: string, payload: string | Buffer }} message
+ */
+export function endlessFlood(publisher, message) {
+  const LIMIT = 1_000_000
+  let count = 0
+  let isEnded = false
+  const publish = async (more) => {
+    const from = count
+    count += more
+    await publisher.flood(more, (i) => message(from + i))
+  }
+  const publishing = (async () => {
+    while (!isEnded && count < LIMIT) await publish(5_000)
+  })()
+  return {
+    async end() {
+      isEnded = true
+      await publishing
+      await publish(1_000)
+      return count
+    },
+  }
+}
