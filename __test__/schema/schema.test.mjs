@@ -88,7 +88,14 @@ async function under(t, columns, { batch, ...route } = /** @type {any} */ ({})) 
   }
 }
 
-const alter = (table, change) => servers.command(`ALTER TABLE ${table} ${change}`)
+/** Changes a table under load. */
+async function alter(table, change) {
+  await servers.command(`ALTER TABLE ${table} ${change}`).catch((error) => {
+    // Seen of 26.7.2: the mutation that rewrites older parts fails on a part that was inserted during the change before
+    // (UNFINISHED, "may be retryable"). The table has its new column by then, and the mutation is tried again.
+    if (!/^Code: 341\b/.test(error.message)) throw error
+  })
+}
 
 test('a column that is added with a DEFAULT', { timeout }, async (t) => {
   const stream = await under(t, 'seq UInt32')
