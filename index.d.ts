@@ -671,7 +671,11 @@ export class Pipeline extends EventEmitter {
    */
   start(options?: { signal?: AbortSignal }): Promise<void>
 
-  /** Resolves when every message received before the call is in ClickHouse or stored as a dead letter. */
+  /**
+   * Resolves when every message received before the call is in ClickHouse or stored as a dead letter, and listeners have been
+   * called with the warnings and dead letters that came of it. The promises of `start()` and `stop()` resolve after their events
+   * in the same way.
+   */
   flush(): Promise<void>
 
   /**

@@ -175,6 +175,7 @@ class Pipeline extends EventEmitter {
 
   #emit(kind, content, bytes) {
     const value = fromEvent(kind, content, bytes)
+    if (kind === 'delivered') return
     if (kind === 'trace') this.#tracing?.record(value)
     else this.#dispatch(kind, value)
   }

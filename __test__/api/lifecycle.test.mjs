@@ -34,7 +34,6 @@ test('states, and the event that tells of them', { timeout }, async (t) => {
   assert.equal(pipeline.state, 'stopping')
   await stopping
   assert.equal(pipeline.state, 'stopped')
-  await waitFor(() => seen.at(-1) === 'stopping > stopped', { message: () => seen.join(', ') })
   assert.deepEqual(seen, [
     'idle > starting',
     'starting > running',
@@ -113,6 +112,25 @@ test('metricsIntervalMs: 0 turns the event off', { timeout }, async (t) => {
   await settled(pipeline, 100)
   await pipeline.stop()
   assert.equal(events, 0)
+})
+
+test('events come before the promise of flush() and stop() that they belong to', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt32')
+  const topic = unique('topic')
+  const publisher = await servers.publisher(t)
+  const pipeline = await servers.started(t, { routes: [{ topic, table }] })
+  const deadLetters = []
+  pipeline.on('deadLetters', (letters) => deadLetters.push(...letters))
+  for (let round = 1; round <= 40; round++) {
+    await publisher.flood(5, (seq) => ({ topic, payload: JSON.stringify({ seq: seq === 0 ? 'no number' : seq }) }))
+    await received(pipeline, 5 * round)
+    await pipeline.flush()
+    assert.equal(deadLetters.length, round)
+  }
+  const seen = []
+  pipeline.on('state', (state) => seen.push(state))
+  await pipeline.stop()
+  assert.deepEqual(seen, ['stopping', 'stopped'])
 })
 
 test('flush(): what was received before the call is in the table', { timeout }, async (t) => {

@@ -286,7 +286,7 @@ for (const [what, bad, options] of /** @type {[string, number[], any][]} */ ([
       assert.match(message, /Code: (395|70)\b.*while pushing to view .*_fails.*the table itself may have stored it/)
     }
     assert.ok(proxy.inserts <= 5 + bad.length * 26, `${proxy.inserts} INSERTs`)
-    await waitFor(() => warnings.some(({ code }) => code === 'CLICKHOUSE_REFUSED'), { message: 'CLICKHOUSE_REFUSED' })
+    assert.ok(warnings.some(({ code }) => code === 'CLICKHOUSE_REFUSED'))
     const { messages } = pipeline.metrics()
     assert.deepEqual([messages.inserted, messages.deadLettered], [ONE_BATCH - bad.length, bad.length])
 

@@ -26,7 +26,7 @@ use crate::check::generate_types::describe as describe_tables;
 use crate::config::Config;
 use crate::core::error::{Error, Result};
 use crate::pipeline::{Pipeline, Reply};
-use crate::telemetry::events::{Event, Listener, Warning};
+use crate::telemetry::events::{Delivered, Event, Listener, Warning};
 use crate::telemetry::prometheus;
 
 /// Events that may wait for the JavaScript thread. A thread that is blocked for longer misses some; it is told how
@@ -170,13 +170,24 @@ impl NativePipeline {
         work: impl FnOnce(&Arc<Pipeline>) -> Result<T> + Send + 'static,
     ) -> napi::Result<Object<'env>> {
         let pipeline = self.pipeline.clone();
-        promise(env, move || work(&pipeline))
+        let emit = pipeline.emitter();
+        promise_after(env, emit, move || work(&pipeline))
     }
 }
 
 /// Runs `work` on a thread of its own; the promise resolves to its answer.
 fn promise<'env, T: Serialize>(
     env: &'env Env,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> napi::Result<Object<'env>> {
+    promise_after(env, drop, work)
+}
+
+/// As `promise`, but the promise resolves after the events that `work` has emitted have been delivered: `emit` puts an
+/// event behind them.
+fn promise_after<'env, T: Serialize>(
+    env: &'env Env,
+    emit: impl FnOnce(Event) + Send + 'static,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> napi::Result<Object<'env>> {
     let (deferred, promise) = env.create_deferred()?;
@@ -187,7 +198,7 @@ fn promise<'env, T: Serialize>(
             let text = answer(result.unwrap_or_else(|_| {
                 Err(Error::Internal { thread: "call".into(), message: "it panicked".into() })
             }));
-            deferred.resolve(move |_| Ok(text));
+            emit(Event::Delivered(Delivered::new(move || deferred.resolve(move |_| Ok(text)))));
         })
         .map_err(|error| napi::Error::from_reason(error.to_string()))?;
     Ok(promise)
@@ -229,6 +240,7 @@ fn arguments(event: Event) -> Arguments {
         Event::Warning(warning) => ("warning", text(&warning)),
         Event::Trace(trace) => ("trace", text(&trace)),
         Event::Error(error) => ("error", describe(&error).to_string()),
+        Event::Delivered(_) => ("delivered", "null".into()),
         Event::DeadLetters(letters, _held) => {
             let count = letters.len();
             // Topics that are not UTF-8 follow the payloads.

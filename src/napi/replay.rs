@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::config::{Config, ReplaySource};
 use crate::core::error::Error;
 use crate::napi::transform::{self, NativeTransformCall};
-use crate::napi::{listener, promise, text, throw};
+use crate::napi::{listener, promise, promise_after, text, throw};
 use crate::replay::StoredDeadLetter;
 use crate::replay::{Replay, Supplied};
 
@@ -87,7 +87,8 @@ impl NativeReplay {
     #[napi(ts_return_type = "Promise<string>")]
     pub fn run<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let replay = self.replay.clone();
-        promise(env, move || replay.run())
+        let emit = replay.emitter();
+        promise_after(env, emit, move || replay.run())
     }
 
     /// Resolves when they are taken: to `false` if no more are wanted.

@@ -134,6 +134,12 @@ impl Replay {
         &self.context.config
     }
 
+    /// Emits an event behind all that were emitted before.
+    pub fn emitter(&self) -> impl FnOnce(Event) + Send + 'static {
+        let context = self.context.clone();
+        move |event| context.emit(event)
+    }
+
     /// What makes the calls of transforms.
     pub fn hosts(&self) -> &TransformHosts {
         &self.hosts

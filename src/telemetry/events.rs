@@ -1,6 +1,6 @@
 //! What a pipeline tells its owner. The binding turns these into JavaScript events.
 
-use std::fmt::Display;
+use std::fmt::{self, Debug, Display, Formatter};
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +27,31 @@ pub enum Event {
     Trace(Box<Trace>),
     /// It cannot go on by itself.
     Error(Error),
+    /// All events that were emitted before it have been delivered.
+    Delivered(Delivered),
+}
+
+/// Calls a function when it is dropped: when the owner has received it, or at once where the owner takes no more events.
+pub struct Delivered(Option<Box<dyn FnOnce() + Send>>);
+
+impl Delivered {
+    pub fn new(call: impl FnOnce() + Send + 'static) -> Delivered {
+        Delivered(Some(Box::new(call)))
+    }
+}
+
+impl Drop for Delivered {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            call();
+        }
+    }
+}
+
+impl Debug for Delivered {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Delivered")
+    }
 }
 
 /// Called from any thread; must not block.
