@@ -1,8 +1,7 @@
-//! A block in the frames of an INSERT, made without the block ever being whole: the columns are compressed piece by piece,
-//! each while it is in the cache.
+//! Encodes a block into the compressed frames of an INSERT. The block is never complete in memory:
+//! columns are compressed 64 KiB at a time, while they are in the cache.
 //!
-//! LZ4 tries in vain to make some columns smaller, such as coordinates. Which these are shows by itself:
-//! see [`CompressionHints`].
+//! LZ4 cannot make some columns smaller, such as coordinates. [`CompressionHints`] finds these columns.
 
 use std::mem;
 use std::sync::Arc;
@@ -16,24 +15,24 @@ use crate::clickhouse::{Column, native};
 use crate::config::Compression;
 use crate::core::memory_budget::{MemoryBudget, PooledBytes};
 
-/// What an INSERT carries.
+/// The body of an INSERT.
 #[derive(Debug, Clone)]
 pub struct CompressedBlock {
     pub frames: Bytes,
     /// Before compression.
     pub block_bytes: usize,
-    /// What the frames take: their capacity.
+    /// The capacity of the frames.
     pub memory_bytes: usize,
 }
 
-/// What compression did for the columns of a table: for which it brings next to nothing, and in how many blocks it is tried
-/// on them again. Without columns it is tried on all of them.
+/// For each column of a table, the number of blocks that leave it uncompressed because compression
+/// saved too little. Without columns all of them are compressed.
 #[derive(Debug, Default)]
 pub struct CompressionHints(Vec<AtomicU8>);
 
 /// A column that loses less than this part of its bytes is left as it is.
 const MIN_GAIN: usize = 8;
-/// After so many blocks it is tried again.
+/// A column is compressed again after this number of blocks.
 const RETRY_AFTER_BLOCKS: u8 = 32;
 
 impl CompressionHints {
@@ -65,14 +64,14 @@ impl CompressionHints {
     }
 }
 
-/// Makes them, and keeps the memory that this takes.
+/// Makes blocks, and keeps the memory that this takes.
 pub struct BlockEncoder {
     compressor: Compressor,
-    /// What a frame is made of at max_frame.
+    /// A frame has at most this many bytes of input.
     max_frame: usize,
-    /// What is not in a frame yet.
+    /// Bytes that are not in a frame yet.
     pending: Vec<u8>,
-    /// What frames were in that are done.
+    /// The buffer of frames that were sent.
     spare: Option<(Vec<u8>, PooledBytes)>,
     budget: Arc<MemoryBudget>,
 }
@@ -85,7 +84,7 @@ const MAX_FRAME_ZSTD: usize = 4 * MAX_FRAME;
 const MIN_FRAME: usize = 16 << 10;
 /// Memory is kept for the next block where it is at most this part of what a batch may take.
 const SPARE_SHARE: usize = 8;
-/// So large a part of a block's bytes may be left over behind them.
+/// At most this part of a block's bytes may be unused capacity behind them.
 const MAX_SLACK: usize = 8;
 
 impl BlockEncoder {
@@ -94,11 +93,11 @@ impl BlockEncoder {
         BlockEncoder::within(&Arc::default(), compression)
     }
 
-    /// What it keeps for the next block has a part of the budget.
+    /// The buffer it keeps for the next block is charged to the budget.
     pub fn within(budget: &Arc<MemoryBudget>, compression: Compression) -> BlockEncoder {
         let max_frame = if compression == Compression::Zstd { MAX_FRAME_ZSTD } else { MAX_FRAME };
         BlockEncoder {
-            // Of a library that asks for memory, which never comes back without.
+            // zstd fails only without memory, and then the allocation has aborted the process before.
             compressor: Compressor::new(compression, max_frame).expect("there is memory for a compressor"),
             max_frame,
             pending: Vec::with_capacity(max_frame),
@@ -116,7 +115,7 @@ impl BlockEncoder {
     ) -> CompressedBlock {
         hints.begin();
         let mut frames = self.spare.take().map_or_else(Vec::new, |(frames, _)| frames);
-        // What compression saves is never touched, and so it is no memory.
+        // Capacity that compression saves is never touched, so it takes no memory.
         frames.reserve(columns.iter().map(Column::bytes).sum::<usize>());
         let mut block = OpenBlock { encoder: self, hints, column: 0, frames, block_bytes: 0 };
         native::encode(&mut block, heads, columns);
@@ -204,7 +203,7 @@ mod tests {
     use super::*;
     use crate::clickhouse::{ColumnType, compression};
 
-    /// What each of the frames holds, and whether it is smaller than that.
+    /// The data of each frame, and whether the frame is smaller than its data.
     fn unpacked(mut frames: &[u8]) -> Vec<(Vec<u8>, bool)> {
         let mut pieces = Vec::new();
         while !frames.is_empty() {
@@ -234,7 +233,7 @@ mod tests {
         for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
             let mut encoder = BlockEncoder::new(compression);
             let hints = CompressionHints::of(3);
-            // Below a piece, around one, and many.
+            // Fewer rows than one frame holds, about one frame, and many frames.
             for rows in [0, 1, 8_000, 8_190, 8_191, 8_192, 100_000] {
                 let (heads, columns) = fixture(rows);
                 let block = native::encode_to_vec(&heads, &columns);
@@ -262,7 +261,7 @@ mod tests {
         let large = encode(90_000, true);
         assert!(large > 500_000);
         assert_eq!(encode(90_000, false), 0, "while somebody else has it");
-        // What is learnt of the columns changes a few bytes.
+        // The hints change a few bytes.
         assert!(encode(90_000, true).abs_diff(large) < 1000);
         assert!(encode(100, true) < large);
         assert_eq!(encode(300_000, true), 0, "more than its part of the ceiling");
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_smaller_is_left_as_it_is_for_a_while() {
+    fn an_incompressible_column_is_stored_uncompressed_for_a_while() {
         let (mut encoder, hints) = (BlockEncoder::new(Compression::Lz4), CompressionHints::of(3));
         let (heads, mut columns) = fixture(5000);
         let mut encode = |columns: &[Column]| {

@@ -220,13 +220,14 @@ impl InsertBody {
     }
 }
 
-/// Over TLS hyper copies what it is given into one buffer, and that keeps its size: so it is given pieces.
-const MAX_PIECE: usize = 64 << 10;
+/// Over TLS hyper copies each chunk of the body into one buffer that keeps its size, so chunks are
+/// small.
+const MAX_BODY_CHUNK: usize = 64 << 10;
 
 impl InsertBody {
     fn next_piece(&mut self) -> Option<Bytes> {
         let first = self.frames.front_mut()?;
-        let piece = first.split_to(first.len().min(MAX_PIECE));
+        let piece = first.split_to(first.len().min(MAX_BODY_CHUNK));
         if first.is_empty() {
             self.frames.pop_front();
         }
@@ -283,12 +284,12 @@ mod tests {
 
     #[test]
     fn a_body_comes_in_pieces_that_are_not_copied() {
-        let frames = [vec![1; 3 * MAX_PIECE / 2], Vec::new(), vec![2; 10]].map(Bytes::from);
+        let frames = [vec![1; 3 * MAX_BODY_CHUNK / 2], Vec::new(), vec![2; 10]].map(Bytes::from);
         let (mut body, _taken) = InsertBody::new(&frames);
-        assert_eq!(body.size_hint().exact(), Some(3 * MAX_PIECE as u64 / 2 + 10));
+        assert_eq!(body.size_hint().exact(), Some(3 * MAX_BODY_CHUNK as u64 / 2 + 10));
         let pieces: Vec<_> = std::iter::from_fn(|| body.next_piece()).collect();
         let lengths: Vec<_> = pieces.iter().map(Bytes::len).collect();
-        assert_eq!(lengths, [MAX_PIECE, MAX_PIECE / 2, 0, 10]);
+        assert_eq!(lengths, [MAX_BODY_CHUNK, MAX_BODY_CHUNK / 2, 0, 10]);
         assert_eq!(pieces[0].as_ptr(), frames[0].as_ptr());
         assert_eq!((body.is_end_stream(), body.size_hint().exact()), (true, Some(0)));
     }

@@ -1,9 +1,9 @@
 //! One column of a batch under construction.
 //!
-//! - What it holds is what the Native format carries: little-endian numbers side by side, strings each behind its
-//!   length as a varint, the ends of arrays ahead of their items.
-//! - [`Column::mark`] notes how far it is and [`Column::rewind`] goes back there: that is what makes a row appear
-//!   whole or not at all.
+//! - It holds the bytes of the Native format: little-endian numbers side by side, strings each behind
+//!   its length as a varint, the ends of arrays ahead of their items.
+//! - [`Column::mark`] notes its length and [`Column::rewind`] cuts it back to that length, so that a
+//!   row appears completely or not at all.
 
 use std::sync::Arc;
 
@@ -56,9 +56,9 @@ pub enum Column {
         discriminators: Vec<u8>,
         parts: Vec<Column>,
     },
-    /// What becomes of a Json in a block; nothing is appended to it.
+    /// A Json as a block declares it; nothing is appended to it.
     ByPath(Box<Documents>),
-    /// What becomes of a Dynamic in a block; nothing is appended to it.
+    /// A Dynamic as a block declares it; nothing is appended to it.
     ByType(Box<Dynamic>),
 }
 
@@ -135,7 +135,7 @@ impl Column {
         }
     }
 
-    /// Makes room for so many rows, as far as their number says how much that is.
+    /// Reserves capacity for `rows` rows. Values of variable length are not counted.
     pub fn reserve(&mut self, rows: usize) {
         match self {
             Column::Fixed { width, data, .. } => data.reserve(rows * *width),
@@ -151,7 +151,7 @@ impl Column {
         }
     }
 
-    /// Takes all rows away and keeps the room for as many.
+    /// Removes all rows and keeps the capacity.
     pub fn clear(&mut self) {
         match self {
             Column::Fixed { data, .. } => data.clear(),

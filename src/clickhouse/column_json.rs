@@ -1,5 +1,5 @@
-//! Values of a column as JSON: what a transform reads of types that are no plain numbers, and what is converted when a column
-//! changes its type.
+//! Values of a column as JSON. A transform reads types that are not plain numbers in this form, and so
+//! does a column that changes its type.
 //!
 //! | type | JSON |
 //! | --- | --- |
@@ -7,7 +7,7 @@
 //! | NaN and infinities | the texts `nan`, `inf`, `-inf` |
 //! | Date, DateTime, DateTime64 | `2026-11-30`, `2026-11-30T12:00:00Z`, with all digits that the type has |
 //! | Time | `12:00:00`, with all digits that the type has |
-//! | String, FixedString | a text; bytes that are no UTF-8 are replaced |
+//! | String, FixedString | a text; bytes that are not UTF-8 are replaced |
 //! | Map, Tuple with names, JSON | an object |
 
 use serde_json::{Map, Number, Value};

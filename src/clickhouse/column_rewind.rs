@@ -1,4 +1,4 @@
-//! Taking rows back: what makes a row appear whole or not at all.
+//! Removes rows again, so that a row appears completely or not at all.
 
 use crate::clickhouse::Column;
 
@@ -14,7 +14,7 @@ impl Column {
         }
     }
 
-    /// Goes back to where [`Column::mark_row`] was told, when it had so many rows.
+    /// Cuts the column back to the marks of [`Column::mark_row`], and to `rows` rows.
     pub fn rewind_row(&mut self, rows: usize, marks: &mut &[usize]) {
         match self {
             Column::Fixed { width, data, .. } => data.truncate(rows * *width),

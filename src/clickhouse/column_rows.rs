@@ -1,4 +1,5 @@
-//! Taking chosen rows of a column: of a batch that goes in in parts, or from which a transform dropped rows.
+//! Selects rows of a column, for a batch that is inserted in parts or from which a transform dropped
+//! rows.
 
 use std::ops::Range;
 
@@ -87,7 +88,7 @@ fn copy_texts(into: &mut Vec<u8>, from: &[u8], ranges: &[Range<usize>]) {
     }
 }
 
-/// The rows that one part of a Variant has for these rows of the whole.
+/// The rows that one part of a Variant has for these rows of the Variant.
 fn rows_of_part(discriminators: &[u8], part: u8, ranges: &[Range<usize>]) -> Vec<Range<usize>> {
     let has = |rows: &[u8]| rows.iter().filter(|discriminator| **discriminator == part).count();
     let (mut at, mut row) = (0, 0);

@@ -1,5 +1,5 @@
-//! What the types of ClickHouse are to whoever fills them: which values, how wide, and under which name a block carries
-//! them.
+//! ClickHouse's types for the code that fills columns: the values, their width, and the name that a
+//! block declares.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use jiff::tz::{Offset, TimeZone};
 use crate::clickhouse::json_type::{JsonLayout, path_name};
 use crate::clickhouse::type_name::{TypeName, element, quoted};
 
-/// What one value is, without the wrappers around it.
+/// The kind of one value, without the wrappers around it.
 #[derive(Debug, Clone)]
 pub enum Kind {
     Bool,
@@ -53,7 +53,7 @@ pub enum Kind {
     Dynamic {
         max_types: usize,
     },
-    /// A vector of floats of so many bits each.
+    /// A vector of floats of `bits` bits each.
     QBit {
         bits: usize,
         dimension: usize,
@@ -97,7 +97,7 @@ impl Kind {
         }
     }
 
-    /// Whether ClickHouse knows `Nullable` of it: what has parts of its own cannot be NULL as a whole.
+    /// Whether ClickHouse knows `Nullable` of it: a type with parts cannot be NULL itself.
     pub fn can_be_null(&self) -> bool {
         !matches!(
             self,
@@ -189,13 +189,13 @@ pub struct ColumnType {
     /// The name under which a block carries it, without `Nullable`. ClickHouse converts what is not quite the type
     /// of the table (a String into a LowCardinality(String)) by itself.
     pub inner_name: String,
-    /// Whether that name leaves out what stands around the types of a JSON's paths.
+    /// Whether that name leaves out the wrappers around the types of a JSON's paths.
     is_unwrapped: bool,
 }
 
 impl ColumnType {
-    /// Parses a type name. `server_zone` is where times without a zone live. The error is advice that completes
-    /// "column c has the type T, …".
+    /// Parses a type name. Times without a zone are in `server_zone`. The error is advice that
+    /// completes "column c has the type T, …".
     pub fn parse(text: &str, server_zone: &str) -> Result<ColumnType, String> {
         let TypeName { name, arguments } = TypeName::parse(text).ok_or(UNREADABLE)?;
         let inner = |at: usize| ColumnType::parse(arguments.get(at).ok_or(UNREADABLE)?, server_zone);
@@ -274,7 +274,8 @@ impl ColumnType {
         Ok(ColumnType { kind, nullable: false, inner_name, is_unwrapped })
     }
 
-    /// Whether ClickHouse has to convert what a block carries: a plain type of a JSON's path into a LowCardinality.
+    /// Whether ClickHouse has to convert the values of a block: a plain type of a JSON's path into a
+    /// LowCardinality.
     pub fn is_converted(&self) -> bool {
         match &self.kind {
             Kind::Json(_) => self.is_unwrapped,

@@ -46,7 +46,7 @@ enum Method {
 }
 
 impl Compressor {
-    /// With room for data of so many bytes; it grows for more.
+    /// Reserves capacity for `bytes` of data; it grows for more.
     pub fn new(compression: Compression, bytes: usize) -> io::Result<Compressor> {
         let method = match compression {
             Compression::None => Method::None,
@@ -93,7 +93,7 @@ impl Compressor {
 }
 
 impl Method {
-    /// What so many bytes may become, if they have to be put elsewhere first.
+    /// The most that `bytes` of data can become, if they have to be compressed in another buffer first.
     fn max_compressed(&self, bytes: usize) -> usize {
         match self {
             Method::None => 0,
@@ -122,7 +122,7 @@ fn lz4_store(data: &[u8], out: &mut [u8]) -> usize {
     at + data.len()
 }
 
-/// The data of all frames, one after the other. `None`: they are not whole.
+/// The data of all frames, one after the other. `None`: a frame is incomplete or damaged.
 pub fn decompress_all(mut frames: &[u8]) -> Option<Vec<u8>> {
     let mut data = Vec::new();
     while !frames.is_empty() {
@@ -173,7 +173,7 @@ pub fn decompressed_len(frame: &[u8]) -> usize {
         .map_or(0, |bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize)
 }
 
-/// The data of one frame that is all of `frame`. `None`: it is not whole.
+/// The data of one frame that is all of `frame`. `None`: it is incomplete or damaged.
 pub fn decompress(frame: &[u8]) -> Option<Vec<u8>> {
     let (hash, rest) = frame.split_first_chunk::<HASH>()?;
     if u128::from_le_bytes(*hash) != cityhash_102_128(rest).rotate_right(64) {

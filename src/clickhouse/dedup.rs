@@ -18,12 +18,12 @@ pub struct TableRow {
     /// Views that are fed by what is inserted here.
     dependencies_database: Vec<String>,
     dependencies_table: Vec<String>,
-    /// Of a materialized view, where it puts its rows. Older servers do not say.
+    /// The target of a materialized view. Older servers do not report it.
     #[serde(default)]
     target_database: String,
     #[serde(default)]
     target_table: String,
-    /// What the server has for tables that say nothing. `None`: we may not ask.
+    /// The server's default for tables without the setting. `None`: the user may not read it.
     #[serde(default)]
     plain_window: Option<String>,
     #[serde(default)]
@@ -40,13 +40,13 @@ pub struct InsertTarget {
     view: Option<(String, String)>,
     /// How many INSERTs it remembers; `None` where that is not ours to judge.
     pub window: Option<u64>,
-    /// What says so.
+    /// The setting that says so.
     setting: &'static str,
 }
 
 const PLAIN: &str = "non_replicated_deduplication_window";
 const REPLICATED: &str = "replicated_deduplication_window";
-/// What a plain table remembers on a server that was not told otherwise.
+/// ClickHouse's default for a plain table.
 const PLAIN_DEFAULT: &str = "0";
 
 impl SchemaClient {
@@ -93,7 +93,8 @@ impl SchemaClient {
         let mut seen = BTreeSet::new();
         let mut next = vec![(database.to_owned(), name.to_owned(), None)];
         while let Some((database, name, view)) = next.pop() {
-            // Views may lead back to where they came from. What we are not allowed to see is not there.
+            // Views may lead back to where they came from. A table that the user may not see does not
+            // appear.
             if !seen.insert((database.clone(), name.clone())) {
                 continue;
             }
@@ -153,8 +154,8 @@ fn quoted(database: &str, name: &str) -> String {
 }
 
 impl TableRow {
-    /// Whether what is sent under the token of an earlier INSERT is certainly not stored again. Where that is not known, as
-    /// behind a `Distributed` table, it is not relied on.
+    /// Whether rows under the token of an earlier INSERT are certainly not stored again. Where that is
+    /// not known, as behind a `Distributed` table, it is not relied on.
     pub fn keeps_once(&self) -> bool {
         self.engine == "Null" || self.window().is_some_and(|(_, window)| window > 0)
     }
@@ -165,8 +166,9 @@ impl TableRow {
         self.engine == "MergeTree" && self.keeps_once()
     }
 
-    /// How many INSERTs it remembers, and what says so. A plain MergeTree forgets what it inserted unless it is told to
-    /// remember, a replicated one remembers unless it is told to forget; other engines are not ours to judge.
+    /// How many INSERTs it remembers, and what says so. A plain MergeTree recognises no INSERT unless
+    /// the setting is given, a replicated one does unless the setting is 0. Other engines are not
+    /// judged.
     fn window(&self) -> Option<(&'static str, u64)> {
         if !self.engine.ends_with("MergeTree") || !self.engine_full.contains("MergeTree") {
             return None;

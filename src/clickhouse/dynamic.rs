@@ -163,7 +163,7 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-// What is read below was written by the decoder of this process: it is never short. Where it were, zeros are read.
+// The decoder of this process wrote these bytes: they are never short. Where it were, zeros are read.
 
 fn take<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
     let (head, rest) = bytes.split_at(count.min(bytes.len()));
@@ -334,7 +334,7 @@ impl Values {
 pub struct Dynamic {
     /// How many types have values of their own.
     max_types: usize,
-    /// Those of JSON values.
+    /// The limits of JSON values.
     limits: Limits,
     /// In the order in which they came.
     types: Vec<(DynamicType, Values)>,
@@ -361,7 +361,7 @@ impl Dynamic {
         self.places.len()
     }
 
-    /// NULL until so many rows are there.
+    /// Appends NULL until there are `rows` rows.
     pub fn pad(&mut self, rows: usize) {
         self.places.resize(rows, NULL_DISCRIMINATOR);
     }

@@ -1,7 +1,7 @@
-//! What ClickHouse's answer means for a batch: the one place that reads `Code: N`.
+//! The meaning of ClickHouse's answer for a batch. No other file reads `Code: N`.
 //!
-//! What is not known to be the data's own fault is retried: keeping rows that could go is worth more than dropping
-//! rows that could not. Codes: ClickHouse, `src/Common/ErrorCodes.cpp`.
+//! An error is retried unless the data is known to cause it: to keep good rows is worth more than to
+//! reject bad ones. Codes: ClickHouse, `src/Common/ErrorCodes.cpp`.
 
 use std::error::Error as StdError;
 
@@ -50,11 +50,12 @@ pub enum ErrorClass {
     KeptConnectionEnded,
     /// Something answered that does not confirm the rows. As [`ErrorClass::Retry`].
     Unconfirmed,
-    /// Does not go in as it is and may in parts. Nothing of it is in the table.
+    /// It is too large, and may be inserted in parts. None of its rows is in the table.
     TooLarge,
-    /// May succeed later; if it keeps failing, it may go in in parts. Nothing of it is in the table.
+    /// May succeed later; if it keeps failing, it may be inserted in parts. None of its rows is in the
+    /// table.
     MaybeTooLarge,
-    /// Somebody has to mend something: the same, but not often.
+    /// An operator has to fix something: the same attempt again, but rarely.
     RetrySlowly,
     /// The rows may be at fault; none of them is in the table.
     Refused,
@@ -87,7 +88,8 @@ pub fn error(url: &str, error: clickhouse::error::Error) -> Error {
             }
         },
         _ => match unanswered(url, &error) {
-            // A server of TLS closes the connection, or answers with an alert, where somebody does not speak it.
+            // A TLS server closes the connection, or answers with an alert, when a client does not
+            // speak TLS.
             Error::ClickHouseUnreachable { url, message }
                 if hyper_error(&error).is_some_and(hyper::Error::is_incomplete_message) =>
             {
@@ -131,7 +133,7 @@ pub(super) fn hyper_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a
     None
 }
 
-/// ClickHouse's codes do not tell whether the table or a view behind it is at fault; its text does.
+/// ClickHouse's codes do not distinguish the table from a view behind it; its text does.
 const VIEW: &str = "while pushing to view ";
 
 /// The rows may be at fault.
@@ -161,7 +163,7 @@ const DATA: [u32; 22] = [
 ];
 
 const TOO_MANY_PARTS: u32 = 252;
-/// Of code 252, where the INSERT itself has too many. Waiting does not change that.
+/// The text of code 252 where the INSERT itself has too many. Waiting does not change that.
 const PARTITIONS: &str = "Too many partitions for single INSERT block";
 
 /// ClickHouse says that it does not know either, or that something on its own way did not answer.
@@ -193,7 +195,7 @@ const MAX_QUOTED: usize = 200;
 /// The user lacks a right. Source: ClickHouse, `src/Common/ErrorCodes.cpp`.
 pub const ACCESS_DENIED: u32 = 497;
 
-/// Mistakes of an operator that may be mended while we keep the rows.
+/// Mistakes of an operator, who may fix them while the rows wait.
 const OPERATOR_ERRORS: [u32; 20] = [
     8,   // THERE_IS_NO_COLUMN
     10,  // NOT_FOUND_COLUMN_IN_BLOCK
@@ -217,7 +219,7 @@ const OPERATOR_ERRORS: [u32; 20] = [
     516, // AUTHENTICATION_FAILED
 ];
 
-/// What follows from an exception. Without a text, its code and the status are all that is known.
+/// The failure that an exception means. Without a text, its code and the status are all that is known.
 pub(super) fn rejected(code: u32, text: &str, status: StatusCode) -> Failure {
     let message = match text.trim() {
         "" => format!("Code: {code}, with HTTP {status}"),

@@ -1,4 +1,4 @@
-//! What came back for an INSERT, and whether it confirms the rows.
+//! The answer to an INSERT, and whether it confirms the rows.
 //!
 //! Rows are confirmed only by an answer that ClickHouse alone gives: status 200, one of its own headers, no exception in
 //! headers or body, an empty body, and no fewer rows in `X-ClickHouse-Summary` than were sent, where it is sent. A login page,
@@ -74,8 +74,8 @@ impl InsertAnswer {
         Ok(answer)
     }
 
-    /// Rows that were written, those of views included, as far as it says. Of an INSERT whose token is recognised it says as
-    /// many as of any other.
+    /// Rows that were written, those of views included, as far as it says. The number is the same for
+    /// an INSERT whose token is recognised.
     pub fn written_rows(&self) -> Option<u64> {
         self.written_rows
     }
@@ -99,7 +99,7 @@ impl InsertAnswer {
             StatusCode::OK => self.check_confirmation(url, text, rows),
             status => {
                 let class = match status {
-                    // What a proxy does not pass on may go in smaller requests.
+                    // A proxy that refuses a request may pass smaller ones.
                     StatusCode::PAYLOAD_TOO_LARGE
                     | StatusCode::URI_TOO_LONG
                     | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ErrorClass::TooLarge,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_proxy_finds_too_large_is_too_large() {
+    fn a_request_too_large_for_a_proxy_is_too_large() {
         for status in [413, 414, 431] {
             assert_eq!(class(&answer(status, false, "<html>")), Some(ErrorClass::TooLarge));
         }

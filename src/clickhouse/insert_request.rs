@@ -9,7 +9,7 @@ use crate::clickhouse::error_class::Failure;
 use crate::clickhouse::insert_answer::{InsertAnswer, RequestError};
 use crate::config;
 
-/// What an INSERT carries, fixed before its first attempt and the same in each of them.
+/// An INSERT. It is fixed before its first attempt and the same in each of them.
 pub struct Insert<'a> {
     pub sql: &'a str,
     /// The body: compressed Native blocks, one after the other. More than one come from the spool.
@@ -17,12 +17,12 @@ pub struct Insert<'a> {
     pub rows: u64,
     /// Bytes of the body before compression.
     pub block_bytes: usize,
-    /// Tells ClickHouse that two attempts are the same INSERT.
+    /// ClickHouse recognises two attempts at one INSERT by it.
     pub token: &'a str,
     pub views: ViewMode,
 }
 
-/// What the materialized views behind the table do with an INSERT.
+/// How the materialized views behind the table take part in an INSERT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ViewMode {
     /// They are filled.
@@ -35,7 +35,8 @@ pub enum ViewMode {
 
 impl ViewMode {
     /// A view that skips more rows than there are has an empty result, and an empty result neither reaches its table nor
-    /// uses up the token there. That ClickHouse computes the rows before it skips them is tested, not documented.
+    /// uses up the token there. ClickHouse computes the rows before it skips them: this is tested, not
+    /// documented.
     fn settings(self) -> &'static [(&'static str, &'static str)] {
         const SKIP: (&str, &str) = ("offset", "1000000000000");
         match self {
@@ -119,7 +120,8 @@ const SQUASHED: [(&str, &str); 4] = [
     ("max_insert_block_size_bytes", "0"),
 ];
 
-/// What the body and our promises depend on, whatever the profile of the user says. The user's own `settings` come after these.
+/// Settings that the body and the guarantees depend on, whatever the profile of the user says. The
+/// user's own `settings` come after these.
 const SETTINGS: [(&str, &str); 9] = [
     // The body is in frames.
     ("decompress", "1"),

@@ -1,4 +1,4 @@
-//! What a JSON or Dynamic type says about its values: typed paths, skipped paths and limits.
+//! Parameters of a JSON or Dynamic type: typed paths, skipped paths and limits.
 //!
 //! Source: <https://clickhouse.com/docs/sql-reference/data-types/newjson>.
 
@@ -31,8 +31,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Those of the objects in a list within such a JSON.
-    /// Source: ClickHouse, `DataTypeObject::getTypeOfNestedObjects`.
+    /// The limits of the objects in a list within such a JSON. Source: ClickHouse,
+    /// `DataTypeObject::getTypeOfNestedObjects`.
     pub fn nested(self) -> Limits {
         Limits { paths: self.paths / 4, types: self.types / 2 }
     }
@@ -88,7 +88,7 @@ impl JsonLayout {
         self.typed.binary_search_by(|(typed, _)| typed.as_str().cmp(path)).ok()
     }
 
-    /// Whether ClickHouse is not to keep what is at a path.
+    /// Whether ClickHouse skips the value at a path.
     pub fn skips(&self, path: &str) -> bool {
         let is_below = |skipped: &String| {
             path.strip_prefix(skipped.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

@@ -1,7 +1,9 @@
-//! What ClickHouse speaks: types, typed column builders, the Native block, the INSERT request and its answers, schemas.
+//! ClickHouse's side: types, typed column builders, the Native block, the INSERT request and its
+//! answers, schemas.
 //!
-//! `decode` appends one value per column and row; `batch` owns the columns until they are sealed; `sink` and `spool` make of
-//! them what an INSERT carries, with a [`BlockEncoder`]. What a column holds is already what the wire carries: encoding is copying.
+//! `decode` appends one value per column and row; `batch` owns the columns until they are sealed;
+//! `sink` and `spool` encode them for an INSERT with a [`BlockEncoder`]. A column holds the bytes of
+//! the wire format already: encoding is copying.
 
 mod block_encoder;
 pub mod client;

@@ -20,7 +20,7 @@ use crate::clickhouse::dynamic::{take_bytes, take_varint};
 use crate::clickhouse::{Column, ColumnType};
 use crate::core::varint;
 
-/// What a block is written to, piece by piece.
+/// The output of a block, which is written in many small writes.
 pub trait BlockSink {
     fn put(&mut self, bytes: &[u8]);
 
@@ -46,7 +46,8 @@ pub fn encode(out: &mut impl BlockSink, heads: &[(String, String)], columns: &[C
         put_string(&mut head, column_type);
         out.put(&head);
         head.clear();
-        // Of a column without rows ClickHouse reads nothing, not even how it is written: it would take that for the next block.
+        // ClickHouse reads nothing of a column without rows, not even how it is written: it would take
+        // that for the next block.
         if rows > 0 {
             column.encode(out);
         }

@@ -15,7 +15,7 @@ use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::{self, Trace, millis};
 
-/// What the retry loop inserts.
+/// An INSERT that the retry loop makes.
 pub(crate) trait RetriedInsert {
     /// How the loop ends.
     type End;
@@ -46,7 +46,7 @@ pub(crate) trait RetriedInsert {
         None
     }
 
-    /// The statement that inserts what the table lacks of the rows, for rows that were sent so many seconds ago at most.
+    /// The statement that inserts the rows that the table lacks, of those sent at most `seconds` ago.
     fn repair(&self, _seconds: u64) -> Option<String> {
         None
     }
@@ -54,8 +54,8 @@ pub(crate) trait RetriedInsert {
     /// ClickHouse has the rows.
     fn confirmed(&mut self) -> Self::End;
 
-    /// What follows a failure. `may_be_in`: an earlier attempt may have brought the rows in, so that they must not be sent
-    /// under another token.
+    /// Decides what to do after a failure. `may_be_in`: an earlier attempt may have brought the rows
+    /// in, so that they must not be sent under another token.
     async fn failed(&mut self, failure: &Failure, may_be_in: bool) -> Next<Self::End>;
 
     /// The end where a failure would be waited for and has been for too long. `None`: it is not too long yet.
@@ -64,7 +64,7 @@ pub(crate) trait RetriedInsert {
     }
 }
 
-/// What follows a failed attempt.
+/// The step after a failed attempt.
 pub(crate) enum Next<End> {
     /// The same attempt after a wait.
     Wait,
@@ -90,7 +90,7 @@ pub(crate) struct RetryLoop<'a> {
     is_fresh: bool,
 }
 
-/// So many ambiguous failures in a row at one server are enough to try another.
+/// After this number of ambiguous failures in a row at one server another one is tried.
 const PATIENCE: u32 = 3;
 /// The shortest wait before a mistake of an operator is tried again.
 pub const SLOW: Duration = Duration::from_secs(1);
@@ -178,7 +178,8 @@ impl<'a> RetryLoop<'a> {
         Some(attempt)
     }
 
-    /// Records how the attempts ended, for a sampled batch. A dry run inserts nothing, and is no INSERT.
+    /// Records how the attempts ended, for a sampled batch. A dry run inserts nothing, and does not
+    /// count as an INSERT.
     fn record(&self, retried: &mut impl RetriedInsert, refused: Option<&Error>) {
         let insert = retried.insert();
         if insert.views == ViewMode::DryRun {

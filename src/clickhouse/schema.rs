@@ -1,4 +1,4 @@
-//! What the tables are like: asked at start, and now and then again.
+//! Reads the columns and engines of tables, at start and now and then again.
 
 use clickhouse::query::BytesCursor;
 use serde::{Deserialize, Serialize};
@@ -35,11 +35,11 @@ pub struct Table {
     zone: String,
     /// All columns, as ClickHouse describes them.
     described: Vec<ColumnRow>,
-    /// Those that are filled.
+    /// The columns that are filled.
     pub columns: Vec<TableColumn>,
     /// Whether rows that a view refused can be told apart without storing any twice.
     pub supports_bisect: bool,
-    /// Whether a token may be remembered whose rows are gone after a crash: see [`RepairSql`].
+    /// Whether a crash can leave a token whose rows are gone: see [`RepairSql`].
     may_lose_rows: bool,
 }
 
@@ -144,8 +144,8 @@ impl SchemaClient {
                         && !route.columns.iter().any(|(name, _)| *name == column.name);
                     known.push(TableColumn { name: column.name, column_type, default, is_added });
                 }
-                // Nothing has to be sent for a column with a DEFAULT that nobody mapped. Of a table that has changed, what
-                // was filled must not get lost, and what is new must not stop the stream.
+                // A column with a DEFAULT that no option maps need not be sent. When a table changes, a
+                // filled column must not get lost, and a new one must not stop the stream.
                 Err(_)
                     if before.map_or(default.is_some(), |table| !table.fills(&column.name))
                         && !route.columns.iter().any(|(name, _)| *name == column.name) => {}
@@ -221,7 +221,7 @@ impl SchemaClient {
             .map_err(|error| error_class::error(&self.server.url, error))
     }
 
-    /// What went wrong while reading.
+    /// The error of a failed read.
     pub fn error(&self, error: clickhouse::error::Error) -> Error {
         error_class::error(&self.server.url, error)
     }
@@ -237,7 +237,7 @@ impl SchemaClient {
             .map_err(|error| error_class::error(&self.server.url, error))
     }
 
-    /// What a SELECT gives; each `?` stands for a value.
+    /// The rows of a SELECT; each `?` stands for a value.
     pub async fn rows<T: for<'de> Deserialize<'de>>(&self, sql: &str, values: &[&str]) -> Result<Vec<T>> {
         rows(&self.server, sql, values).await
     }
@@ -285,7 +285,7 @@ impl Table {
         self.described == other.described
     }
 
-    /// What is different from `before`, for people to read.
+    /// The differences from `before`, for people to read.
     pub fn changes_since(&self, before: &Table) -> String {
         let mut changes = Vec::new();
         for old in &before.described {
@@ -346,7 +346,7 @@ pub(super) async fn rows<T: for<'de> Deserialize<'de>>(
 
 #[cfg(test)]
 impl Table {
-    /// The table `d.t` with these columns, their types and defaults; nobody was asked about it.
+    /// The table `d.t` with these columns, their types and defaults; no server was asked.
     pub fn of(columns: &[(&str, &str, Option<&str>)]) -> Table {
         let described = columns.iter().map(|(name, column_type, default)| ColumnRow {
             name: name.to_string(),

@@ -1,4 +1,4 @@
-//! Deduplication tokens: what tells ClickHouse that two INSERTs are the same one.
+//! Deduplication tokens, by which ClickHouse recognises two INSERTs as the same one.
 //!
 //! A token is made once, before the first attempt. Within the table's window ClickHouse does not insert twice what comes
 //! under the same token, whatever the rows are: so a token must never be used for other rows.
@@ -62,7 +62,7 @@ mod tests {
         assert_ne!(once, twice, "the same block again is another INSERT");
         assert_ne!(once, other);
         assert_eq!(once, elsewhere, "each table has a window of its own");
-        // What an earlier version made must be recognised by a later one.
+        // A later version must recognise the tokens of an earlier one.
         assert_eq!(once, "replay-5840c089918d794381c996ec7a1eb223-0");
     }
 }

@@ -67,7 +67,7 @@ pub fn element(text: &str) -> Option<(Option<String>, &str)> {
     }
 }
 
-/// What stands in the quotes at the beginning, and what follows them.
+/// The text in the quotes at the beginning, and the text after them.
 pub fn quoted(text: &str) -> Option<(String, &str)> {
     let mut rest = text.chars();
     let quote = rest.next().filter(|c| "'`\"".contains(*c))?;

@@ -1,11 +1,11 @@
 //! After a restart of ClickHouse between two attempts: whether the rows that it confirms are there.
 //!
 //! A plain MergeTree notes the token of an INSERT before the part is in its place. If the server ends in between, the next
-//! attempt is taken for a repetition: it is confirmed, and nothing is there. Nothing in the answer tells that from an INSERT
-//! that went in. So a confirmation is looked at once more where three things come together: an earlier attempt of which the
-//! outcome is not known, a server that has been started since, and a table that can lose rows so. Then the rows are sent
-//! again as an INSERT of those that the table lacks ([`RepairSql`](crate::clickhouse::schema::RepairSql)), under a token of
-//! its own.
+//! attempt is taken for a repetition: it is confirmed, and nothing is there. The answer is the same as
+//! that of an INSERT that succeeded. So a confirmation is verified where three things come together: an
+//! earlier attempt of which the outcome is not known, a server that has been started since, and a table
+//! that can lose rows so. Then the rows are sent again as an INSERT of those that the table lacks
+//! ([`RepairSql`](crate::clickhouse::schema::RepairSql)), under a token of its own.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ use crate::telemetry::metrics::add;
 
 /// Clocks of a machine that was restarted, and the second in which parts are dated, are off by less.
 const SLACK: Duration = Duration::from_secs(60);
-/// So many failures in a row that come from how much there is to look at, and the rows are settled unverified.
+/// After this number of failures in a row that the amount of data causes, the rows are settled
+/// unverified.
 const PATIENCE: u32 = 5;
 /// Exceptions that the next look will get too.
 const BLIND: [u32; 4] = [
@@ -38,7 +39,7 @@ struct UptimeRow {
     seconds: u64,
 }
 
-/// For how long the server runs, in whole seconds.
+/// How long the server has been running, to the second.
 async fn uptime(server: &Server) -> Result<Duration, Error> {
     let rows: Vec<UptimeRow> = schema::rows(server, "SELECT toUInt32(uptime()) AS seconds", &[]).await?;
     Ok(Duration::from_secs(rows.first().map_or(0, |row| row.seconds)))
@@ -53,11 +54,11 @@ struct Repair {
     sent_at: Option<Instant>,
 }
 
-/// What came of a look.
+/// The result of a verification.
 enum Verified {
-    /// The rows are there; so many of them were not before.
+    /// The rows are there; this number of them was inserted again.
     There(u64),
-    /// Nobody can say.
+    /// It cannot be determined.
     Unknown(Error),
 }
 

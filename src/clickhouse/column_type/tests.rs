@@ -65,7 +65,7 @@ fn widths_are_those_of_the_wire() {
 }
 
 #[test]
-fn what_cannot_be_filled_is_told() {
+fn an_unsupported_type_is_an_error_with_advice() {
     let advice = |name: &str| ColumnType::parse(name, "UTC").unwrap_err();
     assert!(advice("AggregateFunction(sum, UInt64)").contains("materialized view"));
     assert!(advice("Array(AggregateFunction(sum, UInt64))").contains("materialized view"));

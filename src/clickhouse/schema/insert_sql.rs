@@ -1,4 +1,5 @@
-//! The INSERT statements of a table: the usual one, and the one that brings back what a crash of ClickHouse lost.
+//! The INSERT statements of a table: the ordinary one, and the one that inserts the rows that a crash
+//! of ClickHouse lost.
 
 use super::{Table, TableColumn};
 use crate::clickhouse::quote;
@@ -14,13 +15,13 @@ pub struct RepairSql {
 }
 
 impl RepairSql {
-    /// For rows that were sent at most so many seconds ago.
+    /// The statement for rows that were sent at most `seconds` ago.
     pub fn statement(&self, seconds: u64) -> String {
         format!("{}{seconds})) FORMAT Native", self.before)
     }
 }
 
-/// What stands for a value of several types has no bytes of its own.
+/// Types without a byte form of their own, because they hold values of several types.
 const OF_MANY_TYPES: [&str; 4] = ["JSON", "Dynamic", "Variant", "Object"];
 
 impl Table {
@@ -119,8 +120,8 @@ impl Table {
     }
 }
 
-/// What the structure of an `input` may hold only if it is allowed, as in CREATE TABLE: in the table it is already, and in
-/// what a `Dynamic` is sent as.
+/// Types that the structure of an `input` may name only with a setting, as CREATE TABLE: the table has
+/// them already, or a `Dynamic` is sent as one.
 const SUSPICIOUS_TYPES: [(&str, &str); 2] = [
     ("FixedString(", "allow_suspicious_fixed_string_types = 1"),
     ("Variant(", "allow_suspicious_variant_types = 1"),
@@ -130,7 +131,7 @@ fn settings_clause(settings: &[&str]) -> String {
     if settings.is_empty() { String::new() } else { format!(" SETTINGS {}", settings.join(", ")) }
 }
 
-/// What stands in a literal between `'` and `'`.
+/// The text of a literal between `'` and `'`.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\'', "\\'")
 }
