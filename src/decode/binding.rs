@@ -1,4 +1,5 @@
-//! A route's mapping and the columns of its table, made into a decoder. What cannot fit is told here, before a start.
+//! A route's mapping and the columns of its table, made into a decoder. A mapping that cannot fit is an
+//! error here, before a start.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! How far columns are before a row or a message, so that a row is appended whole or not at all; and how large columns may
-//! become by one message.
+//! Lengths of columns before a row or a message, so that a row is appended completely or not at all,
+//! and the limit on how much one message may add.
 
 use crate::clickhouse::Column;
 use crate::core::reason::{Code, Reason};

@@ -17,12 +17,12 @@ use crate::decode::value_reader::Result;
 pub enum Scalar<'a> {
     Bool(bool),
     Number(Number<'a>),
-    /// Of a binary format.
+    /// Only binary formats have it.
     Float(f64),
     Text(&'a str),
-    /// Of a binary format.
+    /// Only binary formats have it.
     Bytes(&'a [u8]),
-    /// Of a binary format.
+    /// Only binary formats have it.
     Time(Instant),
 }
 
@@ -54,7 +54,7 @@ pub fn put(column: &mut Column, kind: &Kind, value: Scalar<'_>, context: &mut De
     }
 }
 
-/// What is met less often.
+/// The less common types.
 #[inline(never)]
 fn put_other(column: &mut Column, kind: &Kind, value: Scalar<'_>, context: &mut DecodeContext) -> Result<()> {
     match (kind, value) {
@@ -279,7 +279,7 @@ fn float_32(value: Scalar<'_>) -> Result<f32> {
     float(value, |number| number.to_f32(), f32::from, |float| float as f32)
 }
 
-/// The bits of a float of so many.
+/// The bits of a float of `bits` bits.
 pub fn float_bits(value: Scalar<'_>, bits: usize) -> Result<u64> {
     Ok(match bits {
         16 => bfloat16(float_32(value)?).into(),
@@ -293,7 +293,8 @@ fn bfloat16(float: f32) -> u16 {
     (float.to_bits() >> 16) as u16
 }
 
-/// A float in the fewest digits that say it; without a point where it is whole, and without an exponent where that is short.
+/// A float in the fewest digits that identify it; without a point where it is an integer, and without
+/// an exponent where that is short.
 pub fn float_text(float: f64) -> String {
     match float.abs() {
         0.0 => "0".into(),
@@ -304,7 +305,7 @@ pub fn float_text(float: f64) -> String {
 }
 
 /// Whether a float of a binary format is an integer: JavaScript writes those from 2^32 on so.
-pub fn is_whole(float: f64) -> bool {
+pub fn is_integral(float: f64) -> bool {
     float.is_finite() && float.fract() == 0.0
 }
 

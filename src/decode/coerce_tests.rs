@@ -1,4 +1,4 @@
-//! What each type makes of each kind of scalar.
+//! Each type with each kind of scalar.
 
 use super::*;
 use crate::clickhouse::ColumnType;
@@ -115,7 +115,7 @@ fn times_take_texts_and_numbers() {
 }
 
 #[test]
-fn digits_that_are_cut_are_told() {
+fn cut_digits_are_reported() {
     let column_type = ColumnType::parse("DateTime64(3)", "UTC").unwrap();
     for (text, expected) in [("2024-10-27T03:33:20.123Z", false), ("2024-10-27T03:33:20.1234Z", true)] {
         let mut context = DecodeContext::default();

@@ -107,7 +107,7 @@ fn put_day(column: &mut Column, kind: &Kind, days: i64) -> Option<()> {
     Some(())
 }
 
-/// Appends a time of day. What is cut is cut towards the past.
+/// Appends a time of day. Cut digits round towards the past.
 fn put_duration(column: &mut Column, scale: Option<u32>, nanos: i64, was_truncated: &mut bool) -> Option<()> {
     let tick = 10i64.pow(9 - scale.unwrap_or(0));
     let ticks = nanos.div_euclid(tick);

@@ -166,7 +166,8 @@ pub fn scalar<'a, R: ValueReader<'a>>(reader: &mut R) -> Result<Token<'a>> {
     })
 }
 
-/// The value that segments lead to from where a reader stands. Of duplicate members the last counts.
+/// The value that segments lead to from where a reader stands. The last of several members with one
+/// name counts.
 fn find<'a, R: ValueReader<'a>>(mut reader: R, segments: &[Segment]) -> Result<Option<R>> {
     let Some((first, rest)) = segments.split_first() else { return Ok(Some(reader)) };
     let shape = reader.shape()?;

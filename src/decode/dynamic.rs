@@ -1,4 +1,4 @@
-//! Values into JSON and Dynamic columns, each with the type that keeps it whole.
+//! Values into JSON and Dynamic columns, each with a type that loses nothing of it.
 //!
 //! ClickHouse would infer these types from all rows of an INSERT together, and a text could become a time, or an integer a float,
 //! for what stood in another row. So the type is decided here, for each value alone:
@@ -204,7 +204,7 @@ fn write_list<'a, R: ValueReader<'a>>(
 /// A value without parts.
 enum Scalar<'a> {
     Bool(bool),
-    /// Of 64 bits, with or without a sign.
+    /// An integer of 64 bits, with or without a sign.
     Integer(i128),
     Float(f64),
     Text(Cow<'a, [u8]>),
@@ -260,7 +260,7 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// What the items of a list are, those of the lists in it together.
+/// The type of the items of a list, including those of the lists in it.
 #[derive(Default)]
 struct Items {
     has_null: bool,

@@ -1,4 +1,4 @@
-//! Which columns have their value for the row under construction.
+//! The columns that have their value for the row under construction.
 
 #[derive(Debug, Clone, Default)]
 pub struct Filled {
@@ -59,14 +59,14 @@ impl Filled {
     }
 }
 
-/// What is counted while columns are filled, at hand.
+/// Counts filled columns in a local variable.
 pub struct FillBatch<'f> {
     row: u64,
     missing: usize,
     filled: &'f mut Filled,
 }
 
-/// What notes which columns are filled.
+/// Notes which columns are filled.
 pub trait FillTracker {
     /// Fills a column that has no value yet.
     fn fill<T>(&mut self, column: usize, fill: impl FnOnce() -> Option<T>) -> Option<T>;

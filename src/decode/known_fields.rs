@@ -1,4 +1,4 @@
-//! Which fields of a document some column takes, for routes that refuse all others.
+//! The fields of a document that columns take, for routes that refuse all others.
 
 use crate::core::json_path::Segment;
 use crate::decode::tape::{Tape, Value};
@@ -10,9 +10,9 @@ pub struct KnownFields {
     /// A column takes all that is here.
     is_whole: bool,
     fields: Vec<(String, KnownFields)>,
-    /// What is below any key.
+    /// Fields below any key.
     any: Option<Box<KnownFields>>,
-    /// What is in the items of a list.
+    /// Fields of the items of a list.
     items: Option<Box<KnownFields>>,
 }
 
@@ -68,7 +68,8 @@ impl KnownFields {
         !self.fields.is_empty() || self.any.is_some() || self.items.is_some()
     }
 
-    /// Refuses a document with a field that is not known. What a column takes whole may hold anything.
+    /// Refuses a document with a field that is not known. A value that a column takes as a document may
+    /// hold any fields.
     pub fn check(&self, tape: &Tape<'_>, at: usize) -> Result<()> {
         if self.is_whole && !self.has_parts() {
             return Ok(());

@@ -32,7 +32,7 @@ pub fn find(tape: &Tape<'_>, at: usize, segments: &[Segment]) -> Option<Place> {
     }
 }
 
-/// What one row is made of.
+/// The values that one row is made of.
 #[derive(Debug, Clone, Default)]
 pub struct RowPlace {
     pub item: usize,
@@ -42,7 +42,8 @@ pub struct RowPlace {
     pub around: Vec<usize>,
 }
 
-/// The rows at `segments`: of a list its items, of `*` the members. `None`: nothing is there, or it is no list.
+/// The rows at `segments`: of a list its items, of `*` the members. `None`: there is no value, or it is
+/// not a list.
 pub fn rows(tape: &Tape<'_>, at: usize, segments: &[Segment]) -> Option<Vec<RowPlace>> {
     let mut found = Vec::new();
     collect(tape, RowPlace { item: at, ..RowPlace::default() }, at, segments, &mut found)?;

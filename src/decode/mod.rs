@@ -1,8 +1,8 @@
 //! Payload bytes into columns.
 //!
 //! A [`Decoder`] is made once per route from its mapping and the table's columns; [`Decoder::append`] then adds the rows
-//! of one message: mostly one. They are appended whole or not at all: whatever fails, every column is cut back to
-//! where it was.
+//! of one message: mostly one. They are appended completely or not at all: after any fault every column
+//! is cut back to its length before.
 //!
 //! ```text
 //! binding       a mapping and a table → what goes where, before the first message
@@ -90,8 +90,8 @@ pub struct Message<'a> {
 
 /// Rows of one message: with it a batch stays below what one INSERT may have.
 pub const MAX_ROWS: usize = 100_000;
-/// What the rows of one message may take: fields outside of `rows` are repeated in each row, and a small message must not
-/// become gigabytes.
+/// Limits the rows of one message to this multiple of its payload: fields outside of `rows` are
+/// repeated in each row, and a small message must not become gigabytes.
 const MAX_GROWTH: usize = 64;
 const MIN_GROWTH_LIMIT: usize = 1 << 20;
 
@@ -148,11 +148,11 @@ pub struct Decoder {
     reads_json: bool,
     /// Whether a row is one object, and its members alone are wanted: the usual case.
     is_plain: bool,
-    /// By the number of usual members; none where a row is more than its own columns.
+    /// By the number of expected members; empty where a row fills more than its own columns.
     row_completions: Vec<RowCompletion>,
     /// Where payloads are read from a tape, and not walked over as JSON.
     documents: Option<Arc<DocumentPlan>>,
-    /// Which rows are wanted; `None`: all.
+    /// Selects the rows that are kept; `None`: all.
     filter: Option<Filter>,
     unpacking: Unpacking,
     /// The most that the rows of one message may take.
@@ -169,7 +169,7 @@ struct Unpacking {
     is_json: bool,
 }
 
-/// What is used for each row again.
+/// Buffers that each row uses again.
 #[derive(Debug, Clone, Default)]
 struct Scratch {
     filled: Filled,
@@ -208,7 +208,7 @@ impl Decoder {
         self.columns.clone()
     }
 
-    /// Those of them that only a transform reads. No block has them.
+    /// The bindings that only a transform reads. No block has them.
     pub fn inputs(&self) -> Range<usize> {
         self.inputs.clone()
     }
@@ -325,7 +325,7 @@ impl Decoder {
         Ok(1)
     }
 
-    /// Begins a row of which so many usual members are read.
+    /// Begins a row of which `members` expected members were read.
     fn mark(&mut self, members: usize) {
         self.row.serial += 1;
         self.row.filled.begin(self.row.serial);
@@ -333,7 +333,7 @@ impl Decoder {
         filled.for_each(|binding| self.row.filled.add(binding));
     }
 
-    /// Reads on where the members are no longer what is usual.
+    /// Continues after the first unexpected member.
     #[inline(never)]
     fn plain_rest(
         &mut self,

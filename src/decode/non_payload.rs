@@ -1,4 +1,4 @@
-//! What a row gets besides the values of its payload.
+//! The values of a row that do not come from its payload.
 
 use crate::clickhouse::{Column, Kind};
 use crate::config::Meta;
@@ -10,7 +10,7 @@ use crate::decode::value::DecodeContext;
 use crate::decode::value_reader::Result;
 use crate::decode::{ColumnBinding, Instant, Message};
 
-/// What a row gets where the message has nothing for a column.
+/// The value of a column that the message lacks.
 #[derive(Debug, Clone)]
 pub enum MissingPolicy {
     /// The one row of this column: a value non_payload in the configuration.
@@ -50,7 +50,7 @@ impl NonPayloadSource {
                         let millis = received_at.ticks(3).unwrap_or(0);
                         column.push_fixed(millis.to_le_bytes());
                     }
-                    // A clock has more digits than most columns: nobody has to be told that they are cut.
+                    // A clock has more digits than most columns: cutting them is not reported.
                     kind => {
                         coerce_time::put_instant(column, kind, received_at, &mut false).ok_or_else(|| {
                             Box::new(
@@ -108,8 +108,8 @@ impl ColumnBinding {
     }
 }
 
-/// The columns that are left when so many usual members are read and no others: known from the last such message, and not
-/// looked for in each.
+/// The columns left to fill after exactly the first `n` expected members: known from the last such
+/// message, not searched in each.
 #[derive(Debug, Default, Clone)]
 pub struct RowCompletion {
     is_known: bool,

@@ -8,13 +8,13 @@ pub struct Number<'a> {
     is_negative: bool,
     /// The digits without point and sign; `None` if there are more than fit.
     mantissa: Option<u64>,
-    /// Of the last digit.
+    /// The exponent of the last digit.
     exponent: i32,
     /// Whether it is written with digits alone.
     is_plain: bool,
 }
 
-/// Why a number is no integer of a kind.
+/// Why a number is not an integer of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumberError {
     /// It has a fraction that is not zero.
@@ -22,7 +22,7 @@ pub enum NumberError {
     TooLarge,
 }
 
-/// So many digits fit 64 bits whatever they are.
+/// Any number of this many digits fits 64 bits.
 const MAX_DIGITS: usize = 19;
 /// Beyond it every exponent means the same: nothing that is left fits any type.
 const MAX_EXPONENT: i32 = 100_000;
@@ -32,8 +32,8 @@ const POWERS_64: [f64; 23] = [
     1e19, 1e20, 1e21, 1e22,
 ];
 
-/// Bytes of which the last is no digit: whoever reads digits ends there at the latest, and need not look for the end at
-/// each of them.
+/// Bytes of which the last is not a digit: a reader of digits ends there at the latest, and need not
+/// check for the end at each of them.
 #[derive(Debug, Clone, Copy)]
 pub struct TerminatedBytes<'a>(&'a [u8]);
 
@@ -67,7 +67,7 @@ impl<'a> TerminatedBytes<'a> {
     }
 }
 
-/// What most numbers are: a few digits with or without a point, and no exponent.
+/// The most common form of numbers: a few digits with or without a point, and no exponent.
 #[derive(Debug, Clone, Copy)]
 pub struct SmallDecimal {
     is_negative: bool,
@@ -77,7 +77,7 @@ pub struct SmallDecimal {
     decimals: usize,
 }
 
-/// So many digits fit 63 bits whatever they are.
+/// Any number of this many digits fits 63 bits.
 const MAX_SHORT_DIGITS: usize = 18;
 
 impl SmallDecimal {
@@ -231,7 +231,7 @@ impl<'a> Number<'a> {
         self.mantissa.filter(|_| self.exponent == 0)
     }
 
-    /// The same with its sign, if 64 bits have room for it.
+    /// The same with its sign, if it fits 64 bits.
     #[inline(always)]
     pub fn small_integer(&self) -> Option<i64> {
         let magnitude = i64::try_from(self.small()?).ok()?;
@@ -369,7 +369,7 @@ fn digits(bytes: &[u8], start: usize, value: &mut u64) -> usize {
     at
 }
 
-/// What stands behind the `e`, and where it ends.
+/// The number behind the `e`, and where it ends.
 fn power(bytes: &[u8], start: usize) -> Option<(i32, usize)> {
     let (is_negative, start) = match bytes.get(start) {
         Some(b'-') => (true, start + 1),

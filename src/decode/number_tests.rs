@@ -123,7 +123,7 @@ fn floats_are_the_nearest() {
 }
 
 #[test]
-fn what_is_cut_is_cut_downwards() {
+fn cut_digits_round_down() {
     for (text, scale, expected) in [
         ("1730000000.123", 9, (1_730_000_000_123_000_000, false)),
         ("1730000000.1234567891", 9, (1_730_000_000_123_456_789, true)),

@@ -1,7 +1,8 @@
 //! The walk over one document, or one element of it: each value goes into its column as it is met.
 //!
 //! A [`PathNode`] is a place in the document that some column wants, or that lies on the way to one. It keeps its members in the
-//! order of the last message: those that stand there again are read by [`usual`], and the walk takes what is different.
+//! order of the last message: `fast_path` reads those that stand there again, and the walk reads the
+//! others.
 
 use crate::clickhouse::{Column, Kind};
 use crate::core::json_path::Segment;
@@ -36,7 +37,7 @@ pub struct PathNode {
     is_inner: bool,
 }
 
-/// What a node is for.
+/// The roles of a node.
 #[derive(Debug, Default, Clone, Copy)]
 enum Role {
     /// Its value is passed over.
@@ -84,7 +85,7 @@ impl PathNode {
         self.take_roles();
     }
 
-    /// What follows from the places that are known by now; said again after each that is added.
+    /// Derives the roles of the nodes from the known paths; called again after each path that is added.
     fn take_roles(&mut self) {
         self.role = match (self.bindings.as_slice(), self.has_children()) {
             ([], false) => Role::None,
@@ -300,7 +301,7 @@ fn object(node: &mut PathNode, reader: &mut Reader<'_>, row: &mut Row<'_>) -> Re
     members(node, run, reader, row)
 }
 
-/// Reads on in an object where a run of usual members has ended.
+/// Continues in an object after the last expected member.
 pub fn members(
     node: &mut PathNode,
     run: FastPathRun,
@@ -309,7 +310,7 @@ pub fn members(
 ) -> Result<()> {
     let PathNode { fields, signatures, key_order, .. } = node;
     let mut run = run;
-    // Those before it were met already.
+    // The members before it were read already.
     let mut expected = 0;
     let mut is_first = true;
     loop {

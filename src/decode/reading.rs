@@ -14,7 +14,7 @@ use crate::decode::number::{IntegerText, Number};
 use crate::decode::tape::{Tape, Value};
 use crate::decode::value_reader::Result;
 
-/// What became of a value.
+/// The result of reading a value.
 pub enum ReadValue {
     Same,
     Missing,
@@ -90,7 +90,8 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
 
-/// The number at the beginning of a text, with a point or a comma, in digits as JSON has them. What follows is a unit: `21,5 °C`.
+/// The number at the beginning of a text, with a point or a comma, in digits as JSON has them. The text
+/// behind the number is a unit: `21,5 °C`.
 fn number_in(text: &str) -> Option<String> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && !"+-.,eE".contains(c)).unwrap_or(text.len());
@@ -144,7 +145,7 @@ fn scaled(number: &str, scale: &str, offset: Option<&str>) -> String {
     exact().unwrap_or_else(|| {
         let float = |text: &str| Number::from_text(text).map_or(0.0, Number::to_f64);
         let float = float(number) * float(scale) + offset.map_or(0.0, float);
-        // What is beyond all floats is beyond all columns of numbers as well.
+        // A number beyond all floats is beyond all columns of numbers as well.
         if float.is_finite() { float_text(float) } else { "1e400".into() }
     })
 }

@@ -1,8 +1,8 @@
 //! Rows that a program gives by the names of columns, without a message.
 //!
 //! They come as CBOR objects, one behind the other (RFC 8742), as `lib/row-encoder.js` writes them. Every value becomes what
-//! the same value of a payload becomes; a field that no column takes is refused. [`RowDecoder`] appends the rows of one call
-//! whole or not at all, and says which row and column is at fault.
+//! the same value of a payload becomes; a field that no column takes is refused. [`RowDecoder`] appends
+//! all rows of one call or none, and names the row and column at fault.
 
 use std::time::SystemTime;
 

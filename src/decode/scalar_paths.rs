@@ -1,5 +1,5 @@
 //! Columns whose paths lead through a text, a number or a boolean, and so find nothing: mostly a mistake in the configuration,
-//! or a device that sends another shape. Each is told once, where its column has no other value.
+//! or a device that sends another shape. Each is reported once, where its column has no other value.
 
 use crate::core::json_path::{Path, Segment};
 use crate::decode::fill::Filled;
@@ -11,7 +11,7 @@ use crate::decode::{Decoder, lookup};
 pub struct ScalarPaths {
     /// Met in the row under construction.
     met: Vec<usize>,
-    /// Not told yet.
+    /// Not reported yet.
     fresh: Vec<usize>,
     /// By column.
     was_found: Vec<bool>,
@@ -55,7 +55,7 @@ impl ScalarPaths {
         }
     }
 
-    /// Of a message that was refused.
+    /// Forgets the paths of a message that was refused.
     pub fn forget(&mut self) {
         self.met.clear();
     }

@@ -19,7 +19,7 @@ use crate::decode::number::{IntegerText, Number};
 use crate::decode::time::Instant;
 use crate::decode::value_reader::{Result, Shape, Token, ValueReader};
 
-/// What a payload may be at most: with it a small one does not become gigabytes.
+/// The most values of a payload, so that a small one does not become gigabytes.
 const MAX_VALUES: usize = 1 << 22;
 
 thread_local! {
@@ -27,7 +27,7 @@ thread_local! {
     static VALUES_OF_THREAD: Cell<usize> = const { Cell::new(MAX_VALUES) };
 }
 
-/// Tapes that this thread begins from now on take at most so many bytes each.
+/// Tapes that this thread begins from now on take at most `bytes` each.
 pub fn limit_bytes(bytes: usize) {
     VALUES_OF_THREAD.set((bytes / size_of::<Value<'_>>()).min(MAX_VALUES));
 }
@@ -40,7 +40,7 @@ pub enum Value<'a> {
     Bool(bool),
     /// In digits, as JSON has them.
     Number(Cow<'a, str>),
-    /// Of 64 bits, with or without a sign.
+    /// An integer of 64 bits, with or without a sign.
     Integer(i64),
     Unsigned(u64),
     Float(f64),
@@ -171,7 +171,7 @@ impl<'a> Tape<'a> {
         }
     }
 
-    /// The place of the value of a member. Of duplicates the last counts.
+    /// The place of the value of a member. The last of several members with one name counts.
     pub fn member(&self, at: usize, name: &str) -> Option<usize> {
         self.keys(at).filter(|key| self.text(*key) == Some(name)).last().map(|key| key + 1)
     }

@@ -36,12 +36,12 @@ impl Instant {
     }
 
     pub fn from_system(at: std::time::SystemTime) -> Instant {
-        // A clock before 1970 is no clock: it reads as 1970.
+        // A clock before 1970 is wrong: it reads as 1970.
         let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Instant { seconds: since.as_secs() as i64, nanos: since.subsec_nanos() }
     }
 
-    /// Whole units of 10^-`scale` seconds since 1970; `None` beyond 64 bits.
+    /// Full units of 10^-`scale` seconds since 1970; `None` beyond 64 bits.
     pub fn ticks(self, scale: u32) -> Option<i64> {
         let fraction = self.nanos / TENS[9 - scale as usize];
         self.seconds.checked_mul(TENS[scale as usize] as i64)?.checked_add(fraction as i64)
@@ -145,7 +145,7 @@ fn decimals(unit: Unit, magnitude: u64) -> u32 {
     }
 }
 
-/// What a text says before any time zone is applied.
+/// The fields of a text before any time zone is applied.
 struct Text {
     date: civil::Date,
     /// Seconds of the day, at most 86400 (a leap second).
@@ -157,8 +157,8 @@ struct Text {
     offset: Option<i64>,
 }
 
-/// A point in time from a text that is not a number, and whether it has digits beyond the nanosecond; `None` if it is
-/// no time.
+/// A point in time from a text that is not a number, and whether it has digits beyond the nanosecond;
+/// `None` if it is not a time.
 pub fn from_text(text: &str, zone: &Zone) -> Option<(Instant, bool)> {
     let text = parse(text.as_bytes())?;
     let days = days_since_1970(text.date);

@@ -64,11 +64,11 @@ fn texts_are_read_as_clickhouse_reads_them() {
 }
 
 #[test]
-fn the_usual_form_is_read_as_all_others_are() {
-    for (date, usual_date) in
+fn the_common_form_is_read_as_all_others_are() {
+    for (date, expected_date) in
         [("2026/11/30", "2026-11-30"), ("2024-2-29", "2024-02-29"), ("2025-2-29", "2025-02-29")]
     {
-        for (time, usual_time) in [
+        for (time, expected_time) in [
             ("1:2:3", "01:02:03"),
             ("235960", "23:59:60"),
             ("24:0:00", "24:00:00"),
@@ -76,12 +76,12 @@ fn the_usual_form_is_read_as_all_others_are() {
             ("1:60:0", "01:60:00"),
         ] {
             for rest in ["", ".5", ",123456789Z", ".0000000001", "Z", "+01:30", " UTC", ".", "x", " GMT+1"] {
-                let usual = format!("{usual_date}T{usual_time}{rest}");
+                let usual = format!("{expected_date}T{expected_time}{rest}");
                 assert_eq!(utc(&usual), utc(&format!("{date} {time}{rest}")), "{usual}");
             }
         }
     }
-    // A character that is no digit in each place.
+    // A character that is not a digit, at each position.
     let usual = "2026-11-30T12:00:00";
     assert!(utc(usual).is_some());
     for at in 0..usual.len() {
@@ -120,7 +120,7 @@ fn an_instant_is_shown_as_rfc_3339_has_it() {
 }
 
 #[test]
-fn what_is_no_time_is_refused() {
+fn a_text_that_is_not_a_time_is_refused() {
     for text in [
         "",
         "2024",

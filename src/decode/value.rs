@@ -1,7 +1,8 @@
 //! One value of any shape into one column of any type.
 //!
-//! Lists fill Arrays and Tuples, objects fill Maps, named Tuples and JSON, and everything fills a String as it is written. Which
-//! type of a Variant takes a value, `variant` decides; what JSON and Dynamic columns keep, `dynamic`.
+//! Lists fill Arrays and Tuples, objects fill Maps, named Tuples and JSON, and everything fills a
+//! String as it is written. `variant` decides which type of a Variant takes a value, `dynamic` which
+//! values JSON and Dynamic columns keep.
 
 use crate::clickhouse::{Column, ColumnType, Element, Kind};
 use crate::config::Unit;
@@ -12,14 +13,14 @@ use crate::decode::number::{IntegerText, Number, SmallDecimal, TerminatedBytes};
 use crate::decode::value_reader::{Result, Shape, Token, ValueReader};
 use crate::decode::{dynamic, time, variant};
 
-/// How a column wants its values, and room to work in.
+/// How a column takes its values, and a buffer.
 #[derive(Debug, Default, Clone)]
 pub struct DecodeContext {
     pub unit: Unit,
     /// Whether what is missing or `null` within a value is the type's zero.
     pub zero_missing: bool,
     pub reject_unknown: bool,
-    /// What may be lost of a value: within a Variant, which could keep it otherwise, nothing.
+    /// How much of a value may be lost: nothing within a Variant, which has other types for it.
     pub strictness: Strictness,
     /// Set when a time had more digits than the column keeps.
     pub was_truncated: bool,
@@ -63,7 +64,8 @@ pub fn read<'a, R: ValueReader<'a>>(
     }
 }
 
-/// What most telemetry is made of: short numbers, plain texts and booleans, in columns that take them as they are.
+/// The most common values of telemetry: short numbers, plain texts and booleans, in columns that take
+/// them as they are.
 #[derive(Debug, Clone, Copy)]
 pub enum FastKind {
     No,
@@ -138,7 +140,7 @@ pub fn read_fast(
     Some(end)
 }
 
-/// What is met less often.
+/// The less common kinds.
 #[inline(never)]
 pub fn read_other<'a, R: ValueReader<'a>>(
     reader: &mut R,
@@ -394,8 +396,8 @@ pub fn each_item<'a, R: ValueReader<'a>>(
     Ok(count)
 }
 
-/// Finds the members of an object by name, and reads them in the order of the names: `None` for one that is not there. Of
-/// duplicates the last counts.
+/// Finds the members of an object by name, and reads them in the order of the names: `None` for one
+/// that is not there. The last of several members with one name counts.
 pub fn members<'a, 'n, R: ValueReader<'a>>(
     reader: &mut R,
     count: usize,

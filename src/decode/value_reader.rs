@@ -1,8 +1,8 @@
-//! What every payload format is to the mapping: values, asked for one by one.
+//! The interface of every payload format to the mapping, which reads values one by one.
 //!
-//! A [`ValueReader`] stands in front of a value. Whoever fills a column asks which [`Shape`] comes, and reads it or passes over
-//! it. What the values become is decided in `value` and `coerce`, for all formats in the same way; the code is compiled for
-//! each reader of its own, so that JSON pays nothing for the others.
+//! A [`ValueReader`] stands in front of a value. The code that fills a column asks which [`Shape`]
+//! comes, and reads or skips it. `value` and `coerce` convert the values of all formats in the same
+//! way; their code is compiled once per reader, so that JSON pays nothing for the others.
 
 use std::borrow::Cow;
 
@@ -16,14 +16,14 @@ use crate::decode::value::FastKind;
 /// Boxed, so that what succeeds stays small.
 pub type Result<T> = std::result::Result<T, Box<Reason>>;
 
-/// What a value is, before it is read.
+/// The shape of a value, before it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     Null,
     Bool,
     Number,
     Text,
-    /// Bytes that are no text: a format other than JSON has them.
+    /// Bytes that are not text: a format other than JSON has them.
     Bytes,
     /// A point in time: a format other than JSON has it.
     Time,
@@ -75,7 +75,7 @@ pub trait ValueReader<'a>: Clone {
     /// A reader of the same payload in front of a value that was passed over before.
     fn at(&self, position: usize) -> Self;
 
-    /// What comes next.
+    /// The shape of the next value.
     fn shape(&mut self) -> Result<Shape>;
 
     /// Reads a scalar; stops ahead of a list or an object.

@@ -20,11 +20,11 @@ pub enum ValueSource {
         /// `s`, `ms`, `us` or `ns`; `None`: found by the size of the number.
         #[serde(skip_serializing_if = "Option::is_none")]
         unit: Option<&'static str>,
-        /// What it gets where the message has nothing; `None` for none, and for null.
+        /// Its value where the message has none; `None` for none, and for null.
         #[serde(skip_serializing_if = "Option::is_none")]
         default: Option<Value>,
     },
-    /// The whole payload, read as JSON.
+    /// The document of the payload, read as JSON.
     Document,
     /// A level of the topic.
     Topic {
@@ -32,7 +32,7 @@ pub enum ValueSource {
         /// The configuration says so; otherwise the column has the name of the level.
         is_named: bool,
     },
-    /// What comes with a message beside its payload, under the name of the option: `receivedAt`.
+    /// Metadata of a message, under the name of the option: `receivedAt`.
     Meta {
         #[serde(serialize_with = "meta_name")]
         name: Meta,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_configuration_says_goes_before_the_names() {
+    fn the_configuration_takes_precedence_over_names() {
         let path = |root: &str, segments: Value| json!({ "root": root, "segments": segments });
         assert_eq!(
             source("id", "String", json!({})),

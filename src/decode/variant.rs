@@ -1,4 +1,4 @@
-//! Which type of a Variant takes a value.
+//! Selects the type of a Variant for a value.
 //!
 //! - Never one that would lose something of it: a text is a text unless it is unmistakably of another type, in full.
 //! - The types are tried from the narrowest on, first for values that are exactly of theirs, then for values that only change
@@ -42,7 +42,7 @@ pub fn read<'a, R: ValueReader<'a>>(
                 discriminators.push(at as u8);
                 return Ok(());
             }
-            // What failed inside may have left positions of its own above the marks.
+            // A type that failed may have left positions of its own above the marks.
             parts[at].rewind(&mut &context.scratch[base..]);
             context.scratch.truncate(base);
             *reader = start.clone();
@@ -101,7 +101,7 @@ fn is_plain<'a, R: ValueReader<'a>>(reader: &mut R) -> bool {
     match reader.token() {
         Ok(Token::Number(number)) => number.is_plain(),
         Ok(Token::Integer(_)) => true,
-        Ok(Token::Float(float)) => coerce::is_whole(float),
+        Ok(Token::Float(float)) => coerce::is_integral(float),
         _ => false,
     }
 }

@@ -58,7 +58,7 @@ impl Decoder {
         let first = reader.peek()?;
         let document = self.document_root.as_ref().unwrap_or(&self.root);
         if first != b'{' && !document.takes_all() && !(first == b'[' && document.takes_lists()) {
-            // What is no JSON is told as such first of all.
+            // A payload that is not JSON is reported as such before anything else.
             reader.skip()?;
             let message = "the payload is not an object, nor a list of objects";
             return Err(Box::new(Reason::new(Code::NotAnObject, message)));
@@ -105,7 +105,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// One row: from the value here, from what is around it, and from what is known besides.
+    /// One row: from the value here, the document around it, and values from outside the payload.
     fn row(
         &mut self,
         reader: Option<&mut Reader<'_>>,

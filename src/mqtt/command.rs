@@ -1,4 +1,4 @@
-//! What other threads ask of a connection.
+//! Commands of other threads to a connection.
 
 use crossbeam_channel::Sender;
 use tokio::sync::mpsc;
@@ -35,7 +35,8 @@ impl Command {
     }
 }
 
-/// Tells one connection which messages it may acknowledge. Goes with the messages, wherever they are settled.
+/// Sends a connection the messages that it may acknowledge. Goes with the messages, wherever they are
+/// settled.
 #[derive(Debug, Clone)]
 pub struct AckSender(mpsc::UnboundedSender<Command>);
 

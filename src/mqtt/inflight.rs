@@ -56,8 +56,8 @@ pub struct InflightTracker {
     /// How many records `history` has had, those included that it has dropped.
     history_end: u64,
     index: RedeliveryIndex,
-    /// The packet id of the newest message that was no redelivery, and the position in `history` from which on such ids
-    /// ascend.
+    /// The packet id of the newest message that was not a redelivery, and the position in `history`
+    /// from which on such ids ascend.
     last_new_id: u16,
     ids_ascend_from: u64,
     /// The most messages without an acknowledgement at any time.
@@ -118,7 +118,7 @@ pub struct Acknowledgement {
     pub qos: u8,
 }
 
-/// Which message a PUBREL names.
+/// The message that a PUBREL names.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PubrelOutcome {
     Known,

@@ -47,10 +47,10 @@ pub trait MessageSink {
     /// Takes the messages that may be acknowledged without waiting.
     fn take_ready_acks(&mut self) -> AckSet;
 
-    /// Seals what has reached its age, and what could not be handed over before.
+    /// Seals batches that have reached their age, and those that could not be sent before.
     fn seal_due(&mut self, now: Instant);
 
-    /// Seals everything, as soon as the sinks have room.
+    /// Seals everything, as soon as the sinks have capacity.
     fn seal_all(&mut self);
 
     /// Whether a batch has grown as large as one may: then nothing more must be read.

@@ -44,8 +44,9 @@ impl Probe {
         Probe::open(url, &clean, client_id, filters, DISCONNECT).await
     }
 
-    /// Asks for a persistent session where `config` does and the protocol is MQTT 5: CONNACK then tells for how long the broker
-    /// would keep it. The caller ends it before it subscribes; if the connection breaks, the broker keeps an empty session.
+    /// Asks for a persistent session where `config` does and the protocol is MQTT 5: CONNACK then
+    /// states how long the broker would keep it. The caller ends it before it subscribes; if the
+    /// connection breaks, the broker keeps an empty session.
     pub async fn begin_persistent(
         url: &BrokerUrl,
         config: &Mqtt,
@@ -118,7 +119,7 @@ impl Probe {
                 return Ok(false);
             }
             if let Some(at) = self.stream.last_read() {
-                self.session.heard(at);
+                self.session.note_received(at);
             }
             self.session.tick(now, true)?;
             let outgoing = self.session.outgoing().len();

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use crate::core::ack_history::{AckHistory, AckRecord};
 
-/// Enough different ids in any case: the usual window of a broker is smaller.
+/// Enough different ids in any case: the window of a broker is smaller by default.
 const MAX_MIN_IDS: u64 = 1_000;
 /// This many records with different contents show that the publishers do not repeat themselves.
 const MIN_CONTENTS: u64 = 1_000;
@@ -34,7 +34,7 @@ pub struct RedeliveryIndex {
     contents_differ_from: u64,
 }
 
-/// What else is known of a session.
+/// Other facts about a session.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence {
     /// The position behind the newest record.

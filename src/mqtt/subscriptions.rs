@@ -18,7 +18,7 @@ pub struct Subscription {
 pub fn subscriptions(config: &Config) -> Vec<Subscription> {
     let routes = &config.routes;
     let covers = |j: usize, i: usize| routes[j].topic.covers(&routes[i].topic);
-    // Of filters that are the same the first one is subscribed to.
+    // Only the first of equal filters is subscribed to.
     let covered = |i: usize| (0..routes.len()).any(|j| j != i && covers(j, i) && (j < i || !covers(i, j)));
     let needed = (0..routes.len()).filter(|i| !covered(*i)).map(|i| &routes[i].topic);
     needed

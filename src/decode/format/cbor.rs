@@ -29,7 +29,7 @@ pub fn read_next<'a>(bytes: &mut Bytes<'a>, tape: &mut Tape<'a>) -> Result<()> {
     value(bytes, tape, 0)
 }
 
-/// What follows the first byte of a value: a number, or no end.
+/// The argument of a value's first byte: a number, or an indefinite length.
 enum Argument {
     Number(u64),
     Indefinite,

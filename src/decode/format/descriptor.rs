@@ -1,5 +1,6 @@
-//! Which fields messages of Protocol Buffers have, from a FileDescriptorSet as `protoc --descriptor_set_out --include_imports`
-//! writes it. It is a message itself: <https://github.com/protocolbuffers/protobuf/blob/main/src/google/protobuf/descriptor.proto>.
+//! Reads the fields of Protocol Buffers messages from a FileDescriptorSet as `protoc
+//! --descriptor_set_out --include_imports` writes it. It is a message itself:
+//! <https://github.com/protocolbuffers/protobuf/blob/main/src/google/protobuf/descriptor.proto>.
 
 use std::collections::HashMap;
 
@@ -171,7 +172,7 @@ impl Descriptors {
         let mut names = HashMap::new();
         for value in children(&described, 2) {
             let value = fields(value, NAME)?;
-            // Of two names for a number the first is meant.
+            // The first of two names for a number counts.
             names.entry(number(&value, 2) as i32).or_insert_with(|| text(&value, 1));
         }
         self.enum_places.insert(full_name(around, &text(&described, 1)), self.enums.len());

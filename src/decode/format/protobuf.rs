@@ -52,7 +52,7 @@ fn write_message<'a>(
             }
             continue;
         }
-        // Of several the last counts.
+        // The last of several counts.
         match values.next_back() {
             Some(value) => {
                 tape.push(Value::Text(Cow::Owned(field.name.clone())))?;
@@ -191,7 +191,7 @@ fn wire_type(kind: Kind) -> u8 {
     }
 }
 
-/// What messages of Google's own types are.
+/// The values of messages of Google's own types.
 fn well_known<'a>(name: &str, fields: &[Field<'a>]) -> Result<Option<Value<'a>>> {
     let Some(name) = name.strip_prefix("google.protobuf.") else { return Ok(None) };
     let find =

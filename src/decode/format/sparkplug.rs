@@ -44,7 +44,7 @@ impl<'a> Topic<'a> {
     }
 }
 
-/// What a message is read with.
+/// State for reading a message.
 pub struct Context<'c> {
     pub topic: &'c str,
     pub received_at: SystemTime,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::decode::tape::{Tape, Value};
 use crate::decode::value_reader::Result;
 
-/// The whole text without white space and NUL around it; bytes, if it is not UTF-8.
+/// The payload as one text without white space and NUL around it; bytes, if it is not UTF-8.
 pub fn read(payload: &[u8]) -> Result<Tape<'_>> {
     let mut tape = Tape::default();
     tape.push(match std::str::from_utf8(payload) {

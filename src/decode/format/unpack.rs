@@ -1,4 +1,4 @@
-//! Compressed payloads. What one unpacks to is limited, so that a small payload does not take all memory.
+//! Compressed payloads. The unpacked size is limited, so that a small payload does not take all memory.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -66,7 +66,7 @@ fn invalid(name: &str, error: &std::io::Error) -> Box<Reason> {
     Box::new(Reason::new(Code::PayloadInvalid, format!("no {name}: {error}")))
 }
 
-/// What a payload that is not JSON seems to be, and the option that reads it.
+/// The probable format of a payload that is not JSON, and the option that reads it.
 pub fn advice(payload: &[u8]) -> Option<&'static str> {
     if payload.starts_with(GZIP) {
         return Some("it begins as gzip does: set compression: 'gzip'");

@@ -34,11 +34,11 @@ impl<S: MessageSink> Connection<S> {
             let is_full = context.memory.is_full();
             let reading = self.is_reading();
             if !reading {
-                // What the broker owes us is not late while we do not read.
+                // Answers of the broker are not late while we do not read.
                 last_message = now;
             }
             if let Some(at) = stream.last_read() {
-                self.session.heard(at);
+                self.session.note_received(at);
             }
             if reading && std::mem::take(&mut self.has_left_messages) {
                 // They were left in the read buffer for want of memory.

@@ -1,10 +1,10 @@
 //! Detects that the broker has stopped sending because it waits for acknowledgements.
 //!
 //! A broker keeps a limited number of unacknowledged messages in flight to a client (mosquitto 20, EMQX 32 unless
-//! configured), and no packet tells that number. If a batch were only sealed by its age, a window of 20 would allow 20
-//! messages a second. So, while messages are unacknowledged, a batch is sealed when arrivals stop: for at least [`MIN_SILENCE`],
-//! and for at least four times their usual distance, so that a fleet which sends 30 messages a second is not inserted one
-//! by one.
+//! configured), and no packet states that number. If a batch were only sealed by its age, a window of
+//! 20 would allow 20 messages a second. So, while messages are unacknowledged, a batch is sealed when
+//! arrivals stop: for at least [`MIN_SILENCE`], and for at least four times their average distance, so
+//! that a fleet which sends 30 messages a second is not inserted one by one.
 //!
 //! Where the stream stalls again and again at the same number of messages, and our acknowledgements restart it each time,
 //! that number is the broker's window. It is reported once, since a setting of the broker raises it. If it is enough for an

@@ -2,7 +2,7 @@
 //!
 //! - One read takes all that the socket has, up to 256 KiB; its messages are decoded and batched before the next read.
 //! - After a read that brought more than two messages the thread sleeps, so that the next read again brings many.
-//! - The acknowledgements of a whole batch are one write.
+//! - All acknowledgements of a batch are one write.
 //! - Under back-pressure the connection stops reading and goes on pinging.
 //! - After a disconnect it reconnects, with back-off; the session recognises what the broker delivers again.
 
@@ -66,7 +66,7 @@ pub struct Connection<S: MessageSink> {
     ready: Option<Sender<Result<()>>>,
     /// Messages were left in the read buffer for want of memory.
     has_left_messages: bool,
-    /// What the read buffer has grown by, and the session's topics.
+    /// The growth of the read buffer, and the session's topics.
     memory: MemoryReservation,
 }
 

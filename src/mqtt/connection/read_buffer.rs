@@ -37,13 +37,13 @@ impl ReadBuffer {
         self.start = 0;
         self.end = 0;
         if self.bytes.len() > DEFAULT_CAPACITY {
-            // It grew for a packet larger than its usual capacity.
+            // It grew for a packet larger than its default capacity.
             self.bytes.truncate(DEFAULT_CAPACITY);
             self.bytes.shrink_to_fit();
         }
     }
 
-    /// Bytes beyond its usual capacity.
+    /// Bytes beyond its default capacity.
     pub fn grown_bytes(&self) -> usize {
         self.bytes.capacity().saturating_sub(DEFAULT_CAPACITY)
     }
@@ -87,7 +87,7 @@ mod tests {
             space[..n].copy_from_slice(&source[written..written + n]);
             buffer.filled(n);
             written += n;
-            // Hold everything back for a while, then take it in odd pieces.
+            // Hold everything back for a while, then take it in chunks of odd sizes.
             if written > 1_000_000 {
                 let n = buffer.unread().len().min(777_777);
                 assert_eq!(buffer.unread()[..n], source[read..read + n]);

@@ -28,7 +28,7 @@ fn acknowledgements_leave_in_order_of_receipt() {
 }
 
 #[test]
-fn what_is_sent_again_is_recognised_and_acknowledged_once_settled() {
+fn a_redelivery_is_recognised_and_acknowledged_once_settled() {
     let mut tracker = InflightTracker::default();
     tracker.receive(1, 1, false, 10);
     tracker.receive(2, 1, false, 20);
@@ -47,7 +47,7 @@ fn what_is_sent_again_is_recognised_and_acknowledged_once_settled() {
 }
 
 #[test]
-fn what_is_sent_again_on_the_same_connection_is_recognised() {
+fn a_redelivery_on_the_same_connection_is_recognised() {
     let mut tracker = InflightTracker::default();
     tracker.receive(1, 1, false, 10);
     assert_eq!(tracker.receive(1, 1, true, 10), ReceiveOutcome::Duplicate);
@@ -217,7 +217,7 @@ fn a_release_says_that_the_acknowledgement_arrived() {
 }
 
 #[test]
-fn what_was_released_before_its_time_still_waits_for_its_batch() {
+fn an_early_pubrel_still_waits_for_its_batch() {
     for is_settled_early in [false, true] {
         let mut tracker = InflightTracker::default();
         assert_eq!(tracker.receive(1, 2, false, 7), ReceiveOutcome::New(0));
@@ -248,7 +248,7 @@ fn resumed(contents: &[u32], acknowledged: usize) -> InflightTracker {
 }
 
 #[test]
-fn what_is_sent_again_under_other_packet_ids_is_recognised() {
+fn a_redelivery_under_another_packet_id_is_recognised() {
     let contents: Vec<u32> = (1000..2100).collect();
     let mut tracker = resumed(&contents, 1095);
     // The acknowledgements of the last three were lost, and five were not acknowledged.
@@ -263,7 +263,7 @@ fn what_is_sent_again_under_other_packet_ids_is_recognised() {
 
 /// Without DUP only what is still in a batch is recognised: a message that is equal to an acknowledged one may be a new one.
 #[test]
-fn what_is_sent_again_without_dup_is_recognised_while_it_is_in_a_batch() {
+fn a_redelivery_without_dup_is_recognised_while_it_is_in_a_batch() {
     let contents: Vec<u32> = (100..150).collect();
     let mut tracker = resumed(&contents, 48);
     for (id, content) in [(7001, 148), (7002, 149)] {

@@ -1,4 +1,4 @@
-//! What is no MQTT at all: the first bytes of servers that speak something else.
+//! Recognises the first bytes of servers that do not speak MQTT.
 
 use crate::mqtt::session::SessionError;
 

@@ -1,7 +1,7 @@
 //! The packets that come a few times per connection, in both versions of the protocol. rumqttc's codec writes ours. The
 //! broker's packets are read here, because that codec accepts much that the specification forbids.
 //!
-//! Both versions become the same types here; the session does not tell them apart.
+//! Both versions become the same types here; the session does not distinguish them.
 
 use bytes::BytesMut;
 use rumqttc::mqttbytes as v4codec;
@@ -134,7 +134,8 @@ pub struct ConnAck {
     pub has_retained: bool,
     /// The highest QoS that we may publish with. Brokers grant subscriptions no higher one either.
     pub max_qos: u8,
-    /// How many messages we may have in flight to the broker. No packet tells how many it has in flight to us.
+    /// How many messages we may have in flight to the broker. No packet states how many it has in
+    /// flight to us.
     pub receive_maximum: u16,
     pub topic_alias_maximum: u16,
 }

@@ -62,7 +62,7 @@ pub fn name(code: u8) -> &'static str {
     }
 }
 
-/// What a return code of CONNACK means in MQTT 3.1.1.
+/// The meaning of a return code of CONNACK in MQTT 3.1.1.
 pub fn return_code(code: u8) -> Option<&'static str> {
     Some(match code {
         1 => "unacceptable protocol version",

@@ -10,7 +10,7 @@ pub struct Aliases {
     max: u16,
     /// The topic of alias 1, 2, …; an empty topic is not set yet.
     topics: Vec<Vec<u8>>,
-    /// Of the topics.
+    /// Bytes of the topics.
     bytes: usize,
 }
 
@@ -48,7 +48,7 @@ impl Aliases {
         None
     }
 
-    /// What the topics take.
+    /// Memory of the topics.
     pub fn memory_bytes(&self) -> usize {
         self.bytes + self.topics.capacity() * size_of::<Vec<u8>>()
     }

@@ -56,7 +56,8 @@ impl SessionError {
         SessionError::violation(what, reason::PROTOCOL_ERROR)
     }
 
-    /// The end of a connection before the broker answered CONNECT: a server of TLS says nothing to whoever does not speak it.
+    /// The end of a connection before the broker answered CONNECT: a TLS server does not answer a
+    /// client without TLS.
     pub fn closed_unanswered(self, url: &BrokerUrl) -> SessionError {
         match self {
             SessionError::Disconnected(reason) if !url.transport.is_encrypted() => {

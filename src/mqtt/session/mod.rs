@@ -361,8 +361,8 @@ impl Session {
         self.connect_options.version == ProtocolVersion::V5
     }
 
-    /// Bytes of the broker came at this time, though perhaps no whole packet yet.
-    pub fn heard(&mut self, at: Instant) {
+    /// Bytes of the broker came at this time, perhaps less than a packet.
+    pub fn note_received(&mut self, at: Instant) {
         self.last_received = self.last_received.max(at);
     }
 
@@ -375,16 +375,17 @@ impl Session {
         }
     }
 
-    /// When the broker counts as dead if nothing comes. A ping has a whole interval for its answer: it may have been sent late,
-    /// when this thread was held up.
+    /// When the broker counts as dead if nothing comes. A ping has a full interval for its answer: it
+    /// may have been sent late, when this thread was held up.
     fn timeout_at(&self) -> Option<Instant> {
         let pinged_at = self.pinged_at?;
         Some((self.last_received + self.keep_alive * 3 / 2).max(pinged_at + self.keep_alive))
     }
 
     /// Pings when nothing was sent or nothing came for half a keep-alive interval, and fails when a broker was silent for one
-    /// and a half. (Brokers count in whole seconds, so a ping after a whole short interval would come too late.) While we do
-    /// not read (`reading` is false), silence says nothing about the broker, unless it does not read either.
+    /// and a half. (Brokers count in full seconds, so a ping after a full short interval would come too
+    /// late.) While we do not read (`reading` is false), silence says nothing about the broker, unless
+    /// it does not read either.
     pub fn tick(&mut self, now: Instant, reading: bool) -> Result<(), SessionError> {
         if !reading && !self.is_congested() {
             self.last_received = now;

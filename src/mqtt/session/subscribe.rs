@@ -82,7 +82,7 @@ impl Session {
         self.downgraded.clear();
         let filters = 0..self.filters.len();
         if ack.has_subscription_ids && filters.len() > 1 {
-            // An identifier belongs to a whole SUBSCRIBE.
+            // An identifier belongs to all filters of a SUBSCRIBE.
             for i in filters {
                 self.subscribe(i..i + 1, Some(subscription_id(&self.filters[i])))?;
             }

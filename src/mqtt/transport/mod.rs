@@ -76,7 +76,7 @@ async fn tcp(url: &BrokerUrl, keep_alive: Duration) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// While back-pressure keeps us from reading, only TCP can tell that the broker is gone.
+/// While back-pressure keeps us from reading, only TCP notices that the broker is gone.
 fn detect_dead_peer(stream: &TcpStream, keep_alive: Duration) -> io::Result<()> {
     let socket = SockRef::from(stream);
     let probes = TcpKeepalive::new()

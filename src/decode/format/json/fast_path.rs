@@ -1,7 +1,7 @@
 //! The members of an object that stand as they stood in the last one: telemetry repeats the order of its keys.
 //!
-//! What is read here is read in the same way elsewhere, only slower: wherever a member is not what is usual, the walk takes
-//! over at its comma, and comes back for the next.
+//! The walk reads the same, only slower: at the comma of an unexpected member the walk takes over, and
+//! returns here for the next one.
 
 use crate::clickhouse::Column;
 use crate::config::Unit;
@@ -21,7 +21,7 @@ pub struct ExpectedMember {
     take: MemberAction,
 }
 
-/// What becomes of its value.
+/// The action for its value.
 #[derive(Debug, Clone)]
 pub enum MemberAction {
     /// It goes into the column of one binding.
@@ -75,7 +75,7 @@ impl KeyOrder {
 
 /// How far the members are what the key_order say.
 pub struct FastPathRun {
-    /// So many of them are read.
+    /// The number of members read.
     pub members: usize,
     /// The next one has its key where it was expected, and its value is for the walk.
     pub is_key: bool,
@@ -83,7 +83,7 @@ pub struct FastPathRun {
     pub end: usize,
 }
 
-/// Reads as many members as are what the key_order say.
+/// Reads members for as long as their keys follow `key_order`.
 #[inline]
 pub fn read(
     key_order: &[ExpectedMember],

@@ -1,7 +1,8 @@
 //! JSON (RFC 8259), token by token, over the bytes of one payload.
 //!
-//! A [`Reader`] is a place in the payload. Whoever reads asks for what it expects; [`Reader::skip`] passes over a value
-//! and checks it as strictly as if it had been wanted. Nothing is allocated but for strings with escapes.
+//! A [`Reader`] is a place in the payload. The reader asks for the token it expects; [`Reader::skip`]
+//! passes over a value and checks it as strictly as if it had been wanted. Nothing is allocated but for
+//! strings with escapes.
 
 use std::borrow::Cow;
 
@@ -285,7 +286,7 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// One escape sequence, of a whole character.
+    /// One escape sequence, which is a complete character.
     fn escape(&mut self) -> Result<char> {
         let kind = self.bytes.get(self.at + 1).copied();
         self.at += 2;
@@ -353,7 +354,7 @@ impl<'a> Reader<'a> {
         ends
     }
 
-    /// The whole payload, if it may be looked at without looking for its end at each digit.
+    /// The payload, if a number in it can be read without a check for the end at each digit.
     #[inline(always)]
     pub fn terminated(&self) -> Option<TerminatedBytes<'a>> {
         TerminatedBytes::new(self.bytes)

@@ -53,7 +53,7 @@ fn runs_end_where_attention_is_needed() {
 }
 
 #[test]
-fn what_is_passed_over_is_checked() {
+fn skipped_values_are_checked() {
     let skip = |json: &str| {
         let mut reader = Reader::new(json.as_bytes());
         reader.skip().is_ok() && !reader.next_document().unwrap_or(true)

@@ -1,5 +1,5 @@
-//! JSON onto a tape, for routes that want more of it than a walk gives. What is JSON and what is not is the lexer's to say; only
-//! `NaN` and the infinities can be allowed here.
+//! JSON onto a tape, for routes that want more of it than a walk gives. The lexer decides whether a
+//! payload is JSON; only `NaN` and the infinities can be allowed here.
 
 use std::borrow::Cow;
 
