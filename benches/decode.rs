@@ -265,7 +265,7 @@ fn shape<Typed: DeserializeOwned>(name: &str, columns: &[(&str, &str, &str)], me
     });
 }
 
-/// What a connection does with the messages of one batch after the other.
+/// A connection's work on the messages of one batch after the other.
 fn decoding(columns: &[(&str, &str, &str)]) -> impl FnMut(&[String]) {
     let mapped: serde_json::Map<String, serde_json::Value> = columns
         .iter()

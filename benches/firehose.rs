@@ -31,7 +31,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 /// More than the caches hold, as with messages that come from a socket, and all different.
 const MESSAGES: usize = 50_000;
-/// What a read of the socket brings at most.
+/// The most bytes of one read of the socket.
 const READ: usize = 256 * 1024;
 const ROUNDS: Duration = Duration::from_secs(3);
 
@@ -74,7 +74,7 @@ fn report(nanos: f64, name: &str) {
 struct Measured {
     /// In the best of many rounds: what the code takes when nothing disturbs it.
     best: f64,
-    /// What the machine makes of it.
+    /// The figure in relation to the machine.
     median: f64,
 }
 
@@ -91,7 +91,8 @@ fn measure(stage: Stage, rows: usize, stream: &[u8]) -> Measured {
     Measured { best: rounds[0], median: rounds[rounds.len() / 2] }
 }
 
-/// What a machine gives to one thread while another one works: less, where both run on one core of the host.
+/// The share of a machine that one thread gets while another one works: less, where both run on one
+/// core of the host.
 fn measure_beside(rows: usize, stream: &[u8]) -> Measured {
     let is_measured = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -108,7 +109,7 @@ fn measure_beside(rows: usize, stream: &[u8]) -> Measured {
 }
 
 /// Nanoseconds per message in the best of many rounds for metrics: what is recorded of each batch, and of all messages together
-/// one event and one text for Prometheus. What is counted as messages are read is in the stages already.
+/// one event and one text for Prometheus. The counters of read messages are in the stages already.
 fn measure_metrics(rows: usize, stream: &[u8]) -> f64 {
     let engine = &mut Engine::new(rows);
     engine.round(Stage::Decode, stream);
@@ -182,7 +183,7 @@ impl Engine {
         Engine { context, session, router, batches, commands, packer: BlockEncoder::new(Compression::Lz4) }
     }
 
-    /// Takes the whole stream, as so many reads would bring it.
+    /// Takes the stream, in reads of `READ` bytes.
     fn round(&mut self, stage: Stage, stream: &[u8]) {
         let mut at = 0;
         while at < stream.len() {
@@ -209,7 +210,7 @@ impl Engine {
         }
     }
 
-    /// What a connection does once batches are settled, but for the write to the socket.
+    /// A connection's work once batches are settled, but for the write to the socket.
     fn acknowledge(&mut self, now: Instant) {
         while let Ok(command) = self.commands.try_recv() {
             if let Command::Settled(acks) = command {
@@ -220,7 +221,7 @@ impl Engine {
         self.session.sent(black_box(self.session.outgoing()).len(), now);
     }
 
-    /// What a worker does with a batch, but for the INSERT.
+    /// A worker's work on a batch, but for the INSERT.
     fn put(&mut self, stage: Stage, batch: Box<Batch>) {
         let heads = &batch.plan.column_headers;
         match stage {

@@ -1,5 +1,5 @@
-//! Large buffers on Linux are memory only while somebody has them and has written to them. Alone in its process, because it measures
-//! all of it.
+//! Large buffers on Linux take memory only while they are allocated, and only where they were written
+//! to. Alone in its process, because it measures all of it.
 #![cfg(target_os = "linux")]
 
 use std::thread;
@@ -16,7 +16,7 @@ fn resident() -> usize {
 
 /// glibc would keep the freed halves between those that are still there, and the memory of each thread for that thread.
 #[test]
-fn large_buffers_that_are_freed_or_never_touched_are_no_memory() {
+fn large_buffers_that_are_freed_or_never_touched_take_no_memory() {
     const MIB: usize = 1 << 20;
     let before = resident();
     let mut buffers: Vec<Vec<u8>> = Vec::new();

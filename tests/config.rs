@@ -1,4 +1,4 @@
-//! The options: whatever is wrong is told with its path, and nothing panics.
+//! The options: every mistake is an error with its path, and nothing panics.
 
 use millrace::config::Config;
 use millrace::config::option::{Kind, Object};
@@ -120,7 +120,7 @@ fn check_wrong(config: &Value, expected: &str) {
     }
 }
 
-/// What an option takes, and so what it does not.
+/// The values that an option takes, and thereby those that it refuses.
 #[derive(Debug, Clone, Copy)]
 enum Takes {
     Text,
@@ -278,7 +278,7 @@ fn every_option_can_be_given() {
 }
 
 #[test]
-fn an_option_of_the_wrong_kind_is_told() {
+fn an_option_of_the_wrong_kind_is_refused() {
     let kinds = [json!(null), json!(true), json!(1.5), json!("soon"), json!([1]), json!({ "a": 1 })];
     for (pointer, takes) in OPTIONS {
         for value in &kinds {
@@ -287,7 +287,7 @@ fn an_option_of_the_wrong_kind_is_told() {
                 Section | ChoiceOrSection => value.is_object(),
                 TextOrSection => value.is_string() || value.is_object(),
                 Texts | List => value.is_string() || value.is_array(),
-                // What is in the list is told by its place there.
+                // A mistake in the list is reported with its position there.
                 Conditions => value.is_array(),
                 Scalar => value.is_string() || value.is_number(),
                 Flag => value.is_boolean(),
@@ -309,7 +309,7 @@ fn an_option_of_the_wrong_kind_is_told() {
 }
 
 #[test]
-fn an_integer_beyond_its_limits_is_told() {
+fn an_integer_beyond_its_limits_is_refused() {
     for (pointer, takes) in OPTIONS {
         let Integer(min, max) = takes else { continue };
         for fits in [min, max] {
@@ -327,7 +327,7 @@ fn an_integer_beyond_its_limits_is_told() {
         check_wrong(&with(pointer, json!(min as f64 + 0.5)), &path(pointer));
         check_wrong(&with(pointer, json!(u64::MAX)), &path(pointer));
         check_wrong(&with(pointer, json!(1e300)), &path(pointer));
-        // minMs beyond maxMs is told at maxMs.
+        // minMs beyond maxMs is reported at maxMs.
         if !pointer.ends_with("minMs") {
             check_wrong(&with(pointer, json!(max + 1)), &path(pointer));
         }
@@ -337,9 +337,9 @@ fn an_integer_beyond_its_limits_is_told() {
     }
 }
 
-/// What is taken from the broker is in memory several times on its way.
+/// A message is in memory several times on its way.
 #[test]
-fn what_does_not_fit_under_the_ceiling_is_told_with_both_options() {
+fn an_option_beyond_the_ceiling_is_refused_and_both_options_are_named() {
     const MIB: u64 = 1 << 20;
     let mut config = full();
     config["memory"]["maxBytes"] = json!(8 * MIB);
@@ -391,7 +391,7 @@ fn defaults_fit_under_the_ceiling() {
 }
 
 #[test]
-fn a_text_that_cannot_be_is_told() {
+fn an_impossible_text_is_refused() {
     for (pointer, value) in [
         ("/name", json!("")),
         ("/name", json!("a b")),
@@ -447,7 +447,7 @@ fn a_text_that_cannot_be_is_told() {
 }
 
 #[test]
-fn what_a_condition_cannot_be_is_told() {
+fn an_impossible_condition_is_refused() {
     for (condition, expected) in [
         (json!(true), ""),
         (json!([]), ""),
@@ -502,7 +502,7 @@ fn what_a_condition_cannot_be_is_told() {
 }
 
 #[test]
-fn what_a_path_or_rows_cannot_be_is_told() {
+fn an_impossible_path_or_rows_is_refused() {
     for (pointer, value, expected) in [
         ("/routes/0/columns/lat", json!(["a", "b["]), "routes[0].columns.lat[1]"),
         ("/routes/0/columns/lat", json!(["a", 1]), "routes[0].columns.lat[1]"),
@@ -517,7 +517,7 @@ fn what_a_path_or_rows_cannot_be_is_told() {
     }
 }
 
-/// What goes to the broker stands behind a length of two bytes: MQTT 5, 1.5.4.
+/// A text for the broker has a length of two bytes: MQTT 5, 1.5.4.
 #[test]
 fn no_secret_is_printed_with_a_configuration() {
     let mut config = full();
@@ -533,7 +533,7 @@ fn no_secret_is_printed_with_a_configuration() {
 }
 
 #[test]
-fn a_text_too_long_for_mqtt_is_told() {
+fn a_text_too_long_for_mqtt_is_refused() {
     let long = "x".repeat(65536);
     for pointer in
         ["/mqtt/clientId", "/mqtt/username", "/mqtt/password", "/mqtt/sharedGroup", "/routes/0/topic"]
@@ -543,7 +543,7 @@ fn a_text_too_long_for_mqtt_is_told() {
 }
 
 #[test]
-fn options_that_contradict_each_other_are_told() {
+fn options_that_contradict_each_other_are_refused() {
     let without = |pointer: &str, mut config: Value| {
         let (parent, name) = pointer.rsplit_once('/').unwrap();
         config.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name);
@@ -572,7 +572,7 @@ fn options_that_contradict_each_other_are_told() {
 }
 
 #[test]
-fn an_unknown_option_is_told() {
+fn an_unknown_option_is_refused() {
     for section in [
         "",
         "/mqtt",
@@ -624,7 +624,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// It is taken, or told with its code: anything but a panic.
+/// It is taken, or refused with its code: anything but a panic.
 fn check_anything(text: &str) {
     if let Err(error) = Config::parse(text) {
         assert_eq!(error.code(), "CONFIG_INVALID");
@@ -660,13 +660,13 @@ proptest! {
 }
 
 #[test]
-fn what_is_nested_without_end_is_refused() {
+fn endless_nesting_is_refused() {
     check_anything(&"[".repeat(100_000));
     check_anything(&format!(r#"{{"mqtt":{}1{}}}"#, "[".repeat(1000), "]".repeat(1000)));
 }
 
 #[test]
-fn what_is_for_a_transform_needs_one() {
+fn options_of_a_transform_need_one() {
     let route = |changes: Value| {
         let mut config = full();
         let route = config["routes"][0].as_object_mut().unwrap();

@@ -1,5 +1,5 @@
-//! Any bytes through the decoder: no panic, no hang, rows whole or not at all, and no more memory than a small multiple
-//! of what came.
+//! Any bytes through the decoder: no panic, no hang, rows completely or not at all, and no more memory
+//! than a small multiple of the payload.
 //!
 //! The first byte chooses the route. The rest is one payload after another, separated by 0xff, which is in no JSON; of a binary
 //! format it is one payload.
@@ -41,18 +41,18 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What a message may take beyond a multiple of its payload: the buffers of each column begin somewhere, and a message that
-/// repeats its fields in many rows has this much by right.
+/// Memory that a message may take beyond a multiple of its payload: the buffers of each column have a
+/// minimum, and a message that repeats its fields in many rows may take this much.
 const LEAST: usize = 256 << 10;
 const LEAST_WITH_ROWS: usize = 8 << 20;
 /// `{},` in a list is a row of 38 columns, which takes about 300 bytes, and `0,` can be a value of 32; buffers double when
 /// they grow, and are copied then.
 const MULTIPLE: usize = 200;
 
-/// What each choice of a route begins with, and what its messages may take.
+/// The first rows of each route, and the memory that its messages may take.
 static ROUTES: LazyLock<[(Rows, usize); 12]> = LazyLock::new(routes);
 
-/// So many of them read JSON or text, where 0xff ends a payload.
+/// The number of routes that read JSON or text, where 0xff ends a payload.
 const TEXTS: usize = 8;
 
 fn routes() -> [(Rows, usize); 12] {
@@ -83,7 +83,7 @@ fn routes() -> [(Rows, usize); 12] {
         route(with(json!({ "format": "msgpack" })), LEAST_WITH_ROWS),
         route(with(json!({ "format": "cbor" })), LEAST_WITH_ROWS),
         route(with(json!({ "format": "sparkplug" })), LEAST_WITH_ROWS),
-        // What it unpacks to counts as its payload.
+        // The unpacked bytes count as its payload.
         route(with(json!({ "compression": "auto", "maxPayloadBytes": 4096 })), LEAST_WITH_ROWS),
     ]
 }

@@ -1,5 +1,5 @@
-//! The MQTT session under a broker that sends anything, in any pieces, while messages are settled, acknowledgements leave
-//! piece by piece, time passes and connections break.
+//! The MQTT session under a broker that sends anything, in reads of any size, while messages are
+//! settled, acknowledgements leave in parts, time passes and connections break.
 //!
 //! The input is a byte of configuration and then steps, each a byte and what it takes: see [`Broker::step`]. Whatever
 //! they are, the session must not panic, must take bytes or ask for more, must hold no more than it says, and must
@@ -15,10 +15,10 @@ use millrace::config::{Config, Mqtt};
 use millrace::core::ack_set::AckSet;
 use millrace::mqtt::session::{Event, Session, SessionError};
 
-/// What a session may hold back: the head of a packet over the limit.
-const MOST_UNREAD: usize = 128 << 10;
-/// What it may have to say, while nothing is read that it would have to answer.
-const MOST_UNSENT: usize = 600 << 10;
+/// Bytes that a session may hold back: the head of a packet over the limit.
+const MAX_UNREAD: usize = 128 << 10;
+/// Bytes that it may have to send, while nothing is read that it would have to answer.
+const MAX_UNSENT: usize = 600 << 10;
 
 fuzz_target!(|data: &[u8]| {
     let Some((first, steps)) = data.split_first() else { return };
@@ -32,7 +32,7 @@ struct Broker<'d> {
     session: Session,
     now: Instant,
     unread: Vec<u8>,
-    /// What the session said and a broker would not have read to the end of a packet.
+    /// Bytes of the session that end before the end of a packet.
     said: Vec<u8>,
     /// How often each packet id came on this connection and was not acknowledged.
     received: HashMap<u16, usize>,
@@ -83,7 +83,7 @@ impl<'d> Broker<'d> {
     /// `None` at the end of the input.
     fn step(&mut self) -> Option<()> {
         match self.byte()? % 16 {
-            // What the broker sends: anything, or the packets that lead further.
+            // The broker sends anything, or the packets that lead further.
             0..=2 => {
                 let count = self.byte()? as usize;
                 let bytes = self.bytes(count);
@@ -120,7 +120,7 @@ impl<'d> Broker<'d> {
                 let packet_id: &[u8] = if flags & 6 == 0 { &[] } else { &[0, packet_id] };
                 self.packet(0x30 | flags, &[b"\x00\x03a/b", packet_id], &vec![b'x'; 1000 + count * 16]);
             }
-            // What we do.
+            // The client acts.
             10 | 11 => {
                 let at = self.byte()? as usize;
                 if !self.open.is_empty() {
@@ -149,9 +149,9 @@ impl<'d> Broker<'d> {
                 _ => self.connect(),
             },
         }
-        assert!(self.unread.len() <= MOST_UNREAD, "{} bytes held", self.unread.len());
+        assert!(self.unread.len() <= MAX_UNREAD, "{} bytes held", self.unread.len());
         assert!(
-            self.session.outgoing().len() <= MOST_UNSENT,
+            self.session.outgoing().len() <= MAX_UNSENT,
             "{} bytes to say",
             self.session.outgoing().len()
         );
@@ -233,7 +233,7 @@ impl<'d> Broker<'d> {
         count
     }
 
-    /// So many of the outgoing bytes reach the broker.
+    /// The first `count` outgoing bytes reach the broker.
     fn sent(&mut self, count: usize) {
         let count = count.min(self.session.outgoing().len());
         self.said.extend_from_slice(&self.session.outgoing()[..count]);
@@ -306,7 +306,7 @@ fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-/// That of a PUBLISH above QoS 0.
+/// The packet id of a PUBLISH above QoS 0.
 fn packet_id(bytes: &[u8]) -> Option<u16> {
     if bytes[0] >> 4 != 3 || bytes[0] & 6 == 0 {
         return None;

@@ -1,4 +1,4 @@
-//! What to do about an error.
+//! Advice on how to fix an error.
 
 use crate::core::error::Error;
 
@@ -42,7 +42,7 @@ pub fn for_error(error: &Error) -> &'static str {
     }
 }
 
-/// What to do about a message that would be a dead letter.
+/// Advice about a message that would be a dead letter.
 pub fn for_dead_letter(code: &str) -> &'static str {
     match code {
         "FIELD_MISSING" => {

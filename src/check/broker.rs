@@ -38,7 +38,7 @@ pub struct Broker {
 #[serde(rename_all = "camelCase")]
 struct Limits {
     max_qos: u8,
-    /// How many messages we may have in flight to it. No packet tells how many it has in flight to us.
+    /// How many messages we may have in flight to it. No packet states how many it has in flight to us.
     receive_maximum: u16,
     /// `None`: no limit.
     max_packet_bytes: Option<usize>,
@@ -349,7 +349,7 @@ const WINDOWS: [u32; 3] = [20, 32, 100];
 /// How long arrivals must have stopped before a batch is sealed for a broker that waits, in ms.
 const MIN_SILENCE_MS: f64 = MIN_SILENCE.as_millis() as f64;
 
-/// Reports that no packet tells the broker's window, and which rate each size of it allows.
+/// Reports that no packet states the broker's window, and which rate each size of it allows.
 fn report_window(config: &Config, report: &mut Report) {
     if config.mqtt.qos == 0 || config.mqtt.ack_after != AckAfter::Insert {
         return;

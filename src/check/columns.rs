@@ -19,7 +19,7 @@ pub struct ColumnReport {
     source: Option<String>,
     /// Whether a message must have it.
     required: bool,
-    /// What it gets where the message has nothing for it.
+    /// Its value where the message has none.
     missing: Option<String>,
 }
 

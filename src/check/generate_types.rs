@@ -1,7 +1,7 @@
-//! What the tables of a configuration look like, for whoever writes code against them.
+//! Describes the tables of a configuration for programs that use them.
 //!
-//! The checks are those of a start: what a pipeline could not fill is an error here too. What a message needs is asked of
-//! the decoder itself.
+//! The checks are those of a start: what a pipeline could not fill is an error here too. The decoder
+//! itself says which fields a message needs.
 
 use serde::Serialize;
 
@@ -27,9 +27,9 @@ pub struct Description {
 pub struct Described {
     #[serde(flatten)]
     pub column: ColumnRow,
-    /// What stands in the table; `None` for what cannot be filled from JSON.
+    /// The type in the table; `None` for what cannot be filled from JSON.
     pub stored: Option<JsonType>,
-    /// What a message fills it with; `None` if it is not ours to send.
+    /// The type in a message; `None` if it is not ours to send.
     pub input: Option<JsonType>,
     /// Whether a message must have it.
     pub required: bool,
@@ -42,10 +42,11 @@ pub struct Described {
 pub struct JsonType {
     pub kind: &'static str,
     pub nullable: bool,
-    /// Of an array the items, of a map the values, of a tuple the elements, of a variant the alternatives.
+    /// The items of an array, the values of a map, the elements of a tuple, the alternatives of a
+    /// variant.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<JsonType>,
-    /// Of an enum, in the order of their numbers; of a tuple whose elements have names.
+    /// The names of an enum, in the order of their numbers, or of the elements of a tuple.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
 }
@@ -89,7 +90,7 @@ fn shape(column_type: &ColumnType) -> JsonType {
     let mut parts = Vec::new();
     let kind = match &column_type.kind {
         Kind::Bool => "Bool",
-        // What a number of JavaScript holds exactly.
+        // Types that a number of JavaScript holds exactly.
         Kind::Int { bytes: 1..=4, .. } | Kind::Float32 | Kind::Float64 | Kind::BFloat16 => "Number",
         Kind::Int { .. } | Kind::Decimal { .. } => "Wide",
         Kind::String => "String",

@@ -3,8 +3,8 @@
 //! Nothing is consumed and nothing is written. ClickHouse is asked about its tables and given an INSERT of no rows, which it
 //! judges like any other ([`tables`]). The broker is visited under a client id of our own, outside of the shared group
 //! ([`broker`]); on request messages are decoded as they come, which are copies ([`sample`]), transforms are called with their
-//! rows ([`transforms`]), and examples show how their times were understood ([`times`]). What is wrong becomes a
-//! [`Finding`] and the look goes on: whoever mends a configuration wants to know all of it.
+//! rows ([`transforms`]), and examples show how their times were understood ([`times`]). Each fault
+//! becomes a [`Finding`] and the check continues, so that a user sees all faults at once.
 
 mod advice;
 mod broker;
@@ -30,7 +30,7 @@ use broker::Broker;
 use sample::Sample;
 use tables::{RouteReport, Server};
 
-/// What was seen.
+/// The findings of a check.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -50,7 +50,7 @@ pub enum Level {
     Error,
     /// It would start, and something is not as it should be.
     Warning,
-    /// What cannot be known from here, or should be known.
+    /// A fact that the check cannot determine, or that the user should know.
     Note,
 }
 
@@ -61,7 +61,7 @@ pub struct Finding {
     /// The option that it is about.
     pub path: Option<String>,
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub advice: Option<String>,
 }
 
@@ -84,7 +84,7 @@ impl Report {
         });
     }
 
-    /// What `start()` would fail with. `path` counts where the error names none.
+    /// Adds an error with which `start()` would fail. `path` counts where the error names none.
     fn fail(&mut self, error: &Error, path: &str, advice: impl Into<String>) {
         let path = error.path().unwrap_or(path);
         self.add_finding(Level::Error, error.code(), path, error.to_string(), advice);
@@ -116,7 +116,7 @@ pub fn check(config: &Config, options: &CheckOptions, hosts: &TransformHosts) ->
     })
 }
 
-/// What the options alone say.
+/// Checks the options alone.
 fn check_configuration(config: &Config, report: &mut Report) {
     if let Err(error) = check_reachable(&config.routes) {
         report.fail(&error, "routes", "put the narrower route first, or leave one of them out");
@@ -162,7 +162,7 @@ fn check_configuration(config: &Config, report: &mut Report) {
     }
 }
 
-/// What an earlier run left; a directory that is not there is made at start.
+/// Reports messages from an earlier run; a directory that does not exist is made at start.
 fn check_spool(spool: &Spool, report: &mut Report) {
     const PATH: &str = "spool.dir";
     if !spool.dir.exists() {

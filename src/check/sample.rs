@@ -50,7 +50,7 @@ struct Seen {
     dropped: usize,
     /// How times were understood.
     times: Vec<TimeExample>,
-    /// What the transform did with them, if the route has one.
+    /// The result of the transform, if the route has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     transform: Option<TransformReport>,
 }
@@ -73,7 +73,7 @@ struct ReasonCount {
 const MOST_REASONS: usize = 100;
 const MOST_PAYLOAD: usize = 200;
 
-/// `None` if there is nothing to sample: what was missing has been told.
+/// `None` if there is nothing to sample: the missing parts have been reported.
 pub async fn take(
     config: &Config,
     options: &CheckOptions,
@@ -212,7 +212,7 @@ impl Sampler<'_> {
     /// Decodes a message for one route, and says whether `where` excludes it.
     fn is_dropped_by(&mut self, at: usize, topic: &str, publish: &Publish<'_>, client_id: &str) -> bool {
         self.sample.routes[at].messages += 1;
-        // A route whose table cannot be filled has been told.
+        // A route whose table cannot be filled has been reported.
         let Some(decoder) = &mut self.decoders[at] else { return false };
         let message = decode::Message {
             topic,
@@ -275,7 +275,7 @@ impl Sampler<'_> {
     }
 }
 
-/// What dead letters of one kind have in common: the column, or the field, but not the value.
+/// The common part of dead letters of one kind: the column, or the field, but not the value.
 fn about(reason: &Reason) -> String {
     match reason.message.split_once(": ") {
         Some((column, _)) if column.starts_with("column ") => column.into(),

@@ -46,7 +46,7 @@ pub struct RouteReport {
     insert: Option<bool>,
     /// How long that took.
     insert_ms: Option<f64>,
-    /// Of the table, and of the tables that its materialized views fill.
+    /// Deduplication of the table, and of the tables that its materialized views fill.
     deduplication: Vec<Deduplication>,
 }
 
@@ -257,7 +257,7 @@ impl TableChecker<'_> {
         report.fail(error, &format!("{path}.table"), advice);
     }
 
-    /// What may have been meant by a table that is not there.
+    /// A table with a similar name, for a table that does not exist.
     async fn suggest_table(&self, database: &str, name: &str) -> String {
         let yes = async |sql: &str| match self.schema.rows::<Answer>(sql, &[]).await {
             Ok(answers) => Some(answers.first().is_some_and(|answer| answer.result == 1)),
@@ -392,7 +392,7 @@ impl TableChecker<'_> {
     }
 }
 
-/// The decoder, and the route as far as its columns can be filled: what cannot is told, column by column.
+/// The decoder, and the route as far as its columns can be filled; each column that cannot is reported.
 fn fitted(path: &str, route: &Route, table: &Table, report: &mut Report) -> (Option<Decoder>, Route) {
     let mut route = route.clone();
     loop {

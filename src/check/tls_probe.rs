@@ -21,7 +21,7 @@ pub struct TlsInfo {
     certificate: Option<String>,
 }
 
-/// `None` where there is no connection: whoever connects to use it is told why.
+/// `None` where there is no connection: the client that connects afterwards reports why.
 pub async fn probe(host: &str, port: u16, tls: &Tls, within: Duration) -> Option<TlsInfo> {
     let handshake = async {
         let name = match &tls.server_name {

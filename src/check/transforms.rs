@@ -22,7 +22,7 @@ use crate::transform::call::{Ended, Finished, TransformCall, Verdict};
 use crate::transform::columns::ColumnLayout;
 use crate::transform::stage::EmitTable;
 
-/// What a transform did with the sampled rows of its route.
+/// The result of a transform on the sampled rows of its route.
 #[derive(Debug, Default, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TransformReport {
@@ -47,7 +47,7 @@ pub struct SampledRows {
 }
 
 impl SampledRows {
-    /// A message has appended so many rows to the columns.
+    /// Notes that a message appended `rows` rows to the columns.
     pub fn push(&mut self, publish: &Publish<'_>, rows: usize) {
         self.message_rows.push(rows);
         self.messages.push(&raw_messages::Message {

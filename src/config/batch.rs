@@ -12,7 +12,7 @@ use crate::core::error::Result;
 pub struct Limits {
     pub rows: usize,
     pub bytes: usize,
-    /// Of columns and messages together: a share of `memory.maxBytes`.
+    /// The limit of columns and messages together: a share of `memory.maxBytes`.
     pub total_bytes: usize,
     /// Age of the oldest row.
     pub delay: Duration,

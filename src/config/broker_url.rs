@@ -12,7 +12,7 @@ pub struct BrokerUrl {
     pub transport: Transport,
     pub host: String,
     pub port: u16,
-    /// What a WebSocket is asked for; `/` for the others.
+    /// The path that a WebSocket requests; `/` for the others.
     pub path: PathAndQuery,
 }
 

@@ -1,8 +1,8 @@
 //! The `memory` section, and the options that must fit under its ceiling.
 //!
-//! What is taken from the broker is in memory more than once on its way: as it was read, as columns, as a block, and with a spool
-//! as a record. So one message or batch may take an eighth of the ceiling. Larger ones could not be taken while anything else is
-//! there, or not at all.
+//! A message is in memory more than once: as it was read, as columns, as a block, and with a spool as a
+//! record. So one message or batch may take an eighth of the ceiling. Larger ones could not be taken
+//! while anything else is there, or not at all.
 
 use crate::config::object_reader::ObjectReader;
 use crate::config::schema;

@@ -1,4 +1,4 @@
-//! What a check is asked for beside the configuration.
+//! Options of a check beside the configuration.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct SampleLimits {
 }
 
 impl CheckOptions {
-    /// Reads the JSON text that the façade hands over. Every error is `CONFIG_INVALID` with the option's path.
+    /// Reads the JSON text from JavaScript. Every error is `CONFIG_INVALID` with the option's path.
     pub fn parse(text: &str) -> Result<CheckOptions> {
         let value: serde_json::Value = serde_json::from_str(text)
             .map_err(|error| Error::config("options", format!("is not valid JSON: {error}")))?;

@@ -99,7 +99,7 @@ fn check_url(at: &str, url: String) -> Result<String> {
     if uri.host().is_none_or(str::is_empty) {
         return Err(wrong("must name a host"));
     }
-    // A port that is no number from 1 to 65535 is none to the parser, but for its colon.
+    // The parser ignores a port that is not a number from 1 to 65535, but keeps its colon.
     let ends_in_port = uri.authority().is_some_and(|authority| authority.as_str().ends_with(']'));
     let has_colon = uri.authority().is_some_and(|authority| authority.as_str().contains(':'));
     if uri.port_u16() == Some(0) || (has_colon && !ends_in_port && uri.port_u16().is_none()) {

@@ -1,6 +1,6 @@
 //! `routes[].where`: which messages, or which of their rows, a route takes at all.
 //!
-//! The decoder evaluates it (`decode::condition`); here it is read, and whatever is wrong with it is told.
+//! The decoder evaluates it (`decode::condition`); this file reads it and reports its mistakes.
 
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ pub enum Condition {
     Test(Operand, Vec<Check>),
 }
 
-/// What is compared.
+/// The value that is compared.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operand {
     /// A field: the first that is there at one of these paths.

@@ -1,7 +1,8 @@
-//! The options as a user gave them, checked whole and turned into a [`Config`] before anything opens.
+//! Checks all options that a user gave and turns them into a [`Config`] before anything opens.
 //!
-//! The façade hands over one JSON text. [`Config::parse`] walks it with [`object_reader::ObjectReader`], which checks
-//! each option by its row of the table in [`schema`] and refuses what the table does not have; no I/O happens here.
+//! JavaScript passes one JSON text. [`Config::parse`] walks it with [`object_reader::ObjectReader`],
+//! which checks each option by its row of the table in [`schema`] and refuses what the table does not
+//! have; no I/O happens here.
 
 mod backoff;
 mod batch;
@@ -49,7 +50,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     pub clickhouse: ClickHouse,
     pub routes: Vec<Route>,
-    /// Those of rows that a program gives, one for each table: their places follow those of `routes`.
+    /// Routes for the rows that a program inserts, one for each table; their positions follow those of
+    /// `routes`.
     pub row_routes: Vec<Route>,
     /// Tables that a program may insert rows into.
     pub tables: Vec<String>,
@@ -77,7 +79,8 @@ impl Config {
         self.routes.iter().chain(&self.row_routes)
     }
 
-    /// What a spool calls the route at a place: its topic, and a number where an earlier one fills the same table from it.
+    /// The name of a route in the spool: its topic, and a number where an earlier route fills the same
+    /// table from it.
     pub fn stream_name(&self, at: usize) -> String {
         let Route { topic, table, .. } = self.route(at);
         let is_alike = |route: &&Route| route.topic.as_str() == topic.as_str() && route.table == *table;
@@ -102,7 +105,7 @@ impl Config {
         }
     }
 
-    /// Reads the JSON text that the façade hands over. Every error is `CONFIG_INVALID` with the option's path.
+    /// Reads the JSON text from JavaScript. Every error is `CONFIG_INVALID` with the option's path.
     pub fn parse(text: &str) -> Result<Config> {
         let value: serde_json::Value = serde_json::from_str(text)
             .map_err(|e| Error::config("", format!("the configuration is not valid JSON: {e}")))?;
@@ -111,7 +114,7 @@ impl Config {
         let name = name(&root)?;
         let memory = Ceiling::read(&root)?;
         let spool = root.section("spool")?.map(|spool| spool::spool(spool, memory)).transpose()?;
-        // In the order of the documentation: the first error is the one that is told.
+        // In the order of the documentation: the first error is reported.
         let mqtt = mqtt::mqtt(root.required_section("mqtt")?, spool.is_some(), memory)?;
         let clickhouse = clickhouse::clickhouse(root.required_section("clickhouse")?)?;
         let routes = routes(&root, memory)?;

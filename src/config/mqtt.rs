@@ -74,7 +74,7 @@ impl Mqtt {
         self.client_id.is_some() && self.session_expiry_seconds > 0
     }
 
-    /// What a connection, counted from 0, calls itself. `None`: a random name.
+    /// The client id of a connection, counted from 0. `None`: a random name.
     pub fn client_id_of(&self, connection: usize) -> Option<String> {
         let client_id = self.client_id.as_ref()?;
         Some(match self.connections {

@@ -30,7 +30,7 @@ impl<'a> ObjectReader<'a> {
         Ok(ObjectReader { path: path.into(), map, object })
     }
 
-    /// What stands for a section that was left out: every option has its default.
+    /// The reader of a section that was left out: every option has its default.
     pub fn empty(object: &'static Object) -> ObjectReader<'static> {
         static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
         ObjectReader { path: String::new(), map: &NOTHING, object }
@@ -302,7 +302,7 @@ impl<'a> ObjectReader<'a> {
     }
 }
 
-/// What a record is read as: none of its names is known beforehand.
+/// The table of a record: none of its names is known beforehand.
 static UNNAMED: Object = Object { name: None, about: "", includes: &[], rows: &[], rules: "{}" };
 
 /// Levenshtein distance without regard to case.

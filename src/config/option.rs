@@ -14,11 +14,11 @@ pub struct Row {
     pub name: &'static str,
     pub kind: Kind,
     pub default: DefaultValue,
-    /// What its number counts.
+    /// The unit of its number.
     pub unit: Option<Unit>,
     /// Its meaning, wherever it is documented.
     pub sentence: &'static str,
-    /// What is said in docs/configuration.md alone, below the table.
+    /// Text for docs/configuration.md alone, below the table.
     pub note: &'static str,
     /// For editors of configuration files.
     pub example: Option<&'static str>,
@@ -51,13 +51,13 @@ pub enum Kind {
     Pem,
     /// The path of a file. A program may give what it holds as a Buffer.
     File,
-    /// From `min` to `max`. `is_listed`: so few that documents name each.
+    /// From `min` to `max`. `is_listed`: documents name each value, since they are few.
     Integer {
         min: u64,
         max: u64,
         is_listed: bool,
     },
-    /// From `min` to `max`; infinite ones are no limits.
+    /// From `min` to `max`; an infinite one is not a limit.
     Number {
         min: f64,
         max: f64,
@@ -119,7 +119,7 @@ pub enum Empty {
     Unreadable,
 }
 
-/// What holds where an option is left out.
+/// The value of an option that is left out.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DefaultValue {
@@ -149,7 +149,7 @@ impl Object {
         own.or_else(|| self.includes.iter().find_map(|object| object.row(name)))
     }
 
-    /// The first option, which tells the objects of a union apart.
+    /// The first option, which selects an object of a union.
     pub fn first(&self) -> Option<&'static Row> {
         self.includes.iter().find_map(|object| object.first()).or(self.rows.first())
     }

@@ -16,12 +16,12 @@ pub enum ReplaySource {
         name: String,
         condition: Option<String>,
     },
-    /// Letters are handed over by the caller.
-    Handed,
+    /// The caller supplies the dead letters.
+    Supplied,
 }
 
 impl ReplaySource {
-    /// Reads the JSON text that the façade hands over. Every error is `CONFIG_INVALID` with the option's path.
+    /// Reads the JSON text from JavaScript. Every error is `CONFIG_INVALID` with the option's path.
     pub fn parse(text: &str) -> Result<ReplaySource> {
         let value: serde_json::Value = serde_json::from_str(text)
             .map_err(|error| Error::config("source", format!("is not valid JSON: {error}")))?;

@@ -17,12 +17,12 @@ use crate::core::error::{Error, Result};
 use crate::core::json_path::{Path, Root, Segment};
 use crate::core::topic_filter::TopicFilter;
 
-/// What stands before the table in the topic of rows that a program gives.
+/// The prefix of the table in the topic of rows that a program inserts.
 pub const ROWS_TOPIC: &str = "$rows/";
 
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// Of the option that says it: `routes[0]`.
+    /// The path of its option: `routes[0]`.
     pub path: String,
     pub topic: TopicFilter,
     /// As the user wrote it: `table` or `database.table`.
@@ -30,7 +30,7 @@ pub struct Route {
     pub columns: Vec<(String, ColumnSource)>,
     /// Whether later routes take its messages too.
     pub continues: bool,
-    /// What of the messages it takes. `None`: all.
+    /// Which messages it takes. `None`: all.
     pub condition: Option<Condition>,
     /// Where the list is of which each item becomes a row.
     pub rows: Option<Path>,
@@ -45,7 +45,7 @@ pub struct Route {
     /// Texts that are a missing value.
     pub nulls: Vec<String>,
     pub nan: Nan,
-    /// What edge nodes of Sparkplug said at birth: for all that decode for this route.
+    /// Names and types from birth messages of Sparkplug, shared by all decoders of this route.
     pub edge_nodes: EdgeNodes,
     pub reject_unknown_fields: bool,
     pub zero_missing_fields: bool,
@@ -60,7 +60,8 @@ impl AsRef<Route> for Route {
 }
 
 impl Route {
-    /// The route of rows that a program gives by the names of columns, without a message: what no column takes is refused.
+    /// The route of rows that a program inserts, by the names of columns and without a message. A field
+    /// without a column is refused.
     pub fn of_rows(table: &str) -> Route {
         Route {
             path: String::new(),
@@ -104,7 +105,7 @@ impl Route {
     }
 }
 
-/// What payloads are.
+/// The format of payloads.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum Format {
     #[default]
@@ -119,7 +120,7 @@ pub enum Format {
     Rows,
 }
 
-/// Which message payloads are.
+/// The message type of the payloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protobuf {
     /// A FileDescriptorSet.
@@ -134,7 +135,7 @@ pub struct Csv {
     pub delimiter: String,
     pub has_header: bool,
     pub has_decimal_comma: bool,
-    /// What stands between a name and its value, where each value has its name.
+    /// The text between a name and its value, where each value has its name.
     pub pairs: Option<String>,
 }
 
@@ -149,7 +150,7 @@ pub enum PayloadCompression {
     Auto,
 }
 
-/// What `NaN` and the infinities are.
+/// How `NaN` and the infinities are read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Nan {
     #[default]
@@ -158,7 +159,7 @@ pub enum Nan {
     Value,
 }
 
-/// What becomes of a value before it is checked against its column.
+/// Conversions of a value before it is checked against its column.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Reading {
     /// Where it is looked for if it is not at the path.
@@ -173,7 +174,7 @@ pub struct Reading {
     pub offset: Option<String>,
 }
 
-/// What a text is read as.
+/// The format of a text that is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parse {
     Json,
@@ -347,7 +348,7 @@ fn format(o: &ObjectReader<'_>) -> Result<Format> {
     })
 }
 
-/// What a file holds, or what a program gave as a Buffer.
+/// The bytes of a file, or those that a program gave as a Buffer.
 fn schema(o: &ObjectReader<'_>) -> Result<Arc<[u8]>> {
     let text = o.required_text("schema")?;
     let bytes = match text.strip_prefix("data:;base64,") {

@@ -10,11 +10,11 @@ use crate::core::error::Result;
 #[derive(Debug, Clone)]
 pub struct Spool {
     pub dir: PathBuf,
-    /// Of all segments. Soft: what is committed together may pass it.
+    /// The limit of all segments together. Soft: what is committed together may pass it.
     pub max_bytes: u64,
     /// The longest that a message waits before it is committed.
     pub commit: Duration,
-    /// A segment that has so many takes no more. Soft in the same way.
+    /// A segment of this size takes no more records. Soft in the same way.
     pub segment_bytes: u64,
 }
 

@@ -13,7 +13,7 @@ pub enum Taken<'a> {
     Number(&'a Number),
     Flag(bool),
     Word(&'static str),
-    /// With the name of its first option, which tells several objects apart.
+    /// With the name of its first option, which selects one of several objects.
     Object(&'static str, ObjectReader<'a>),
 }
 
@@ -76,7 +76,7 @@ fn integer(value: &Value, min: u64, max: u64) -> Option<u64> {
     number.filter(|number| (min..=max).contains(number))
 }
 
-/// What a kind takes, for error messages.
+/// The values that a kind takes, for error messages.
 pub fn phrase(kind: &Kind) -> String {
     match kind {
         Kind::Text { .. } | Kind::Pem | Kind::File => "a string".into(),
@@ -101,7 +101,7 @@ pub fn phrase(kind: &Kind) -> String {
     }
 }
 
-/// What was given instead: its value where the kinds are about values, else what it is.
+/// Describes the given value: the value itself where the kinds are about values, else its type.
 pub fn given(value: &Value, kinds: &[Kind]) -> String {
     match (kinds, value) {
         ([Kind::Choice { .. } | Kind::Number { .. }] | [_, _, ..], _) => value.to_string(),

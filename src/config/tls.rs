@@ -52,7 +52,7 @@ fn finish(o: ObjectReader<'_>, path: &'static str, is_used: bool) -> Result<()> 
 fn pem(o: &ObjectReader<'_>, name: &str) -> Result<Option<Pem>> {
     let Some(text) = o.text(name)? else { return Ok(None) };
     let pem = Pem::new(text.clone());
-    // What a Buffer of DER looks like when it is read as text.
+    // A Buffer of DER that is read as text.
     let is_binary = text.starts_with("data:")
         || text.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER);
     if text.is_empty() || (is_binary && matches!(pem, Pem::File(_))) {

@@ -18,7 +18,7 @@ pub struct Transform {
     pub inputs: Vec<Input>,
     /// The tables that it may put rows into.
     pub emits: Vec<String>,
-    /// A call that takes longer is told.
+    /// A call that takes longer causes a warning.
     pub timeout: Duration,
 }
 

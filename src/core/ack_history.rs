@@ -19,7 +19,7 @@ pub struct AckRecord {
 /// The last acknowledged messages of one session of a broker, in the order of receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AckHistory {
-    /// Tells the session from others that the broker had for the same client id.
+    /// Distinguishes the session from others that the broker had for the same client id.
     session: u64,
     records: VecDeque<AckRecord>,
 }

@@ -1,4 +1,4 @@
-//! Which messages a connection may acknowledge, by their sequence numbers on that connection.
+//! The messages that a connection may acknowledge, by their sequence numbers on that connection.
 
 /// The messages of one batch, by sequence number, as runs of consecutive numbers.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

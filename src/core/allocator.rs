@@ -3,15 +3,15 @@
 //! glibc keeps freed buffers of up to 32 MiB in the arenas of its threads, once one of that size was freed: what one thread frees
 //! between other allocations is not given back, and is of no use to another thread. A spool with messages of 100 KiB took 896 MiB
 //! at a ceiling of 64 MiB in this way, and 112 with large buffers as mappings (`npm run bench:memory`). The setting of glibc that
-//! does the same, `M_MMAP_THRESHOLD`, would hold for the whole process, which is not ours.
+//! does the same, `M_MMAP_THRESHOLD`, would change the entire process, which is not ours.
 //!
 //! A mapping goes back to the system when it is freed, what was reserved and never touched is no memory, and a buffer that grows
 //! is moved without a copy. The price is a system call, and a page fault for every 4 KiB that are touched for the first time:
-//! what every batch needs is in pools.
+//! memory that every batch needs is in pools.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// Buffers of this size are mappings. What a message or a row allocates is smaller.
+/// Buffers of this size are mappings. Allocations of a single message or row are smaller.
 #[cfg(target_os = "linux")]
 const LARGE: usize = 128 << 10;
 
@@ -25,7 +25,7 @@ struct Allocator;
 
 #[cfg(target_os = "linux")]
 impl Allocator {
-    /// The same for an allocation's whole life: it follows from what the layout says.
+    /// The result is the same in `alloc` and `dealloc`: it follows from the layout.
     fn is_mapped(layout: Layout) -> bool {
         // A page is 4 KiB or more.
         layout.size() >= LARGE && layout.align() <= 4096
@@ -64,8 +64,8 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         if Allocator::is_mapped(layout) {
-            // SAFETY: `alloc` mapped so many bytes here, and the caller has no use for them any more. Unmapping them can only fail
-            // where the system has no room to note it; then they stay mapped.
+            // SAFETY: `alloc` mapped this number of bytes here, and the caller no longer uses them.
+            // Unmapping fails only if the system lacks memory to note it; then they stay mapped.
             unsafe { libc::munmap(memory.cast(), layout.size()) };
             return;
         }

@@ -15,7 +15,8 @@ use crate::core::memory_budget::{MemoryBudget, Pool, PooledBytes};
 /// Chunk sizes for a batch's 1st, 2nd and later chunks: quiet routes stay at 16 KiB, busy ones use few mappings (Linux
 /// allows a process 65,530).
 const SIZES: [usize; 3] = [16 << 10, 64 << 10, 256 << 10];
-/// The pool keeps at most so many chunks of each size for the next batches, as far as the ceiling allows.
+/// The pool keeps at most this number of chunks of each size for the next batches, as far as the
+/// ceiling allows.
 const MAX_KEPT: usize = 128;
 
 /// The unused chunks of a pipeline.
@@ -32,7 +33,7 @@ type Free = (Chunk, PooledBytes);
 pub struct Chunk {
     memory: MmapMut,
     len: usize,
-    /// So many bytes were filled by earlier batches, and are memory.
+    /// Earlier batches filled this number of bytes, which are resident.
     touched: usize,
 }
 
@@ -62,7 +63,7 @@ impl ChunkPool {
         ChunkPool { free: Mutex::new(SIZES.map(|_| FreeList::new(MAX_KEPT))), budget }
     }
 
-    /// An empty chunk with room for `bytes`, for a batch that has `chunks` already.
+    /// An empty chunk with capacity for `bytes`, for a batch that has `chunks` already.
     pub fn acquire(&self, bytes: usize, chunks: usize) -> Chunk {
         let fits = |size: &usize| SIZES[*size] >= bytes;
         match (chunks.min(SIZES.len() - 1)..SIZES.len()).find(fits) {
@@ -104,7 +105,7 @@ impl Chunk {
         self.memory.len() - self.len
     }
 
-    /// There must be room for all parts.
+    /// The chunk must have capacity for all parts.
     #[inline]
     pub fn append<const N: usize>(&mut self, parts: [&[u8]; N]) {
         let mut at = self.len;

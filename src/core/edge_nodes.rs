@@ -1,4 +1,5 @@
-//! What the edge nodes of Sparkplug B said at birth of their metrics: later messages have numbers in place of names, and no types.
+//! Names and types of metrics from the birth messages of Sparkplug B: later messages have numbers in
+//! place of names, and no types.
 //!
 //! A route and all that decode for it share one of these, so that a message decoded anew finds the same.
 
@@ -20,7 +21,7 @@ struct Nodes {
     max_bytes: Option<usize>,
 }
 
-/// What a node or a metric takes beside its names.
+/// Bytes of a node or a metric beside its names.
 const ENTRY_BYTES: usize = 96;
 
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ struct EdgeNode {
 }
 
 impl EdgeNodes {
-    /// With at most so many bytes for all nodes.
+    /// Takes at most `max_bytes` for all nodes.
     pub fn within(max_bytes: usize) -> EdgeNodes {
         EdgeNodes(Arc::new(Mutex::new(Nodes { max_bytes: Some(max_bytes), ..Nodes::default() })))
     }
@@ -52,7 +53,7 @@ impl EdgeNodes {
         let Some(known) = nodes.node(node) else { return };
         let before = known.bytes;
         let metric = (device.to_string(), name.to_string());
-        // What is known already takes nothing more.
+        // A known metric takes no more memory.
         let is_new = !known.types.contains_key(&metric);
         if is_new && (is_full || known.types.len() >= MAX_METRICS || known.by_alias.len() >= MAX_METRICS) {
             return;
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_publishers_say_at_birth_takes_no_more_than_it_may() {
+    fn birth_messages_take_no_more_memory_than_the_limit() {
         let nodes = EdgeNodes::within(10_000);
         for at in 0..1000 {
             nodes.begin(&format!("group/node{at}"));
@@ -121,7 +122,7 @@ mod tests {
         assert!((10_000..10_500).contains(&bytes()), "{} bytes", bytes());
         assert_eq!(nodes.alias("group/node0", 0), Some(("temperature".into(), 9)));
         assert_eq!(nodes.alias("group/node999", 999), None);
-        // What is known may be said again, and makes room when it is born anew.
+        // A known metric may be repeated, and its memory is released with the next birth.
         let before = bytes();
         nodes.learn("group/node0", "", "temperature", Some(0), 10);
         assert_eq!((nodes.datatype("group/node0", "", "temperature"), bytes()), (Some(10), before));

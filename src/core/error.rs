@@ -1,7 +1,7 @@
-//! What can go wrong, as one enum.
+//! All errors, as one enum.
 //!
 //! Every error a user can meet has a stable `code()` to match on and, where an option caused it, the `path()`
-//! of that option. What happens to a single message is no `Error` but a dead letter: see `dead_letters`.
+//! of that option. A fault of a single message is not an `Error` but a dead letter: see `dead_letter`.
 
 use std::path::Path;
 use std::{fmt, io};
@@ -75,7 +75,7 @@ pub enum Error {
     SpoolLocked {
         dir: String,
     },
-    /// What lies in the directory cannot be read, and is not to be passed over.
+    /// Files in the directory cannot be read, and must not be skipped.
     SpoolCorrupt {
         dir: String,
         message: String,
@@ -112,7 +112,7 @@ pub enum Error {
     },
     /// Rows of a program were under way when the pipeline ended.
     RowsUnconfirmed,
-    /// A thread of ours panicked: a fault in millrace, told instead of hidden.
+    /// A thread of millrace panicked: a fault in millrace, reported instead of hidden.
     Internal {
         thread: String,
         message: String,
@@ -170,7 +170,7 @@ impl Error {
         }
     }
 
-    /// What ClickHouse or the file system said, where one of them did.
+    /// The error of ClickHouse or the file system, where one of them caused it.
     pub fn cause(&self) -> Option<Cause> {
         match self {
             Error::ClickHouseRejected { exception, message, .. } => {

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_a_busy_time_needed_is_given_up() {
+    fn items_that_only_a_busy_time_needed_are_dropped() {
         let mut list = FreeList::new(4);
         (0..5).for_each(|item| assert!(!list.put([item])));
         assert_eq!(list.items.len(), 4);

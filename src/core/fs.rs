@@ -1,4 +1,4 @@
-//! What the standard library does not do for directories.
+//! Operations on directories that the standard library lacks.
 
 use std::io;
 use std::path::Path;

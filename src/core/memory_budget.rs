@@ -1,9 +1,9 @@
 //! The ceiling over all buffers together.
 //!
-//! Whoever holds memory has a [`MemoryReservation`] that says how much; dropping it gives the bytes back. What counts is what a
-//! buffer takes and not what is in it, and a batch counts what it will take on its way beside what it takes now: so nothing that
-//! is done with what was read passes the ceiling. At the ceiling connections stop reading, which is back-pressure to the broker;
-//! one read may overshoot it.
+//! Whoever holds memory has a [`MemoryReservation`] that says how much; dropping it gives the bytes
+//! back. The capacity of a buffer counts, not its length, and a batch also counts the memory of its
+//! later stages: so no later stage of a message exceeds the ceiling. At the ceiling connections stop
+//! reading, which is back-pressure to the broker; one read may overshoot it.
 //!
 //! Memory that pools keep for reuse is not used. It has a part of the ceiling, and is given up where it stands in the way:
 //! see [`Pool`].
@@ -19,13 +19,13 @@ const SHARE: usize = 8;
 pub struct MemoryBudget {
     limit: usize,
     used: AtomicUsize,
-    /// What pools keep.
+    /// Bytes that pools keep.
     pooled: AtomicUsize,
     pools: Mutex<Vec<Weak<dyn Pool>>>,
     released: Notify,
 }
 
-/// Keeps memory that nobody uses, for those who will want some.
+/// Keeps unused memory for reuse.
 pub trait Pool: Send + Sync {
     /// Frees all of it.
     fn empty(&self);
@@ -68,7 +68,7 @@ impl MemoryBudget {
         used >= self.limit
     }
 
-    /// Whether so many bytes more stay below the ceiling.
+    /// Whether `bytes` more stay below the ceiling.
     pub fn has_room(&self, bytes: usize) -> bool {
         self.used() + bytes <= self.limit
     }
@@ -80,7 +80,7 @@ impl MemoryBudget {
         pools.push(pool);
     }
 
-    /// Lets a pool keep so many bytes more for as long as it has what this returns. `None`: it has to free them.
+    /// Lets a pool keep `bytes` more until the returned guard is dropped. `None`: it has to free them.
     pub fn pool(self: &Arc<Self>, bytes: usize) -> Option<PooledBytes> {
         let before = self.pooled.fetch_add(bytes, Ordering::Relaxed);
         let pooled = PooledBytes { budget: self.clone(), bytes };

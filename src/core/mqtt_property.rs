@@ -1,7 +1,7 @@
 //! Reads numbers, strings and properties as MQTT writes them: MQTT 5, sections 1.5 and 2.2.2.
 //!
-//! Each function takes its value off the front of `rest` and copies nothing. `None` means that the bytes end too early or
-//! are no such value.
+//! Each function takes its value off the front of `rest` and copies nothing. `None` means that the
+//! bytes end too early or are not such a value.
 
 use crate::core::varint;
 

@@ -15,7 +15,7 @@ pub enum Code {
     NoRoute,
     RejectedByClickHouse,
     PacketTooLarge,
-    /// Of a format other than JSON.
+    /// The payload of a format other than JSON is invalid.
     PayloadInvalid,
     /// It unpacks to more than it may.
     PayloadTooLarge,

@@ -1,4 +1,4 @@
-//! What no text may show: passwords, and the parts of a URL in which they stand.
+//! Values that no text may show: passwords, and the parts of a URL that hold them.
 
 use std::fmt;
 

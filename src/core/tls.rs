@@ -29,14 +29,14 @@ pub struct Tls {
     /// The authorities to trust. `None`: the system's.
     pub ca: Option<Pem>,
     pub identity: Option<Identity>,
-    /// What the server's certificate must be valid for. `None`: the host of the URL.
+    /// The name that the server's certificate must be valid for. `None`: the host of the URL.
     pub server_name: Option<ServerName<'static>>,
     /// Takes any certificate.
     pub insecure: bool,
     client: OnceLock<Arc<ClientConfig>>,
 }
 
-/// What we show to a server that asks who we are.
+/// The client certificate and its key.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub cert: Pem,
@@ -106,7 +106,7 @@ impl Tls {
         Tls { path, ..Tls::default() }
     }
 
-    /// What connections of this side are made with. Errors are `CONFIG_INVALID` with the option's path.
+    /// The configuration of client connections. Errors are `CONFIG_INVALID` with the option's path.
     pub fn client(&self) -> Result<Arc<ClientConfig>> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
@@ -150,7 +150,7 @@ impl Tls {
             }
             None => {
                 let found = rustls_native_certs::load_native_certs();
-                // A system may have certificates of kinds that nobody uses any more.
+                // A system may have certificates of obsolete kinds.
                 roots.add_parsable_certificates(found.certs);
                 if roots.is_empty() {
                     let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
@@ -169,7 +169,7 @@ impl Tls {
     }
 }
 
-/// `insecure`: whoever answers is taken for the server, so that anybody on the way can read and change everything.
+/// `insecure`: any server is accepted, so that an attacker in between can read and change everything.
 #[derive(Debug)]
 struct AnyServer(Arc<CryptoProvider>);
 
@@ -208,7 +208,7 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
-/// What TLS had against a connection, in words for whoever runs it; `None` if it was something else.
+/// Why TLS refused a connection, in words for an operator; `None` if the error is not of TLS.
 pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -220,7 +220,7 @@ pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
         {
             return Some("it closed the connection".into());
         }
-        // What an `io::Error` wraps is not its source, but in its place.
+        // The error within an `io::Error` is not its source but takes its place.
         next = match io.and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => error.source(),
@@ -249,10 +249,10 @@ fn reason(error: &rustls::Error) -> String {
     }
 }
 
-/// What a server that is not encrypted is named by.
+/// The schemes of servers without encryption.
 const PLAIN: &str = "mqtt://, ws:// or http://";
 
-/// What a server that breaks TLS off means; most often our certificate.
+/// The meaning of an alert with which a server ends TLS; most often our certificate is the reason.
 fn alert_reason(alert: AlertDescription) -> String {
     use AlertDescription as Alert;
     match alert {
@@ -286,7 +286,7 @@ fn alert_reason(alert: AlertDescription) -> String {
     }
 }
 
-/// What is wrong with a certificate, and what to do: the rest of a sentence that begins with the certificate.
+/// The fault of a certificate and its remedy: the end of a sentence that begins with the certificate.
 fn certificate_fault(error: &CertificateError) -> String {
     let time = |at: &UnixTime| {
         let seconds = at.as_secs().try_into().unwrap_or(i64::MAX);

@@ -48,7 +48,7 @@ impl Captures {
 }
 
 impl TopicFilter {
-    /// That of one topic, whatever stands in it.
+    /// The filter that matches one topic, whatever characters it has.
     pub fn literal(topic: &str) -> TopicFilter {
         let levels: Vec<Level> = topic.split('/').map(|level| Level::Literal(level.into())).collect();
         TopicFilter { filter: topic.into(), parts: join(&levels), levels, names: Vec::new() }

@@ -153,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_was_never_kept_is_told_apart() {
+    fn a_payload_that_was_never_kept_is_distinguished() {
         let mut out = Vec::new();
         write(&mut out, &letter(b"a", b"", Code::PacketTooLarge)).unwrap();
         assert_eq!(read(&out).unwrap().lost, Some(Reason::new(Code::PacketTooLarge, "why \"so\"\n")));
     }
 
     #[test]
-    fn what_is_no_dead_letter_is_told() {
+    fn a_line_that_is_not_a_dead_letter_is_an_error() {
         let wrong = |line: &str| read(line.as_bytes()).unwrap_err();
         assert!(wrong("{\"receivedAt\":\"2024").starts_with("is not JSON"));
         assert!(wrong("{}").contains("receivedAt"));

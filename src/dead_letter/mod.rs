@@ -23,15 +23,16 @@ pub struct StoredDeadLetter {
 }
 
 impl StoredDeadLetter {
-    /// Of milliseconds since 1970.
+    /// The time `millis` milliseconds after 1970.
     pub fn time(millis: i64) -> SystemTime {
         let (epoch, since) = (SystemTime::UNIX_EPOCH, Duration::from_millis(millis.unsigned_abs()));
         let time = if millis < 0 { epoch.checked_sub(since) } else { epoch.checked_add(since) };
-        // What the system's clock cannot express, no clock has told.
+        // A time that the system's clock cannot express is not from a clock.
         time.unwrap_or(epoch)
     }
 
-    /// Of the code and the message of a letter: the payload of a packet that was too large was passed over.
+    /// The reason that a dead letter has no payload, by its code and message: the payload of a packet
+    /// that was too large was skipped.
     pub fn lost(code: &str, message: &str) -> Option<Reason> {
         (code == Code::PacketTooLarge.as_str()).then(|| Reason::new(Code::PacketTooLarge, message))
     }

@@ -2,7 +2,8 @@
 //!
 //! Dead letters are settled once they are stored; those that cannot be stored now are tried again for ever, like rows.
 //!
-//! In a directory there is one file a day, `<pipeline>-<date>.jsonl`, with one letter a line: see [`jsonl`].
+//! In a directory there is one file a day, `<pipeline>-<date>.jsonl`, with one dead letter a line: see
+//! [`jsonl`].
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -207,7 +208,7 @@ fn insert_sql(name: &str) -> String {
     format!("INSERT INTO {} ({columns}) FORMAT Native", qualified(name))
 }
 
-/// What the table must have.
+/// The columns that the table must have.
 pub fn column_names() -> impl Iterator<Item = &'static str> {
     COLUMNS.iter().map(|(name, _)| *name)
 }
@@ -248,7 +249,8 @@ fn columns(letters: &[DeadLetter]) -> (Heads, [Column; COLUMNS.len()]) {
     (heads, columns)
 }
 
-/// Appends letters to the file of the day and syncs it: what is acknowledged afterwards is on the disk.
+/// Appends dead letters to the file of the day and syncs it: messages acknowledged afterwards are on
+/// the disk.
 fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> {
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
     let path = dir.join(format!("{pipeline}-{}.jsonl", now.strftime("%Y-%m-%d")));
@@ -268,7 +270,8 @@ fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> 
     Ok(())
 }
 
-/// A line may be six times as long as its letter: only so many bytes are in memory at once, and the line that passes them.
+/// A line may be six times as long as its dead letter: text is written whenever it exceeds this number
+/// of bytes.
 const MAX_TEXT: usize = 256 << 10;
 
 fn write_lines(file: &mut impl Write, letters: &[DeadLetter]) -> io::Result<()> {

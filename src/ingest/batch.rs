@@ -40,11 +40,11 @@ pub struct Batch {
     pub queue_permit: Option<QueuePermit>,
     /// Set if the batch is sampled.
     pub trace: Option<Box<Trace>>,
-    /// Which rows are of which message, where a transform changes them: they are not decoded again.
+    /// The rows of each message, where a transform changes them: they are not decoded again.
     pub message_rows: Option<MessageRows>,
     /// Batches that are in the spool together with this one or not at all: rows that a transform emitted.
     pub companions: Vec<Box<Batch>>,
-    /// Calls of a program, one for each message, which are told if ClickHouse refuses their rows.
+    /// Calls of a program, one for each message, which fail if ClickHouse refuses their rows.
     pub calls: Option<Box<RowCalls>>,
     /// Such rows, once a block was made of the columns.
     pub kept: Option<Box<KeptRows>>,

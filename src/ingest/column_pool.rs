@@ -1,8 +1,8 @@
 //! Columns of finished batches, for the next batches: fresh memory costs a page fault for every 4 KiB.
 //!
 //! A batch takes its columns from here when it is opened, and they come back when a block was made of them; the memory of
-//! its messages comes from [`crate::core::chunk_pool`]. If more batches are under way than usual, some start without
-//! reused columns.
+//! its messages comes from [`crate::core::chunk_pool`]. If more batches are under way than before, some
+//! start without reused columns.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,7 +48,7 @@ impl ColumnPool {
         pool
     }
 
-    /// Empty columns, with room.
+    /// Empty columns, with capacity.
     pub fn acquire(&self) -> Option<Vec<Column>> {
         self.lock().free.take().map(|(columns, _)| columns)
     }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_is_empty_and_has_its_room() {
+    fn a_returned_column_is_empty_and_keeps_its_capacity() {
         let pool = ColumnPool::of(&Arc::default());
         assert!(pool.acquire().is_none());
         pool.release(column(1000));

@@ -1,10 +1,10 @@
-//! What a decoder finds out about columns while it reads messages, as warnings.
+//! Warnings about columns that a decoder raises while it reads messages.
 
 use crate::decode::Decoder;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
 
-/// Tells what the decoder of the route at `at` has found since the last call.
+/// Warns of what the decoder of the route at `at` has found since the last call.
 #[cold]
 pub fn warn(context: &PipelineContext, at: usize, table: &str, decoder: &mut Decoder) {
     for column in decoder.take_truncated_times() {

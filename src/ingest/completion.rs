@@ -4,9 +4,10 @@
 //! It holds the acknowledgements, the group in the ledger, the memory and, with a spool, the INSERT that the messages
 //! belong to. Settling does all four, in an order that matters:
 //!
-//! 1. The memory is released before the connection is told: the connection may wait for it.
-//! 2. The connection is told before the ledger changes: a stop that waits for the ledger closes connections afterwards.
-//! 3. The spool is told last.
+//! 1. The memory is released before the connection is notified: the connection may wait for it.
+//! 2. The connection is notified before the ledger changes: a stop that waits for the ledger closes
+//!    connections afterwards.
+//! 3. The spool is notified last.
 //!
 //! A completion that is dropped unsettled is abandoned: its memory is released and nothing is acknowledged, so the broker
 //! sends the messages again, or the next start finds them in the spool.
@@ -35,7 +36,8 @@ pub struct Completion {
     insert: Option<SpooledInsert>,
     /// Its messages were counted when they came. Rows that a transform emitted were not.
     is_counted: bool,
-    /// So many of its messages, and of those in its forks, count with the completion that had them first.
+    /// Numbers of its messages, and of those in its forks, that count with the completion that had them
+    /// first.
     copies: Vec<Arc<AtomicU64>>,
     /// The messages that it has with others: the first of them is `own` if others have what it had first.
     counts: Vec<SharedCounts>,
@@ -169,7 +171,7 @@ impl Completion {
         self.insert.is_some()
     }
 
-    /// The spool is told when all is settled.
+    /// The spool is notified when all is settled.
     pub fn belongs_to(&mut self, insert: SpooledInsert) {
         self.insert = Some(insert);
     }
@@ -187,8 +189,8 @@ impl Completion {
             }
             (pending, more) => *pending = pending.take().or(more),
         }
-        // This group is older: whoever waits for the other one waits for this one too.
-        self.context.ledger.hand_over(group);
+        // This group is older: a thread that waits for the other one waits for this one too.
+        self.context.ledger.transfer(group);
     }
 
     /// Another completion for a part of the messages, or for rows that were made of them: nothing is acknowledged before
@@ -425,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn of_forked_completions_an_abandoned_one_keeps_the_acknowledgements_back() {
+    fn an_abandoned_fork_withholds_the_acknowledgements() {
         let context = context();
         let (sender, mut commands) = AckSender::channel();
         let mut first = Completion::open(&context, &sender, Instant::now());

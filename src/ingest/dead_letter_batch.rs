@@ -9,12 +9,13 @@ use crate::ingest::completion::Completion;
 pub struct DeadLetterBatch {
     pub letters: Vec<DeadLetter>,
     pub completion: Completion,
-    /// The token of the INSERT into the dead-letter table, where the same letters may come again after a crash.
+    /// The token of the INSERT into the dead-letter table, where the same dead letters may come again
+    /// after a crash.
     pub token: Option<String>,
     bytes: usize,
 }
 
-/// As letters, columns and a block.
+/// As structs, columns and a block.
 const COPIES: usize = 3;
 
 impl DeadLetterBatch {
@@ -24,15 +25,15 @@ impl DeadLetterBatch {
 
     pub fn push(&mut self, letter: DeadLetter) {
         self.bytes += size_of::<DeadLetter>() + letter.topic.capacity() + letter.payload.capacity();
-        // A reason that several letters share is counted once.
+        // A reason that several dead letters share is counted once.
         if Arc::strong_count(&letter.reason.message) == 1 {
             self.bytes += letter.reason.message.len();
         }
         self.letters.push(letter);
     }
 
-    /// Counts the letters towards the memory budget, in place of what the completion counted before: as they are, as columns, and as
-    /// the block that is made of these.
+    /// Charges the dead letters to the memory budget, in place of the completion's reservation: as
+    /// structs, as columns, and as the block made of these.
     pub fn reserve(&mut self) {
         self.completion.reserve(self.memory_bytes());
     }

@@ -12,7 +12,7 @@ use crate::core::reason::Reason;
 use crate::decode;
 use crate::ingest::table_plan::TablePlan;
 
-/// Which rows are of which message.
+/// The rows of each message.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct MessageRows {
     messages: usize,
@@ -26,7 +26,7 @@ impl MessageRows {
         MessageRows { messages, ends: Vec::new() }
     }
 
-    /// The next message has so many rows.
+    /// Adds a message with `rows` rows.
     #[inline]
     pub fn push(&mut self, rows: usize) {
         if rows != 1 && self.ends.is_empty() {
@@ -40,7 +40,7 @@ impl MessageRows {
         }
     }
 
-    /// As [`MessageRows::ends`] gave them; `None` if they are not those of so many messages.
+    /// As [`MessageRows::ends`] gave them; `None` if they do not fit the number of messages.
     pub fn stored(messages: usize, ends: Vec<u32>) -> Option<MessageRows> {
         let is_whole = ends.is_empty() || (ends.len() == messages && ends.is_sorted());
         is_whole.then_some(MessageRows { messages, ends })

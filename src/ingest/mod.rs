@@ -4,8 +4,8 @@
 //! the table as [`table_plan`] knows it. A [`completion`] settles the messages of a batch, or of a [`dead_letter_batch`].
 //! [`raw_messages`] keeps the messages of a batch as they came, so that rows can be decoded again ([`encoded_rows`]);
 //! rows that a transform changed are [`kept_rows`]; a message of several routes is one of `shared_messages`;
-//! [`column_pool`] reuses columns, `column_warnings` tells what decoders find out about them. [`row_intake`] takes the rows of
-//! a program in place of messages.
+//! [`column_pool`] reuses columns, `column_warnings` reports what decoders find out about them.
+//! [`row_intake`] takes the rows of a program in place of messages.
 
 pub mod batch;
 pub mod column_pool;

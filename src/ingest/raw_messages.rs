@@ -282,7 +282,7 @@ mod tests {
             assert_eq!(messages.bytes(), bytes);
             let memory = messages.memory_bytes();
             assert!(memory >= bytes, "{memory} bytes for {bytes}");
-            // Chunks that were used before count as a whole.
+            // Chunks that were used before count with their full capacity.
             assert!(memory <= 2 * bytes + (256 << 10) + 64, "{memory} bytes for {bytes}");
         }
     }

@@ -34,7 +34,7 @@ pub struct RouteState {
     pub batch: Option<Box<Batch>>,
     /// Counts the open batch and those that wait for a worker.
     queued: QueueDepth,
-    /// The batch is to be sealed whatever its size and age, as soon as the sinks have room.
+    /// The batch is to be sealed whatever its size and age, as soon as the sinks have capacity.
     pub seal_pending: bool,
 }
 

@@ -6,9 +6,9 @@
 //!    └──▶ skipped
 //! ```
 //!
-//! Each route has a [`RouteState`]: its decoder and the open batch. A batch is opened for the table as it is known then. What
-//! several routes take is [`joined`], what becomes no row [`left_out`].
-//! [`Router::commit_read_stats`] enters one read's messages in the ledger, once per read.
+//! Each route has a [`RouteState`]: its decoder and the open batch. A batch is opened for the table as
+//! it is known then. [`joined`] has messages that several routes take, [`left_out`] those that become
+//! no row. [`Router::commit_read_stats`] enters one read's messages in the ledger, once per read.
 
 mod joined;
 mod left_out;
@@ -59,7 +59,7 @@ pub struct Router {
     joined: JoinedRoutes,
     /// The holders of the message that several routes take, while they take it.
     holders: Vec<Holder>,
-    /// Tells the copies of a message apart; empty where there can be none.
+    /// Distinguishes the copies of a message; empty where there can be none.
     subscriptions: Vec<Subscription>,
     captures: Captures,
     batches: RouteSenders,
@@ -99,12 +99,13 @@ enum Taken {
     Dropped,
 }
 
-/// Adding up the bytes of all columns takes longer than decoding many a message. It is done once per so many messages,
-/// and for each large one.
+/// Adding up the bytes of all columns takes longer than decoding many a message. It is done once per
+/// this number of messages, and for each large one.
 const SIZE_CHECK_INTERVAL: usize = 16;
 const LARGE_PAYLOAD: usize = 4096;
 
-/// How soon a batch that found no room is tried again, where other connections may have taken it.
+/// Delay before a batch that found the queue full is tried again, where other connections may have
+/// filled it.
 const SEAL_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 impl Router {
@@ -227,7 +228,7 @@ impl Router {
         Ok(Taken::Rows)
     }
 
-    /// Seals the batch of a route if it has reached a limit, perhaps by a message of so many bytes.
+    /// Seals the batch of a route if it has reached a limit, perhaps by a message of `payload_bytes`.
     #[inline(always)]
     fn seal_if_large(&mut self, at: usize, payload_bytes: usize) {
         let state = &mut self.routes[at];
@@ -261,7 +262,7 @@ impl Router {
         state.open(&self.context, completion, origin, now);
     }
 
-    /// Hands a batch to the sinks, or leaves it open where they have no room.
+    /// Sends a batch to the sinks, or leaves it open where their queue is full.
     fn seal(&mut self, at: usize) {
         if self.joined.is_unit(at) {
             return self.seal_unit(at);
@@ -287,8 +288,8 @@ impl Router {
         }
     }
 
-    /// Seals the batches that found no room, and no others: where the time at which it is called must not decide what a batch
-    /// holds.
+    /// Seals the batches that found the queue full, and no others: for callers whose timing must not
+    /// decide the contents of a batch.
     pub fn seal_waiting(&mut self) {
         for at in 0..self.routes.len() {
             if self.routes[at].seal_pending {
@@ -397,7 +398,7 @@ impl MessageSink for Router {
         }
         self.count_memory();
         if let Some(dead_letters) = self.open_dead_letters.take() {
-            // The receiver lives as long as the pipeline: it ends after all connections.
+            // The receiver exists as long as the pipeline: it ends after all connections.
             let _ = self.dead_letters.send(dead_letters);
         }
     }

@@ -18,7 +18,7 @@ use crate::ingest::router::Router;
 use crate::mqtt::{Command, MessageSink};
 use crate::telemetry::context::PipelineContext;
 
-/// How soon it is seen whether batches that found no room have some now.
+/// Delay before batches that found the queue full are tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// Rows for one table, as `lib/row-encoder.js` writes them.
@@ -28,7 +28,7 @@ pub struct RowCall {
     pub reply: Reply,
 }
 
-/// Tells once how a call ended; that it was stopped, if nobody says anything else.
+/// Answers a call once; with the error that the pipeline stopped, if it is dropped.
 pub struct Reply(Option<Box<dyn FnOnce(Result<()>) + Send>>);
 
 impl Reply {
@@ -59,7 +59,7 @@ pub struct RowIntake {
     /// Calls whose rows are under way, by their sequence number.
     pending: HashMap<u64, Reply>,
     next: u64,
-    /// Answered when all that was called is handed to the sinks.
+    /// Answered when all rows are with the sinks.
     draining: Option<Sender<()>>,
 }
 
@@ -73,7 +73,7 @@ impl RowIntake {
         RowIntake { context, router, commands, calls, pending: HashMap::new(), next: 0, draining: None }
     }
 
-    /// Until the pipeline closes, or all is cancelled. Calls that are left then are told so.
+    /// Until the pipeline closes, or all is cancelled. Calls that are left then fail with that error.
     pub async fn run(mut self) {
         let context = self.context.clone();
         loop {
@@ -129,7 +129,7 @@ impl RowIntake {
         }
     }
 
-    /// Hands over what is open once nothing more is called.
+    /// Seals the open batches once no more calls come.
     fn drain(&mut self) {
         if self.draining.is_none() {
             return;

@@ -22,7 +22,7 @@ struct Share<T> {
 /// Acknowledgements, sent with those of the last completion.
 pub type SharedAcks = Shared<AckSet>;
 
-/// Counts of settled messages, which are told when the last completion is settled.
+/// Counts of settled messages, which are reported when the last completion is settled.
 pub type SharedCounts = Shared<Vec<Deferred>>;
 
 /// Counts that wait for others, one after the other.

@@ -1,9 +1,10 @@
 //! The table of each route as it is now, and what follows from it for the route's blocks.
 //!
 //! A plan is made at start and again whenever the table has changed: connections open their next batch with the newest
-//! one, and workers decode again what was made for an older one. Workers check a table before an INSERT if nobody has for
-//! 1 s, and whenever ClickHouse's answer may mean that it changed. A table that can no longer be filled, such as one
-//! without a column that the configuration names, is a fault: its rows wait until somebody has mended it.
+//! one, and workers decode again what was made for an older one. Workers check a table before an INSERT
+//! if the last check is older than 1 s, and whenever ClickHouse's answer may mean that it changed. A
+//! table that can no longer be filled, such as one without a column that the configuration names, is a
+//! fault: its rows wait until an operator has fixed it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,12 +85,12 @@ pub struct TablePlans {
 
 #[derive(Debug)]
 struct RoutePlanState {
-    /// That of the plan, to be compared without the lock.
+    /// The generation of the plan, for comparison without the lock.
     generation: AtomicU64,
     state: Mutex<State>,
-    /// How often in a row ClickHouse refused so many rows that they could not all be told apart.
+    /// How often in a row ClickHouse refused too many rows to isolate them all.
     exhausted: AtomicU32,
-    /// Messages that go in as one INSERT, as far as is known.
+    /// The most messages that one INSERT takes, as far as is known.
     part_limit: AtomicUsize,
 }
 
@@ -104,7 +105,7 @@ struct State {
 
 /// How old what we know of a table may be before an INSERT.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// Beyond it nothing is left to halve of what is tried to tell rows apart.
+/// Beyond it the number of attempts at isolating rows cannot be halved again.
 const MAX_EXHAUSTED: u32 = 6;
 
 /// A limit that has grown beyond it is none.
@@ -220,11 +221,11 @@ impl TablePlans {
     /// An INSERT of more messages than these was too large.
     pub fn record_part_limit(&self, route: usize, messages: usize) {
         let limit = &self.routes[route].part_limit;
-        // Parts that all went in: the next ones may be an eighth larger.
+        // All parts were inserted: the next ones may be an eighth larger.
         limit.store(messages.saturating_add(messages / 8 + 1), Ordering::Relaxed);
     }
 
-    /// A whole batch went in: the limit grows, so that a limit which is gone is forgotten.
+    /// An undivided batch was inserted: the limit grows, so that an obsolete limit is forgotten.
     pub fn record_part_ok(&self, route: usize) {
         let limit = &self.routes[route].part_limit;
         let before = limit.load(Ordering::Relaxed);
@@ -234,7 +235,7 @@ impl TablePlans {
         }
     }
 
-    /// How often in a row the rows of a batch could not all be told apart.
+    /// How often in a row the rows of a batch could not all be isolated.
     pub fn bisects_exhausted(&self, route: usize) -> u32 {
         self.routes[route].exhausted.load(Ordering::Relaxed)
     }
@@ -254,7 +255,7 @@ impl TablePlans {
     }
 
     fn state(&self, route: usize) -> MutexGuard<'_, State> {
-        // A plan is put in place as a whole: a panic elsewhere cannot leave half of one.
+        // A plan is replaced in one assignment: a panic elsewhere cannot leave half of one.
         self.routes[route].state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -263,7 +264,7 @@ impl TablePlans {
 pub struct SchemaChange {
     /// For messages that people read.
     pub message: String,
-    /// Columns that nobody mapped and that were not there before.
+    /// Columns that no option maps and that are new.
     pub added: Vec<String>,
 }
 

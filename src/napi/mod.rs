@@ -1,8 +1,8 @@
 //! The binding: it converts and calls, nothing else.
 //!
-//! Configuration and metrics cross as JSON texts, dead letters with their payloads as Buffers. What takes time runs on a
-//! thread of its own and answers by a promise, which always resolves: to `{"ok": …}` or `{"error": …}`. The façade in
-//! `index.js` turns the latter into a `MillraceError`.
+//! Configuration and metrics cross as JSON texts, dead letters with their payloads as Buffers. Slow
+//! calls run on a thread of their own and answer by a promise, which always resolves: to `{"ok": …}` or
+//! `{"error": …}`. The façade in `index.js` turns the latter into a `MillraceError`.
 
 mod check;
 mod replay;
@@ -29,8 +29,8 @@ use crate::pipeline::{Pipeline, Reply};
 use crate::telemetry::events::{Delivered, Event, Listener, Warning};
 use crate::telemetry::prometheus;
 
-/// Events that may wait for the JavaScript thread. A thread that is blocked for longer misses some; it is told how
-/// many.
+/// Events that may wait for the JavaScript thread. A thread that is blocked for longer misses some; the
+/// number is reported to it.
 const QUEUE: usize = 1024;
 
 /// The kind of an event, its content as JSON, and the payloads of dead letters.
@@ -151,7 +151,7 @@ impl NativePipeline {
         prometheus::text(&self.pipeline.families(&runtime))
     }
 
-    /// What `prometheus` prints, for other collectors.
+    /// The metrics of `prometheus`, for other collectors.
     #[napi]
     pub fn families(&self, runtime: String) -> String {
         text(&self.pipeline.families(&runtime))

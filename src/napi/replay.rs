@@ -21,7 +21,8 @@ pub struct NativeReplay {
     id: u32,
 }
 
-/// A letter that is handed over. Payloads, and topics that are not UTF-8, are places in the list of bytes beside it.
+/// A dead letter from JavaScript. Payloads, and topics that are not UTF-8, are places in the list of
+/// bytes beside it.
 #[derive(Deserialize)]
 #[serde(rename_all_fields = "camelCase", untagged)]
 enum Letter {
@@ -42,7 +43,8 @@ enum Letter {
 
 #[napi]
 impl NativeReplay {
-    /// Without a `source`, letters are handed over. Throws an error whose message is JSON: `{ code, message, path }`.
+    /// Without a `source`, JavaScript supplies the dead letters. Throws an error whose message is JSON:
+    /// `{ code, message, path }`.
     #[napi(constructor)]
     pub fn new(
         env: &Env,
@@ -53,7 +55,7 @@ impl NativeReplay {
         let config = Config::parse(&config).map_err(|error| throw(&error))?;
         let source = match source {
             Some(source) => ReplaySource::parse(&source).map_err(|error| throw(&error))?,
-            None => ReplaySource::Handed,
+            None => ReplaySource::Supplied,
         };
         let replay = Arc::new(Replay::new(config, source, listener(&on_event)?));
         // A worker thread that is terminated takes its environment with it; ours must be gone before.
@@ -83,7 +85,7 @@ impl NativeReplay {
         transform::set_function(self.replay.hosts(), route, &callback)
     }
 
-    /// Resolves to the report when all letters are settled.
+    /// Resolves to the report when all dead letters are settled.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn run<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let replay = self.replay.clone();
@@ -105,7 +107,7 @@ impl NativeReplay {
         promise(env, move || Ok(replay.supply(handed?)))
     }
 
-    /// No more letters will be handed over.
+    /// JavaScript supplies no more dead letters.
     #[napi]
     pub fn end(&self) {
         self.replay.end();

@@ -58,7 +58,7 @@ fn describe(inspection: &Inspection) -> Value {
     content
 }
 
-/// What is not settled of these.
+/// The sum of the unsettled messages.
 fn sum(streams: &[&Backlog]) -> Value {
     let oldest = streams.iter().map(|stream| stream.oldest).min();
     json!({

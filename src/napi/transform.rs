@@ -107,7 +107,7 @@ pub fn add_modules(config: &Config, hosts: &TransformHosts) -> u32 {
     if !modules.is_empty() {
         let mut all = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
         let all = all.get_or_insert_default();
-        // Those of pipelines that are gone.
+        // Drops the hosts of pipelines that no longer exist.
         all.retain(|_, modules| modules.values().any(|host| host.strong_count() > 0));
         all.insert(id, modules);
     }

@@ -1,5 +1,5 @@
-//! Which version the addon is. `binding.js` compares it with the package's: a package manager that updates one of the
-//! two packages and not the other leaves a pair that was never tested together.
+//! The version of the addon. `binding.js` compares it with the package's: a package manager that
+//! updates one of the two packages and not the other leaves a pair that was never tested together.
 
 use napi_derive::napi;
 

@@ -18,7 +18,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// Tells all connections the same.
+    /// Sends all connections the same command.
     pub fn command(&self, command: impl Fn() -> Command) {
         for connection in &self.connections {
             // A connection that has ended has nothing to do any more.

@@ -95,7 +95,7 @@ impl Pipeline {
         move |event| context.emit(event)
     }
 
-    /// What makes the calls of transforms.
+    /// The hosts that make the calls of transforms.
     pub fn hosts(&self) -> &TransformHosts {
         &self.hosts
     }
@@ -108,7 +108,7 @@ impl Pipeline {
         *lock(&self.state)
     }
 
-    /// Changes the state if it is one of `from`, and tells so.
+    /// Changes the state if it is one of `from`, and emits an event.
     fn transition(&self, operation: &'static str, from: &[State], to: State) -> Result<()> {
         let mut state = lock(&self.state);
         let previous = *state;
@@ -117,7 +117,7 @@ impl Pipeline {
         }
         *state = to;
         if previous != to {
-            // Told under the lock, so that the events keep the order of the changes.
+            // Emitted under the lock, so that the events keep the order of the changes.
             self.context.emit(Event::State { state: to.as_str(), previous: previous.as_str() });
             self.state_changed.notify_all();
         }
@@ -209,8 +209,8 @@ impl Pipeline {
         }
     }
 
-    /// Rows for a declared table, as `lib/row-encoder.js` writes them. `reply` is told when they are confirmed, or synced in
-    /// the spool, or why not.
+    /// Rows for a declared table, as `lib/row-encoder.js` writes them. `reply` is answered when they
+    /// are confirmed, or synced in the spool, or with the error.
     pub fn insert(&self, table: String, rows: Vec<u8>, reply: Reply) {
         let state = self.state();
         if !matches!(state, State::Running | State::Paused) {
@@ -219,7 +219,7 @@ impl Pipeline {
         let Some(calls) = self.links().rows else {
             return reply.send(Err(Error::TableNotDeclared { table }));
         };
-        // A thread that has ended drops the call, which tells that.
+        // A thread that has ended drops the call, which answers it.
         let _ = calls.send(RowCall { table, rows, reply });
     }
 
@@ -318,7 +318,7 @@ impl Pipeline {
         }
         let hurry = Arc::new(());
         self.links().control(Control::FlushNow(Arc::downgrade(&hurry)));
-        // What was received until now is in groups that are open now: later ones are not waited for.
+        // Messages received until now are in groups that are open now: later groups are not waited for.
         let watermark = self.context.ledger.watermark();
         let (done, flushed) = crossbeam_channel::unbounded();
         self.links().command(|| Command::Flush(done.clone()));
@@ -390,8 +390,9 @@ impl Pipeline {
         Ok(metrics)
     }
 
-    /// Waits until all that was sealed is committed, so that whoever closes the connections then has acknowledged it: what is
-    /// found in the spool at the next start must not come again from the broker. `false`: the deadline passed first.
+    /// Waits until all sealed batches are committed, so that the connections acknowledge them before
+    /// they close: the broker must not send messages again that the next start finds in the spool.
+    /// `false`: the deadline passed first.
     fn commit_spool(&self, deadline: Instant) -> bool {
         let (done, committed) = crossbeam_channel::bounded(0);
         self.links().control(Control::Commit(done));
@@ -448,7 +449,7 @@ impl Threads {
     /// Waits for all of them, in the order in which the stages end; `between` is called when the connections have
     /// said goodbye.
     fn finish(self, between: impl FnOnce()) {
-        // A panic was caught and told by the thread itself.
+        // The thread itself caught and reported a panic.
         for thread in self.connections {
             let _ = thread.join();
         }

@@ -1,9 +1,10 @@
 //! A connection between a model broker and a model sink, on a clock that is held: an hour without ClickHouse, and a fast
 //! stream through a narrow window.
 //!
-//! The broker gives a client up from which it hears nothing for one and a half keep-alive intervals, answers pings behind
-//! whatever it has sent before, and at QoS 1 wants every message acknowledged, in order. The sink takes nothing until the
-//! outage is over, and in the hour of the first test the broker has more for us than the memory ceiling allows.
+//! The broker disconnects a client that sends nothing for one and a half keep-alive intervals, answers
+//! pings behind whatever it has sent before, and at QoS 1 wants every message acknowledged, in order.
+//! The sink takes nothing until the outage is over, and in the hour of the first test the broker has
+//! more for us than the memory ceiling allows.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -28,10 +29,10 @@ use crate::telemetry::context::PipelineContext;
 const HOUR: Duration = Duration::from_secs(3600);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const CEILING: usize = 1 << 20;
-/// One read may overshoot the ceiling: `inbox::USUAL`, decoded and as it came.
+/// One read may overshoot the ceiling: `read_buffer::DEFAULT_CAPACITY`, decoded and as it came.
 const ONE_READ: usize = 512 << 10;
 
-/// What is played.
+/// The course of a simulation.
 #[derive(Clone, Copy)]
 struct Play {
     qos: u8,
@@ -280,7 +281,7 @@ async fn acknowledgements_of_a_fast_stream_leave_many_at_a_time() {
 
 /// A broker that keeps a session sends what it kept before it grants the subscription.
 #[tokio::test(start_paused = true)]
-async fn a_backlog_before_the_subscription_is_no_silence() {
+async fn a_backlog_before_the_subscription_does_not_count_as_silence() {
     let (outage, step, backlog) = (Duration::ZERO, Duration::from_millis(5), Duration::from_secs(20));
     let play = Play { qos: 1, window: 1000, total: 30_000, per_second: 1_000, outage, backlog, step };
     let (_, _, _, took) = played(play).await;

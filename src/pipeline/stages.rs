@@ -43,7 +43,7 @@ use crate::transform::{self, TransformHosts};
 /// from piling up without end.
 const QUEUE: usize = 1024;
 
-/// What is known once ClickHouse has been asked.
+/// Facts about the tables from ClickHouse.
 pub struct Prepared {
     pub plans: Arc<TablePlans>,
     pub store: Store,
@@ -99,7 +99,8 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
 }
 
 /// Inserts no rows: settings and constraints that make every INSERT fail are the answer to `start()`, not rows that wait
-/// for ever. What may be different later is not: the first batch is tried again until it is.
+/// for ever. A fault that may end by itself does not fail the start: the first batch is retried until
+/// it does.
 async fn probe_insert(
     schema: &SchemaClient,
     plan: &TablePlan,

@@ -1,7 +1,7 @@
 //! JSON Lines files of dead letters, one line at a time.
 //!
-//! Each file is read to the length it had when the replay began: letters that are appended meanwhile are not for this
-//! one. A line that cannot be read is told and passed over.
+//! Each file is read to the length it had when the replay began: dead letters that are appended
+//! meanwhile are left for the next one. A line that cannot be read is reported and skipped.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -14,11 +14,11 @@ use crate::replay::{Item, Malformed};
 pub struct Files {
     /// The option that named them.
     option: &'static str,
-    /// What is still to come, the next one last; with the length each had at the beginning.
+    /// The remaining files, the next one last; with the length each had at the beginning.
     rest: Vec<(PathBuf, u64)>,
     open: Option<Open>,
     longest_line: usize,
-    /// Of the files.
+    /// The directory of the files.
     directory: PathBuf,
 }
 
@@ -47,7 +47,7 @@ impl Files {
     }
 
     pub fn one(path: &Path, max_packet_bytes: usize) -> Result<Files> {
-        // Told now rather than in the middle.
+        // Fail now rather than in the middle.
         File::open(path).map_err(|error| unreadable("source.file", path, &error))?;
         let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Files::new("source.file", directory, vec![path.into()], max_packet_bytes)
@@ -64,7 +64,8 @@ impl Files {
             Err(error) => Err(unreadable(option, &path, &error)),
         };
         let rest = paths.into_iter().rev().map(with_length).collect::<Result<_>>()?;
-        // A byte of a topic or a payload is at most six in JSON, `\u0000`; and there is room for the message.
+        // A byte of a topic or a payload is at most six in JSON, `\u0000`; and the message has space of
+        // its own.
         let longest_line = 6 * (max_packet_bytes + 65535) + (1 << 20);
         Ok(Files { option, rest, open: None, longest_line, directory: directory.into() })
     }
@@ -110,7 +111,7 @@ impl Files {
 
 enum Line {
     Whole(Vec<u8>),
-    /// Without an end: torn, unless it happens to be whole.
+    /// Without a line end: incomplete, unless it happens to be valid.
     Last(Vec<u8>),
     TooLong,
 }
@@ -148,7 +149,7 @@ mod tests {
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, text).unwrap();
         let mut files = Files::one(&path, max_packet_bytes).unwrap();
-        // What comes later is not for this replay.
+        // Lines appended later are not for this replay.
         std::fs::write(&path, [text, b"\nlater\n"].concat()).unwrap();
         let mut said = Vec::new();
         while let Some(item) = files.next().unwrap() {
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_does_not_stop_the_rest() {
+    fn unreadable_lines_do_not_stop_the_others() {
         let whole = line("1");
         let long = "x".repeat(6 * (1024 + 65535) + (1 << 20) + 1);
         let text = format!("{{}}\n{whole}\n{long}\n\u{0}\n{whole}\n{}", &whole[..whole.len() - 3]);

@@ -1,13 +1,13 @@
-//! Dead letters, fed again: the way of a message without a broker.
+//! Replays dead letters: they take the way of a message, without a broker.
 //!
 //! ```text
 //!  files ┐
 //!  table ├─▶ feed ─▶ router ──batches──▶ workers  ──▶ ClickHouse
-//!  hands ┘             └────letters──▶ writer   ──▶ dead letters
+//!  calls ┘             └─dead letters─▶ writer  ──▶ table, file, event
 //! ```
 //!
-//! - The same letters make the same batches each time: sealed by rows and bytes, at the end of a file, and when all that
-//!   are open hold half of the memory ceiling, never by time. As the tokens are made of the bytes, ClickHouse recognises
+//! - The same dead letters make the same batches each time: sealed by rows and bytes, at the end of a
+//!   file, and when all that are open hold half of the memory ceiling, never by time. As the tokens are made of the bytes, ClickHouse recognises
 //!   what an earlier replay has inserted.
 //! - Nothing is taken from the source: a replay that ends early is begun anew.
 
@@ -40,14 +40,16 @@ use crate::transform::TransformHosts;
 use files::Files;
 use table::TableReader;
 
-/// What cannot be read is told in the report up to this number, and counted beyond.
+/// The report lists this number of unreadable dead letters, and counts the others.
 const MAX_REPORTED: usize = 100;
-/// After so many bytes of letters it is looked how much the open batches hold: as much as one read from a broker.
+/// After this number of bytes the size of the open batches is checked; it equals one read from a
+/// broker.
 const SIZE_CHECK_BYTES: usize = 256 << 10;
 /// No batch gets so old.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 86400);
 
-/// What a replay has done so far. Of `read`, what is neither inserted, nor a dead letter again, nor dropped is on its way.
+/// The progress of a replay. Messages of `read` that are neither inserted, nor a dead letter again, nor
+/// dropped are on their way.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -64,14 +66,14 @@ pub struct Report {
 /// Something in the place of a dead letter.
 #[derive(Debug, Clone, Serialize)]
 pub struct Malformed {
-    /// `None`: it was handed over.
+    /// `None`: JavaScript supplied it.
     pub file: Option<String>,
-    /// The line of the file, or the number of the letter; from 1.
+    /// The line of the file, or the number of the dead letter; from 1.
     pub line: u64,
     pub message: String,
 }
 
-/// What a source gives.
+/// An item of a source.
 #[derive(Debug)]
 pub enum Item {
     Letter(StoredDeadLetter),
@@ -79,16 +81,16 @@ pub enum Item {
     EndOfFile,
 }
 
-/// A letter that the caller hands over; the error says why it is none.
+/// A dead letter that the caller supplies; the error says why it is not one.
 pub type Supplied = std::result::Result<StoredDeadLetter, String>;
 
 pub struct Replay {
     context: Arc<PipelineContext>,
     source: ReplaySource,
     progress: Arc<Progress>,
-    /// Of the first thread that panicked.
+    /// The panic of the first thread that had one.
     failure: Arc<Mutex<Option<Error>>>,
-    /// Taken away at the end of the letters.
+    /// `None` after the last dead letter.
     tx: Mutex<Option<mpsc::Sender<Vec<Supplied>>>>,
     supplied: Mutex<Option<mpsc::Receiver<Vec<Supplied>>>>,
     hosts: TransformHosts,
@@ -99,15 +101,15 @@ pub struct Replay {
 #[derive(Debug, Default)]
 struct Progress {
     malformed: AtomicU64,
-    told: Mutex<Vec<Malformed>>,
+    malformed_letters: Mutex<Vec<Malformed>>,
 }
 
 impl Replay {
     pub fn new(mut config: Config, source: ReplaySource, listener: Listener) -> Replay {
         config.batch.delay = NEVER;
-        // What is fed again is no part of a trace any more.
+        // Replayed messages belong to no trace.
         config.trace_sample_ratio = 0.0;
-        // The letters are kept already, and the spool is the pipeline's.
+        // The dead letters are stored already, and the spool is the pipeline's.
         config.spool = None;
         let failure: Arc<Mutex<Option<Error>>> = Arc::default();
         let failed = failure.clone();
@@ -140,12 +142,13 @@ impl Replay {
         move |event| context.emit(event)
     }
 
-    /// What makes the calls of transforms.
+    /// The hosts that make the calls of transforms.
     pub fn hosts(&self) -> &TransformHosts {
         &self.hosts
     }
 
-    /// Feeds the whole source, and returns when every letter is inserted or a dead letter again. To be called once.
+    /// Feeds all of the source, and returns when every dead letter is inserted or a dead letter again.
+    /// To be called once.
     pub fn run(&self) -> Result<Report> {
         let _running = lock(&self.running);
         let context = &self.context;
@@ -173,7 +176,7 @@ impl Replay {
         };
         let result = outcome.clone();
         let source = context.spawn("replay", async move || *lock(&result) = feeder.run(reader).await)?;
-        // A panic was caught and told by the thread itself.
+        // The thread itself caught and reported a panic.
         let _ = source.join();
         stages.join();
 
@@ -207,7 +210,7 @@ impl Replay {
                 let reader = TableReader::open(self.context.clone(), schema, name, condition.as_deref());
                 Reader::Table(Box::new(reader.await?))
             }
-            ReplaySource::Handed => {
+            ReplaySource::Supplied => {
                 Reader::Supplied { letters: supplied, chunk: Vec::new().into_iter(), number: 0 }
             }
         };
@@ -219,18 +222,18 @@ impl Replay {
         Ok(Ready { prepared, reader })
     }
 
-    /// Hands letters over, and waits until they are taken. `false`: no more are wanted.
+    /// Supplies dead letters, and waits until they are taken. `false`: no more are wanted.
     pub fn supply(&self, letters: Vec<Supplied>) -> bool {
         let tx = lock(&self.tx).clone();
         tx.is_some_and(|tx| tx.blocking_send(letters).is_ok())
     }
 
-    /// No more letters will be handed over.
+    /// No more dead letters will be supplied.
     pub fn end(&self) {
         lock(&self.tx).take();
     }
 
-    /// Ends it as soon as it can. What is under way may be inserted or not; the source has it all.
+    /// Ends it as soon as it can. Rows under way may be inserted or not; the source has them all.
     pub fn cancel(&self) {
         self.context.cancel();
         self.end();
@@ -251,7 +254,7 @@ impl Replay {
             dropped: counts.dropped,
             malformed: self.progress.malformed.load(Ordering::Relaxed),
             rows: self.context.metrics.rows_inserted.load(Ordering::Relaxed),
-            malformed_letters: lock(&self.progress.told).clone(),
+            malformed_letters: lock(&self.progress.malformed_letters).clone(),
         }
     }
 }
@@ -292,7 +295,7 @@ impl Reader {
     }
 }
 
-/// Takes letters from a reader to the router, as fast as there is room.
+/// Moves dead letters from a reader to the router, as fast as the router takes them.
 struct Feeder {
     context: Arc<PipelineContext>,
     router: Router,
@@ -300,12 +303,12 @@ struct Feeder {
     progress: Arc<Progress>,
     /// Wakes us when a batch is settled.
     settled: mpsc::UnboundedReceiver<Command>,
-    /// Bytes of letters since the open batches were last looked at.
+    /// Bytes of dead letters since the size of the open batches was last checked.
     bytes_since_check: usize,
 }
 
 impl Feeder {
-    /// What was read before an error is still brought in.
+    /// Dead letters read before an error are still inserted.
     async fn run(mut self, mut reader: Reader) -> Result<()> {
         let outcome = self.feed(&mut reader).await;
         self.router.commit_read_stats();
@@ -372,9 +375,9 @@ impl Feeder {
             None => warning,
         });
         add(&self.progress.malformed, 1);
-        let mut told = lock(&self.progress.told);
-        if told.len() < MAX_REPORTED {
-            told.push(malformed);
+        let mut malformed_letters = lock(&self.progress.malformed_letters);
+        if malformed_letters.len() < MAX_REPORTED {
+            malformed_letters.push(malformed);
         }
     }
 
@@ -395,7 +398,7 @@ impl Feeder {
     }
 }
 
-/// What no broker could have brought: MQTT 5, 1.5.4 and 2.1.4.
+/// Lengths that MQTT cannot express: MQTT 5, 1.5.4 and 2.1.4.
 fn oversized(letter: &StoredDeadLetter) -> Option<Reason> {
     let is_oversized = letter.topic.len() > 65535 || letter.payload.len() > 268_435_455;
     is_oversized.then(|| Reason::new(Code::PacketTooLarge, "larger than an MQTT packet can be"))

@@ -1,10 +1,10 @@
 //! A table of dead letters, read in one SELECT.
 //!
-//! - The order is that of receipt, and in the same millisecond that of a hash of the letter: it is the same in each
-//!   replay.
+//! - The order is that of receipt, and in the same millisecond that of a hash of the dead letter: it is
+//!   the same in each replay.
 //! - The answer is RowBinary: bytes as they are, <https://clickhouse.com/docs/interfaces/formats/RowBinary>.
 //! - An answer that breaks off, perhaps because we did not read for a long time, is asked for again from the last
-//!   millisecond on, less what was read of it.
+//!   millisecond on, without the rows that were read of it.
 
 use std::sync::Arc;
 
@@ -26,12 +26,12 @@ pub struct TableReader {
     table: String,
     condition: String,
     cursor: BytesCursor,
-    /// What came and is not taken yet.
+    /// Bytes that came and are not taken yet.
     buffer: Vec<u8>,
     taken: usize,
-    /// The time of the last letter, in milliseconds, and how many of this time there were.
+    /// The time of the last dead letter, in milliseconds, and how many of this time there were.
     last: Option<(i64, u64)>,
-    /// How many letters of the last time still come again.
+    /// How many dead letters of the last time still come again.
     again: u64,
 }
 
@@ -56,7 +56,7 @@ impl TableReader {
             last: None,
             again: 0,
         };
-        // What is wrong with the condition is told before anything begins.
+        // A fault of the condition is an error before anything begins.
         reader.read_on().await.map_err(|error| reader.schema.error(error))?;
         Ok(reader)
     }
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_taken_whole() {
+    fn incomplete_rows_are_not_taken() {
         let mut bytes = 1_730_000_000_123_i64.to_le_bytes().to_vec();
         bytes.extend(3i32.to_le_bytes());
         let payload = vec![0xff; 300];

@@ -22,13 +22,13 @@ pub(super) enum InsertOutcome {
     /// All messages are in but these.
     Inserted(RejectedRows),
     Rejected(Rejection),
-    /// The messages do not go in together, for this reason. None of them is in.
+    /// The messages cannot be inserted together, for this reason. None of them is in.
     TooLarge(Arc<str>),
     /// They failed for too long, the last time for this reason.
     Expired(Arc<str>),
 }
 
-/// So many failures that may come from the size of an INSERT, one after the other, are taken for it.
+/// After this number of failures in a row that its size may cause, an INSERT counts as too large.
 pub(super) const SIZE_PATIENCE: u32 = 3;
 
 /// ClickHouse refuses rows because of their data.
@@ -222,7 +222,7 @@ impl RetriedInsert for BatchInsert<'_> {
                 self.size_failures += 1;
                 let is_sure = *class == ErrorClass::TooLarge || self.size_failures >= SIZE_PATIENCE;
                 let is_one = self.chosen.iter().map(Range::len).sum::<usize>() == 1;
-                // One message that is too large for the limits of now may go in with those of later.
+                // A single message that exceeds today's limits may be accepted after they change.
                 if !is_sure || may_be_in || (is_one && *class == ErrorClass::MaybeTooLarge) {
                     return Next::Wait;
                 }

@@ -2,8 +2,8 @@
 //!
 //! A batch that was refused is tried in halves, and halves of halves, until the bad ones are alone. For `n` messages
 //! of which `k` are bad that is about `2 k log2(n)` attempts, of which there must not be too many: they are bounded, and
-//! where nothing is taken at all, as of a batch that is bad throughout, it ends much sooner. What is not told apart
-//! then is given up together.
+//! where nothing is taken at all, as of a batch that is bad throughout, it ends much sooner. Messages
+//! that are not isolated then are rejected together.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -18,7 +18,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// For so many messages; with each time that `exhausted` counts, half as many attempts.
+    /// The budget for `messages`; each time that `exhausted` counts halves the attempts.
     pub fn new(messages: usize, exhausted: u32) -> Budget {
         let log2 = usize::BITS - messages.leading_zeros();
         Budget { left: Cell::new((8 * log2) >> exhausted), fruitless: Cell::new(2 * log2) }
@@ -48,7 +48,7 @@ pub enum AttemptOutcome {
     Taken,
     /// Some of them are bad, for this reason.
     Refused(Arc<str>),
-    /// The good ones are in and the bad ones known: nothing is left to be told apart.
+    /// The good ones are inserted and the bad ones known: nothing is left to isolate.
     Settled,
 }
 
@@ -66,7 +66,8 @@ impl Refused {
     }
 }
 
-/// Tells apart `messages`, which were refused for `reason`. `attempt` gives `None` when it is cancelled, as does this.
+/// Isolates the bad ones of `messages`, which were refused for `reason`. `attempt` gives `None` when it
+/// is cancelled, as does this.
 pub async fn halve(
     messages: Range<usize>,
     reason: Arc<str>,
@@ -81,7 +82,7 @@ pub async fn halve(
             refused.push(Refused { messages, reason });
             continue;
         }
-        // Both halves are tried before either is halved again: the large good ones go in first.
+        // Both halves are tried before either is halved again: the large good ones are inserted first.
         let (left, right) = (messages.start..middle, middle..messages.end);
         let answer = attempt(left.clone()).await?;
         let is_right_bad = matches!(answer, AttemptOutcome::Taken);
@@ -119,14 +120,14 @@ mod tests {
 
     use super::*;
 
-    struct Told {
+    struct Isolated {
         taken: Vec<usize>,
         refused: Vec<Refused>,
         attempts: usize,
     }
 
     /// Halves `count` messages against a server that refuses what contains a bad one.
-    fn tell_apart(count: usize, budget: &Budget, is_bad: impl Fn(usize) -> bool) -> Told {
+    fn isolate(count: usize, budget: &Budget, is_bad: impl Fn(usize) -> bool) -> Isolated {
         let (mut taken, mut attempts) = (Vec::new(), 0);
         let server = async |messages: Range<usize>| {
             attempts += 1;
@@ -141,7 +142,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let refused = runtime.block_on(halve(0..count, "all".into(), budget, server)).unwrap();
         taken.sort_unstable();
-        Told { taken, refused, attempts }
+        Isolated { taken, refused, attempts }
     }
 
     fn plenty() -> Budget {
@@ -151,37 +152,40 @@ mod tests {
     #[test]
     fn one_of_5000_is_found_in_a_few_attempts() {
         for bad in [0, 1, 17, 2499, 2500, 4998, 4999] {
-            let told = tell_apart(5000, &Budget::new(5000, 0), |i| i == bad);
-            assert_eq!(told.refused, [Refused { messages: bad..bad + 1, reason: bad.to_string().into() }]);
-            assert_eq!(told.taken.len(), 4999);
-            assert!(told.attempts <= 26, "{} attempts", told.attempts);
+            let isolated = isolate(5000, &Budget::new(5000, 0), |i| i == bad);
+            assert_eq!(
+                isolated.refused,
+                [Refused { messages: bad..bad + 1, reason: bad.to_string().into() }]
+            );
+            assert_eq!(isolated.taken.len(), 4999);
+            assert!(isolated.attempts <= 26, "{} attempts", isolated.attempts);
         }
     }
 
     #[test]
     fn a_batch_that_is_bad_throughout_is_soon_given_up() {
-        let told = tell_apart(5000, &Budget::new(5000, 0), |_| true);
-        assert_eq!(told.attempts, 26);
-        assert_eq!(told.refused.iter().map(|refused| refused.messages.len()).sum::<usize>(), 5000);
-        assert!(told.refused.iter().any(Refused::is_given_up));
+        let isolated = isolate(5000, &Budget::new(5000, 0), |_| true);
+        assert_eq!(isolated.attempts, 26);
+        assert_eq!(isolated.refused.iter().map(|refused| refused.messages.len()).sum::<usize>(), 5000);
+        assert!(isolated.refused.iter().any(Refused::is_given_up));
     }
 
     #[test]
-    fn a_run_of_bad_ones_is_not_taken_for_the_whole() {
-        let told = tell_apart(5000, &Budget::new(5000, 0), |i| i < 100);
-        assert!(told.taken.len() >= 4800, "{} taken", told.taken.len());
+    fn a_run_of_bad_ones_does_not_condemn_the_batch() {
+        let isolated = isolate(5000, &Budget::new(5000, 0), |i| i < 100);
+        assert!(isolated.taken.len() >= 4800, "{} taken", isolated.taken.len());
     }
 
     #[test]
     fn too_many_bad_ones_use_the_budget_up_and_no_more() {
-        let told = tell_apart(5000, &Budget::new(5000, 0), |i| i % 10 == 9);
-        assert_eq!(told.attempts, 8 * 13);
-        assert!(told.taken.len() > 100, "{} taken", told.taken.len());
+        let isolated = isolate(5000, &Budget::new(5000, 0), |i| i % 10 == 9);
+        assert_eq!(isolated.attempts, 8 * 13);
+        assert!(isolated.taken.len() > 100, "{} taken", isolated.taken.len());
     }
 
     #[test]
     fn a_route_that_exhausts_its_budget_gets_less() {
-        let attempts = |exhausted| tell_apart(5000, &Budget::new(5000, exhausted), |i| i % 10 == 9).attempts;
+        let attempts = |exhausted| isolate(5000, &Budget::new(5000, exhausted), |i| i % 10 == 9).attempts;
         assert_eq!((attempts(1), attempts(3), attempts(6)), (52, 13, 1));
     }
 
@@ -194,15 +198,15 @@ mod tests {
         ) {
             let bad: Vec<usize> = bad.into_iter().map(|i| i % count).collect();
             let budget = if tight { Budget::new(count, 1) } else { plenty() };
-            let told = tell_apart(count, &budget, |i| bad.contains(&i));
-            let mut all = told.taken.clone();
-            all.extend(told.refused.iter().flat_map(|refused| refused.messages.clone()));
+            let isolated = isolate(count, &budget, |i| bad.contains(&i));
+            let mut all = isolated.taken.clone();
+            all.extend(isolated.refused.iter().flat_map(|refused| refused.messages.clone()));
             all.sort_unstable();
             prop_assert_eq!(all, (0..count).collect::<Vec<_>>());
-            prop_assert!(told.taken.iter().all(|i| !bad.contains(i)));
+            prop_assert!(isolated.taken.iter().all(|i| !bad.contains(i)));
             if !tight {
-                prop_assert!(told.refused.iter().all(|refused| !refused.is_given_up()));
-                prop_assert!(told.refused.iter().all(|refused| bad.contains(&refused.messages.start)));
+                prop_assert!(isolated.refused.iter().all(|refused| !refused.is_given_up()));
+                prop_assert!(isolated.refused.iter().all(|refused| bad.contains(&refused.messages.start)));
             }
         }
     }

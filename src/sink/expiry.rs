@@ -42,7 +42,7 @@ impl Worker {
         messages.map(|at| (at, reason.clone())).collect()
     }
 
-    /// Tells of it, and gives the reason for the dead letters.
+    /// Warns of it, and gives the reason for the dead letters.
     pub(super) fn expiry(&self, table: &str, route: Option<usize>, messages: usize, reason: &str) -> Reason {
         add(&self.context.metrics.inserts_failed, 1);
         let text = format!(

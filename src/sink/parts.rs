@@ -1,8 +1,9 @@
-//! A batch that does not go in as one INSERT goes in in parts: too many partitions for one block, a memory limit, or a
-//! proxy's limit on the size of a request.
+//! A batch that one INSERT cannot take is inserted in parts: too many partitions for one block, a
+//! memory limit, or a proxy's limit on the size of a request.
 //!
-//! Each part has a token of its own, made of the batch's token and the part's place, and goes in whole or not at all. The
-//! size that went in is remembered for later batches of the route, and grows again while they go in.
+//! Each part has a token of its own, made of the batch's token and the part's place, and is inserted
+//! completely or not at all. The size that succeeded is remembered for later batches of the route, and
+//! grows again while they succeed.
 
 use std::ops::Range;
 use std::slice;
@@ -19,14 +20,14 @@ use crate::telemetry::events::Warning;
 /// Whether a division is noted in the spool, where the messages come from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Division {
-    /// Of a whole batch: a later process must make it in the same way.
+    /// A part of an undivided batch: a later process must make it in the same way.
     Kept,
-    /// Of a part that was refused for its rows: it is found again in the same way.
+    /// A part of a part that was refused for its rows: it is found again in the same way.
     Found,
 }
 
 impl Worker {
-    /// Inserts a whole batch in parts of at most `limit` messages. `None`: cancelled.
+    /// Inserts a batch in parts of at most `limit` messages. `None`: cancelled.
     pub(super) async fn insert_divided(
         &mut self,
         batch: &mut Batch,
@@ -44,7 +45,8 @@ impl Worker {
         cuts.parts(*insert, token, batch.messages.len())
     }
 
-    /// Notes the parts before any of them is attempted. What cannot be noted is not attempted. `None`: cancelled.
+    /// Notes the parts before any of them is attempted. Parts that cannot be noted are not attempted.
+    /// `None`: cancelled.
     async fn keep_parts(&mut self, batch: &Batch, token: &str, parts: &[Range<usize>]) -> Option<()> {
         let Some((insert, cuts)) = self.spooled.clone() else { return Some(()) };
         let context = self.context.clone();
@@ -80,7 +82,7 @@ impl Worker {
     ) -> Option<RejectedRows> {
         let mut rejected = Vec::new();
         let limit = all.iter().map(Range::len).max().unwrap_or(usize::MAX);
-        // The next part is the last one, so that they go in in order.
+        // The next part is the last one, so that they are inserted in order.
         let mut parts: Vec<_> = all.iter().cloned().rev().collect();
         let mut smallest = usize::MAX;
         while let Some(part) = parts.pop() {

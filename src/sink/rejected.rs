@@ -1,7 +1,7 @@
 //! Inserts the good rows of a batch that ClickHouse refused, and finds the bad ones.
 //!
-//! - **The table refused it**, as for a constraint. Then nothing of it is stored, and its halves go in as INSERTs of
-//!   their own, under tokens of their own.
+//! - **The table refused it**, as for a constraint. Then nothing of it is stored, and its halves are
+//!   INSERTs of their own, under tokens of their own.
 //! - **A materialized view refused it.** Then the table may have stored all of it, and so may other views: ClickHouse
 //!   does not take back what it has written. Under another token it would be there twice. So the table is made to have
 //!   all of it, halves are only tried on the views, and what they would take is sent under the first token: the table
@@ -40,7 +40,7 @@ impl Worker {
             let first = rejection.reason;
             let mut behind = Vec::new();
             let mut refused = halve(all, first, &budget, async |half| {
-                // The whole was refused, so the halves are INSERTs of their own.
+                // The batch was refused, so the halves are INSERTs of their own.
                 let token = format!("{token}-{}-{}", half.start, half.len());
                 match self
                     .insert_until_settled(batch, None, slice::from_ref(&half), &token, ViewMode::Normal)
@@ -77,8 +77,8 @@ impl Worker {
             refused.extend(behind);
             refused
         };
-        // Where some rows went in, the statement is right and the others are at fault. Where none did, an INSERT of no rows
-        // tells.
+        // Where some rows were inserted, the statement is right and the others are at fault. Where none
+        // was, an INSERT of no rows decides.
         let none_went_in = refused.iter().map(|refused| refused.messages.len()).sum::<usize>() == count;
         if none_went_in && !self.control_insert(batch).await? {
             return Some(None);
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_refused_is_between() {
+    fn accepted_messages_lie_between_refused_ones() {
         let good = |refused: &[(usize, usize)]| -> Vec<(usize, usize)> {
             let refused =
                 refused.iter().map(|&(start, end)| Refused { messages: start..end, reason: "".into() });

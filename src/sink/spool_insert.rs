@@ -115,7 +115,7 @@ impl Worker {
         (self.attempted_since, self.may_be_in) = (None, false);
     }
 
-    /// What was divided once goes in in its parts: some of them may be in.
+    /// An INSERT that was divided once keeps its parts: some of them may be inserted.
     fn divided(&self, insert: &spool::Insert) -> Option<SpoolInsertOutcome> {
         let route = self.route_of(insert)?;
         let decoded = Decoded::from(insert, &self.context.chunk_pool)?;

@@ -2,8 +2,8 @@
 //!
 //! A worker repeats an INSERT that can succeed later for ever, under the same token and with the same bytes. Only where the
 //! table has changed meanwhile are the messages decoded again: the same rows under the same token. If ClickHouse refuses a batch
-//! because of its data, the good rows go in and the bad ones become dead letters. When all of that is known, the batch is
-//! settled by its completion.
+//! because of its data, the good rows are inserted and the bad ones become dead letters. When all of
+//! that is known, the batch is settled by its completion.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -81,7 +81,7 @@ pub enum Source {
 /// Messages that do not become rows, by their place in the batch; all others do.
 pub(super) type RejectedRows = Vec<(usize, Reason)>;
 
-/// So many refusals in a row are believed of an INSERT that may be in.
+/// After this number of refusals in a row an INSERT that may be in counts as refused.
 const REFUSALS: u32 = 3;
 /// How long a check of the table may delay an INSERT while nothing says that the table has changed.
 const SCHEMA_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -125,8 +125,8 @@ impl Worker {
         self.slot = Some((slot, Some(permit)));
     }
 
-    /// Counts the INSERT as under way, or no longer. It no longer is before its messages are settled: whoever waits for
-    /// these must not find it.
+    /// Counts the INSERT as under way, or no longer. The flag ends before its messages are settled: a
+    /// thread that waits for these must not see it.
     pub(super) fn set_in_flight(&mut self, is_in_flight: bool) {
         let count = &self.context.metrics.inserts_in_flight;
         match (std::mem::replace(&mut self.is_in_flight, is_in_flight), is_in_flight) {
@@ -219,8 +219,8 @@ impl Worker {
         self.dead_letter(batch, rejected, token, now);
     }
 
-    /// All messages are in but these, which become dead letters. The completion of the whole batch goes with them: it
-    /// settles when they are stored.
+    /// All messages are in but these, which become dead letters. The completion of the batch goes with
+    /// them: it settles when they are stored.
     fn dead_letter(&self, batch: Box<Batch>, rejected: RejectedRows, token: &str, now: Instant) {
         let Batch { completion, messages, route, calls, .. } = *batch;
         for (place, reason) in &rejected {
@@ -248,8 +248,8 @@ impl Worker {
         self.send_dead_letters(dead_letters, inserted, is_spooled.then_some(token));
     }
 
-    /// Hands dead letters to the thread that stores them. With a spool they are those of an INSERT's token: after a crash
-    /// the same letters come again, and must be recognised.
+    /// Hands dead letters to the thread that stores them. With a spool their token is derived from the
+    /// INSERT's: after a crash the same dead letters come again, and must be recognised.
     pub(super) fn send_dead_letters(
         &self,
         mut dead_letters: DeadLetterBatch,

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_synced_comes_back_from_an_entry() {
+    fn synced_receipts_come_back_from_an_entry() {
         let mut store = AckHistoryStore::default();
         store.append(1, 0, &receipts(5, "a", &[1, 2]));
         store.append(2, 1, &receipts(6, "b", &[1]));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_synced_behind_what_is_not_comes_back_once() {
+    fn receipts_synced_behind_unsynced_ones_come_back_once() {
         let mut store = AckHistoryStore::default();
         store.found(1, 0, &receipts(5, "a", &[1]), true);
         store.found(2, 0, &receipts(5, "a", &[2]), false);

@@ -1,8 +1,9 @@
-//! Where INSERTs were divided that do not go in as one: a file beside the segments for each of them.
+//! Stores how INSERTs that are too large were divided: a file beside the segments for each of them.
 //!
-//! Parts have tokens of their own. A process that is killed between two of them leaves some in, under these tokens; the next
-//! one must send the same parts again, also if the whole would go in by then. So a division is synced before its first part
-//! is attempted, and forgotten when it is on disk that the INSERT is done.
+//! Parts have tokens of their own. A process that is killed between two of them leaves some in, under
+//! these tokens; the next one must send the same parts again, also if the undivided INSERT would
+//! succeed by then. So a division is synced before its first part is attempted, and forgotten when it
+//! is on disk that the INSERT is done.
 //!
 //! ```text
 //! cuts-0000000007-0000000002.v1      the second division of the INSERT that began with record 7; the last valid one counts
@@ -90,7 +91,8 @@ impl Cuts {
         self.lock().known.contains_key(&insert)
     }
 
-    /// The parts of an INSERT of so many messages; `None` if it was never divided, or other messages are left of it.
+    /// The parts of an INSERT of `messages` messages; `None` if it was never divided, or other messages
+    /// are left of it.
     pub fn parts(&self, insert: u64, token: &str, messages: usize) -> Option<Vec<Range<usize>>> {
         let state = self.lock();
         let division = state.known.get(&insert)?;
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_torn_does_not_count() {
+    fn a_torn_file_does_not_count() {
         let division = Division { serial: 1, token: 5, messages: 3, parts: vec![0..1, 1..3] };
         let bytes = division.encode(9);
         assert_eq!(Division::decode(9, 1, &bytes).as_ref(), Some(&division));

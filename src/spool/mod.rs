@@ -7,7 +7,8 @@
 //! - Bytes that had been synced and can no longer be read are quarantined and reported. Other records are not affected.
 //! - Segments are appended to, read and deleted. No synced byte of them is ever changed. Only the state file is written in
 //!   place.
-//! - A full disk can always be emptied: deleting a segment, and noting that an INSERT is done, needs no room.
+//! - A full disk can always be emptied: deleting a segment, and noting that an INSERT is done, needs no
+//!   space.
 //!
 //! A directory holds `lock`, a state file and segments. The name of a segment holds what a reader must know before the first byte: its
 //! number, its marker, and the version of the layout.
@@ -15,8 +16,8 @@
 //! ```text
 //! segment-0000000012-89abcdef01234567.v2       entries, one behind the other
 //! segment-0000000012-89abcdef01234567.v2-4096.damaged    bytes at 4096 of it that could not be read
-//! state-0000000003.v2      what was synced last: two slots of 32 KiB
-//! cuts-0000000007-0000000001.v1    how an INSERT is divided that does not go in as one: see `cuts`
+//! state-0000000003.v2      the last sync: two slots of 32 KiB
+//! cuts-0000000007-0000000001.v1    how an INSERT that is too large is divided: see `cuts`
 //!
 //! entry, little-endian:
 //!    0  u64  the marker of the segment
@@ -62,13 +63,13 @@
 //!   48  u64  a sequence above all that were given out
 //!   56  u64  records that are not done, u64 messages in these
 //!   72  u32  number of links, u32 number of INSERTs
-//!   80       links: what segments hold that differs from what the next segment says of them; 0 bytes: it was deleted
+//!   80       links: segments whose contents differ from the link in the next segment; 0 bytes: it was deleted
 //!            u64 each: INSERTs that are done since the last commit
 //! ```
 //!
 //! Version 1 had no state file and no entries of kind 5. Its segments are read, and new ones are written behind them.
 //!
-//! **What a record holds, and why.** The block is the body of an INSERT, byte for byte ([`CompressedBlock`](crate::clickhouse::CompressedBlock)):
+//! **Contents of a record.** The block is the body of an INSERT, byte for byte ([`CompressedBlock`](crate::clickhouse::CompressedBlock)):
 //! sending is copying, and the blocks of several records may follow one another in one body. The messages ([`messages`]) are
 //! there as well, compressed once the log has reached a sixteenth of `maxBytes`. They are decoded again if ClickHouse rejects
 //! rows, or if the table has changed, and dead letters hold payloads as they came; columns could not give them back. Token,
@@ -78,7 +79,7 @@
 //! [`Log::commit`] writes all of it, syncs once, and then acknowledgements leave. After a failed write or sync the segment gets
 //! no more entries: the next attempt writes the same entries to a new segment.
 //!
-//! **Which token a record gets.** That is decided when the record is appended: it joins the open INSERT of its stream and
+//! **The token of a record.** It is decided when the record is appended: it joins the open INSERT of its stream and
 //! carries its token (`insert_queue`). An INSERT is only taken when it is closed and all its records are synced. So the
 //! decision is on disk before the first attempt, without a write or a sync of its own. While ClickHouse is away, records go on
 //! joining: the first INSERT up to the limits of a batch, later ones up to ClickHouse's own limit of rows. New records do not
@@ -94,11 +95,11 @@
 //!
 //! **Deleting.** [`Log::delete_obsolete`] deletes segments whose records are all done. The DONE entry of a record stands in its
 //! own segment or in a later one, so the first segment can go at any time. Before a later one goes, the DONE entries that it
-//! may hold of earlier segments are rewritten. The last segment stays for its receipts unless its room is needed. So a table
-//! that accepts nothing only holds the segments with its own records.
+//! may hold of earlier segments are rewritten. The last segment stays for its receipts unless its space
+//! is needed. So a table that accepts nothing only holds the segments with its own records.
 //!
-//! **Recovery.** [`Log::open`] restores all records that are not done (`recovery`, `scan`). After bytes that are no valid entry
-//! the scan continues at the next marker, which no publisher knows.
+//! **Recovery.** [`Log::open`] restores all records that are not done (`recovery`, `scan`). After bytes
+//! that are not a valid entry the scan continues at the next marker, which no publisher knows.
 //!
 //! **Damage or a tail that a crash truncated.** Bytes that had been synced and are not there, or cannot be read, are damage. How
 //! much of a segment had been synced is said by the segment behind it, by the state file for the last one, and by the field
@@ -106,13 +107,14 @@
 //! follows from the number of messages in the state file.
 //!
 //! **The state file** (`state`). It is written in place after each commit, without a sync: it is exact after the death of a
-//! process, and may be old after that of the machine. It is synced before a segment is deleted, so that a deleted segment is
-//! never taken for one that somebody removed.
+//! process, and may be old after that of the machine. It is synced before a segment is deleted, so that
+//! a deleted segment is never taken for one that a user removed.
 //!
-//! **A full disk.** The state file has its room already. If a commit does not fit, it takes the INSERTs that are done, the part of
-//! the batch that was written is cut off again, and segments whose records are done are deleted. A segment has at most an eighth
-//! of the disk's room, so that room comes back early. On a disk that is nearly full an INSERT is closed with each commit: it never
-//! waits for records that do not fit.
+//! **A full disk.** The state file has its space already. If a commit does not fit, it takes the
+//! INSERTs that are done, the part of the batch that was written is cut off again, and segments whose
+//! records are done are deleted. A segment has at most an eighth of the disk, so that space comes back
+//! early. On a disk that is nearly full an INSERT is closed with each commit: it never waits for
+//! records that do not fit.
 //!
 //! **A directory that is removed or replaced** is noticed before the next acknowledgement, and twice a second. Nothing is written
 //! into another directory of the same name.

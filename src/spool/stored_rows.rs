@@ -41,7 +41,8 @@ pub fn encode(rows: &MessageRows, headers: &[(String, String)], columns: &[Colum
     out
 }
 
-/// `frames` is the block of the record, which has so many messages and rows. `None`: [`encode`] did not write this.
+/// `frames` is the block of the record, which has `messages` messages and `rows` rows. `None`:
+/// [`encode`] did not write this.
 pub fn decode(mut stored: Bytes, frames: &[u8], messages: usize, rows: usize) -> Option<KeptRows> {
     let stored = &mut stored;
     let ends =

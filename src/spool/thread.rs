@@ -47,7 +47,7 @@ pub struct SpoolThread<D: Disk> {
     context: Arc<PipelineContext>,
     log: Log<D>,
     cuts: Arc<Cuts>,
-    /// With so many bytes in the log, messages are compressed.
+    /// From this number of bytes in the log on, messages are compressed.
     compress_from: u64,
     channels: Channels,
     /// The ids of INSERTs of which every message is settled.
@@ -56,7 +56,7 @@ pub struct SpoolThread<D: Disk> {
     /// One for each worker that can take another job.
     freed_tx: Sender<()>,
     freed: Receiver<()>,
-    /// How many more jobs may be handed out.
+    /// How many more jobs the workers may get.
     free: usize,
     /// Jobs that are not settled.
     out: usize,
@@ -122,7 +122,7 @@ const COMPRESS_FROM: u64 = 16;
 const TIDY: Duration = Duration::from_millis(100);
 /// A directory that is removed or replaced is noticed after this time, or before the next acknowledgement.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// While so many INSERTs are not settled, nothing more is traced.
+/// While this number of traced INSERTs is not settled, nothing more is traced.
 const MAX_TRACED: usize = 64;
 
 impl<D: Disk> SpoolThread<D> {
@@ -194,7 +194,7 @@ impl<D: Disk> SpoolThread<D> {
             // A commit may take longer than an INSERT is still to wait.
             let now = Instant::now();
             if self.read_at.is_none_or(|at| at <= now) {
-                self.hand_over(now);
+                self.send_due_inserts(now);
             }
             if self.uncommitted.is_empty() && self.blocked_batch.is_none() && self.channels.batches.is_empty()
             {
@@ -210,16 +210,17 @@ impl<D: Disk> SpoolThread<D> {
     }
 
     /// Waits for something to do, and takes in what has come. Says whether it is to be committed. `None`: the batches have
-    /// come to their end. `looked_at` is when INSERTs were last handed over: what has become due since then is still there.
+    /// come to their end. `looked_at` is when INSERTs were last sent to workers: those due since then
+    /// are still there.
     fn wait(&mut self, looked_at: Instant) -> Option<bool> {
         let now = Instant::now();
         let due_at = if self.free > 0 { self.log.due_at(looked_at) } else { None };
-        // There is room again for what waits in hand.
+        // There is space again for the blocked batch.
         let at_once = (self.blocked_batch.is_some() && !self.log.is_full()).then_some(now);
         let alarms = [at_once, due_at, self.retry_at, self.tidy_at, self.read_at];
         let alarm = alarms.into_iter().flatten().fold(self.check_at, Instant::min);
         let alarm = after(alarm.saturating_duration_since(now));
-        // One may wait in hand: how else would a full log hear that no more will come?
+        // One batch may be blocked: otherwise a full log would not notice the end of the channel.
         let batches = if self.blocked_batch.is_none() { self.channels.batches.clone() } else { never() };
         let mut is_due = false;
         select! {
@@ -267,7 +268,7 @@ impl<D: Disk> SpoolThread<D> {
         self.cuts.done(id);
         self.out_bytes -= self.inserts.remove(&id).map_or(0, |pending| pending.bytes);
         self.tidy_at.get_or_insert(Instant::now() + TIDY);
-        // The room of what is done is wanted at once.
+        // The space of settled records is needed at once.
         self.health.is_some()
     }
 
@@ -320,7 +321,7 @@ impl<D: Disk> SpoolThread<D> {
     }
 
     /// A record that will be deleted again in a moment is not worth the time that compressing takes, a third of the cost of the
-    /// spool. Where ClickHouse does not keep up, its room counts.
+    /// spool. Where ClickHouse does not keep up, disk space counts.
     fn compression_of_messages(&self) -> Compression {
         match self.log.bytes() < self.compress_from {
             true => Compression::None,
@@ -387,7 +388,7 @@ impl<D: Disk> SpoolThread<D> {
         }
     }
 
-    /// Warns that `maxBytes` is reached, and reports when there is room again.
+    /// Warns that `maxBytes` is reached, and reports when there is space again.
     fn warn_of_room(&mut self) {
         if self.log.is_full() {
             if self.health.replace(Health::Full) != Some(Health::Full) {

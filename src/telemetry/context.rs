@@ -1,5 +1,5 @@
-//! What all threads of one pipeline use: the configuration, the ledger, the memory budget, metrics, and the way to report
-//! to the owner.
+//! State that all threads of one pipeline share: the configuration, the ledger, the memory budget,
+//! metrics, and the way to report to the owner.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +29,7 @@ pub struct PipelineContext {
     listener: Listener,
     cancelled: watch::Sender<bool>,
     wakers: Mutex<Vec<Waker>>,
-    /// What [`PipelineContext::warn_once`] was about.
+    /// Keys of the warnings of [`PipelineContext::warn_once`].
     warned: Mutex<HashSet<String>>,
 }
 
@@ -121,7 +121,7 @@ impl PipelineContext {
     /// Ends when the pipeline is cancelled.
     pub async fn cancelled(&self) {
         let mut cancelled = self.cancelled.subscribe();
-        // The sender lives in `self`: it cannot be gone.
+        // `self` holds the sender, so it still exists.
         let _ = cancelled.wait_for(|cancelled| *cancelled).await;
     }
 }

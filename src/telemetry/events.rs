@@ -1,4 +1,4 @@
-//! What a pipeline tells its owner. The binding turns these into JavaScript events.
+//! Events of a pipeline for its owner. The binding turns them into JavaScript events.
 
 use std::fmt::{self, Debug, Display, Formatter};
 use std::path::Path;
@@ -16,14 +16,14 @@ use crate::telemetry::trace::Trace;
 #[derive(Debug)]
 pub enum Event {
     Metrics(Box<Metrics>),
-    /// They count as memory until they are handed over.
+    /// They count as memory until JavaScript has them.
     DeadLetters(Vec<DeadLetter>, MemoryReservation),
     State {
         state: &'static str,
         previous: &'static str,
     },
     Warning(Box<Warning>),
-    /// Of a sampled batch that has been settled.
+    /// The trace of a sampled batch that has been settled.
     Trace(Box<Trace>),
     /// It cannot go on by itself.
     Error(Error),
@@ -57,9 +57,9 @@ impl Debug for Delivered {
 /// Called from any thread; must not block.
 pub type Listener = Box<dyn Fn(Event) + Send + Sync>;
 
-/// Something that ends by itself or that somebody should change.
+/// A condition that ends by itself or that an operator should change.
 ///
-/// `message` is for people. What it says as numbers and names stands in fields beside it, under the names of `Warning` in
+/// `message` is for people. Its numbers and names are also fields, under the names of `Warning` in
 /// `index.d.ts`, so that no program has to read the text. A field is there only where it applies.
 #[derive(Debug)]
 pub struct Warning {
@@ -92,7 +92,7 @@ impl Warning {
         self.field("column", column)
     }
 
-    /// Of a value in the payload.
+    /// The path of a value in the payload.
     pub fn path(self, path: &str) -> Warning {
         self.field("path", path)
     }
@@ -101,7 +101,7 @@ impl Warning {
         self.field("clientId", client_id)
     }
 
-    /// What went wrong, without what it happened to and what is done about it.
+    /// The fault alone, without its place and what is done about it.
     pub fn reason(self, reason: impl Display) -> Warning {
         self.field("reason", reason.to_string())
     }

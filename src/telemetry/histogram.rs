@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_at_most_as_long_as_a_limit() {
+    fn durations_up_to_a_limit_are_counted_below_it() {
         let histogram = Histogram::default();
         for millis in 1..=1000 {
             histogram.record(Duration::from_millis(millis), 2);
@@ -165,7 +165,7 @@ mod tests {
         for (got, expected) in counts.into_iter().zip([0u64, 20, 200, 2000]) {
             assert!(got <= expected && got as f64 >= expected as f64 * 0.9, "{got} {expected}");
         }
-        // A whole-millisecond duration a little below a limit is below it.
+        // A duration in full milliseconds a little below a limit is below it.
         let one = Histogram::default();
         one.record(Duration::from_micros(970), 1);
         assert_eq!(one.cumulative(&[Duration::from_millis(1)]).counts, [1]);

@@ -143,7 +143,7 @@ impl Ledger {
     }
 
     /// The messages of a group move on in other groups.
-    pub fn hand_over(&self, group: PendingGroupId) {
+    pub fn transfer(&self, group: PendingGroupId) {
         self.close(group, Settled::default());
     }
 
@@ -175,7 +175,7 @@ impl Ledger {
         }
     }
 
-    /// Nothing that is open will be closed any more: whoever waits is let go.
+    /// No open group will be closed any more: all waiting threads return.
     pub fn abandon(&self) {
         self.state().abandoned = true;
         self.changed.notify_all();
@@ -253,7 +253,7 @@ mod tests {
         let mark = ledger.watermark();
         let later = ledger.open(now);
         assert!(!ledger.wait_below(mark, Some(Instant::now())));
-        ledger.hand_over(a);
+        ledger.transfer(a);
         assert!(ledger.wait_below(mark, None));
         ledger.abandon();
         assert!(!ledger.wait_below(later + 1, None));

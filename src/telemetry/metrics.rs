@@ -1,4 +1,4 @@
-//! What happened so far: counters that the stages add to, and the snapshots that JavaScript sees.
+//! Counters that the stages add to, and the snapshots that JavaScript sees.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,7 +37,7 @@ pub struct Recorder {
     pub spool: Option<SpoolGauges>,
     /// By table, in the order of their first route.
     tables: Vec<(String, Table)>,
-    /// Of the routes with a transform, by the place of the route.
+    /// Counters of the routes with a transform, by the position of the route.
     pub transforms: Vec<(usize, TransformCounters)>,
 }
 
@@ -54,7 +54,7 @@ pub struct ConnectionCounters {
     pub protocol_version: AtomicU64,
 }
 
-/// What lies in the spool.
+/// The contents of the spool.
 #[derive(Debug, Default)]
 pub struct SpoolGauges {
     max_bytes: u64,
@@ -62,7 +62,7 @@ pub struct SpoolGauges {
     pub segments: AtomicU64,
     /// When the oldest message came, in microseconds since 1970; 0: there is none.
     pub oldest_micros: AtomicU64,
-    /// What was left there at the end.
+    /// Messages left there at the end.
     pub left: AtomicU64,
 }
 
@@ -254,7 +254,7 @@ impl Recorder {
         self.tables.iter().find(|(n, _)| n == name).or_else(others).map(|(_, table)| table)
     }
 
-    /// Those of a route with a transform.
+    /// The counters of a route with a transform.
     pub fn transform(&self, route: usize) -> Option<&TransformCounters> {
         self.transforms.iter().find(|(at, _)| *at == route).map(|(_, counters)| counters)
     }
@@ -340,7 +340,7 @@ impl Recorder {
             memory_bytes: memory.used() as u64,
             memory_max_bytes: memory.limit() as u64,
             last_insert_ms: self.last_insert(now).map(|since| since.as_millis() as u64),
-            // What was in the spool before this start is older than its group in the books.
+            // Messages from before this start are older than their group in the ledger.
             oldest_pending_ms: spool
                 .filter(|_| messages.pending > 0)
                 .map_or(0, |spool| spool.oldest_ms)

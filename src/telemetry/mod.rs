@@ -1,4 +1,4 @@
-//! What a pipeline reports: counters, latencies, the ledger of messages, events, sampled traces.
+//! Reports of a pipeline: counters, latencies, the ledger of messages, events, sampled traces.
 
 pub mod context;
 pub mod events;

@@ -35,13 +35,13 @@ pub struct Family {
 
 #[derive(Debug, Serialize)]
 pub struct Sample {
-    /// That of its family, and in a histogram what of it this is.
+    /// The name of its family, and in a histogram the suffix of the part.
     pub name: String,
     pub labels: Vec<(&'static str, String)>,
     pub value: f64,
 }
 
-/// Of both histograms, in milliseconds.
+/// The limits of both histograms, in milliseconds.
 const LIMITS_MS: [f64; 32] = [
     1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0,
     400.0, 500.0, 750.0, 1e3, 1.5e3, 2e3, 3e3, 5e3, 10e3, 30e3, 60e3, 300e3, 900e3, 3600e3,

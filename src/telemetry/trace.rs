@@ -1,8 +1,8 @@
-//! What a sampled batch went through; JavaScript makes spans of it.
+//! The stages and INSERTs of a sampled batch; JavaScript makes spans of them.
 //!
-//! `intake` decides when it opens a batch whether it is sampled, and only then keeps the properties of its messages.
-//! `sink::worker` notes each INSERT, and tells all of it when the batch is settled. With a spool many batches are one
-//! INSERT: what of them is sampled goes on as one.
+//! `ingest::router` decides when it opens a batch whether it is sampled, and only then keeps the
+//! properties of its messages. `sink::worker` notes each INSERT, and reports the trace when the batch
+//! is settled. With a spool many batches are one INSERT: their traces are joined.
 //!
 //! The contexts of messages are user properties of MQTT 5, `traceparent` and `tracestate`, as the W3C's draft of trace
 //! context for MQTT has them; their form is that of <https://www.w3.org/TR/trace-context/>.
@@ -26,9 +26,9 @@ pub struct Trace {
     pub dead_letters: usize,
     /// When its first message came.
     pub began: f64,
-    /// When it was handed to the sinks.
+    /// When it was sent to the sinks.
     pub sealed: f64,
-    /// When it was settled, or its dead letters were handed on.
+    /// When it was settled, or its dead letters were sent on.
     pub ended: f64,
     pub inserts: Vec<Insert>,
     pub contexts: Vec<Context>,
@@ -59,10 +59,10 @@ pub struct Context {
     pub state: Option<String>,
 }
 
-/// As many links as an SDK keeps of a span unless it is told otherwise.
-const MOST_CONTEXTS: usize = 128;
-/// Of a batch that is divided.
-const MOST_INSERTS: usize = 128;
+/// The number of links that an SDK keeps of a span by default.
+const MAX_CONTEXTS: usize = 128;
+/// The limit for a batch that is divided.
+const MAX_INSERTS: usize = 128;
 
 impl Trace {
     /// For one of `1 / ratio` batches.
@@ -71,7 +71,7 @@ impl Trace {
     }
 
     pub fn insert(&mut self, insert: Insert) {
-        if self.inserts.len() < MOST_INSERTS {
+        if self.inserts.len() < MAX_INSERTS {
             self.inserts.push(insert);
         }
     }
@@ -95,7 +95,7 @@ impl Trace {
         self.rows += other.rows;
         self.began = self.began.min(other.began);
         self.sealed = self.sealed.max(other.sealed);
-        let room = MOST_CONTEXTS - self.contexts.len();
+        let room = MAX_CONTEXTS - self.contexts.len();
         self.contexts.extend(other.contexts.into_iter().take(room));
     }
 
@@ -106,7 +106,8 @@ impl Trace {
     }
 }
 
-/// Of the messages whose sender records its part of the trace, each once: a link to another one leads nowhere.
+/// The contexts of messages whose sender records its part of the trace, each once: a link to another
+/// one leads nowhere.
 fn contexts<'a>(messages: impl Iterator<Item = Properties<'a>>) -> Vec<Context> {
     let mut seen = HashSet::new();
     let contexts = messages.filter_map(|properties| {
@@ -114,7 +115,7 @@ fn contexts<'a>(messages: impl Iterator<Item = Properties<'a>>) -> Vec<Context> 
         let context = Context::parse(parent).filter(|context| context.flags & SAMPLED != 0)?;
         Some(Context { state: properties.user("tracestate").map(Into::into), ..context })
     });
-    contexts.take(MOST_CONTEXTS).collect()
+    contexts.take(MAX_CONTEXTS).collect()
 }
 
 const SAMPLED: u8 = 1;
@@ -192,7 +193,7 @@ mod tests {
         }
         let contexts = contexts(messages.iter().map(|properties| Properties::checked(properties)));
         let ids: Vec<_> = contexts.iter().map(|context| context.span_id.clone()).collect();
-        let expected: Vec<_> = (1..=MOST_CONTEXTS).map(|at| format!("{at:016x}")).collect();
+        let expected: Vec<_> = (1..=MAX_CONTEXTS).map(|at| format!("{at:016x}")).collect();
         assert_eq!(ids, expected);
         assert!(contexts.iter().all(|context| context.state.as_deref() == Some("a=b")));
     }

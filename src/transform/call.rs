@@ -61,7 +61,7 @@ pub enum Ended {
         /// Where it was thrown.
         stack: String,
     },
-    /// Nobody will end it any more.
+    /// No answer will come.
     Lost {
         batch: Box<Batch>,
         /// Its columns may be half written.

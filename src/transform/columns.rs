@@ -1,7 +1,8 @@
 //! The columns of a batch as a transform sees them.
 //!
-//! Numbers are copied into memory of the host and back, whole columns at a time. Texts are copied as one piece of bytes and
-//! where each ends. All other types are read as JSON ([`JsonCursor`]), and written value by value.
+//! Numbers are copied into memory of the host and back, a column at a time. Texts are copied as one
+//! buffer of bytes and the end of each text. All other types are read as JSON ([`JsonCursor`]), and
+//! written value by value.
 //!
 //! **Where a column can be NULL on the wire but the transform is to fill it**, because it is computed, or where NULL stands for
 //! "compute the DEFAULT", rows without a value hold [`unfilled`] when they are read. A row that holds something else
@@ -439,7 +440,7 @@ impl BatchColumns<'_> {
     }
 }
 
-/// Which rows have no value, and the values.
+/// The rows without a value, and the values.
 fn split(column: &Column) -> (Option<&[u8]>, &Column) {
     match column {
         Column::Nullable { nulls, values } => (Some(nulls), values),

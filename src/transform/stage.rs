@@ -111,7 +111,7 @@ impl TransformStage {
                 }
                 recv(batches) -> batch => match batch {
                     Ok(batch) => {
-                        // There is room for another one.
+                        // There is capacity for another one.
                         batch.completion.wake();
                         next_id += 1;
                         running.push(self.call(next_id, 0, batch, &mut layout, &ended_sender));
@@ -229,7 +229,7 @@ impl TransformStage {
         transform.map_or(Duration::MAX, |transform| transform.timeout)
     }
 
-    /// When the next call is to be told as slow; soon, if no thread is there to take one.
+    /// When the next warning of a slow call is due; soon, if no thread is there to take one.
     fn next_alarm(&self, running: &[Running]) -> Receiver<Instant> {
         if self.host.threads() == 0 {
             return after(THREAD_INTERVAL);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::documents::{floats, hex, route, table, texts};
 use crate::rows::{Rows, encoded};
 
-/// What becomes of a payload: rows, nothing at all, or a dead letter.
+/// The result of a payload: rows, nothing at all, or a dead letter.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Rows(usize),
@@ -127,7 +127,7 @@ fn paths_are_those_of_columns() {
     for path in ["a.b[3]", "a.b[-4]", "v.x", "a.b.c", "a[0]", "*.nothing"] {
         assert!(holds(json!({ "path": path, "exists": false }), payload), "{path}");
     }
-    // Of duplicates the last counts, as for columns.
+    // The last of several members with one name counts, as for columns.
     assert!(holds(json!({ "path": "f", "eq": 2 }), r#"{"f":1,"f":2}"#));
 }
 
@@ -149,7 +149,7 @@ fn a_level_of_the_topic_is_a_text_and_its_digits_a_number() {
 }
 
 #[test]
-fn a_payload_that_cannot_be_read_is_a_dead_letter_whatever_the_condition() {
+fn an_unreadable_payload_is_a_dead_letter_under_any_condition() {
     let condition = with(&json!({ "path": "f", "eq": 1 }));
     for payload in [r#"{"f":2"#, r#"{"f":2}x"#, r#"{"f":2,}"#, r#"{"f":2,"g":tru}"#, "", r#"{"g":"\x"}"#] {
         assert_eq!(
@@ -159,10 +159,10 @@ fn a_payload_that_cannot_be_read_is_a_dead_letter_whatever_the_condition() {
         );
     }
     assert_eq!(outcome(condition.clone(), b"5"), DeadLetter(Code::NotAnObject));
-    // What does not fit a column is told of what is wanted alone.
+    // A value that does not fit a column matters only in messages that the condition takes.
     assert_eq!(outcome(condition.clone(), br#"{"f":1,"v":"x"}"#), DeadLetter(Code::TypeMismatch));
     assert_eq!(outcome(condition, br#"{"f":2,"v":"x"}"#), Excluded);
-    // What the topic decides is decided before the payload is read.
+    // A condition on the topic is decided before the payload is read.
     let by_topic = json!({ "and": [{ "path": "f", "eq": 1 }, { "topic": "driver", "eq": "other" }] });
     assert_eq!(outcome(with(&by_topic), b"{"), Excluded);
     let by_topic = json!({ "or": [{ "path": "f", "eq": 1 }, { "topic": "driver", "eq": "other" }] });
@@ -178,7 +178,7 @@ fn a_text_that_is_not_utf_8_is_equal_to_none() {
 }
 
 #[test]
-fn of_several_documents_each_is_judged() {
+fn each_of_several_documents_is_judged() {
     let condition = with(&json!({ "path": "f", "eq": 1 }));
     assert_eq!(outcome(condition.clone(), b"{\"f\":1}\n{\"f\":2}\n{\"f\":1}"), Rows(2));
     assert_eq!(outcome(condition.clone(), br#"[{"f":2},{"f":1}]"#), Rows(1));
@@ -188,7 +188,7 @@ fn of_several_documents_each_is_judged() {
 }
 
 #[test]
-fn of_a_list_of_rows_each_is_judged() {
+fn each_row_of_a_list_is_judged() {
     let options = |rows: Value, condition: Value| json!({ "rows": rows, "where": condition });
     let payload = br#"{"kind":"report","f":9,"list":[{"f":1,"v":1},{"v":2},{"f":3,"v":3}]}"#;
     for (condition, expected) in [

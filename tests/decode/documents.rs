@@ -331,7 +331,7 @@ fn cbor_fills_every_type() {
 }
 
 #[test]
-fn what_is_broken_is_a_dead_letter() {
+fn a_broken_document_is_a_dead_letter() {
     let columns = [("v", "UInt8")];
     let deep = |open: &str| open.repeat(100_000);
     for (format, payload) in [
@@ -475,7 +475,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_become_whole_rows_or_nothing_in_every_format(
+    fn any_bytes_become_complete_rows_or_nothing_in_every_format(
         at in any::<prop::sample::Index>(),
         damages in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 0..6),
         noise in prop::collection::vec(any::<u8>(), 0..60),
@@ -501,7 +501,7 @@ proptest! {
         let mut options = options;
         options["missingFields"] = json!("zero");
         let mut rows = Rows::of(&route(options), crate::rows::table());
-        // What it checks must hold, whatever comes of the payload.
+        // Its assertions must hold for any payload.
         let _ = rows.append(&payload);
         let _ = rows.append(&payload);
     }

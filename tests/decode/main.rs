@@ -1,5 +1,5 @@
-//! Payloads into columns: whatever comes, a row is appended whole or not at all, and the way a document is
-//! written makes no difference to what it says.
+//! Payloads into columns: from any payload, a row is appended completely or not at all, and the way a
+//! document is written does not change its rows.
 
 mod conditions;
 mod documents;
@@ -80,7 +80,7 @@ fn fitting(type_name: &'static str) -> BoxedStrategy<String> {
     prop_oneof![9 => value, 1 => Just("null".to_string())].boxed()
 }
 
-/// One field for each column, in the usual order.
+/// One field for each column, in the order of the table.
 fn fitting_fields() -> impl Strategy<Value = Fields> {
     COLUMNS.map(|(name, type_name)| (Just(name.to_string()), fitting(type_name))).to_vec()
 }
@@ -176,7 +176,7 @@ proptest! {
     #![proptest_config(no_files(512))]
 
     #[test]
-    fn any_payload_becomes_a_whole_row_or_nothing(payloads in prop::collection::vec(any_payload(), 1..8)) {
+    fn any_payload_becomes_a_complete_row_or_nothing(payloads in prop::collection::vec(any_payload(), 1..8)) {
         for route in [plain(), mapped()] {
             let mut rows = Rows::new(&route);
             for payload in &payloads {
@@ -260,19 +260,20 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_as_usual_is_read_as_ever(
+    fn the_fast_path_reads_as_the_walk_does(
         shapes: [(u64, u8); 3],
         payloads in prop::collection::vec((fitting_fields(), 0..3usize), 1..16),
         mut route in prop::sample::select(vec![plain(), mapped()]),
         missing in prop::sample::select(vec!["zero", "reject"]),
     ) {
         route["missingFields"] = json!(missing);
-        // Without columns of which flags say that their default is wanted: the usual way ends otherwise for these.
+        // Without columns whose flags ask for their default: the fast path ends differently for these.
         let table: Vec<_> = table().into_iter().filter(|column| !column.is_flagged()).collect();
-        let [mut usual, mut ever] = [(); 2].map(|()| Rows::of(&route, table.clone()));
+        let [mut fast, mut slow] = [(); 2].map(|()| Rows::of(&route, table.clone()));
         for (fields, shape) in payloads {
             let (chosen, order) = shapes[shape];
-            // Those that are read as usual: all, the first few, or some here and there; now and then in another order.
+            // The fields that the fast path reads: all, the first few, or some here and there; now and
+            // then in another order.
             let is_primary_copy = |at: usize| match order % 3 {
                 0 => true,
                 1 => at < chosen as usize % 12,
@@ -284,9 +285,9 @@ proptest! {
                 fields.reverse();
             }
             let payload = object(&fields);
-            // What begins with a space is not what was usual.
-            prop_assert_eq!(usual.append(payload.as_bytes()), ever.append(format!(" {payload}").as_bytes()), "{}", payload);
-            prop_assert_eq!(usual.bytes(), ever.bytes());
+            // The fast path does not take a payload that begins with a space.
+            prop_assert_eq!(fast.append(payload.as_bytes()), slow.append(format!(" {payload}").as_bytes()), "{}", payload);
+            prop_assert_eq!(fast.bytes(), slow.bytes());
         }
     }
 

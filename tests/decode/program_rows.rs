@@ -144,7 +144,7 @@ fn many_rows_may_be_far_larger_than_what_was_given() {
 }
 
 #[test]
-fn a_table_that_cannot_be_filled_is_told_by_its_path() {
+fn a_table_that_cannot_be_filled_is_named_by_its_path() {
     let columns: Vec<TableColumn> = table(&[("a", "UInt8")]);
     assert!(RowDecoder::new("tables[3]", "t", &columns).is_ok());
     let error = value("UInt8", "1901").unwrap_err();
@@ -153,7 +153,7 @@ fn a_table_that_cannot_be_filled_is_told_by_its_path() {
 }
 
 proptest! {
-    /// Whatever bytes come: rows whole, or none of them.
+    /// Any bytes: all rows, or none of them.
     #[test]
     fn any_bytes_are_rows_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64), before in 0usize..3) {
         let mut decoder = RowDecoder::new("tables[0]", "t", &rows::table()).unwrap();

@@ -272,7 +272,7 @@ fn rows_and_json_names_work_as_in_json() {
 }
 
 #[test]
-fn what_is_no_message_is_a_dead_letter() {
+fn a_payload_that_is_not_a_message_is_a_dead_letter() {
     for payload in [
         vec![0x0a],
         vec![0x0a, 5, b'a'],

@@ -169,7 +169,7 @@ impl Rows {
         self.decoder.append(&message, &mut self.columns)
     }
 
-    /// Checks the columns after a message; before it they had these bytes and so many rows.
+    /// Checks the columns after a message; before it they had these bytes and `rows` rows.
     pub fn check(&self, before: &[Vec<u8>], rows: usize, appended: &Result<usize, Reason>) {
         let Ok(count) = appended else {
             assert_eq!(self.bytes(), before, "a refused message leaves nothing behind");
@@ -222,7 +222,7 @@ fn take_prefix(column_type: &ColumnType, rest: &mut &[u8]) {
     }
 }
 
-/// Reads so many values of a column, as ClickHouse reads them.
+/// Reads `rows` values of a column, as ClickHouse reads them.
 fn take_values(column_type: &ColumnType, nullable: bool, rows: usize, rest: &mut &[u8]) {
     if nullable {
         assert!(take(rest, rows).iter().all(|null| *null <= 1));

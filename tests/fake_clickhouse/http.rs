@@ -6,7 +6,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub struct Request {
-    /// Of the URL.
+    /// Parameters of the URL.
     pub params: BTreeMap<String, String>,
     pub body: Vec<u8>,
 }
@@ -15,7 +15,7 @@ pub struct Response {
     status: u16,
     headers: String,
     body: Vec<u8>,
-    /// After so many bytes of the body the connection ends.
+    /// After this number of bytes of the body the connection ends.
     cut_at: Option<usize>,
 }
 
@@ -128,7 +128,7 @@ async fn take(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>, len: 
     Some(buffer.drain(..len).collect())
 }
 
-/// Of `application/x-www-form-urlencoded`.
+/// Decodes `application/x-www-form-urlencoded`.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();

@@ -1,12 +1,15 @@
-//! A ClickHouse server inside a test: it speaks HTTP, keeps what it is given, and answers as a server does or as it is told.
+//! A ClickHouse server inside a test: it speaks HTTP, stores rows, and answers as a server does or as a
+//! script says.
 //!
-//! - It knows tables by their name, whatever the database. It answers what the engine asks of `system.columns` and
-//!   `system.tables`, and stores the rows of Native blocks of simple types; what the engine may send and this does not know
-//!   is a panic with a message.
-//! - An INSERT is stored whole or not at all. A table with a window recognises the token of an INSERT together with the number of
-//!   its block, as ClickHouse does; with `use_strict_insert_block_limits=1` all blocks of an INSERT are one.
+//! - It knows tables by their name, whatever the database. It answers the engine's queries on
+//!   `system.columns` and `system.tables`, and stores the rows of Native blocks of simple types; a
+//!   request that it does not know is a panic with a message.
+//! - An INSERT is stored completely or not at all. A table with a window recognises the token of an
+//!   INSERT together with the number of its block, as ClickHouse does; with
+//!   `use_strict_insert_block_limits=1` all blocks of an INSERT are one.
 //! - A view gets the rows after the table has them, and remembers blocks for itself.
-//! - [`Server::script`] says how the next INSERTs are answered, one each; after these they are answered as usual.
+//! - [`Server::script`] says how the next INSERTs are answered, one each; later ones are answered as by
+//!   a server.
 
 mod http;
 mod native;
@@ -32,7 +35,7 @@ const LONG: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub enum Answer {
     /// As by a server.
-    Usual,
+    Normal,
     /// The same, but by the limit that is set.
     Limited,
     /// `Code: N. DB::Exception: …`; nothing is stored.
@@ -49,7 +52,7 @@ pub enum Answer {
     LostInACrash,
     /// The same, but the rows are stored.
     StoredInACrash,
-    /// Waits until [`Gate::open`], then as usual.
+    /// Waits until [`Gate::open`], then answers as a server.
     Held(Gate),
     /// No answer ever comes; nothing is stored.
     Silence,
@@ -94,7 +97,7 @@ struct Table {
     view: Option<Target>,
 }
 
-/// What rows go to.
+/// A target of rows.
 #[derive(Default)]
 struct Target {
     rows: Vec<Row>,
@@ -175,7 +178,7 @@ impl Server {
         self.state().tables.get_mut(name).unwrap().view = Some(view);
     }
 
-    /// Nobody may read what is in the tables.
+    /// No user may read the tables.
     pub fn forbid_reading(&self, exception: (u32, &'static str)) {
         self.state().unreadable = Some(exception);
     }
@@ -190,7 +193,7 @@ impl Server {
         self.state().unknown_setting = Some(name);
     }
 
-    /// The next SELECT of rows is cut after so many bytes of its answer.
+    /// The next SELECT of rows is cut after `bytes` of its answer.
     pub fn cut_read(&self, bytes: usize) {
         self.state().cuts.push_back(bytes);
     }
@@ -242,12 +245,12 @@ impl Server {
         self.state().inserts.clone()
     }
 
-    /// Waits until so many INSERTs of no rows have come.
+    /// Waits until `count` INSERTs of no rows have come.
     pub fn wait_for_probes(&self, count: usize) {
         self.wait(|state| state.probes.len() >= count);
     }
 
-    /// Waits until so many INSERTs have come.
+    /// Waits until `count` INSERTs have come.
     pub fn wait_for_inserts(&self, count: usize) {
         self.wait(|state| state.inserts.len() >= count);
     }
@@ -294,11 +297,11 @@ impl Server {
             let failing = state.failing.or_else(|| state.failing_tables.get(insert.table()).copied());
             let failing = failing.map(|(code, text)| Answer::Exception(code, text));
             let scripted = scripted.filter(|answer| !matches!(answer, Answer::Limited));
-            failing.or(scripted).or(over).unwrap_or(Answer::Usual)
+            failing.or(scripted).or(over).unwrap_or(Answer::Normal)
         };
         self.0.changed.notify_all();
         match answer {
-            Answer::Usual | Answer::Limited => {}
+            Answer::Normal | Answer::Limited => {}
             Answer::Exception(code, text) => return Some(Response::exception(code, text)),
             Answer::LateException(code, text) => return Some(Response::late_exception(code, text)),
             Answer::Status(status, text) => return Some(Response::new(status, text)),
@@ -317,7 +320,7 @@ impl Server {
             Answer::StoredInACrash => {
                 let mut state = self.state();
                 state.started_at = Some(std::time::Instant::now());
-                // What is refused is stored in no crash either.
+                // A refused INSERT is not stored in a crash either.
                 let _ = state.store(&insert, &heads);
                 return None;
             }
@@ -445,7 +448,7 @@ impl State {
         out
     }
 
-    /// What a server does with an INSERT; gives the number of rows written.
+    /// Stores an INSERT as a server does; returns the number of rows written.
     fn store(&mut self, insert: &Insert, heads: &[(String, String)]) -> Result<usize, (u32, String)> {
         if let Some(setting) = self.unknown_setting
             && insert.settings.contains_key(setting)
@@ -462,7 +465,7 @@ impl State {
         for (column, sent) in heads {
             match table.columns.iter().find(|(name, ..)| name == column) {
                 None => return Err((16, format!("No such column {column} in table d.{name}"))),
-                // A DEFAULT is asked for by NULL; to be of low cardinality is no other type.
+                // A DEFAULT is asked for by NULL; LowCardinality does not change the type.
                 Some((_, held, default))
                     if *held != *sent && *held != format!("LowCardinality({sent})") && default.is_none() =>
                 {

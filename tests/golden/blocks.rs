@@ -11,8 +11,8 @@ use super::engine::{
 };
 use super::expected::{assert_golden, digest, hex};
 
-/// One column of every kind of type, each filled from the field of its name. Those that begin with `computed` have a
-/// DEFAULT.
+/// One column of every kind of type, each filled from the field of its name. Columns that begin with
+/// `computed` have a DEFAULT.
 const EVERY_TYPE: [(&str, &str); 47] = [
     ("u8", "UInt8"),
     ("u16", "UInt16"),
@@ -137,7 +137,8 @@ fn decode(route: &Value, table: &[(&str, &str)], topic: &str, payloads: &[String
 }
 
 impl Made {
-    /// Statement, block and bodies. The bodies are told by their frames: method, bytes before and after, checksum.
+    /// Statement, block and bodies. The bodies are described by their frames: method, bytes before and
+    /// after, checksum.
     fn print(&self, shows_block: bool) -> String {
         let block = block::encode_to_vec(&self.heads, &self.columns);
         let mut out = format!("{}\n\n", self.sql);

@@ -8,7 +8,7 @@ pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// Whether what is expected is to be written anew.
+/// Whether to write the expected files anew.
 pub fn is_writing() -> bool {
     std::env::var_os("MILLRACE_GOLDEN").is_some_and(|mode| mode == "write")
 }
@@ -50,7 +50,7 @@ pub fn hex(bytes: &[u8]) -> String {
     out
 }
 
-/// Length and checksum: what a body is told by that is too long to be read.
+/// Length and checksum, in place of a body that is too long to be read.
 pub fn digest(bytes: &[u8]) -> String {
     format!("{} bytes, crc32c {:08x}", bytes.len(), crc32c::crc32c(bytes))
 }

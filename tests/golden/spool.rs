@@ -213,7 +213,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn what_is_written_today_is_what_was_written_then() {
+fn the_log_is_written_as_it_was_before() {
     let dir = tempfile::tempdir().unwrap();
     write_by_the_thread(dir.path());
     write_by_the_log(dir.path());

@@ -4,7 +4,7 @@ use super::engine::Tokens;
 use super::expected::assert_golden;
 
 #[test]
-fn of_a_pipeline_and_of_a_replay() {
+fn tokens_of_a_pipeline_and_of_a_replay() {
     let mut lines = Vec::new();
     let random = Tokens::Random(format!("fleet-{:016x}", 0x1f));
     for id in ["0", "41", "letters-7"] {

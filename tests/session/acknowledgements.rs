@@ -28,7 +28,7 @@ fn acknowledgements_leave_in_the_order_of_receipt_and_together() {
 }
 
 #[test]
-fn what_comes_before_suback_is_acknowledged_at_once_and_nothing_after_a_reconnect() {
+fn messages_before_suback_are_acknowledged_at_once_and_none_after_a_reconnect() {
     for version in [4, 5] {
         let mut client = Client::new(&options(version, json!({})));
         client.feed(&connack(version, false)).unwrap();
@@ -49,7 +49,7 @@ fn what_comes_before_suback_is_acknowledged_at_once_and_nothing_after_a_reconnec
 }
 
 #[test]
-fn what_a_resumed_session_sends_again_is_recognised() {
+fn redeliveries_of_a_resumed_session_are_recognised() {
     for version in [4, 5] {
         let again = |message: Message| publish(version, &Message { duplicate: true, ..message });
         let mut client = Client::subscribed(&options(version, json!({})), version);
@@ -74,7 +74,7 @@ fn what_a_resumed_session_sends_again_is_recognised() {
 }
 
 #[test]
-fn what_is_sent_again_on_the_same_connection_is_taken_once() {
+fn redeliveries_on_the_same_connection_are_taken_once() {
     for version in [4, 5] {
         let mut client = Client::subscribed(&options(version, json!({})), version);
         let message = at_least_once(1, "one");
@@ -108,7 +108,7 @@ enum Step {
     Send,
     SendAgain,
     Settle(prop::sample::Index),
-    /// Acknowledges what may be, and so many of the outgoing bytes are written.
+    /// Acknowledges all that may be, and a part of the outgoing bytes is written.
     Acknowledge(prop::sample::Index),
     Reconnect {
         session_present: bool,
@@ -136,7 +136,7 @@ struct Broker {
     /// Sequence numbers of what the client took.
     taken: HashMap<u32, u64>,
     settled: HashSet<u32>,
-    /// What of the client's bytes has arrived and is no whole acknowledgement yet.
+    /// Bytes of the client that arrived and end before the end of an acknowledgement.
     arrived: Vec<u8>,
 }
 

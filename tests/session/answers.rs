@@ -1,4 +1,4 @@
-//! The broker's answers, and above all its refusals, are told in its own words.
+//! The broker's answers, and above all its refusals, are reported in its own words.
 
 use std::time::Instant;
 
@@ -77,7 +77,7 @@ fn a_refused_subscription_says_which_and_why() {
 }
 
 #[test]
-fn a_lowered_qos_is_told() {
+fn a_lowered_qos_is_reported() {
     for version in [4, 5] {
         let mut client = Client::new(&options(version, json!({})));
         client.feed(&connack(version, false)).unwrap();
@@ -88,29 +88,29 @@ fn a_lowered_qos_is_told() {
 
 #[test]
 fn a_disconnect_says_why() {
-    let told = |bytes: &[u8]| match Client::subscribed(&options(5, json!({})), 5).feed(bytes) {
+    let reason = |bytes: &[u8]| match Client::subscribed(&options(5, json!({})), 5).feed(bytes) {
         Err(SessionError::Disconnected(reason)) => reason,
         other => format!("{other:?}"),
     };
-    assert_eq!(told(b"\xe0\x00"), "normally");
-    assert_eq!(told(b"\xe0\x02\x8b\x00"), "server shutting down");
-    assert_eq!(told(b"\xe0\x07\x89\x05\x1f\x00\x02me"), "server busy (me)");
-    assert_eq!(told(b"\xe0\x07\x9c\x05\x1c\x00\x02me"), "use another server, see me");
-    assert_eq!(told(b"\xe0\x01\x89"), "server busy", "properties may be left out: MQTT 5, 3.14.2.2.1");
+    assert_eq!(reason(b"\xe0\x00"), "normally");
+    assert_eq!(reason(b"\xe0\x02\x8b\x00"), "server shutting down");
+    assert_eq!(reason(b"\xe0\x07\x89\x05\x1f\x00\x02me"), "server busy (me)");
+    assert_eq!(reason(b"\xe0\x07\x9c\x05\x1c\x00\x02me"), "use another server, see me");
+    assert_eq!(reason(b"\xe0\x01\x89"), "server busy", "properties may be left out: MQTT 5, 3.14.2.2.1");
     for taken_over in [&b"\xe0\x07\x8e\x05\x1f\x00\x02me"[..], b"\xe0\x01\x8e"] {
-        assert_eq!(told(taken_over), "Err(TakenOver)");
+        assert_eq!(reason(taken_over), "Err(TakenOver)");
     }
 }
 
 #[test]
-fn a_session_that_is_kept_for_less_is_told() {
+fn a_session_that_is_kept_for_less_is_reported() {
     let mut client = Client::new(&options(5, json!({ "sessionExpirySeconds": 3600 })));
     client.feed(b"\x20\x08\x00\x00\x05\x11\x00\x00\x00\x3c").unwrap();
     assert_eq!(client.seen, [Seen::ShortSession { seconds: 60 }]);
 }
 
 #[test]
-fn what_the_broker_does_not_have_is_not_asked_for() {
+fn features_that_the_broker_lacks_are_not_requested() {
     let refused = |properties: &[u8]| {
         let mut client = Client::new(&options(5, json!({})));
         client.written();

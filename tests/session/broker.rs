@@ -1,4 +1,4 @@
-//! What a broker says, as bytes.
+//! Packets of a broker, as bytes.
 
 use bytes::{Bytes, BytesMut};
 use rumqttc::mqttbytes::{self as v4codec, v4};
@@ -153,7 +153,7 @@ pub fn exactly_once(packet_id: u16, payload: &str) -> Message {
     Message { qos: 2, ..at_least_once(packet_id, payload) }
 }
 
-/// A PUBLISH whose packet has so many bytes.
+/// A PUBLISH whose packet has `packet_bytes` bytes.
 pub fn sized(version: u8, qos: u8, packet_id: u16, packet_bytes: usize) -> Vec<u8> {
     let mut message = Message { topic: "large".into(), qos, packet_id, ..Message::default() };
     message.payload = vec![b'x'; packet_bytes - publish(version, &message).len() - 1];
@@ -198,10 +198,10 @@ pub fn stream(version: u8) -> (Vec<u8>, Vec<Seen>) {
     say(message(Message { qos: 1, packet_id: 65535, colour, ..position("with properties") }, Some(2)));
     say(too_large(MAX_PACKET_BYTES + 1, 0, 0, None));
     say(too_large(2000, 1, 12, Some(3)));
-    let mut whole = Message { topic: "whole".into(), ..Message::default() };
-    whole.payload = vec![b'x'; MAX_PACKET_BYTES - publish(version, &whole).len() - 1];
-    assert_eq!(publish(version, &whole).len(), MAX_PACKET_BYTES);
-    say(message(whole, None));
+    let mut large = Message { topic: "large".into(), ..Message::default() };
+    large.payload = vec![b'x'; MAX_PACKET_BYTES - publish(version, &large).len() - 1];
+    assert_eq!(publish(version, &large).len(), MAX_PACKET_BYTES);
+    say(message(large, None));
     say(message(Message { topic: "last".into(), qos: 1, packet_id: 13, ..Message::default() }, Some(4)));
     let once = Message { qos: 2, packet_id: 20, ..position("once") };
     say(message(once.clone(), Some(5)));

@@ -12,7 +12,7 @@ use crate::broker::{connack, subacks};
 pub const FILTERS: [&str; 2] = ["drivers/+/position", "$share/fleet/logs/#"];
 pub const MAX_PACKET_BYTES: usize = 1024;
 
-/// What an event was, without its borrows.
+/// An event, without its borrows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     Message {
@@ -147,7 +147,10 @@ impl Client {
             self.seen.extend(seen);
         }
         let head = &self.unread[..self.unread.len().min(16)];
-        assert!(!begins_with_a_whole_packet(&self.unread), "a whole packet is left lying: {head:02x?}…");
+        assert!(
+            !begins_with_a_complete_packet(&self.unread),
+            "a complete packet is left unread: {head:02x?}…"
+        );
         Ok(())
     }
 
@@ -168,7 +171,7 @@ impl Client {
         bytes
     }
 
-    /// Feeds what must not be, and gives back why the connection ended and what the broker was told.
+    /// Feeds forbidden bytes, and returns why the connection ended and the bytes that the broker got.
     pub fn refuse(&mut self, bytes: &[u8]) -> (SessionError, Vec<u8>) {
         let error = self.feed(bytes).expect_err("it is illegal");
         self.written();
@@ -199,7 +202,7 @@ impl Client {
     }
 }
 
-fn begins_with_a_whole_packet(bytes: &[u8]) -> bool {
+fn begins_with_a_complete_packet(bytes: &[u8]) -> bool {
     let mut len = 0;
     for i in 0..4 {
         let Some(byte) = bytes.get(1 + i) else { return false };

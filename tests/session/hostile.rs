@@ -2,8 +2,9 @@
 //! we do about it.
 //!
 //! The statements are those of MQTT 5 unless they say 3.1.1; sections stand where a rule has no number. Each runs in
-//! both versions that have it, in one piece and byte by byte; after the end of the connection the next one works. Not
-//! here are statements that bind servers in what no client can see, and those on what clients send.
+//! both versions that have it, at once and byte by byte; after the end of the connection the next one
+//! works. Not here are statements that bind servers in what no client can see, and those on what
+//! clients send.
 //!
 //! A message that can be framed does not end a connection, even where a broker should not have passed it on ([`Taken`],
 //! [`DeadLetter`]): the session would deliver it again after each reconnect, and nothing behind it would ever come.
@@ -31,7 +32,7 @@ enum Reaction {
     /// The connection ends; with MQTT 5 this reason code says why.
     Closed(u8),
     /// The connection ends with what the broker says as the reason.
-    Told(&'static str),
+    Says(&'static str),
     /// The message is taken as any other.
     Taken,
     /// The message becomes a dead letter with this code.
@@ -150,7 +151,7 @@ fn connecting() -> Vec<Case> {
         ("MQTT-3.1.2-24: not a PUBLISH, over the limit", 0, AfterConnack, large(0x90, b"\x00\x01"), TOO_LARGE),
         ("MQTT-3.1.2-24: CONNACK over the limit", 0, AfterConnect, large(0x20, b"\x00\x00"), TOO_LARGE),
         ("MQTT-3.1.2-28: response information that nobody asked for", 5, AfterConnect, connack_with(b"\x1a\x00\x01i"), Ignored),
-        ("MQTT-3.1.4-3: a session taken over", 5, Subscribed, b"\xe0\x01\x8e".into(), Told("session taken over")),
+        ("MQTT-3.1.4-3: a session taken over", 5, Subscribed, b"\xe0\x01\x8e".into(), Says("session taken over")),
         ("MQTT-3.2.0-1: PUBLISH before CONNACK", 0, AfterConnect, publish_any(0), PROTOCOL_ERROR),
         ("MQTT-3.2.0-1: a large one before CONNACK", 0, AfterConnect, large(0x30, b"\x00\x01t\x00"), PROTOCOL_ERROR),
         ("MQTT-3.2.0-1: SUBACK before CONNACK", 0, AfterConnect, suback(4, 1, &[1, 1]), PROTOCOL_ERROR),
@@ -161,9 +162,9 @@ fn connecting() -> Vec<Case> {
         ("MQTT-3.2.0-2: a second CONNACK", 4, AfterConnack, connack(4, false), PROTOCOL_ERROR),
         ("MQTT-3.2.2-1: reserved flags of CONNACK", 4, AfterConnect, b"\x20\x02\x02\x00".into(), MALFORMED),
         ("MQTT-3.2.2-1: reserved flags of CONNACK", 5, AfterConnect, b"\x20\x03\x80\x00\x00".into(), MALFORMED),
-        ("MQTT-3.2.2-6: a refusal with a session", 4, AfterConnect, b"\x20\x02\x01\x05".into(), Told("not authorized")),
-        ("MQTT-3.2.2-6: a refusal with a session", 5, AfterConnect, b"\x20\x03\x01\x87\x00".into(), Told("not authorized")),
-        ("MQTT-3.2.2-7: a refusal", 5, AfterConnect, b"\x20\x03\x00\x97\x00".into(), Told("quota exceeded")),
+        ("MQTT-3.2.2-6: a refusal with a session", 4, AfterConnect, b"\x20\x02\x01\x05".into(), Says("not authorized")),
+        ("MQTT-3.2.2-6: a refusal with a session", 5, AfterConnect, b"\x20\x03\x01\x87\x00".into(), Says("not authorized")),
+        ("MQTT-3.2.2-7: a refusal", 5, AfterConnect, b"\x20\x03\x00\x97\x00".into(), Says("quota exceeded")),
         ("MQTT-3.2.2-8: an unknown reason code", 4, AfterConnect, b"\x20\x02\x00\x06".into(), MALFORMED),
         ("MQTT-3.2.2-8: an unknown reason code", 5, AfterConnect, b"\x20\x03\x00\x05\x00".into(), MALFORMED),
         ("MQTT-3.2.2-8: a reason code of DISCONNECT", 5, AfterConnect, b"\x20\x03\x00\x8e\x00".into(), MALFORMED),
@@ -182,7 +183,7 @@ fn connecting() -> Vec<Case> {
         ("MQTT-4.12.0-6: an authentication method in CONNACK", 5, AfterConnect, connack_with(b"\x15\x00\x01m"), PROTOCOL_ERROR),
         ("4.12: authentication data in CONNACK", 5, AfterConnect, connack_with(b"\x16\x00\x01d"), PROTOCOL_ERROR),
         ("MQTT-4.12.0-6: AUTH without an exchange", 5, Subscribed, b"\xf0\x02\x18\x00".into(), PROTOCOL_ERROR),
-        ("MQTT-3.14.0-1: DISCONNECT before CONNACK", 5, AfterConnect, b"\xe0\x02\x89\x00".into(), Told("server busy")),
+        ("MQTT-3.14.0-1: DISCONNECT before CONNACK", 5, AfterConnect, b"\xe0\x02\x89\x00".into(), Says("server busy")),
         ("MQTT-3.14.0-1: DISCONNECT before CONNACK", 4, AfterConnect, b"\xe0\x00".into(), PROTOCOL_ERROR),
     ]
 }
@@ -256,7 +257,7 @@ fn subscribing() -> Vec<Case> {
         ("MQTT-3.14.2-2: a session expiry in DISCONNECT", 5, Subscribed, b"\xe0\x07\x8b\x05\x11\x00\x00\x00\x01".into(), MALFORMED),
         ("3.14: DISCONNECT with something behind it", 5, Subscribed, b"\xe0\x03\x8b\x00\x00".into(), MALFORMED),
         ("3.14.2.2.1: properties that end early", 5, Subscribed, b"\xe0\x03\x8b\x04\x1f".into(), MALFORMED),
-        ("3.14.2.1: DISCONNECT without a reason", 5, Subscribed, b"\xe0\x00".into(), Told("normally")),
+        ("3.14.2.1: DISCONNECT without a reason", 5, Subscribed, b"\xe0\x00".into(), Says("normally")),
     ]
 }
 
@@ -290,7 +291,7 @@ fn client_at(when: When, version: u8) -> Client {
     client
 }
 
-/// What came of it, and what the broker was told.
+/// The error, and the bytes that the broker got.
 fn react(client: &mut Client, pieces: &[&[u8]]) -> (Option<SessionError>, Vec<u8>) {
     match pieces.iter().try_for_each(|piece| client.feed(piece)) {
         Ok(()) => (None, client.written()),
@@ -307,25 +308,25 @@ fn is_as_expected(
     expected: &Reaction,
     seen: &[Seen],
     error: Option<&SessionError>,
-    told: &[u8],
+    sent: &[u8],
 ) -> bool {
     match (expected, error) {
         (Closed(code), Some(SessionError::ProtocolViolation { reason, .. })) => {
             let farewell: &[u8] = if version == 5 { &[0xe0, 2, *code, 0] } else { &[] };
-            reason == code && told == farewell
+            reason == code && sent == farewell
         }
-        (Told(what), Some(SessionError::Refused(reason) | SessionError::Disconnected(reason))) => {
-            reason == what && told.is_empty()
+        (Says(what), Some(SessionError::Refused(reason) | SessionError::Disconnected(reason))) => {
+            reason == what && sent.is_empty()
         }
-        (Told(what), Some(SessionError::TakenOver)) => *what == "session taken over" && told.is_empty(),
-        (Taken, None) => matches!(seen.last(), Some(Seen::Message { .. })) && told.is_empty(),
+        (Says(what), Some(SessionError::TakenOver)) => *what == "session taken over" && sent.is_empty(),
+        (Taken, None) => matches!(seen.last(), Some(Seen::Message { .. })) && sent.is_empty(),
         (DeadLetter(expected), None) => {
-            matches!(seen.last(), Some(Seen::Invalid { code, .. }) if code == expected) && told.is_empty()
+            matches!(seen.last(), Some(Seen::Invalid { code, .. }) if code == expected) && sent.is_empty()
         }
-        (TooLarge, None) => matches!(seen.last(), Some(Seen::TooLarge { .. })) && told.is_empty(),
-        (WrongVersion, Some(SessionError::VersionRefused)) => told.is_empty(),
+        (TooLarge, None) => matches!(seen.last(), Some(Seen::TooLarge { .. })) && sent.is_empty(),
+        (WrongVersion, Some(SessionError::VersionRefused)) => sent.is_empty(),
         (Ignored, None) => seen.is_empty(),
-        (Answered(answer), None) => seen.is_empty() && told == *answer,
+        (Answered(answer), None) => seen.is_empty() && sent == *answer,
         _ => false,
     }
 }
@@ -337,16 +338,16 @@ fn each_breach_of_the_specification_has_the_right_reaction() {
     for (rule, only, when, bytes, expected) in all {
         for version in [4, 5].into_iter().filter(|version| only == 0 || only == *version) {
             let mut whole = client_at(when, version);
-            let (error, told) = react(&mut whole, &[&bytes]);
-            if !is_as_expected(version, &expected, &whole.seen, error.as_ref(), &told) {
+            let (error, sent) = react(&mut whole, &[&bytes]);
+            if !is_as_expected(version, &expected, &whole.seen, error.as_ref(), &sent) {
                 wrong.push(format!(
-                    "version {version}, {rule}: {error:?}, told {told:02x?}, not {expected:?}"
+                    "version {version}, {rule}: {error:?}, sent {sent:02x?}, not {expected:?}"
                 ));
             }
             let mut bit_by_bit = client_at(when, version);
             let pieces: Vec<&[u8]> = bytes.chunks(1).collect();
             let again = react(&mut bit_by_bit, &pieces);
-            assert_eq!(again, (error, told), "version {version}, {rule}");
+            assert_eq!(again, (error, sent), "version {version}, {rule}");
             assert_eq!(bit_by_bit.seen, whole.seen, "version {version}, {rule}");
             goes_on(&mut whole, version);
         }

@@ -1,4 +1,4 @@
-//! What a broker can make us hold, and how many messages it may have in flight.
+//! The memory that a broker can make us hold, and how many messages it may have in flight.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ fn the_receive_maximum_is_kept_to_until_something_is_acknowledged() {
     client.feed(&publish(5, &exactly_once(2, "x"))).unwrap();
     client.settle(&[0, 1]);
     // PUBREC does not end it, PUBCOMP would.
-    let (_, told) = client.refuse(&publish(5, &at_least_once(3, "x")));
-    assert_eq!(told, [0xe0, 2, 0x93, 0]);
+    let (_, sent) = client.refuse(&publish(5, &at_least_once(3, "x")));
+    assert_eq!(sent, [0xe0, 2, 0x93, 0]);
 
-    // A connection begins with none: 4.9. What is sent again is the broker's own affair.
+    // A connection begins with none: 4.9. Redeliveries are the broker's own affair.
     client.reconnect(5, true);
     client.feed(&pubrel(1)).unwrap();
     client.written();
@@ -42,8 +42,8 @@ fn each_acknowledgement_allows_for_as_many_again() {
         for packet_id in 2..=4 {
             client.feed(&message(packet_id)).unwrap();
         }
-        let (_, told) = client.refuse(&message(5));
-        assert_eq!(told, [0xe0, 2, 0x93, 0]);
+        let (_, sent) = client.refuse(&message(5));
+        assert_eq!(sent, [0xe0, 2, 0x93, 0]);
     }
 }
 

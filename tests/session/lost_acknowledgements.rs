@@ -9,17 +9,17 @@ use crate::broker::{at_least_once, publish};
 use crate::client::{Client, Message, Seen, options, owed};
 use crate::no_files;
 
-/// So many messages come before all else, one at a time: from these it is known how the broker gives packet ids.
+/// This number of messages comes first, one at a time: they show how the broker gives packet ids.
 const BEFORE: usize = 2_000;
 
 #[derive(Debug, Clone)]
 enum Step {
     /// The broker sends messages.
     Send(u8),
-    /// What came is settled, and the acknowledgements leave and arrive.
+    /// The received messages are settled, and the acknowledgements leave and arrive.
     Acknowledge,
-    /// The connection ends: so many of the messages that the broker has sent never came, and so many of the
-    /// acknowledgements that left never arrived.
+    /// The connection ends: `unseen` messages that the broker sent never came, and `acknowledgements`
+    /// that left never arrived.
     Lose { unseen: u8, acknowledgements: u8 },
 }
 

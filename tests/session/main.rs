@@ -1,7 +1,7 @@
-//! The MQTT session without sockets: the bytes a broker sends go in, and what came of them is compared.
+//! The MQTT session without sockets: the bytes a broker sends go in, and the results are compared.
 //!
-//! What the broker says is mostly encoded by rumqttc's codec, and what we say is decoded by it: neither is checked
-//! against our own reading of the specification alone.
+//! rumqttc's codec encodes most packets of the broker and decodes ours: neither is checked against our
+//! own reading of the specification alone.
 
 mod acknowledgements;
 mod aliases;

@@ -1,4 +1,4 @@
-//! The same bytes in other pieces mean the same, and bytes that mean nothing do no harm.
+//! The same bytes in reads of other sizes mean the same, and meaningless bytes do no harm.
 
 use millrace::mqtt::session::SessionError;
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ fn outcome<'p>(mut client: Client, pieces: impl IntoIterator<Item = &'p [u8]>) -
     Outcome { written: client.written(), seen: client.seen, end }
 }
 
-/// Cuts `bytes` into pieces of these lengths, over and over.
+/// Cuts `bytes` into chunks of these lengths, over and over.
 fn pieces<'b>(mut bytes: &'b [u8], lengths: &[usize]) -> Vec<&'b [u8]> {
     let mut pieces = Vec::new();
     for length in lengths.iter().cycle() {
@@ -100,7 +100,7 @@ fn some_damage(version: u8) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Whatever comes, in whatever pieces: no panic, nothing lying about, and the same end.
+/// Any bytes in reads of any size: no panic, nothing left unread, and the same end.
 fn check_anything(version: u8, is_subscribed: bool, bytes: &[u8], lengths: &[usize]) {
     let config = options(version, json!({ "qos": 2 }));
     let client = || match is_subscribed {

@@ -1,11 +1,12 @@
-//! What each answer of ClickHouse leads to: the same INSERT again, another server, or dead letters.
+//! Each answer of ClickHouse and its consequence: the same INSERT again, another server, or dead
+//! letters.
 
 use serde_json::json;
 
 use super::fake_clickhouse::{Answer, Insert};
 use super::harness::{Running, assert_rows, clickhouse};
 
-/// That these are attempts at one INSERT: the same bytes under the same token.
+/// Asserts that these are attempts at one INSERT: the same bytes under the same token.
 fn assert_same(attempts: &[Insert]) {
     for attempt in attempts {
         assert_eq!((&attempt.token, &attempt.sql), (&attempts[0].token, &attempts[0].sql));
@@ -14,7 +15,7 @@ fn assert_same(attempts: &[Insert]) {
 }
 
 #[test]
-fn what_may_succeed_later_is_sent_again_until_it_has() {
+fn a_temporary_failure_is_retried_until_it_succeeds() {
     let mut running = Running::start(json!({}));
     running.clickhouse.script([
         Answer::Exception(252, "Too many parts"),
@@ -33,7 +34,10 @@ fn what_may_succeed_later_is_sent_again_until_it_has() {
     assert_rows(&ended.clickhouse, 0..3);
     assert_eq!((ended.inserted, ended.retried), (3, 7));
     // The connection that was cut first had been answered over: that is tried at once over a new one.
-    assert_eq!((ended.told.count("CLICKHOUSE_RETRYING"), ended.told.count("CLICKHOUSE_RECOVERED")), (6, 1));
+    assert_eq!(
+        (ended.reported.count("CLICKHOUSE_RETRYING"), ended.reported.count("CLICKHOUSE_RECOVERED")),
+        (6, 1)
+    );
 }
 
 /// The code decides, and nothing else: what the rows are at fault for becomes dead letters, the rest waits.
@@ -52,7 +56,7 @@ fn each_code_is_the_rows_fault_or_it_is_not() {
     let ended = running.finish();
     assert_rows(&ended.clickhouse, OF_ROWS.len() as u32..codes.len() as u32);
     assert_eq!((ended.inserted, ended.dead_lettered), (OF_OTHERS.len() as u64, OF_ROWS.len() as u64));
-    for ((_, code, message), refused) in ended.told.letters.iter().zip(OF_ROWS) {
+    for ((_, code, message), refused) in ended.reported.letters.iter().zip(OF_ROWS) {
         assert_eq!(*code, "REJECTED_BY_CLICKHOUSE");
         assert!(message.contains(&format!("Code: {refused}. DB::Exception: why")), "{message}");
     }
@@ -96,7 +100,7 @@ fn a_server_that_is_not_there_is_passed_over() {
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..2);
     assert_eq!((ended.retried, ended.clickhouse.inserts().len()), (1, 1));
-    assert!(ended.told.warnings[0].1.contains("trying again in 0 ms"), "{:?}", ended.told.warnings);
+    assert!(ended.reported.warnings[0].1.contains("trying again in 0 ms"), "{:?}", ended.reported.warnings);
 }
 
 /// Another server may not know of the token: it is asked only after three answers that say nothing.

@@ -1,4 +1,5 @@
-//! Of a batch that ClickHouse refuses the good rows go in, each once, and the bad ones become dead letters.
+//! When ClickHouse refuses a batch, its good rows are inserted, each once, and the bad ones become dead
+//! letters.
 
 use std::collections::HashSet;
 
@@ -18,7 +19,7 @@ fn except(count: u32, bad: &[u32]) -> Vec<u32> {
 /// `seq` of the dead letters.
 fn letters(running: &super::harness::Ended) -> Vec<u32> {
     let seq = |payload: &str| serde_json::from_str::<serde_json::Value>(payload).unwrap()["seq"].as_u64();
-    running.told.letters.iter().map(|(payload, ..)| seq(payload).unwrap() as u32).collect()
+    running.reported.letters.iter().map(|(payload, ..)| seq(payload).unwrap() as u32).collect()
 }
 
 #[test]
@@ -31,8 +32,8 @@ fn bad_rows_are_found_and_the_others_go_in() {
     assert_rows(&ended.clickhouse, except(100, &BAD));
     assert_eq!(letters(&ended), BAD);
     assert_eq!((ended.inserted, ended.dead_lettered), (97, 3));
-    assert!(ended.told.letters.iter().all(|(_, code, _)| *code == "REJECTED_BY_CLICKHOUSE"));
-    assert_eq!(ended.told.codes(), ["CLICKHOUSE_REFUSED", "DEAD_LETTERS_UNSTORED"]);
+    assert!(ended.reported.letters.iter().all(|(_, code, _)| *code == "REJECTED_BY_CLICKHOUSE"));
+    assert_eq!(ended.reported.codes(), ["CLICKHOUSE_REFUSED", "DEAD_LETTERS_UNSTORED"]);
     // Parts are INSERTs of their own: other rows must have other tokens.
     let inserts = ended.clickhouse.inserts();
     let tokens: HashSet<&str> = inserts.iter().map(|insert| &*insert.token).collect();
@@ -47,7 +48,7 @@ fn a_batch_that_is_bad_throughout_is_given_up_together() {
     let ended = running.finish();
     assert_eq!((ended.inserted, ended.dead_lettered), (0, 1000));
     assert!(ended.clickhouse.inserts().len() < 50, "{}", ended.clickhouse.inserts().len());
-    assert!(ended.told.letters[500].2.contains("was not tried alone and may be good"));
+    assert!(ended.reported.letters[500].2.contains("was not tried alone and may be good"));
 }
 
 #[test]
@@ -56,17 +57,17 @@ fn a_failure_meanwhile_neither_doubles_nor_loses() {
     let mut running = Running::start(json!({}));
     running.clickhouse.refuse("t", is_in(&BAD));
     running.clickhouse.script([
-        Answer::Usual,
+        Answer::Normal,
         // The first half has the bad one; the second is stored and not confirmed.
         Answer::Cut,
-        Answer::Usual,
+        Answer::Normal,
         Answer::StoredAndCut,
         Answer::Exception(252, "Too many parts"),
     ]);
     running.send_numbers(0..32);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, except(32, &BAD));
-    // What may be in is refused three times before it is halved.
+    // A batch that may be in is refused three times before it is halved.
     assert_eq!((letters(&ended), ended.retried), (BAD.to_vec(), 6));
 }
 
@@ -82,7 +83,7 @@ fn a_view_that_refuses_a_row_has_the_others_once() {
     let seen: Vec<String> = except(64, &BAD).iter().map(u32::to_string).collect();
     assert_eq!(ended.clickhouse.view_values("t", "seq"), seen);
     assert_eq!((letters(&ended), ended.inserted), (BAD.to_vec(), 62));
-    assert!(ended.told.letters[0].2.ends_with("; the table itself may have stored it"));
+    assert!(ended.reported.letters[0].2.ends_with("; the table itself may have stored it"));
     // All under the first token.
     let inserts = ended.clickhouse.inserts();
     assert!(inserts.iter().all(|insert| insert.token == inserts[0].token));
@@ -106,7 +107,7 @@ fn a_cancel_meanwhile_acknowledges_nothing() {
     let mut running = Running::start(json!({}));
     running.clickhouse.refuse("t", is_in(&[1]));
     let gate = super::fake_clickhouse::Gate::default();
-    running.clickhouse.script([Answer::Usual, Answer::Held(gate)]);
+    running.clickhouse.script([Answer::Normal, Answer::Held(gate)]);
     running.send_numbers(0..8);
     running.seal();
     running.clickhouse.wait_for_inserts(2);

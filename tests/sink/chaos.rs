@@ -32,7 +32,7 @@ fn answer(random: &mut Random) -> Answer {
         5 => Answer::StoredAndCut,
         6 => Answer::LostInACrash,
         7 => Answer::StoredInACrash,
-        _ => Answer::Usual,
+        _ => Answer::Normal,
     }
 }
 
@@ -72,13 +72,13 @@ fn life(seed: u64) {
     let mut letters: Vec<u32> = bad.to_vec();
     letters.sort_unstable();
     letters.dedup();
-    let mut told: Vec<u32> = (ended.told.letters.iter())
+    let mut reported: Vec<u32> = (ended.reported.letters.iter())
         .map(|(payload, ..)| {
             serde_json::from_str::<serde_json::Value>(payload).unwrap()["seq"].as_u64().unwrap() as u32
         })
         .collect();
-    told.sort_unstable();
-    assert_eq!(told, letters);
+    reported.sort_unstable();
+    assert_eq!(reported, letters);
     assert_eq!(
         (ended.inserted, ended.dead_lettered),
         (u64::from(COUNT) - letters.len() as u64, letters.len() as u64)
@@ -86,7 +86,7 @@ fn life(seed: u64) {
 }
 
 #[test]
-fn each_row_is_there_once_or_a_dead_letter() {
+fn each_row_is_inserted_once_or_a_dead_letter() {
     match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => life(seed),
         None => lives(0..30),
@@ -95,7 +95,7 @@ fn each_row_is_there_once_or_a_dead_letter() {
 
 #[test]
 #[ignore = "takes minutes: npm run test:full"]
-fn in_thousands_of_lives_each_row_is_there_once_or_a_dead_letter() {
+fn in_thousands_of_lives_each_row_is_inserted_once_or_a_dead_letter() {
     lives(30..3_030);
 }
 

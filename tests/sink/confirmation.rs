@@ -1,4 +1,4 @@
-//! What confirms an INSERT, and what condemns a row.
+//! The answers that confirm an INSERT, and those that condemn a row.
 
 use serde_json::json;
 
@@ -18,8 +18,8 @@ fn an_answer_that_is_not_clickhouses_confirms_nothing() {
         let inserts = ended.clickhouse.inserts();
         assert_eq!(inserts.len(), 2);
         assert_eq!((&inserts[0].token, &inserts[0].body), (&inserts[1].token, &inserts[1].body));
-        assert_eq!(ended.told.codes(), ["INSERT_UNCONFIRMED", "CLICKHOUSE_RECOVERED"]);
-        let text = &ended.told.warnings[0].1;
+        assert_eq!(ended.reported.codes(), ["INSERT_UNCONFIRMED", "CLICKHOUSE_RECOVERED"]);
+        let text = &ended.reported.warnings[0].1;
         assert!(text.contains("it answered 200 OK without any header of ClickHouse's"), "{text}");
         assert!(text.contains(page), "{text}");
     }
@@ -37,13 +37,13 @@ fn rows_are_not_condemned_for_what_fails_without_them() {
         running.seal();
         // One at start, then again and again.
         running.clickhouse.wait_for_probes(4);
-        assert_eq!(running.told().letters, []);
+        assert_eq!(running.reported().letters, []);
         running.wait_for_warning("CLICKHOUSE_RETRYING");
         running.clickhouse.fail_all(None);
         let ended = running.finish();
         assert_rows(&ended.clickhouse, 0..5);
         assert_eq!((ended.inserted, ended.dead_lettered), (5, 0));
-        assert_eq!(ended.told.count("CLICKHOUSE_REFUSED"), 0);
+        assert_eq!(ended.reported.count("CLICKHOUSE_REFUSED"), 0);
     }
 }
 
@@ -58,7 +58,7 @@ fn start_refuses_what_makes_every_insert_fail() {
         assert_eq!(error.code(), "CLICKHOUSE_REJECTED");
         assert!(error.to_string().contains(text), "{error}");
     }
-    // What may be over when the first batch comes is no reason.
+    // A fault that may be over when the first batch comes does not fail a start.
     let running = clickhouse();
     running.fail_all(Some((252, "Too many parts")));
     let context = PipelineContext::new(config(&running.url, &json!({})), Box::new(|_| {}));
@@ -81,7 +81,7 @@ fn a_column_that_is_added_while_running_stops_nothing() {
     running.send(&json!({ "seq": 6, "text": "text 6", "w": "given" }).to_string());
     let ended = running.finish();
     assert_eq!((ended.inserted, ended.dead_lettered), (7, 0));
-    assert_eq!(ended.told.codes(), ["TABLE_CHANGED", "COLUMN_ADDED"]);
+    assert_eq!(ended.reported.codes(), ["TABLE_CHANGED", "COLUMN_ADDED"]);
     let rows = ended.clickhouse.rows("t");
     let given = |seq: &str| rows.iter().find(|row| row["seq"] == seq).unwrap().get("w").cloned();
     assert_eq!(given("5"), Some(String::new()));

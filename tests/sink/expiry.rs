@@ -16,18 +16,19 @@ fn soon(spool: Option<&tempfile::TempDir>) -> Value {
 }
 
 fn assert_expired(ended: &Ended, count: usize, words: &str) {
-    assert_eq!((ended.dead_lettered, ended.told.letters.len()), (count as u64, count));
-    for (_, code, message) in &ended.told.letters {
+    assert_eq!((ended.dead_lettered, ended.reported.letters.len()), (count as u64, count));
+    for (_, code, message) in &ended.reported.letters {
         assert_eq!(*code, "RETRY_EXPIRED");
         assert!(message.contains("clickhouse.retry.maxAgeMs: "), "{message}");
         assert!(message.contains(words), "{message}");
     }
-    assert!(ended.told.count("RETRY_EXPIRED") > 0);
+    assert!(ended.reported.count("RETRY_EXPIRED") > 0);
 }
 
-/// Busy, somebody's mistake, a setting that fails with the code of bad rows, and want of memory.
+/// A busy server, an operator's mistake, a setting that fails with the code of bad rows, and lack of
+/// memory.
 #[test]
-fn whatever_fails_for_too_long_becomes_dead_letters() {
+fn a_batch_that_fails_for_too_long_becomes_dead_letters() {
     for (code, words) in [
         (252, "Too many parts"),
         (159, "Timeout exceeded"),
@@ -53,8 +54,8 @@ fn whatever_fails_for_too_long_becomes_dead_letters() {
             assert_rows(&ended.clickhouse, 3..5);
             assert_eq!(ended.inserted, 2);
             assert_expired(&ended, 3, words);
-            let told = &ended.told.letters[0].2;
-            assert!(!told.contains("may have its rows"), "ClickHouse said no: {told}");
+            let reported = &ended.reported.letters[0].2;
+            assert!(!reported.contains("may have its rows"), "ClickHouse said no: {reported}");
         }
     }
 }
@@ -76,7 +77,7 @@ fn a_table_that_is_gone_for_too_long() {
     }
 }
 
-/// What was sent and not answered may be in, and the dead letter says so.
+/// An INSERT without an answer may be in, and the dead letter says so.
 #[test]
 fn a_dead_letter_says_where_its_row_may_be_in() {
     for is_spooled in [false, true] {
@@ -92,7 +93,7 @@ fn a_dead_letter_says_where_its_row_may_be_in() {
 
 /// The age counts from the receipt, whichever process received it.
 #[test]
-fn what_lies_in_the_spool_for_too_long_expires_in_a_later_life() {
+fn messages_too_long_in_the_spool_expire_in_a_later_life() {
     let dir = tempfile::tempdir().unwrap();
     let clickhouse = clickhouse();
     clickhouse.script([Answer::Held(Gate::default())]);
@@ -111,9 +112,9 @@ fn what_lies_in_the_spool_for_too_long_expires_in_a_later_life() {
     assert_eq!((ended.inserted, ended.dead_lettered), (0, 0));
 }
 
-/// What fails within its time is tried again, and what succeeds at once is never too old.
+/// A batch that fails within its time is retried, and one that succeeds at once is never too old.
 #[test]
-fn what_is_young_is_tried_again_and_what_is_old_is_tried() {
+fn a_young_batch_is_retried_and_an_old_one_is_tried_once() {
     let mut running = Running::start(json!({ "clickhouse": { "retry": { "maxAgeMs": 3_600_000 } } }));
     running.clickhouse.script(vec![Answer::Exception(252, "Too many parts"); 20]);
     running.send_numbers(0..3);
@@ -135,12 +136,12 @@ fn what_is_young_is_tried_again_and_what_is_old_is_tried() {
     assert_eq!((ended.inserted, ended.dead_lettered), (3, 0));
 }
 
-/// Parts of a batch that does not go in as one: those that go in do, the others expire.
+/// Parts of a batch that one INSERT cannot take: some are inserted, the others expire.
 #[test]
 fn parts_expire_one_by_one() {
     let mut running = Running::start(soon(None));
     running.clickhouse.limit(2, Answer::Status(413, "too large"));
-    let parts = vec![Answer::Status(413, "too large"), Answer::Usual];
+    let parts = vec![Answer::Status(413, "too large"), Answer::Normal];
     running.clickhouse.script([parts, vec![Answer::Exception(252, "Too many parts"); 100]].concat());
     running.send_numbers(0..4);
     let ended = running.finish();

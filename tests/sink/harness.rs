@@ -17,17 +17,17 @@ use super::fake_clickhouse::{Listening, Server};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// What a pipeline told its owner.
+/// The events of a pipeline.
 #[derive(Debug, Default, Clone)]
-pub struct Told {
+pub struct Reported {
     /// Payload, code and message.
     pub letters: Vec<(String, &'static str, String)>,
     pub warnings: Vec<(&'static str, String)>,
-    /// Of sampled batches, as JSON.
+    /// Traces of sampled batches, as JSON.
     pub traces: Vec<Value>,
 }
 
-impl Told {
+impl Reported {
     pub fn codes(&self) -> Vec<&'static str> {
         self.warnings.iter().map(|(code, _)| *code).collect()
     }
@@ -38,7 +38,7 @@ impl Told {
     }
 
     pub fn count(&self, code: &str) -> usize {
-        self.codes().iter().filter(|told| **told == code).count()
+        self.codes().iter().filter(|reported| **reported == code).count()
     }
 }
 
@@ -49,17 +49,17 @@ pub struct Running {
     commands: mpsc::UnboundedReceiver<Command>,
     stages: Option<OutputStages>,
     spool: Option<crossbeam_channel::Sender<spool::Control>>,
-    told: Arc<Mutex<Told>>,
+    reported: Arc<Mutex<Reported>>,
     sent: u64,
     acknowledged: BTreeSet<u64>,
-    /// Of the messages that the spool knew at the beginning.
+    /// Numbers of the messages that the spool knew at the beginning.
     known: Vec<u32>,
 }
 
-/// What is left when all has ended.
+/// The state at the end.
 pub struct Ended {
     pub clickhouse: Listening,
-    pub told: Told,
+    pub reported: Reported,
     pub inserted: u64,
     pub dead_lettered: u64,
     pub dropped: u64,
@@ -70,8 +70,8 @@ pub struct Ended {
     pub acknowledged: usize,
 }
 
-/// The usual configuration of these tests, with `changes` in it: one route to the table `t`, one INSERT at a time, retries
-/// a millisecond apart.
+/// The default configuration of these tests, with `changes` in it: one route to the table `t`, one
+/// INSERT at a time, retries a millisecond apart.
 pub fn config(url: &str, changes: &Value) -> Config {
     let mut config = json!({
         "name": "sink",
@@ -119,8 +119,8 @@ impl Running {
     /// The same with transforms.
     pub fn with_hosts(clickhouse: Listening, changes: Value, hosts: TransformHosts) -> Running {
         let config = config(&clickhouse.url, &changes);
-        let told: Arc<Mutex<Told>> = Arc::default();
-        let listener = told.clone();
+        let reported: Arc<Mutex<Reported>> = Arc::default();
+        let listener = reported.clone();
         let listener = move |event| listener.lock().unwrap().hear(event);
         let context = Arc::new(PipelineContext::new(config, Box::new(listener)));
         let opened = spool::open(&context).unwrap();
@@ -141,7 +141,7 @@ impl Running {
             commands,
             stages: Some(stages),
             spool,
-            told,
+            reported,
             sent: 0,
             acknowledged: BTreeSet::new(),
             known: known.unwrap_or_default(),
@@ -179,8 +179,8 @@ impl Running {
         }
     }
 
-    /// Whether the connection would read nothing more. As a connection does after each read, this first seals what found no
-    /// room before.
+    /// Whether the connection would read nothing more. As a connection does after each read, this first
+    /// seals batches that found the queue full.
     pub fn is_batch_full(&mut self) -> bool {
         let router = self.router.as_mut().unwrap();
         router.seal_due(Instant::now());
@@ -199,7 +199,7 @@ impl Running {
     pub fn wait_until(&self, condition: impl Fn() -> bool) {
         let until = Instant::now() + LONG;
         while !condition() {
-            assert!(Instant::now() < until, "{:?}", self.told().last());
+            assert!(Instant::now() < until, "{:?}", self.reported().last());
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -209,15 +209,15 @@ impl Running {
         self.router.as_mut().unwrap().seal_all();
     }
 
-    pub fn told(&self) -> Told {
-        self.told.lock().unwrap().clone()
+    pub fn reported(&self) -> Reported {
+        self.reported.lock().unwrap().clone()
     }
 
     /// Waits for a warning with this code.
     pub fn wait_for_warning(&self, code: &str) {
         let until = Instant::now() + LONG;
-        while self.told().count(code) == 0 {
-            assert!(Instant::now() < until, "no {code}, {:?}", self.told().last());
+        while self.reported().count(code) == 0 {
+            assert!(Instant::now() < until, "no {code}, {:?}", self.reported().last());
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -231,11 +231,11 @@ impl Running {
         }
     }
 
-    /// Waits until a table has so many rows.
+    /// Waits until a table has `count` rows.
     pub fn wait_for_rows(&self, table: &str, count: usize) {
         let until = Instant::now() + LONG;
         while self.clickhouse.rows(table).len() < count {
-            assert!(Instant::now() < until, "no {count} rows, {:?}", self.told().last());
+            assert!(Instant::now() < until, "no {count} rows, {:?}", self.reported().last());
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -248,11 +248,16 @@ impl Running {
         &self.acknowledged
     }
 
-    /// Waits until so many are.
+    /// Waits until `count` are acknowledged.
     pub fn wait_for_acknowledgements(&mut self, count: usize) {
         let until = Instant::now() + LONG;
         while self.acknowledged().len() < count {
-            assert!(Instant::now() < until, "{:?} of {count}, {:?}", self.acknowledged, self.told().last());
+            assert!(
+                Instant::now() < until,
+                "{:?} of {count}, {:?}",
+                self.acknowledged,
+                self.reported().last()
+            );
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -264,8 +269,8 @@ impl Running {
         }
     }
 
-    /// Ends as a stop does, when all that was sent is settled. All of it must then be in the books, acknowledged once, and no
-    /// memory may be held.
+    /// Ends as a stop does, when all that was sent is settled. Every message must then be settled in
+    /// the ledger, acknowledged once, and no memory may be held.
     pub fn finish(mut self) -> Ended {
         self.drain();
         let ended = self.join();
@@ -283,10 +288,10 @@ impl Running {
     }
 
     fn drain(&mut self) {
-        // While the sinks are busy a batch stays open: a connection seals it when it hears that one is settled.
+        // While the sinks are busy a batch stays open: a connection seals it when one is settled.
         let until = Instant::now() + LONG;
         while self.router.as_ref().unwrap().has_open_batch() {
-            assert!(Instant::now() < until, "a batch stays open, {:?}", self.told().last());
+            assert!(Instant::now() < until, "a batch stays open, {:?}", self.reported().last());
             self.seal();
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -298,7 +303,7 @@ impl Running {
             self.context.ledger.wait_below(u64::MAX, Some(Instant::now() + LONG)),
             "{:?}, {:?}",
             self.context.ledger.counts(),
-            self.told().last()
+            self.reported().last()
         );
     }
 
@@ -316,7 +321,7 @@ impl Running {
         assert_eq!(self.context.memory.used(), 0, "all memory is given back");
         assert_eq!(metrics.inserts_in_flight.load(Ordering::Relaxed), 0);
         Ended {
-            told: self.told(),
+            reported: self.reported(),
             inserted: counts.inserted,
             dead_lettered: counts.dead_lettered,
             dropped: counts.dropped,
@@ -328,7 +333,7 @@ impl Running {
     }
 }
 
-impl Told {
+impl Reported {
     pub fn hear(&mut self, event: Event) {
         match event {
             Event::Warning(warning) => self.warnings.push((warning.code, warning.message)),

@@ -21,7 +21,7 @@ use super::engine::{
     Router, SchemaClient, Servers, Source, TablePlans, Tokens, Worker, WorkerParts,
 };
 use super::fake_clickhouse::{Answer, Server};
-use super::harness::{Told, assert_rows, config};
+use super::harness::{Reported, assert_rows, config};
 
 /// A server that a client reaches without a socket.
 #[derive(Clone, Default)]
@@ -91,7 +91,7 @@ impl AsyncWrite for Pipe {
 struct Held {
     end: InMemory,
     context: Arc<PipelineContext>,
-    told: Arc<Mutex<Told>>,
+    reported: Arc<Mutex<Reported>>,
     worker: Worker,
     router: Router,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -102,8 +102,8 @@ impl Held {
     async fn new(changes: Value) -> Held {
         let end = InMemory::default();
         end.server.create("t", &["seq UInt32", "text String"]);
-        let told: Arc<Mutex<Told>> = Arc::default();
-        let listener = told.clone();
+        let reported: Arc<Mutex<Reported>> = Arc::default();
+        let listener = reported.clone();
         let mut config = config("http://in.memory", &changes);
         // Batches wait for the one worker there is.
         config.clickhouse.max_in_flight = 16;
@@ -133,7 +133,7 @@ impl Held {
         };
         let worker = Worker::new(parts, Servers::new(servers, 0));
         let router = Router::new(context.clone(), 0, acks, plans, batch_sender, dead_letters);
-        Held { end, context, told, worker, router, commands, sent: 0 }
+        Held { end, context, reported, worker, router, commands, sent: 0 }
     }
 
     /// A batch of one message.
@@ -156,7 +156,7 @@ impl Held {
 
     /// Runs the worker until all that was sent is settled, or all is cancelled.
     async fn run(self) -> Ended {
-        let Held { end, context, told, worker, router, mut commands, .. } = self;
+        let Held { end, context, reported, worker, router, mut commands, .. } = self;
         drop(router);
         worker.run().await;
         let mut acknowledged = 0;
@@ -165,15 +165,15 @@ impl Held {
                 command.settled().map_or(0, |acks| acks.runs().iter().map(|(_, count)| count).sum());
         }
         assert_eq!(context.memory.used(), 0);
-        let told = told.lock().unwrap().clone();
-        Ended { end, context, told, acknowledged }
+        let reported = reported.lock().unwrap().clone();
+        Ended { end, context, reported, acknowledged }
     }
 }
 
 struct Ended {
     end: InMemory,
     context: Arc<PipelineContext>,
-    told: Told,
+    reported: Reported,
     acknowledged: u64,
 }
 
@@ -185,8 +185,8 @@ impl Ended {
     }
 }
 
-/// Waits that begin at 100 ms and double up to 30 s, each between half of that and all of it, but not below `least`. The clock
-/// counts whole milliseconds.
+/// Waits that begin at 100 ms and double up to 30 s, each between half of that and all of it, but not
+/// below `least`. The clock counts full milliseconds.
 fn assert_backoff(waits: &[Duration], least: Duration) {
     let millisecond = Duration::from_millis(1);
     for (failures, wait) in waits.iter().enumerate() {
@@ -207,10 +207,13 @@ async fn an_hour_of_failures_is_waited_for() {
     assert_eq!((ended.waits().len(), ended.acknowledged), (200, 1));
     assert_backoff(&ended.waits(), Duration::ZERO);
     assert_rows(&ended.end.server, 0..1);
-    assert_eq!((ended.told.count("CLICKHOUSE_RETRYING"), ended.told.count("CLICKHOUSE_RECOVERED")), (200, 1));
+    assert_eq!(
+        (ended.reported.count("CLICKHOUSE_RETRYING"), ended.reported.count("CLICKHOUSE_RECOVERED")),
+        (200, 1)
+    );
 }
 
-/// What somebody has to mend is not asked for more often than once a second.
+/// An operator's mistake is retried at most once a second.
 #[tokio::test(start_paused = true)]
 async fn mistakes_of_an_operator_are_retried_slowly() {
     for code in [60, 81, 115, 164, 192, 201, 242, 243, 497, 516] {
@@ -226,14 +229,14 @@ async fn mistakes_of_an_operator_are_retried_slowly() {
 #[tokio::test(start_paused = true)]
 async fn each_insert_begins_with_the_shortest_wait() {
     let mut held = Held::new(json!({})).await;
-    let script = [vec![Answer::Cut; 6], vec![Answer::Usual], vec![Answer::Cut; 3]].concat();
+    let script = [vec![Answer::Cut; 6], vec![Answer::Normal], vec![Answer::Cut; 3]].concat();
     held.end.server.script(script);
     held.send();
     held.send();
     let ended = held.run().await;
     let waits = ended.waits();
     assert_backoff(&waits[..6], Duration::ZERO);
-    // Between the first INSERT and the next is no wait.
+    // There is no wait between the first INSERT and the next.
     assert_eq!(waits[6], Duration::ZERO);
     assert_backoff(&waits[7..], Duration::ZERO);
     assert_rows(&ended.end.server, 0..2);

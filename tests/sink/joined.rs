@@ -39,7 +39,7 @@ fn counts(ended: &Ended) -> (u64, u64, u64, u64) {
     (ended.inserted, ended.dead_lettered, ended.dropped, ended.pending)
 }
 
-/// Those of a table, from the least on.
+/// The numbers in a table, in ascending order.
 fn numbers(ended: &Ended, table: &str) -> Vec<u32> {
     let mut numbers: Vec<u32> =
         ended.clickhouse.values(table, "seq").iter().map(|seq| seq.parse().unwrap()).collect();
@@ -70,7 +70,7 @@ fn a_message_is_acknowledged_when_the_last_of_its_routes_has_it() {
     for held in 0..3 {
         let gate = Gate::default();
         let mut running = start(json!({ "clickhouse": { "maxInFlight": 4 } }));
-        let mut answers: Vec<Answer> = (0..3).map(|_| Answer::Usual).collect();
+        let mut answers: Vec<Answer> = (0..3).map(|_| Answer::Normal).collect();
         answers[held] = Answer::Held(gate.clone());
         running.clickhouse.script(answers);
         send(&mut running, [100, 1]);
@@ -80,7 +80,8 @@ fn a_message_is_acknowledged_when_the_last_of_its_routes_has_it() {
         running.wait_until(|| {
             running.context.metrics.inserts_in_flight.load(std::sync::atomic::Ordering::Relaxed) == 1
         });
-        // Which table is held is the scheduler's choice; 100 is in all three, 1 in two, 7 in the first alone.
+        // The scheduler chooses which table is held; 100 is in all three, 1 in two, 7 in the first
+        // alone.
         assert!(!running.acknowledged().contains(&0));
         let pending = running.context.ledger.counts().pending;
         assert!(pending >= 1, "{pending}");
@@ -107,7 +108,7 @@ fn a_batch_that_is_sealed_and_settled_first_acknowledges_nothing_that_a_later_ro
             "clickhouse": { "maxInFlight": 2 },
         }),
     );
-    running.clickhouse.script([Answer::Usual, Answer::Held(gate.clone())]);
+    running.clickhouse.script([Answer::Normal, Answer::Held(gate.clone())]);
     send(&mut running, [1]);
     running.wait_for_rows("t", 1);
     running.clickhouse.wait_for_inserts(2);
@@ -137,8 +138,8 @@ fn a_dead_letter_of_one_route_leaves_the_rows_of_the_others() {
         running.send("no JSON");
         let ended = running.finish();
         assert_eq!((numbers(&ended, "t"), numbers(&ended, "texts")), (vec![3], vec![1, 2, 3]));
-        // Each dead letter is told with its route; the message counts with the first of its routes.
-        let letters: Vec<_> = ended.told.letters.iter().map(|(_, code, _)| *code).collect();
+        // Each dead letter is reported with its route; the message counts with the first of its routes.
+        let letters: Vec<_> = ended.reported.letters.iter().map(|(_, code, _)| *code).collect();
         assert_eq!(letters, ["FIELD_MISSING", "FIELD_MISSING", "JSON_INVALID", "JSON_INVALID"]);
         assert_eq!((counts(&ended), ended.acknowledged), ((1, 3, 0, 0), 4), "spool: {spool}");
     }
@@ -152,12 +153,12 @@ fn rows_that_clickhouse_refuses_in_one_table_go_into_the_other() {
     send(&mut running, [1, 2, 3, 4]);
     let ended = running.finish();
     assert_eq!((numbers(&ended, "t"), numbers(&ended, "texts")), (vec![1, 2, 4], vec![1, 3, 4]));
-    assert_eq!(ended.told.letters.len(), 2);
+    assert_eq!(ended.reported.letters.len(), 2);
     assert_eq!((ended.inserted + ended.dead_lettered, ended.pending, ended.acknowledged), (4, 0, 4));
 }
 
 #[test]
-fn what_every_route_excludes_is_dropped_and_what_one_takes_is_not() {
+fn a_message_that_every_route_excludes_is_dropped_and_one_that_a_route_takes_is_not() {
     let mut running = Running::at(
         clickhouse(),
         json!({ "routes": [
@@ -211,8 +212,8 @@ fn a_table_that_changes_meanwhile_gets_its_rows() {
     assert_eq!(counts(&ended), (4, 0, 0, 0));
 }
 
-/// Of each entry of the log that a killed process leaves, all rows of a message are there or none: and what is there is
-/// recognised by its receipt.
+/// Wherever a killed process cuts the log, all rows of a message are there or none, and its receipt
+/// identifies those that are there.
 #[test]
 fn a_log_that_is_cut_anywhere_has_all_rows_of_a_message_or_none_and_knows_those_it_has() {
     let dir = tempfile::tempdir().unwrap();

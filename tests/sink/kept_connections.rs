@@ -1,4 +1,4 @@
-//! Connections that are kept open and that a balancer ends: that costs nothing, and is no warning.
+//! Connections that are kept open and that a balancer ends: that costs nothing, and causes no warning.
 
 use serde_json::json;
 
@@ -31,19 +31,19 @@ fn a_kept_connection_that_ends_is_replaced_without_a_warning() {
             let inserts = ended.clickhouse.inserts();
             assert_eq!((inserts.len(), ended.retried), (3, 1));
             assert_eq!((&inserts[1].token, inserts[1].body == inserts[2].body), (&inserts[2].token, true));
-            assert!(ended.told.warnings.is_empty(), "{:?}", ended.told.warnings);
+            assert!(ended.reported.warnings.is_empty(), "{:?}", ended.reported.warnings);
         }
     }
 }
 
 #[test]
-fn what_fails_over_a_new_connection_too_is_a_warning() {
+fn a_failure_over_a_new_connection_too_is_a_warning() {
     let mut running = kept(None);
     running.clickhouse.script([Answer::Cut, Answer::Cut]);
     running.send_numbers(2..4);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..4);
-    assert_eq!(ended.told.codes(), ["CLICKHOUSE_RETRYING", "CLICKHOUSE_RECOVERED"]);
+    assert_eq!(ended.reported.codes(), ["CLICKHOUSE_RETRYING", "CLICKHOUSE_RECOVERED"]);
     assert_eq!(ended.retried, 2);
 }
 
@@ -55,5 +55,5 @@ fn a_new_connection_that_ends_is_a_warning() {
     running.send_numbers(0..2);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..2);
-    assert_eq!(ended.told.codes(), ["CLICKHOUSE_RETRYING", "CLICKHOUSE_RECOVERED"]);
+    assert_eq!(ended.reported.codes(), ["CLICKHOUSE_RETRYING", "CLICKHOUSE_RECOVERED"]);
 }

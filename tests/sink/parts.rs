@@ -1,4 +1,4 @@
-//! Batches that do not go in as one INSERT.
+//! Batches that one INSERT cannot take.
 
 use serde_json::json;
 
@@ -28,11 +28,11 @@ fn a_batch_that_is_too_large_goes_in_in_parts() {
             let ended = running.finish();
             assert_rows(&ended.clickhouse, 0..10);
             assert_eq!((ended.inserted, ended.dead_lettered), (10, 0));
-            assert_eq!(ended.told.count("BATCH_SPLIT"), 1);
+            assert_eq!(ended.reported.count("BATCH_SPLIT"), 1);
             let inserts = ended.clickhouse.inserts();
             let stored: Vec<_> = inserts.iter().filter(|insert| insert.blocks[0].len() <= 3).collect();
-            let whole = &inserts[0].token;
-            assert!(stored.iter().all(|insert| insert.token.starts_with(&format!("{whole}-"))));
+            let batch = &inserts[0].token;
+            assert!(stored.iter().all(|insert| insert.token.starts_with(&format!("{batch}-"))));
             let mut tokens: Vec<_> = stored.iter().map(|insert| &insert.token).collect();
             tokens.dedup();
             assert_eq!(tokens.len(), stored.len(), "each part has a token of its own");
@@ -41,7 +41,7 @@ fn a_batch_that_is_too_large_goes_in_in_parts() {
 }
 
 #[test]
-fn what_went_in_is_remembered_for_the_next_batches_and_grows_again() {
+fn a_size_that_succeeded_is_remembered_for_the_next_batches_and_grows_again() {
     let mut running = Running::start(json!({}));
     running.clickhouse.limit(4, PARTITIONS);
     running.send_numbers(0..8);
@@ -52,7 +52,7 @@ fn what_went_in_is_remembered_for_the_next_batches_and_grows_again() {
     running.seal();
     running.wait_for_acknowledgements(16);
     let next = &running.clickhouse.inserts()[before..];
-    assert!(next[0].blocks[0].len() < 8, "it is not tried as a whole: {}", next[0].blocks[0].len());
+    assert!(next[0].blocks[0].len() < 8, "it is not tried undivided: {}", next[0].blocks[0].len());
     running.clickhouse.limit(1000, PARTITIONS);
     for batch in 2..12 {
         running.send_numbers(batch * 8..batch * 8 + 8);
@@ -60,25 +60,25 @@ fn what_went_in_is_remembered_for_the_next_batches_and_grows_again() {
         running.wait_for_acknowledgements(batch as usize * 8 + 8);
     }
     let last = running.clickhouse.inserts().pop().unwrap();
-    assert_eq!(last.blocks[0].len(), 8, "in the end a batch goes in as a whole again");
+    assert_eq!(last.blocks[0].len(), 8, "in the end a batch is inserted undivided again");
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..96);
 }
 
 /// A message that a proxy passes on in no size ends as a dead letter, with the words of who refused it.
 #[test]
-fn a_message_that_goes_in_nowhere_becomes_a_dead_letter() {
+fn a_message_too_large_alone_becomes_a_dead_letter() {
     let mut running = Running::start(json!({}));
     running.clickhouse.limit(0, Answer::Status(413, "too large for us"));
     running.send_numbers(0..2);
     let ended = running.finish();
     assert_eq!((ended.inserted, ended.dead_lettered), (0, 2));
-    let (_, code, message) = &ended.told.letters[0];
+    let (_, code, message) = &ended.reported.letters[0];
     assert_eq!(*code, "REJECTED_BY_CLICKHOUSE");
     assert!(message.contains("413 Payload Too Large: too large for us"), "{message}");
 }
 
-/// Bad rows among those of a batch that goes in in parts.
+/// Bad rows in a batch that is inserted in parts.
 #[test]
 fn bad_rows_are_found_within_the_parts() {
     let mut running = Running::start(json!({}));
@@ -88,7 +88,7 @@ fn bad_rows_are_found_within_the_parts() {
     let ended = running.finish();
     assert_eq!((ended.inserted, ended.dead_lettered), (9, 1));
     assert_eq!(ended.clickhouse.values("t", "seq").len(), 9);
-    assert!(ended.told.letters[0].0.contains("\"seq\":5"));
+    assert!(ended.reported.letters[0].0.contains("\"seq\":5"));
 }
 
 /// An attempt whose outcome is unknown may be in: the rows must not be sent under other tokens.

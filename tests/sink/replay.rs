@@ -1,5 +1,5 @@
-//! Dead letters, fed again: what fits goes in under tokens of its content, so that another replay doubles nothing; what does
-//! not is a dead letter again.
+//! Replays of dead letters: rows that fit now are inserted under tokens of their content, so that
+//! another replay doubles nothing; the others are dead letters again.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::engine::{Replay, ReplaySource, Report, StoredDeadLetter, Supplied};
 use super::fake_clickhouse::{Answer, Gate, Listening};
-use super::harness::{Running, Told, assert_rows, clickhouse, config};
+use super::harness::{Reported, Running, assert_rows, clickhouse, config};
 
 fn letter(payload: &str) -> Supplied {
     Ok(StoredDeadLetter {
@@ -24,45 +24,49 @@ fn letters(numbers: std::ops::Range<u32>) -> Vec<Supplied> {
     numbers.map(|seq| letter(&json!({ "seq": seq, "text": "x" }).to_string())).collect()
 }
 
-fn replay(clickhouse: &Listening, changes: &Value, source: ReplaySource) -> (Arc<Replay>, Arc<Mutex<Told>>) {
-    let told: Arc<Mutex<Told>> = Arc::default();
-    let listener = told.clone();
+fn replay(
+    clickhouse: &Listening,
+    changes: &Value,
+    source: ReplaySource,
+) -> (Arc<Replay>, Arc<Mutex<Reported>>) {
+    let reported: Arc<Mutex<Reported>> = Arc::default();
+    let listener = reported.clone();
     let config = config(&clickhouse.url, changes);
     let replay = Replay::new(config, source, Box::new(move |event| listener.lock().unwrap().hear(event)));
-    (Arc::new(replay), told)
+    (Arc::new(replay), reported)
 }
 
-/// Feeds letters that are handed over.
-fn fed(clickhouse: &Listening, letters: Vec<Supplied>) -> (Report, Told) {
-    let (replay, told) = replay(clickhouse, &json!({}), ReplaySource::Handed);
+/// Replays dead letters that the caller supplies.
+fn fed(clickhouse: &Listening, letters: Vec<Supplied>) -> (Report, Reported) {
+    let (replay, reported) = replay(clickhouse, &json!({}), ReplaySource::Supplied);
     let running = replay.clone();
     let thread = std::thread::spawn(move || running.run());
     assert!(replay.supply(letters));
     replay.end();
     let report = thread.join().unwrap().unwrap();
-    let told = told.lock().unwrap().clone();
-    (report, told)
+    let reported = reported.lock().unwrap().clone();
+    (report, reported)
 }
 
 #[test]
-fn letters_that_fit_now_go_in_and_the_others_are_letters_again() {
+fn dead_letters_that_fit_now_are_inserted_and_the_others_are_dead_letters_again() {
     let clickhouse = clickhouse();
     let mut all = letters(0..5);
     all.insert(2, letter("{"));
     all.push(Err("letters[6].topic: is required".into()));
-    let (report, told) = fed(&clickhouse, all);
+    let (report, reported) = fed(&clickhouse, all);
     assert_rows(&clickhouse, 0..5);
     let counts = (report.read, report.inserted, report.dead_lettered, report.malformed, report.rows);
     assert_eq!(counts, (6, 5, 1, 1, 5));
     assert_eq!(report.malformed_letters[0].line, 7);
     assert_eq!(
-        told.letters.iter().map(|(payload, code, _)| (&**payload, *code)).collect::<Vec<_>>(),
+        reported.letters.iter().map(|(payload, code, _)| (&**payload, *code)).collect::<Vec<_>>(),
         [("{", "JSON_INVALID")]
     );
 }
 
 #[test]
-fn the_same_letters_again_double_nothing() {
+fn the_same_dead_letters_again_double_nothing() {
     let clickhouse = clickhouse();
     // The second replay finds that the answer of the first was lost.
     clickhouse.script([Answer::StoredAndCut]);
@@ -78,13 +82,13 @@ fn the_same_letters_again_double_nothing() {
 }
 
 #[test]
-fn rows_that_clickhouse_refuses_are_letters_again() {
+fn rows_that_clickhouse_refuses_are_dead_letters_again() {
     let clickhouse = clickhouse();
     clickhouse.refuse("t", |row| row["seq"] == "7");
     for _ in 0..2 {
-        let (report, told) = fed(&clickhouse, letters(0..16));
+        let (report, reported) = fed(&clickhouse, letters(0..16));
         assert_eq!((report.inserted, report.dead_lettered), (15, 1));
-        assert_eq!(told.letters[0].1, "REJECTED_BY_CLICKHOUSE");
+        assert_eq!(reported.letters[0].1, "REJECTED_BY_CLICKHOUSE");
     }
     assert_rows(&clickhouse, (0..16).filter(|seq| *seq != 7));
 }
@@ -104,10 +108,10 @@ fn letters_of_a_directory_make_the_same_blocks_each_time() {
     let clickhouse = clickhouse();
     for _ in 0..2 {
         let changes = json!({ "batch": { "maxRows": 10 } });
-        let (replay, told) = replay(&clickhouse, &changes, ReplaySource::Dir(dir.path().into()));
+        let (replay, reported) = replay(&clickhouse, &changes, ReplaySource::Dir(dir.path().into()));
         let report = replay.run().unwrap();
         assert_eq!((report.read, report.inserted, report.malformed), (26, 26, 1));
-        assert_eq!(told.lock().unwrap().count("LETTER_MALFORMED"), 1);
+        assert_eq!(reported.lock().unwrap().count("LETTER_MALFORMED"), 1);
     }
     assert_rows(&clickhouse, 0..26);
     let tokens: Vec<String> = clickhouse.inserts().into_iter().map(|insert| insert.token).collect();
@@ -120,7 +124,7 @@ fn letters_of_a_directory_make_the_same_blocks_each_time() {
 fn a_cancel_ends_it_with_an_error() {
     let clickhouse = clickhouse();
     clickhouse.script([Answer::Held(Gate::default())]);
-    let (replay, _) = replay(&clickhouse, &json!({}), ReplaySource::Handed);
+    let (replay, _) = replay(&clickhouse, &json!({}), ReplaySource::Supplied);
     let running = replay.clone();
     let thread = std::thread::spawn(move || running.run());
     assert!(replay.supply(letters(0..3)));
@@ -131,7 +135,7 @@ fn a_cancel_ends_it_with_an_error() {
     assert_eq!(replay.report().inserted, 0);
 }
 
-/// The answer breaks off twice, once in the middle of a letter: it is read on from there.
+/// The answer breaks off twice, once in the middle of a dead letter: it is read on from there.
 #[test]
 fn letters_of_a_table_are_read_once_each_however_often_the_answer_breaks_off() {
     let mut running = Running::at(clickhouse(), json!({ "deadLetters": { "table": "letters" } }));
@@ -146,10 +150,10 @@ fn letters_of_a_table_are_read_once_each_however_often_the_answer_breaks_off() {
     server.cut_read(700);
     let changes = json!({ "deadLetters": { "table": "letters" } });
     let source = ReplaySource::Table { name: "letters".into(), condition: None };
-    let (replay, told) = replay(&server, &changes, source);
+    let (replay, reported) = replay(&server, &changes, source);
     let report = replay.run().unwrap();
     assert_eq!((report.read, report.inserted), (40, 40));
     assert_rows(&server, 0..40);
-    assert_eq!(told.lock().unwrap().count("REPLAY_INTERRUPTED"), 2);
+    assert_eq!(reported.lock().unwrap().count("REPLAY_INTERRUPTED"), 2);
     assert!(server.inserts()[before..].iter().all(|insert| insert.table() == "t"), "they are kept already");
 }

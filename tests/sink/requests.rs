@@ -12,7 +12,7 @@ use super::harness::{Running, clickhouse};
 fn print(what: &str, insert: &Insert) -> String {
     let mut out = format!("{what}\n{}\n", insert.sql);
     for (name, value) in &insert.settings {
-        // What is drawn for each life stands between the name and the number.
+        // The random number of each life stands between the name and the number.
         let value = match insert.token.starts_with("sink-") && name == "insert_deduplication_token" {
             true => value
                 .split('-')
@@ -71,7 +71,7 @@ fn each_kind_of_insert() {
     gate.open();
     let inserts = running.finish().clickhouse.inserts();
     let records = inserts.iter().find(|insert| insert.blocks.len() > 1).unwrap();
-    // Which record comes first depends on when the first INSERT is due.
+    // The time at which the first INSERT is due decides which record comes first.
     let number = records.token.rsplit('-').next().unwrap();
     let printed = print("several records of the spool", records);
     out += &printed.replace(&format!("<life>-{number}\n"), "<life>-<record>\n");

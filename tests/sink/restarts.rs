@@ -30,7 +30,7 @@ fn rows_that_a_crash_lost_are_inserted_again() {
         let ended = running.finish();
         assert_rows(&ended.clickhouse, 0..5);
         assert_eq!((ended.inserted, ended.dead_lettered, repairs(&ended)), (5, 0, 1));
-        assert_eq!(ended.told.count("ROWS_RESTORED"), 1);
+        assert_eq!(ended.reported.count("ROWS_RESTORED"), 1);
         let inserts = ended.clickhouse.inserts();
         assert_eq!(inserts[0].token, inserts[1].token);
         assert_eq!(inserts[2].token, format!("{}-again", inserts[0].token));
@@ -47,7 +47,7 @@ fn rows_that_are_there_are_not_doubled() {
         running.send_numbers(0..5);
         let ended = running.finish();
         assert_rows(&ended.clickhouse, 0..5);
-        assert_eq!((ended.inserted, repairs(&ended), ended.told.count("ROWS_RESTORED")), (5, 1, 0));
+        assert_eq!((ended.inserted, repairs(&ended), ended.reported.count("ROWS_RESTORED")), (5, 1, 0));
     }
 }
 
@@ -88,7 +88,7 @@ fn the_look_is_tried_again_until_it_succeeds() {
     let mut running = Running::start(json!({}));
     running.clickhouse.script([
         Answer::LostInACrash,
-        Answer::Usual,
+        Answer::Normal,
         Answer::Cut,
         Answer::Status(502, "Bad Gateway"),
         Answer::Exception(202, "Too many simultaneous queries"),
@@ -96,40 +96,41 @@ fn the_look_is_tried_again_until_it_succeeds() {
     running.send_numbers(0..5);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..5);
-    assert_eq!((repairs(&ended), ended.told.count("ROWS_RESTORED")), (4, 1));
-    // What brings the rows back can leave a token behind without them as well.
+    assert_eq!((repairs(&ended), ended.reported.count("ROWS_RESTORED")), (4, 1));
+    // The INSERT that restores the rows can leave a token behind without them as well.
     let mut running = Running::start(json!({}));
-    running.clickhouse.script([Answer::LostInACrash, Answer::Usual, Answer::LostInACrash]);
+    running.clickhouse.script([Answer::LostInACrash, Answer::Normal, Answer::LostInACrash]);
     running.send_numbers(0..5);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..5);
     assert!(repairs(&ended) >= 2);
 }
 
-/// Without the right to read the table nobody can tell: it is said, and the stream goes on.
+/// Without the right to read the table the rows cannot be verified: a warning says so, and the stream
+/// goes on.
 #[test]
-fn what_cannot_be_looked_at_is_told() {
+fn rows_that_cannot_be_verified_cause_a_warning() {
     let mut running = Running::start(json!({}));
     running.clickhouse.forbid_reading((497, "Not enough privileges"));
     running.clickhouse.script([Answer::StoredInACrash]);
     running.send_numbers(0..5);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..5);
-    assert_eq!((ended.inserted, repairs(&ended), ended.told.count("INSERT_UNVERIFIED")), (5, 1, 1));
+    assert_eq!((ended.inserted, repairs(&ended), ended.reported.count("INSERT_UNVERIFIED")), (5, 1, 1));
     // Parts that are too large to be looked at are not waited for without end.
     let mut running = Running::start(json!({}));
-    running.clickhouse.script([Answer::StoredInACrash, Answer::Usual]);
+    running.clickhouse.script([Answer::StoredInACrash, Answer::Normal]);
     running.clickhouse.script(vec![Answer::Exception(202, "Too many simultaneous queries"); 20]);
     running.clickhouse.script(vec![Answer::Exception(241, "Memory limit exceeded"); 5]);
     running.send_numbers(0..5);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..5);
-    assert_eq!((ended.inserted, repairs(&ended), ended.told.count("INSERT_UNVERIFIED")), (5, 25, 1));
+    assert_eq!((ended.inserted, repairs(&ended), ended.reported.count("INSERT_UNVERIFIED")), (5, 25, 1));
 }
 
 /// An attempt of an earlier process counts as one of which the outcome is unknown.
 #[test]
-fn what_an_earlier_process_sent_is_looked_at() {
+fn rows_that_an_earlier_process_sent_are_verified() {
     for answer in [Answer::LostInACrash, Answer::StoredInACrash] {
         let dir = tempfile::tempdir().unwrap();
         let clickhouse = clickhouse();

@@ -1,5 +1,5 @@
-//! What a batch holds is given back once, when its end is known and not before: acknowledgements, memory, and its place in the
-//! ledger.
+//! A batch releases its acknowledgements, its memory and its place in the ledger once, when its end is
+//! known and not before.
 
 use serde_json::json;
 
@@ -43,12 +43,12 @@ fn a_batch_that_is_in_is_acknowledged_before_an_earlier_one_that_is_not() {
 
 /// A rejected message is acknowledged when its dead letter is kept, and the rest of its batch with it.
 #[test]
-fn a_batch_with_dead_letters_is_settled_when_they_are_kept() {
+fn a_batch_with_dead_letters_is_settled_when_they_are_stored() {
     let gate = Gate::default();
     let mut running = Running::start(json!({ "deadLetters": { "table": "letters" } }));
     running.clickhouse.refuse("t", |row| row["seq"] == "1");
-    // Whole, two halves, the two of the first half, then the letters.
-    let first = [Answer::Usual, Answer::Usual, Answer::Usual, Answer::Usual, Answer::Usual];
+    // The batch, two halves, the two of the first half, then the dead letters.
+    let first = [Answer::Normal, Answer::Normal, Answer::Normal, Answer::Normal, Answer::Normal];
     running.clickhouse.script(first.into_iter().chain([Answer::Held(gate.clone())]));
     running.send_numbers(0..4);
     running.seal();
@@ -69,7 +69,7 @@ fn a_batch_with_dead_letters_is_settled_when_they_are_kept() {
 }
 
 #[test]
-fn what_cannot_be_decoded_does_not_hold_up_its_neighbours() {
+fn an_undecodable_message_does_not_hold_up_its_neighbours() {
     let mut running = Running::start(json!({}));
     running.send_numbers(0..1);
     running.send("{");
@@ -78,7 +78,7 @@ fn what_cannot_be_decoded_does_not_hold_up_its_neighbours() {
     running.send_numbers(1..2);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..2);
-    let codes: Vec<&str> = ended.told.letters.iter().map(|(_, code, _)| *code).collect();
+    let codes: Vec<&str> = ended.reported.letters.iter().map(|(_, code, _)| *code).collect();
     assert_eq!(codes, ["JSON_INVALID", "OUT_OF_RANGE", "NO_ROUTE"]);
     assert_eq!((ended.inserted, ended.dead_lettered), (2, 3));
 }
@@ -121,13 +121,13 @@ fn letters_that_cannot_be_kept_now_are_kept_later() {
 
 /// Nothing is left to try: the event is all there is of them.
 #[test]
-fn letters_that_are_refused_are_told_and_settled() {
+fn dead_letters_that_are_refused_are_reported_and_settled() {
     let mut running = Running::start(json!({ "deadLetters": { "table": "letters" } }));
     running.clickhouse.refuse("letters", |_| true);
     running.send("{");
     let ended = running.finish();
-    assert_eq!((ended.dead_lettered, ended.told.count("DEAD_LETTERS_REFUSED")), (1, 1));
-    assert_eq!(ended.told.letters.len(), 1);
+    assert_eq!((ended.dead_lettered, ended.reported.count("DEAD_LETTERS_REFUSED")), (1, 1));
+    assert_eq!(ended.reported.letters.len(), 1);
     assert!(ended.clickhouse.rows("letters").is_empty());
 }
 
@@ -148,27 +148,27 @@ fn letters_for_a_directory_that_is_not_there_wait_for_it() {
 }
 
 #[test]
-fn tables_that_recognise_no_insert_are_told_of_at_start() {
+fn tables_that_recognise_no_insert_cause_a_warning_at_start() {
     let server = clickhouse();
     server.view("t", |_| false);
     server.forget_tokens("t");
-    let told = Running::at(server, json!({})).finish().told;
-    assert_eq!(told.codes(), ["DEDUPLICATION_OFF", "DEDUPLICATION_OFF"]);
-    assert!(told.warnings[0].1.starts_with("`d`.`t` does not recognise an INSERT that is made again"));
-    assert!(told.warnings[1].1.contains("`d`.`target_of_t`, which the view `d`.`view_of_t` fills,"));
+    let reported = Running::at(server, json!({})).finish().reported;
+    assert_eq!(reported.codes(), ["DEDUPLICATION_OFF", "DEDUPLICATION_OFF"]);
+    assert!(reported.warnings[0].1.starts_with("`d`.`t` does not recognise an INSERT that is made again"));
+    assert!(reported.warnings[1].1.contains("`d`.`target_of_t`, which the view `d`.`view_of_t` fills,"));
 }
 
-/// What a sampled batch went through, as golden bytes but for the times.
+/// The trace of a sampled batch, as golden bytes but for the times.
 #[test]
-fn a_trace_tells_each_insert_and_how_often_it_was_attempted() {
+fn a_trace_has_each_insert_and_how_often_it_was_attempted() {
     let server = clickhouse();
     let url = server.url.clone();
     let mut running = Running::at(server, json!({ "tracing": { "sampleRatio": 1 } }));
     running.clickhouse.refuse("t", |row| row["seq"] == "1");
     running.clickhouse.script([Answer::Cut, Answer::Exception(252, "Too many parts")]);
     running.send_numbers(0..3);
-    let told = running.finish().told;
-    let [trace] = &mut told.traces.clone()[..] else { panic!("{:?}", told.traces) };
+    let reported = running.finish().reported;
+    let [trace] = &mut reported.traces.clone()[..] else { panic!("{:?}", reported.traces) };
     let still = |object: &mut serde_json::Value| {
         for name in ["began", "sealed", "ended"] {
             if let Some(time) = object.get_mut(name) {

@@ -53,13 +53,13 @@ fn records_are_acknowledged_when_they_are_on_disk_and_inserted_later() {
 }
 
 #[test]
-fn what_one_life_began_the_next_ends_under_the_same_token() {
+fn an_insert_that_one_life_began_the_next_ends_under_the_same_token() {
     let dir = tempfile::tempdir().unwrap();
     let first = unanswered(clickhouse(), &dir, 0..3);
     assert_eq!((first.acknowledged, first.inserted), (3, 0));
     let before = first.clickhouse.inserts();
 
-    // It was stored after all, and nobody heard of it.
+    // It was stored, but the answer was lost.
     first.clickhouse.script([Answer::StoredAndCut]);
     let ended = Running::at(first.clickhouse, spooled(&dir)).finish_spooled();
     assert_rows(&ended.clickhouse, 0..3);
@@ -130,7 +130,7 @@ fn records_without_a_route_are_sent_or_become_dead_letters_together() {
         assert_eq!(ended.pending, 0);
         if is_refused {
             assert!(ended.dead_lettered > 0);
-            assert!(ended.told.letters[0].2.contains("no route is left to tell its messages apart"));
+            assert!(ended.reported.letters[0].2.contains("no route is left to tell its messages apart"));
         } else {
             assert_rows(&ended.clickhouse, 0..2);
         }
@@ -197,7 +197,7 @@ fn a_spool_of_an_earlier_version_is_sent_as_it_lies() {
     }
     let server = clickhouse();
     server.create("second", &["seq UInt32", "text String"]);
-    // The tables that nobody was asked about have no name.
+    // Tables that were not read from a server have no name.
     server.create("", &["driver String", "seq UInt32", "lat Nullable(Float64)", "text String"]);
     let ended = Running::at(server, spooled(&dir)).finish_spooled();
     assert_eq!((ended.inserted, ended.pending, ended.retried), (14, 0, 0));

@@ -1,5 +1,6 @@
-//! INSERTs of the spool that go in in parts, over lives that end between two of them: the next life sends the same parts under
-//! the same tokens, also where the whole would go in by then.
+//! INSERTs of the spool that are made in parts, by processes that end between two of them: the next
+//! process sends the same parts under the same tokens, also where the undivided INSERT would succeed by
+//! then.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ fn spooled(dir: &tempfile::TempDir) -> Value {
     json!({ "spool": { "dir": dir.path() }, "mqtt": { "clientId": "client" } })
 }
 
-/// One record of so many messages, in a life that ends while INSERT number `held` is under way. That may be stored or not.
+/// One record of `messages` messages, in a process that ends while INSERT number `held` is under way.
+/// Its rows may be stored or not.
 fn first_life(dir: &tempfile::TempDir, messages: u32, limit: usize, held: usize, is_stored: bool) -> Ended {
     let clickhouse = clickhouse();
     clickhouse.limit(limit, PARTITIONS);
@@ -65,7 +67,7 @@ fn a_life_that_ends_between_two_parts_doubles_nothing() {
                 let sent = first.clickhouse.inserts();
                 let is_divided = sent.iter().any(|insert| insert.token != sent[0].token);
                 assert_eq!(names(&dir).len(), usize::from(is_divided), "{} INSERTs", sent.len());
-                // The limit is gone: the whole would go in.
+                // The limit is gone: the undivided INSERT would succeed.
                 first.clickhouse.limit(1_000, PARTITIONS);
                 let ended = Running::at(first.clickhouse, spooled(&dir)).finish_spooled();
                 assert_rows(&ended.clickhouse, 0..messages);
@@ -102,7 +104,7 @@ fn parts_of_parts_are_kept_too() {
     assert_same_boundaries(&ended.clickhouse.inserts());
 }
 
-/// A division that cannot be noted is not made: nothing would tell the next life of it.
+/// A division that cannot be noted is not made: the next process would not know it.
 #[test]
 fn parts_that_cannot_be_noted_are_not_sent() {
     let dir = tempfile::tempdir().unwrap();
@@ -118,7 +120,11 @@ fn parts_that_cannot_be_noted_are_not_sent() {
     running.wait_for_warning("SPOOL_IO");
     assert_eq!(running.clickhouse.rows("t").len(), 0);
     assert!(
-        running.told().warnings.iter().any(|(_, text)| text.contains("waits until its parts can be noted"))
+        running
+            .reported()
+            .warnings
+            .iter()
+            .any(|(_, text)| text.contains("waits until its parts can be noted"))
     );
     std::fs::remove_dir(&name).unwrap();
     let ended = running.finish();

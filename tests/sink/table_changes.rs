@@ -21,8 +21,8 @@ fn rows_are_decoded_again_for_a_column_of_another_type() {
     let inserts = ended.clickhouse.inserts();
     assert_eq!((inserts.len(), &inserts[0].token), (2, &inserts[1].token));
     assert!(inserts[1].sql.contains("`more`"), "{}", inserts[1].sql);
-    assert_eq!((ended.told.codes(), ended.retried), (vec!["TABLE_CHANGED"], 1));
-    let changes = &ended.told.warnings[0].1;
+    assert_eq!((ended.reported.codes(), ended.retried), (vec!["TABLE_CHANGED"], 1));
+    let changes = &ended.reported.warnings[0].1;
     assert!(changes.contains("seq was UInt32 and is Int64; more is new"), "{changes}");
 }
 
@@ -39,8 +39,9 @@ fn a_message_that_no_longer_fits_becomes_a_dead_letter() {
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 254..256);
     assert_eq!((ended.inserted, ended.dead_lettered), (2, 2));
-    let told: Vec<_> = ended.told.letters.iter().map(|(_, code, message)| (*code, &**message)).collect();
-    assert_eq!(told[0], ("OUT_OF_RANGE", "column seq: 256 is out of range for UInt8"));
+    let reported: Vec<_> =
+        ended.reported.letters.iter().map(|(_, code, message)| (*code, &**message)).collect();
+    assert_eq!(reported[0], ("OUT_OF_RANGE", "column seq: 256 is out of range for UInt8"));
 }
 
 /// All of them fit no more: there is nothing to insert.
@@ -68,10 +69,10 @@ fn rows_of_a_table_that_is_gone_wait_for_it() {
     running.wait_for_warning("CLICKHOUSE_RETRYING");
     assert!(running.acknowledged().is_empty());
     running.clickhouse.create("t", &["seq UInt32", "text String"]);
-    // It is looked at again when nobody has for a second; until then the fault stands.
+    // It is checked again when the last check is a second old; until then the fault stands.
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..2);
-    assert_eq!(ended.told.count("TABLE_CHANGED"), 2, "{:?}", ended.told.last());
+    assert_eq!(ended.reported.count("TABLE_CHANGED"), 2, "{:?}", ended.reported.last());
 }
 
 /// New batches are made for the table as it is, from the next one on.
@@ -101,5 +102,5 @@ fn a_message_that_did_not_fit_before_is_decoded_for_the_new_table() {
     running.send_numbers(1000..1001);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, [0, 1000]);
-    assert!(ended.told.letters.is_empty());
+    assert!(ended.reported.letters.is_empty());
 }

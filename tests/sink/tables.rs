@@ -8,7 +8,8 @@ fn two_tables() -> Value {
     json!({ "routes": [{ "topic": "t/#", "table": "t" }, { "topic": "u/#", "table": "u" }] })
 }
 
-/// One INSERT at a time, and a table that is gone: its rows wait, those of the other go in and are acknowledged.
+/// One INSERT at a time, and a table that is gone: its rows wait, those of the other are inserted and
+/// acknowledged.
 #[test]
 fn a_table_that_takes_nothing_holds_up_no_other() {
     for spooled in [false, true] {
@@ -44,9 +45,9 @@ fn a_table_that_takes_nothing_holds_up_no_other() {
     }
 }
 
-/// Grants, quotas, a table that may not be written: whatever an operator has to mend.
+/// Grants, quotas, a table that may not be written: mistakes that an operator has to fix.
 #[test]
-fn what_an_operator_must_mend_holds_up_no_other_table() {
+fn a_mistake_of_an_operator_holds_up_no_other_table() {
     for code in [8, 53, 60, 81, 115, 164, 201, 242, 243, 452, 497] {
         for spooled in [false, true] {
             let dir = tempfile::tempdir().unwrap();

@@ -57,7 +57,7 @@ fn write_numbers(call: &mut TransformCall, numbers: &[u32]) {
 }
 
 #[test]
-fn what_it_writes_is_inserted() {
+fn values_that_it_writes_are_inserted() {
     let mut running = start(clickhouse(), route(json!({})), |mut call| {
         let doubled: Vec<u32> = numbers(&mut call).iter().map(|number| 2 * number).collect();
         write_numbers(&mut call, &doubled);
@@ -98,7 +98,10 @@ fn rows_are_dropped_and_messages_rejected() {
     let ended = running.finish();
     assert_eq!(ended.clickhouse.values("t", "seq"), ["10", "20", "30"]);
     assert_eq!((ended.inserted, ended.dropped, ended.dead_lettered), (3, 1, 1));
-    assert_eq!(ended.told.letters, [(rows(&[40, 42]), "REJECTED_BY_TRANSFORM", "42 is wrong".to_string())]);
+    assert_eq!(
+        ended.reported.letters,
+        [(rows(&[40, 42]), "REJECTED_BY_TRANSFORM", "42 is wrong".to_string())]
+    );
 }
 
 #[test]
@@ -122,7 +125,7 @@ fn a_transform_that_fails_harms_nobody() {
     assert_eq!((ended.inserted, ended.dead_lettered), (2, 2));
     assert!(
         ended
-            .told
+            .reported
             .letters
             .iter()
             .all(|(_, code, message)| *code == "TRANSFORM_FAILED" && message == "no such zone")
@@ -153,11 +156,11 @@ fn a_call_that_is_lost_half_written_fails() {
     running.seal();
     let ended = running.finish();
     assert_eq!((ended.inserted, ended.dead_lettered), (0, 2));
-    assert!(ended.told.letters.iter().all(|(_, code, _)| *code == "TRANSFORM_FAILED"));
+    assert!(ended.reported.letters.iter().all(|(_, code, _)| *code == "TRANSFORM_FAILED"));
 }
 
 #[test]
-fn what_is_under_way_when_all_is_cancelled_is_not_acknowledged() {
+fn a_batch_under_way_when_all_is_cancelled_is_not_acknowledged() {
     let calls: Arc<Mutex<Vec<TransformCall>>> = Arc::default();
     let held = calls.clone();
     let mut running = start(clickhouse(), route(json!({})), move |call| held.lock().unwrap().push(call));
@@ -186,7 +189,7 @@ fn a_row_that_clickhouse_refuses_is_found_among_changed_rows() {
     let ended = running.finish();
     assert_eq!(ended.clickhouse.values("t", "seq"), ["10", "11", "12", "13", "15", "16", "17"]);
     assert_eq!((ended.inserted, ended.dead_lettered), (7, 1));
-    assert!(ended.told.letters[0].0.contains("\"seq\":4"));
+    assert!(ended.reported.letters[0].0.contains("\"seq\":4"));
 }
 
 /// `{ "seq": number }` as CBOR.
@@ -256,7 +259,7 @@ fn emitted_rows_that_clickhouse_refuses_are_dead_letters_of_no_message() {
     let ended = running.finish();
     assert_eq!(ended.clickhouse.values("alerts", "seq"), ["20"]);
     assert_eq!((ended.inserted, ended.dropped, ended.dead_lettered), (4, 1, 1));
-    assert_eq!(ended.told.letters.len(), 2);
+    assert_eq!(ended.reported.letters.len(), 2);
 }
 
 fn spooled(dir: &tempfile::TempDir, changes: Value) -> Value {
@@ -295,7 +298,7 @@ fn a_spool_has_what_came_out_of_the_transform_and_never_runs_it_again() {
     assert_eq!(ended.clickhouse.values("alerts", "seq"), ["1000"]);
     // The emitted row counts as no message in this life either.
     assert_eq!((ended.inserted, ended.dead_lettered), (5, 1));
-    assert!(ended.told.letters[0].0.contains("\"seq\":4"), "{:?}", ended.told.letters);
+    assert!(ended.reported.letters[0].0.contains("\"seq\":4"), "{:?}", ended.reported.letters);
     let tokens: Vec<_> = ended.clickhouse.inserts().iter().map(|insert| insert.token.clone()).collect();
     assert!(tokens[before.len()..].contains(&before[0].token));
 }

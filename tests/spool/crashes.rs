@@ -1,8 +1,8 @@
-//! Lives of a log on a disk that fails, each with crashes at any moment.
+//! Runs a log on a disk that fails, with crashes at any moment.
 //!
 //! Whatever happens: what was committed comes back with the same bytes unless it was settled, no record goes out under two
-//! tokens, a token always carries the same records, and nothing is taken for damaged. What a broker would send again is known,
-//! and nothing else is.
+//! tokens, a token always carries the same records, and nothing is taken for damaged. Messages that a
+//! broker would send again are known, and no others.
 //!
 //! `SEED=<seed> cargo test --test spool crashes` repeats a run. `cargo test --test spool crashes -- --ignored` runs a million.
 
@@ -111,7 +111,7 @@ impl World {
         self.went.clear();
         self.taken_in_this_life.clear();
         self.was_full |= self.disk.used() as u64 >= options(self.life).max_bytes;
-        // A start that fails has done nothing; somebody starts it again.
+        // A start that fails has done nothing; it is started again.
         let (log, recovered) = loop {
             match Log::open(self.disk.clone(), options(self.life), self.now) {
                 Ok(opened) => break opened,
@@ -126,8 +126,9 @@ impl World {
         self.check_receipts(false);
     }
 
-    /// What is known counts as committed, since it is acknowledged when it comes again. Once all that was found is synced, the
-    /// newest of what was committed are known, unless the room of their receipts was wanted.
+    /// A known message counts as committed, since it is acknowledged when it comes again. Once all that
+    /// was found is synced, the newest committed messages are known, unless the space of their receipts
+    /// was needed.
     fn check_receipts(&mut self, all_is_synced: bool) {
         for connection in 0..3 {
             let session = self.log.as_ref().unwrap().session(connection);
@@ -250,7 +251,7 @@ impl World {
         self.log().done(insert.id);
     }
 
-    /// The disk is mended, and everything is brought in.
+    /// The disk works again, and everything is inserted.
     fn finish(&mut self) {
         self.disk.set_faults(Faults::default());
         self.log = None;

@@ -119,7 +119,7 @@ fn damage_is_reported_once() {
 }
 
 #[test]
-fn what_is_cut_off_was_synced_and_is_reported() {
+fn a_cut_of_synced_bytes_is_reported() {
     let (disk, name) = closed();
     let len = disk.contents()[&name].len();
     for cut in 0..len {
@@ -141,7 +141,7 @@ fn what_is_cut_off_was_synced_and_is_reported() {
 }
 
 #[test]
-fn a_tail_that_was_not_synced_is_no_damage() {
+fn an_unsynced_tail_does_not_count_as_damage() {
     let (disk, name) = closed();
     let next = disk.contents()[&name][..100].to_vec();
     for len in 1..next.len() {
@@ -278,7 +278,7 @@ fn foreign_files_are_named_and_left_alone() {
 }
 
 #[test]
-fn what_changes_while_the_log_is_open_is_put_aside_when_it_is_read() {
+fn bytes_that_change_while_the_log_is_open_are_quarantined_when_they_are_read() {
     let (disk, name) = closed();
     let (mut log, _) = Log::open(disk.clone(), options(2), Instant::now()).unwrap();
     disk.change(&name, |bytes| bytes[150] ^= 1);

@@ -63,7 +63,7 @@ fn a_directory_has_one_owner() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_told_of() {
+fn a_directory_that_cannot_be_made_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();

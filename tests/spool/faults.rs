@@ -1,4 +1,4 @@
-//! What the log does when the disk or a table does not take what it is given.
+//! Faults of the disk, and tables that take no rows.
 
 use std::time::Instant;
 
@@ -52,7 +52,7 @@ fn after_a_failed_sync_all_is_written_to_another_segment() {
 }
 
 #[test]
-fn what_is_not_synced_is_not_taken() {
+fn an_unsynced_record_is_not_taken() {
     let disk = Simulated::new(1);
     let mut log = open(&disk, options(1));
     log.append(record(0, 0, 50), Instant::now());
@@ -96,7 +96,8 @@ fn a_disk_without_room_is_emptied_into_clickhouse() {
         let _ = log.commit();
         key += 1;
     }
-    // The last one did not fit. Its INSERT waits for it, but others go; not even the word that they are done finds room.
+    // The last one did not fit. Its INSERT waits for it, but others are sent; not even their DONE
+    // entries find space.
     let mut keys = drain(&mut log);
     assert!(!keys.is_empty());
     assert!(log.commit().is_err());
@@ -106,7 +107,8 @@ fn a_disk_without_room_is_emptied_into_clickhouse() {
     assert_eq!(keys, (0..key).collect::<Vec<_>>());
 }
 
-/// Fills a disk with room for `room` bytes besides the state file. Returns the number of records, the last of which did not fit.
+/// Fills a disk with space for `room` bytes beyond the state file. Returns the number of records, the
+/// last of which did not fit.
 fn fill(disk: &Simulated, log: &mut Log<Simulated>, room: usize, streams: u32) -> u32 {
     disk.set_faults(Faults { one_in: None, room: Some(room) });
     let mut key = 0;
@@ -170,7 +172,7 @@ fn segments_of_a_small_disk_are_small_enough_that_room_comes_back() {
 }
 
 #[test]
-fn what_is_done_on_a_full_disk_is_done_after_a_crash() {
+fn an_insert_done_on_a_full_disk_is_done_after_a_crash() {
     let disk = Simulated::new(1);
     let mut log = open(&disk, options(1));
     fill(&disk, &mut log, 5_000, 1);

@@ -143,7 +143,7 @@ impl Model {
                     (log, recovered) = Log::open(disk.clone(), options(life), now).unwrap();
                     prop_assert_eq!(recovered.records, self.open() as u64);
                     prop_assert!(recovered.damages.is_empty() && recovered.torn.is_empty());
-                    // What may not have been synced before is now.
+                    // Entries that may not have been synced before are now.
                     log.commit().unwrap();
                     self.commit();
                 }

@@ -1,4 +1,4 @@
-//! Which records make an INSERT, and when it goes.
+//! The records of an INSERT, and the time when it is sent.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn log_of(records: impl IntoIterator<Item = Record>, now: Instant) -> Log<Simula
 #[test]
 fn records_join_until_the_limit_or_their_time() {
     let now = Instant::now();
-    // Of 1, 2, 3, 1, 2 rows; an INSERT takes 8.
+    // Records of 1, 2, 3, 1, 2 rows; an INSERT takes 8.
     let mut log = log_of((0..5).map(|key| record(key, 0, 10)), now);
     let first = log.take(now, false).unwrap().unwrap();
     assert_eq!(keys(Some(first.clone())), [0, 1, 2, 3]);
@@ -36,7 +36,7 @@ fn records_join_until_the_limit_or_their_time() {
 #[test]
 fn an_insert_that_has_to_wait_takes_more() {
     let now = Instant::now();
-    // Of 1, 2, 3, 1, 2, 3 … rows; an INSERT takes 8, behind another 16.
+    // Records of 1, 2, 3, 1, 2, 3 … rows; an INSERT takes 8, behind another 16.
     let mut log = log_of((0..12).map(|key| record(key, 0, 10)), now);
     for expected in [&[0, 1, 2, 3][..], &[4, 5, 6, 7, 8, 9, 10], &[11]] {
         let insert = log.take(now, true).unwrap().unwrap();
@@ -116,7 +116,7 @@ fn another_statement_is_another_insert() {
 }
 
 #[test]
-fn what_was_taken_is_joined_by_nothing() {
+fn no_record_joins_a_taken_insert() {
     let now = Instant::now();
     let mut log = log_of([record(0, 0, 10)], now);
     let first = log.take(now, true).unwrap().unwrap();
@@ -129,7 +129,7 @@ fn what_was_taken_is_joined_by_nothing() {
 }
 
 #[test]
-fn what_is_due_is_joined_by_nothing_though_it_must_still_be_synced() {
+fn no_record_joins_a_due_insert_though_it_must_still_be_synced() {
     let now = Instant::now();
     let mut log = log_of([], now);
     log.append(record(0, 0, 10), now);
@@ -143,7 +143,7 @@ fn what_is_due_is_joined_by_nothing_though_it_must_still_be_synced() {
 }
 
 #[test]
-fn what_is_found_goes_before_what_is_new() {
+fn found_records_are_sent_before_new_ones() {
     let (now, disk) = (Instant::now(), Simulated::new(1));
     let (mut log, _) = Log::open(disk.clone(), options(1), now).unwrap();
     log.append(record(0, 0, 10), now);

@@ -1,9 +1,10 @@
 //! A disk that keeps only what it must.
 //!
-//! In a crash of the machine each sector that was not synced is written, lost or garbage, whichever the seed says. Of a sector
-//! that was written in place the old bytes may also be left. Each name that was made or removed since the names were synced is
-//! or is not. A crash of the process loses nothing. A sync that
-//! fails leaves the file in a state in which the next sync succeeds and keeps nothing: so Linux does.
+//! In a crash of the machine each sector that was not synced is written, lost or garbage, whichever the
+//! seed says. A sector that was written in place may also keep its old bytes. Each name that was made
+//! or removed since the names were synced is or is not. A crash of the process loses nothing. A sync
+//! that fails leaves the file in a state in which the next sync succeeds and keeps nothing: so Linux
+//! does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind, Result};
@@ -25,19 +26,19 @@ struct State {
     files: Vec<Content>,
     names: BTreeMap<String, usize>,
     lasting_names: BTreeMap<String, usize>,
-    /// What was done to names since they were synced; `None` removed it.
+    /// Changes of names since they were synced; `None` removed it.
     renamed: Vec<(String, Option<usize>)>,
     faults: Faults,
-    /// Somebody removed the directory.
+    /// The directory was removed.
     is_gone: bool,
 }
 
 #[derive(Default)]
 struct Content {
     bytes: Vec<u8>,
-    /// So many bytes survive a crash.
+    /// The number of bytes that survive a crash.
     lasting: usize,
-    /// Of a file that is written in place: what survives a crash.
+    /// The bytes that survive a crash, in a file that is written in place.
     in_place: Option<Vec<u8>>,
     /// The sectors of it that the next sync writes: after one that failed the system takes them for written.
     dirty: BTreeSet<usize>,
@@ -46,9 +47,9 @@ struct Content {
 
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Faults {
-    /// One operation in so many fails.
+    /// One operation in this number fails.
     pub one_in: Option<usize>,
-    /// How many bytes the disk has room for.
+    /// The size of the disk in bytes.
     pub room: Option<usize>,
 }
 
@@ -183,7 +184,7 @@ impl Content {
 }
 
 impl State {
-    /// Without the files that have their room already.
+    /// Without the files that have their space already.
     fn used(&self) -> usize {
         let files = self.names.values().map(|file| &self.files[*file]);
         files.filter(|file| file.in_place.is_none()).map(|file| file.bytes.len()).sum()

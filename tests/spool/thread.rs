@@ -118,7 +118,7 @@ impl Running {
         self.controls.send(Control::Commit(bounded(0).0)).unwrap();
     }
 
-    /// Waits for so many acknowledgements.
+    /// Waits for `count` acknowledgements.
     fn acknowledged(&mut self, count: usize) {
         for _ in 0..count {
             let acks = loop {
@@ -135,7 +135,7 @@ impl Running {
         self.jobs.recv_timeout(LONG).unwrap()
     }
 
-    /// What a worker does with an INSERT that ClickHouse has taken.
+    /// A worker's work on an INSERT that ClickHouse has taken.
     fn settle(&self, job: InsertJob) {
         let InsertJob { insert, completion, permit, .. } = job;
         completion.inserted(insert.records.iter().map(|record| u64::from(record.messages)).sum());
@@ -241,7 +241,7 @@ fn a_commit_that_is_called_for_has_been_acknowledged() {
 }
 
 #[test]
-fn what_an_earlier_life_left_is_in_the_books_until_it_is_settled() {
+fn messages_of_an_earlier_life_are_in_the_ledger_until_they_are_settled() {
     let disk = Simulated::new(1);
     let mut first = start(&disk, 1, LONG);
     for _ in 0..3 {
@@ -263,7 +263,7 @@ fn what_an_earlier_life_left_is_in_the_books_until_it_is_settled() {
 }
 
 #[test]
-fn what_cannot_be_read_when_its_turn_comes_is_no_longer_pending() {
+fn an_unreadable_record_is_no_longer_pending() {
     let disk = Simulated::new(1);
     let mut running = start(&disk, 1, LONG);
     let flip_last = || {
@@ -297,7 +297,7 @@ fn what_cannot_be_read_when_its_turn_comes_is_no_longer_pending() {
 }
 
 #[test]
-fn what_was_not_acknowledged_is_not_found_again() {
+fn a_message_that_was_not_acknowledged_is_not_found_again() {
     let disk = Simulated::new(1);
     let mut running = start(&disk, 1, LONG);
     running.send();

@@ -82,7 +82,7 @@ fn an_option_of_several_kinds_is_read_by_the_one_that_takes_it() {
 }
 
 #[test]
-fn what_no_kind_takes_is_refused_with_all_of_them() {
+fn a_value_of_no_kind_is_refused_and_all_kinds_are_named() {
     let message = |value: Value, name| take(&value, name).err().unwrap().to_string();
     assert_eq!(
         message(json!({ "wait": 10 }), "wait"),
@@ -99,7 +99,7 @@ fn what_no_kind_takes_is_refused_with_all_of_them() {
 }
 
 #[test]
-fn objects_of_a_union_are_told_apart_by_a_word() {
+fn a_word_selects_the_object_of_a_union() {
     let value = json!({ "format": { "type": "protobuf", "message": "m" } });
     let Ok(Some(Taken::Object("type", format))) = take(&value, "format") else { panic!("not an object") };
     assert_eq!(format.required_text("message").unwrap(), "m");
@@ -122,7 +122,7 @@ fn a_list_of_texts_is_a_list() {
 }
 
 #[test]
-fn what_only_a_program_can_give_is_no_option_of_the_engine() {
+fn the_engine_does_not_know_options_that_only_a_program_can_give() {
     let value = json!({ "made": {} });
     let reader = ObjectReader::at("o", &value, &SEVERAL).unwrap();
     assert_eq!(reader.finish().unwrap_err().path(), Some("o.made"));

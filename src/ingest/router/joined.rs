@@ -20,7 +20,7 @@ use crate::ingest::router::route_order::next_route;
 use crate::ingest::router::{Arrival, Router, Taken};
 use crate::mqtt::{MessageSink, Publish};
 
-/// Which routes take the same messages.
+/// The routes that take the same messages.
 #[derive(Debug, Default)]
 pub struct JoinedRoutes {
     /// By route: the others and itself, in order. Empty for a route that shares no message.

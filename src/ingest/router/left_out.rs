@@ -1,4 +1,4 @@
-//! Messages that become no row: dead letters, and those that nobody wants.
+//! Messages that become no row: dead letters, and those that no route takes.
 
 use crate::config::AckAfter;
 use crate::core::clock::ReceiveTime;

@@ -1,6 +1,8 @@
-//! Which routes take a message: the first whose filter matches its topic, and as long as one has `continue`, the next that does.
+//! Selects the routes of a message: the first whose filter matches its topic, and as long as one has
+//! `continue`, the next that does.
 //!
-//! `check` asks the same for the messages of a sample. Whether a route then drops a message, by `where`, its decoder says.
+//! `check` asks the same for the messages of a sample. The decoder of a route then decides by `where`
+//! whether the message is dropped.
 
 use crate::config::Route;
 use crate::core::topic_filter::Captures;

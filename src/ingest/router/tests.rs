@@ -78,7 +78,7 @@ fn accept_payload(router: &mut Router, now: ReceiveTime, payload: &[u8]) {
 }
 
 #[test]
-fn a_batch_finds_the_room_that_another_connection_is_told_of() {
+fn a_batch_takes_the_capacity_that_another_connection_was_notified_of() {
     let now = ReceiveTime::read();
     let (mut routers, batches) = routers(2, "{}", 1);
     for router in &mut routers {
@@ -143,7 +143,7 @@ fn a_batch_for_a_transform_grows_unless_the_transform_is_behind() {
     assert_eq!(batches.try_recv().unwrap().rows(), 40);
 }
 
-/// What a transform works on, and what waits for it, does not wait for ClickHouse.
+/// Batches in a transform, and those that wait for it, do not wait for ClickHouse.
 #[test]
 fn a_transform_that_is_in_a_call_makes_no_batch_grow() {
     let now = ReceiveTime::read();
@@ -196,10 +196,10 @@ fn a_batch_counts_its_block_before_it_is_made() {
 
 /// A replay must make the same batches each time, however long it waits between two messages.
 #[test]
-fn what_waits_for_the_sinks_is_sealed_and_what_is_large_is_not() {
+fn a_batch_that_waits_for_the_sinks_is_sealed_and_a_large_one_is_not() {
     let (mut routers, batches) = routers(1, r#"{ "maxBytes": 8 }"#, 8);
     let router = &mut routers[0];
-    // Large, and not told yet: its size is looked at each 16 messages.
+    // Large, but not noticed yet: its size is checked every 16 messages.
     (0..3).for_each(|_| accept(router, ReceiveTime::read()));
     router.seal_waiting();
     assert!(router.has_open_batch() && batches.is_empty());

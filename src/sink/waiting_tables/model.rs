@@ -1,5 +1,5 @@
-//! Every order in which threads can pass INSERTs to each other through [`WaitingTables`], for a few small cases: a job that is put
-//! aside and that nobody takes again would wait until the end.
+//! Tries every order in which threads can pass INSERTs to each other through [`WaitingTables`], for a
+//! few small cases: a job that waits there and that no thread takes would wait until the end.
 //!
 //! A thread does what `schedule` does, one step at a time, and between two steps any other thread may do one. What it does under
 //! the lock of [`WaitingTables`] is one step. All states that can be reached are visited; where nothing more can happen every
@@ -43,7 +43,7 @@ struct Thread {
 struct Model {
     tables: WaitingTables<Job>,
     threads: Vec<Thread>,
-    /// What was not taken from the channel yet.
+    /// Jobs still in the channel.
     jobs: VecDeque<Job>,
     inserted: Vec<usize>,
 }
@@ -79,7 +79,7 @@ impl Model {
         }
     }
 
-    /// What the state is, for a look whether it was visited.
+    /// A key of the state, to recognise states that were visited.
     fn key(&self) -> String {
         let tables = self.tables.lock();
         let mut waiting: Vec<_> =

@@ -1,4 +1,4 @@
-//! Hands INSERTs to the workers, as many as memory has room for.
+//! Sends INSERTs to the workers, as many as fit in memory.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::telemetry::events::Warning;
 
 impl<D: Disk> SpoolThread<D> {
     /// Hands INSERTs to the workers that are free.
-    pub(super) fn hand_over(&mut self, now: Instant) {
+    pub(super) fn send_due_inserts(&mut self, now: Instant) {
         self.flush_requests.retain(|until| until.strong_count() > 0);
         self.read_at = None;
         let all = !self.flush_requests.is_empty() || self.context.config.mqtt.ack_after == AckAfter::Insert;
@@ -69,8 +69,8 @@ impl<D: Disk> SpoolThread<D> {
             self.channels.jobs.send(InsertJob { insert, cuts: self.cuts.clone(), completion, permit, trace });
     }
 
-    /// Counts what the log has in memory. What is to be read back has a share of the memory, so that what comes meanwhile does not
-    /// take all of it.
+    /// Counts what the log has in memory. Records to be read back have a share of the memory, so that
+    /// new batches do not take all of it.
     pub(super) fn count_memory(&mut self) {
         let for_reading = self.context.memory.share().saturating_sub(self.out_bytes);
         let to_read = self.log.stored_bytes().min(for_reading);

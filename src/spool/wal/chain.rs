@@ -111,14 +111,14 @@ impl Chain {
         self.previous.get(&number).copied().unwrap_or_default()
     }
 
-    /// A number above those of all segments that anybody names.
+    /// A number above those of all segments that a file or the state names.
     pub fn next_number(&self) -> u64 {
         let last = self.state.as_ref().map_or(0, |state| state.snapshot.last.number);
         self.expected.last_key_value().map_or(0, |(number, _)| *number).max(last) + 1
     }
 
-    /// The segments that should be there and are not. Without a state file nobody knows which ones were deleted as usual: then
-    /// that is all that is said.
+    /// The segments that should be there and are not. Without a state file the deleted segments are
+    /// unknown: then only its absence is reported.
     pub fn removed(&self, found: &[FoundSegment]) -> Vec<ChainBreak> {
         let gone = |segment: String, len| ChainBreak { segment, at: 0, len };
         if self.is_state_missing {

@@ -11,7 +11,7 @@ pub enum EntryKind {
     End = 3,
     /// The body is the acknowledgement history of all records below `sequence`.
     Receipts = 4,
-    /// The first entry of a segment. The body tells what the segment before it holds.
+    /// The first entry of a segment. The body describes the segment before it.
     Begin = 5,
 }
 
@@ -86,7 +86,7 @@ pub fn header_checksum(bytes: &[u8]) -> [u8; 4] {
     std::array::from_fn(|i| bytes[HEADER - 4 + i])
 }
 
-/// A part of a segment: an entry, or bytes that are no valid entry.
+/// A part of a segment: an entry, or bytes that are not a valid entry.
 #[derive(Debug)]
 pub enum ScanItem<'a> {
     Entry {

@@ -33,7 +33,8 @@ pub struct Options {
     pub insert: InsertLimits,
 }
 
-/// Bytes. A disk with less room is nearly full, and a small disk makes no segment smaller than this.
+/// Bytes. A disk with less free space is nearly full, and a small disk makes no segment smaller than
+/// this.
 const LOW_ROOM: u64 = 64 << 10;
 
 pub struct Log<D: Disk> {
@@ -60,8 +61,8 @@ pub struct Log<D: Disk> {
     /// The directory was removed or replaced.
     pub(super) is_gone: bool,
     pub(super) ack_history: AckHistoryStore,
-    /// The segment that holds the whole of `ack_history`, in its first entry and the records behind it. `None`: only the
-    /// segments that were found, together, hold it.
+    /// The segment that holds all of `ack_history`, in its first entry and the records behind it.
+    /// `None`: only the segments that were found, together, hold it.
     pub(super) ack_history_in: Option<SegmentId>,
     pub(super) reader: Reader,
 }
@@ -104,7 +105,7 @@ impl<D: Disk> Log<D> {
     /// acknowledged. After an error the entries remain: the next call writes them to a new segment, since a file whose sync
     /// has failed may lose its bytes and yet report success for the next sync.
     pub fn commit(&mut self) -> io::Result<()> {
-        // Never write into a directory that somebody else put there.
+        // Never write into a directory that another program put there.
         self.check()?;
         if self.batch.is_empty() {
             (self.is_failing, self.is_disk_full) = (false, false);
@@ -218,13 +219,13 @@ impl<D: Disk> Log<D> {
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {
-        // Before the first segment, so that the state file is only missing if somebody removed it.
+        // Before the first segment, so that the state file is only missing if a user removed it.
         if !self.state.exists() {
             self.state.write_durably(&self.disk, &mut self.snapshot)?;
         }
         self.segment_bytes = self.options.segment_bytes;
         if let Some(free) = self.disk.free() {
-            // Room comes back by whole segments.
+            // Space comes back one segment at a time.
             self.segment_bytes = self.segment_bytes.min(((free + self.bytes()) / 8).max(LOW_ROOM));
         }
         let id = SegmentId::new(self.options.open_id, self.segments.next_number);
@@ -254,7 +255,7 @@ impl<D: Disk> Log<D> {
         let (Some(mut file), Some(segment)) = (self.segments.file.take(), self.segments.all.back()) else {
             return;
         };
-        // Bytes that were not synced may take up the last room.
+        // Bytes that were not synced may take up the last space.
         if segment.extent.bytes > 0 {
             let _ = file.truncate(segment.extent.bytes);
         } else if self.disk.remove(&segment.id.to_string()).is_ok() {
@@ -269,7 +270,8 @@ impl<D: Disk> Log<D> {
         self.batch.push(EntryKind::Done, id, |_| ());
     }
 
-    /// Commits, and ends the log so that a truncated one can be told from it. The next start finds the records that are not settled.
+    /// Commits, and ends the log so that a truncated one can be distinguished from it. The next start
+    /// finds the records that are not settled.
     pub fn close(mut self) -> io::Result<()> {
         if let Err(error) = self.commit() {
             self.settle_without_room();

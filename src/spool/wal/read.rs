@@ -72,7 +72,7 @@ impl<D: Disk> Log<D> {
         let bytes = match self.reader.read(&self.disk, &self.segments.all, location) {
             Ok(bytes) => bytes,
             Err(error) => {
-                // If the whole directory is gone, it may come back.
+                // If the directory itself is gone, it may come back.
                 let is_lost = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof);
                 if !is_lost || self.disk.check().is_err() {
                     return Err(error);

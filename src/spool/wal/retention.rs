@@ -1,4 +1,4 @@
-//! Which segments may be deleted: those whose records are all done, where that is synced.
+//! Deletes segments whose records are all done, where that is synced.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,7 +9,8 @@ use crate::spool::wal::segment::{Segment, SegmentId};
 use crate::spool::wal::storage::Disk;
 
 impl<D: Disk> Log<D> {
-    /// Deletes segments that nobody needs. To be called after [`Log::commit`], and again when there is no room.
+    /// Deletes segments that are no longer needed. To be called after [`Log::commit`], and again when
+    /// the disk is full.
     pub fn delete_obsolete(&mut self) -> io::Result<()> {
         if self.is_gone {
             return Ok(());
@@ -34,14 +35,14 @@ impl<D: Disk> Log<D> {
             settled.locations.into_iter().for_each(|location| self.segments.close_record(location));
         }
         let written = self.state.write_durably(&self.disk, &mut self.snapshot);
-        if written.is_ok_and(|is_written| is_written) && self.snapshot.is_whole() {
+        if written.is_ok_and(|is_written| is_written) && self.snapshot.is_complete() {
             // As good as a commit for DONE entries that were rewritten.
             self.commits += 1;
         }
     }
 
-    /// Deletes from the front. The last segment stays for its acknowledgement history unless the room is needed: the next one
-    /// begins with it.
+    /// Deletes from the front. The last segment stays for its acknowledgement history unless the space
+    /// is needed: the next one begins with it.
     fn delete_front(&mut self) -> io::Result<()> {
         while let Some(segment) = self.segments.all.front() {
             let is_last = self.segments.all.len() == 1;
@@ -92,12 +93,12 @@ impl<D: Disk> Log<D> {
 
     /// `false`: it is kept, because the state file has no place to note that it is deleted.
     fn delete(&mut self, at: usize) -> io::Result<bool> {
-        // Otherwise the next start would take it for one that somebody removed.
+        // Otherwise the next start would take it for one that a user removed.
         self.snapshot.known = self.segments.differences(Some(at), self.snapshot.last.number);
         match self.state.write_durably(&self.disk, &mut self.snapshot) {
             Ok(true) => {}
             Ok(false) => return Ok(false),
-            // There is no state file yet, and room for it only after something is deleted.
+            // There is no state file yet, and space for it only after a segment is deleted.
             Err(error) if is_storage_full(&error) => {}
             Err(error) => return Err(error),
         }

@@ -41,7 +41,7 @@ pub struct Scan {
     pub next_segment: u64,
     /// The body of the last RECEIPTS entry.
     pub receipts: Bytes,
-    /// That entry covers the records below this sequence.
+    /// The entry `receipts` covers the records below this sequence.
     receipts_below: u64,
     /// Connection and receipts of the records that it does not cover.
     pub further_receipts: BTreeMap<u64, (u32, Bytes)>,
@@ -115,8 +115,9 @@ impl Found {
     }
 }
 
-/// Bytes at the end of a segment that a crash left incomplete. They had not been synced. Version 1 of the layout cannot tell
-/// them from bytes of the last commit before the crash that were damaged after it.
+/// Bytes at the end of a segment that a crash left incomplete. They had not been synced. Version 1 of
+/// the layout cannot distinguish them from bytes of the last commit before the crash that were damaged
+/// after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TruncatedTail {
     pub segment: String,
@@ -124,8 +125,8 @@ pub struct TruncatedTail {
     pub len: usize,
 }
 
-/// Bytes of a segment that are read at a time. A larger entry is read whole.
-const PIECE: usize = 4 << 20;
+/// Bytes of a segment that are read at a time. A larger entry is read at once.
+const READ_CHUNK: usize = 4 << 20;
 
 impl Scan {
     pub fn of<D: Disk>(disk: &D) -> Result<Scan> {
@@ -137,13 +138,13 @@ impl Scan {
             let bytes = disk.len(&id.to_string()).map_err(io)?;
             let (expected, previous) = (chain.expected(id.number), chain.previous(id.number));
             let mut segment = SegmentScan { id, synced: expected.bytes, ..SegmentScan::default() };
-            let (mut at, mut len) = (0, PIECE);
+            let (mut at, mut len) = (0, READ_CHUNK);
             while at < bytes {
                 let end = bytes.min(at + len as u64);
                 let piece = disk.read_at(&id.to_string(), at, (end - at) as usize).map_err(io)?;
                 let read = scan.take_in(&mut segment, at, &Bytes::from(piece), end == bytes);
-                // An entry that the end of a piece cuts is read again with the bytes behind it.
-                len = if read > 0 { PIECE } else { 2 * len };
+                // An entry that the end of a chunk cuts is read again with the bytes behind it.
+                len = if read > 0 { READ_CHUNK } else { 2 * len };
                 at += read as u64;
             }
             let found = scan.finish(segment, bytes, previous, expected);
@@ -187,7 +188,7 @@ impl Scan {
         });
     }
 
-    /// Takes in a piece of a segment. Returns how many bytes of it were used.
+    /// Scans a chunk of a segment. Returns how many bytes of it were used.
     fn take_in(&mut self, segment: &mut SegmentScan, base: u64, piece: &Bytes, is_last: bool) -> usize {
         for item in EntryIter::new(piece, segment.id.marker) {
             let (at, len, sequence) = match item {
@@ -241,7 +242,7 @@ impl Scan {
     }
 
     fn take_in_receipts(&mut self, below: u64, body: &[u8]) {
-        // Copied, because a slice would keep the whole piece in memory.
+        // Copied, because a slice would keep the entire chunk in memory.
         (self.receipts, self.receipts_below) = (Bytes::copy_from_slice(body), below);
         self.further_receipts = self.further_receipts.split_off(&below);
         let (_, further) = AckHistoryStore::of_entry(self.receipts.clone());

@@ -1,4 +1,4 @@
-//! The state file: what was synced last, in a file that needs no more room.
+//! The state file notes the last sync in a file that never grows.
 //!
 //! A segment cannot say of itself how much of it is synced: the next commit or the next segment says it. The state file says
 //! it at once. After each commit it is written in place, without a sync, so it costs no time; it is exact after the death of a
@@ -62,7 +62,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Whether a slot has room for all of it.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         FIXED + LINK * self.known.len() + 8 * self.done.len() <= SLOT
     }
 
@@ -253,7 +253,7 @@ impl<F: DiskFile> StateFile<F> {
         Ok(true)
     }
 
-    /// Creates a file. `false`: there is no room for one, and the one before is used again.
+    /// Creates a file. `false`: there is no space for one, and the one before is used again.
     fn create<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<bool> {
         let number = self.next;
         self.next += 1;

@@ -20,11 +20,12 @@ pub trait Disk {
     fn names(&self) -> io::Result<Vec<String>>;
     /// Creates a file. Fails if the name exists.
     fn create(&self, name: &str) -> io::Result<Self::File>;
-    /// Creates a file of `len` zeros and syncs it: later writes in place need no room. Fails if the name exists.
+    /// Creates a file of `len` zeros and syncs it: later writes in place need no space. Fails if the
+    /// name exists.
     fn preallocate(&self, name: &str, len: usize) -> io::Result<Self::File>;
     /// Opens a file for writes in place.
     fn open_in_place(&self, name: &str) -> io::Result<Self::File>;
-    /// Reads a whole file.
+    /// Reads all of a file.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
     /// The length of a file in bytes.
     fn len(&self, name: &str) -> io::Result<u64>;

@@ -13,7 +13,7 @@ pub struct WriteBatch {
     bytes: Vec<u8>,
     /// How many records an entry has, where it has several, by the sequence of the first.
     groups: BTreeMap<u64, u64>,
-    /// Large parts of entries, which are not copied: each behind so many of `bytes`.
+    /// Large parts of entries, which are not copied, each with its position in `bytes`.
     shared: Vec<(usize, Bytes)>,
     entries: Vec<WrittenEntry>,
     /// Bytes of all entries.
@@ -109,7 +109,7 @@ impl WriteBatch {
         self.push(EntryKind::Record, first, write_body);
     }
 
-    /// So many of the bytes that are not copied count as memory elsewhere.
+    /// Notes that `bytes` of those that are not copied count as memory elsewhere.
     pub fn is_kept(&mut self, bytes: usize) {
         self.kept += bytes;
     }
@@ -148,8 +148,8 @@ impl WriteBatch {
         headers.filter(|header| header.kind == EntryKind::Done).map(|header| header.sequence)
     }
 
-    /// The bytes to append to a segment whose first `synced` bytes are synced, piece by piece. Each attempt may go to another
-    /// segment.
+    /// The bytes to append to a segment whose first `synced` bytes are synced, in parts. Each attempt
+    /// may go to another segment.
     pub fn seal(&mut self, marker: u64, synced: u64) -> impl Iterator<Item = &[u8]> + '_ {
         for WrittenEntry { header_at, header, .. } in &self.entries {
             let header = Header { synced, ..*header };
