@@ -3,12 +3,12 @@
 // Loads the addon: the one that was built here, else the one of the platform package that came with this package.
 //
 // Each name stands in a `require` of its own, and each in a `try`: that is how bundlers find the file of the platform they
-// build for (`bun build --compile` puts it into the program) and pass over the others. What goes wrong is told by
-// lib/binding-error.js, which nobody loads before.
+// build for (`bun build --compile` puts it into the program) and pass over the others.
+// lib/binding-error.js describes errors, and is loaded only then.
 
 const { version } = require('./package.json')
 
-/** What was tried, and why it failed. */
+/** The attempts, and why each failed. */
 const failures = []
 
 const binding = load()
@@ -26,11 +26,11 @@ function load() {
     } catch (error) {
       failures.push({ name: path, error })
     }
-    // Whoever names a file does not want another one.
+    // A user who names a file does not want another one.
     return undefined
   }
   if (process.platform === 'linux') {
-    // Where nothing tells which C library this is, the usual one is tried first.
+    // Where the C library is unknown, glibc is tried first.
     const name = libc()
     return (name !== 'musl' && loadGnu()) || (name !== 'glibc' && loadMusl()) || undefined
   }
@@ -141,10 +141,11 @@ function loadMusl() {
 }
 
 /**
- * Which C library this program was linked with, from the name of its loader, which stands near the beginning of the program's own file: right also where both C
- * libraries are installed, and quicker than a report of the runtime.
+ * The C library that this program was linked with, from the name of its loader, which stands near the
+ * beginning of the program's own file: right also where both C libraries are installed, and quicker
+ * than a report of the runtime.
  *
- * @returns {'glibc' | 'musl' | undefined} undefined: it cannot be told
+ * @returns {'glibc' | 'musl' | undefined} undefined: it is unknown
  */
 function libc() {
   try {

@@ -71,8 +71,8 @@ export interface MqttConfig {
    */
   url: string | string[]
   /**
-   * The name of the session, which nobody else uses. With several `connections` each adds its number: `<clientId>-1`
-   * and so on.
+   * The name of the session, which no other client uses. With several `connections` each adds its number:
+   * `<clientId>-1` and so on.
    * @default random, and the session ends with the connection
    */
   clientId?: string
@@ -118,8 +118,8 @@ export interface MqttConfig {
    */
   topicAliasMaximum?: number
   /**
-   * The largest message. A larger one is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with MQTT 5 a
-   * broker is told the limit and does not send it. In bytes, 1024 (1 KiB) to 268435455.
+   * The largest message. A larger one is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with MQTT 5 the
+   * broker learns the limit and does not send it. In bytes, 1024 (1 KiB) to 268435455.
    * @default 1048576 (1 MiB)
    */
   maxPacketBytes?: number
@@ -149,7 +149,7 @@ export interface MqttConfig {
     /** The name that the broker's certificate must be valid for. @default the host of the URL */
     serverName?: string
     /**
-     * Takes any certificate: whoever is on the way can read and change everything. Warns, `TLS_INSECURE`.
+     * Takes any certificate: an attacker in between can read and change everything. Warns, `TLS_INSECURE`.
      * @default false
      */
     insecure?: boolean
@@ -168,7 +168,10 @@ export interface ClickHouseConfig {
   password?: string
   /** How rows are compressed on their way. @default 'lz4' */
   compression?: 'lz4' | 'zstd' | 'none'
-  /** ClickHouse settings for every INSERT. Those that the promises depend on (such as `async_insert`) cannot be set. */
+  /**
+   * ClickHouse settings for every INSERT. Settings that the guarantees depend on (such as `async_insert`) cannot be
+   * set.
+   */
   settings?: Record<string, string | number | boolean>
   /** INSERTs under way at once, each on a thread of its own. From 1 to 64. @default 2 */
   maxInFlight?: number
@@ -180,7 +183,8 @@ export interface ClickHouseConfig {
    */
   requestTimeoutMs?: number
   /**
-   * Waits between attempts: exponential, with jitter. What can succeed later is retried for ever, or for `maxAgeMs`.
+   * Waits between attempts: exponential, with jitter. A batch that can succeed later is retried for ever, or for
+   * `maxAgeMs`.
    */
   retry?: {
     /** The wait before the second attempt; it doubles from there. In milliseconds, 1 to 86400000. @default 100 */
@@ -231,7 +235,7 @@ export interface SpoolConfig {
    */
   commitMs?: number
   /**
-   * Size of a file, soft; room is given back by whole files. At most `maxBytes`, by default too. In bytes, 65536 (64
+   * Size of a file, soft; the spool shrinks by deleting files. At most `maxBytes`, by default too. In bytes, 65536 (64
    * KiB) to 1073741824 (1 GiB).
    * @default 67108864 (64 MiB)
    */
@@ -248,7 +252,7 @@ export interface DeadLetterConfig {
   dir?: string
 }
 
-/** Which batches are traced, and by whom. */
+/** The tracer, and the share of batches that it traces. */
 export interface TracingConfig {
   /** A `Tracer` of `@opentelemetry/api`. */
   tracer: OpenTelemetryTracer
@@ -275,8 +279,8 @@ export interface Route {
   /** By column, only what differs from "the JSON field of the same name" or "the `{name}` of the topic". */
   columns?: Record<string, ColumnSource>
   /**
-   * A condition on fields of the payload and levels of the topic, looked at before any column is read. What it excludes
-   * is acknowledged and counts as `dropped`.
+   * A condition on fields of the payload and levels of the topic, looked at before any column is read. A message that
+   * it excludes is acknowledged and counts as `dropped`.
    * @default all messages
    */
   where?: Condition
@@ -287,7 +291,7 @@ export interface Route {
    */
   continue?: boolean
   /**
-   * What payloads are: JSON; one bare value, `'text'`, which is `$`; lines of values, `'csv'`; MessagePack; CBOR;
+   * The format of payloads: JSON; one bare value, `'text'`, which is `$`; lines of values, `'csv'`; MessagePack; CBOR;
    * Protocol Buffers; or Sparkplug B.
    * @default 'json'
    */
@@ -296,13 +300,13 @@ export interface Route {
     type: 'csv'
     /** The names of the values of a line, in their order; without them they come from the header. */
     columns?: string | string[]
-    /** What stands between two values. @default ',' */
+    /** The text between two values. @default ',' */
     delimiter?: string
     /** Whether the first line of each payload has the names. @default false */
     header?: boolean
-    /** What stands before the decimals of a number. @default '.' */
+    /** The character before the decimals of a number. @default '.' */
     decimal?: '.' | ','
-    /** What stands between a name and its value, `=` in `k=v;k=v`: such lines need neither names nor a header. */
+    /** The text between a name and its value, `=` in `k=v;k=v`: such lines need neither names nor a header. */
     pairs?: string
   } | {
     /** Messages of Protocol Buffers. */
@@ -327,10 +331,13 @@ export interface Route {
    * @default one row per object
    */
   rows?: string | { zip: Record<string, string> }
-  /** What a field means that no column takes: nothing, or a dead letter (`UNKNOWN_FIELD`). @default 'ignore' */
+  /**
+   * How to treat a field that no column takes: ignore it, or make the message a dead letter (`UNKNOWN_FIELD`).
+   * @default 'ignore'
+   */
   unknownFields?: 'ignore' | 'reject'
   /**
-   * What a missing field means for a column that is neither Nullable nor has a DEFAULT: a dead letter
+   * How to treat a missing field for a column that is neither Nullable nor has a DEFAULT: a dead letter
    * (`FIELD_MISSING`), or the type's zero.
    * @default 'reject'
    */
@@ -338,7 +345,7 @@ export interface Route {
   /** Texts that are a missing value, in any column. */
   nulls?: string | string[]
   /**
-   * What the tokens `NaN`, `Infinity` and `-Infinity` in JSON are: invalid, a missing value, or that float.
+   * How to read the tokens `NaN`, `Infinity` and `-Infinity` in JSON: invalid, a missing value, or that float.
    * @default 'reject'
    */
   nan?: 'reject' | 'null' | 'value'
@@ -352,16 +359,16 @@ export interface Route {
   /** The tables that `batch.emit` of `transform` may put rows into. */
   emits?: string[]
   /**
-   * A call of `transform` that takes longer is told by the warning `TRANSFORM_SLOW`. It is not aborted. In
-   * milliseconds, 1 to 86400000.
+   * A call of `transform` that takes longer causes the warning `TRANSFORM_SLOW`. It is not aborted. In milliseconds, 1
+   * to 86400000.
    * @default 10000
    */
   transformTimeoutMs?: number
 }
 
 /**
- * Which messages a route takes: `{ path: 'speed', ge: 10, lt: 90 }`, `{ topic: 'driver_id', in: ['a', 'b'] }`. Several
- * comparisons of one value must all hold; `and`, `or` and `not` join conditions.
+ * Selects the messages of a route: `{ path: 'speed', ge: 10, lt: 90 }`, `{ topic: 'driver_id', in: ['a', 'b'] }`.
+ * Several comparisons of one value must all hold; `and`, `or` and `not` join conditions.
  *
  * A missing field is the same as `null`: no comparison holds for it but `ne` and `exists: false`. Values of different
  * types are never equal: `5` is not `'5'`.
@@ -369,7 +376,7 @@ export interface Route {
 export type Condition =
   /** A field of the payload. */
   | {
-      /** A path into the payload, as columns have it. Of a list of paths the first counts that is there. */
+      /** A path into the payload, as columns have it. The first path of a list that has a value counts. */
       path: string | string[]
       /** It is equal. */
       eq?: string | number | boolean
@@ -418,7 +425,7 @@ export type Condition =
 
 /**
  * Where a column's value comes from. A string is a path into the payload: `lat`, `position.lat`, `axes[0]`,
- * `['a.b'].c`. `$` is the whole document and `@` the item that a row is made of: `$.ts`, `@[0]`.
+ * `['a.b'].c`. `$` is the document and `@` the item that a row is made of: `$.ts`, `@[0]`.
  *
  * A missing field, or `null`, takes in this order: the source's `default`; the column's own DEFAULT, computed by
  * ClickHouse for that row; `NULL` where the column is Nullable. A column with none of these is required.
@@ -430,14 +437,14 @@ export type ColumnSource =
   | {
       /**
        * A path into the payload: `lat`, `position.lat`, `axes[0]`, `axes[-1]` for the last, `*.lat` below any one key.
-       * Of a list of paths the first counts that is there.
+       * The first path of a list that has a value counts.
        */
       path: string | string[]
       /** The value where it is missing, or `null`. */
       default?: JsonValue
       /**
-       * What a number means in a column of a time type: since 1970, in this unit. `'auto'` reads the magnitude: below
-       * 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds.
+       * The unit of a number in a column of a time type, since 1970. `'auto'` reads the magnitude: below 1e11 seconds,
+       * below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds.
        * @default 'auto'
        */
       unit?: 's' | 'ms' | 'us' | 'ns' | 'auto'
@@ -448,16 +455,16 @@ export type ColumnSource =
       fields?: string | string[]
       /** Texts that are a missing value. */
       nulls?: string | string[]
-      /** What stands in place of a text or number: `{ ON: true, OFF: false }`; under `'*'` for all others. */
+      /** Values that replace a text or number: `{ ON: true, OFF: false }`; under `'*'` for all others. */
       map?: Record<string, JsonValue>
       /**
-       * What the text there is read as first. Paths may go on through a text that is JSON. `'number'` takes a decimal
-       * comma, and drops a unit behind the number.
+       * The format that the text there is parsed as first. Paths may go on through a text that is JSON. `'number'`
+       * takes a decimal comma, and drops a unit behind the number.
        */
       parse?: 'json' | 'base64' | 'hex' | 'number'
-      /** What a number is multiplied by. */
+      /** A factor for a number. */
       scale?: number
-      /** What is added to a number, after `scale`. */
+      /** A number that is added, after `scale`. */
       offset?: number
     }
   /** The name of a key that a path with `*` leads to. */
@@ -482,12 +489,12 @@ export interface TransformModule {
   /** The name of the export. @default 'default' */
   export?: string
   /**
-   * How many threads load it: so many batches are worked on at once, and are inserted in the order in which they are
-   * done. From 1 to 64.
+   * The number of threads that load it. As many batches are worked on at once, and are inserted in the order in which
+   * they are done. From 1 to 64.
    * @default 1
    */
   threads?: number
-  /** What the module finds as `workerData` of `node:worker_threads`. */
+  /** The module finds it as `workerData` of `node:worker_threads`. */
   data?: JsonValue
 }
 
@@ -499,17 +506,17 @@ export interface InputSource {
   path?: string | string[]
   /** The value where it is missing, or `null`. */
   default?: JsonValue
-  /** What a number means as a time. @default 'auto' */
+  /** The unit of a number that is a time. @default 'auto' */
   unit?: 's' | 'ms' | 'us' | 'ns' | 'auto'
   /** Texts that are a missing value. */
   nulls?: string | string[]
-  /** What stands in place of a text or number. */
+  /** Values that replace a text or number. */
   map?: Record<string, JsonValue>
-  /** What the text there is read as first. */
+  /** The format that the text there is parsed as first. */
   parse?: 'json' | 'base64' | 'hex' | 'number'
-  /** What a number is multiplied by. */
+  /** A factor for a number. */
   scale?: number
-  /** What is added to a number, after `scale`. */
+  /** A number that is added, after `scale`. */
   offset?: number
   /** The name of the key that a path with `*` leads to. */
   key?: string
@@ -523,12 +530,13 @@ export interface InputSource {
   value?: JsonValue
 }
 
-// End of what is generated
+// End of the generated part
 
 /**
- * The business logic of a route: called with each batch between decoding and inserting, one batch at a time. What it writes into the
- * columns is what is inserted. If it throws, or its promise rejects, nothing it did to the batch counts, and the messages become
- * dead letters (`TRANSFORM_FAILED`). See docs/transform.md.
+ * The business logic of a route: called with each batch between decoding and inserting, one batch at a
+ * time. The values that it writes into the columns are inserted. If it throws, or its promise rejects,
+ * nothing it did to the batch counts, and the messages become dead letters (`TRANSFORM_FAILED`). See
+ * docs/transform.md.
  */
 export type Transform<B extends Batch<any> = Batch> = {
   // As a method, a transform of a batch with certain columns is one of batches.
@@ -624,7 +632,7 @@ export interface ArrayColumn<Values, Get, Set = Get, Null extends null = never> 
 
 /** A column of a time. `set` takes a `Date`, whose rest below a tick is cut, or ticks. */
 export interface TimeColumn<Values, Get = Date, Set = Date | bigint, Null extends null = never> extends ArrayColumn<Values, Get, Set, Null> {
-  /** What a `Date` has no room for: days, seconds, or 10^-precision seconds since 1970. */
+  /** The exact value, which may exceed a `Date`: days, seconds, or 10^-precision seconds since 1970. */
   ticks(row: number): bigint | Null
 }
 
@@ -642,12 +650,12 @@ export interface AnyColumn extends Column {
   readonly bytes?: any
 }
 
-/** What is needed of a `Tracer` of `@opentelemetry/api`. */
+/** The part of a `Tracer` of `@opentelemetry/api` that millrace uses. */
 export interface OpenTelemetryTracer {
   startSpan(name: string, options?: any, context?: any): any
 }
 
-/** What is needed of a logger: the shape of pino's. */
+/** The methods of a logger, in the shape of pino's. */
 export interface Logger {
   info(fields: object, message: string): void
   warn(fields: object, message: string): void
@@ -737,8 +745,9 @@ export class Pipeline extends EventEmitter {
 }
 
 /**
- * What the events 'warning' and `onWarning` bring. `code` is stable and `message` is for people. The other fields say what the
- * message says, for programs; a field is there only where it applies. docs/metrics.md lists the codes and their fields.
+ * A warning of the event 'warning' or of `onWarning`. `code` is stable and `message` is for people. The
+ * other fields hold the values of the message, for programs; a field is there only where it applies.
+ * docs/metrics.md lists the codes and their fields.
  */
 export interface Warning {
   code: string
@@ -750,7 +759,7 @@ export interface Warning {
   column?: string
   /** The path in the payload that `column` is filled from. */
   path?: string
-  /** What went wrong, without what it concerns and what is done about it. */
+  /** The fault alone, without its place and what is done about it. */
   reason?: string
   /** The code of the `MillraceError` that `reason` is the message of. */
   errorCode?: string
@@ -788,7 +797,7 @@ export interface Warning {
   bytes?: number
   /** The file that has the bytes, or the malformed dead letter. */
   file?: string
-  /** Line of `file`, or number of the letter; from 1. */
+  /** Line of `file`, or number of the dead letter; from 1. */
   line?: number
 }
 
@@ -845,7 +854,7 @@ export interface Metrics {
   transforms: Record<string, TransformMetrics>
 }
 
-/** What the transform of a route has done. */
+/** Counters of a route's transform. */
 export interface TransformMetrics {
   /** Calls: one per batch. */
   calls: number
@@ -895,22 +904,24 @@ export interface DeadLetter {
 
 /**
  * Feeds dead letters to the pipeline again, each as if it had just arrived: route, decode, batch, INSERT. It takes and checks the
- * configuration of a pipeline, and connects only to ClickHouse. Resolves when every letter is inserted or has become a dead
- * letter again. It removes nothing from the source.
+ * configuration of a pipeline, and connects only to ClickHouse. Resolves when every dead letter is
+ * inserted or has become one again. It removes nothing from the source.
  *
- * A letter keeps the time at which it came first, to the millisecond, for `{ meta: 'receivedAt' }`. Its QoS is 0 and it is
- * not retained; it has no user properties, since dead letters do not keep them; `{ meta: 'clientId' }` is
- * `mqtt.clientId`, or empty. A letter of `PACKET_TOO_LARGE` has no payload, and is a dead letter again.
+ * A dead letter keeps the time at which its message came first, to the millisecond, for `{ meta:
+ * 'receivedAt' }`. Its QoS is 0 and it is not retained; it has no user properties, since dead letters
+ * do not keep them; `{ meta: 'clientId' }` is `mqtt.clientId`, or empty. A dead letter of
+ * `PACKET_TOO_LARGE` has no payload, and is a dead letter again.
  *
- * Letters that fail again are stored where `deadLetters` says; if they were read from there, they stay and are not written
- * again.
+ * Dead letters that fail again are stored where `deadLetters` says; if they were read from there, they
+ * stay and are not written again.
  *
  * The same source with the same configuration makes the same INSERTs under the same deduplication tokens. A repeated
- * replay therefore duplicates nothing within the window of the table. Within that window a replay cannot insert the same letters
- * twice on purpose either. See docs/delivery.md.
+ * replay therefore duplicates nothing within the window of the table. Within that window a replay
+ * cannot insert the same dead letters twice on purpose either. See docs/delivery.md.
  *
  * @throws {MillraceError} `CONFIG_INVALID`, what `start()` throws about ClickHouse and its tables, and `SOURCE_UNREADABLE`;
- *   the `reason` of `options.signal`; and what the iterable throws. What was inserted until then is recognised next time.
+ *   the `reason` of `options.signal`; and what the iterable throws. Rows inserted until then are
+ *   recognised next time.
  */
 export function replayDeadLetters(
   config: PipelineConfig,
@@ -921,8 +932,8 @@ export function replayDeadLetters(
 // Generated from src/config/schema.rs by `npm run generate`: ReplaySource
 
 /**
- * Where dead letters are read. An iterable gives them as the `deadLetters` event does, and is pulled as fast as there
- * is room.
+ * Where dead letters are read. An iterable gives them as the `deadLetters` event does, and is pulled as fast as the
+ * engine has memory.
  */
 export type ReplaySource =
   /** All `*.jsonl` of a directory, by name, each to the length it has at the beginning. */
@@ -934,7 +945,7 @@ export type ReplaySource =
       /** `table` or `database.table`. */
       table: string
       /**
-       * A condition in ClickHouse's SQL for the letters to read, such as `error_code = 'FIELD_MISSING'`.
+       * A condition in ClickHouse's SQL for the dead letters to read, such as `error_code = 'FIELD_MISSING'`.
        * @default all
        */
       where?: string
@@ -942,28 +953,31 @@ export type ReplaySource =
   | Iterable<DeadLetter>
   | AsyncIterable<DeadLetter>
 
-// End of what is generated
+// End of the generated part
 
 export interface ReplayOptions {
   /** Ends the replay: it rejects with the signal's `reason`. */
   signal?: AbortSignal
   /** Called with the counts so far every `metricsIntervalMs` of the configuration, or every second if that is 0. */
   onProgress?: (report: ReplayReport) => void
-  /** Called with letters that failed again, once they are stored. */
+  /** Called with dead letters that failed again, once they are stored. */
   onDeadLetters?: (letters: DeadLetter[]) => void
-  /** Called for the warnings of a pipeline, and for each malformed letter (`LETTER_MALFORMED`). */
+  /** Called for the warnings of a pipeline, and for each malformed dead letter (`LETTER_MALFORMED`). */
   onWarning?: (warning: Warning) => void
 }
 
 /** Once a replay has ended, `read = inserted + deadLettered + dropped`. */
 export interface ReplayReport {
-  /** Letters read, without the malformed ones. */
+  /** Dead letters read, without the malformed ones. */
   read: number
-  /** Letters whose rows ClickHouse has confirmed. It does not report whether it had them from an earlier replay. */
+  /**
+   * Dead letters whose rows ClickHouse has confirmed. It does not report whether it had them from an
+   * earlier replay.
+   */
   inserted: number
-  /** Letters that failed again. */
+  /** Dead letters that failed again. */
   deadLettered: number
-  /** Letters that `where` of their route excludes. */
+  /** Dead letters that `where` of their route excludes. */
   dropped: number
   /** Lines or objects that are not dead letters. They were skipped. */
   malformed: number
@@ -974,11 +988,11 @@ export interface ReplayReport {
 }
 
 export interface MalformedLetter {
-  /** The path of the file; null for a letter of an iterable. */
+  /** The path of the file; null for a dead letter of an iterable. */
   file: string | null
   /** The line in the file, or the place in the iterable; from 1. */
   line: number
-  /** What is wrong with it. */
+  /** The fault. */
   message: string
 }
 
@@ -996,7 +1010,7 @@ export function checkPipeline(config: PipelineConfig, options?: CheckOptions): P
 
 // Generated from src/config/schema.rs by `npm run generate`: CheckOptions
 
-/** What a check does beside the configuration. */
+/** Options of a check beside the configuration. */
 export interface CheckOptions {
   /** Messages to decode; 0 is none. From 0 to 1000000. @default 0 */
   sample?: number
@@ -1009,7 +1023,7 @@ export interface CheckOptions {
   clientId?: string
 }
 
-// End of what is generated
+// End of the generated part
 
 export interface CheckReport {
   /** No finding is an error: a pipeline would start. */
@@ -1116,7 +1130,7 @@ export interface ColumnReport {
   missing: string | null
 }
 
-/** What a transform did with the sampled rows of its route. Nothing of it is inserted. */
+/** The result of a transform on the sampled rows of its route. Nothing of it is inserted. */
 export interface SampledTransform {
   /** Rows that it was given, in one batch. */
   rows: number
@@ -1146,8 +1160,8 @@ export interface SampleReport {
     rows: number
     dropped: number
     /**
-     * Of each column of a time type that is filled from the payload one example: how it stands there, and the time that the
-     * row has, in UTC.
+     * One example for each column of a time type that the payload fills: the text of the payload, and
+     * the time of the row in UTC.
      */
     times: { column: string; text: string; time: string }[]
     transform?: SampledTransform
@@ -1173,7 +1187,7 @@ export function describeTables(config: PipelineConfig): Promise<string>
  *
  * @param samples payloads as strings, bytes or objects. Prefer strings or bytes: they show how numbers are written (`12.0` is not
  *   an integer). A payload may be a list of documents, or have one document per line.
- * @throws {MillraceError} `CONFIG_INVALID`: a sample is no JSON object, or there is no field in them
+ * @throws {MillraceError} `CONFIG_INVALID`: a sample is not a JSON object, or there is no field in them
  */
 export function proposeTable(samples: Iterable<string | Uint8Array | object>, options?: ProposalOptions): string
 
@@ -1241,7 +1255,7 @@ export interface HttpHandler {
  */
 export function registerMetrics(pipeline: Pipeline, registry: PrometheusRegistry): () => void
 
-/** What is needed of a `Registry` of prom-client. */
+/** The part of a `Registry` of prom-client that millrace uses. */
 export interface PrometheusRegistry {
   registerMetric(metric: any): void
   removeSingleMetric(name: string): void
@@ -1255,7 +1269,7 @@ export interface PrometheusRegistry {
  */
 export function observeMetrics(pipeline: Pipeline, meter: OpenTelemetryMeter): () => void
 
-/** What is needed of a `Meter` of `@opentelemetry/api`. */
+/** The part of a `Meter` of `@opentelemetry/api` that millrace uses. */
 export interface OpenTelemetryMeter {
   createObservableCounter(name: string, options?: { description?: string; unit?: string }): any
   createObservableGauge(name: string, options?: { description?: string; unit?: string }): any
@@ -1320,8 +1334,8 @@ export class MillraceError extends Error {
   /** The column at fault, or the key of a row that no column takes. */
   readonly column?: string
   /**
-   * Of `CLICKHOUSE_REJECTED`, an `Error` with ClickHouse's own text and its number as `code` (such as 516); of `SPOOL_IO` the
-   * same of the file system.
+   * For `CLICKHOUSE_REJECTED`, an `Error` with ClickHouse's own text and its number as `code` (such as
+   * 516); for `SPOOL_IO`, the error of the file system.
    */
   cause?: unknown
 }

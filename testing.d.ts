@@ -17,22 +17,25 @@ export interface PublishOptions {
   qos?: 0 | 1 | 2
   /** Whether it comes marked as retained; nothing is retained. @default false */
   retain?: boolean
-  /** Of MQTT 5. @default none */
+  /** User properties of MQTT 5. @default none */
   userProperties?: Record<string, string | string[]>
 }
 
 /** A broker (MQTT 3.1.1 and 5, without TLS) and a ClickHouse on free ports of the loopback, both in this process. */
 export interface TestServers {
-  /** What a configuration needs to reach the broker. */
+  /** The `mqtt` section of a configuration for this broker. */
   readonly mqtt: { url: string }
-  /** What a configuration needs to reach ClickHouse: no compression, which it does not understand. */
+  /** The `clickhouse` section of a configuration for this ClickHouse, which does not know compression. */
   readonly clickhouse: { url: string; compression: 'none' }
   /**
    * Sends a message: an object is sent as JSON. With QoS 1 and 2 it resolves when every subscriber has acknowledged, so the rows are there, or the
-   * message is a dead letter. Rejects when nobody subscribes to the topic.
+   * message is a dead letter. Rejects when no client subscribes to the topic.
    */
   publish(topic: string, payload: string | Uint8Array | JsonValue, options?: PublishOptions): Promise<void>
-  /** What was inserted into a table, in order: the list itself, which grows. Throws for a table that there is not. */
+  /**
+   * Rows inserted into a table, in order: the list itself, which grows. Throws for a table that there
+   * is not.
+   */
   rows(table: string): TestRow[]
   /** Forgets all rows. */
   clear(): void
@@ -44,9 +47,9 @@ export interface TestServers {
 /** A pipeline that runs between a broker and a ClickHouse in this process. */
 export interface TestPipeline extends TestServers {
   readonly pipeline: Pipeline
-  /** What became no row, in order: the list itself, which grows. It is told a moment after the message is acknowledged. */
+  /** Dead letters, in order: the list itself, which grows a moment after the message is acknowledged. */
   readonly deadLetters: DeadLetter[]
-  /** What its event 'error' told. */
+  /** Errors of its event 'error'. */
   readonly errors: MillraceError[]
   /** Stops the pipeline, then the servers. */
   stop(): Promise<void>
@@ -57,8 +60,8 @@ export function startServers(options: { tables: TestTables }): Promise<TestServe
 
 /**
  * Starts a pipeline with the configuration of a service, in which addresses, passwords, TLS, the spool and the places of dead letters are
- * replaced or left out, and batches are inserted after 5 ms. It does not keep the process alive. Rejects as `start()` does: a route whose
- * table or columns are not in `tables` is told here.
+ * replaced or left out, and batches are inserted after 5 ms. It does not keep the process alive.
+ * Rejects as `start()` does: a route whose table or columns are not in `tables` is an error here.
  */
 export function startTestPipeline(
   config: Omit<PipelineConfig, 'mqtt' | 'clickhouse'> & { mqtt?: Partial<MqttConfig>; clickhouse?: Partial<ClickHouseConfig> },

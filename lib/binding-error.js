@@ -19,7 +19,7 @@ const BUILDS = [
 ]
 const PAGE = 'docs/install.md in the package'
 
-/** The C library, where it can be told. @type {'glibc' | 'musl' | undefined} */
+/** The C library, where it is known. @type {'glibc' | 'musl' | undefined} */
 let libc
 
 /**
@@ -106,7 +106,7 @@ function firstLine(error) {
   return String(error?.message ?? error).split('\n', 1)[0]
 }
 
-/** @returns {string[]} one, or two where the C library cannot be told, or none */
+/** @returns {string[]} one, or two where the C library is unknown, or none */
 function packageNames() {
   const ofLinux = { glibc: ['gnu'], musl: ['musl'] }[libc ?? ''] ?? ['gnu', 'musl']
   const builds = process.platform === 'linux' ? ofLinux : [process.platform === 'win32' ? 'msvc' : '']

@@ -1,7 +1,8 @@
 'use strict'
 
-// The only file that calls the native addon, which binding.js loads. What crosses in either direction is JSON text, and payloads
-// as Buffers: this file turns objects into that text, and answers, errors and events of the engine back into objects.
+// The only file that calls the native addon, which binding.js loads. JSON text crosses in either
+// direction, and payloads as Buffers: this file turns objects into that text, and answers, errors and
+// events of the engine back into objects.
 
 const { NativeCheck, NativePipeline, NativeReplay, NativeTransformWorker } = /** @type {any} */ (require('../binding.js'))
 const { MillraceError } = require('./error.js')
@@ -9,7 +10,7 @@ const { MillraceError } = require('./error.js')
 /**
  * The error of a wrong option or argument.
  *
- * @param {string} path names it; '' is the whole argument
+ * @param {string} path names it; '' is the argument itself
  * @param {string} message what it must be
  * @param {unknown} [cause]
  */
@@ -18,7 +19,7 @@ function configError(path, message, cause) {
   return new MillraceError({ code: 'CONFIG_INVALID', message: text, path }, cause === undefined ? undefined : { cause })
 }
 
-/** The text that a Buffer holds; bytes that are no text as base64, as the engine reads them. */
+/** The text that a Buffer holds; bytes that are not text as base64, as the engine reads them. */
 function bufferText(buffer) {
   const text = buffer.toString('utf8')
   return /[\0-\x08\x0e-\x1f\ufffd]/.test(text) ? `data:;base64,${buffer.toString('base64')}` : text

@@ -1,12 +1,16 @@
 'use strict'
 
-// replayDeadLetters(): feeds dead letters to the pipeline again. The engine reads files and tables; this file reads an
-// iterable and sends its letters to the engine in chunks, each when the engine has memory for it.
+// replayDeadLetters(): feeds dead letters to the pipeline again. The engine reads files and tables;
+// this file reads an iterable and sends its dead letters to the engine in chunks, each when the engine
+// has memory for it.
 
 const { NativeReplay, callNative, configError, configToJson, fromEvent, toJson, unwrap } = require('./native.js')
 
 const PROGRESS_MS = 1_000
-/** A chunk has at most 1,000 letters. It is sent once it has 1 MiB, so one large letter may exceed that. */
+/**
+ * A chunk has at most 1,000 dead letters. It is sent once it has 1 MiB, so one large dead letter may
+ * exceed that.
+ */
 const CHUNK_LETTERS = 1_000
 const CHUNK_BYTES = 1 << 20
 
@@ -97,7 +101,10 @@ function pump(letters, native) {
   return pumping
 }
 
-/** Letters for one call of the engine: JSON text, in which payloads are indices into a list of Buffers. */
+/**
+ * Dead letters for one call of the engine: JSON text, in which payloads are indices into a list of
+ * Buffers.
+ */
 class Chunk {
   #letters = []
   #bytes = []

@@ -1,8 +1,9 @@
 'use strict'
 
-// Row objects as the bytes that the engine reads them from: CBOR objects, one behind the other (RFC 8742). What a value becomes
-// in a column is decided there, by the rules for JSON; `src/decode/rows.rs` reads what this file writes. Beyond JSON there are
-// bigint, Date and Uint8Array, and what JSON.stringify would drop or change without a word is refused here.
+// Row objects as the bytes that the engine reads them from: CBOR objects, one behind the other (RFC
+// 8742). The engine converts values for columns, by the rules for JSON; `src/decode/rows.rs` reads what
+// this file writes. Beyond JSON there are bigint, Date and Uint8Array, and what JSON.stringify would
+// drop or change without a word is refused here.
 
 const { MillraceError } = require('./error.js')
 

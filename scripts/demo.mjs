@@ -1,8 +1,8 @@
 // npm run demo: a fleet of drivers, a broker, ClickHouse, and between them a service with millrace, measured.
 //
 // From a fresh clone it installs and builds what it needs first. The service is examples/fleet/service.mts, with the business
-// logic of logic.mts, in a process of its own, so that its CPU and memory are not mixed with those of this program. Its dashboard
-// is opened in a browser where somebody sits at a screen.
+// logic of logic.mts, in a process of its own, so that its CPU and memory are not mixed with those of
+// this program. Its dashboard is opened in a browser where there is a screen.
 
 import { spawn } from 'node:child_process'
 import { performance } from 'node:perf_hooks'
@@ -111,7 +111,7 @@ await runMain(async (scope) => {
   return lost + doubled > 0 ? 1 : 0
 })
 
-/** In the browser of whoever sits there; if there is none, its address has been printed. */
+/** Opens the default browser; if there is none, the address has been printed. */
 function openBrowser(url) {
   const { platform, env } = process
   const hasScreen = platform === 'darwin' || platform === 'win32' || env.DISPLAY || env.WAYLAND_DISPLAY
@@ -123,7 +123,7 @@ function openBrowser(url) {
   opener.unref()
 }
 
-/** One line that is written anew each second; where the output is no terminal, one line a second. */
+/** One line that is written anew each second; where the output is not a terminal, one line a second. */
 function showProgress(service, meter, bare) {
   const { isTTY } = process.stdout
   const started = performance.now()

@@ -83,7 +83,7 @@ function installTestTools() {
 function installOnDebian(name) {
   if (process.getuid?.() !== 0 || !existsSync('/etc/debian_version')) return
   const install = ['install', '--yes', '--no-install-recommends', name]
-  // A list of packages that is absent or old is the usual reason for a first attempt to fail.
+  // A first attempt mostly fails because the list of packages is absent or old.
   if (!run('apt-get', install) && run('apt-get', ['update'])) run('apt-get', install)
 }
 

@@ -39,8 +39,8 @@ const MINUTES = '--minutes'
 /** How long the soak takes. */
 const soakMinutes = args.includes(MINUTES) ? Number(args[args.indexOf(MINUTES) + 1]) : 30
 
-// Tests carry time limits of their own. These are for what hangs outside of them: in Node.js the limit is one for a
-// whole file as well, and Bun kills the servers of a file together with a test that exceeds it.
+// Tests carry time limits of their own. These are for what hangs outside of them: in Node.js the limit
+// also applies to a file, and Bun kills the servers of a file together with a test that exceeds it.
 const LIMIT_MS = 15 * 60_000
 
 /** @type {Step[]} */

@@ -50,9 +50,9 @@ const ZONES: Zone[] = [
 ]
 
 export class FleetLogic {
-  /** What the table `drivers` says, by driver; replaced as a whole by whoever reads it. */
+  /** The rows of the table `drivers`, by driver; each read replaces the map. */
   drivers: ReadonlyMap<string, Driver> = new Map()
-  /** Positions that have changed since somebody last took them, by driver. */
+  /** Positions that have changed since they were last taken, by driver. */
   #moved = new Map<string, Position>()
   /** Who drives too fast now. It follows from messages alone, and is empty after a restart. */
   #speeding = new Set<string>()

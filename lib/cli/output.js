@@ -3,7 +3,7 @@
 // Output of the commands that run for a while. On a terminal it writes lines of text, and below them a status line that it
 // rewrites; elsewhere it writes JSON, one object per line, with pino's fields `level`, `time` and `msg`.
 
-/** Text on one line without control characters: topics and reasons come from whoever publishes. */
+/** Text on one line without control characters: publishers decide topics and reasons. */
 function sanitize(text) {
   return text.replace(/\s*[\r\n]+\s*/g, ' ').replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd')
 }
@@ -39,7 +39,7 @@ class Output {
     this.#say('error', msg, fields)
   }
 
-  /** Rewrites the status line; does nothing where the output is no terminal. */
+  /** Rewrites the status line; does nothing where the output is not a terminal. */
   status(line) {
     if (!this.#isTerminal) return
     this.#status = line.slice(0, Math.max(0, (this.#stream.columns || 80) - 1))

@@ -138,7 +138,7 @@ function put(document, element, { list, path }, leaf) {
 function leafOf(route, column, { list, path, unit, default: fallback }) {
   const isInList = list !== undefined
   const input = isInList ? column.input.parts[0] : column.input
-  // A String column that is filled from the whole document takes any JSON; from a field it is meant for text.
+  // A String column that is filled from the document takes any JSON; from a field it is meant for text.
   const isAnything = input.kind === 'String' && path.segments.length === 0
   const types = typesOf(input, 'message').filter((type) => type !== 'null')
   return {

@@ -71,7 +71,7 @@ class Monitor {
       ['state', (state, previous) => this.#onState(state, previous)],
       ['warning', (warning) => this.#onWarning(warning)],
       ['deadLetters', (letters) => this.#onDeadLetters(letters)],
-      // Listening to 'error' itself would hide errors that nobody handles.
+      // Listening to 'error' itself would hide unhandled errors.
       [errorMonitor, (error) => this.#onError(error)],
     ]
     for (const [event, listener] of this.#listeners) pipeline.on(event, listener)

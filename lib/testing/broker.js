@@ -1,7 +1,7 @@
 'use strict'
 
-// A broker for tests: MQTT 3.1.1 and 5 over TCP, enough for one pipeline and whoever publishes to it. It keeps no sessions
-// and no retained messages; whoever publishes hears when every subscriber has acknowledged.
+// A broker for tests: MQTT 3.1.1 and 5 over TCP, enough for one pipeline and its publishers. It keeps
+// no sessions and no retained messages; a publisher is answered when every subscriber has acknowledged.
 //
 // A packet (MQTT section 2): type and flags in one byte, the length of the rest in one to four, then the rest. A text is its
 // length in two bytes and UTF-8.
@@ -82,7 +82,7 @@ class Connection {
   /** Packet ids of QoS 2 messages that came and were not released yet. @type {Set<number>} */
   #received = new Set()
   #nextId = 0
-  /** Bytes that came and are no whole packet yet. @type {Buffer} */
+  /** Bytes that came and end before the end of a packet. @type {Buffer} */
   #rest = Buffer.alloc(0)
 
   /** @param {import('node:net').Socket} socket @param {Broker} broker */
@@ -155,7 +155,7 @@ class Connection {
       try {
         this.#packet(first >> 4, first & 0x0f, body)
       } catch {
-        // Bytes that are no MQTT.
+        // Bytes that are not MQTT.
         this.end()
         return
       }
@@ -242,7 +242,7 @@ class Connection {
     const answer = () => qos > 0 && this.#write(qos === 1 ? PUBACK : PUBREC, 0, uint16(id))
     if (!isNew) return void answer()
     const userProperties = this.#isV5 ? readUserProperties(body.subarray(afterId, start)) : []
-    // Told like a broker tells it: it has the message, whoever gets it.
+    // As a broker answers: it has the message, whether or not a subscriber gets it.
     answer()
     this.#broker.publish({ topic, payload: Buffer.from(body.subarray(start)), qos, retain: false, userProperties }).catch(() => {})
   }

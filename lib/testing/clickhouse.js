@@ -1,7 +1,8 @@
 'use strict'
 
-// A ClickHouse for tests, over HTTP: it has the tables it is told of, answers what millrace asks about them, and keeps in
-// memory the rows that are inserted. It computes nothing: a column that is left to its DEFAULT is absent from a row.
+// A ClickHouse for tests, over HTTP: it has the tables of its options, answers millrace's queries about
+// them, and keeps inserted rows in memory. It computes nothing: a column that is left to its DEFAULT is
+// absent from a row.
 
 const { once } = require('node:events')
 const { createServer } = require('node:http')

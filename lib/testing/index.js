@@ -40,7 +40,7 @@ async function startTestPipeline(config, { tables }) {
     const pipeline = new Pipeline(forTests(config, servers))
     const deadLetters = []
     pipeline.on('deadLetters', (letters) => deadLetters.push(...letters))
-    // Errors are told by what a test does next; without a listener they would end the test's process.
+    // The next call of a test reports errors; without a listener they would end the test's process.
     const errors = []
     pipeline.on('error', (error) => errors.push(error))
     pipeline.unref()
@@ -77,7 +77,10 @@ function forTests({ mqtt = {}, clickhouse = {}, batch, deadLetters: _deadLetters
   }
 }
 
-/** Servers and pipeline keep no process alive: a test that forgets to stop them ends. What it waits for does. */
+/**
+ * Servers and pipeline keep no process alive: a test that forgets to stop them ends. The timer
+ * keeps it alive while the test waits for them.
+ */
 async function held(promise) {
   const timer = setInterval(() => {}, HOLD_MS)
   try {

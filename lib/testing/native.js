@@ -266,7 +266,7 @@ class Reader {
     })
   }
 
-  /** Which part each row has, 255 being none, in the order of their names; then the values of each part. */
+  /** The part of each row, 255 being none, in the order of their names; then the values of each part. */
   #variants(/** @type {Type[]} */ parts, /** @type {string[]} */ texts, /** @type {number} */ count) {
     const which = [...this.#take(count)]
     const order = texts.map((text, i) => ({ text, part: parts[i] })).sort((one, other) => (one.text < other.text ? -1 : 1))
@@ -292,7 +292,10 @@ function clock(ticks, digits) {
   return `${ticks < 0n ? '-' : ''}${parts.join(':')}${fraction}`
 }
 
-/** @param {bigint} ticks @param {number} digits @returns {[bigint, string]} whole seconds, rounded down, and what is left as `.123` */
+/**
+ * @param {bigint} ticks @param {number} digits @returns {[bigint, string]} full seconds, rounded down,
+ * and the rest as `.123`
+ */
 function divide(ticks, digits) {
   const unit = 10n ** BigInt(digits)
   const rest = ((ticks % unit) + unit) % unit

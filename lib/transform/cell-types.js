@@ -22,7 +22,8 @@ const KINDS = {
 
 /**
  * By kind: what a row holds that nothing fills, in columns where ClickHouse is then to compute the DEFAULT, and in computed ones that
- * can be NULL. What holds something else at the end is filled. `src/transform/columns.rs` has the same table. @type {Record<string, any>}
+ * can be NULL. A cell that holds another value at the end is filled. `src/transform/columns.rs` has the
+ * same table. @type {Record<string, any>}
  */
 const UNFILLED = {
   bool: 0xff,
@@ -113,7 +114,7 @@ function enumeration(pairs) {
   }
 }
 
-/** The type of the cells of a column that is no time. @returns {import('./fixed-column.js').CellType} */
+/** The type of the cells of a column that is not a time. @returns {import('./fixed-column.js').CellType} */
 function cellType({ kind, enum: pairs }) {
   if (pairs) return enumeration(pairs)
   switch (kind) {

@@ -50,7 +50,7 @@ class Cells {
     return values
   }
 
-  /** Gives the array to the user: from now on nobody knows which values change. */
+  /** Gives the array to the user: from now on any value may change. */
   expose() {
     const values = this.values ?? this.load()
     this.isWritten = true

@@ -24,7 +24,7 @@ class Column {
   }
 }
 
-/** @throws {MillraceError} `OUT_OF_RANGE`, or `TYPE_MISMATCH` where it is no integer */
+/** @throws {MillraceError} `OUT_OF_RANGE`, or `TYPE_MISMATCH` where it is not an integer */
 function checkRow(row, { length, name }) {
   if (typeof row !== 'number' || row >>> 0 !== row || row >= length) throw noSuchRow(row, length, name)
 }

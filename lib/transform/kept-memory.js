@@ -3,7 +3,7 @@
 // Memory of JavaScript that is used again for each batch: the columns of a route are copied into it. It is never a part of the
 // pool behind Buffer.from, and the engine has no pointer to it between two calls of its functions.
 
-/** Memory of which the last so many batches needed less than a quarter is given back. */
+/** Memory is freed when this number of batches in a row needed less than a quarter of it. */
 const SPARE_BATCHES = 32
 /** Fills what a batch leaves behind, except in production: a float is NaN then. */
 const POISON = 0xa5
@@ -46,7 +46,7 @@ class KeptMemory {
     this.#spareBatches = 0
   }
 
-  /** Whether the memory is still there: whoever transfers an array takes it away. */
+  /** Whether the memory is still there: transferring an array takes it away. */
   isIntact() {
     return (this.#buffer?.byteLength ?? 0) === this.#capacity
   }
@@ -58,7 +58,7 @@ class KeptMemory {
     this.#array = undefined
   }
 
-  /** Makes values that somebody kept unusable. */
+  /** Makes values that the user kept unusable. */
   poison() {
     const Type = this.#Type
     if (Type === Float64Array || Type === Float32Array) this.#array?.fill(Number.NaN)
@@ -66,7 +66,7 @@ class KeptMemory {
   }
 }
 
-/** To whole pages, so that batches of slightly different sizes share memory. */
+/** Rounds up to pages, so that batches of slightly different sizes share memory. */
 const roundUp = (bytes) => Math.ceil(bytes / 4096) * 4096
 
 module.exports = { KeptMemory }

@@ -11,7 +11,7 @@ function mismatch(column, row, value, wanted) {
   return new MillraceError({ code: 'TYPE_MISMATCH', message, row, column })
 }
 
-/** A value is of the right type, and the column has no room for it. */
+/** A value has the right type, and does not fit the column. */
 function outOfRange(column, row, value, type) {
   const message = `column ${column}, row ${row}: ${described(value)} is out of range for ${type}`
   return new MillraceError({ code: 'OUT_OF_RANGE', message, row, column })

@@ -21,7 +21,7 @@ const { converter } = require('./type-name.js')
  * @property {string} type in full, as ClickHouse writes it
  * @property {string} kind a key of KINDS, 'text', or 'other'
  * @property {boolean} nullable
- * @property {boolean} input it is no column of the table
+ * @property {boolean} input it is not a column of the table
  * @property {boolean} computed the transform fills it
  * @property {boolean} [default] ClickHouse computes a DEFAULT for rows without a value
  * @property {{ unit: 'day' | 'second' | 'ticks', precision: number, zone: string }} [time]

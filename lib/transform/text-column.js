@@ -1,14 +1,14 @@
 'use strict'
 
 // TextColumn: texts cross as one block of bytes and the places where they end. A run of texts is decoded at once and cut into
-// slices, which takes a tenth of decoding each by itself. Runs are short because engines keep the whole text alive for as long
-// as somebody keeps a slice of it, as the key of a Map, say.
+// slices, which takes a tenth of decoding each by itself. Runs are short because engines keep the long
+// text alive for as long as a slice of it exists, as the key of a Map, say.
 
 const { Column, checkRow, notNullable } = require('./column.js')
 const { callEngine } = require('./context.js')
 const { mismatch } = require('./refusal.js')
 
-/** Texts that are decoded together, if they have at most so many bytes. */
+/** The longest text in bytes that is decoded together with others. */
 const RUN = 32
 const RUN_BYTES = 4096
 

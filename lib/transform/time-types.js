@@ -1,14 +1,15 @@
 'use strict'
 
 // Times: cells are ticks since 1970, of days, seconds or parts of seconds. `get` gives a Date, which has milliseconds; a bigint is
-// taken for ticks as they are. Time and Time64 are no moments but times of day or spans: `get` gives ClickHouse's text.
+// taken for ticks as they are. Time and Time64 are not moments but times of day or spans: `get` gives
+// ClickHouse's text.
 
 const { types } = require('node:util')
 const { KINDS } = require('./cell-types.js')
 const { mismatch, outOfRange } = require('./refusal.js')
 
 const DAY_MS = 86_400_000
-/** Date32 ends with the years 1900 and 2299; the array has room for more. */
+/** Date32 ends with the years 1900 and 2299; the array could hold more. */
 const DATE32 = { min: -25_567, max: 120_529 }
 /** 999:59:59, in seconds. */
 const MAX_TIME = 3_599_999

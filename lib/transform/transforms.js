@@ -54,7 +54,10 @@ class Transforms {
     }
   }
 
-  /** Aborts the signals of all batches, and leaves threads a moment to hear of it. @param {Error & { code: string }} reason */
+  /**
+   * Aborts the signals of all batches, and leaves threads a moment to react. @param {Error & { code:
+   * string }} reason
+   */
   async abort(reason) {
     for (const one of this.#running) one.abort(reason)
     if (this.#threads.length > 0) await setTimeout(ABORT_MS)

@@ -1,7 +1,8 @@
 'use strict'
 
 // WorkerThreads: the threads of a transform that is a module. They are the pipeline's own: started before it, ended with it, and
-// started again if one ends by itself. What such a thread had in its hands fails: the engine notices that its call is gone.
+// started again if one ends by itself. The batch of such a thread fails: the engine notices that its
+// call is gone.
 
 const { join } = require('node:path')
 const { Worker } = require('node:worker_threads')

@@ -7,7 +7,7 @@ import { defaultText, described, isRequired, listed, replaceRegions, rowsOf } fr
 /** @typedef {import('./table.mjs').Row} Row */
 
 const WIDTH = 120
-const REGION = /^(\/\/ Generated from src\/config\/schema\.rs by `npm run generate`: (\w+)\n)([^]*?)(\/\/ End of what is generated\n)/gm
+const REGION = /^(\/\/ Generated from src\/config\/schema\.rs by `npm run generate`: (\w+)\n)([^]*?)(\/\/ End of the generated part\n)/gm
 
 /**
  * @param {Kind[]} roots

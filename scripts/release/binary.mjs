@@ -1,4 +1,4 @@
-// What a .node file is, read from its own bytes: for which system and processor, and the oldest glibc it can run with.
+// Reads a .node file's system, processor and oldest possible glibc from its bytes.
 //
 // ELF: System V ABI, chapter 4, and the Linux Standard Base for the versions of symbols (.gnu.version_r: a list of
 // Elf64_Verneed, one a library, each with a list of Elf64_Vernaux, one a version). Mach-O and PE: their headers only.
@@ -18,7 +18,7 @@ const DT_NEEDED = 1n
 /**
  * @param {Buffer} bytes of the file
  * @returns {Binary}
- * @throws {Error} where it is no library of a system that millrace is built for
+ * @throws {Error} where it is not a library of a system that millrace is built for
  */
 export function describe(bytes) {
   if (bytes.length >= 64 && bytes.readUInt32BE(0) === 0x7f454c46) return elf(bytes)

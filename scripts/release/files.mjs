@@ -1,5 +1,5 @@
-// That `npm pack --dry-run` names the files that files.txt allows and no others, and that nothing in it is missing: nothing
-// is published by accident, and nothing is forgotten.
+// Checks that `npm pack --dry-run` names exactly the files of files.txt: no file is published by
+// accident, and none is forgotten.
 
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'

@@ -1,8 +1,9 @@
 // prepublishOnly: `npm publish` in the repository is refused, unless it is a dry run, in which nothing is looked at.
 //
-// What is published are the nine tarballs of `npm run package -- --all`, by scripts/release/publish.mjs: the package.json
-// here has no optional dependencies (see tarballs.mjs). An artifact that is missing is named first: a main package whose
-// platform packages are not all there fails for users of yarn, deno and `npm ci`.
+// scripts/release/publish.mjs publishes the nine tarballs of `npm run package -- --all`: the
+// package.json here has no optional dependencies (see tarballs.mjs). An artifact that is missing is
+// named first: a main package whose platform packages are not all there fails for users of yarn, deno
+// and `npm ci`.
 
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -118,7 +118,7 @@ export function manifestIn(tarball) {
   for (let at = 0; at + 512 <= tar.length; ) {
     const name = tar.toString('utf8', at, at + 100).replace(/\0.*$/s, '')
     const size = Number.parseInt(tar.toString('latin1', at + 124, at + 136), 8) || 0
-    // The first folder is usually, but not always, `package`.
+    // The first folder is mostly, but not always, `package`.
     if (/^[^/]+\/package\.json$/.test(name)) return JSON.parse(tar.toString('utf8', at + 512, at + 512 + size))
     at += 512 + Math.ceil(size / 512) * 512
   }

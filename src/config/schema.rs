@@ -17,7 +17,7 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 
 const NO_RULES: &str = "{}";
 
-/// What is written from the table, each with the types that it uses.
+/// The objects that files are generated from, each with the types that it uses.
 pub static ROOTS: [&Kind; 3] = [&Kind::Object { object: &PIPELINE }, &REPLAY_SOURCE, &object(&CHECK)];
 
 pub static PIPELINE: Object = Object {
@@ -135,7 +135,7 @@ pub static MEMORY: Object = Object {
 
 static TRACING: Object = Object {
     name: Some("TracingConfig"),
-    about: "Which batches are traced, and by whom.",
+    about: "The tracer, and the share of batches that it traces.",
     includes: &[],
     rows: &[
         row(
@@ -180,7 +180,7 @@ static MQTT: Object = Object {
                 pattern: None,
             },
             Described("random, and the session ends with the connection"),
-            "The name of the session, which nobody else uses. With several `connections` each adds its number: \
+            "The name of the session, which no other client uses. With several `connections` each adds its number: \
              `<clientId>-1` and so on.",
         )
         .note(
@@ -212,7 +212,7 @@ static MQTT: Object = Object {
         )
         .note(
             "With `'auto'` a broker that refuses MQTT 5, or does not answer to it, is asked again with 3.1.1 at once. The \
-             warning `MQTT_FALLBACK` tells it once.",
+             warning `MQTT_FALLBACK` reports it once.",
         ),
         row(
             "qos",
@@ -268,7 +268,8 @@ static MQTT: Object = Object {
              (mosquitto 20, EMQX 32).",
         )
         .note(
-            "At QoS 2 a message counts until PUBCOMP. Only MQTT 5 tells the broker, see [MQTT](mqtt.md).",
+            "At QoS 2 a message counts until PUBCOMP. Only MQTT 5 sends the limit to the broker, see \
+             [MQTT](mqtt.md).",
         ),
         row(
             "topicAliasMaximum",
@@ -287,11 +288,12 @@ static MQTT: Object = Object {
             integer(1024, 268_435_455),
             Integer(1 << 20),
             "The largest message. A larger one is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with \
-             MQTT 5 a broker is told the limit and does not send it.",
+             MQTT 5 the broker learns the limit and does not send it.",
         )
         .unit(Bytes)
         .note(
-            "The dead letter is without its payload. What a broker of MQTT 5 does not send is never seen here. At most \
+            "The dead letter is without its payload. A message that a broker of MQTT 5 does not send is never \
+             seen here. At most \
              an eighth of `memory.maxBytes`.",
         ),
         row(
@@ -303,7 +305,7 @@ static MQTT: Object = Object {
         )
         .unit(Milliseconds)
         .note(
-            "It rests after a read that emptied the socket, where the rest will bring more than two messages. \
+            "It sleeps after a read that emptied the socket, where the sleep will bring more than two messages. \
              While a longer one brings more it grows to 10 ms, or to `batch.maxDelayMs` or `spool.commitMs` where \
              that is less, until a read brings 64 KiB. It saves most of the CPU time of a fast stream; a slow one \
              does not notice it.",
@@ -323,7 +325,7 @@ static MQTT: Object = Object {
             "Whether retained messages, which a broker sends on subscribing, become rows.",
         )
         .note(
-            "With `'skip'` a broker of MQTT 5 is told not to send them; with 3.1.1 they come, and count as \
+            "With `'skip'` a broker of MQTT 5 does not send them; with 3.1.1 they come, and count as \
              `skipped`.",
         ),
         row(
@@ -357,7 +359,8 @@ static RECONNECT: Object = Object {
 
 static RETRY: Object = Object {
     name: None,
-    about: "Waits between attempts: exponential, with jitter. What can succeed later is retried for ever, or for `maxAgeMs`.",
+    about: "Waits between attempts: exponential, with jitter. A batch that can succeed later is retried for \
+            ever, or for `maxAgeMs`.",
     includes: &[&WAITS],
     rows: &[row(
         "maxAgeMs",
@@ -374,7 +377,7 @@ static RETRY: Object = Object {
     rules: NO_RULES,
 };
 
-/// Of `reconnect` and `retry`.
+/// The options of `reconnect` and `retry`.
 pub static WAITS: Object = Object {
     name: None,
     about: "",
@@ -431,8 +434,8 @@ static CLICKHOUSE: Object = Object {
                 refused: &MANAGED_SETTINGS,
             },
             Absent,
-            "ClickHouse settings for every INSERT. Those that the promises depend on (such as `async_insert`) \
-             cannot be set.",
+            "ClickHouse settings for every INSERT. Settings that the guarantees depend on (such as \
+             `async_insert`) cannot be set.",
         )
         .note(
             "`start()` checks names and values with an INSERT of no rows, and fails with `CLICKHOUSE_REJECTED`.",
@@ -465,7 +468,8 @@ static CLICKHOUSE: Object = Object {
             "retry",
             object(&RETRY),
             Absent,
-            "Waits between attempts: exponential, with jitter. What can succeed later is retried for ever, or for `maxAgeMs`.",
+            "Waits between attempts: exponential, with jitter. A batch that can succeed later is retried for \
+             ever, or for `maxAgeMs`.",
         )
         .note(
             "Each wait is shortened by up to a half at random. A mistake of an operator (a table, column or user \
@@ -547,7 +551,7 @@ static BROKER_TLS: Object = Object {
             "insecure",
             Kind::Flag,
             Flag(false),
-            "Takes any certificate: whoever is on the way can read and change everything. Warns, `TLS_INSECURE`.",
+            "Takes any certificate: an attacker in between can read and change everything. Warns, `TLS_INSECURE`.",
         )
         .note("Only `mqtt.tls` has it."),
     ],
@@ -567,7 +571,7 @@ static ROUTE: Object = Object {
         )
         .example("drivers/{driver_id}/position")
         .note(
-            "A name takes a whole level and is there once. A shared subscription (`$share/…`) is `mqtt.sharedGroup`.",
+            "A name takes a full level and occurs once. A shared subscription (`$share/…`) is `mqtt.sharedGroup`.",
         ),
         row("table", filled_text(""), REQUIRED, "`table` or `database.table`.")
             .note("Everything behind the first dot is the table's name."),
@@ -581,8 +585,8 @@ static ROUTE: Object = Object {
             "where",
             CONDITION,
             Described("all messages"),
-            "A condition on fields of the payload and levels of the topic, looked at before any column is read. What it \
-             excludes is acknowledged and counts as `dropped`.",
+            "A condition on fields of the payload and levels of the topic, looked at before any column is read. \
+             A message that it excludes is acknowledged and counts as `dropped`.",
         )
         .note("See [Conditions](#conditions)."),
         row(
@@ -597,7 +601,8 @@ static ROUTE: Object = Object {
             "format",
             Kind::Union { of: &FORMATS },
             Text("json"),
-            "What payloads are: JSON; one bare value, `'text'`, which is `$`; lines of values, `'csv'`; MessagePack; \
+            "The format of payloads: JSON; one bare value, `'text'`, which is `$`; lines of values, `'csv'`; \
+             MessagePack; \
              CBOR; Protocol Buffers; or Sparkplug B.",
         )
         .note("See [Formats](#formats)."),
@@ -629,7 +634,8 @@ static ROUTE: Object = Object {
             "unknownFields",
             choice(&["ignore", "reject"]),
             Text("ignore"),
-            "What a field means that no column takes: nothing, or a dead letter (`UNKNOWN_FIELD`).",
+            "How to treat a field that no column takes: ignore it, or make the message a dead letter \
+             (`UNKNOWN_FIELD`).",
         )
         .note(
             "It looks at fields of the payload and of every object that a path leads through. A field that bears a \
@@ -639,7 +645,7 @@ static ROUTE: Object = Object {
             "missingFields",
             choice(&["reject", "zero"]),
             Text("reject"),
-            "What a missing field means for a column that is neither Nullable nor has a DEFAULT: a dead letter \
+            "How to treat a missing field for a column that is neither Nullable nor has a DEFAULT: a dead letter \
              (`FIELD_MISSING`), or the type's zero.",
         )
         .note("The zero is 0, the empty string, 1970, or the smallest number of an enum."),
@@ -653,7 +659,8 @@ static ROUTE: Object = Object {
             "nan",
             choice(&["reject", "null", "value"]),
             Text("reject"),
-            "What the tokens `NaN`, `Infinity` and `-Infinity` in JSON are: invalid, a missing value, or that float.",
+            "How to read the tokens `NaN`, `Infinity` and `-Infinity` in JSON: invalid, a missing value, or that \
+             float.",
         ),
         row(
             "transform",
@@ -680,17 +687,17 @@ static ROUTE: Object = Object {
             "transformTimeoutMs",
             integer(1, DAY_MS),
             Integer(10_000),
-            "A call of `transform` that takes longer is told by the warning `TRANSFORM_SLOW`. It is not aborted.",
+            "A call of `transform` that takes longer causes the warning `TRANSFORM_SLOW`. It is not aborted.",
         )
         .unit(Milliseconds),
     ],
     rules: NO_RULES,
 };
 
-/// What names a module.
+/// The kinds of a module's name.
 static MODULES: [Kind; 2] = [filled_text(""), Kind::Code { typescript: "URL", phrase: "a URL" }];
 
-/// What a transform can be.
+/// The kinds of a transform.
 pub static TRANSFORMS: [Kind; 3] = [
     Kind::Code { typescript: "Transform", phrase: "a function" },
     filled_text(": the path of a module"),
@@ -711,10 +718,10 @@ pub static TRANSFORMS: [Kind; 3] = [
                 "threads",
                 integer(1, 64),
                 Integer(1),
-                "How many threads load it: so many batches are worked on at once, and are inserted in the order in \
-                 which they are done.",
+                "The number of threads that load it. As many batches are worked on at once, and are inserted in \
+                 the order in which they are done.",
             ),
-            row("data", Kind::Any, Absent, "What the module finds as `workerData` of `node:worker_threads`."),
+            row("data", Kind::Any, Absent, "The module finds it as `workerData` of `node:worker_threads`."),
         ],
         rules: NO_RULES,
     }),
@@ -728,22 +735,27 @@ static INPUT: Object = Object {
         row("type", filled_text(""), REQUIRED, "The ClickHouse type that it is read as."),
         row("path", Kind::OneOrMore { item: &READ_TEXT }, Absent, "A path into the payload, or several."),
         row("default", Kind::Any, Absent, "The value where it is missing, or `null`."),
-        row("unit", choice(&["s", "ms", "us", "ns", "auto"]), Text("auto"), "What a number means as a time."),
+        row(
+            "unit",
+            choice(&["s", "ms", "us", "ns", "auto"]),
+            Text("auto"),
+            "The unit of a number that is a time.",
+        ),
         row("nulls", Kind::OneOrMore { item: &TEXT }, Absent, "Texts that are a missing value."),
         row(
             "map",
             Kind::Record { value: &Kind::Any, refused: &[] },
             Absent,
-            "What stands in place of a text or number.",
+            "Values that replace a text or number.",
         ),
         row(
             "parse",
             choice(&["json", "base64", "hex", "number"]),
             Absent,
-            "What the text there is read as first.",
+            "The format that the text there is parsed as first.",
         ),
-        row("scale", NUMBER, Absent, "What a number is multiplied by."),
-        row("offset", NUMBER, Absent, "What is added to a number, after `scale`."),
+        row("scale", NUMBER, Absent, "A factor for a number."),
+        row("offset", NUMBER, Absent, "A number that is added, after `scale`."),
         row("key", READ_TEXT, Absent, "The name of the key that a path with `*` leads to."),
         row("topic", TEXT, Absent, "A `{name}` of the topic."),
         row(
@@ -758,7 +770,7 @@ static INPUT: Object = Object {
     rules: NO_RULES,
 };
 
-/// What payloads of a route can be.
+/// The formats of a route's payloads.
 pub static FORMATS: [Kind; 3] = [
     choice(&["json", "text", "csv", "msgpack", "cbor", "sparkplug"]),
     object(&Object {
@@ -773,14 +785,15 @@ pub static FORMATS: [Kind; 3] = [
                 Absent,
                 "The names of the values of a line, in their order; without them they come from the header.",
             ),
-            row("delimiter", filled_text(""), Text(","), "What stands between two values."),
+            row("delimiter", filled_text(""), Text(","), "The text between two values."),
             row("header", Kind::Flag, Flag(false), "Whether the first line of each payload has the names."),
-            row("decimal", choice(&[".", ","]), Text("."), "What stands before the decimals of a number."),
+            row("decimal", choice(&[".", ","]), Text("."), "The character before the decimals of a number."),
             row(
                 "pairs",
                 filled_text(""),
                 Absent,
-                "What stands between a name and its value, `=` in `k=v;k=v`: such lines need neither names nor a header.",
+                "The text between a name and its value, `=` in `k=v;k=v`: such lines need neither names nor a \
+                 header.",
             ),
         ],
         rules: NO_RULES,
@@ -823,7 +836,7 @@ pub static ROWS: [Kind; 2] = [
 pub const COLUMN_SOURCE: Kind = Kind::Named {
     name: "ColumnSource",
     about: "Where a column's value comes from. A string is a path into the payload: `lat`, `position.lat`, `axes[0]`, \
-            `['a.b'].c`. `$` is the whole document and `@` the item that a row is made of: `$.ts`, `@[0]`.\n\n\
+            `['a.b'].c`. `$` is the document and `@` the item that a row is made of: `$.ts`, `@[0]`.\n\n\
             A missing field, or `null`, takes in this order: the source's `default`; the column's own DEFAULT, computed \
             by ClickHouse for that row; `NULL` where the column is Nullable. A column with none of these is required.",
     of: &Kind::Union { of: &COLUMN_SOURCES },
@@ -843,14 +856,14 @@ pub static COLUMN_SOURCES: [Kind; 9] = [
                 Kind::OneOrMore { item: &READ_TEXT },
                 REQUIRED,
                 "A path into the payload: `lat`, `position.lat`, `axes[0]`, `axes[-1]` for the last, `*.lat` below any \
-                 one key. Of a list of paths the first counts that is there.",
+                 one key. The first path of a list that has a value counts.",
             ),
             row("default", Kind::Any, Absent, "The value where it is missing, or `null`."),
             row(
                 "unit",
                 choice(&["s", "ms", "us", "ns", "auto"]),
                 Text("auto"),
-                "What a number means in a column of a time type: since 1970, in this unit. `'auto'` reads the \
+                "The unit of a number in a column of a time type, since 1970. `'auto'` reads the \
                  magnitude: below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else \
                  nanoseconds.",
             ),
@@ -866,17 +879,18 @@ pub static COLUMN_SOURCES: [Kind; 9] = [
                 "map",
                 Kind::Record { value: &Kind::Any, refused: &[] },
                 Absent,
-                "What stands in place of a text or number: `{ ON: true, OFF: false }`; under `'*'` for all others.",
+                "Values that replace a text or number: `{ ON: true, OFF: false }`; under `'*'` for all others.",
             ),
             row(
                 "parse",
                 choice(&["json", "base64", "hex", "number"]),
                 Absent,
-                "What the text there is read as first. Paths may go on through a text that is JSON. `'number'` takes a \
+                "The format that the text there is parsed as first. Paths may go on through a text that is JSON. \
+                 `'number'` takes a \
                  decimal comma, and drops a unit behind the number.",
             ),
-            row("scale", NUMBER, Absent, "What a number is multiplied by."),
-            row("offset", NUMBER, Absent, "What is added to a number, after `scale`."),
+            row("scale", NUMBER, Absent, "A factor for a number."),
+            row("offset", NUMBER, Absent, "A number that is added, after `scale`."),
         ],
         rules: NO_RULES,
     }),
@@ -948,7 +962,8 @@ pub static COLUMN_SOURCES: [Kind; 9] = [
 
 pub const CONDITION: Kind = Kind::Named {
     name: "Condition",
-    about: "Which messages a route takes: `{ path: 'speed', ge: 10, lt: 90 }`, `{ topic: 'driver_id', in: ['a', 'b'] }`. \
+    about: "Selects the messages of a route: `{ path: 'speed', ge: 10, lt: 90 }`, `{ topic: 'driver_id', in: \
+            ['a', 'b'] }`. \
             Several comparisons of one value must all hold; `and`, `or` and `not` join conditions.\n\n\
             A missing field is the same as `null`: no comparison holds for it but `ne` and `exists: false`. Values of \
             different types are never equal: `5` is not `'5'`.",
@@ -957,7 +972,7 @@ pub const CONDITION: Kind = Kind::Named {
 
 const CONDITION_AGAIN: Kind = Kind::Again { name: "Condition" };
 
-/// What a value may be compared with, and what it may be ordered by.
+/// The kinds of values in comparisons, and those that have an order.
 pub static COMPARED: Kind = Kind::Union { of: &[TEXT, NUMBER, Kind::Flag] };
 pub static ORDERED: Kind = Kind::Union { of: &[TEXT, NUMBER] };
 
@@ -989,7 +1004,7 @@ pub static CONDITIONS: [Kind; 5] = [
                 "path",
                 Kind::OneOrMore { item: &READ_TEXT },
                 REQUIRED,
-                "A path into the payload, as columns have it. Of a list of paths the first counts that is there.",
+                "A path into the payload, as columns have it. The first path of a list that has a value counts.",
             ),
             EQ,
             NE,
@@ -1071,7 +1086,7 @@ static SPOOL: Object = Object {
         )
         .note(
             "It is on a disk of this machine, and made with those above it. While a pipeline runs, a second one \
-             is told `SPOOL_LOCKED`.",
+             gets `SPOOL_LOCKED`.",
         ),
         row(
             "maxBytes",
@@ -1099,7 +1114,7 @@ static SPOOL: Object = Object {
             "segmentBytes",
             integer(64 << 10, 1 << 30),
             Integer(64 << 20),
-            "Size of a file, soft; room is given back by whole files. At most `maxBytes`, by default too.",
+            "Size of a file, soft; the spool shrinks by deleting files. At most `maxBytes`, by default too.",
         )
         .unit(Bytes)
         .note("At start one file at a time is read into memory: at most half of `memory.maxBytes`, by default too."),
@@ -1141,8 +1156,8 @@ static DEAD_LETTERS: Object = Object {
 
 pub static REPLAY_SOURCE: Kind = Kind::Named {
     name: "ReplaySource",
-    about: "Where dead letters are read. An iterable gives them as the `deadLetters` event does, and is pulled as fast as \
-            there is room.",
+    about: "Where dead letters are read. An iterable gives them as the `deadLetters` event does, and is pulled \
+            as fast as the engine has memory.",
     of: &Kind::Union {
         of: &[
             object(&REPLAY_DIR),
@@ -1189,7 +1204,7 @@ static REPLAY_TABLE: Object = Object {
             "where",
             READ_TEXT,
             Described("all"),
-            "A condition in ClickHouse's SQL for the letters to read, such as `error_code = 'FIELD_MISSING'`.",
+            "A condition in ClickHouse's SQL for the dead letters to read, such as `error_code = 'FIELD_MISSING'`.",
         ),
     ],
     rules: NO_RULES,
@@ -1197,7 +1212,7 @@ static REPLAY_TABLE: Object = Object {
 
 pub static CHECK: Object = Object {
     name: Some("CheckOptions"),
-    about: "What a check does beside the configuration.",
+    about: "Options of a check beside the configuration.",
     includes: &[],
     rows: &[
         row("sample", integer(0, 1_000_000), Integer(0), "Messages to decode; 0 is none."),
