@@ -1,6 +1,7 @@
 // npm run bench:ceiling: the share of ClickHouse's own limit that millrace reaches. First the firehose sends through
 // millrace into ClickHouse, as fast as it is accepted. Then a program that does nothing else posts prepared blocks of the
-// same kind of rows again and again, so that ClickHouse has the machine to itself: nobody can insert more rows here.
+// same kind of rows again and again, so that ClickHouse has the machine to itself: no program can
+// insert more rows here.
 
 import { Agent, request } from 'node:http'
 import { performance } from 'node:perf_hooks'
@@ -25,7 +26,7 @@ const HELP = `npm run bench:ceiling -- [options]
 
 /** Rows of an INSERT: a small batch, a large one, and what 8 MiB hold, to which those of millrace grow. */
 const SIZES = [5000, 50_000, 140_000]
-/** So many blocks take turns: merges should not find the same rows in each part. */
+/** This number of blocks take turns: merges should not find the same rows in each part. */
 const BLOCKS = 4
 
 await runMain(async (scope) => {

@@ -1,9 +1,10 @@
 // npm run bench:import: what importing millrace costs, beside an addon that does nothing, installed in the same way; and how large
 // the packages are.
 //
-// Each measurement is a process of its own, by turns. Of the time the least of all runs is given, since whatever else the machine
-// does only adds to it. `in the program` is from before `import` to after it, by the clock; `of the program` is the processor time that a
-// process has taken from its start to there, and which doing something else on the machine does not change.
+// Each measurement is a process of its own, by turns. The report gives the least time of all runs,
+// since other work of the machine only adds to it. `in the program` is from before `import` to after
+// it, by the clock; `of the program` is the processor time that a process has taken from its start to
+// there, and which doing something else on the machine does not change.
 
 import { execFileSync, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'

@@ -89,7 +89,7 @@ await runMain(async (scope) => {
 })
 
 /**
- * Those of the services that can run here; the addon is built for them.
+ * The services that can run here; the addon is built for them.
  *
  * @param {import('./lib/scope.mjs').Scope} scope
  * @param {Options} options
@@ -167,7 +167,7 @@ async function* steps(scope, name, options, programs, failed) {
 }
 
 /**
- * What is known before anything is measured.
+ * A result without measurements.
  *
  * @param {Date} date
  * @param {Options} options
@@ -263,7 +263,10 @@ function rates(name, text) {
   })
 }
 
-/** One line that is written anew until it is final; where the output is no terminal, only the final ones. */
+/**
+ * One line that is written anew until it is final; where the output is not a terminal, only the final
+ * ones.
+ */
 function show(text, isPassing = false) {
   const { isTTY, columns } = process.stdout
   if (!isTTY && isPassing) return

@@ -1,8 +1,8 @@
 // npm run bench:memory: that memory.maxBytes is a ceiling.
 //
 // Each cell is a process of its own: a pipeline that is flooded at QoS 1 with messages of one size, in front of a ClickHouse that
-// is up, slow, or away and then back and slow. What the kernel counts as its highest resident memory, above that of a process of
-// the same runtime with nothing to do, must not be more than the ceiling and 24 MiB.
+// is up, slow, or away and then back and slow. Its highest resident memory by the kernel, above that of
+// a process of the same runtime with nothing to do, must not be more than the ceiling and 24 MiB.
 //
 // It fails when one cell is above that, or when nothing arrived in it.
 
@@ -25,7 +25,10 @@ const HERE = fileURLToPath(new URL('.', import.meta.url))
 const SERVICE = join(HERE, 'services/memory.mjs')
 const FLOOD = join(HERE, 'services/flood.mjs')
 const MIB = 2 ** 20
-/** What a process may take beyond the ceiling: the addon itself, its threads, and what V8 needs for it. */
+/**
+ * Memory that a process may take beyond the ceiling: the addon itself, its threads, and what V8 needs
+ * for it.
+ */
 const ALLOWANCE = 24 * MIB
 /** Bytes a second that a slow ClickHouse takes. */
 const SLOW = 2 * MIB
@@ -35,9 +38,9 @@ const AWAY_SECONDS = 4
 
 const PAYLOADS = { '100 B': 100, '10 KiB': 10 << 10, '100 KiB': 100 << 10, '1 MiB': MIB }
 const STATES = ['away', 'slow', 'up']
-/** What becomes of the messages: rows, dead letters in a table, or rows that a constraint refuses. */
+/** The results of the messages: rows, dead letters in a table, or rows that a constraint refuses. */
 const KINDS = { rows: STATES, letters: ['away', 'slow'], refused: ['slow', 'up'] }
-/** Of `--quick`: those that were furthest above the ceiling once. */
+/** The cells of `--quick`: those that were furthest above the ceiling once. */
 const QUICK = /^64 MiB, (100 KiB|1 MiB) (random|text) rows, spool, (away|slow)$|^64 MiB, 100 B text rows, no spool, away$/
 
 const HELP = `npm run bench:memory -- [options]
@@ -111,7 +114,7 @@ function cells() {
         for (const [kind, states] of Object.entries(KINDS)) {
           for (const hasSpool of [false, true]) {
             for (const state of states) {
-              // What becomes of rows is tried with all of them, of others with some.
+              // Rows are tried in all cells, other results in some.
               const isSome = kind === 'rows' ? ceiling === 64 || (!isCompressible && bytes !== MIB) : ceiling === 64 && !isCompressible
               if (!isSome || (kind !== 'rows' && bytes > 100 << 10)) continue
               const words = [payload, isCompressible ? 'text' : 'random', kind].join(' ')

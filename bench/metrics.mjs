@@ -1,10 +1,10 @@
 // npm run bench:metrics: what metrics cost, thread by thread, by the kernel's account of each. Linux.
 //
-// The same stream once without metrics (no event, nobody reads) and once with them (the event and a text for Prometheus
-// every second), in turn. The threads on the way of a message are to notice nothing.
+// The same stream once without metrics (no event, no reader) and once with them (the event and a text
+// for Prometheus every second), in turn. The threads on the way of a message are to notice nothing.
 //
-// At rates around 15,000 messages per second a connection sometimes rests between reads and sometimes does not, which makes
-// far greater a difference than metrics could.
+// At rates around 15,000 messages per second a connection sometimes sleeps between reads and sometimes
+// does not, which makes far greater a difference than metrics could.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'

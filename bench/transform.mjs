@@ -12,7 +12,7 @@ import { numberOptions } from './lib/options.mjs'
 import { runMain } from './lib/scope.mjs'
 import { machine } from './lib/usage.mjs'
 
-/** What a transform may cost, compared within one runtime. */
+/** Limits on the cost of a transform, compared within one runtime. */
 const LIMITS = {
   cpuBesideNone: 1.25,
   cpuBesideMqttJs: 1 / 8,
@@ -142,7 +142,7 @@ function exceeded(name, at, flatOut) {
     ['rows per second flat out, without beside with', flatOut.none.rowsPerSecond / flatOut.columns.rowsPerSecond, 1 / LIMITS.rowsPerSecondBesideNone],
     ['event loop delay above rest, ms', delayMs(at.columns), LIMITS.delayMs],
     ['memory above no transform, MiB', (at.columns.peakResidentBytes - at.none.peakResidentBytes) / 2 ** 20, LIMITS.memoryBytes / 2 ** 20],
-    // Of what a transform costs, above none.
+    // Ratios of the cost of a transform, above none.
     ['row views beside columns', (cpu('rows') - cpu('none')) / Math.max(1, cpu('columns') - cpu('none')), LIMITS.rowViews],
   ]
   console.log(markdown(

@@ -1,5 +1,5 @@
-// The chart of a result: CPU, memory and flush latency against the rate, a line for each service. What came through the
-// broker has round symbols, what came from the firehose has diamonds.
+// The chart of a result: CPU, memory and flush latency against the rate, a line for each service. Rates
+// through the broker have round symbols, those from the firehose have diamonds.
 
 import * as echarts from 'echarts'
 
@@ -61,7 +61,7 @@ export function chart(steps, subtitle) {
       gridIndex,
       type: 'log',
       name: 'rows per second in ClickHouse',
-      // A log axis begins at a power of ten otherwise, and leaves half of the room empty.
+      // A log axis begins at a power of ten otherwise, and leaves half of the chart empty.
       min: 'dataMin',
       max: 'dataMax',
       axisLabel: { formatter: short },
@@ -108,7 +108,7 @@ function line(steps, value, look) {
 
 const SYMBOLS = { broker: 'emptyCircle', firehose: 'diamond' }
 
-// Told apart by the colour-blind as well (Okabe and Ito).
+// Distinguishable by the colour-blind as well (Okabe and Ito).
 const COLORS = ['#0072B2', '#56B4E9', '#009E73', '#CC79A7', '#D55E00', '#E69F00', '#000000', '#999999']
 
 /** @param {number} rate */

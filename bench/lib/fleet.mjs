@@ -10,8 +10,9 @@ const EXAMPLE = new URL('../../examples/fleet/', import.meta.url)
 export const IDLE = "console.log('{\"event\":\"started\"}'); setInterval(() => {}, 1000)"
 
 /**
- * Makes the fleet's tables in a database of their own, which is dropped with the scope: the server may be somebody
- * else's. `positions` has a further column for the numbers that the load generator gives its messages.
+ * Makes the fleet's tables in a database of their own, which is dropped with the scope: other programs
+ * may use the server. `positions` has a further column for the numbers that the load generator gives
+ * its messages.
  *
  * @param {import('./scope.mjs').Scope} scope
  * @param {import('../../tools/servers/clickhouse.mjs').ClickHouse} clickhouse
@@ -31,8 +32,8 @@ export async function createTables(scope, clickhouse, files = ['tables.sql']) {
 }
 
 /**
- * Which of the messages 0 to `sent - 1` have a row. A difference of two counts would not do: at QoS 1 one message
- * that came twice would hide another that is lost.
+ * Counts which of the messages 0 to `sent - 1` have a row. A difference of two counts would not do: at
+ * QoS 1 one message that came twice would hide another that is lost.
  *
  * @param {import('../../tools/servers/clickhouse.mjs').ClickHouse} clickhouse
  * @param {string} database

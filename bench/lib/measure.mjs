@@ -49,7 +49,7 @@ const REQUEST_RATE = 100
 /**
  * @param {import('./scope.mjs').Scope} outer
  * @param {Run} run
- * @param {(text: string) => void} [progress] is told what happens
+ * @param {(text: string) => void} [progress] is called with each step
  */
 export async function measure(outer, run, progress = () => {}) {
   const scope = outer.own(new Scope(), 'close')
@@ -288,7 +288,8 @@ async function eventLoop(service, seconds, progress, stage) {
 }
 
 /**
- * Waits until rows come in, as they do by the batch: an interval from there to there holds whole batches.
+ * Waits until rows come in, as they do by the batch: an interval between two such moments holds full
+ * batches.
  *
  * @param {() => Promise<number>} rowsNow
  * @returns {Promise<{ at: number, rows: number }>} in milliseconds
@@ -325,8 +326,9 @@ async function drained(rowsNow, sent) {
 }
 
 /**
- * What kept a step from its rate. The broker holds its publishers back by not reading from them, so what could not be
- * sent is its doing; what it took and the service did not insert may lie at either.
+ * The reason that a step missed its rate. The broker holds its publishers back by not reading from
+ * them, so unsent messages are its doing; messages that it took and the service did not insert may lie
+ * at either.
  *
  * @param {Run} run
  * @param {number} sentRate
@@ -341,7 +343,8 @@ function limitOf({ rate, firehose }, sentRate, { rowsPerSecond, processes }) {
 }
 
 /**
- * In milliseconds. A service without a histogram has told its quantiles since it began, the warm-up included.
+ * In milliseconds. A service without a histogram has reported its quantiles since it began, the warm-up
+ * included.
  *
  * @param {ReturnType<typeof readDurations>} before
  * @param {ReturnType<typeof readDurations>} after

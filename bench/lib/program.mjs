@@ -108,7 +108,7 @@ export class Program extends EventEmitter {
 }
 
 /**
- * The line of a program's last words that tells most: the message of an uncaught error, else the last line.
+ * The most informative of a program's last lines: the message of an uncaught error, else the last line.
  *
  * @param {string} text
  */

@@ -20,7 +20,7 @@ export class Scope {
   /** @param {() => unknown} ending */
   defer(ending) {
     this.#endings.push(ending)
-    // Interrupted while it was being started: nobody will come for it any more.
+    // Interrupted while it was being started: nothing else will close it.
     if (this.#isOver) this.close()
   }
 

@@ -2,7 +2,10 @@
 
 import { findMosquitto, startAedes, startBroker, startClickHouse } from '../../tools/servers/index.mjs'
 
-/** Its default, and who subscribes to what: a service that does not tell when it has begun is known by that. */
+/**
+ * Its default, and who subscribes to what: the start of a service that does not report it is recognised
+ * by that.
+ */
 const LOGGED = ['error', 'warning', 'notice', 'information', 'subscribe']
 
 /**

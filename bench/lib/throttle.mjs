@@ -1,4 +1,4 @@
-// A proxy before ClickHouse: it passes everything on, passes on so many bytes a second, or is away.
+// A proxy before ClickHouse: it passes everything on, passes on a number of bytes a second, or is down.
 
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
@@ -86,7 +86,7 @@ export class Throttle {
 }
 
 /**
- * One that is gone never has room again.
+ * A socket that is gone never drains.
  *
  * @param {import('node:net').Socket} socket
  */

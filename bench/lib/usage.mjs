@@ -14,7 +14,8 @@ const TICKS_PER_SECOND = 100
  * @property {number} cpuSeconds since the process was started
  * @property {number} residentBytes
  * @property {number | undefined} peakResidentBytes where the system keeps it
- * @property {number | undefined} anonymousBytes resident and not from a file, where the system tells
+ * @property {number | undefined} anonymousBytes resident and not from a file, where the system reports
+ * it
  */
 
 /**
@@ -52,7 +53,10 @@ function fromPs(pid) {
   return { cpuSeconds, residentBytes: Number(resident) * 1024, peakResidentBytes: undefined, anonymousBytes: undefined }
 }
 
-/** Measures one process from its construction on. A process of somebody else, which has no pid, measures nothing. */
+/**
+ * Measures one process from its construction on. A process without a pid, which this program did not
+ * start, measures nothing.
+ */
 export class Meter {
   /** The highest seen by `sample`, or by the system where it keeps account. */
   peakResidentBytes = 0

@@ -40,7 +40,7 @@ const variety = Math.min(WINDOW, Math.max(4, Math.ceil(VARIETY / bytes)))
 const payloads = Array.from({ length: variety }, (_, number) => payload(number))
 /** Packet ids of a chunk that is written at once. */
 const perChunk = Math.max(1, Math.floor(65_536 / bytes))
-/** Of small messages, by the first packet id: made once, and sent again and again. */
+/** Chunks of small messages, by the first packet id: made once, and sent again and again. */
 const chunks = new Map()
 
 /** The packets with the ids from `first` on, as buffers. */

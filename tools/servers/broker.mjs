@@ -72,7 +72,7 @@ export async function startBroker(options = {}) {
 }
 
 /**
- * A broker that somebody else runs.
+ * A broker that this program did not start.
  *
  * @param {string} url
  */
@@ -109,11 +109,12 @@ export async function startRumqttd({ port, protocolVersion = 5 } = {}) {
 
 export class Broker extends Server {
   async isReady() {
-    // All brokers say so once they listen. Whether somebody listens on the port is not enough: it may be another.
+    // All brokers say so once they listen. A listener on the port is not enough: it may be another
+    // program's.
     return /\brunning\b/.test(this.log) && (await this.accepts())
   }
 
-  /** Whether somebody listens on the port. */
+  /** Whether a program listens on the port. */
   accepts() {
     return accepts(this.port)
   }
@@ -134,7 +135,7 @@ function accepts(port) {
 }
 
 /**
- * What `mosquitto_passwd` writes: `$7$` is PBKDF2 with SHA-512.
+ * The file of `mosquitto_passwd`: `$7$` is PBKDF2 with SHA-512.
  *
  * @param {Record<string, string>} users
  */

@@ -31,7 +31,7 @@ export function writeClickHouseConfig(directory, { settings, config, users }) {
 }
 
 /**
- * @param {string | Record<string, Xml>} value a password, or the whole user
+ * @param {string | Record<string, Xml>} value a password, or the user
  * @returns {Xml}
  */
 function user(value) {

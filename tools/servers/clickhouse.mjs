@@ -45,7 +45,7 @@ export async function startClickHouse({ dir, port, settings = {}, config = {}, u
 }
 
 /**
- * A server that somebody else runs.
+ * A server that this program did not start.
  *
  * @param {string} url
  */

@@ -36,8 +36,8 @@ export class ManagedProcess {
     this.directory = mkdtempSync(join(tmpdir(), `millrace-${name}-`))
     this.#log = join(this.directory, 'server.log')
     const { command, args } = prepare(this.directory)
-    // Detached: Ctrl-C in a terminal goes to the whole foreground group, and a server must outlive the pipeline
-    // that still drains into it.
+    // Detached: Ctrl-C in a terminal goes to all processes of the foreground group, and a server must
+    // outlive the pipeline that still drains into it.
     this.#supervisor = spawn(process.execPath, [SUPERVISOR, this.#log, this.directory, command, ...args], {
       detached: true,
       stdio: ['pipe', 'pipe', 'inherit'],
@@ -56,7 +56,7 @@ export class ManagedProcess {
     return this.pid !== undefined
   }
 
-  /** What the server wrote to its standard output and error since it was last started. */
+  /** The output of the server since it was last started, both streams. */
   get log() {
     try {
       return readFileSync(this.#log, 'utf8')

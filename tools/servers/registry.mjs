@@ -1,5 +1,5 @@
-// A registry of npm packages on the loopback, for tests of installing and publishing: it has the tarballs it is given and
-// what is published to it; what it does not have it takes from another registry, if it is told which.
+// A registry of npm packages on the loopback, for tests of installing and publishing: it has the
+// tarballs it is given and those published to it, and takes others from `upstream`, if that is given.
 
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'

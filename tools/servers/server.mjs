@@ -17,7 +17,8 @@ export class Server {
 
   /**
    * @param {URL} url
-   * @param {import('./managed-process.mjs').ManagedProcess} [process] absent for a server that somebody else runs
+   * @param {import('./managed-process.mjs').ManagedProcess} [process] absent for a server that this
+   * program did not start
    */
   constructor(url, process) {
     this.url = `${url.protocol}//${url.host}`
@@ -40,7 +41,7 @@ export class Server {
     return this.#process?.pid
   }
 
-  /** What the server wrote to its standard output and error since it was last started. */
+  /** The output of the server since it was last started, both streams. */
   get log() {
     return this.#process?.log ?? ''
   }

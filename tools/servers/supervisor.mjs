@@ -24,7 +24,7 @@ function start() {
   // The pipe as standard input lets a server that watches it end even when the supervisor itself is killed.
   const child = spawn(command, args, { stdio: ['pipe', output, output] })
   closeSync(output)
-  // A server that is gone before its pipe is closed is no error.
+  // A server may be gone before its pipe is closed.
   child.stdin?.on('error', () => {})
   child.once('spawn', () => console.log(`started ${child.pid}`))
   child.once('error', (error) => ended(error.message))

@@ -3,7 +3,7 @@
 
 use crate::mqtt::{Malformed, Version, read_remaining_length, read_variable, remaining_length};
 
-/// What a packet of the subscriber means.
+/// A packet of the subscriber.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
     Connect(Version),

@@ -171,7 +171,7 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    /// Waits until somebody has connected and subscribed; nothing when it shall stop before.
+    /// Waits until a client has connected and subscribed; nothing when it shall stop before.
     fn accept(listener: &TcpListener, stop: &AtomicBool) -> Result<Option<Self>> {
         listener.set_nonblocking(true)?;
         let stream = loop {
@@ -235,7 +235,7 @@ impl Subscriber {
         if qos == Qos::AtLeastOnce { self.acknowledged.load(Ordering::Relaxed) } else { sent }
     }
 
-    /// Writes whole packets, and before them the answers that wait.
+    /// Writes complete packets, and before them the answers that wait.
     fn write(&mut self, packets: &[u8], stop: &AtomicBool) -> Result<()> {
         let answers: Vec<u8> = self.answers.try_iter().flatten().collect();
         for mut bytes in [&answers[..], packets] {
@@ -253,7 +253,8 @@ impl Subscriber {
     }
 }
 
-/// Reads what the subscriber says until it goes. `subscribed` hears of each subscription, with the version spoken.
+/// Reads what the subscriber says until it goes. `subscribed` is called for each subscription, with the
+/// version spoken.
 fn listen(
     mut stream: TcpStream,
     answers: &Sender<Vec<u8>>,
@@ -280,7 +281,7 @@ fn listen(
         }
         received.drain(..read);
         acknowledged.fetch_add(acknowledgements, Ordering::Relaxed);
-        // Nobody listens any more when the program is about to end.
+        // The receiver is gone when the program is about to end.
         let is_gone = !answer.is_empty() && answers.send(answer).is_err();
         if is_gone || has_subscribed && subscribed.send(version).is_err() {
             return;

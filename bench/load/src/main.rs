@@ -2,8 +2,8 @@
 //!
 //! One thread does everything, because broker, ClickHouse and the service under test share the machine with it:
 //! each millisecond `pace` says how many messages are due, `fleet` writes them, `connection` sends each socket its
-//! share with one system call. What was really sent goes to standard output, one JSON object a line. `firehose` is the
-//! other way to run it: as a broker, for what is faster than brokers are.
+//! share with one system call. The numbers actually sent go to standard output, one JSON object a line.
+//! `firehose` is the other way to run it: as a broker, for what is faster than brokers are.
 #![expect(clippy::print_stderr, reason = "a command-line program: its errors go to standard error")]
 
 mod broker;
@@ -77,7 +77,7 @@ struct Load {
     fleet: Fleet,
     topic: Vec<u8>,
     payload: Vec<u8>,
-    /// What `--withhold` counts without sending is in it.
+    /// It includes the messages that `--withhold` counts without sending.
     sent: u64,
     withhold: Option<u64>,
     started: Instant,
@@ -205,7 +205,7 @@ fn wait_for_newline(stop: &AtomicBool) -> bool {
     }
 }
 
-/// One line on standard output; when nobody reads it any more, that is an error, and the program ends.
+/// One line on standard output; when its reader is gone, that is an error, and the program ends.
 fn report(line: std::fmt::Arguments<'_>) -> Result<()> {
     let mut out = io::stdout().lock();
     let written = writeln!(out, "{line}").and_then(|()| out.flush());

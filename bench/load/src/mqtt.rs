@@ -1,7 +1,7 @@
 //! The few MQTT packets a publisher needs: CONNECT, PUBLISH and DISCONNECT out, CONNACK and PUBACK in.
 //!
 //! Pure functions over byte buffers. `connection` owns the socket and calls them; section numbers are those of
-//! the OASIS standards, MQTT 3.1.1 and 5.0. What a broker needs is in `broker`.
+//! the OASIS standards, MQTT 3.1.1 and 5.0. The packets of a broker are in `broker`.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub struct Login<'a> {
 
 pub const DISCONNECT: [u8; 2] = [0xE0, 0];
 
-/// What the broker may say to a publisher.
+/// The packets that a broker may send a publisher.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// `receive_maximum` is how many unacknowledged messages the broker takes (MQTT 5, 3.2.2.3.3).
@@ -56,8 +56,8 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Appends a CONNECT (3.1). Keep-alive is off: the stream itself shows that the connection lives, and a publisher
-/// held back by `--wait` should not be dropped.
+/// Appends a CONNECT (3.1). Keep-alive is off: the stream itself shows that the connection works, and a
+/// publisher held back by `--wait` should not be dropped.
 pub fn connect(out: &mut Vec<u8>, version: Version, login: &Login<'_>) {
     const CLEAN: u8 = 0x02;
     const PASSWORD: u8 = 0x40;

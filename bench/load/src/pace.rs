@@ -12,7 +12,7 @@ pub const SLICE: Duration = Duration::from_millis(1);
 /// The most that one slice may send, in slices of the target rate.
 const MAX_BURST_SLICES: u64 = 5;
 
-/// What one slice sends when there is no target rate.
+/// The messages of one slice when there is no target rate.
 const FLAT_OUT: u64 = 2_000;
 
 pub struct Pacer {

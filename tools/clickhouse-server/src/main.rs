@@ -2,16 +2,16 @@
 //!
 //! `libchdb` is ClickHouse as a library, with ClickHouse's own HTTP server inside. This program loads it and runs
 //! its `clickhouse local` command line with two queries: the first opens the HTTP port, the second sleeps for
-//! years, because the server lives as long as the command line does. It must be a program of its own: ClickHouse
-//! checks the bounds of its stack, and calls through a JavaScript FFI fail that check.
+//! years, because the server runs as long as the command line does. It must be a program of its own:
+//! ClickHouse checks the bounds of its stack, and calls through a JavaScript FFI fail that check.
 //!
 //! ```text
 //! clickhouse-server <libchdb> --path=<directory> --http_port=<port> [any option of clickhouse local]
 //! ```
 //!
-//! It ends with SIGTERM, with SIGINT, and when its standard input ends: whoever starts it holds the other end of
-//! that pipe, and the system closes it however the holder dies. Data is on disk once an INSERT was answered, so a
-//! sudden end costs nothing.
+//! It ends with SIGTERM, with SIGINT, and when its standard input ends: the program that starts it
+//! holds the other end of that pipe, and the system closes it however that program dies. Data is on
+//! disk once an INSERT was answered, so a sudden end costs nothing.
 
 use std::error::Error;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(()) => "the server ended by itself".to_owned(),
         Err(error) => error.to_string(),
     };
-    // Nobody may be left to read the reason, and then there is nobody to tell.
+    // The reader of standard error may be gone; then the reason is lost.
     let _ = writeln!(io::stderr(), "clickhouse-server: {reason}");
     ExitCode::FAILURE
 }
@@ -65,8 +65,9 @@ fn serve() -> Result<(), Box<dyn Error>> {
     // SAFETY: as above.
     let result_error: Symbol<ResultError> = unsafe { library.get(b"chdb_result_error") }?;
 
-    // SAFETY: `argv` holds `argc` strings that end in NUL and live until the process ends (they are never taken back
-    // from `into_raw`), followed by a null pointer, as `main` would receive them; they are writable and not shared.
+    // SAFETY: `argv` holds `argc` strings that end in NUL and stay valid until the process ends (they
+    // are never taken back from `into_raw`), followed by a null pointer, as `main` would receive them;
+    // they are writable and not shared.
     let result = unsafe { query_cmdline(argc, argv.as_mut_ptr()) };
     if result.is_null() {
         return Err("chdb_query_cmdline gave no result".into());
@@ -76,7 +77,8 @@ fn serve() -> Result<(), Box<dyn Error>> {
     if message.is_null() {
         return Ok(());
     }
-    // SAFETY: the message is a string that ends in NUL and belongs to `result`, which lives until the process ends.
+    // SAFETY: the message is a string that ends in NUL and belongs to `result`, which stays valid until
+    // the process ends.
     Err(unsafe { CStr::from_ptr(message) }.to_string_lossy().into())
 }
 

@@ -1,4 +1,4 @@
-//! What the service counts, and the endpoint where Prometheus reads it.
+//! Counters of the service, and the endpoint where Prometheus reads them.
 
 use anyhow::{Context, Result};
 use axum::Router;
