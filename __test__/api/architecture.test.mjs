@@ -1,5 +1,5 @@
-// Which part of the JavaScript may import which: ARCHITECTURE.md says it in the table of layers, and this holds the code to
-// it. tests/architecture.rs does the same for src/.
+// The imports that each part of the JavaScript may have: ARCHITECTURE.md says it in the table of
+// layers, and this holds the code to it. tests/architecture.rs does the same for src/.
 
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -81,7 +81,7 @@ test('imports keep to the table of layers', () => {
   )
 })
 
-test('the table names layers that there are, needs each arrow, and has no circle', () => {
+test('the table names existing layers, needs each arrow, and has no circle', () => {
   const table = layers()
   for (const [layer, allowed] of table) {
     assert.ok(existsSync(join(ROOT, layer)), layer)

@@ -153,7 +153,7 @@ test('a drain that takes too long ends by its timeout, a second signal at once; 
   assert.equal((await last.end()).code, 0)
 })
 
-test('nobody reads what it says: it goes on, and drains', { timeout }, async (t) => {
+test('a program whose output is not read goes on, and drains', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const config = servers.config({ mqtt: { clientId: unique('client') }, routes: [route(prefix, table)] })
@@ -182,7 +182,7 @@ test('a signal while it starts ends it', { timeout }, async (t) => {
   assert.equal(code, 0, stderr)
 })
 
-test('what cannot start says why, by its place in the file, and ends with 1', { timeout }, async (t) => {
+test('a pipeline that cannot start says why, by the place in the file, and exits with 1', { timeout }, async (t) => {
   const file = configFile(
     t,
     `{
@@ -201,7 +201,7 @@ test('what cannot start says why, by its place in the file, and ends with 1', { 
   assert.ok(error.msg.startsWith(`${file}:6:21: `), error.msg)
 })
 
-test('what goes to a table goes to dead letters, and from there by replay', { timeout }, async (t) => {
+test('messages reach a table, or dead letters and from there the table by replay', { timeout }, async (t) => {
   const table = await servers.table('seq UInt8')
   const topic = unique('topic')
   const dir = directory(t)
@@ -275,7 +275,7 @@ test('mistakes of the command line and of the file end with 2 and name what is w
   }
 })
 
-test('help teaches, by examples', { timeout }, async (t) => {
+test('help has examples', { timeout }, async (t) => {
   const { code, stdout } = await millrace(t, ['--help'])
   assert.equal(code, 0)
   assert.match(stdout, /Exit codes:/)
@@ -289,7 +289,7 @@ test('help teaches, by examples', { timeout }, async (t) => {
   assert.equal((await millrace(t, ['--version'])).stdout, version)
 })
 
-test('a terminal has a status line below what is told', () => {
+test('a terminal has a status line below the messages', () => {
   const written = []
   const stream = { isTTY: true, columns: 40, write: (text) => written.push(text) }
   const output = new Output({ stream: /** @type {any} */ (stream) })
@@ -307,7 +307,7 @@ test('a terminal has a status line below what is told', () => {
   assert.match(statusLine({ ...metrics, state: 'running' }), /^running, 0 of 1 connected {2}0 msg\/s /)
 })
 
-test('what waits in a spool can be looked at, and is not lost', { timeout, skip }, async (t) => {
+test('messages that wait in a spool can be listed, and are not lost', { timeout, skip }, async (t) => {
   const clickhouse = await startClickHouse()
   t.after(() => clickhouse.remove())
   await clickhouse.command(`CREATE TABLE positions (${COLUMNS}) ENGINE MergeTree ORDER BY seq

@@ -37,7 +37,7 @@ test('comments, trailing commas, a byte order mark and $schema', (t) => {
   assert.deepEqual(Object.keys(config(t, '{"__proto__": {"a": 1}}')), ['__proto__'])
 })
 
-test('what is not JSON is told by line and column', (t) => {
+test('a file that is not JSON is an error with line and column', (t) => {
   assertWrong(t, '{\n  "a": 1\n  "b": 2\n}', '3:3', /comma expected/)
   assertWrong(t, '{ "a": }', '1:8', /value expected/)
   assertWrong(t, '', '1:1', /./)
@@ -58,7 +58,7 @@ test('${NAME} is read from the environment', (t) => {
   for (const text of ['${', '${}', '${1}', '${A B}', '${A-b}']) assertWrong(t, JSON.stringify({ a: text }), '1:6', /\$\{NAME\}/)
 })
 
-test('what the engine finds wrong is placed in the file', (t) => {
+test('an error of the engine has its place in the file', (t) => {
   const text = `{
   "mqtt": { "url": "mqtt://x", "qos": 3 },
   "clickhouse": { "url": "http://x" },

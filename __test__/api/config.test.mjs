@@ -191,7 +191,7 @@ const WRONG = {
   mqqt: [but({ mqqt: {} })],
 }
 
-test('what does not fit under memory.maxBytes is told with both options and what to set', () => {
+test('an option beyond memory.maxBytes is refused with both options and the value to set', () => {
   const message = (config) => {
     try {
       return new Pipeline(config) && 'taken'
@@ -232,7 +232,7 @@ for (const [path, configs] of Object.entries(WRONG)) {
   })
 }
 
-test('the constructor refuses what is no configuration at all', () => {
+test('the constructor refuses a value that is not a configuration', () => {
   /** @type {any[]} */
   const nothing = [undefined, null, 5, 'mqtt://localhost', [], () => {}]
   for (const config of nothing) {
@@ -240,7 +240,7 @@ test('the constructor refuses what is no configuration at all', () => {
   }
 })
 
-test('an option that nearly has a name is told which one', () => {
+test('an option with a misspelt name is refused with the right name', () => {
   assert.throws(() => new Pipeline(but({ batch: { maxRow: 1 } })), /maxRows/)
   assert.throws(() => new Pipeline(mqttBut({ clientID: 'x' })), /clientId/)
 })
@@ -286,7 +286,7 @@ test('right configurations open nothing by themselves', () => {
   for (const config of right) assert.equal(new Pipeline(config).state, 'idle')
 })
 
-test('the configuration is read once: what is changed later is not', { timeout }, async (t) => {
+test('the configuration is read once: later changes have no effect', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const config = servers.config({ routes: [{ topic: unique('topic'), table }] })
   const pipeline = new Pipeline(config)
@@ -307,7 +307,7 @@ test('both kinds of module', () => {
   assert.equal(millrace.default.Pipeline, Pipeline)
 })
 
-/** Somebody on a port who is neither broker nor ClickHouse, until the test ends. */
+/** A server on a port that is neither broker nor ClickHouse, until the test ends. */
 async function startStranger(t, serve) {
   const sockets = new Set()
   const server = createServer((socket) => {
@@ -443,7 +443,7 @@ test('MQTT_UNREACHABLE', { timeout }, async (t) => {
   await refused(t, { mqtt: { url }, routes }, { code: 'MQTT_UNREACHABLE', message: new RegExp(url) })
   await refused(t, { mqtt: { url: 'mqtt://no.such.host.invalid' }, routes }, { code: 'MQTT_UNREACHABLE' })
 
-  // Somebody who accepts connections and hangs up, and somebody who speaks another protocol.
+  // A server that accepts connections and hangs up, and one that speaks another protocol.
   for (const answer of ['', 'HTTP/1.1 400 Bad Request\r\n\r\n']) {
     const port = await startStranger(t, (socket) => socket.end(answer))
     await refused(t, { mqtt: { url: `mqtt://127.0.0.1:${port}` }, routes }, { code: 'MQTT_UNREACHABLE' })
@@ -478,7 +478,7 @@ test('CLICKHOUSE_UNREACHABLE', { timeout }, async (t) => {
   const routes = [{ topic: 'a', table: 't' }]
   await refused(t, { clickhouse: { url }, routes }, { code: 'CLICKHOUSE_UNREACHABLE', message: new RegExp(url) })
 
-  // Somebody who accepts the connection and says nothing.
+  // A server that accepts the connection and does not answer.
   const port = await startStranger(t, () => {})
   const clickhouse = { url: `http://127.0.0.1:${port}`, connectTimeoutMs: 200, requestTimeoutMs: 200 }
   await refused(t, { clickhouse, routes, startTimeoutMs: 500 }, { code: 'CLICKHOUSE_UNREACHABLE' })

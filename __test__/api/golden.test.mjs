@@ -130,7 +130,7 @@ test('types are generated', { timeout }, async (t) => {
   assertGolden('types.txt', text, { ...names, ...classes })
 })
 
-test('events are told', { timeout, skip }, async (t) => {
+test('events are emitted', { timeout, skip }, async (t) => {
   const { config, names, prefix } = await fleet(t)
   const pipeline = servers.pipeline(t, config)
   const warnings = collect(pipeline, 'warning')

@@ -92,7 +92,7 @@ test('each path, of a pipeline that is not started', { timeout }, async (t) => {
   }
 })
 
-test('only loopback names are answered to on the loopback', { timeout }, async (t) => {
+test('on the loopback only requests to loopback names are answered', { timeout }, async (t) => {
   const pipeline = new Pipeline(CONFIG)
   const http = await serveHttp(pipeline)
   t.after(() => http.close())
@@ -204,7 +204,7 @@ test('ready, with servers that go and come', { timeout, skip: externalClickHouse
   assert.equal((await fetch(`${http.url}healthz`)).status, 200)
 })
 
-test('ClickHouse that refuses is told by its own word for why', { timeout }, async (t) => {
+test('a refusal of ClickHouse is reported with its own reason', { timeout }, async (t) => {
   const table = await servers.table('seq UInt64', { storage: { parts_to_throw_insert: 1, parts_to_delay_insert: 1 } })
   await servers.command(`SYSTEM STOP MERGES ${table}`)
   const topic = unique('topic')
@@ -314,14 +314,14 @@ test('everything else that can be wrong, the worst first', (t) => {
   warn('SPOOL_RECOVERED', 'the spool /spool has room again')
   assert.deepEqual(texts(after(1, { oldestPendingMs: 0 })), ['Connected. No messages are coming.'])
 
-  // Nobody listens to 'error', so that it is thrown; the monitor has heard of it nevertheless.
+  // 'error' has no listener, so that it is thrown; the monitor has noted it nevertheless.
   const error = Object.assign(new Error('a fault in millrace'), { code: 'INTERNAL' })
   assert.throws(() => pipeline.emit('error', error), error)
   assert.equal(monitor.failure, 'a fault in millrace')
   assert.deepEqual(texts(after()), ['millrace has failed and takes no more messages. Start it anew.'])
 })
 
-test('what is kept is bounded', (t) => {
+test('the kept state is bounded', (t) => {
   const { pipeline, monitor, after, warn } = play(t)
   for (let i = 0; i < 1_000; i++) {
     warn(`CODE_${i}`, 'x'.repeat(10_000))

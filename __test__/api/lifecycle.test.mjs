@@ -14,7 +14,7 @@ import { received, settled, unique, useServers } from '../support/servers.mjs'
 const servers = useServers({ ownClickHouse: true })
 const timeout = 60_000
 
-test('states, and the event that tells of them', { timeout }, async (t) => {
+test('states, and their event', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const pipeline = servers.pipeline(t, { routes: [route(unique('topic'), table)] })
   assert.ok(pipeline instanceof EventEmitter)
@@ -57,7 +57,7 @@ test('metrics before start() and after stop()', { timeout }, async (t) => {
   assert.deepEqual(pipeline.metrics().messages, last.messages)
 })
 
-test('metrics say what happened', { timeout }, async (t) => {
+test('metrics count messages, rows and dead letters', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const pipeline = await servers.started(t, { routes: [route(prefix, table)] })
@@ -133,7 +133,7 @@ test('events come before the promise of flush() and stop() that they belong to',
   assert.deepEqual(seen, ['stopping', 'stopped'])
 })
 
-test('flush(): what was received before the call is in the table', { timeout }, async (t) => {
+test('flush(): messages received before the call are in the table', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const pipeline = await servers.started(t, {
@@ -408,7 +408,7 @@ test('a program that forgets stop() ends by itself, with its rows in the table',
   await assertPositions(servers, table, 1_000)
 })
 
-test('a program whose pipeline has listeners stays, until it is told otherwise', { timeout }, async (t) => {
+test('a program whose pipeline has listeners runs on, until unref()', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const config = servers.config({ routes: [route(prefix, table)] })
@@ -434,7 +434,7 @@ test('a program whose pipeline has listeners stays, until it is told otherwise',
   assert.equal((await referenced.end()).code, 0)
 })
 
-test('process.exit() ends at once; what was not in the table comes again', { timeout }, async (t) => {
+test('process.exit() ends at once; messages that were not in the table come again', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const config = servers.config({
@@ -509,7 +509,7 @@ test('a listener that throws is an uncaughtException, and the pipeline goes on',
 })
 
 // Bun has its modules built in and does not list them.
-test('what few services call is not loaded with the rest', { skip: process.versions.bun && 'Node.js alone' }, () => {
+test('rarely used modules are loaded when they are called', { skip: process.versions.bun && 'Node.js alone' }, () => {
   const index = JSON.stringify(new URL('../../index.js', import.meta.url).href)
   const program = `
     import { Pipeline, serveHttp } from ${index}

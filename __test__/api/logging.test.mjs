@@ -25,7 +25,7 @@ function recorder() {
   return { logger: pino(destination), lines }
 }
 
-test('pino hears of states and warnings', { timeout }, async (t) => {
+test('pino logs states and warnings', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32', { storage: { non_replicated_deduplication_window: 0 } })
   const topic = unique('topic')
   const name = unique('mill')
@@ -66,7 +66,7 @@ test('an error is logged with its code', () => {
   assert.equal(err.code, 'INTERNAL')
 })
 
-test('what cannot log is refused', () => {
+test('a value that cannot log is refused', () => {
   const config = (logger) => servers.config({ logger, routes: [{ topic: 'a', table: 'b' }] })
   for (const { logger, path } of [
     { logger: null, path: 'logger' },

@@ -53,7 +53,7 @@ function documented(pipeline) {
     .sort()
 }
 
-test('the text is read by others, and says what metrics() says', { timeout }, async (t) => {
+test('other parsers read the text, and its values are those of metrics()', { timeout }, async (t) => {
   const name = unique('mill')
   const { pipeline, table } = await busy(t, { name })
   const metrics = pipeline.metrics()
@@ -129,7 +129,7 @@ test('histograms rise to their count', { timeout }, async (t) => {
   }
 })
 
-test('promtool finds nothing to say about the text', { timeout }, async (t) => {
+test('promtool accepts the text', { timeout }, async (t) => {
   const { pipeline } = await busy(t, { name: unique('mill') })
   const { error, status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
     input: pipeline.prometheus(),
@@ -144,7 +144,7 @@ test('promtool finds nothing to say about the text', { timeout }, async (t) => {
   assert.equal(status, 0)
 })
 
-test('the document names what the text names', { timeout }, async (t) => {
+test('the document lists the metrics of the text', { timeout }, async (t) => {
   const { pipeline } = await busy(t)
   assert.deepEqual([...families(pipeline.prometheus()).keys()].sort(), documented(pipeline))
 })
@@ -219,7 +219,7 @@ test('ages: of the oldest message that is pending, and of the last INSERT', { ti
   assert.ok(lastInsertMs >= 0 && lastInsertMs <= Date.now() - sent, String(lastInsertMs))
 })
 
-test('connections are told apart', { timeout }, async (t) => {
+test('connections have metrics of their own', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const topic = unique('topic')
   const pipeline = await servers.started(t, {

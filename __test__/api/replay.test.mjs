@@ -1,4 +1,4 @@
-// replayDeadLetters(): each letter becomes its row once, or stays a dead letter.
+// replayDeadLetters(): each dead letter becomes its row once, or stays a dead letter.
 
 import assert from 'node:assert/strict'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -23,7 +23,7 @@ const config = (more) => servers.config({ mqtt: NO_BROKER, ...more })
 const SMALL_MEMORY = { mqtt: { ...NO_BROKER, maxPacketBytes: 1 << 17 }, memory: { maxBytes: 1 << 20 } }
 
 const RECEIVED_AT = Date.UTC(2024, 9, 27, 3, 33, 20, 123)
-/** A letter as a file has it. */
+/** A dead letter as a line of a file. */
 const line = (topic, payload, more = {}) =>
   `${JSON.stringify({
     receivedAt: new Date(RECEIVED_AT).toISOString(),
@@ -59,7 +59,7 @@ const counts = ({ malformedLetters, ...report }) => report
 const all = (count) => ({ read: count, inserted: count, deadLettered: 0, dropped: 0, malformed: 0, rows: count })
 
 for (const place of ['dir', 'file', 'table', 'event']) {
-  test(`a wrong mapping, mended: letters from ${place}`, { timeout }, async (t) => {
+  test(`a wrong mapping, corrected: dead letters from ${place}`, { timeout }, async (t) => {
     const count = 2_500
     const table = await servers.table(`${COLUMNS}, received DateTime64(3, 'UTC')`)
     const prefix = unique('topic')
@@ -127,7 +127,7 @@ test('rows that a constraint refused, once it is gone', { timeout }, async (t) =
 })
 
 for (const place of ['dir', 'table', 'event']) {
-  test(`bytes that are no text survive: letters from ${place}`, { timeout }, async (t) => {
+  test(`bytes that are not text survive: dead letters from ${place}`, { timeout }, async (t) => {
     const everyByte = Buffer.from(Array.from({ length: 256 }, (_, i) => i))
     const payloads = [everyByte, Buffer.from([0xff]), Buffer.from('"\\\n\u2028é\0'), Buffer.alloc(0), Buffer.alloc(3)]
     const table = await servers.table('payload String, topic String')
@@ -187,13 +187,13 @@ test('a replay that is made twice inserts once, whatever is in flight', { timeou
     assert.equal((await servers.count(tables[0])) + (await servers.count(tables[1])), 3_301)
     assert.equal(await servers.count(letters), 33, 'what fails again is not kept twice either')
   }
-  // The same letters from elsewhere are the same letters.
+  // The same dead letters from another source are recognised.
   const more = await replayDeadLetters(config({ routes, batch: { maxRows: 100 } }), { file })
   assert.equal(more.inserted, 3_300)
   assert.equal((await servers.count(tables[0])) + (await servers.count(tables[1])), 3_301)
 })
 
-test('letters that are all the same are rows of their own', { timeout }, async (t) => {
+test('equal dead letters become a row each', { timeout }, async (t) => {
   const table = await servers.table('ok Bool')
   const topic = unique('topic')
   const { file } = await written(t, Array(500).fill(line(topic, { ok: true })))
@@ -204,7 +204,7 @@ test('letters that are all the same are rows of their own', { timeout }, async (
   }
 })
 
-test('lines that are no letters are told, and the rest goes on', { timeout }, async (t) => {
+test('lines that are not dead letters are reported, and the others are replayed', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const topic = unique('topic')
   const good = (seq) => line(topic, { seq })
@@ -238,7 +238,7 @@ test('more is wrong than a report holds', { timeout }, async (t) => {
   assert.equal(report.malformedLetters.length, 100)
 })
 
-test('things that are no letters among those that are handed over', { timeout }, async (t) => {
+test('items of an iterable that are not dead letters', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const topic = unique('topic')
   const payload = Buffer.from('{"seq":1}')
@@ -280,7 +280,7 @@ test('a packet that was too large has no payload to replay', { timeout }, async 
   )
 })
 
-test('what fails again stays where it is, or goes where the configuration says', { timeout }, async (t) => {
+test('dead letters that fail again stay where they are, or go where the configuration says', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const topic = unique('topic')
   const routes = [{ topic, table }]
@@ -331,7 +331,7 @@ test('nothing to replay', { timeout }, async (t) => {
   }
 })
 
-test('what cannot be replayed is told before anything is inserted', { timeout }, async (t) => {
+test('an impossible replay is refused before anything is inserted', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const routes = [{ topic: 'a', table }]
   const { dir, file } = await written(t, [line('a', { seq: 1 })])
@@ -372,7 +372,7 @@ test('what cannot be replayed is told before anything is inserted', { timeout },
   assert.equal(await servers.count(table), 0)
 })
 
-test('an iterable is pulled only as fast as there is room', { timeout }, async (t) => {
+test('an iterable is pulled only as fast as the engine has memory', { timeout }, async (t) => {
   const table = await servers.table('seq UInt64, text String')
   const topic = unique('topic')
   const count = 3_000

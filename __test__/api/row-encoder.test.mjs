@@ -119,7 +119,7 @@ const REFUSED = [
   [circular, 'TYPE_MISMATCH', 'row 0: column v: it is nested more than 127 deep'],
 ]
 
-test('what would be lost is refused, and names row and column', () => {
+test('a value that would be lost is refused with its row and column', () => {
   for (const [value, code, message] of REFUSED) {
     assert.throws(() => encoded(value), { name: 'MillraceError', code, message, row: 0, column: 'v' })
   }
@@ -170,7 +170,7 @@ test('a refused row leaves nothing behind, and memory is used again', () => {
   assert.equal(encoder.rows, 2)
 })
 
-test('rows that are larger than the memory so far are written whole', () => {
+test('rows larger than the buffer so far are written completely', () => {
   const encoder = new RowEncoder()
   const text = 'é'.repeat(40_000)
   encoder.add({ a: text, b: new Uint8Array(70_000).fill(7), c: Array.from({ length: 70_000 }, (_, i) => i) })

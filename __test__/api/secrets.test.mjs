@@ -42,7 +42,7 @@ function assertSilent(value, about) {
   }
 }
 
-/** What a call throws, or gives. */
+/** The error of a call, or its result. */
 async function outcome(call) {
   try {
     return await call()
@@ -208,13 +208,13 @@ test('servers that refuse, fail or are something else', { timeout, skip: externa
     told.push(await outcome(() => checkPipeline(config)), await outcome(() => describeTables(config)))
     await outcome(() => pipeline.stop())
     assert.ok(told.some((said) => said instanceof Error), JSON.stringify(change.mqtt ?? change.clickhouse))
-    // What ClickHouse itself says of a setting may hold the value that it was given; it is not a password.
+    // ClickHouse's own text about a setting may hold its value; that is not a password.
     const isEchoed = change.clickhouse && 'settings' in change.clickhouse
     if (!isEchoed) assertSilent(told, JSON.stringify(Object.keys(change)))
   }
 })
 
-test('a pipeline at work, with all that it tells', { timeout, skip: externalBroker }, async (t) => {
+test('a running pipeline, with all its events', { timeout, skip: externalBroker }, async (t) => {
   const gate = await startGate(t, servers.clickhouse.url)
   const broker = await startBroker({ allowAnonymous: false, users: { miller: SECRET } })
   t.after(() => broker.remove())
@@ -290,7 +290,7 @@ test('the command line', { timeout }, async (t) => {
       assertSilent([program.lines, stderr].flat().join('\n'), args.join(' '))
     }
   }
-  // What stands around a place where the file is no JSON is not quoted.
+  // The text around a place where the file is not JSON is not quoted.
   const broken = configFile(t, `{ "mqtt": { "password": "${SECRET}" "x" } }`)
   const program = startCommand(t, ['run', broken])
   const { stderr } = await program.end()

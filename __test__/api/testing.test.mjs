@@ -1,5 +1,5 @@
-// millrace/testing: a service's own tests, without a broker and without ClickHouse. What it gives is compared with what the
-// real servers give.
+// millrace/testing: a service's own tests, without a broker and without ClickHouse. Its results are
+// compared with those of the real servers.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -35,7 +35,7 @@ test('a message is a row when it is published', { timeout }, async () => {
   assert.equal(service.pipeline.state, 'stopped')
 })
 
-test('what is no row is a dead letter', { timeout }, async () => {
+test('a payload that is not a row becomes a dead letter', { timeout }, async () => {
   const service = await startTestPipeline(CONFIG, { tables: TABLES })
   try {
     await service.publish('drivers/d1/position', 'no JSON')
@@ -49,7 +49,7 @@ test('what is no row is a dead letter', { timeout }, async () => {
   }
 })
 
-test('a mistake is told', { timeout }, async () => {
+test('a mistake is an error', { timeout }, async () => {
   await assert.rejects(startTestPipeline(CONFIG, { tables: { other: { a: 'String' } } }), { code: 'TABLE_NOT_FOUND' })
   const columns = { routes: [{ ...ROUTES[0], columns: { nowhere: 'x' } }] }
   await assert.rejects(startTestPipeline({ ...CONFIG, ...columns }, { tables: TABLES }), { code: 'COLUMN_NOT_FOUND' })

@@ -183,7 +183,7 @@ test('attempts are counted', { timeout }, async (t) => {
   assert.equal(await servers.count(table), 1)
 })
 
-test('what ClickHouse refuses is an error, and its parts have tokens of their own', { timeout }, async (t) => {
+test('a refused batch is an error, and its halves have tokens of their own', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32, CONSTRAINT small CHECK seq < 100')
   const topic = unique('topic')
   const { tracer, spans } = recorder()

@@ -178,7 +178,7 @@ test('get and set by type', async () => {
   }
 })
 
-test('ticks are what a Date has no room for', async () => {
+test('ticks hold times beyond a Date', async () => {
   /** @type {Record<string, any[]>} */
   const ticks = { 'Date': [1, 1n], 'DateTime': [17, 17n], 'DateTime64(9)': [1_700_000_000_123_456_789n, 1_700_000_000_123_456_789n] }
   for (const [type, [cell, expected]] of Object.entries(ticks)) {
@@ -213,7 +213,7 @@ test('milliseconds of DateTime64 are exact, whatever the precision and the year'
   }
 })
 
-test('set refuses what the type has not, names the column, and changes nothing', async () => {
+test('set refuses values outside the type, names the column, and changes nothing', async () => {
   const [mismatch, range] = ['TYPE_MISMATCH', 'OUT_OF_RANGE']
   /** @type {Record<string, any[]>} */
   const cases = {
@@ -259,7 +259,7 @@ test('an enum has no other names, also after a number that it has not was writte
   })
 })
 
-test('row numbers that the batch has not, and what is no row number', async () => {
+test('row numbers beyond the batch, and values that are not a row number', async () => {
   const types = { Float64: 1, String: 'a', 'Array(UInt8)': [1], 'DateTime': 1 }
   const columns = Object.entries(types).map(([type, value], i) => column(`c${i}`, type, [value, value]))
   await succeed(columns, (batch) => {
@@ -311,7 +311,7 @@ test('without verdicts none cross, and a batch may have no rows', async () => {
   assert.deepEqual(empty.written, { c: [] })
 })
 
-test('emit hands over rows, and an error of the engine names the column', async () => {
+test('emit passes rows to the engine, and an error of the engine names the column', async () => {
   const refuse = (method, table) => method === 'emit' && table === 'nowhere' && { code: 'CONFIG_INVALID', message: 'no', path: 'emits' }
   const call = await succeed(
     [column('c', 'UInt8', [0])],
@@ -348,7 +348,7 @@ test('the engine’s errors about a value of another type name the column', asyn
   assert.deepEqual(call.set, [['c', 0, null]])
 })
 
-test('values of other types are what the client of ClickHouse gives, with bigint for 64 bits and more', async () => {
+test('values of other types are those of the client of ClickHouse, with bigint for 64 bits and more', async () => {
   /** @type {any[]} */
   const cases = [
     ['UUID', 'b0e1c2a4-0000-4000-8000-000000000000', 'b0e1c2a4-0000-4000-8000-000000000000'],
@@ -379,7 +379,7 @@ test('values of other types are what the client of ClickHouse gives, with bigint
   }
 })
 
-test('texts: ASCII, others, what is no UTF-8, a BOM, runs and long ones', async () => {
+test('texts: ASCII, others, bytes that are not UTF-8, a BOM, runs and long ones', async () => {
   const texts = ['', 'driver-1', 'Ключ', '\ufeffwith a BOM', '𝄞', 'a'.repeat(5_000), 'é', '\0', ...Array.from({ length: 200 }, (_, i) => `text ${i}`)]
   await succeed([column('c', 'String', texts), column('n', 'Nullable(String)', texts.map((text, i) => (i % 3 ? text : null)))], ({ columns: { c, n } }) => {
     // Backwards too: no order of reading is expected.
@@ -392,7 +392,7 @@ test('texts: ASCII, others, what is no UTF-8, a BOM, runs and long ones', async 
   })
 })
 
-test('bytes that are no UTF-8 lie between texts without moving them', async () => {
+test('bytes that are not UTF-8 lie between texts without moving them', async () => {
   const bytes = [Buffer.from([0xff]), Buffer.from('abc'), Buffer.from([0xe2, 0x82]), Buffer.from([0xc3]), Buffer.from([0xa9, 0x41])]
   const expected = ['\ufffd', 'abc', '\ufffd', '\ufffd', '\ufffdA']
   const call = await succeed([column('c', 'String', bytes)], ({ columns: { c } }) => {
@@ -421,7 +421,7 @@ test('texts that are set: strings, bytes and NULL', async () => {
   assert.deepEqual(call.written.c, [latin1('Ä'), 'one', '\xff\0', null, latin1('Ключ'), 'A'])
 })
 
-test('a computed column: what is not filled stays NULL, or waits for its DEFAULT, else it is zero', async () => {
+test('a computed column: an unfilled cell is NULL, or gets its DEFAULT, else it is zero', async () => {
   const none = [null, null, null]
   const columns = [
     column('a', 'Float64', [0, 0, 0], { computed: true }),
@@ -449,7 +449,7 @@ test('a computed column: what is not filled stays NULL, or waits for its DEFAULT
     columns.f.set(1, null)
     columns.g.values[2] = 0.5
     columns.h.values[1] = 1_700_000_000
-    // Whoever has the array of nulls says it there.
+    // A user who has the array of nulls sets NULL there.
     columns.i.values[0] = 1
     assert.deepEqual([...columns.i.nulls], [0, 1, 1])
     columns.i.values.fill(2)
@@ -474,7 +474,7 @@ test('a computed column: what is not filled stays NULL, or waits for its DEFAULT
   })
 })
 
-test('row views fill computed columns, and see what was filled', async () => {
+test('row views fill computed columns, and read the filled cells', async () => {
   const call = await succeed([column('a', 'Nullable(Float64)', [null, null, null], { computed: true }), column('b', 'UInt8', [null, null, null], { default: true })], (batch) => {
     const { values } = batch.columns.b
     values[1] = 9
@@ -555,7 +555,7 @@ test('row views work where no code is made from text', () => {
   assert.deepEqual(JSON.parse(text), { written: { kmh: [36, 72] }, verdicts: [0, 1], names: ['speed', 'kmh', '__proto__'] })
 })
 
-test('message gives what came', async () => {
+test('message returns the payload and topic', async () => {
   await succeed([column('c', 'UInt8', [0, 1])], (batch) => {
     assert.deepEqual(batch.message(1), {
       topic: 'drivers/1/position',
@@ -637,7 +637,7 @@ test('an iterator over rows ends with the batch', async () => {
   refused(() => iterator.next(), 'INVALID_STATE')
 })
 
-test('what an asynchronous transform leaves behind finds the batch closed', async () => {
+test('a later step of an asynchronous transform finds the batch closed', async () => {
   let late
   await succeed([column('a', 'UInt8', [1, 2])], async (batch) => {
     late = new Promise((resolve) => setTimeout(resolve, 5)).then(() => errorOf(() => batch.drop(0)))
@@ -743,7 +743,7 @@ test('another generation has other columns', async () => {
   assert.deepEqual([first.crossings[0], same.crossings[0]], ['columns', 'read a'], 'described once')
 })
 
-test('what a transform throws fails the batch, whatever it is', async () => {
+test('any value that a transform throws fails the batch', async () => {
   const proxy = new Proxy({}, { get: () => assert.fail('a trap'), getPrototypeOf: () => assert.fail('a trap') })
   /** @type {any[]} */
   const cases = [
@@ -840,7 +840,7 @@ test('one call at a time: a second one before the answer fails, and the first go
   assert.ok(third.finished)
 })
 
-test('a batch of a pipeline that has ended takes no answer, and nobody hears of it', async () => {
+test('a batch of a pipeline that has ended takes no answer, without an error', async () => {
   const refuse = (method) => method !== 'columns' && { code: 'INVALID_STATE', message: 'the pipeline has ended' }
   const unheard = []
   const listener = (error) => unheard.push(error)

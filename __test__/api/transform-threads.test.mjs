@@ -103,7 +103,7 @@ test('each thread has the module for itself, and data is its workerData', { time
   for (const { written } of answers) assert.deepEqual(written, { a: [99, 2] })
 })
 
-test('modules that cannot be imported, and exports that are no function', { timeout }, async (t) => {
+test('modules that cannot be imported, and exports that are not a function', { timeout }, async (t) => {
   const path = 'routes[4].transform'
   const [ofModule, ofExport] = [`${path}.module`, `${path}.export`]
   await refused(t, { module: join(folder, 'missing.mjs') }, ofModule, /missing\.mjs/)
@@ -180,7 +180,7 @@ test('stop ends a thread that does not return, and an abort reaches one that wai
     })`),
   })
   await waiting.its.start()
-  // Until the call is made there is nobody to hear of it.
+  // Before the call is made nothing listens to the signal.
   const abort = setInterval(() => waiting.its.abort({ code: 'STOP_TIMEOUT', message: 'too late' }), 20)
   await waiting.answered(1).finally(() => clearInterval(abort))
   assert.deepEqual(waiting.answers[0].written, { a: [5, 2] })

@@ -73,7 +73,7 @@ const loose: Transform = async (batch) => {
   await Promise.resolve(`${table} ${route} ${topicFilter}`)
 }
 
-// What a route takes: functions of any batch, and modules.
+// A route takes functions of any batch, and modules.
 const functions: (Transform | TransformModule)[] = [
   precise,
   loose,

@@ -38,7 +38,7 @@ async function started(t, transform, /** @type {any} */ { columns = COLUMNS, rou
   await pipeline.start()
   const publisher = await servers.publisher(t, { clients: 1 })
   let sent = 0
-  /** Publishes so many more messages, and waits until all are settled. */
+  /** Publishes `count` more messages, and waits until all are settled. */
   const send = async (count) => {
     const from = sent
     sent += count
@@ -54,7 +54,7 @@ const assertDoubled = async (table, count) =>
     { rows: `${count}`, right: `${count}` },
   ])
 
-test('what is no transform is refused by the constructor, with its path', { timeout }, () => {
+test('a value that is not a transform is refused by the constructor, with its path', { timeout }, () => {
   const config = (route) => ({ mqtt: { url: 'mqtt://localhost' }, clickhouse: { url: 'http://localhost' }, routes: [{ topic: 't', table: 't', ...route }] })
   for (const [route, path] of /** @type {any[]} */ ([
     [{ transform: 5 }, 'routes[0].transform'],
@@ -86,7 +86,7 @@ test('what is no transform is refused by the constructor, with its path', { time
   }
 })
 
-test('what start() finds out about a transform', { timeout }, async (t) => {
+test('start() refuses faulty transforms', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const refused = async (route, code, path) => {
     const pipeline = servers.pipeline(t, { routes: [{ topic: unique('topic'), table, ...route }] })
@@ -244,7 +244,7 @@ test('rule 3: whatever is thrown, however late, has a handler', { timeout }, asy
   assert.equal(await servers.count(table), 0)
 })
 
-test('rules 4 and 5: JavaScript that ends during a call is no failure, and the messages come again', { timeout }, async (t) => {
+test('rules 4 and 5: JavaScript that ends during a call does not count as a failure, and the messages come again', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const topic = unique('topic')
   const config = servers.config({ mqtt: { clientId: unique('client') }, routes: [{ topic, table }] })
@@ -311,7 +311,7 @@ test('rules 8 to 10: a batch whose memory was given away fails, and the next one
   assert.deepEqual([...taken], [0], 'what was taken is the taker’s')
 })
 
-test('rule 11: NULL has a bitmap of its own, and what an array does not hold stays outside', { timeout }, async (t) => {
+test('rule 11: NULL has a bitmap of its own, and values beyond an array stay outside', { timeout }, async (t) => {
   const { table, send } = await started(
     t,
     ({ columns: { seq, n, f }, length }) => {
@@ -351,7 +351,7 @@ test('rule 12: texts keep their bytes, a BOM too', { timeout }, async (t) => {
   assert.deepEqual((await servers.rows(`SELECT note FROM ${table} ORDER BY seq`)).map(({ note }) => note), texts)
 })
 
-test('a batch is closed after its call, and the metrics show what was done', { timeout }, async (t) => {
+test('a batch is closed after its call, and the metrics show its result', { timeout }, async (t) => {
   let kept
   const { pipeline, send } = await started(t, (batch) => {
     kept = { batch, column: batch.columns.seq, values: batch.columns.seq.values }

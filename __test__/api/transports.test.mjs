@@ -1,4 +1,5 @@
-// A whole pipeline over each transport of MQTT. Bun runs these too; __test__/delivery/ tests the transports in depth.
+// A pipeline over each transport of MQTT. Bun runs these too; __test__/delivery/ tests the transports
+// in depth.
 
 import { test } from 'node:test'
 import { externalBroker, startBroker } from '../../tools/servers/index.mjs'

@@ -143,7 +143,7 @@ const most: PipelineConfig = {
   tracing: { tracer: trace.getTracer('fleet'), sampleRatio: 0.5 },
 }
 
-// What the compiler refuses.
+// Configurations that the compiler refuses.
 
 // @ts-expect-error: routes are missing
 const noRoutes: PipelineConfig = { mqtt, clickhouse }
@@ -263,7 +263,7 @@ function see(letter: DeadLetter): void {
 
 async function replay(letters: DeadLetter[], later: AsyncIterable<DeadLetter>): Promise<ReplayReport> {
   const places: ReplaySource[] = [{ dir: 'a' }, { file: 'a' }, { table: 'a' }, { table: 'a', where: '1' }, letters, later]
-  // @ts-expect-error: these are no letters
+  // @ts-expect-error: these are not dead letters
   places.push(['a'])
   const options: ReplayOptions = {
     signal: new AbortController().signal,
@@ -279,7 +279,7 @@ async function replay(letters: DeadLetter[], later: AsyncIterable<DeadLetter>): 
 
 async function generate(payloads: Buffer[]): Promise<string[]> {
   const options: ProposalOptions = { table: 'a', topic: 'a/{b}' }
-  // @ts-expect-error: a number is no payload
+  // @ts-expect-error: a number is not a payload
   proposeTable([1])
   return [await describeTables(least), proposeTable(payloads, options), proposeTable(new Set(['{}', { a: 1 }]))]
 }

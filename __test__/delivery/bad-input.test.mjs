@@ -149,7 +149,7 @@ for (const protocolVersion of [4, 5]) {
   })
 }
 
-test('what is in nobody’s way: deep nesting and odd values in fields that no column reads', { timeout }, async (t) => {
+test('harmless input: deep nesting and odd values in fields that no column reads', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const topic = unique('topic')
   const pipeline = await servers.started(t, { routes: [{ topic, table }] })
@@ -213,7 +213,7 @@ test('a larger packet is a dead letter with MQTT 3.1.1', { timeout }, async (t) 
   assertLedger(pipeline.metrics())
 })
 
-test('with MQTT 5 the broker is told not to send it', { timeout }, async (t) => {
+test('with MQTT 5 the broker does not send it', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32, text Nullable(String)')
   const topic = unique('topic')
   const pipeline = await servers.started(t, {
@@ -413,7 +413,7 @@ test('dead letters to nowhere: the event, the counter, and one warning', { timeo
   assert.equal(warnings.filter(({ message }) => /dead letter/i.test(message)).length, 1)
 })
 
-test('nobody listens to dead letters: they are counted', { timeout }, async (t) => {
+test('dead letters without a listener are counted', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const topic = unique('topic')
   const pipeline = await servers.started(t, { routes: [{ topic, table }] })
@@ -424,7 +424,7 @@ test('nobody listens to dead letters: they are counted', { timeout }, async (t) 
   assert.deepEqual([messages.inserted, messages.deadLettered], [50, 50])
 })
 
-test('bytes that are no MQTT cost the connection, not the pipeline', { timeout }, async (t) => {
+test('bytes that are not MQTT end the connection, not the pipeline', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const broker = await startScriptedBroker(t)
   const pipeline = await servers.started(t, {
@@ -455,7 +455,7 @@ test('bytes that are no MQTT cost the connection, not the pipeline', { timeout }
 
 const hex = (text) => Buffer.from(text).toString('hex').toUpperCase()
 
-/** All letters of a directory, in the order of the files' names. */
+/** All dead letters of a directory, in the order of the files' names. */
 async function readLetters(dir) {
   const files = (await readdir(dir)).filter((name) => name.endsWith('.jsonl')).sort()
   const texts = await Promise.all(files.map((name) => readFile(join(dir, name), 'utf8')))

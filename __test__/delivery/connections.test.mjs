@@ -15,7 +15,7 @@ const reconnect = { minMs: 10, maxMs: 200 }
 
 /** The client id in a CONNECT of MQTT 3.1.1. */
 const clientIdOf = ({ body }) => body.subarray(12, 12 + body.readUInt16BE(10)).toString()
-/** The wait that a warning tells, in milliseconds, in its text as in its field. */
+/** The wait of a warning in milliseconds, the same in its text and its field. */
 const waitOf = ({ message, retryInMs }) => {
   assert.ok(message.endsWith(`; connecting again in ${retryInMs} ms`), message)
   return retryInMs
@@ -253,7 +253,7 @@ async function startedBeside(t, config) {
   }
 }
 
-test('a broker that lets us in and hangs up, again and again: perhaps a rival', { timeout }, async (t) => {
+test('a broker that accepts a session and hangs up, again and again: perhaps a rival client', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const broker = await startScriptedBroker(t)
   const pipeline = await servers.started(t, {
@@ -269,7 +269,7 @@ test('a broker that lets us in and hangs up, again and again: perhaps a rival', 
     await waitFor(() => warnings.length === connections, { message: 'a warning' })
   }
   const waits = warnings.map(waitOf)
-  // Each between a half and the whole of 10, 20, 40, …, 200 ms.
+  // Each is between 50 % and 100 % of 10, 20, 40, …, 200 ms.
   for (const [i, wait] of waits.entries()) assert.ok(wait >= Math.floor(Math.min(10 * 2 ** i, 200) / 2), `${waits}`)
   const told = warnings.filter(({ code }) => code === 'SESSION_TAKEN_OVER')
   assert.equal(told.length, 1)

@@ -57,7 +57,7 @@ test('the tables behind views, and behind their views', { timeout }, async (t) =
   const [of] = told.filter((message) => message.endsWith(advice(bad)))
   assert.match(of, new RegExp(`which the view ${quoted(`(${second}|${third})`)} fills`))
   const [ofInner] = told.filter((message) => message.includes(`which the view ${quoted(inner)} fills`))
-  // The advice is a statement that works, also for a table of which nobody knows the name.
+  // The advice is a statement that works, also for a table whose name only ClickHouse knows.
   for (const message of [of, ofInner]) await servers.command(message.split('rows: ')[1])
   assert.deepEqual(await doubts(t, [table]), [])
 })

@@ -125,7 +125,7 @@ test(
 )
 
 // The mosquitto that Debian has keeps to its window only for a moment; a broker that is strict about it:
-test('a broker with a window of 20 that waits for it: no batch waits for its age, and a warning tells', { timeout }, async (t) => {
+test('a broker with a window of 20 that waits for it: no batch waits for its age, and a warning says so', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const broker = await startScriptedBroker(t)
   const pipeline = await servers.started(t, {
@@ -150,7 +150,7 @@ test('a broker with a window of 20 that waits for it: no batch waits for its age
   assert.match(told[0].message, /at most 20 unacknowledged.*max_inflight_messages/)
 })
 
-test('a persistent session picks up what was published while nobody was there', { timeout }, async (t) => {
+test('a persistent session delivers messages that were published between two processes', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const config = { mqtt: { clientId: unique('client') }, routes: [route(prefix, table)] }
@@ -288,7 +288,7 @@ test('two hundred routes', { timeout }, async (t) => {
   assert.deepEqual(rows, [{ rows: 1_000, right: 1_000 }])
 })
 
-test('of several MQTT urls the first that answers is used', { timeout }, async (t) => {
+test('the first of several MQTT urls that answers is used', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const dead = `mqtt://127.0.0.1:${await freePort()}`
@@ -302,7 +302,7 @@ test('of several MQTT urls the first that answers is used', { timeout }, async (
   await assertPositions(servers, table, 100)
 })
 
-test('of several ClickHouse urls a dead one is skipped', { timeout }, async (t) => {
+test('a dead one of several ClickHouse urls is skipped', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const dead = `http://127.0.0.1:${await freePort()}`
@@ -329,7 +329,7 @@ for (const protocolVersion of [4, 5]) {
     const routes = [route(prefix, table)]
     const skipping = await servers.started(t, { mqtt: { protocolVersion, retained: 'skip' }, routes })
     await publish(3)
-    // With MQTT 5 the broker is told not to send them at all.
+    // With MQTT 5 the broker does not send them at all.
     const skipped = protocolVersion === 4 ? 3 : 0
     await settled(skipping, skipped + 1)
     await assertPositions(servers, table, 4, { from: 3 })
@@ -343,10 +343,10 @@ for (const protocolVersion of [4, 5]) {
   })
 }
 
-test('a batch goes when it has its rows, and the rest when it is flushed', { timeout }, async (t) => {
+test('a batch is inserted when it has its rows, and the remaining rows on flush()', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
-  // At QoS 0 nobody waits for an acknowledgement, so only the limits and flush() seal a batch.
+  // At QoS 0 the broker waits for no acknowledgement, so only the limits and flush() seal a batch.
   const pipeline = await servers.started(t, {
     mqtt: { qos: 0 },
     routes: [route(prefix, table)],
@@ -363,7 +363,7 @@ test('a batch goes when it has its rows, and the rest when it is flushed', { tim
   await assertPositions(servers, table, 2_500)
 })
 
-test('a batch goes when it has its bytes', { timeout }, async (t) => {
+test('a batch is inserted when it has its bytes', { timeout }, async (t) => {
   const table = await servers.table('text String')
   const prefix = unique('topic')
   const pipeline = await servers.started(t, {
@@ -382,7 +382,7 @@ test('a batch goes when it has its bytes', { timeout }, async (t) => {
   assert.deepEqual(await servers.rows(`SELECT sum(length(text)) AS bytes FROM ${table}`), [{ bytes: '950000' }])
 })
 
-test('a batch goes when it is old enough, with no other reason', { timeout }, async (t) => {
+test('a batch is inserted when it is old enough, for no other reason', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   await servers.started(t, { mqtt: { qos: 0 }, routes: [route(prefix, table)], batch: { maxDelayMs: 100 } })

@@ -168,7 +168,7 @@ test('rows wait for a table that takes nothing, and stop() settles or tells them
   await servers.command(structure)
   await call
   assert.equal(await servers.count(table), 1)
-  // What is under way when it stops goes in.
+  // Rows under way when it stops are inserted.
   const last = pipeline.insert(table, [row(2), row(3)])
   await pipeline.stop()
   await last

@@ -38,7 +38,7 @@ for (const qos of [0, 1, 2]) {
       })
       const letters = collect(pipeline, 'deadLetters')
       const publisher = await servers.publisher(t, { clients: 1 })
-      // More than the broker's window: only what is acknowledged makes room.
+      // More than the broker's window: only acknowledgements let it send more.
       const count = 100
       for (let seq = 0; seq < count; seq++) {
         await publisher.publish(`${prefix}/gps/${seq % 7}`, { seq, speed: seq % 2 ? 101 : 99 }, { qos })
@@ -50,7 +50,8 @@ for (const qos of [0, 1, 2]) {
       assert.deepEqual(await servers.counted(raw, 'payload'), { rows: count + 2, different: count + 2 })
       assert.equal(await servers.count(fast), count / 2 + 1)
       assert.deepEqual(await servers.counted(rest), { rows: count, different: count })
-      // The first route had the message, so it counts as inserted; the dead letter of the third is told with its route.
+      // The first route had the message, so it counts as inserted; the dead letter of the third has its
+      // route.
       assert.deepEqual(letters.map(({ code, route }) => [code, route]), [['TYPE_MISMATCH', 2]])
       const { messages, rows, deadLetters } = pipeline.metrics()
       assert.deepEqual(

@@ -18,7 +18,7 @@ const DEDUPLICATES = 'SETTINGS non_replicated_deduplication_window = 10000'
 const CHECKED = 'seq UInt32, lat Float64, CONSTRAINT on_earth CHECK abs(lat) <= 90'
 
 /**
- * A pipeline whose INSERTs are counted, and everything it tells.
+ * A pipeline whose INSERTs are counted, and all its events.
  *
  * @param {import('node:test').TestContext} t
  * @param {any} config
@@ -141,7 +141,7 @@ test('batches that are bad throughout are soon given up, and ever sooner', { tim
   }
   assert.ok(letters.some(({ message }) => /was not tried alone/.test(message)))
 
-  // Good ones go in as ever.
+  // Good ones are still inserted.
   await together(pipeline, publisher, 100, (i) => ({ topic, payload: JSON.stringify({ seq: i, lat: 45 }) }))
   await settled(pipeline, 8 * ONE_BATCH + 100)
   assert.equal(await servers.count(table), 100)
@@ -182,7 +182,7 @@ test('stop() waits until the bad rows are alone', { timeout, skip }, async (t) =
   ledger.close()
 })
 
-test('what is inserted again is made of all that came with the message', { timeout, skip }, async (t) => {
+test('rows that are inserted again have all of the message', { timeout, skip }, async (t) => {
   const table = await servers.table(`seq UInt32, lat Float64, driver String, qos UInt8, retain Bool, client String,
     trace String, kept String, came DateTime64(3, 'UTC'), asked DateTime64(3, 'UTC') DEFAULT now64(3),
     CONSTRAINT on_earth CHECK abs(lat) <= 90`)
@@ -358,7 +358,7 @@ for (const [what, prepare] of /** @type {[string, (table: string) => Promise<voi
     },
   ],
 ])) {
-  test(`what ${what} is not told apart: the batch is dead letters`, { timeout, skip }, async (t) => {
+  test(`rows that ${what} are not isolated: all become dead letters`, { timeout, skip }, async (t) => {
     const table = unique('table')
     await prepare(table)
     const topic = unique('topic')

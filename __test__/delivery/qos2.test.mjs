@@ -142,7 +142,7 @@ for (const protocolVersion of [4, 5]) {
   })
 }
 
-test('no PUBREC while ClickHouse is away', { timeout, skip: externalClickHouse }, async (t) => {
+test('no PUBREC while ClickHouse is down', { timeout, skip: externalClickHouse }, async (t) => {
   const table = await servers.table('seq UInt32')
   const broker = await startScriptedBroker(t, { subscribe: 2 })
   const pipeline = await servers.started(t, {

@@ -1,5 +1,5 @@
-// What a user is told when a connection is refused: certificates that TLS does not take, servers that speak something else, and
-// brokers that do not answer. Each text says what it is and what to do.
+// The texts of refused connections: certificates that TLS does not take, servers that speak something
+// else, and brokers that do not answer. Each text says what it is and what to do.
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
@@ -26,7 +26,7 @@ const { ca } = authority
 const hosts = ['localhost', '127.0.0.1']
 const here = authority.issue({ hosts })
 
-/** What start() and check() say of this configuration, both with the same code. */
+/** The errors of start() and check() for this configuration, both with the same code. */
 async function refusal(t, code, config) {
   const table = await servers.table(COLUMNS)
   const routes = [route(unique('topic'), table)]
@@ -51,7 +51,7 @@ function assertSay(texts, text) {
   for (const said of texts) assert.match(said, text)
 }
 
-/** What both sides say of a server with this certificate. */
+/** The errors of both clients for a server with this certificate. */
 async function ofServer(t, certificate, tls = { ca }) {
   const before = [
     { port: servers.broker.port, code: 'MQTT_UNREACHABLE', side: 'mqtt', scheme: 'mqtts' },
@@ -81,7 +81,7 @@ for (const [what, options, text] of /** @type {[string, any, RegExp][]} */ ([
   })
 }
 
-test('a server certificate of somebody else, and of a namesake', { timeout, skip }, async (t) => {
+test('a server certificate of another host, and of a namesake', { timeout, skip }, async (t) => {
   assertSay(
     await ofServer(t, here, { ca: new Authority('somebody else').ca }),
     /its certificate was not issued by an authority that we trust.*Name the authority in tls\.ca/,
@@ -92,7 +92,7 @@ test('a server certificate of somebody else, and of a namesake', { timeout, skip
   )
 })
 
-/** What `openssl` makes, as people use it. */
+/** Certificates of `openssl`, as people make them. */
 function openssl(t) {
   const dir = mkdtempSync(join(tmpdir(), 'millrace-openssl-'))
   t.after(() => rmSync(dir, { recursive: true }))
@@ -105,7 +105,7 @@ function openssl(t) {
   return { ca: read('ca.pem'), cert: read('our.pem'), key: read('our.key') }
 }
 
-test('what plain `openssl x509 -req` makes', { timeout, skip }, async (t) => {
+test('a certificate of plain `openssl x509 -req`', { timeout, skip }, async (t) => {
   const made = openssl(t)
   // OpenSSL 3.4 and newer make version 3 of themselves, without a subjectAltName.
   const text = /is one of X\.509 version 1 or 2|it names no host \(subjectAltName\)/
@@ -183,7 +183,7 @@ test('a server that is not encrypted, and one that is', { timeout, skip }, async
   assertSay(await ofBroker(`mqtt://127.0.0.1:${http}`), /an answer of HTTP: ws:\/\/ or wss:\/\/ is for WebSockets/)
 })
 
-/** Sends this to whoever says something, and ends. */
+/** Answers the first bytes of a connection with these, and ends it. */
 async function startStranger(t, bytes) {
   const server = createServer((socket) => {
     socket.on('error', () => {})
@@ -195,7 +195,7 @@ async function startStranger(t, bytes) {
   return /** @type {import('node:net').AddressInfo} */ (server.address()).port
 }
 
-test('what answers as HTTP does can be reached', { timeout, skip }, async (t) => {
+test('a server that answers in HTTP is reachable', { timeout, skip }, async (t) => {
   for (const [answer, text] of /** @type {[string, RegExp][]} */ ([
     ['HTTP/1.1 429 Too Many Requests\r\nContent-Length: 9\r\n\r\nslow down', /it answered .*slow down/],
     ['HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n', /it answered .*429/],

@@ -100,7 +100,7 @@ test('certificates as texts, Buffers and files', { timeout, skip }, async (t) =>
   }
 })
 
-test('who is let in, and what whoever is not is told', { timeout, skip }, async (t) => {
+test('authenticated clients, and the errors of others', { timeout, skip }, async (t) => {
   const { url } = await startTlsBroker(t, here)
   const config = (tls) => ({ mqtt: { url, tls } })
   const { message } = await refused(t, 'MQTT_UNREACHABLE', config({ ca: stranger.ca }))
@@ -243,7 +243,7 @@ test('a client certificate that ClickHouse requires', { timeout, skip }, async (
   await assertStream(t, { clickhouse: { url, tls: { ca, ...client } } })
 })
 
-test('what is wrong with the options is told with its path', { timeout, skip }, async (t) => {
+test('a wrong option is an error with its path', { timeout, skip }, async (t) => {
   const { cert, key } = client
   const files = asFiles(t, { ca, cert, key })
   const encrypted = '-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n'

@@ -1,4 +1,5 @@
-// Transforms on real servers: what they write, drop, reject and emit is what is inserted; what they throw harms nobody else.
+// Transforms on real servers: ClickHouse has the rows that they write and emit, without those that they
+// drop and reject; an error affects no other batch.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -85,7 +86,7 @@ const example = (prefix, table, alerts) => ({
   },
 })
 
-/** What the example makes of messages 0 to count - 1. */
+/** The rows that the example makes of messages 0 to count - 1. */
 function expected(count) {
   const all = Array.from({ length: count }, (_, seq) => ({ seq, kmh: (seq % 81) * 3.6, isInaccurate: seq % 10 === 0 }))
   const accurate = all.filter(({ isInaccurate }) => !isInaccurate)
@@ -93,7 +94,7 @@ function expected(count) {
   return { dropped: count - accurate.length, rejected: accurate.length - good.length, good, alerts: good.filter(({ kmh }) => kmh > 90) }
 }
 
-/** Asserts that the tables have what the example makes of so many messages, each row once. */
+/** Asserts that the tables have the example's rows of `count` messages, each once. */
 async function assertExample(table, alerts, count) {
   const { good, alerts: fast } = expected(count)
   const rows = await servers.rows(`SELECT seq, driver_id, speed_kmh, zone, toUnixTimestamp64Milli(ts) AS ms FROM ${table} ORDER BY seq`)
@@ -109,7 +110,7 @@ async function assertExample(table, alerts, count) {
 }
 
 for (const spool of [false, true]) {
-  test(`the example as a whole${spool ? ', with a spool' : ''}`, { timeout }, async (t) => {
+  test(`the complete example${spool ? ', with a spool' : ''}`, { timeout }, async (t) => {
     const count = 20_000
     const table = await servers.table(POSITIONS)
     const alerts = await servers.table(ALERTS)
@@ -210,7 +211,7 @@ test('warnings about failures come at most once a second', { timeout }, async (t
   assert.equal(pipeline.metrics().messages.deadLettered, 2_000)
 })
 
-test('what a transform writes and ClickHouse has not fails the batch: a number that is none of the enum', { timeout }, async (t) => {
+test('a value that ClickHouse does not have fails the batch: a number outside of the enum', { timeout }, async (t) => {
   const table = await servers.table(`seq UInt32, state Enum8('idle' = 1, 'moving' = 2)`)
   const topic = unique('topic')
   const pipeline = await servers.started(t, {
@@ -225,7 +226,7 @@ test('what a transform writes and ClickHouse has not fails the batch: a number t
   assert.match(letters[0].message, /state/)
 })
 
-test('dead letters of a transform that is mended are replayed through it', { timeout }, async (t) => {
+test('dead letters are replayed through a corrected transform', { timeout }, async (t) => {
   const table = await servers.table(SEQ)
   const topic = unique('topic')
   let isMended = false
@@ -298,7 +299,7 @@ test('an asynchronous transform: one call at a time, in order, and meanwhile oth
   assert.deepEqual(await servers.rows(`SELECT count() AS rows, countIf(note = toString(seq)) AS right FROM ${table}`), [{ rows: '1000', right: '1000' }])
 })
 
-test('a slow transform is back-pressure, told by TRANSFORM_SLOW, and nothing is lost', { timeout }, async (t) => {
+test('a slow transform is back-pressure, with the warning TRANSFORM_SLOW, and nothing is lost', { timeout }, async (t) => {
   const table = await servers.table(SEQ)
   const topic = unique('topic')
   let release = () => {}
@@ -348,7 +349,7 @@ test('a promise that never settles does not hold up stop(), and its messages com
   await publisher.flood(100, (i) => ({ topic, payload: JSON.stringify({ seq: i }) }))
   await waitFor(() => signal, { message: 'a call' })
   assert.equal(signal.aborted, false)
-  // Nobody else holds the promise: it must not be collected with the batch in it.
+  // Nothing else holds the promise: it must not be collected with the batch in it.
   for (let i = 0; i < 5; i++) {
     collectGarbage()
     await new Promise((resolve) => setTimeout(resolve, 10))
@@ -363,7 +364,7 @@ test('a promise that never settles does not hold up stop(), and its messages com
   assert.deepEqual(await servers.counted(table), { rows: 100, different: 100 })
 })
 
-test('a module in threads: several batches at once, each whole', { timeout }, async (t) => {
+test('a module in threads: several batches at once, each complete', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32, thread UInt32, doubled UInt32, word String')
   const topic = unique('topic')
   const transform = {
@@ -641,7 +642,7 @@ test('a message of several rows: one that is rejected takes all, one that is dro
   assert.deepEqual({ inserted, dropped, deadLettered }, { inserted: 8, dropped: 1, deadLettered: 1 })
 })
 
-test('what emit takes: rows that fit, or an error with the column, and the batch goes on', { timeout }, async (t) => {
+test('emit takes rows that fit, or throws an error with the column, and the batch goes on', { timeout }, async (t) => {
   const table = await servers.table(SEQ)
   const events = await servers.table(`small UInt8, big UInt64, at DateTime64(3, 'UTC'), bytes String, tags Array(String), n Nullable(Float64), d String DEFAULT 'none'`)
   const topic = unique('topic')

@@ -72,7 +72,7 @@ test('a packet over the limit is a dead letter here too', { timeout, skip }, asy
   assert.equal(pipeline.metrics().mqtt.reconnects, 0)
 })
 
-test('who opens no WebSocket', { timeout, skip }, async (t) => {
+test('servers that open no WebSocket', { timeout, skip }, async (t) => {
   const table = await servers.table(COLUMNS)
   /** @type {[RegExp, import('../support/transport-proxy.mjs').WebSocketOptions?][]} */
   const answers = [

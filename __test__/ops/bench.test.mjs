@@ -44,8 +44,8 @@ async function run(code) {
 test('the CPU of a process that burns a quarter of a core is what it says itself', { timeout: 90_000 }, async () => {
   const program = await run(BURN)
   const seen = []
-  // It gets less than a quarter where the cores are busy. What it reports and what is measured are not of one instant, which
-  // matters less the longer they are apart.
+  // It gets less than a quarter where the cores are busy. Its report and the measurement are taken at
+  // different instants, which matters less the longer the run.
   const condition = async () => {
     const first = await program.next('used')
     const [meter, from] = [new Meter(program.pid), performance.now()]
@@ -64,7 +64,7 @@ test('a process that holds 100 MiB is seen to hold them above its bare runtime',
   assert.ok(Math.abs(above / MEBIBYTE - 100) < 8, `${above / MEBIBYTE} MiB`)
 })
 
-test('what is lost and what came twice do not hide each other', { timeout: 60_000 }, async () => {
+test('lost and doubled messages do not hide each other', { timeout: 60_000 }, async () => {
   const tables = scope.own(new Scope(), 'close')
   const clickhouse = tables.own(await startClickHouse(), 'remove')
   const database = await createTables(tables, clickhouse)

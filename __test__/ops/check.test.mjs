@@ -39,7 +39,7 @@ function assertFound(all, { level = 'error', code, path, message = /./, advice =
 
 const errors = (all) => all.filter(({ level }) => level === 'error')
 
-test('a right configuration is told column by column, and no error is found', { timeout }, async (t) => {
+test('a right configuration is listed column by column, without an error', { timeout }, async (t) => {
   const table = await servers.table(`
     driver_id LowCardinality(String),
     lat Float64,
@@ -107,7 +107,7 @@ test('a right configuration is told column by column, and no error is found', { 
   assert.equal(await servers.count(table), 0)
 })
 
-test('ends that are not there', { timeout }, async () => {
+test('broker and ClickHouse that cannot be reached', { timeout }, async () => {
   const table = await servers.table(COLUMNS)
   const routes = [route(unique('topic'), table)]
   assertFound(await findings({ routes, mqtt: { url: 'mqtt://127.0.0.1:1' } }), {
@@ -132,7 +132,7 @@ test('ends that are not there', { timeout }, async () => {
   assertFound(some, { level: 'warning', code: 'CLICKHOUSE_UNREACHABLE', path: 'clickhouse.url[1]' })
 })
 
-test('users who are not let in', { timeout, skip }, async (t) => {
+test('users who are refused', { timeout, skip }, async (t) => {
   const broker = await startBroker({ allowAnonymous: false, users: { fleet: 'right' } })
   t.after(() => broker.remove())
   const table = await servers.table(COLUMNS)
@@ -151,7 +151,7 @@ test('users who are not let in', { timeout, skip }, async (t) => {
   })
 })
 
-test('tables and columns that are not there, each of them', { timeout }, async () => {
+test('every table and column that does not exist', { timeout }, async () => {
   const table = await servers.table('seq UInt64, half UInt64 ALIAS seq / 2, kept String')
   const routes = [
     { topic: 'a', table: `${table}s` },
@@ -170,7 +170,7 @@ test('tables and columns that are not there, each of them', { timeout }, async (
   assert.equal(errors(all).length, 5)
 })
 
-test('grants that are missing, and settings that nobody knows', { timeout, skip }, async (t) => {
+test('missing grants, and unknown settings', { timeout, skip }, async (t) => {
   const SYSTEM = ['merge_tree_settings', 'replicated_merge_tree_settings'].map((name) => `GRANT SELECT ON system.${name}`)
   const grants = (...query) => ({ password: 'p', grants: { query } })
   const clickhouse = await startClickHouse({
@@ -202,7 +202,7 @@ test('grants that are missing, and settings that nobody knows', { timeout, skip 
   const letters = await as('enough', { deadLetters: { table: 'letters' } })
   assertFound(letters, { code, path: 'deadLetters.table', message: /lacks CREATE TABLE/, advice: /GRANT CREATE TABLE/ })
   assertFound(letters, { code, path: 'deadLetters.table', message: /lacks INSERT/, advice: /GRANT INSERT/ })
-  // Where the table is, nobody needs the right to create it.
+  // Where the table exists, the user needs no right to create it.
   await clickhouse.command(`CREATE TABLE kept (received_at DateTime64(3, 'UTC'), route Int32, topic String, payload String,
     error_code LowCardinality(String), error String) ENGINE = MergeTree ORDER BY received_at`)
   const kept = await as('keeper', { deadLetters: { table: 'kept' } })
@@ -264,7 +264,7 @@ test('subscriptions that a broker refuses or lowers', { timeout, skip }, async (
   assertFound(shared, { level: 'note', code: 'SHARED_GROUP_NOT_TRIED', path: 'mqtt.sharedGroup', advice: /^/ })
 })
 
-test('limits that a broker tells', { timeout }, async (t) => {
+test('limits that a broker states', { timeout }, async (t) => {
   const table = await servers.table('seq UInt64')
   const limited = await startScriptedBroker(t, {
     properties: [
@@ -305,7 +305,7 @@ test('limits that a broker tells', { timeout }, async (t) => {
   assertFound(all, { level: 'note', code: 'SUBSCRIPTION_IDS_MISSING', path: 'mqtt.url' })
 })
 
-test('a visit leaves nothing behind, and takes nothing from anybody', { timeout }, async (t) => {
+test('a check leaves nothing behind, and takes no messages of others', { timeout }, async (t) => {
   const table = await servers.table('seq UInt64')
   const broker = await startScriptedBroker(t)
   const mqtt = { url: broker.url, clientId: 'own', sharedGroup: 'g', qos: 2 }
@@ -324,7 +324,7 @@ test('a visit leaves nothing behind, and takes nothing from anybody', { timeout 
   for (const answer of ['PUBACK', 'PUBREC', 'PUBCOMP']) assert.equal(broker.bodies(answer).length, 0)
 })
 
-test('what an earlier run left in the spool', { timeout, skip }, async (t) => {
+test('messages of an earlier run in the spool', { timeout, skip }, async (t) => {
   const clickhouse = await startClickHouse()
   t.after(() => clickhouse.remove())
   await clickhouse.command('CREATE TABLE t (seq UInt64) ENGINE MergeTree ORDER BY seq SETTINGS non_replicated_deduplication_window = 9')
@@ -344,7 +344,7 @@ test('what an earlier run left in the spool', { timeout, skip }, async (t) => {
   assertFound(await findings({ ...config, spool: { dir: join(dir, '..', 'file') } }), { code: 'SPOOL_IO', path: 'spool.dir' })
 })
 
-test('what the options themselves say', { timeout }, async () => {
+test('findings about options alone', { timeout }, async () => {
   const table = await servers.table('seq UInt64')
   const all = await findings({
     mqtt: { protocolVersion: 4 },
@@ -366,7 +366,7 @@ test('what the options themselves say', { timeout }, async () => {
   }
 })
 
-test('TLS is told, and certificates that will not last', { timeout, skip }, async (t) => {
+test('TLS is reported, and certificates that expire soon', { timeout, skip }, async (t) => {
   const authority = new Authority('the authority of the tests')
   const here = authority.issue({ hosts: ['localhost', '127.0.0.1'] })
   const files = asFiles(t, { ca: authority.ca, ...here })

@@ -139,7 +139,7 @@ test(
   },
 )
 
-test('a broker that is away, and a process that is gone', { timeout, skip: noBrowser || externalBroker }, async (t) => {
+test('a broker that is down, and a process that is gone', { timeout, skip: noBrowser || externalBroker }, async (t) => {
   const broker = await startBroker({ config: OPEN_BROKER })
   t.after(() => broker.remove())
   const table = await servers.table(COLUMNS)

@@ -49,7 +49,7 @@ function documented() {
   return new Map(Array.from(rows, ([, name, kind, labels]) => [name, { kind, labels: quoted(labels) }]))
 }
 
-test('every file is what its name says', () => {
+test('every file is valid in its format', () => {
   for (const path of [...files('.yml'), ...files('.yaml')]) assert.ok(yaml(path).length > 0, path)
   for (const path of files('.json')) json(path)
 })
@@ -58,7 +58,7 @@ test('yamllint', { skip: !findYamllint() && !isDebianCi && 'yamllint is not inst
   passes(findYamllint() ?? 'yamllint', ['--strict', '--config-file', '.yamllint.yaml', '.'])
 })
 
-test('the dashboard for Grafana and the alerts name only metrics and labels that there are', () => {
+test('the dashboard for Grafana and the alerts name only existing metrics and labels', () => {
   const metrics = documented()
   assert.ok(metrics.size > 30)
   const known = new Set(['pipeline', 'instance', 'le', ...[...metrics.values()].flatMap(({ labels }) => labels)])
@@ -75,7 +75,7 @@ test('the dashboard for Grafana and the alerts name only metrics and labels that
   }
 })
 
-test('each alert says how bad it is and what it means, and is in the README', () => {
+test('each alert has a severity and a description, and is in the README', () => {
   const readme = text('README.md')
   for (const { alert, labels, annotations } of rules) {
     assert.ok(['critical', 'warning'].includes(labels.severity), alert)

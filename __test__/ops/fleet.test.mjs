@@ -1,4 +1,5 @@
-// The fleet example in TypeScript: compiled as its README says, its logic on a fake call of the engine, and the whole service.
+// The fleet example in TypeScript: compiled as its README says, its logic on a fake call of the engine,
+// and the complete service.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -39,7 +40,7 @@ test('the logic: units, zones, teams, and an alert when it begins and when it is
   const logic = new FleetLogic()
   logic.drivers = new Map([['a', { team: 'north', limitKmh: 90 }]])
   const runner = new Runner({ table: 'positions', route: 0, topicFilter: 'drivers/+/position' }, logic.transform)
-  /** What the alerts of one batch say. */
+  /** The alerts of one batch. */
   const drive = async (rows) => {
     const of = (name) => rows.map((row) => row[name])
     const call = new FakeCall([

@@ -140,7 +140,7 @@ describe('installed from a registry', () => {
     assert.deepEqual(problems(files.filter((file) => file !== 'binding.js')), ['binding.js is missing'])
   })
 
-  test('a platform package holds the addon, the licences and what it is', () => {
+  test('a platform package holds the addon, the licences and a description', () => {
     const tarball = /** @type {string} */ (tarballs.find((path) => path.includes(host.name)))
     assert.deepEqual(filesIn(tarball), ['LICENSE-APACHE', 'LICENSE-MIT', 'README.md', host.addon, 'package.json'].sort())
   })
@@ -196,7 +196,7 @@ describe('installed from a registry', () => {
     }
   })
 
-  test('a file that is no addon of this system is told with what the system says', { timeout }, async () => {
+  test("a file that is not an addon of this system is an error with the system's reason", { timeout }, async () => {
     const path = join(project, 'node_modules/@millrace', `binding-${host.name}`, host.addon)
     const bytes = readFileSync(path)
     rmSync(path)

@@ -35,7 +35,7 @@ test('esbuild with --external:millrace, to an ES module and to CommonJS', { time
   await world.works(project, [node, 'esbuild/job.cjs'])
 })
 
-test('esbuild without it says what docs/install.md quotes', { timeout }, async () => {
+test('esbuild without it prints the error that docs/install.md quotes', { timeout }, async () => {
   const { status, stderr } = await world.run(project, [tool('esbuild'), 'job.cjs', '--bundle', '--platform=node', '--outfile=esbuild/inside.cjs'])
   assert.equal(status, 1)
   assert.match(stderr, /No loader is configured for "\.node" files/)

@@ -124,7 +124,7 @@ test('the workflows have no fault that actionlint knows, and one with a fault is
   assert.match(stderr, /needs job "b" which does not exist/)
 })
 
-test('what the workflows run are scripts of the repository', () => {
+test('the workflows run scripts of the repository', () => {
   for (const name of ['ci.yml', 'release.yml']) {
     const text = readFileSync(join(ROOT, '.github', 'workflows', name), 'utf8')
     for (const [, path] of text.matchAll(/\b(scripts\/[\w/-]+\.mjs)/g)) assert.ok(readFileSync(join(ROOT, path)).length > 0)

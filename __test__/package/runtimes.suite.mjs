@@ -66,14 +66,14 @@ test('Deno imports the package by its path as well', { timeout }, async () => {
   assert.equal((await world.succeeds(folder, [tool('deno'), 'run', ...permissions, 'by-path.mjs'])).trim(), 'function')
 })
 
-test('Deno that must not load addons is told by its own flag', { timeout }, async () => {
+test('Deno that must not load addons is an error that names its flag', { timeout }, async () => {
   const { code, message } = JSON.parse(await world.succeeds(project, [tool('deno'), 'run', '--allow-env', '--allow-read', '--no-prompt', 'error.cjs']))
   assert.equal(code, 'BINDING_REFUSED')
   assert.match(message, /--allow-ffi --allow-env --allow-read/)
 })
 
 for (const [major, path] of Object.entries(NODES)) {
-  test(`Node.js ${major} that must not load addons is told by --allow-addons`, { timeout }, async () => {
+  test(`Node.js ${major} that must not load addons is an error that names --allow-addons`, { timeout }, async () => {
     const permission = Number(major) < 22 ? '--experimental-permission' : '--permission'
     const node = [join(path, 'node'), permission, `--allow-fs-read=${world.folder}`]
     const { code, message } = JSON.parse(await world.succeeds(project, [...node, 'error.cjs']))
@@ -110,7 +110,7 @@ describe('the command line', () => {
       try {
         await waitFor(async () => (await world.servers.count(table)) === MESSAGES, { timeoutMs: 60_000, message: 'the rows' })
       } finally {
-        // The whole group: npx and bunx stand between.
+        // To the process group: npx and bunx are parents of the program.
         process.kill(-(/** @type {number} */ (child.pid)), 'SIGTERM')
         await ended
       }

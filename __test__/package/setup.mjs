@@ -1,5 +1,5 @@
-// What the suites of `npm run test:package` share: a registry with two versions of the package, a broker that holds three
-// messages for whoever subscribes, ClickHouse, and the tools of tools/package.
+// Shared by the suites of `npm run test:package`: a registry with two versions of the package, a broker
+// that holds three messages for any subscriber, ClickHouse, and the tools of tools/package.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'

@@ -74,12 +74,12 @@ for (const [name, tsc] of Object.entries(COMPILERS)) {
   }
 }
 
-test('publint has nothing to say', { timeout }, async () => {
+test('publint reports nothing', { timeout }, async () => {
   const text = await world.succeeds(project, [tool('publint'), 'run', '--strict', 'node_modules/millrace'])
   assert.match(text, /All good/)
 })
 
-test('attw has nothing to say', { timeout }, async () => {
+test('attw reports nothing', { timeout }, async () => {
   const tarball = /** @type {string} */ (world.tarballs.at(-1))
   await world.succeeds(project, [tool('attw'), tarball, '--no-emoji', '--format', 'table', '--exclude-entrypoints', './millrace.schema.json', './package.json'])
 })

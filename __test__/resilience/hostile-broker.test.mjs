@@ -1,5 +1,5 @@
-// A broker that violates the protocol: millrace tells it why where MQTT can, reconnects and warns; valid messages before and
-// after become rows. tests/session/hostile.rs tests each rule.
+// A broker that violates the protocol: millrace sends it the reason where MQTT can, reconnects and
+// warns; valid messages before and after become rows. tests/session/hostile.rs tests each rule.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -16,7 +16,10 @@ const MIB = 1 << 20
 const publish = (topic, { id = 9, qos = 1, properties = [] } = {}) =>
   publishPacket(topic, '{"seq":0}', { id, qos, properties })
 
-/** @type {[string, Buffer[], number, RegExp][]} what the broker sends, the reason code it is told, and the warning */
+/**
+ * @type {[string, Buffer[], number, RegExp][]} the packets of the broker, the reason code it gets, and
+ * the warning
+ */
 const BREACHES = [
   ['a flag that is reserved', [packet(0xd1, [])], 0x81, /reserved flags/],
   ['a length in more bytes than it needs', [Buffer.from([0xd0, 0x80, 0x00])], 0x81, /more bytes than it needs/],
@@ -29,7 +32,7 @@ const BREACHES = [
   ['a large packet that is no message', [packet(0xd0, Array(2_000).fill(0))], 0x95, /maxPacketBytes/],
 ]
 
-test('a broker of MQTT 5 is told what it did wrong', { timeout }, async (t) => {
+test('a broker of MQTT 5 gets the reason of a violation', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const late = await servers.table('seq UInt32')
   const broker = await startScriptedBroker(t)
@@ -65,7 +68,7 @@ test('a broker of MQTT 5 is told what it did wrong', { timeout }, async (t) => {
   assertLedger(pipeline.metrics())
 })
 
-test('a broker of MQTT 3.1.1 is left without a word', { timeout }, async (t) => {
+test('a broker of MQTT 3.1.1 gets no reason', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const broker = await startScriptedBroker(t)
   const pipeline = await servers.started(t, {
@@ -120,7 +123,7 @@ for (const protocolVersion of [4, 5]) {
   })
 }
 
-test('a broker that says goodbye says why', { timeout }, async (t) => {
+test('a broker that sends DISCONNECT gives its reason', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const broker = await startScriptedBroker(t)
   const pipeline = await servers.started(t, {
@@ -161,7 +164,7 @@ test('topic aliases and user properties', { timeout }, async (t) => {
 })
 
 for (const protocolVersion of [4, 5]) {
-  test(`a message of 200 MiB is passed over, MQTT ${protocolVersion}`, { timeout }, async (t) => {
+  test(`a message of 200 MiB is skipped, MQTT ${protocolVersion}`, { timeout }, async (t) => {
     const table = await servers.table('seq UInt32')
     const broker = await startScriptedBroker(t, { subscribe: 2 })
     const topic = unique('topic')

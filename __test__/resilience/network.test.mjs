@@ -19,8 +19,8 @@ const reconnect = { minMs: 20, maxMs: 200 }
 const lasting = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 /**
- * What is done to the network once the flood is under way. `breaks` are those that no connection survives; what is only
- * slow must be endured.
+ * Faults of the network, which begin once the flood is under way. No connection survives one of
+ * `breaks`; a connection must endure one that only slows it.
  */
 const FAULTS = [
   { name: 'cut', breaks: true, begin: (network) => network.cut() },
@@ -144,7 +144,7 @@ for (const what of ['says nothing', 'does not answer SUBSCRIBE', 'falls silent a
   })
 }
 
-test('a process that was held up looks at its socket before it calls the broker silent', { timeout }, async (t) => {
+test('a process that was held up reads its socket before it reports a silent broker', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const broker = await startScriptedBroker(t)
   const mqtt = { url: broker.url, protocolVersion: 4, keepAliveSeconds: 1 }

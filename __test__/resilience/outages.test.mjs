@@ -12,7 +12,7 @@ import { collect, OPEN_BROKER, received, settled, unique, useServers } from '../
 
 const servers = useServers({ ownClickHouse: true })
 const timeout = 60_000
-// Servers that somebody else runs cannot be stopped.
+// Servers that the test did not start cannot be stopped.
 const skip = externalBroker || externalClickHouse
 
 const retry = { minMs: 20, maxMs: 200 }
@@ -200,7 +200,7 @@ test('a broker that forgot the session is subscribed to again', { timeout, skip 
   assertLedger(pipeline.metrics())
 })
 
-test('both away at once, and back in either order', { timeout, skip }, async (t) => {
+test('both down at once, and back in either order', { timeout, skip }, async (t) => {
   const broker = await startBroker({ config: OPEN_BROKER, persistence: true })
   t.after(() => broker.remove())
   const table = await servers.table(COLUMNS)

@@ -1,5 +1,5 @@
-// A real ClickHouse that is killed between two attempts at an INSERT. What a crash can leave behind, a token whose rows are gone,
-// is made by removing the part while the server is down.
+// A real ClickHouse that is killed between two attempts at an INSERT. The test removes a part while the
+// server is down, as a crash can: it leaves a token whose rows are gone.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'

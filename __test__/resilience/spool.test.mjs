@@ -26,7 +26,7 @@ import { collect, heard, received, settled, unique, useServers } from '../suppor
 
 const servers = useServers({ ownClickHouse: true })
 const timeout = 60_000
-// Servers that somebody else runs cannot be stopped.
+// Servers that the test did not start cannot be stopped.
 const skip = externalBroker || externalClickHouse
 const retry = { minMs: 20, maxMs: 200 }
 const range = (count) => Array.from({ length: count }, (_, i) => i)
@@ -140,7 +140,7 @@ for (const ackAfter of ['receive', 'insert']) {
   })
 }
 
-test('ClickHouse is away: all is acknowledged, and the next start sends it, once', { timeout, skip }, async (t) => {
+test('ClickHouse is down: all is acknowledged, and the next start sends it, once', { timeout, skip }, async (t) => {
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const config = resumable(t, { routes: [route(prefix, table)] })
@@ -203,7 +203,7 @@ test('answers that are lost double nothing, before a restart and after it', { ti
   await settled(first, 5_000)
   assert.equal(proxy.lost, 7)
 
-  // All of these are in, and nobody has heard of it.
+  // All of these are inserted, but the answers were lost.
   proxy.loseAnswers(Infinity)
   await publisher.flood(1_000, (i) => position(prefix, 5_000 + i))
   await received(first, 6_000)
@@ -278,14 +278,15 @@ test('a spool that is full holds the broker back, and goes on by itself', { time
   await settled(pipeline, total)
   assert.deepEqual(await servers.counted(table), { rows: total, different: total })
   assert.equal(codes()[0], 'SPOOL_FULL')
-  // Full again and again while ClickHouse catches up, perhaps, but never twice without room in between.
+  // Full again and again while ClickHouse catches up, perhaps, but never twice without free space in
+  // between.
   assert.ok(codes().every((code, i) => code === (i % 2 === 0 ? 'SPOOL_FULL' : 'SPOOL_RECOVERED')), codes().join())
   await atRest(pipeline)
   assert.ok(segments(config.spool.dir).length <= 2, `${segments(config.spool.dir)}`)
   ledger.close()
 })
 
-test('a table that takes nothing does not hold up the room of another', { timeout }, async (t) => {
+test('a table that takes nothing does not block the spool space of another', { timeout }, async (t) => {
   const [stuck, table] = [await servers.table('seq UInt32'), await servers.table('seq UInt32, text String')]
   const [one, two] = [unique('topic'), unique('topic')]
   const config = resumable(t, {
@@ -324,7 +325,7 @@ test('a spool is for one pipeline at a time', { timeout }, async (t) => {
   await second.stop()
 })
 
-test('a start that fails lets go of the spool', { timeout }, async (t) => {
+test('a start that fails releases the spool', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const config = { routes: [{ topic: unique('topic'), table }], spool: { dir: spoolDir(t) } }
   const nowhere = servers.pipeline(t, { ...config, mqtt: { url: 'mqtt://127.0.0.1:1' } })
@@ -332,7 +333,7 @@ test('a start that fails lets go of the spool', { timeout }, async (t) => {
   await servers.started(t, config)
 })
 
-test('a directory that cannot be one', { timeout }, async (t) => {
+test('a path that cannot be a directory', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const dir = spoolDir(t)
   const file = join(dir, '..', '..', '..', 'file')
@@ -353,7 +354,7 @@ test('a spool of another version is refused', { timeout }, async (t) => {
   await assert.rejects(inspectSpool(dir), { code: 'SPOOL_CORRUPT' })
 })
 
-test('a damaged record is put aside and told, and the others go in', { timeout, skip }, async (t) => {
+test('a damaged record is quarantined and reported, and the others are inserted', { timeout, skip }, async (t) => {
   const table = await servers.table('seq UInt32')
   const topic = unique('topic')
   const config = resumable(t, { routes: [{ topic, table }] })
@@ -616,7 +617,7 @@ test('only a type is another one while rows lie in the spool', { timeout, skip }
   )
 })
 
-test('rows for a route that is no longer configured go in all the same', { timeout, skip }, async (t) => {
+test('rows for a route that is no longer configured are still inserted', { timeout, skip }, async (t) => {
   const [table, other] = [await servers.table('seq UInt32'), await servers.table('seq UInt32')]
   const topic = unique('topic')
   const config = resumable(t, { routes: [{ topic, table }] })
@@ -627,7 +628,7 @@ test('rows for a route that is no longer configured go in all the same', { timeo
   await atRest(pipeline)
 })
 
-test('a message that cannot be decoded is acknowledged when its dead letter is kept', { timeout, skip }, async (t) => {
+test('a message that cannot be decoded is acknowledged when its dead letter is stored', { timeout, skip }, async (t) => {
   const table = await servers.table('seq UInt32')
   const topic = unique('topic')
   const letters = unique('letters')
@@ -650,7 +651,7 @@ test('a message that cannot be decoded is acknowledged when its dead letter is k
   assert.equal(await servers.count(letters), 1)
 })
 
-test('a broker with a small window that waits for it is answered from the spool, and a warning tells', { timeout, skip }, async (t) => {
+test('a broker with a small window that waits for it is answered from the spool, and a warning says so', { timeout, skip }, async (t) => {
   const table = await servers.table('seq UInt32')
   const broker = await startScriptedBroker(t)
   const config = resumable(t, {

@@ -47,7 +47,7 @@ for (const qos of [0, 1, 2]) {
         ['gps/b', { seq: 'x', speed: 0 }],
         ['gps/b', { seq: 'x', speed: 1 }],
       ]
-      // More than the broker's window: only what is acknowledged makes room.
+      // More than the broker's window: only acknowledgements let it send more.
       for (let i = 0; i < 60; i++) messages.push(['gps/c', { seq: 100 + i, speed: i % 2 }])
       for (const [topic, payload] of messages) await publisher.publish(`${prefix}/${topic}`, payload, { qos })
       await settled(pipeline, messages.length)
@@ -65,7 +65,7 @@ for (const qos of [0, 1, 2]) {
   }
 }
 
-test('of the rows of a message those are left that the condition takes', { timeout }, async (t) => {
+test('a message keeps the rows that the condition takes', { timeout }, async (t) => {
   const table = await servers.table('gateway String, kind String, v Float64')
   const prefix = unique('topic')
   const pipeline = await servers.started(t, {

@@ -1,5 +1,5 @@
-// Payloads as the encoders that devices and programs use write them: MessagePack, CBOR, Protocol Buffers and Sparkplug B. What
-// was encoded is what the rows must have.
+// Payloads as the encoders that devices and programs use write them: MessagePack, CBOR, Protocol
+// Buffers and Sparkplug B. The rows must have the encoded values.
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -115,7 +115,7 @@ for (const [name, { format, encode }] of Object.entries(ENCODERS)) {
     assert.deepEqual(rows, DOCUMENTS.map(rowOf))
   })
 
-  test(`${name}: what is no number, and a whole list as rows`, { timeout }, async (t) => {
+  test(`${name}: values that are not numbers, and a list as rows`, { timeout }, async (t) => {
     const floats = [NaN, Infinity, -Infinity, 1.5]
     const payload = encode(floats.map((float, n) => ({ n, float })))
     const { rows, letters } = await arrive(t, { table: 'n UInt8, float Float64', select: ['n', 'float'], format, payloads: [payload] })
@@ -277,7 +277,7 @@ const THEENGS = python([
   'print(decodeBLE(json.dumps({"manufacturerdata": "990405" + "12FC5394C37C0004FFFC040CAC364200CDCBB8334C884F", "id": "CB:B8:33:00:00:01", "rssi": -60})))',
 ])
 
-test('TheengsDecoder: what it makes of an advertisement', { timeout, skip: !THEENGS && 'pip install TheengsDecoder' }, async (t) => {
+test('TheengsDecoder: its output for an advertisement', { timeout, skip: !THEENGS && 'pip install TheengsDecoder' }, async (t) => {
   const decoded = JSON.parse(String(THEENGS))
   const { rows, letters } = await arrive(t, {
     table: 'id String, rssi Int16, model_id String, tempc Float64, hum Float64',

@@ -289,7 +289,7 @@ test('rows of a list in the payload', { timeout }, async (t) => {
   )
 })
 
-test('lists of objects, and what a message may do without', { timeout }, async (t) => {
+test('lists of objects, and fields that a message may omit', { timeout }, async (t) => {
   const columns = 'n Nested(a UInt8, b Nullable(String)), p Point, o Nested(c UInt8), tod Time64(3), g Geometry'
   const needed = await described(columns)
   const good = { n: [{ a: 1 }], p: [1, 2], o: [], tod: '12:00:00' }
@@ -354,7 +354,7 @@ test('several columns from one field, and payloads that are not read', { timeout
   await assertCompiles(t, odd.text, cases(`${odd.name}Payload`, [columns], [{ ...columns, ключ: 'x' }]))
 })
 
-test('what cannot be described is told as start() tells it', { timeout }, async () => {
+test('a table that cannot be described is refused as by start()', { timeout }, async () => {
   const table = await servers.table('seq UInt32')
   const describe = (more) => describeTables(servers.config({ routes: [{ topic: 'a', table }], ...more }))
   assert.match(await describe({}), /seq: number/)
@@ -454,7 +454,7 @@ test('a proposal is created and filled by its samples', { timeout }, async (t) =
   await assertCompiles(t, written, cases(`${name}Payload`, typed, [without, { ...typed[0], lat: 'x' }]))
 })
 
-test('which type becomes of what', () => {
+test('types that are proposed for values', () => {
   /** @type {any[]} the type, and values of which each is a sample */
   const expected = [
     ['Int64', 1, -1],

@@ -205,7 +205,7 @@ test('meta of a retained message at QoS 0', { timeout }, async (t) => {
   assert.deepEqual(await servers.rows(`SELECT * FROM ${table}`), [{ seq: 1, qos: 0, retain: true }])
 })
 
-test('a payload kept whole needs no JSON at all', { timeout }, async (t) => {
+test('a payload that is stored as it came need not be JSON', { timeout }, async (t) => {
   const table = await servers.table('topic String, payload String')
   const prefix = unique('topic')
   const columns = { topic: { meta: 'topic' }, payload: { meta: 'payload' } }

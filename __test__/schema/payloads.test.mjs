@@ -40,7 +40,7 @@ async function assertRows(t, options, expected) {
 // Several rows in one INSERT.
 const ONE_BATCH = { maxRows: 100_000, maxDelayMs: 1_000 }
 
-test('a text in a JSON column stays what it is, whatever stands beside it', { timeout }, async (t) => {
+test('a text in a JSON column keeps its type, whatever the other values are', { timeout }, async (t) => {
   const values = ['2026-11-30 08:00:00', '1970-01-01', '1', '1.5', '2262-04-11 23:47:16.854775807', 'ok']
   await assertRows(
     t,
@@ -281,7 +281,7 @@ test('formats other than JSON', { timeout }, async (t) => {
 })
 
 for (const [format, payload] of Object.entries({ json: '{"position":"52.5,13.4","lat":1}', cbor: Buffer.from('a168706f736974696f6e6135', 'hex') })) {
-  test(`${format}: a path that leads through a text is told once per route and path`, { timeout }, async (t) => {
+  test(`${format}: a path that leads through a text warns once per route and path`, { timeout }, async (t) => {
     const [topic, other] = [unique('topic'), unique('topic')]
     const columns = { lat: 'position.lat', lon: 'position.lon' }
     const table = await servers.table('lat Nullable(Float64), lon Nullable(Float64), at Nullable(Float64)')
@@ -298,7 +298,7 @@ for (const [format, payload] of Object.entries({ json: '{"position":"52.5,13.4",
     await settled(pipeline, 20)
     const told = warnings.filter(({ code }) => code === 'PATH_THROUGH_SCALAR')
     const fields = told.map(({ route, column, path }) => `${route} ${column} ${path}`)
-    // Of the other route, the JSON has the value under its second path.
+    // In the JSON of the other route the value is at its second path.
     const expected = ['0 lat position.lat', '0 lon position.lon', ...(format === 'json' ? [] : ['1 lat position.lat'])]
     assert.deepEqual(fields.sort(), expected)
     for (const { table: name, message, column } of told) assert.ok(name === table && message.includes(`column ${column} `), message)

@@ -1,4 +1,4 @@
-// A real data set through a whole pipeline: the borders of the world as GeoJSON, from the npm package
+// A real data set through a pipeline: the borders of the world as GeoJSON, from the npm package
 // @rapideditor/country-coder. ClickHouse also reads the file itself, and both tables must be equal.
 
 import assert from 'node:assert/strict'
@@ -82,7 +82,8 @@ test('a message for each feature, as JSON, as a Map and as text', { timeout }, a
   const objects = await servers.table('document JSON')
   await servers.command(`INSERT INTO ${objects} FORMAT JSONAsObject\n${features.join('\n')}`)
   const sorted = 'ORDER BY document.properties.wikidata::String'
-  // Whole coordinates are integers, and floats where ClickHouse found some in the rows before.
+  // Coordinates without decimals are integers, and floats where ClickHouse found some in the rows
+  // before.
   const documents = (table) =>
     servers.rows(`SELECT document FROM ${table} ${sorted}`, { output_format_json_quote_64bit_integers: 0 })
   assert.deepEqual(await documents(ours), await documents(objects))

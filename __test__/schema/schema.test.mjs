@@ -11,7 +11,7 @@ const servers = useServers()
 const timeout = 60_000
 const lasting = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** A pipeline into a new table, what it tells, and a way to send it messages one by one or as a stream. */
+/** A pipeline into a new table, its warnings, and functions to send it messages one by one or as a stream. */
 async function under(t, columns, { batch, ...route } = /** @type {any} */ ({})) {
   const table = await servers.table(columns)
   const topic = unique('topic')
@@ -42,7 +42,7 @@ async function under(t, columns, { batch, ...route } = /** @type {any} */ ({})) 
       return sent
     },
     changes: () => warnings.filter(({ code }) => code === 'TABLE_CHANGED').map(({ message }) => message),
-    /** Sends until a warning tells of a change. */
+    /** Sends until a warning reports a change. */
     async noticed(pattern, message) {
       const tells = (warning) => warning.code === 'TABLE_CHANGED' && pattern.test(warning.message)
       await waitFor(
@@ -190,7 +190,7 @@ test('a column that is dropped though the configuration names it: its rows wait'
   assert.ok(Number(rows) > 0)
 })
 
-test('a column that becomes narrower: what does not fit is a dead letter, never wrapped around', { timeout }, async (t) => {
+test('a column that becomes narrower: a value that does not fit makes a dead letter, and never wraps around', { timeout }, async (t) => {
   const stream = await under(t, 'seq UInt32, speed UInt32', { batch: { maxDelayMs: 20_000, maxRows: 1_000_000 } })
   await stream.send(1_000, (seq) => ({ seq, speed: seq % 256 }))
   await settled(stream.pipeline, 1_000)

@@ -1,5 +1,5 @@
-// Payloads of every shape: lists of rows, lists of documents, nested objects, the whole payload in one column, and columns
-// with parts.
+// Payloads of every shape: lists of rows, lists of documents, nested objects, the payload in one
+// column, and columns with parts.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -215,7 +215,7 @@ test('several documents, on lines of their own or not', { timeout }, async (t) =
   assert.deepEqual(codes(letters), ['JSON_INVALID', 'JSON_INVALID', 'FIELD_MISSING', 'NOT_AN_OBJECT'])
 })
 
-test('the whole payload, or a part of it, as text and as JSON', { timeout }, async (t) => {
+test('the payload, or a part of it, as text and as JSON', { timeout }, async (t) => {
   const payload = '{ "seq": 1, "position": {"lat": 1.50, "path": [1, {"a":null}]}, "tags":["x"] }'
   const result = await arrive(t, {
     table: 'seq UInt32, raw String, text String, doc JSON, whole JSON, part String, sub JSON, list String, item JSON',
@@ -248,7 +248,7 @@ test('the whole payload, or a part of it, as text and as JSON', { timeout }, asy
   assert.equal(row.item, '{}')
 })
 
-test('a list as the whole payload of one row', { timeout }, async (t) => {
+test('a list as the payload of one row', { timeout }, async (t) => {
   const result = await arrive(t, {
     table: 'seq Array(UInt8), raw String',
     columns: { seq: '$', raw: '$' },
@@ -346,7 +346,7 @@ test('a Nested that is one column', { timeout }, async (t) => {
   assert.deepEqual(codes(letters), ['FIELD_MISSING'])
 })
 
-test('names with dots that are no Nested', { timeout }, async (t) => {
+test('names with dots that are not a Nested', { timeout }, async (t) => {
   const result = await arrive(t, {
     table: 'seq UInt32, `p.a` UInt8, `p.b` Array(UInt8), `q.a` Array(UInt8) DEFAULT [7]',
     messages: [{ seq: 1, 'p.a': 1, 'p.b': [1, 2] }, { seq: 2, 'p.a': 2, 'p.b': [], 'q.a': [1, 2, 3] }],
@@ -357,7 +357,7 @@ test('names with dots that are no Nested', { timeout }, async (t) => {
   ])
 })
 
-test('of a key that is there twice the last one counts, as in JSON.parse', { timeout }, async (t) => {
+test('the last value of a key counts, as in JSON.parse', { timeout }, async (t) => {
   const payloads = [
     '{"seq":1,"a":1,"a":2,"t":{"x":1,"x":3},"p":{"y":1}}',
     '{"a":7,"seq":9,"t":{"x":1},"seq":2,"a":1,"p":{"y":1,"y":4}}',
@@ -400,7 +400,7 @@ test('escapes and surrogates in keys and values, at every depth', { timeout }, a
   ])
 })
 
-test('nesting to 128 deep; what is deeper is no JSON to us', { timeout }, async (t) => {
+test('nesting to 128 deep; deeper documents are refused', { timeout }, async (t) => {
   // The document itself is the first level.
   const lists = (depth) => `${'['.repeat(depth - 1)}${']'.repeat(depth - 1)}`
   const objects = (depth) => `${'{"a":'.repeat(depth - 1)}1${'}'.repeat(depth - 1)}`
@@ -565,7 +565,7 @@ test('a DEFAULT of a column that has parts is computed where the value is missin
   ])
 })
 
-test('a column that is called as if it told of another one', { timeout }, async (t) => {
+test('a column with the name of the internal column of another one', { timeout }, async (t) => {
   const result = await arrive(t, {
     table: "seq UInt32, a Array(UInt8) DEFAULT [7], `missing a` String, `a.missing` Nullable(UInt8)",
     messages: [{ seq: 1, 'missing a': 'mine' }, { seq: 2, a: [], 'missing a': '', 'a.missing': 1 }],
@@ -576,7 +576,7 @@ test('a column that is called as if it told of another one', { timeout }, async 
   ])
 })
 
-test('constants and defaults of ours for columns that have parts', { timeout }, async (t) => {
+test('constants and defaults of routes for columns that have parts', { timeout }, async (t) => {
   const result = await arrive(t, {
     table: `seq UInt32, a Array(String), m Map(String, UInt8), t Tuple(x UInt8, y Nullable(String)), p Point, j JSON,
       v Variant(String, UInt8)`,

@@ -24,7 +24,8 @@ const JSON_EACH_ROW = {
   // A text in a JSON column stays one.
   input_format_try_infer_dates: 0,
   input_format_try_infer_datetimes: 0,
-  // Data within it is read in one piece: ClickHouse 26.7 misreads a Time64 where one buffer ends and the next begins.
+  // Data within it is read at once: ClickHouse 26.7 misreads a Time64 where one buffer ends and the
+  // next begins.
   max_query_size: 2 ** 28,
 }
 
@@ -78,7 +79,7 @@ for (const family of Object.keys(FAMILIES)) {
   })
 }
 
-test('fields that are missing give what JSONEachRow gives, where that is asked for', { timeout }, async (t) => {
+test('missing fields are filled as by JSONEachRow, where that is configured', { timeout }, async (t) => {
   const all = Object.values(FAMILIES).flatMap((family) => Object.keys(family))
   const types = all.concat("Enum8('first' = -5, 'second' = 5)", "Enum16('least' = 1000, 'most' = 2000)")
   const columns = `id UInt32, ${types.map((type, i) => `c${i} ${type}`).join(', ')}, d Int8 DEFAULT 7, n Nullable(Int8),
@@ -723,8 +724,8 @@ function exactRows(table, columns = []) {
 const TYPE_OF = { Variant: 'variantType', Dynamic: 'dynamicType', JSON: 'JSONAllPathsWithTypes' }
 
 /**
- * A column `v` as text, with its type where the column leaves it open; where clocks are changed only UTC tells which
- * hour it is.
+ * A column `v` as text, with its type where the column leaves it open; where clocks are changed only
+ * UTC is unambiguous.
  */
 function shownRows(type, table) {
   const [open] = /^(Variant|Dynamic)/.exec(type) ?? []

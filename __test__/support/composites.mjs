@@ -29,8 +29,8 @@ export function tuple(...parts) {
 }
 
 /**
- * A named Tuple: an object, in any order and, unless `closed`, with members that nobody reads. Those of `omissible` may
- * be missing.
+ * A named Tuple: an object, in any order and, unless `closed`, with members that no column reads. The
+ * members in `omissible` may be missing.
  *
  * @param {Record<string, Texts>} parts
  */
@@ -119,7 +119,8 @@ function anything(random, depth) {
     case 4:
       return random.pick(['""', '{}', '0', '-1'])
     case 5: {
-      // Which type ClickHouse infers for an empty list, or one of different kinds, changes from one INSERT to the next.
+      // The type that ClickHouse infers for an empty list, or one of different kinds, changes from one
+      // INSERT to the next.
       const item = random.pick([() => string().random(random), () => object(random, depth), () => String(random.below(300))])
       return `[${Array.from({ length: 1 + random.below(3) }, item).join(',')}]`
     }
@@ -128,7 +129,7 @@ function anything(random, depth) {
   }
 }
 
-/** Any JSON, for fields that nobody reads. */
+/** Any JSON, for fields that no column reads. */
 export function junk(random, depth) {
   switch (random.below(depth > 0 ? 6 : 4)) {
     case 0:

@@ -22,7 +22,7 @@ const PROGRAM = fileURLToPath(new URL('programs/consumes.mjs', import.meta.url))
 export const PROMISED = { spool: { segmentBytes: 1 << 20 } }
 /** How many messages come before the first kill. */
 const BEFORE = 2_000
-/** The longest that a process may live, and a server stay away. */
+/** The longest that a process may run, and a server may be down. */
 const LIFE_MS = 2_000
 const AWAY_MS = 2_000
 /** How long everything may take to arrive when nothing fails any more. */

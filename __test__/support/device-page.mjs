@@ -1,5 +1,6 @@
-// What docs/devices.md shows, read from its text: a section per format, in it one example or several. An example is the four
-// code blocks that follow each other: the table (sql), the route (js), messages (text) and the rows (json).
+// Reads the examples of docs/devices.md: a section per format, in it one example or several. An example
+// is the four code blocks that follow each other: the table (sql), the route (js), messages (text) and
+// the rows (json).
 
 import { runInNewContext } from 'node:vm'
 

@@ -16,7 +16,7 @@ const ARRAYS = {
   f64: Float64Array,
 }
 
-/** What the engine says of a type. */
+/** The engine's description of a type. */
 const KINDS = {
   Bool: { kind: 'bool' },
   UInt8: { kind: 'u8' },
@@ -36,7 +36,7 @@ const KINDS = {
   Time: { kind: 'i32', time: { unit: 'second', precision: 0, zone: '' } },
 }
 
-/** What a row holds that nothing fills: bytes, as `src/transform/columns.rs` has them. */
+/** The bytes of an unfilled row, as in `src/transform/columns.rs`. */
 const UNFILLED = {
   bool: [0xff],
   i8: [0x80],

@@ -1,10 +1,10 @@
 // A proxy before ClickHouse that is bad at it: it answers with a login page, with 413, 502 or nothing, cuts bodies on their way and
-// answers on theirs. Which of these, and how often, is said by `faults`.
+// answers on theirs. `faults` says which of these, and how often.
 
 import { once } from 'node:events'
 import { createServer, request } from 'node:http'
 
-/** What a request can meet. */
+/** The faults of a request. */
 export const FAULTS = /** @type {const} */ (['page', 'empty', 'too large', 'bad gateway', 'cut body', 'lost answer', 'reset'])
 
 /**
@@ -58,7 +58,7 @@ class FaultProxy {
     }
     const body = Buffer.concat(chunks)
     const fault = this.faults.length > 0 && this.#random.chance(this.probability) ? this.#random.pick(this.faults) : undefined
-    // What is small enough always passes, as with a real limit.
+    // A small enough body always passes, as with a real limit.
     const plays = fault === 'too large' ? body.length > 2_000 : fault !== undefined
     if (!fault || !plays) return this.#forward(incoming, body, answer)
     this.played[fault]++

@@ -100,7 +100,7 @@ export function makeProject(folder, registry, files = {}) {
 }
 
 /**
- * Runs a program in a folder, with neither cargo nor what this process was told by npm.
+ * Runs a program in a folder, with neither cargo nor the environment of npm.
  *
  * @param {string} folder
  * @param {string[]} command

@@ -37,7 +37,7 @@ function start(t, name, args, env) {
     lines,
     errors,
     running: () => end === undefined,
-    /** Nobody reads what it says any more. */
+    /** Its output is no longer read. */
     deafen: () => child.stdout.destroy(),
     kill: () => child.kill('SIGKILL'),
     signal: (name) => child.kill(name),

@@ -147,7 +147,7 @@ class Network {
   }
 
   /**
-   * Nothing arrives in this direction any more, and nobody is told.
+   * Nothing arrives in this direction any more, and neither side notices.
    *
    * @param {Direction} direction
    */
@@ -156,7 +156,7 @@ class Network {
   }
 
   /**
-   * One side hears that the other has nothing more to say, and may go on talking itself.
+   * One side sees the end of the other's stream, and may go on sending itself.
    *
    * @param {Direction} direction
    */
@@ -211,7 +211,7 @@ class Network {
       at += bytes
       if (this.#isSplit) await new Promise((resolve) => setImmediate(resolve))
       if (this.#bytesPerSecond < Infinity) await sleep((1000 * bytes) / this.#bytesPerSecond)
-      // A sink that is gone never has room again.
+      // A sink that is gone never drains.
       if (!isTaken) await Promise.race([once(sink, 'drain'), once(sink, 'close')]).catch(() => {})
     }
   }

@@ -34,7 +34,7 @@ export class Publisher {
 
   /**
    * Messages `0 .. count - 1` as `message(i)` gives them: `{ topic, payload }`. Resolves when all are acknowledged.
-   * `acknowledged(i)` hears of each one.
+   * `acknowledged(i)` is called for each one.
    */
   async flood(count, message, { qos = 1, acknowledged = (_number) => {} } = {}) {
     let next = 0

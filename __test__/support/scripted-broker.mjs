@@ -85,7 +85,7 @@ class ScriptedBroker {
     return [...this.#sockets].filter(([number]) => number === (connection ?? number)).map(([, socket]) => socket)
   }
 
-  /** From now on nothing is read from whoever is connected now. */
+  /** From now on nothing is read from the connected clients. */
   stopReading() {
     for (const socket of this.#sockets.values()) socket.pause()
   }

@@ -21,7 +21,10 @@ export { OPEN_BROKER }
 const STARTING_MS = 60_000
 /** Set by scripts/test.mjs. */
 const { MILLRACE_TEST_CLICKHOUSE_URL: SHARED_CLICKHOUSE, MILLRACE_TEST_MQTT_URL: SHARED_BROKER } = process.env
-/** Bun loads this file anew for each test file, in the same process: its pid alone would not tell the files apart. */
+/**
+ * Bun loads this file anew for each test file, in the same process: its pid alone would not distinguish
+ * the files.
+ */
 const FILE = randomBytes(4).toString('hex')
 let serial = 0
 
@@ -106,9 +109,9 @@ class Servers {
   }
 
   /**
-   * What a pipeline needs to reach these servers, with short limits so that tests don't wait.
+   * A configuration for these servers, with short limits so that tests don't wait.
    *
-   * @param {any} config what is to be different, or to be added
+   * @param {any} config options to change or to add
    * @returns {any}
    */
   config({ mqtt, clickhouse, batch, ...rest }) {
@@ -181,7 +184,7 @@ export async function received(pipeline, count, { timeoutMs = 30_000 } = {}) {
   })
 }
 
-/** Waits until a listener that collects 'deadLetters' into `letters` has heard of all that were counted. */
+/** Waits until a listener that collects 'deadLetters' into `letters` has all that were counted. */
 export async function heard(pipeline, letters) {
   await waitFor(() => letters.length >= pipeline.metrics().messages.deadLettered, {
     message: () => `${letters.length} dead letters heard of ${pipeline.metrics().messages.deadLettered}`,

@@ -2,7 +2,7 @@
 // lists texts that ClickHouse and millrace read differently.
 
 /**
- * What may stand for a value: some texts that are always tried, and any number of others.
+ * Texts for a value: some that are always tried, and any number of others.
  *
  * @typedef {{ edges: string[], random: (r: import('./random.mjs').Random) => string }} Texts
  */
@@ -195,8 +195,8 @@ export function unicodeEscape(random, c) {
 
 /**
  * Points in time up to `max` seconds since 1970, written as text with an offset, as text in the column's own zone, or as
- * a number in the unit of the column where its magnitude says the same. What ClickHouse and millrace read differently
- * is not here but in the list of types.test.mjs.
+ * a number in the unit of the column where its magnitude says the same. Texts that ClickHouse and
+ * millrace read differently are not here but in the list of types.test.mjs.
  */
 export function time({ max = 10_000_000_000, scale, zone = 'UTC' }) {
   const random = (r) => {

@@ -1,4 +1,4 @@
-// Consumes until it is killed, or until a line on standard input tells it to stop.
+// Consumes until it is killed, or until a line on standard input stops it.
 
 import { createInterface } from 'node:readline'
 import { Pipeline } from '../../../index.js'

@@ -1,4 +1,4 @@
-// Keeps a pipeline alive in each possible way until it is told to release it.
+// Keeps a pipeline alive in each possible way until a line on standard input releases it.
 
 import { createInterface } from 'node:readline'
 import { Pipeline } from '../../../index.js'

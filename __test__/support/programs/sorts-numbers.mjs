@@ -11,7 +11,7 @@ export default async function sort(batch) {
   }
 }
 
-/** What becomes of a number, by table; `letters` is that of dead letters. */
+/** The tables of each kind of number; `letters` is the table of dead letters. */
 export const SORTED = {
   numbers: (number) => number % 100 < 98,
   emitted: (number) => number % 10 === 0,

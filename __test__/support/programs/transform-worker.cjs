@@ -1,6 +1,7 @@
 'use strict'
 
-// The program of a transform's worker thread, on a fake of the engine: it makes one call, and tells a channel what came of it.
+// The program of a transform's worker thread, on a fake of the engine: it makes one call, and posts the
+// result to a channel.
 
 const { threadId, workerData } = require('node:worker_threads')
 const native = require('../../../lib/native.js')
