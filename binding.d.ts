@@ -32,24 +32,27 @@ export declare class NativePipeline {
   resume(): string
   metrics(): string
   prometheus(runtime: string): string
-  /** What `prometheus` prints, for other collectors. */
+  /** The metrics of `prometheus`, for other collectors. */
   families(runtime: string): string
   /** Resolves to what the table of each route looks like. */
   static describe(config: string): Promise<string>
 }
 
 export declare class NativeReplay {
-  /** Without a `source`, letters are handed over. Throws an error whose message is JSON: `{ code, message, path }`. */
+  /**
+   * Without a `source`, JavaScript supplies the dead letters. Throws an error whose message is JSON:
+   * `{ code, message, path }`.
+   */
   constructor(config: string, source: string | undefined | null, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
   /** The number that a `NativeTransformWorker` names. */
   get id(): number
   /** Has a function called with each batch of a route. */
   onTransform(route: number, callback: (arg0: NativeTransformCall) => void): void
-  /** Resolves to the report when all letters are settled. */
+  /** Resolves to the report when all dead letters are settled. */
   run(): Promise<string>
   /** Resolves when they are taken: to `false` if no more are wanted. */
   hand(letters: string, bytes: Array<Buffer>): Promise<string>
-  /** No more letters will be handed over. */
+  /** JavaScript supplies no more dead letters. */
   end(): void
   cancel(): void
   report(): string

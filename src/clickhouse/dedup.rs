@@ -178,7 +178,7 @@ impl TableRow {
             true => (REPLICATED, self.replicated_window.as_deref().unwrap_or_default()),
             false => (PLAIN, self.plain_window.as_deref().unwrap_or(PLAIN_DEFAULT)),
         };
-        // With the space before it, one name is no part of the other.
+        // With the space before it, neither name is part of the other.
         let window = match self.engine_full.split_once(&format!(" {setting} = ")) {
             Some((_, rest)) => rest.chars().take_while(char::is_ascii_digit).collect(),
             None => of_server.to_owned(),

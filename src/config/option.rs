@@ -85,8 +85,8 @@ pub enum Kind {
         value: &'static Kind,
         refused: &'static [&'static str],
     },
-    /// The first that takes the value. Of several objects it is the one whose first option is there; where that is a
-    /// choice, as `type` in `{ type: 'csv' }`, the one that has its word.
+    /// The first that takes the value. The object whose first option is given is chosen; where that is
+    /// a choice, as `type` in `{ type: 'csv' }`, the one that has its word.
     Union {
         of: &'static [Kind],
     },

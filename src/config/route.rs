@@ -30,7 +30,7 @@ pub struct Route {
     pub columns: Vec<(String, ColumnSource)>,
     /// Whether later routes take its messages too.
     pub continues: bool,
-    /// Which messages it takes. `None`: all.
+    /// Selects its messages. `None`: all.
     pub condition: Option<Condition>,
     /// Where the list is of which each item becomes a row.
     pub rows: Option<Path>,

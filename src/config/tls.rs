@@ -43,7 +43,7 @@ fn certificates(o: &ObjectReader<'_>, path: &'static str) -> Result<Tls> {
 fn finish(o: ObjectReader<'_>, path: &'static str, is_used: bool) -> Result<()> {
     o.finish()?;
     if !is_used {
-        // Whoever gives certificates believes the connection to be encrypted.
+        // A user who gives certificates believes the connection to be encrypted.
         return Err(Error::config(path, "has no effect: no url is encrypted"));
     }
     Ok(())

@@ -5,9 +5,10 @@
 //! at a ceiling of 64 MiB in this way, and 112 with large buffers as mappings (`npm run bench:memory`). The setting of glibc that
 //! does the same, `M_MMAP_THRESHOLD`, would change the entire process, which is not ours.
 //!
-//! A mapping goes back to the system when it is freed, what was reserved and never touched is no memory, and a buffer that grows
-//! is moved without a copy. The price is a system call, and a page fault for every 4 KiB that are touched for the first time:
-//! memory that every batch needs is in pools.
+//! A mapping goes back to the system when it is freed, pages that were reserved and never touched take
+//! no memory, and a buffer that grows is moved without a copy. The price is a system call, and a page
+//! fault for every 4 KiB that are touched for the first time: memory that every batch needs is in
+//! pools.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 

@@ -8,7 +8,7 @@
 //!   time, one of these records is recognised by id and content, if the history has the content once.
 //! - **By content.** Some brokers number anew on each connection (RabbitMQ, aedes). Where the newest [`MIN_CONTENTS`] records
 //!   or more all have different contents, a record in the newer half of these is recognised by its content; with DUP any
-//!   record, if the contents of the whole history differ.
+//!   record, if all contents of the history differ.
 
 use std::collections::HashMap;
 

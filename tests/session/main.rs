@@ -1,4 +1,4 @@
-//! The MQTT session without sockets: the bytes a broker sends go in, and the results are compared.
+//! The MQTT session without sockets: it reads the bytes of a broker, and the results are compared.
 //!
 //! rumqttc's codec encodes most packets of the broker and decodes ours: neither is checked against our
 //! own reading of the specification alone.

@@ -1,9 +1,10 @@
 //! Tries every order in which threads can pass INSERTs to each other through [`WaitingTables`], for a
 //! few small cases: a job that waits there and that no thread takes would wait until the end.
 //!
-//! A thread does what `schedule` does, one step at a time, and between two steps any other thread may do one. What it does under
-//! the lock of [`WaitingTables`] is one step. All states that can be reached are visited; where nothing more can happen every
-//! INSERT must be in, and each table's in the order in which they failed or were put aside.
+//! A thread does what `schedule` does, one step at a time, and between two steps any other thread may
+//! do one. Everything under the lock of [`WaitingTables`] is one step. All states that can be reached
+//! are visited; where nothing more can happen every INSERT must be in, and each table's in the order in
+//! which they failed or were put aside.
 
 use std::collections::HashSet;
 

@@ -25,7 +25,8 @@ pub fn boolean(bytes: &[u8], at: usize) -> Option<(bool, usize)> {
     }
 }
 
-/// Which of 16 bytes need attention in a string, and which are not ASCII: a bit for each.
+/// Two masks with a bit for each of 16 bytes: those that need attention in a string, and those that are
+/// not ASCII.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn classify_block(block: &[u8; 16]) -> (u32, u32) {
