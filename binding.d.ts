@@ -51,7 +51,7 @@ export declare class NativeReplay {
   /** Resolves to the report when all dead letters are settled. */
   run(): Promise<string>
   /** Resolves when they are taken: to `false` if no more are wanted. */
-  hand(letters: string, bytes: Array<Buffer>): Promise<string>
+  supply(letters: string, bytes: Array<Buffer>): Promise<string>
   /** JavaScript supplies no more dead letters. */
   end(): void
   cancel(): void

@@ -12,8 +12,8 @@ export type JsonValue = null | boolean | number | string | JsonValue[] | { [name
  */
 export interface PipelineConfig {
   /**
-   * The pipeline's name in metrics, deduplication tokens and the names of dead letter files: letters, digits, `.`, `_`,
-   * `-`.
+   * The pipeline's name in metrics, deduplication tokens and the names of dead letter files: `A` to `Z`, `a` to `z`,
+   * `0` to `9`, `.`, `_`, `-`.
    * @default 'millrace'
    */
   name?: string

@@ -119,7 +119,7 @@ class Chunk {
   }
 
   async send(native) {
-    return unwrap(await native.hand(JSON.stringify(this.#letters), this.#bytes))
+    return unwrap(await native.supply(JSON.stringify(this.#letters), this.#bytes))
   }
 
   #plain(letter) {

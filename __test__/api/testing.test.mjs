@@ -128,7 +128,7 @@ const TYPES = {
   point: ['Point', [1, 2]],
 }
 
-test('the types of a real ClickHouse come back as they went in', { timeout }, async (t) => {
+test('values of the types of a real ClickHouse come back unchanged', { timeout }, async (t) => {
   const columns = Object.fromEntries(Object.entries(TYPES).map(([name, [type]]) => [name, String(type)]))
   const message = Object.fromEntries(Object.entries(TYPES).map(([name, [, value]]) => [name, value]))
   const routes = [{ topic: 'types', table: 'types' }]

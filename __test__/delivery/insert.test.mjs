@@ -157,7 +157,7 @@ test('a check looks at declared tables', { timeout }, async () => {
   assert.ok(!findings.some(({ path }) => path?.startsWith('tables[0]')), JSON.stringify(findings))
 })
 
-test('rows wait for a table that takes nothing, and stop() settles or tells them', { timeout }, async (t) => {
+test('rows wait for a table that takes nothing, and stop() settles or rejects them', { timeout }, async (t) => {
   const { table, pipeline } = await started(t, { clickhouse: { retry: { minMs: 20, maxMs: 100 } } })
   const structure = (await servers.rows(`SHOW CREATE TABLE ${table}`))[0].statement
   await servers.command(`DROP TABLE ${table} SYNC`)
@@ -182,7 +182,7 @@ test('rows wait for a table that takes nothing, and stop() settles or tells them
   await left
 })
 
-test('what is synced is there after the process is gone', { timeout }, async (t) => {
+test('synced rows are inserted after the process is gone', { timeout }, async (t) => {
   const dir = directory(t)
   const { table, pipeline } = await started(t, { spool: { dir }, clickhouse: { retry: { minMs: 20, maxMs: 100 } } })
   const structure = (await servers.rows(`SHOW CREATE TABLE ${table}`))[0].statement

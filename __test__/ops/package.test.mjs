@@ -211,7 +211,7 @@ describe('installed from a registry', () => {
     }
   })
 
-  test('without the platform package the error names the system, the package and the command, which mends it', { timeout }, async () => {
+  test('without the platform package the error names the system, the package and the command that fixes it', { timeout }, async () => {
     rmSync(join(project, 'node_modules/@millrace'), { recursive: true })
     const libc = host.libc === 'glibc' ? ' \\(glibc \\d[^)]*\\)' : host.libc === 'musl' ? ' \\(musl\\)' : ''
     for (const [program, name] of [[node, 'Node\\.js'], [findBun(), 'Bun']]) {

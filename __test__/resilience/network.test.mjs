@@ -167,7 +167,7 @@ test('a process that was held up reads its socket before it reports a silent bro
 })
 
 test(
-  'a full memory at QoS 0: reading stops, pings go on, and an answer behind our own backlog is no silence',
+  'a full memory at QoS 0: reading stops, pings go on, and an answer behind our own backlog does not count as silence',
   { timeout },
   async (t) => {
     const table = await servers.table('seq UInt32, text String')

@@ -134,7 +134,7 @@ test('rows: an empty list gives no row, a missing one a dead letter', { timeout 
   assert.deepEqual([messages.inserted, messages.deadLettered], [2, 3])
 })
 
-test('rows: one bad element makes the whole message a dead letter', { timeout }, async (t) => {
+test('rows: one bad element makes the message a dead letter', { timeout }, async (t) => {
   const good = (from) => Array.from({ length: 3 }, (_, i) => ({ seq: from + i, tags: ['a'], at: { x: 1 } }))
   const bad = [{ seq: 300 }, { seq: 5, tags: ['a', 300, {}], at: { x: 1 } }, { seq: 6, tags: [], at: { x: 'far' } }, 7]
   const messages = bad.map((element) => ({ list: [...good(100), element, ...good(110)] }))

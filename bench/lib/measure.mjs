@@ -167,7 +167,7 @@ async function measureInterval(pids, rowsNow, durations, pass) {
     cpuPercent,
     nanosecondsPerMessage: cpuPercent === undefined ? undefined : (cpuPercent * 1e7) / rowsPerSecond,
     peakResidentBytes,
-    // Whether it grows: the peak does not tell.
+    // Whether it grows: the peak does not show it.
     residentBytes: { atFirst, atLast: service.residentBytes },
     flush: quantiles(before, await durations()),
     processes,

@@ -97,7 +97,7 @@ impl<'d> Broker<'d> {
                 let (packet_id, qos) = (self.byte()?, self.byte()?);
                 let codes = if self.version == 5 { vec![qos] } else { vec![qos; 2] };
                 let properties: &[u8] = if self.version == 5 { &[0] } else { &[] };
-                self.whole(0x90, &[&[0, packet_id], properties, &codes]);
+                self.complete(0x90, &[&[0, packet_id], properties, &codes]);
             }
             5 | 6 => {
                 let (flags, packet_id, payload) = (self.byte()? & 15, self.byte()?, self.byte()?);
@@ -108,11 +108,11 @@ impl<'d> Broker<'d> {
                 let (flags, packet_id, alias) = (self.byte()? & 15, self.byte()?, self.byte()?);
                 let packet_id: &[u8] = if flags & 6 == 0 { &[] } else { &[0, packet_id] };
                 let topic: &[u8] = if alias & 1 == 0 { b"\x00\x00" } else { b"\x00\x03a/c" };
-                self.whole(0x30 | flags, &[topic, packet_id, &[3, 0x23, 0, alias / 2]]);
+                self.complete(0x30 | flags, &[topic, packet_id, &[3, 0x23, 0, alias / 2]]);
             }
             8 => {
                 let packet_id = self.byte()?;
-                self.whole(0x62, &[&[0, packet_id]]);
+                self.complete(0x62, &[&[0, packet_id]]);
             }
             9 => {
                 // Over the limit, and perhaps not all of it.
@@ -165,10 +165,10 @@ impl<'d> Broker<'d> {
     /// A packet that in MQTT 5 has properties between its head and its payload: none here.
     fn packet(&mut self, first: u8, head: &[&[u8]], payload: &[u8]) {
         let properties: &[u8] = if self.version == 5 { &[0] } else { &[] };
-        self.whole(first, &[&head.concat(), properties, payload]);
+        self.complete(first, &[&head.concat(), properties, payload]);
     }
 
-    fn whole(&mut self, first: u8, body: &[&[u8]]) {
+    fn complete(&mut self, first: u8, body: &[&[u8]]) {
         let body = body.concat();
         let mut packet = vec![first];
         let mut len = body.len();

@@ -130,21 +130,21 @@ function deadLetters({ letterCodes }) {
 }
 
 function notRunning({ metrics, stateSince: since }) {
-  const told = (level, text) => ({ level, text, since, blocks: true })
+  const report = (level, text) => ({ level, text, since, blocks: true })
   switch (metrics.state) {
     case 'running':
       return undefined
     case 'idle':
-      return told('info', 'Not started.')
+      return report('info', 'Not started.')
     case 'starting':
-      return told('info', 'Starting: tables are looked at, and the broker is asked.')
+      return report('info', 'Starting: tables and broker are checked.')
     case 'paused':
-      return told('warn', 'Paused: the broker has to keep what comes.')
+      return report('warn', 'Paused: the broker has to keep what comes.')
     case 'stopping':
-      return told('info', 'Stopping: what is in hand is inserted.')
+      return report('info', 'Stopping: received messages are inserted.')
     default:
-      if (metrics.messages.pending > 0) return told('warn', 'Stopped before everything was inserted.')
-      return told('info', 'Stopped.')
+      if (metrics.messages.pending > 0) return report('warn', 'Stopped before everything was inserted.')
+      return report('info', 'Stopped.')
   }
 }
 

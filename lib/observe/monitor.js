@@ -14,7 +14,7 @@ const SAMPLES = 900
 const RATE_SAMPLES = 5
 const LATENCY_SAMPLES = 10
 const EVENTS = 50
-const LETTERS = 50
+const MAX_DEAD_LETTERS = 50
 const TEXT_LENGTH = 400
 const MINUTE_MS = 60_000
 
@@ -236,7 +236,7 @@ class Monitor {
       // A Map keeps the order of insertion: the newest goes to the end.
       this.#letters.delete(key)
       this.#letters.set(key, { ...letter, count })
-      if (this.#letters.size > LETTERS) this.#letters.delete(this.#letters.keys().next().value)
+      if (this.#letters.size > MAX_DEAD_LETTERS) this.#letters.delete(this.#letters.keys().next().value)
     }
   }
 

@@ -1,4 +1,4 @@
-//! A look at both ends before anything is started: what is there, what would go wrong, and what to do about it.
+//! Checks broker and tables before a start: the findings name each fault and its remedy.
 //!
 //! Nothing is consumed and nothing is written. ClickHouse is asked about its tables and given an INSERT of no rows, which it
 //! judges like any other ([`tables`]). The broker is visited under a client id of our own, outside of the shared group
@@ -91,7 +91,7 @@ impl Report {
     }
 }
 
-/// Looks at everything. An error is one of the configuration itself.
+/// Checks everything. An error is one of the configuration itself.
 pub fn check(config: &Config, options: &CheckOptions, hosts: &TransformHosts) -> Result<Report> {
     let is_taken = |at| options.client_id.is_some() && config.mqtt.client_id_of(at) == options.client_id;
     if (0..config.mqtt.connections).any(is_taken) {

@@ -70,8 +70,8 @@ struct ReasonCount {
     about: String,
 }
 
-const MOST_REASONS: usize = 100;
-const MOST_PAYLOAD: usize = 200;
+const MAX_REASONS: usize = 100;
+const MAX_PAYLOAD: usize = 200;
 
 /// `None` if there is nothing to sample: the missing parts have been reported.
 pub async fn take(
@@ -106,16 +106,16 @@ pub async fn take(
     let filters = reached.subscriptions.iter().map(|subscription| subscription.filter.clone()).collect();
     let began = Instant::now();
     let listened = async {
-        let mut visit = Probe::begin(&reached.url, &mqtt, client_id(options), filters).await?;
-        let listened = visit.listen(began + limits.within, |event| {
-            sampler.hear(event);
+        let mut probe = Probe::begin(&reached.url, &mqtt, client_id(options), filters).await?;
+        let listened = probe.listen(began + limits.within, |event| {
+            sampler.on_event(event);
             match sampler.sample.messages >= limits.messages {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
         });
         let listened = listened.await;
-        visit.end().await;
+        probe.end().await;
         listened
     };
     if let Err(error) = listened.await {
@@ -128,7 +128,7 @@ pub async fn take(
         sample.routes[at].transform = transforms::run(config, at, sampled, plans, hosts, report);
     }
     sample.reasons.sort_by_key(|letters| std::cmp::Reverse(letters.count));
-    tell(&sample, config, report);
+    report_sample(&sample, config, report);
     for (i, decoder) in decoders.iter_mut().enumerate() {
         for (column, path) in decoder.iter_mut().flat_map(Decoder::take_scalar_paths) {
             report.add_finding(
@@ -165,7 +165,7 @@ struct Sampler<'a> {
 }
 
 impl Sampler<'_> {
-    fn hear(&mut self, event: Event<'_>) {
+    fn on_event(&mut self, event: Event<'_>) {
         match event {
             Event::Message { publish, client_id, .. } => self.message(&publish, client_id),
             Event::TooLarge { topic, packet_bytes, .. } => {
@@ -261,14 +261,14 @@ impl Sampler<'_> {
             |known: &&mut ReasonCount| known.code == code && known.route == route && known.about == about;
         if let Some(known) = reasons.iter_mut().find(is_it) {
             known.count += 1;
-        } else if reasons.len() < MOST_REASONS {
+        } else if reasons.len() < MAX_REASONS {
             reasons.push(ReasonCount {
                 count: 1,
                 code,
                 route,
                 message: reason.message.to_string(),
                 topic: String::from_utf8_lossy(topic).into_owned(),
-                payload: String::from_utf8_lossy(payload).chars().take(MOST_PAYLOAD).collect(),
+                payload: String::from_utf8_lossy(payload).chars().take(MAX_PAYLOAD).collect(),
                 about,
             });
         }
@@ -284,7 +284,7 @@ fn about(reason: &Reason) -> String {
     }
 }
 
-fn tell(sample: &Sample, config: &Config, report: &mut Report) {
+fn report_sample(sample: &Sample, config: &Config, report: &mut Report) {
     for letters in &sample.reasons {
         let path = letters.route.map_or_else(|| "routes".into(), |route| format!("routes[{route}]"));
         report.add_finding(

@@ -82,19 +82,19 @@ struct Name {
 const SLOW: &str = "is it busy, or the network slow? clickhouse.requestTimeoutMs says how long it may take";
 
 /// Decoders of the routes, and the plans of all tables, as far as they can be filled.
-pub type Looked = (Vec<Option<Decoder>>, Vec<Option<Arc<TablePlan>>>);
+pub type CheckedTables = (Vec<Option<Decoder>>, Vec<Option<Arc<TablePlan>>>);
 
-/// Looks at all of it.
-pub async fn check(config: &Config, report: &mut Report) -> Looked {
+/// Checks all tables.
+pub async fn check(config: &Config, report: &mut Report) -> CheckedTables {
     let mut decoders: Vec<Option<Decoder>> = config.routes.iter().map(|_| None).collect();
     let mut plans: Vec<Option<Arc<TablePlan>>> = config.all_routes().map(|_| None).collect();
     let Some((schema, user)) = servers(&config.clickhouse, report).await else { return (decoders, plans) };
-    let look = TableChecker { schema, user, config: &config.clickhouse };
+    let checker = TableChecker { schema, user, config: &config.clickhouse };
     let within = config.clickhouse.request_timeout;
     for (i, route) in config.routes.iter().enumerate() {
         report.routes.push(RouteReport::of(route));
         let path = route.path.clone();
-        let Ok(fitted) = timeout(within, look.route(&path, route, report)).await else {
+        let Ok(fitted) = timeout(within, checker.route(&path, route, report)).await else {
             report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
             return (decoders, plans);
         };
@@ -103,16 +103,16 @@ pub async fn check(config: &Config, report: &mut Report) -> Looked {
     for (i, route) in config.row_routes.iter().enumerate() {
         // A report of its own would be of no route: what is found stays.
         report.routes.push(RouteReport::of(route));
-        let looked = timeout(within, look.route(&route.path, route, report)).await;
+        let checked = timeout(within, checker.route(&route.path, route, report)).await;
         report.routes.pop();
-        let Ok(fitted) = looked else {
+        let Ok(fitted) = checked else {
             report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
             return (decoders, plans);
         };
         plans[config.routes.len() + i] = fitted.map(|(_, plan)| plan);
     }
     if let Some(table) = &config.dead_letters.table
-        && timeout(within, look.letters(table, report)).await.is_err()
+        && timeout(within, checker.dead_letters(table, report)).await.is_err()
     {
         report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
     }
@@ -185,7 +185,7 @@ struct TableChecker<'a> {
 }
 
 impl TableChecker<'_> {
-    /// Looks at the table of a route; its report is the last one.
+    /// Checks the table of a route; its report is the last one.
     async fn route(
         &self,
         path: &str,
@@ -233,7 +233,7 @@ impl TableChecker<'_> {
         decoder.zip(plan)
     }
 
-    /// Why a table could not be looked at.
+    /// Why a table could not be checked.
     async fn no_table(&self, path: &str, table: &str, error: &Error, report: &mut Report) {
         let (database, name) = self.schema.split(table);
         let advice = match error {
@@ -353,7 +353,7 @@ impl TableChecker<'_> {
     }
 
     /// The table of dead letters, which `start()` creates if it is not there.
-    async fn letters(&self, table: &str, report: &mut Report) {
+    async fn dead_letters(&self, table: &str, report: &mut Report) {
         const PATH: &str = "deadLetters.table";
         let mut rights = vec!["INSERT"];
         match self.schema.check(PATH, table, store::column_names()).await {

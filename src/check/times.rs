@@ -9,7 +9,7 @@ use crate::clickhouse::{Column, ColumnType, Kind};
 use crate::config::{ColumnSource, Parse, Reading, Route};
 use crate::decode::{Decoder, Message, ValueSource};
 
-const MOST_TEXT: usize = 100;
+const MAX_TEXT: usize = 100;
 
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -94,7 +94,7 @@ impl TimeExamples {
             let example = (0..rows).find_map(|row| {
                 let text = string_at(&texts[*text], row)?;
                 let time = shown(kind, value_at(columns.get(*place)?, first + row)?)?;
-                let text = String::from_utf8_lossy(text).chars().take(MOST_TEXT).collect();
+                let text = String::from_utf8_lossy(text).chars().take(MAX_TEXT).collect();
                 Some(TimeExample { column: name.clone(), text, time })
             });
             let is_open = example.is_none();

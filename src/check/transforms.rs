@@ -36,7 +36,7 @@ pub struct TransformReport {
     pub reasons: Vec<String>,
 }
 
-const MOST_REASONS: usize = 10;
+const MAX_REASONS: usize = 10;
 
 /// The sampled rows of a route with a transform.
 #[derive(Default)]
@@ -134,7 +134,7 @@ impl TransformReport {
         (self.dropped, self.rejected) = (count(Verdict::Drop), count(Verdict::Reject));
         self.emitted = emitted.iter().map(|emitted| emitted.rows.len()).sum();
         for (_, reason) in reasons {
-            if self.reasons.len() < MOST_REASONS && !self.reasons.contains(reason) {
+            if self.reasons.len() < MAX_REASONS && !self.reasons.contains(reason) {
                 self.reasons.push(reason.clone());
             }
         }

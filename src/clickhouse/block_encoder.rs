@@ -72,7 +72,7 @@ pub struct BlockEncoder {
     /// Bytes that are not in a frame yet.
     pending: Vec<u8>,
     /// The buffer of frames that were sent.
-    spare: Option<(Vec<u8>, PooledBytes)>,
+    reusable: Option<(Vec<u8>, PooledBytes)>,
     budget: Arc<MemoryBudget>,
 }
 
@@ -101,7 +101,7 @@ impl BlockEncoder {
             compressor: Compressor::new(compression, max_frame).expect("there is memory for a compressor"),
             max_frame,
             pending: Vec::with_capacity(max_frame),
-            spare: None,
+            reusable: None,
             budget: budget.clone(),
         }
     }
@@ -114,7 +114,7 @@ impl BlockEncoder {
         hints: &CompressionHints,
     ) -> CompressedBlock {
         hints.begin();
-        let mut frames = self.spare.take().map_or_else(Vec::new, |(frames, _)| frames);
+        let mut frames = self.reusable.take().map_or_else(Vec::new, |(frames, _)| frames);
         // Capacity that compression saves is never touched, so it takes no memory.
         frames.reserve(columns.iter().map(Column::bytes).sum::<usize>());
         let mut block = OpenBlock { encoder: self, hints, column: 0, frames, block_bytes: 0 };
@@ -142,7 +142,7 @@ impl BlockEncoder {
             && let Some(pooled) = self.budget.pool(frames.capacity())
         {
             frames.clear();
-            self.spare = Some((frames, pooled));
+            self.reusable = Some((frames, pooled));
         }
     }
 }
@@ -164,12 +164,12 @@ impl OpenBlock<'_> {
         self.encoder.pending.clear();
     }
 
-    fn append(&mut self, piece: &[u8]) {
+    fn append(&mut self, chunk: &[u8]) {
         let effort = self.hints.effort(self.column);
-        let compressed = self.encoder.compressor.append(piece, effort, &mut self.frames);
-        let compressed = compressed.expect("a piece is small, and has all the room it can need");
+        let compressed = self.encoder.compressor.append(chunk, effort, &mut self.frames);
+        let compressed = compressed.expect("a chunk is small, and has all the capacity it can need");
         if effort == Effort::Full {
-            self.hints.learn(self.column, piece.len(), compressed);
+            self.hints.learn(self.column, chunk.len(), compressed);
         }
     }
 }
@@ -205,16 +205,16 @@ mod tests {
 
     /// The data of each frame, and whether the frame is smaller than its data.
     fn unpacked(mut frames: &[u8]) -> Vec<(Vec<u8>, bool)> {
-        let mut pieces = Vec::new();
+        let mut chunks = Vec::new();
         while !frames.is_empty() {
             let len = 16 + u32::from_le_bytes(frames[17..21].try_into().unwrap()) as usize;
             let (frame, rest) = frames.split_at(len);
-            let piece = compression::decompress(frame).unwrap();
-            let is_smaller = frame.len() < piece.len();
-            pieces.push((piece, is_smaller));
+            let chunk = compression::decompress(frame).unwrap();
+            let is_smaller = frame.len() < chunk.len();
+            chunks.push((chunk, is_smaller));
             frames = rest;
         }
-        pieces
+        chunks
     }
 
     fn fixture(rows: usize) -> ([(String, String); 3], [Column; 3]) {
@@ -239,9 +239,9 @@ mod tests {
                 let block = native::encode_to_vec(&heads, &columns);
                 let compressed = encoder.encode(&heads, &columns, &hints);
                 assert_eq!(compressed.block_bytes, block.len());
-                let pieces: Vec<_> =
-                    unpacked(&compressed.frames).into_iter().map(|(piece, _)| piece).collect();
-                assert!(pieces.concat() == block, "{compression:?}, {rows} rows");
+                let chunks: Vec<_> =
+                    unpacked(&compressed.frames).into_iter().map(|(chunk, _)| chunk).collect();
+                assert!(chunks.concat() == block, "{compression:?}, {rows} rows");
             }
         }
     }
@@ -256,7 +256,7 @@ mod tests {
             let held = (!is_spare).then(|| compressed.frames.clone());
             encoder.reuse(compressed);
             drop(held);
-            encoder.spare.as_ref().map_or(0, |(spare, _)| spare.capacity())
+            encoder.reusable.as_ref().map_or(0, |(reusable, _)| reusable.capacity())
         };
         let large = encode(90_000, true);
         assert!(large > 500_000);

@@ -225,14 +225,14 @@ impl InsertBody {
 const MAX_BODY_CHUNK: usize = 64 << 10;
 
 impl InsertBody {
-    fn next_piece(&mut self) -> Option<Bytes> {
+    fn next_chunk(&mut self) -> Option<Bytes> {
         let first = self.frames.front_mut()?;
-        let piece = first.split_to(first.len().min(MAX_BODY_CHUNK));
+        let chunk = first.split_to(first.len().min(MAX_BODY_CHUNK));
         if first.is_empty() {
             self.frames.pop_front();
         }
-        self.left -= piece.len() as u64;
-        Some(piece)
+        self.left -= chunk.len() as u64;
+        Some(chunk)
     }
 }
 
@@ -244,7 +244,7 @@ impl Body for InsertBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.next_piece().map(|piece| Ok(Frame::data(piece))))
+        Poll::Ready(self.next_chunk().map(|chunk| Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -283,14 +283,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_comes_in_pieces_that_are_not_copied() {
+    fn a_body_comes_in_chunks_that_are_not_copied() {
         let frames = [vec![1; 3 * MAX_BODY_CHUNK / 2], Vec::new(), vec![2; 10]].map(Bytes::from);
         let (mut body, _taken) = InsertBody::new(&frames);
         assert_eq!(body.size_hint().exact(), Some(3 * MAX_BODY_CHUNK as u64 / 2 + 10));
-        let pieces: Vec<_> = std::iter::from_fn(|| body.next_piece()).collect();
-        let lengths: Vec<_> = pieces.iter().map(Bytes::len).collect();
+        let chunks: Vec<_> = std::iter::from_fn(|| body.next_chunk()).collect();
+        let lengths: Vec<_> = chunks.iter().map(Bytes::len).collect();
         assert_eq!(lengths, [MAX_BODY_CHUNK, MAX_BODY_CHUNK / 2, 0, 10]);
-        assert_eq!(pieces[0].as_ptr(), frames[0].as_ptr());
+        assert_eq!(chunks[0].as_ptr(), frames[0].as_ptr());
         assert_eq!((body.is_end_stream(), body.size_hint().exact()), (true, Some(0)));
     }
 

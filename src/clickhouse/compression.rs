@@ -28,7 +28,7 @@ const ZSTD_LEVEL: i32 = 3;
 /// Makes frames, and keeps the memory that this takes.
 pub struct Compressor {
     method: Method,
-    room: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 /// How much is done to make data smaller. The method is the same: a body may not mix them.
@@ -53,28 +53,30 @@ impl Compressor {
             Compression::Lz4 => Method::Lz4(CompressTable::default()),
             Compression::Zstd => Method::Zstd(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
         };
-        Ok(Compressor { room: vec![0; method.max_compressed(bytes)], method })
+        Ok(Compressor { scratch: vec![0; method.max_compressed(bytes)], method })
     }
 
     /// Appends a frame of `data`, which must be smaller than 4 GiB; returns its length.
     pub fn append(&mut self, data: &[u8], effort: Effort, out: &mut Vec<u8>) -> io::Result<usize> {
-        let Compressor { method, room } = self;
+        let Compressor { method, scratch } = self;
         let max = method.max_compressed(data.len());
-        if room.len() < max {
-            room.resize(max, 0);
+        if scratch.len() < max {
+            scratch.resize(max, 0);
         }
         let (byte, packed) = match method {
             Method::None => (0x02, data),
             Method::Lz4(table) => {
                 let len = match effort {
-                    Effort::Full => compress_into_with_table(data, room, table).map_err(io::Error::other)?,
-                    Effort::StoreOnly => lz4_store(data, room),
+                    Effort::Full => {
+                        compress_into_with_table(data, scratch, table).map_err(io::Error::other)?
+                    }
+                    Effort::StoreOnly => lz4_store(data, scratch),
                 };
-                (0x82, &room[..len])
+                (0x82, &scratch[..len])
             }
             Method::Zstd(compressor) => {
-                let len = compressor.compress_to_buffer(data, room.as_mut_slice())?;
-                (0x90, &room[..len])
+                let len = compressor.compress_to_buffer(data, scratch.as_mut_slice())?;
+                (0x90, &scratch[..len])
             }
         };
         let bytes = |len: usize| u32::try_from(len).map_err(io::Error::other).map(u32::to_le_bytes);

@@ -37,7 +37,7 @@ pub struct Table {
     described: Vec<ColumnRow>,
     /// The columns that are filled.
     pub columns: Vec<TableColumn>,
-    /// Whether rows that a view refused can be told apart without storing any twice.
+    /// Whether rows that a view refused can be isolated without storing any twice.
     pub supports_bisect: bool,
     /// Whether a crash can leave a token whose rows are gone: see [`RepairSql`].
     may_lose_rows: bool,

@@ -71,7 +71,7 @@ impl RetryLoop<'_> {
             let failure = tokio::select! {
                 biased;
                 () = self.context.cancelled() => return None,
-                looked = self.look(retried, since, &mut repair) => match looked {
+                looked = self.verify_once(retried, since, &mut repair) => match looked {
                     Ok(Verified::There(0)) => return Some(()),
                     Ok(Verified::There(rows)) => {
                         self.warn_of_lost_rows(rows);
@@ -103,7 +103,7 @@ impl RetryLoop<'_> {
         }
     }
 
-    async fn look(
+    async fn verify_once(
         &self,
         retried: &impl RetriedInsert,
         since: Instant,

@@ -30,8 +30,8 @@ pub static PIPELINE: Object = Object {
             "name",
             pattern("^[A-Za-z0-9._-]+$"),
             Text("millrace"),
-            "The pipeline's name in metrics, deduplication tokens and the names of dead letter files: letters, \
-             digits, `.`, `_`, `-`.",
+            "The pipeline's name in metrics, deduplication tokens and the names of dead letter files: `A` to `Z`, \
+             `a` to `z`, `0` to `9`, `.`, `_`, `-`.",
         ),
         row("mqtt", object(&MQTT), REQUIRED, "Where messages come from."),
         row("clickhouse", object(&CLICKHOUSE), REQUIRED, "Where rows go."),

@@ -101,7 +101,7 @@ impl Chunk {
     }
 
     #[inline]
-    pub fn room(&self) -> usize {
+    pub fn remaining(&self) -> usize {
         self.memory.len() - self.len
     }
 
@@ -134,9 +134,9 @@ mod tests {
     fn chunks_are_used_again_and_empty() {
         let pool = ChunkPool::default();
         let mut chunk = pool.acquire(10, 0);
-        assert_eq!(chunk.room(), SIZES[0]);
+        assert_eq!(chunk.remaining(), SIZES[0]);
         chunk.append([b"abc".as_slice(), b"", b"d"]);
-        assert_eq!((chunk.bytes(), chunk.room()), (b"abcd".as_slice(), SIZES[0] - 4));
+        assert_eq!((chunk.bytes(), chunk.remaining()), (b"abcd".as_slice(), SIZES[0] - 4));
         let place = chunk.memory.as_ptr();
         pool.release(vec![pool.acquire(10, 1), chunk, pool.acquire(10, 2)]);
         let chunk = pool.acquire(10, 0);
@@ -165,13 +165,13 @@ mod tests {
     fn chunks_grow_with_a_batch_and_with_a_message() {
         let pool = ChunkPool::default();
         assert_eq!(
-            [0, 1, 2, 100].map(|has| pool.acquire(1, has).room()),
+            [0, 1, 2, 100].map(|has| pool.acquire(1, has).remaining()),
             [SIZES[0], SIZES[1], SIZES[2], SIZES[2]]
         );
-        assert_eq!(pool.acquire(SIZES[1] + 1, 0).room(), SIZES[2]);
+        assert_eq!(pool.acquire(SIZES[1] + 1, 0).remaining(), SIZES[2]);
         let large = pool.acquire(SIZES[2] + 1, 0);
-        assert!(large.room() > SIZES[2]);
+        assert!(large.remaining() > SIZES[2]);
         pool.release(vec![large]);
-        assert_eq!(pool.acquire(1, 2).room(), SIZES[2]);
+        assert_eq!(pool.acquire(1, 2).remaining(), SIZES[2]);
     }
 }

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::core::reason::{Code, Reason};
 
-    fn letter(topic: &[u8], payload: &[u8], code: Code) -> DeadLetter {
+    fn dead_letter(topic: &[u8], payload: &[u8], code: Code) -> DeadLetter {
         DeadLetter {
             received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_730_000_000_123),
             route: None,
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_line_says_everything() {
         let mut out = Vec::new();
-        write(&mut out, &letter(b"a/\xff", b"{\n}", Code::NoRoute)).unwrap();
+        write(&mut out, &dead_letter(b"a/\xff", b"{\n}", Code::NoRoute)).unwrap();
         assert_eq!(out.iter().position(|b| *b == b'\n'), Some(out.len() - 1));
         let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(
@@ -133,13 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn letters_survive_a_round_trip() {
+    fn dead_letters_survive_a_round_trip() {
         let every_byte: Vec<u8> = (0..=255).collect();
         for topic in [&b"a/b"[..], "é/\u{10ffff}".as_bytes(), b"\xff", b"", &every_byte] {
             for payload in
                 [&b""[..], b"{}", b"\"\\\n\r\x00\x7f", "\u{2028}é".as_bytes(), b"\xed\xa0\x80", &every_byte]
             {
-                let written = letter(topic, payload, Code::JsonInvalid);
+                let written = dead_letter(topic, payload, Code::JsonInvalid);
                 let mut out = Vec::new();
                 write(&mut out, &written).unwrap();
                 let kept = read(&out[..out.len() - 1]).unwrap();
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_payload_that_was_never_kept_is_distinguished() {
         let mut out = Vec::new();
-        write(&mut out, &letter(b"a", b"", Code::PacketTooLarge)).unwrap();
+        write(&mut out, &dead_letter(b"a", b"", Code::PacketTooLarge)).unwrap();
         assert_eq!(read(&out).unwrap().lost, Some(Reason::new(Code::PacketTooLarge, "why \"so\"\n")));
     }
 

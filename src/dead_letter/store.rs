@@ -302,7 +302,7 @@ mod tests {
     use super::*;
     use crate::core::reason::{Code, Reason};
 
-    fn letter(payload: &[u8]) -> DeadLetter {
+    fn dead_letter(payload: &[u8]) -> DeadLetter {
         DeadLetter {
             received_at: SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_730_000_000_123),
             route: None,
@@ -313,13 +313,13 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_lines_of_the_days_file() {
+    fn dead_letters_are_lines_of_the_days_file() {
         let dir = std::env::temp_dir().join(format!("millrace-letters-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        append(&dir, "test", &[letter(b"{\n}"), letter(b"\xff\x00")]).unwrap();
+        append(&dir, "test", &[dead_letter(b"{\n}"), dead_letter(b"\xff\x00")]).unwrap();
         let file = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
         OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"receivedAt\":\"20").unwrap();
-        append(&dir, "test", &[letter(b"")]).unwrap();
+        append(&dir, "test", &[dead_letter(b"")]).unwrap();
         let text = std::fs::read(&file).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
         let lines: Vec<_> =

@@ -174,11 +174,11 @@ impl DocumentPlan {
         known
     }
 
-    fn has_whole(&self) -> bool {
+    fn has_document(&self) -> bool {
         self.columns.iter().any(|column| column.paths.iter().any(|path| path.segments.is_empty()))
     }
 
-    /// Whether a list that is the whole payload is wanted as such.
+    /// Whether a list at the root of the payload is wanted as such.
     fn takes_lists(&self) -> bool {
         let begins_with_item = |path: &Path| {
             matches!(
@@ -337,7 +337,7 @@ impl Decoder {
         let is_wanted = match tape.value(root) {
             Value::Object { .. } => true,
             Value::List { .. } => plan.takes_lists(),
-            _ => plan.has_whole(),
+            _ => plan.has_document(),
         };
         if !is_wanted {
             let message = "the payload is not an object, nor a list of objects";

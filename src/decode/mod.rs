@@ -146,7 +146,7 @@ pub struct Decoder {
     nested: Vec<Vec<usize>>,
     /// Without a column that is filled from it, the payload need not be JSON.
     reads_json: bool,
-    /// Whether a row is one object, and its members alone are wanted: the usual case.
+    /// Whether a row is one object, and its members alone are wanted: the common case.
     is_plain: bool,
     /// By the number of expected members; empty where a row fills more than its own columns.
     row_completions: Vec<RowCompletion>,
@@ -165,7 +165,7 @@ pub struct Decoder {
 struct Unpacking {
     compression: PayloadCompression,
     max_bytes: usize,
-    /// Whether what is not JSON may be told what it looks like.
+    /// Whether an error of JSON may name the format that the payload looks like.
     is_json: bool,
 }
 
@@ -220,7 +220,8 @@ impl Decoder {
         columns
     }
 
-    /// Whether [`Decoder::take_truncated_times`] or [`Decoder::take_scalar_paths`] may have something to tell.
+    /// Whether [`Decoder::take_truncated_times`] or [`Decoder::take_scalar_paths`] may return
+    /// something.
     #[inline]
     pub fn has_findings(&self) -> bool {
         !self.row.cut.is_empty() || self.row.scalars.has_fresh()

@@ -481,7 +481,7 @@ impl U256 {
         (!is_signed || is_zero || has_sign_bit == is_negative).then_some(bytes)
     }
 
-    /// Whether it has at most so many decimal digits.
+    /// Whether it has at most `digits` decimal digits.
     pub fn has_digits(self, most: u32) -> bool {
         let mut limit = U256([1, 0, 0, 0]);
         for _ in 0..most {

@@ -139,12 +139,12 @@ impl PathNode {
         child.at(rest)
     }
 
-    /// Whether anything wants a list as a whole, or by its items.
+    /// Whether a column takes a list, or its items.
     pub fn takes_lists(&self) -> bool {
         !self.bindings.is_empty() || !self.items.is_empty()
     }
 
-    /// Whether anything wants the value as a whole.
+    /// Whether a column takes the value itself.
     pub fn takes_all(&self) -> bool {
         !self.bindings.is_empty()
     }

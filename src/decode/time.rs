@@ -318,7 +318,7 @@ const MONTHS: [&str; 12] = [
     "december",
 ];
 
-/// In full, or by its first three letters.
+/// In full, or by its first three characters.
 fn month(word: &[u8]) -> Option<i8> {
     let is_it = |name: &&str| {
         word.eq_ignore_ascii_case(name.as_bytes()) || word.eq_ignore_ascii_case(&name.as_bytes()[..3])

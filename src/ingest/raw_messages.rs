@@ -57,7 +57,7 @@ impl RawMessages {
         };
         let bytes = MessageHeader::BYTES + topic.len() + properties.len() + payload.len();
         let chunk = match self.chunks.last_mut() {
-            Some(chunk) if chunk.room() >= bytes => chunk,
+            Some(chunk) if chunk.remaining() >= bytes => chunk,
             last => {
                 self.behind += last.map_or(0, |chunk| chunk.memory_bytes());
                 add_chunk(&mut self.chunks, &self.pool, bytes)
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_come_back_as_they_went_in() {
+    fn messages_come_back_unchanged() {
         let first = ReceiveTime::read();
         let second = ReceiveTime { instant: first.instant + Duration::from_millis(1), ..first };
         let message = |received, topic, payload, properties, qos, retain| Message {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn no_message_goes_over_the_end_of_a_piece() {
+    fn no_message_crosses_the_end_of_a_chunk() {
         let pool = Arc::new(ChunkPool::default());
         let received = ReceiveTime::read();
         let sizes = [0, 1, 100_000, 300_000, 0, 200_000, 200_000, 70_000, 1_000_000, 3];

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Each route has a [`RouteState`]: its decoder and the open batch. A batch is opened for the table as
-//! it is known then. [`joined`] has messages that several routes take, [`left_out`] those that become
-//! no row. [`Router::commit_read_stats`] enters one read's messages in the ledger, once per read.
+//! it is known then. [`joined`] has messages that several routes take, [`left_out`] those without a
+//! row. [`Router::commit_read_stats`] enters one read's messages in the ledger, once per read.
 
 mod joined;
 mod left_out;

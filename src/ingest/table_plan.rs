@@ -100,7 +100,7 @@ struct State {
     plan: Arc<TablePlan>,
     /// Why none can be made for the table as it is now.
     fault: Option<Arc<str>>,
-    looked_at: Instant,
+    checked_at: Instant,
 }
 
 /// How old what we know of a table may be before an INSERT.
@@ -132,7 +132,7 @@ impl TablePlans {
             let plan = Arc::new(TablePlan::new(0, route, table, memory)?);
             Ok(RoutePlanState {
                 generation: AtomicU64::new(0),
-                state: Mutex::new(State { plan, fault: None, looked_at: now }),
+                state: Mutex::new(State { plan, fault: None, checked_at: now }),
                 exhausted: AtomicU32::new(0),
                 part_limit: AtomicUsize::new(usize::MAX),
             })
@@ -159,9 +159,9 @@ impl TablePlans {
     /// Whether it is time to look at the table; then it is the caller's to do so, and nobody else's.
     pub fn is_due(&self, route: usize, now: Instant) -> bool {
         let mut state = self.state(route);
-        let is_due = now.saturating_duration_since(state.looked_at) >= MAX_AGE;
+        let is_due = now.saturating_duration_since(state.checked_at) >= MAX_AGE;
         if is_due {
-            state.looked_at = now;
+            state.checked_at = now;
         }
         is_due
     }
@@ -171,12 +171,12 @@ impl TablePlans {
         &self,
         at: usize,
         route: &Route,
-        looked: Result<Option<Table>>,
+        schema: Result<Option<Table>>,
     ) -> Option<SchemaChange> {
         let mut state = self.state(at);
         let state = &mut *state;
         let name = &route.table;
-        let planned = match looked {
+        let planned = match schema {
             Ok(Some(table)) if table.is_like(&state.plan.table) => Ok(None),
             Ok(Some(table)) => {
                 TablePlan::new(state.plan.generation + 1, route, table, &self.memory).map(Some)

@@ -85,7 +85,7 @@ impl RedeliveryIndex {
         }
     }
 
-    /// Whether no content has come twice in the whole history.
+    /// Whether no content has come twice in all of the history.
     pub fn contents_differ(&mut self, history: &AckHistory, end: u64) -> bool {
         self.extend(history, end);
         let len = history.iter().len() as u64;

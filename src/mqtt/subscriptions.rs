@@ -32,7 +32,8 @@ pub fn subscriptions(config: &Config) -> Vec<Subscription> {
         .collect()
 }
 
-/// Whether a broker may deliver a message more than once and the copies cannot be told apart, as in MQTT 3.1.1.
+/// Whether a broker may deliver a message more than once and the copies cannot be distinguished, as in
+/// MQTT 3.1.1.
 pub fn is_ambiguous(config: &Config) -> bool {
     let all = subscriptions(config);
     let overlap = |(i, a): (usize, &Subscription)| all[..i].iter().any(|b| a.topic.overlaps(&b.topic));
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn only_mqtt_3_cannot_tell_copies_apart() {
+    fn only_mqtt_3_cannot_distinguish_copies() {
         assert!(is_ambiguous(&config(4, &["t/+/a", "t/x/+"])));
         assert!(!is_ambiguous(&config(5, &["t/+/a", "t/x/+"])));
         assert!(!is_ambiguous(&config(4, &["t/+/a", "u/x/+", "u/#"])));

@@ -95,7 +95,7 @@ impl NativeReplay {
 
     /// Resolves when they are taken: to `false` if no more are wanted.
     #[napi(ts_return_type = "Promise<string>")]
-    pub fn hand<'env>(
+    pub fn supply<'env>(
         &self,
         env: &'env Env,
         letters: String,
@@ -103,8 +103,8 @@ impl NativeReplay {
     ) -> napi::Result<Object<'env>> {
         let replay = self.replay.clone();
         // Copied on this thread: the memory is JavaScript's.
-        let handed = handed(&letters, &bytes);
-        promise(env, move || Ok(replay.supply(handed?)))
+        let supplied = supplied(&letters, &bytes);
+        promise(env, move || Ok(replay.supply(supplied?)))
     }
 
     /// JavaScript supplies no more dead letters.
@@ -124,7 +124,7 @@ impl NativeReplay {
     }
 }
 
-fn handed(letters: &str, bytes: &[Buffer]) -> Result<Vec<Supplied>, Error> {
+fn supplied(letters: &str, bytes: &[Buffer]) -> Result<Vec<Supplied>, Error> {
     let letters: Vec<Letter> = serde_json::from_str(letters)
         .map_err(|error| Error::Internal { thread: "call".into(), message: error.to_string() })?;
     let at = |place: usize| bytes.get(place).map(|bytes| bytes.to_vec()).unwrap_or_default();

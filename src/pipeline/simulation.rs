@@ -140,7 +140,7 @@ impl Broker {
                 biased;
                 read = reader.read(&mut input) => match read.unwrap() {
                     0 => return self,
-                    bytes => self.hear(&input[..bytes]),
+                    bytes => self.receive(&input[..bytes]),
                 },
                 written = writer.write(outgoing), if !outgoing.is_empty() => {
                     outgoing.drain(..written.unwrap());
@@ -165,7 +165,7 @@ impl Broker {
         self.sent += 1;
     }
 
-    fn hear(&mut self, bytes: &[u8]) {
+    fn receive(&mut self, bytes: &[u8]) {
         self.heard_at = Instant::now();
         self.unread.extend(bytes);
         // All that we say here is shorter than 128 bytes.

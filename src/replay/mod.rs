@@ -313,7 +313,7 @@ impl Feeder {
         let outcome = self.feed(&mut reader).await;
         self.router.commit_read_stats();
         self.router.seal_all();
-        self.room().await;
+        self.wait_for_memory().await;
         outcome
     }
 
@@ -328,10 +328,10 @@ impl Feeder {
             match item {
                 None => return Ok(()),
                 Some(Item::Letter(letter)) => self.take(&letter),
-                Some(Item::Malformed(malformed)) => self.tell(malformed),
+                Some(Item::Malformed(malformed)) => self.report_malformed(malformed),
                 Some(Item::EndOfFile) => self.router.seal_all(),
             }
-            self.room().await;
+            self.wait_for_memory().await;
         }
     }
 
@@ -365,7 +365,7 @@ impl Feeder {
         }
     }
 
-    fn tell(&self, malformed: Malformed) {
+    fn report_malformed(&self, malformed: Malformed) {
         let place = malformed.file.as_deref().unwrap_or("letter");
         let message = format!("{place}:{}: {}", malformed.line, malformed.message);
         let warning =
@@ -383,7 +383,7 @@ impl Feeder {
 
     /// Waits until the sinks have taken what is sealed and there is memory, or all is cancelled. Nothing is accepted
     /// before: a batch that waits would grow, and differ from that of another replay.
-    async fn room(&mut self) {
+    async fn wait_for_memory(&mut self) {
         let PipelineContext { memory, .. } = &*self.context;
         while (self.router.is_sealing() || memory.is_full()) && !self.context.is_cancelled() {
             tokio::select! {

@@ -81,7 +81,7 @@ impl Worker {
     /// Inserts a job, and then those of its table that were put aside meanwhile.
     async fn insert_job_and_followers(&mut self, job: Job) {
         let table = self.table_of(&job).to_owned();
-        let mut next = self.waiting.put_aside(&table, job);
+        let mut next = self.waiting.defer(&table, job);
         while let Some(job) = next {
             match job {
                 Job::Batch(batch) => self.insert(batch).await,

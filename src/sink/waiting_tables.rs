@@ -33,7 +33,7 @@ impl<J> WaitingTables<J> {
     }
 
     /// Puts a job aside if its table waits; gives it back if not.
-    pub fn put_aside(&self, table: &str, job: J) -> Option<J> {
+    pub fn defer(&self, table: &str, job: J) -> Option<J> {
         match self.lock().get_mut(table) {
             Some(waiting) => {
                 waiting.behind.push_back(job);
@@ -77,13 +77,13 @@ mod tests {
     #[test]
     fn jobs_of_a_waiting_table_follow_in_order() {
         let tables = WaitingTables::default();
-        assert_eq!(tables.put_aside("a", 0), Some(0));
+        assert_eq!(tables.defer("a", 0), Some(0));
         tables.enter("a");
-        assert_eq!(tables.put_aside("a", 1), None);
-        assert_eq!(tables.put_aside("b", 2), Some(2), "another table does not wait");
-        assert_eq!(tables.put_aside("a", 3), None);
+        assert_eq!(tables.defer("a", 1), None);
+        assert_eq!(tables.defer("b", 2), Some(2), "another table does not wait");
+        assert_eq!(tables.defer("a", 3), None);
         assert_eq!((tables.next("a"), tables.next("a"), tables.next("a")), (Some(1), Some(3), None));
-        assert_eq!(tables.put_aside("a", 4), Some(4));
+        assert_eq!(tables.defer("a", 4), Some(4));
     }
 
     #[test]
@@ -92,8 +92,8 @@ mod tests {
         tables.enter("a");
         tables.enter("a");
         assert_eq!(tables.next("a"), None);
-        assert_eq!(tables.put_aside("a", 1), None);
+        assert_eq!(tables.defer("a", 1), None);
         assert_eq!((tables.next("a"), tables.next("a")), (Some(1), None));
-        assert_eq!(tables.put_aside("a", 2), Some(2));
+        assert_eq!(tables.defer("a", 2), Some(2));
     }
 }

@@ -210,11 +210,11 @@ impl<D: Disk> SpoolThread<D> {
     }
 
     /// Waits for something to do, and takes in what has come. Says whether it is to be committed. `None`: the batches have
-    /// come to their end. `looked_at` is when INSERTs were last sent to workers: those due since then
+    /// come to their end. `offered_at` is when INSERTs were last sent to workers: those due since then
     /// are still there.
-    fn wait(&mut self, looked_at: Instant) -> Option<bool> {
+    fn wait(&mut self, offered_at: Instant) -> Option<bool> {
         let now = Instant::now();
-        let due_at = if self.free > 0 { self.log.due_at(looked_at) } else { None };
+        let due_at = if self.free > 0 { self.log.due_at(offered_at) } else { None };
         // There is space again for the blocked batch.
         let at_once = (self.blocked_batch.is_some() && !self.log.is_full()).then_some(now);
         let alarms = [at_once, due_at, self.retry_at, self.tidy_at, self.read_at];

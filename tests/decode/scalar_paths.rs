@@ -68,7 +68,7 @@ fn a_value_that_is_present_or_merely_missing_does_not_warn() {
 }
 
 #[test]
-fn a_value_from_elsewhere_tells_nothing() {
+fn a_value_from_elsewhere_does_not_warn() {
     let columns = [("v", "Nullable(Float64)")];
     // The first of several paths that leads to a value counts.
     let options = json!({ "columns": { "v": ["a.b", "c"] } });
@@ -83,7 +83,7 @@ fn a_value_from_elsewhere_tells_nothing() {
 }
 
 #[test]
-fn a_message_that_is_refused_tells_it_too() {
+fn a_message_that_is_refused_warns_too() {
     let columns = [("lat", "Float64")];
     let options = json!({ "columns": { "lat": "position.lat" } });
     let payloads: [&[u8]; 3] = [br#"{"position":"x"#, br#"{"position":"x"}"#, br#"{"position":"x"}"#];
@@ -91,7 +91,7 @@ fn a_message_that_is_refused_tells_it_too() {
 }
 
 #[test]
-fn every_format_tells_it() {
+fn every_format_warns() {
     // {"position": "x"} in MessagePack and CBOR.
     let msgpack = b"\x81\xa8position\xa1x";
     let cbor = b"\xa1\x68position\x61x";

@@ -354,7 +354,7 @@ impl Server {
             state.table(names.last().unwrap())
         } else if sql.starts_with("SELECT toUnixTimestamp64Milli") {
             let cut_at = state.cuts.pop_front();
-            return Response::bytes(state.letters(&sql), cut_at);
+            return Response::bytes(state.dead_letters(&sql), cut_at);
         } else if let Some(rest) = sql.strip_prefix("CREATE TABLE IF NOT EXISTS ") {
             let (name, rest) = rest.split_once(" (").unwrap();
             let columns = rest.split(") ENGINE").next().unwrap();
@@ -426,7 +426,7 @@ impl State {
     }
 
     /// Dead letters as RowBinary, in order of receipt.
-    fn letters(&self, sql: &str) -> Vec<u8> {
+    fn dead_letters(&self, sql: &str) -> Vec<u8> {
         let name = sql.split("FROM `").nth(1).unwrap().split('`').next().unwrap();
         let from = sql.split("fromUnixTimestamp64Milli(").nth(1).map(|rest| rest.split(')').next().unwrap());
         let from: i64 = from.map_or(i64::MIN, |from| from.parse().unwrap());

@@ -16,25 +16,25 @@ struct Outcome {
     end: Result<(), SessionError>,
 }
 
-fn outcome<'p>(mut client: Client, pieces: impl IntoIterator<Item = &'p [u8]>) -> Outcome {
+fn outcome<'p>(mut client: Client, chunks: impl IntoIterator<Item = &'p [u8]>) -> Outcome {
     client.is_eager = true;
-    let end = pieces.into_iter().try_for_each(|piece| client.feed(piece));
+    let end = chunks.into_iter().try_for_each(|chunk| client.feed(chunk));
     assert!(client.session.outgoing().len() < 4096, "what it says does not grow without bound");
     Outcome { written: client.written(), seen: client.seen, end }
 }
 
 /// Cuts `bytes` into chunks of these lengths, over and over.
-fn pieces<'b>(mut bytes: &'b [u8], lengths: &[usize]) -> Vec<&'b [u8]> {
-    let mut pieces = Vec::new();
+fn chunks<'b>(mut bytes: &'b [u8], lengths: &[usize]) -> Vec<&'b [u8]> {
+    let mut chunks = Vec::new();
     for length in lengths.iter().cycle() {
-        let (piece, rest) = bytes.split_at(bytes.len().min(*length));
-        pieces.push(piece);
+        let (chunk, rest) = bytes.split_at(bytes.len().min(*length));
+        chunks.push(chunk);
         bytes = rest;
         if bytes.is_empty() {
             break;
         }
     }
-    pieces
+    chunks
 }
 
 #[test]
@@ -107,20 +107,20 @@ fn check_anything(version: u8, is_subscribed: bool, bytes: &[u8], lengths: &[usi
         true => Client::subscribed(&config, version),
         false => Client::new(&config),
     };
-    assert_eq!(outcome(client(), pieces(bytes, lengths)), outcome(client(), [bytes]));
+    assert_eq!(outcome(client(), chunks(bytes, lengths)), outcome(client(), [bytes]));
 }
 
 proptest! {
     #![proptest_config(no_files(512))]
 
     #[test]
-    fn any_pieces_of_a_stream_mean_the_same(
+    fn any_reads_of_a_stream_mean_the_same(
         version in 4..6u8,
         lengths in prop::collection::vec(1..300usize, 1..20),
     ) {
         let client = || Client::new(&options(version, json!({ "qos": 2 })));
         let (bytes, _) = stream(version);
-        prop_assert_eq!(outcome(client(), pieces(&bytes, &lengths)), outcome(client(), [bytes.as_slice()]));
+        prop_assert_eq!(outcome(client(), chunks(&bytes, &lengths)), outcome(client(), [bytes.as_slice()]));
     }
 
     #[test]

@@ -17,20 +17,20 @@ fn except(count: u32, bad: &[u32]) -> Vec<u32> {
 }
 
 /// `seq` of the dead letters.
-fn letters(running: &super::harness::Ended) -> Vec<u32> {
+fn dead_letters(running: &super::harness::Ended) -> Vec<u32> {
     let seq = |payload: &str| serde_json::from_str::<serde_json::Value>(payload).unwrap()["seq"].as_u64();
     running.reported.letters.iter().map(|(payload, ..)| seq(payload).unwrap() as u32).collect()
 }
 
 #[test]
-fn bad_rows_are_found_and_the_others_go_in() {
+fn bad_rows_are_found_and_the_others_are_inserted() {
     const BAD: [u32; 3] = [0, 57, 99];
     let mut running = Running::start(json!({}));
     running.clickhouse.refuse("t", is_in(&BAD));
     running.send_numbers(0..100);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, except(100, &BAD));
-    assert_eq!(letters(&ended), BAD);
+    assert_eq!(dead_letters(&ended), BAD);
     assert_eq!((ended.inserted, ended.dead_lettered), (97, 3));
     assert!(ended.reported.letters.iter().all(|(_, code, _)| *code == "REJECTED_BY_CLICKHOUSE"));
     assert_eq!(ended.reported.codes(), ["CLICKHOUSE_REFUSED", "DEAD_LETTERS_UNSTORED"]);
@@ -68,7 +68,7 @@ fn a_failure_meanwhile_neither_doubles_nor_loses() {
     let ended = running.finish();
     assert_rows(&ended.clickhouse, except(32, &BAD));
     // A batch that may be in is refused three times before it is halved.
-    assert_eq!((letters(&ended), ended.retried), (BAD.to_vec(), 6));
+    assert_eq!((dead_letters(&ended), ended.retried), (BAD.to_vec(), 6));
 }
 
 /// The table has the rows before its views fail, and keeps them: under another token they would be there twice.
@@ -82,7 +82,7 @@ fn a_view_that_refuses_a_row_has_the_others_once() {
     assert_rows(&ended.clickhouse, 0..64);
     let seen: Vec<String> = except(64, &BAD).iter().map(u32::to_string).collect();
     assert_eq!(ended.clickhouse.view_values("t", "seq"), seen);
-    assert_eq!((letters(&ended), ended.inserted), (BAD.to_vec(), 62));
+    assert_eq!((dead_letters(&ended), ended.inserted), (BAD.to_vec(), 62));
     assert!(ended.reported.letters[0].2.ends_with("; the table itself may have stored it"));
     // All under the first token.
     let inserts = ended.clickhouse.inserts();
@@ -97,7 +97,7 @@ fn a_table_and_a_view_may_both_refuse() {
     running.send_numbers(0..32);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, except(32, &[5]));
-    assert_eq!(letters(&ended), [5, 6, 20]);
+    assert_eq!(dead_letters(&ended), [5, 6, 20]);
     let seen: Vec<String> = except(32, &[5, 6, 20]).iter().map(u32::to_string).collect();
     assert_eq!(ended.clickhouse.view_values("t", "seq"), seen);
 }

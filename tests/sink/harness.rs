@@ -121,7 +121,7 @@ impl Running {
         let config = config(&clickhouse.url, &changes);
         let reported: Arc<Mutex<Reported>> = Arc::default();
         let listener = reported.clone();
-        let listener = move |event| listener.lock().unwrap().hear(event);
+        let listener = move |event| listener.lock().unwrap().record(event);
         let context = Arc::new(PipelineContext::new(config, Box::new(listener)));
         let opened = spool::open(&context).unwrap();
         let known = opened.as_ref().and_then(|opened| opened.acknowledged(0, "client"));
@@ -334,7 +334,7 @@ impl Running {
 }
 
 impl Reported {
-    pub fn hear(&mut self, event: Event) {
+    pub fn record(&mut self, event: Event) {
         match event {
             Event::Warning(warning) => self.warnings.push((warning.code, warning.message)),
             Event::DeadLetters(letters, _held) => self.letters.extend(letters.into_iter().map(|letter| {

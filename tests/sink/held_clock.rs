@@ -110,7 +110,7 @@ impl Held {
         // As long as they are without a configuration.
         config.clickhouse.retry.min = Duration::from_millis(100);
         config.clickhouse.retry.max = Duration::from_secs(30);
-        let listener = move |event| listener.lock().unwrap().hear(event);
+        let listener = move |event| listener.lock().unwrap().record(event);
         let context = Arc::new(PipelineContext::new(config, Box::new(listener)));
         let servers = vec![
             ClickHouseServer::over(end.clone(), "http://in.memory", &context.config.clickhouse).unwrap(),

@@ -17,7 +17,7 @@ fn each_limit() -> [Answer; 3] {
 }
 
 #[test]
-fn a_batch_that_is_too_large_goes_in_in_parts() {
+fn a_batch_that_is_too_large_is_inserted_in_parts() {
     for answer in each_limit() {
         for spooled in [false, true] {
             let dir = tempfile::tempdir().unwrap();

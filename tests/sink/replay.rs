@@ -10,7 +10,7 @@ use super::engine::{Replay, ReplaySource, Report, StoredDeadLetter, Supplied};
 use super::fake_clickhouse::{Answer, Gate, Listening};
 use super::harness::{Reported, Running, assert_rows, clickhouse, config};
 
-fn letter(payload: &str) -> Supplied {
+fn dead_letter(payload: &str) -> Supplied {
     Ok(StoredDeadLetter {
         route: None,
         received_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_730_000_000),
@@ -20,8 +20,8 @@ fn letter(payload: &str) -> Supplied {
     })
 }
 
-fn letters(numbers: std::ops::Range<u32>) -> Vec<Supplied> {
-    numbers.map(|seq| letter(&json!({ "seq": seq, "text": "x" }).to_string())).collect()
+fn dead_letters(numbers: std::ops::Range<u32>) -> Vec<Supplied> {
+    numbers.map(|seq| dead_letter(&json!({ "seq": seq, "text": "x" }).to_string())).collect()
 }
 
 fn replay(
@@ -32,7 +32,7 @@ fn replay(
     let reported: Arc<Mutex<Reported>> = Arc::default();
     let listener = reported.clone();
     let config = config(&clickhouse.url, changes);
-    let replay = Replay::new(config, source, Box::new(move |event| listener.lock().unwrap().hear(event)));
+    let replay = Replay::new(config, source, Box::new(move |event| listener.lock().unwrap().record(event)));
     (Arc::new(replay), reported)
 }
 
@@ -51,8 +51,8 @@ fn fed(clickhouse: &Listening, letters: Vec<Supplied>) -> (Report, Reported) {
 #[test]
 fn dead_letters_that_fit_now_are_inserted_and_the_others_are_dead_letters_again() {
     let clickhouse = clickhouse();
-    let mut all = letters(0..5);
-    all.insert(2, letter("{"));
+    let mut all = dead_letters(0..5);
+    all.insert(2, dead_letter("{"));
     all.push(Err("letters[6].topic: is required".into()));
     let (report, reported) = fed(&clickhouse, all);
     assert_rows(&clickhouse, 0..5);
@@ -71,7 +71,7 @@ fn the_same_dead_letters_again_double_nothing() {
     // The second replay finds that the answer of the first was lost.
     clickhouse.script([Answer::StoredAndCut]);
     for _ in 0..2 {
-        let (report, _) = fed(&clickhouse, letters(0..50));
+        let (report, _) = fed(&clickhouse, dead_letters(0..50));
         assert_eq!(report.inserted, 50);
     }
     assert_rows(&clickhouse, 0..50);
@@ -86,7 +86,7 @@ fn rows_that_clickhouse_refuses_are_dead_letters_again() {
     let clickhouse = clickhouse();
     clickhouse.refuse("t", |row| row["seq"] == "7");
     for _ in 0..2 {
-        let (report, reported) = fed(&clickhouse, letters(0..16));
+        let (report, reported) = fed(&clickhouse, dead_letters(0..16));
         assert_eq!((report.inserted, report.dead_lettered), (15, 1));
         assert_eq!(reported.letters[0].1, "REJECTED_BY_CLICKHOUSE");
     }
@@ -95,7 +95,7 @@ fn rows_that_clickhouse_refuses_are_dead_letters_again() {
 
 /// Sealed by rows, never by time: the blocks of another replay are the same.
 #[test]
-fn letters_of_a_directory_make_the_same_blocks_each_time() {
+fn dead_letters_of_a_directory_make_the_same_blocks_each_time() {
     let dir = tempfile::tempdir().unwrap();
     let line = |seq: u32| {
         let payload = json!({ "seq": seq, "text": "x" }).to_string();
@@ -127,7 +127,7 @@ fn a_cancel_ends_it_with_an_error() {
     let (replay, _) = replay(&clickhouse, &json!({}), ReplaySource::Supplied);
     let running = replay.clone();
     let thread = std::thread::spawn(move || running.run());
-    assert!(replay.supply(letters(0..3)));
+    assert!(replay.supply(dead_letters(0..3)));
     replay.end();
     clickhouse.wait_for_inserts(1);
     replay.cancel();
@@ -137,7 +137,7 @@ fn a_cancel_ends_it_with_an_error() {
 
 /// The answer breaks off twice, once in the middle of a dead letter: it is read on from there.
 #[test]
-fn letters_of_a_table_are_read_once_each_however_often_the_answer_breaks_off() {
+fn dead_letters_of_a_table_are_read_once_each_however_often_the_answer_breaks_off() {
     let mut running = Running::at(clickhouse(), json!({ "deadLetters": { "table": "letters" } }));
     running.clickhouse.refuse("t", |_| true);
     running.send_numbers(0..40);

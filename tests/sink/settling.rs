@@ -107,7 +107,7 @@ fn a_cancel_ends_all_and_acknowledges_nothing() {
 }
 
 #[test]
-fn letters_that_cannot_be_kept_now_are_kept_later() {
+fn dead_letters_that_cannot_be_stored_now_are_stored_later() {
     let mut running = Running::start(json!({ "deadLetters": { "table": "letters" } }));
     running.clickhouse.script([Answer::Cut, Answer::StoredAndCut, Answer::Exception(60, "no such table")]);
     running.send("{");
@@ -133,7 +133,7 @@ fn dead_letters_that_are_refused_are_reported_and_settled() {
 
 /// As on a disk that is full, or not mounted.
 #[test]
-fn letters_for_a_directory_that_is_not_there_wait_for_it() {
+fn dead_letters_for_a_missing_directory_wait_for_it() {
     let dir = tempfile::tempdir().unwrap();
     let letters = dir.path().join("letters");
     let mut running = Running::start(json!({ "deadLetters": { "dir": letters } }));

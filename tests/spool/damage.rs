@@ -154,7 +154,7 @@ fn an_unsynced_tail_does_not_count_as_damage() {
 }
 
 /// A log of several segments with 40 records, of which the first four are done.
-fn of_several_segments() -> Simulated {
+fn log_of_several_segments() -> Simulated {
     let disk = Simulated::new(1);
     let (mut log, _) = Log::open(disk.clone(), options(1), Instant::now()).unwrap();
     for key in 0..40 {
@@ -192,12 +192,12 @@ fn missing(keys: &BTreeSet<u32>) -> Option<Missing> {
 
 #[test]
 fn a_segment_that_is_removed_emptied_or_halved_is_noticed_wherever_it_is() {
-    let names: Vec<String> = of_several_segments().segments().into_keys().collect();
+    let names: Vec<String> = log_of_several_segments().segments().into_keys().collect();
     assert!(names.len() > 5);
-    let (recovered, lost) = recover_several(&of_several_segments());
+    let (recovered, lost) = recover_several(&log_of_several_segments());
     assert_eq!((recovered.breaks, recovered.missing, lost.len()), (vec![], None, 0));
     for name in &names {
-        let disk = of_several_segments();
+        let disk = log_of_several_segments();
         let bytes = disk.contents()[name].len() as u64;
         disk.delete(name);
         let (recovered, lost) = recover_several(&disk);
@@ -206,13 +206,13 @@ fn a_segment_that_is_removed_emptied_or_halved_is_noticed_wherever_it_is() {
         assert_eq!((recovered.breaks[0].at, recovered.breaks[0].len), (0, bytes));
         assert_eq!(recovered.missing, missing(&lost), "{name} removed");
 
-        let disk = of_several_segments();
+        let disk = log_of_several_segments();
         disk.change(name, |bytes| bytes.clear());
         let (recovered, lost) = recover_several(&disk);
         let gone = ChainBreak { segment: name.clone(), at: 0, len: bytes };
         assert_eq!((recovered.breaks, recovered.missing), (vec![gone], missing(&lost)), "{name} emptied");
 
-        let disk = of_several_segments();
+        let disk = log_of_several_segments();
         disk.change(name, |content| content.truncate(bytes as usize / 2));
         let (recovered, lost) = recover_several(&disk);
         assert_eq!(recovered.breaks.len(), 1, "{name} halved");
@@ -223,7 +223,7 @@ fn a_segment_that_is_removed_emptied_or_halved_is_noticed_wherever_it_is() {
 
 #[test]
 fn all_segments_removed_are_noticed() {
-    let disk = of_several_segments();
+    let disk = log_of_several_segments();
     disk.segments().keys().for_each(|name| disk.delete(name));
     let (recovered, lost) = recover_several(&disk);
     assert_eq!((recovered.breaks.len(), recovered.missing), (1, missing(&(4..40).collect())));
@@ -246,7 +246,7 @@ fn a_segment_with_other_content_of_the_same_length_is_noticed() {
 
 #[test]
 fn a_state_file_that_is_removed_or_damaged_loses_nothing() {
-    let disk = of_several_segments();
+    let disk = log_of_several_segments();
     disk.delete(&state_file(&disk));
     let (recovered, lost) = recover_several(&disk);
     assert_eq!((recovered.breaks.len(), recovered.missing, lost.len()), (1, None, 0));
@@ -254,7 +254,7 @@ fn a_state_file_that_is_removed_or_damaged_loses_nothing() {
     // One slot is enough.
     for at in 0..200 {
         for slot in [0, 32 << 10] {
-            let disk = of_several_segments();
+            let disk = log_of_several_segments();
             let state = state_file(&disk);
             disk.change(&state, |bytes| bytes[slot + at] ^= 1);
             let records = Log::open(disk.clone(), options(2), Instant::now()).unwrap().1;
@@ -300,7 +300,7 @@ fn a_segment_of_another_version_is_refused() {
 }
 
 #[test]
-fn an_inspection_tells_what_lies_there() {
+fn an_inspection_lists_the_contents() {
     let (disk, name) = closed();
     disk.change(&name, |bytes| bytes[150] ^= 1);
     let before = disk.contents();

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_sent_stays_due() {
+    fn unsent_messages_stay_due() {
         let mut pacer = Pacer::new(1_000);
         assert_eq!(pacer.due(Duration::from_millis(3)), 3);
         pacer.sent(1);

@@ -133,7 +133,7 @@ fn string<'a>(bytes: &mut Bytes<'a>, major: u8, argument: Argument) -> Result<Va
     }))
 }
 
-/// Whether another part follows of what has so many; of what has no end, until it is there.
+/// Whether another part follows: up to a count, or up to the end mark.
 fn more(bytes: &mut Bytes<'_>, left: &mut Option<usize>) -> Result<bool> {
     match left {
         Some(0) => Ok(false),

@@ -1,4 +1,4 @@
-//! Messages that become no row: dead letters, and those that no route takes.
+//! Messages without a row: dead letters, and those that no route takes.
 
 use crate::config::AckAfter;
 use crate::core::clock::ReceiveTime;

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_come_out_as_they_went_in_while_it_grows_and_shrinks() {
+    fn bytes_come_out_unchanged_while_it_grows_and_shrinks() {
         let source: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
         let mut buffer = ReadBuffer::default();
         let (mut written, mut read) = (0, 0);

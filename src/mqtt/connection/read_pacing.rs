@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dense_stream_is_read_in_larger_pieces() {
+    fn a_dense_stream_is_read_in_larger_reads() {
         let pauses = steady(&mut ReadPacer::new(LEAST, MOST), 60_000);
         assert_eq!(pauses[..5], [1, 2, 4, 8, 8]);
         assert_eq!(pauses[19], 8);

@@ -98,7 +98,7 @@ impl Model {
                 Some(job) => At::Received(job),
                 None => return false,
             },
-            At::Received(job) => match tables.put_aside(job.table, job) {
+            At::Received(job) => match tables.defer(job.table, job) {
                 Some(job) => At::Attempting(job),
                 None => At::Idle,
             },

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_comes_back_as_it_went_in() {
+    fn a_record_comes_back_unchanged() {
         let record = Record {
             stream: StreamKey {
                 connection: 3,

@@ -141,8 +141,8 @@ impl Scan {
             let (mut at, mut len) = (0, READ_CHUNK);
             while at < bytes {
                 let end = bytes.min(at + len as u64);
-                let piece = disk.read_at(&id.to_string(), at, (end - at) as usize).map_err(io)?;
-                let read = scan.take_in(&mut segment, at, &Bytes::from(piece), end == bytes);
+                let chunk = disk.read_at(&id.to_string(), at, (end - at) as usize).map_err(io)?;
+                let read = scan.take_in(&mut segment, at, &Bytes::from(chunk), end == bytes);
                 // An entry that the end of a chunk cuts is read again with the bytes behind it.
                 len = if read > 0 { READ_CHUNK } else { 2 * len };
                 at += read as u64;
@@ -189,10 +189,10 @@ impl Scan {
     }
 
     /// Scans a chunk of a segment. Returns how many bytes of it were used.
-    fn take_in(&mut self, segment: &mut SegmentScan, base: u64, piece: &Bytes, is_last: bool) -> usize {
-        for item in EntryIter::new(piece, segment.id.marker) {
+    fn take_in(&mut self, segment: &mut SegmentScan, base: u64, chunk: &Bytes, is_last: bool) -> usize {
+        for item in EntryIter::new(chunk, segment.id.marker) {
             let (at, len, sequence) = match item {
-                ScanItem::Unreadable { at, len, .. } if at + len == piece.len() && !is_last => return at,
+                ScanItem::Unreadable { at, len, .. } if at + len == chunk.len() && !is_last => return at,
                 ScanItem::Unreadable { at, len, sequence } => (at, len, sequence),
                 ScanItem::Entry { at, header, header_checksum, body } => {
                     segment.synced = segment.synced.max(header.synced);
@@ -212,7 +212,7 @@ impl Scan {
                         }
                         EntryKind::Record => {}
                     }
-                    if let Some(records) = StoredRecord::decode(piece.slice_ref(body)) {
+                    if let Some(records) = StoredRecord::decode(chunk.slice_ref(body)) {
                         let count = records.len() as u64;
                         for (sequence, stored) in (header.sequence..).zip(records) {
                             segment.inserts.insert(stored.insert);
@@ -238,7 +238,7 @@ impl Scan {
             }
             segment.unreadable.push((base + at as u64, len, sequence));
         }
-        piece.len()
+        chunk.len()
     }
 
     fn take_in_receipts(&mut self, below: u64, body: &[u8]) {
