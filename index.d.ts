@@ -775,6 +775,10 @@ export interface Warning {
   failures?: number
   /** The MQTT client id of the connection. */
   clientId?: string
+  /** The version of MQTT that the broker speaks: 4 is 3.1.1. */
+  protocolVersion?: number
+  /** The topic of a message. */
+  topic?: string
   /** Filters of subscriptions. */
   filters?: string[]
   /** Seconds for which the broker keeps the session. */
@@ -785,12 +789,20 @@ export interface Warning {
   messagesPerSecond?: number
   /** Messages of a batch that ClickHouse refused. */
   messages?: number
+  /** Rows that were inserted again. */
+  rows?: number
+  /** Milliseconds that a call has taken so far. */
+  elapsedMs?: number
+  /** Milliseconds until it is given up. */
+  timeLeftMs?: number
   /** Where a transform threw. */
   stack?: string
   /** Events that were dropped. */
   events?: number
   /** A directory: of the spool, or of dead letters. */
   dir?: string
+  /** Names of files in `dir`. */
+  files?: string[]
   /** A file of the spool, with the position of `bytes` bytes in it. */
   segment?: string
   at?: number

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -147,6 +147,28 @@ test('promtool accepts the text', { timeout }, async (t) => {
 test('the document lists the metrics of the text', { timeout }, async (t) => {
   const { pipeline } = await busy(t)
   assert.deepEqual([...families(pipeline.prometheus()).keys()].sort(), documented(pipeline))
+})
+
+test('the document lists the codes of all warnings, and the fields that index.d.ts has', () => {
+  const [, section] = DOCUMENT.split(/^## Warnings$/m)
+  const rows = Array.from(section.split(/^## /m)[0].matchAll(/^\| `([A-Z_]+)` \|.*\| ([^|]*) \|$/gm))
+  const codes = new Set(rows.map(([, code]) => code))
+  const source = (folder) => readdirSync(new URL(`../../${folder}/`, import.meta.url), { recursive: true, encoding: 'utf8' })
+    .filter((file) => /\.(rs|js)$/.test(file))
+    .map((file) => readFileSync(new URL(`../../${folder}/${file}`, import.meta.url), 'utf8'))
+    .join('\n')
+  const engine = source('src')
+  const warned = Array.from(engine.matchAll(/Warning::new\(\s*"([A-Z_]+)"/g), ([, code]) => code)
+  assert.ok(warned.length > 30, `${warned.length} warnings`)
+  assert.deepEqual(warned.filter((code) => !codes.has(code)), [])
+  const all = engine + source('lib')
+  assert.deepEqual([...codes].filter((code) => !new RegExp(`["']${code}["']`).test(all)), [])
+
+  const types = readFileSync(new URL('../../index.d.ts', import.meta.url), 'utf8')
+  const [, body] = types.match(/^export interface Warning \{\n([^]*?)^\}/m)
+  const declared = Array.from(body.matchAll(/^ {2}(\w+)\?:/gm), ([, name]) => name).sort()
+  const documentedFields = new Set(rows.flatMap(([, , cell]) => Array.from(cell.matchAll(/`(\w+)`/g), ([, name]) => name)))
+  assert.deepEqual([...documentedFields].sort(), declared)
 })
 
 test('transforms have figures of their own, by route, for all collectors', { timeout }, async (t) => {

@@ -316,6 +316,7 @@ test('a slow transform is back-pressure, with the warning TRANSFORM_SLOW, and no
   await waitFor(() => warnings.some(({ code }) => code === 'TRANSFORM_SLOW'), { message: () => JSON.stringify(warnings) })
   const [slow] = warnings.filter(({ code }) => code === 'TRANSFORM_SLOW')
   assert.equal(slow.route, 0)
+  assert.ok(slow.message.includes(` ${slow.elapsedMs} ms`), slow.message)
   const [its] = Object.values(pipeline.metrics().transforms)
   assert.ok(its.waiting <= 2, `${its.waiting} batches wait`)
   assert.equal(its.calls - its.failed, 1, 'one call is under way')

@@ -435,7 +435,9 @@ for (const damage of ['removed', 'emptied', 'cut in half']) {
     const reports = () => warnings.filter(({ code }) => code === 'SPOOL_CORRUPT')
     await waitFor(() => reports().at(-1)?.messages === missingMessages, { message: () => JSON.stringify(warnings) })
     assert.ok(reports().some(({ segment, at, bytes }) => segment === missing[0].segment && at === missing[0].at && bytes > 0))
-    assert.match(warnings.find(({ code }) => code === 'SPOOL_FOREIGN_FILES').message, /notes\.txt/)
+    const unknown = warnings.find(({ code }) => code === 'SPOOL_FOREIGN_FILES')
+    assert.match(unknown.message, /notes\.txt/)
+    assert.ok(unknown.files.includes('notes.txt'), unknown.files)
     assertLedger(second.metrics())
     await second.stop()
 

@@ -498,10 +498,13 @@ test('digits of a time that a column does not keep are cut, and a warning says s
     clock: '01:02:03.45',
   }
   assertRows({ rows, letters }, Array.from({ length: 5 }, (_, seq) => ({ seq, ...cut })))
-  const told = warnings.filter((warning) => warning.code === 'TIME_PRECISION_CUT')
-  for (const { message, column } of told) assert.ok(message.includes(`the column ${column} `), message)
+  const reported = warnings.filter((warning) => warning.code === 'TIME_PRECISION_CUT')
+  for (const { message, column, route } of reported) {
+    assert.ok(message.includes(`the column ${column} `), message)
+    assert.equal(route, 0)
+  }
   const named = ['coarse', 'whole', 'list', 'clock', 'fine', 'day', 'arrived'].map((column) => {
-    return [column, told.filter((warning) => warning.column === column).length]
+    return [column, reported.filter((warning) => warning.column === column).length]
   })
   assert.deepEqual(Object.fromEntries(named), { coarse: 1, whole: 1, list: 1, clock: 1, fine: 0, day: 0, arrived: 0 })
 })

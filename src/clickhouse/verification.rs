@@ -146,7 +146,7 @@ impl RetryLoop<'_> {
              they are inserted again",
             self.table
         );
-        self.context.warn(Warning::new("ROWS_RESTORED", message).table(self.table));
+        self.context.warn(Warning::new("ROWS_RESTORED", message).table(self.table).rows(rows));
     }
 
     fn warn_of_doubt(&self, error: &Error) {

@@ -116,7 +116,8 @@ impl DeadLetterThread {
         if let Err(error) = RetryLoop::new(&self.context, name).run(&mut insert).await? {
             // The one place where a dead letter can end as an event alone: nothing else is left to try.
             let message = format!("{name} does not take dead letters: {error}");
-            self.context.warn(Warning::new("DEAD_LETTERS_REFUSED", message).table(name).reason(&error));
+            let warning = Warning::new("DEAD_LETTERS_REFUSED", message).table(name).reason(&error);
+            self.context.warn(warning.messages(batch.letters.len()));
         }
         Some(())
     }

@@ -11,7 +11,8 @@ pub fn warn(context: &PipelineContext, at: usize, table: &str, decoder: &mut Dec
         let message = format!(
             "{table}: times for the column {column} have more digits than it keeps; they are cut towards the past"
         );
-        context.warn(Warning::new("TIME_PRECISION_CUT", message).table(table).column(column));
+        let warning = Warning::new("TIME_PRECISION_CUT", message).table(table).route(at);
+        context.warn(warning.column(column));
     }
     for (column, path) in decoder.take_scalar_paths() {
         let message = format!(

@@ -159,7 +159,8 @@ async fn first_answer(context: &PipelineContext) -> Result<SchemaClient> {
             clickhouse.places(),
             left.as_millis()
         );
-        context.warn(Warning::new("CLICKHOUSE_SILENT", message).retry_in(Duration::ZERO));
+        let warning = Warning::new("CLICKHOUSE_SILENT", message).time_left(left);
+        context.warn(warning.retry_in(Duration::ZERO));
     }
 }
 

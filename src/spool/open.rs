@@ -99,7 +99,7 @@ fn report(context: &PipelineContext, dir: &Path, recovered: &Recovered) {
             dir.display(),
             named.join(", ")
         );
-        context.warn(Warning::new("SPOOL_FOREIGN_FILES", message).dir(dir));
+        context.warn(Warning::new("SPOOL_FOREIGN_FILES", message).dir(dir).files(&recovered.foreign));
     }
 }
 

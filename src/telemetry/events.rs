@@ -155,6 +155,25 @@ impl Warning {
         self.field("messages", messages)
     }
 
+    pub fn rows(self, rows: u64) -> Warning {
+        self.field("rows", rows)
+    }
+
+    /// How long an operation has taken so far.
+    pub fn elapsed(self, elapsed: Duration) -> Warning {
+        self.field("elapsedMs", millis(elapsed))
+    }
+
+    /// How long it is waited for before it fails.
+    pub fn time_left(self, left: Duration) -> Warning {
+        self.field("timeLeftMs", millis(left))
+    }
+
+    /// Names of files in a directory.
+    pub fn files(self, files: &[String]) -> Warning {
+        self.field("files", files)
+    }
+
     pub fn events(self, events: u64) -> Warning {
         self.field("events", events)
     }

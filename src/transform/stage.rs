@@ -243,11 +243,13 @@ impl TransformStage {
         for call in running.iter_mut().filter(|call| !call.is_slow && call.since.elapsed() >= timeout) {
             call.is_slow = true;
             let table = &self.context.config.route(self.at).table;
+            let elapsed = call.since.elapsed();
             let text = format!(
                 "{table}: a call of the transform has taken {} ms and is not aborted; the broker waits for it",
-                call.since.elapsed().as_millis()
+                elapsed.as_millis()
             );
-            self.context.warn(Warning::new("TRANSFORM_SLOW", text).table(table).route(self.at));
+            let warning = Warning::new("TRANSFORM_SLOW", text).table(table).route(self.at);
+            self.context.warn(warning.elapsed(elapsed));
         }
     }
 }

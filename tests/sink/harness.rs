@@ -23,6 +23,8 @@ pub struct Reported {
     /// Payload, code and message.
     pub letters: Vec<(String, &'static str, String)>,
     pub warnings: Vec<(&'static str, String)>,
+    /// The same warnings as JavaScript gets them.
+    pub as_json: Vec<Value>,
     /// Traces of sampled batches, as JSON.
     pub traces: Vec<Value>,
 }
@@ -35,6 +37,14 @@ impl Reported {
     /// The last of it, for a test that fails.
     pub fn last(&self) -> &[(&'static str, String)] {
         &self.warnings[self.warnings.len().saturating_sub(3)..]
+    }
+
+    /// A field of the first warning with this code.
+    pub fn field(&self, code: &str, name: &str) -> Value {
+        self.as_json
+            .iter()
+            .find(|warning| warning["code"] == code)
+            .map_or(Value::Null, |warning| warning[name].clone())
     }
 
     pub fn count(&self, code: &str) -> usize {
@@ -336,7 +346,10 @@ impl Running {
 impl Reported {
     pub fn record(&mut self, event: Event) {
         match event {
-            Event::Warning(warning) => self.warnings.push((warning.code, warning.message)),
+            Event::Warning(warning) => {
+                self.as_json.push(serde_json::to_value(&*warning).unwrap());
+                self.warnings.push((warning.code, warning.message));
+            }
             Event::DeadLetters(letters, _held) => self.letters.extend(letters.into_iter().map(|letter| {
                 let payload = String::from_utf8_lossy(&letter.payload).into_owned();
                 (payload, letter.reason.code.as_str(), letter.reason.message.to_string())

@@ -31,6 +31,7 @@ fn rows_that_a_crash_lost_are_inserted_again() {
         assert_rows(&ended.clickhouse, 0..5);
         assert_eq!((ended.inserted, ended.dead_lettered, repairs(&ended)), (5, 0, 1));
         assert_eq!(ended.reported.count("ROWS_RESTORED"), 1);
+        assert_eq!(ended.reported.field("ROWS_RESTORED", "rows"), 5);
         let inserts = ended.clickhouse.inserts();
         assert_eq!(inserts[0].token, inserts[1].token);
         assert_eq!(inserts[2].token, format!("{}-again", inserts[0].token));

@@ -127,6 +127,7 @@ fn dead_letters_that_are_refused_are_reported_and_settled() {
     running.send("{");
     let ended = running.finish();
     assert_eq!((ended.dead_lettered, ended.reported.count("DEAD_LETTERS_REFUSED")), (1, 1));
+    assert_eq!(ended.reported.field("DEAD_LETTERS_REFUSED", "messages"), 1);
     assert_eq!(ended.reported.letters.len(), 1);
     assert!(ended.clickhouse.rows("letters").is_empty());
 }
