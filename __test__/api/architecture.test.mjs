@@ -109,3 +109,18 @@ test('an arrow that the table does not have is found', () => {
 test('only native.js imports the addon', () => {
   assert.deepEqual(files().filter((file) => importsOf(file).includes('binding.js')), ['lib/native.js'])
 })
+
+/** The table of options, and the declarations of the API, which are generated from it in part. */
+const TABLES = ['src/config/schema.rs', 'index.d.ts']
+
+test('no file but tests and tables has more than 500 lines', () => {
+  const source = /\.(rs|[cm]?js|[cm]?ts|css|html)$/
+  const all = ['src', 'lib', 'bin', 'bench', 'scripts', 'tools', 'examples'].flatMap((folder) => readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+    .map((file) => `${folder}/${file.replaceAll('\\', '/')}`)
+    .filter((file) => source.test(file) && !/\/(node_modules|target)\//.test(file)))
+  assert.ok(all.length > 250, `${all.length} files`)
+  const long = [...all, 'index.js', 'index.d.ts', 'testing.js', 'binding.js'].filter((file) => {
+    return readFileSync(join(ROOT, file), 'utf8').split('\n').length > 501 && !/_?tests\.rs$/.test(file)
+  })
+  assert.deepEqual(long.sort(), [...TABLES].sort())
+})

@@ -19,7 +19,7 @@ function build() {
   const own = (name) => readFileSync(join(__dirname, name), 'utf8')
   const uplot = (name) => readFileSync(require.resolve(`uplot/dist/${name}`), 'utf8')
   const parts = {
-    styles: [uplot('uPlot.min.css'), own('style.css')],
+    styles: [uplot('uPlot.min.css'), own('style.css'), own('content.css')],
     // Each uses those in front of it.
     scripts: [uplot('uPlot.iife.min.js'), own('elements.js'), own('plot.js'), own('client.js')],
   }
