@@ -11,6 +11,8 @@
 //! 4. The completion of the batch then acknowledges its messages to the broker and closes its group in the ledger
 //!    (`telemetry`).
 //!
+//! A route with a `transform` has its stage between 2 and 3: it calls JavaScript with each batch.
+//!
 //! With a `spool`, a log on disk stands between 2 and 3: its thread encodes the block, writes and syncs it, and the
 //! connection acknowledges. A `replay` feeds dead letters to the router without a broker.
 //!

@@ -17,7 +17,7 @@ pub struct TlsInfo {
     /// Such as `TLSv1_3`.
     version: String,
     cipher: String,
-    /// The server's own, in DER and base64: the façade reads it.
+    /// The server's own certificate, in DER and base64, which `lib/check.js` reads.
     certificate: Option<String>,
 }
 

@@ -110,12 +110,15 @@ impl Insert<'_> {
     }
 }
 
+/// [`config::MAX_BLOCK_ROWS`], as a setting.
+const MAX_BLOCK_ROWS: &str = "1048449";
+
 /// Blocks that follow one another are one block when ClickHouse looks at the token. Without it a token is only recognised if
 /// as many blocks come with it as before, and what is decoded again is a single one. Tried with ClickHouse 26.7; older
 /// servers do not know the first.
 const SQUASHED: [(&str, &str); 4] = [
     ("use_strict_insert_block_limits", "1"),
-    ("min_insert_block_size_rows", "1048449"),
+    ("min_insert_block_size_rows", MAX_BLOCK_ROWS),
     ("min_insert_block_size_bytes", "0"),
     ("max_insert_block_size_bytes", "0"),
 ];
@@ -141,5 +144,13 @@ const SETTINGS: [(&str, &str); 9] = [
     // older servers know too.
     ("insert_distributed_sync", "1"),
     // A block is one INSERT and one part: nothing may cut it.
-    ("max_insert_block_size", "1048449"),
+    ("max_insert_block_size", MAX_BLOCK_ROWS),
 ];
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_setting_is_the_limit_of_a_block() {
+        assert_eq!(super::MAX_BLOCK_ROWS, crate::config::MAX_BLOCK_ROWS.to_string());
+    }
+}

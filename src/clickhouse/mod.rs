@@ -1,7 +1,7 @@
 //! ClickHouse's side: types, typed column builders, the Native block, the INSERT request and its
 //! answers, schemas.
 //!
-//! `decode` appends one value per column and row; `batch` owns the columns until they are sealed;
+//! `decode` appends one value per column and row; `ingest::batch` owns the columns until they are sealed;
 //! `sink` and `spool` encode them for an INSERT with a [`BlockEncoder`]. A column holds the bytes of
 //! the wire format already: encoding is copying.
 

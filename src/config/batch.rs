@@ -7,6 +7,10 @@ use crate::config::object_reader::ObjectReader;
 use crate::config::schema::BATCH;
 use crate::core::error::Result;
 
+/// ClickHouse squashes the blocks of one INSERT up to this number of rows: beyond it an INSERT is not atomic.
+/// Source: `DEFAULT_INSERT_BLOCK_SIZE` in ClickHouse's `src/Core/Defines.h`.
+pub const MAX_BLOCK_ROWS: usize = 1_048_449;
+
 /// When a batch is sealed.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {

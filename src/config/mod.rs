@@ -27,7 +27,7 @@ use std::time::Duration;
 
 pub use crate::core::backoff::Limits as Backoff;
 use crate::core::error::{Error, Result};
-pub use batch::Limits;
+pub use batch::{Limits, MAX_BLOCK_ROWS};
 pub use broker_url::{BrokerUrl, Transport};
 use ceiling::Ceiling;
 pub use check::{CheckOptions, SampleLimits};

@@ -5,6 +5,7 @@
 //!
 //! Sentences say what an option means, without its range, unit and default, which the generated documents add.
 
+use crate::config::batch::MAX_BLOCK_ROWS;
 use crate::config::option::DefaultValue::{Absent, Described, Flag, Integer, Number, Required, Text};
 use crate::config::option::Unit::{Bytes, Milliseconds, Seconds};
 use crate::config::option::{
@@ -1058,8 +1059,7 @@ pub static BATCH: Object = Object {
             takes more rows, up to `maxBytes`.",
     includes: &[],
     rows: &[
-        // ClickHouse squashes the blocks of one INSERT up to 1,048,449 rows: beyond it an INSERT is not atomic.
-        row("maxRows", integer(1, 1_048_449), Integer(5000), "Rows of a batch."),
+        row("maxRows", integer(1, MAX_BLOCK_ROWS as u64), Integer(5000), "Rows of a batch."),
         row(
             "maxBytes",
             integer(1, 1 << 30),

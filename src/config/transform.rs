@@ -52,7 +52,7 @@ pub struct Input {
 pub fn transform(o: &ObjectReader<'_>, topic: &TopicFilter) -> Result<Option<Transform>> {
     let threads = match o.value("transform") {
         None => return no_transform(o),
-        // The façade keeps the function, and says that there is one.
+        // JavaScript keeps the function, and says that there is one.
         Some(value) if *value == json!({ "function": true }) => None,
         Some(_) => match o.take("transform")? {
             Some(Taken::Object(_, m)) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::clickhouse::Column;
-use crate::config::{Limits, Route, Transform};
+use crate::config::{Limits, MAX_BLOCK_ROWS, Route, Transform};
 use crate::core::ack_history::AckHistory;
 use crate::core::clock::ReceiveTime;
 use crate::decode::{self, Decoder};
@@ -17,9 +17,8 @@ use crate::ingest::table_plan::TablePlan;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::trace::{Trace, millis};
 
-/// ClickHouse squashes the blocks of one INSERT up to 1,048,449 rows: beyond it an INSERT is not atomic. A batch is full
-/// when the next message could bring it there.
-pub const MAX_ROWS: usize = 1_048_449 - decode::MAX_ROWS;
+/// A batch is full when the next message could bring it to [`MAX_BLOCK_ROWS`].
+pub const MAX_ROWS: usize = MAX_BLOCK_ROWS - decode::MAX_ROWS;
 
 /// Rows that a new batch reserves columns for.
 const MAX_RESERVED: usize = 8192;

@@ -2,7 +2,7 @@
 //!
 //! Configuration and metrics cross as JSON texts, dead letters with their payloads as Buffers. Slow
 //! calls run on a thread of their own and answer by a promise, which always resolves: to `{"ok": …}` or
-//! `{"error": …}`. The façade in `index.js` turns the latter into a `MillraceError`.
+//! `{"error": …}`. `lib/native.js` turns the latter into a `MillraceError`.
 
 mod check;
 mod replay;
@@ -35,7 +35,7 @@ const QUEUE: usize = 1024;
 
 /// The kind of an event, its content as JSON, and the payloads of dead letters.
 type Arguments = FnArgs<(String, String, Vec<Buffer>)>;
-/// Weak: events alone do not keep the process alive. Whether a pipeline does is up to the façade.
+/// Weak: events alone do not keep the process alive. `lib/pipeline.js` decides whether a pipeline does.
 type Callback = ThreadsafeFunction<Event, (), Arguments, Status, false, true, QUEUE>;
 
 #[napi]
@@ -106,7 +106,7 @@ impl NativePipeline {
 
     #[napi(ts_return_type = "Promise<string>")]
     pub fn stop<'env>(&self, env: &'env Env, timeout_ms: f64) -> napi::Result<Object<'env>> {
-        // The façade has checked that it is a number of milliseconds.
+        // `lib/pipeline.js` has checked that it is a number of milliseconds.
         let timeout = Duration::from_millis(timeout_ms as u64);
         // While it is starting this is not possible yet; `stop` sees to that.
         let _ = self.pipeline.begin_stop();

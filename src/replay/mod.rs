@@ -7,8 +7,9 @@
 //! ```
 //!
 //! - The same dead letters make the same batches each time: sealed by rows and bytes, at the end of a
-//!   file, and when all that are open hold half of the memory ceiling, never by time. As the tokens are made of the bytes, ClickHouse recognises
-//!   what an earlier replay has inserted.
+//!   file, and when all that are open hold a quarter of the memory ceiling, never
+//!   by time. As the tokens are made of the bytes, ClickHouse recognises rows that an earlier replay has
+//!   inserted.
 //! - Nothing is taken from the source: a replay that ends early is begun anew.
 
 mod files;

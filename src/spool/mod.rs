@@ -122,8 +122,8 @@
 //! **Memory.** Each record that is not done takes about 130 bytes: 4 GiB of records with one message each would be millions.
 //! [`Log::memory_bytes`] counts towards the memory limit.
 //!
-//! **Between intake and workers.** [`SpoolThread`] is the thread that owns a [`Log`]. It appends and commits the batches of the
-//! intake, and hands INSERTs that are due to the workers ([`InsertJob`]). They send the blocks one after the other under the
+//! **Between router and workers.** [`SpoolThread`] is the thread that owns a [`Log`]. It appends and commits the batches of the
+//! router, and hands INSERTs that are due to the workers ([`InsertJob`]). They send the blocks one after the other under the
 //! token, with the statement of the first record. If the plan has another statement, or ClickHouse rejects the blocks, they
 //! decode the messages of all records into a batch and go on as without a spool. Records find their route by topic and table.
 

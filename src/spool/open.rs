@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, MAX_BLOCK_ROWS};
 use crate::core::ack_history::AckHistory;
 use crate::core::backoff::random_bits;
 use crate::core::error::Result;
@@ -16,7 +16,7 @@ use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
 
 /// ClickHouse squashes the blocks of an INSERT into one as long as they have no more rows and bytes than this.
-const MAX_ROWS: u64 = 1_048_449;
+const MAX_ROWS: u64 = MAX_BLOCK_ROWS as u64;
 const MAX_BYTES: u64 = 128 << 20;
 /// Foreign files that a warning names.
 const MAX_NAMED: usize = 10;
