@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use crate::clickhouse::insert_answer::RequestError;
 use crate::config;
 use crate::core::error::Error;
+use crate::core::lock::lock;
 use crate::core::secret::masked_url;
 
 /// Below ClickHouse's `keep_alive_timeout` (3 s by default in older servers), so that no INSERT is written into a
@@ -199,7 +200,7 @@ impl KeptConnections {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<SocketAddr>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -3,9 +3,10 @@
 //! A token is made once, before the first attempt. Within the table's window ClickHouse does not insert twice what comes
 //! under the same token, whatever the rows are: so a token must never be used for other rows.
 
+use crate::core::lock::lock;
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use cityhash_rs::cityhash_102_128;
 
@@ -30,7 +31,7 @@ impl Tokens {
             Tokens::Content(seen) => {
                 // 128 bits: the chance that two of a billion blocks share them is 1 in 10^20.
                 let hash = cityhash_102_128(&block());
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut seen = lock(seen);
                 let times = seen.entry((cityhash_102_128(sql.as_bytes()), hash)).or_default();
                 let token = format!("replay-{hash:032x}-{times}");
                 *times += 1;

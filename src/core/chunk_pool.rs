@@ -5,11 +5,12 @@
 //! a smaller one. Chunks fit everywhere, nothing is copied when a batch grows, and as mappings of their own they go back
 //! to the system when nobody uses them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use memmap2::MmapMut;
 
 use crate::core::free_list::FreeList;
+use crate::core::lock::lock;
 use crate::core::memory_budget::{MemoryBudget, Pool, PooledBytes};
 
 /// Chunk sizes for a batch's 1st, 2nd and later chunks: quiet routes stay at 16 KiB, busy ones use few mappings (Linux
@@ -89,7 +90,7 @@ impl ChunkPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, [FreeList<Free>; SIZES.len()]> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.free)
     }
 }
 

@@ -3,8 +3,9 @@
 //!
 //! A route and all that decode for it share one of these, so that a message decoded anew finds the same.
 
+use crate::core::lock::lock;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// More metrics of an edge node than this are not remembered, nor more edge nodes.
 const MAX_METRICS: usize = 1 << 20;
@@ -84,7 +85,7 @@ impl EdgeNodes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Nodes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -8,8 +8,9 @@
 //! Memory that pools keep for reuse is not used. It has a part of the ceiling, and is given up where it stands in the way:
 //! see [`Pool`].
 
+use crate::core::lock::lock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::Notify;
 
@@ -75,7 +76,7 @@ impl MemoryBudget {
 
     /// From now on `pool` is emptied where memory is short.
     pub fn add_pool(&self, pool: Weak<dyn Pool>) {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = lock(&self.pools);
         pools.retain(|pool| pool.strong_count() > 0);
         pools.push(pool);
     }
@@ -90,7 +91,7 @@ impl MemoryBudget {
 
     #[cold]
     fn empty_pools(&self) {
-        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let pools = lock(&self.pools);
         pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.empty());
     }
 

@@ -12,6 +12,7 @@ pub mod error;
 pub mod free_list;
 pub mod fs;
 pub mod json_path;
+pub mod lock;
 pub mod memory_budget;
 pub mod mqtt_property;
 pub mod reason;

@@ -4,10 +4,11 @@
 //! its messages comes from [`crate::core::chunk_pool`]. If more batches are under way than before, some
 //! start without reused columns.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::clickhouse::Column;
 use crate::core::free_list::FreeList;
+use crate::core::lock::lock;
 use crate::core::memory_budget::{MemoryBudget, Pool, PooledBytes};
 
 /// The columns for batches of one plan.
@@ -67,7 +68,7 @@ impl ColumnPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Columns> {
-        self.columns.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.columns)
     }
 }
 

@@ -3,9 +3,10 @@
 //! Each is acknowledged once, when the last completion that has it says so, and counts once, with the completion that had it
 //! first, when the last one is settled. If one of them is abandoned, neither happens.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::core::ack_set::AckSet;
+use crate::core::lock::lock;
 use crate::telemetry::ledger::Settled;
 
 /// Something that is given to the last of several holders.
@@ -71,7 +72,7 @@ impl<T: Default> Shared<T> {
 
     fn share(&self) -> MutexGuard<'_, Share<T>> {
         // Nothing can panic while it is locked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

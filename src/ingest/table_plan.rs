@@ -7,13 +7,14 @@
 //! fault: its rows wait until an operator has fixed it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::clickhouse::schema::{RepairSql, Table, TableColumn};
 use crate::clickhouse::{Column, CompressionHints};
 use crate::config::Route;
 use crate::core::error::{Error, Result};
+use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryBudget;
 use crate::decode::Decoder;
 use crate::ingest::column_pool::ColumnPool;
@@ -256,7 +257,7 @@ impl TablePlans {
 
     fn state(&self, route: usize) -> MutexGuard<'_, State> {
         // A plan is replaced in one assignment: a panic elsewhere cannot leave half of one.
-        self.routes[route].state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.routes[route].state)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use napi::bindgen_prelude::{Buffer, FnArgs, Function, Uint8ArraySlice, Uint32ArraySlice};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::config::{Config, TransformCode};
 use crate::core::error::Error;
+use crate::core::lock::lock;
 use crate::core::reason::Reason;
 use crate::napi::throw;
 use crate::transform::call::{TransformCall, Verdict};
@@ -66,7 +67,7 @@ struct ModuleThread {
 
 impl ModuleHost {
     fn threads(&self) -> MutexGuard<'_, Vec<ModuleThread>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -105,7 +106,7 @@ pub fn add_modules(config: &Config, hosts: &TransformHosts) -> u32 {
         }
     }
     if !modules.is_empty() {
-        let mut all = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&MODULES);
         let all = all.get_or_insert_default();
         // Drops the hosts of pipelines that no longer exist.
         all.retain(|_, modules| modules.values().any(|host| host.strong_count() > 0));
@@ -143,7 +144,7 @@ impl NativeTransformWorker {
     ) -> napi::Result<NativeTransformWorker> {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let host = {
-            let all = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = lock(&MODULES);
             all.as_ref().and_then(|all| all.get(&pipeline)?.get(&(route as usize)).cloned())
         };
         let host = host.unwrap_or_default();

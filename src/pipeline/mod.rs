@@ -15,7 +15,7 @@ mod simulation;
 pub mod stages;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::core::ack_history::AckHistory;
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
+use crate::core::lock::{lock, wait};
 use crate::core::thread::{run_on, runtime, thread};
 use crate::ingest::router::Router;
 pub use crate::ingest::row_intake::Reply;
@@ -413,7 +414,7 @@ impl Pipeline {
         self.cancel_start();
         let mut state = lock(&self.state);
         while *state == State::Starting {
-            state = self.state_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.state_changed, state);
         }
     }
 
@@ -485,8 +486,4 @@ fn open_tls(context: &PipelineContext) -> Result<()> {
 
 fn aborted() -> Error {
     Error::InvalidState { operation: "start", state: State::Stopping.as_str() }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,7 +16,7 @@ mod files;
 mod table;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -26,6 +26,7 @@ use crate::clickhouse::token::Tokens;
 use crate::config::{Config, ReplaySource};
 use crate::core::clock::ReceiveTime;
 use crate::core::error::{Error, Result};
+use crate::core::lock::lock;
 use crate::core::mqtt_property::Properties;
 use crate::core::reason::{Code, Reason};
 use crate::core::thread::{run_on, runtime};
@@ -407,8 +408,4 @@ fn oversized(letter: &StoredDeadLetter) -> Option<Reason> {
 
 fn aborted() -> Error {
     Error::InvalidState { operation: "replayDeadLetters", state: "stopping" }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,13 +2,14 @@
 
 use std::ops::{ControlFlow, Range};
 use std::slice;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clickhouse::error_class::{ErrorClass, Failure};
 use crate::clickhouse::insert_request::{Insert, ViewMode};
 use crate::clickhouse::retry::{Next, RetriedInsert, RetryLoop};
 use crate::clickhouse::servers::Servers;
+use crate::core::lock::lock;
 use crate::ingest::batch::Batch;
 use crate::ingest::encoded_rows::EncodedRows;
 use crate::sink::expiry::final_reason;
@@ -135,7 +136,7 @@ impl RetriedInsert for BatchInsert<'_> {
             stale => {
                 *stale = None;
                 let context = worker.context.clone();
-                let _alone = context.decoding_again.lock().unwrap_or_else(PoisonError::into_inner);
+                let _alone = lock(&context.decoding_again);
                 let route = context.config.route(batch.route);
                 stale.insert(EncodedRows::decode(batch, chosen, plan, route, &mut worker.packer))
             }

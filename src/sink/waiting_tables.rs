@@ -3,8 +3,9 @@
 //! No other table waits with it: the worker takes other INSERTs meanwhile. It puts INSERTs of the same table aside here, in
 //! their order; they follow when the one in front has ended: a table that takes nothing is asked by one INSERT, not by all.
 
+use crate::core::lock::lock;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 pub struct WaitingTables<J>(Mutex<HashMap<String, Waiting<J>>>);
 
@@ -63,7 +64,7 @@ impl<J> WaitingTables<J> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting<J>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -20,11 +20,12 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use bytes::Buf;
 
 use crate::core::fs::sync_directory;
+use crate::core::lock::lock;
 
 #[derive(Debug)]
 pub struct Cuts {
@@ -146,7 +147,7 @@ impl Cuts {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::core::chunk_pool::ChunkPool;
 use crate::core::error::{Error, Result};
+use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryBudget;
 use crate::core::thread::{panic_message, run_on, runtime, thread};
 use crate::telemetry::events::{Event, Listener, Warning};
@@ -69,7 +70,7 @@ impl PipelineContext {
 
     /// Warns once, whichever thread comes first, of what is the same for all of them: `about`.
     pub fn warn_once(&self, about: String, warning: Warning) {
-        let is_new = self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(about);
+        let is_new = lock(&self.warned).insert(about);
         if is_new {
             self.warn(warning);
         }
@@ -97,20 +98,20 @@ impl PipelineContext {
 
     /// Calls `waker` whenever all is cancelled.
     pub fn on_cancel(&self, waker: impl Fn() + Send + 'static) {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(waker));
+        lock(&self.wakers).push(Box::new(waker));
     }
 
     /// Makes every thread end as soon as it can, whatever is left.
     pub fn cancel(&self) {
         self.cancelled.send_replace(true);
         self.ledger.abandon();
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|wake| wake());
+        lock(&self.wakers).iter().for_each(|wake| wake());
     }
 
     /// Before a start: forgets what an earlier one that failed left behind. All its threads have ended.
     pub fn reset(&self) {
         self.cancelled.send_replace(false);
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.wakers).clear();
         self.ledger.reset();
     }
 

@@ -4,8 +4,9 @@
 //! under one lock, once per read and once per batch, never per message. The ledger also knows which groups of
 //! messages (batches, dead letters) are still open, so that a flush or a stop can wait for them.
 
+use crate::core::lock::{lock, wait, wait_timeout};
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -82,7 +83,7 @@ impl LedgerState {
 impl Ledger {
     fn state(&self) -> MutexGuard<'_, LedgerState> {
         // The state is changed by additions alone: a panic elsewhere cannot leave it half written.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub fn counts(&self) -> Counts {
@@ -163,13 +164,13 @@ impl Ledger {
                 return false;
             }
             state = match deadline {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => wait(&self.changed, state),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return false;
                     }
-                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                    wait_timeout(&self.changed, state, left)
                 }
             };
         }

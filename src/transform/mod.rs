@@ -16,8 +16,9 @@ pub mod columns;
 pub mod outcome;
 pub mod stage;
 
+use crate::core::lock::lock;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use call::TransformCall;
 
@@ -37,10 +38,10 @@ pub struct TransformHosts(Arc<Mutex<HashMap<usize, Arc<dyn TransformHost>>>>);
 impl TransformHosts {
     /// Makes the calls of a route from its next start on.
     pub fn set(&self, route: usize, host: Arc<dyn TransformHost>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(route, host);
+        lock(&self.0).insert(route, host);
     }
 
     pub fn of(&self, route: usize) -> Option<Arc<dyn TransformHost>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&route).cloned()
+        lock(&self.0).get(&route).cloned()
     }
 }
