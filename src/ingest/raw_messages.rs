@@ -28,13 +28,21 @@ pub struct RawMessages {
     pool: Arc<ChunkPool>,
 }
 
-/// The lengths of the parts that follow, QoS and retain.
-struct MessageHeader {
-    payload: u32,
-    properties: u32,
-    topic: u16,
-    qos: u8,
-    retain: bool,
+/// Lengths of the parts of a message, QoS and retain. Both chunks and the records of the spool have it as 12 bytes:
+///
+/// ```text
+///    0  u8   QoS
+///    1  u8   retain
+///    2  u16  bytes of the topic
+///    4  u32  bytes of the properties
+///    8  u32  bytes of the payload
+/// ```
+pub struct MessageHeader {
+    pub qos: u8,
+    pub retain: bool,
+    pub topic: u16,
+    pub properties: u32,
+    pub payload: u32,
 }
 
 impl RawMessages {
@@ -45,16 +53,8 @@ impl RawMessages {
 
     #[inline]
     pub fn push(&mut self, message: &Message<'_>) {
-        let Message { received, topic, payload, qos, retain, properties } = *message;
+        let Message { received, topic, payload, properties, .. } = *message;
         let properties = properties.as_bytes();
-        // A topic has at most 64 KiB and a packet 256 MiB.
-        let head = MessageHeader {
-            payload: payload.len() as u32,
-            properties: properties.len() as u32,
-            topic: topic.len() as u16,
-            qos,
-            retain,
-        };
         let bytes = MessageHeader::BYTES + topic.len() + properties.len() + payload.len();
         let chunk = match self.chunks.last_mut() {
             Some(chunk) if chunk.remaining() >= bytes => chunk,
@@ -63,7 +63,7 @@ impl RawMessages {
                 add_chunk(&mut self.chunks, &self.pool, bytes)
             }
         };
-        chunk.append([&head.to_bytes(), topic, properties, payload]);
+        chunk.append([&MessageHeader::of(message).to_bytes(), topic, properties, payload]);
         self.len += 1;
         self.bytes += bytes;
         match self.receive_times.last_mut() {
@@ -119,9 +119,9 @@ impl RawMessages {
         let mut places = Vec::with_capacity(self.len);
         for (chunk, bytes) in self.chunks.iter().enumerate() {
             let mut at = 0;
-            while let Some(head) = bytes.bytes().get(at..at + MessageHeader::BYTES) {
+            while let Some((head, _)) = bytes.bytes()[at..].split_first_chunk() {
                 places.push((chunk as u32, at as u32));
-                at += MessageHeader::BYTES + MessageHeader::from_bytes(head).len();
+                at += MessageHeader::BYTES + MessageHeader::from_bytes(*head).len();
             }
         }
         MessageIndex(places)
@@ -169,7 +169,9 @@ impl<'p> ByteReader<'p> {
     }
 
     fn message(&mut self, received: ReceiveTime) -> Message<'p> {
-        let head = MessageHeader::from_bytes(self.take(MessageHeader::BYTES));
+        let mut head = [0; MessageHeader::BYTES];
+        head.copy_from_slice(self.take(MessageHeader::BYTES));
+        let head = MessageHeader::from_bytes(head);
         Message {
             received,
             topic: self.take(head.topic as usize),
@@ -182,31 +184,44 @@ impl<'p> ByteReader<'p> {
 }
 
 impl MessageHeader {
-    const BYTES: usize = 12;
+    pub const BYTES: usize = 12;
 
-    /// Bytes of what follows.
+    #[inline]
+    pub fn of(message: &Message<'_>) -> MessageHeader {
+        // A topic has at most 64 KiB and a packet 256 MiB.
+        MessageHeader {
+            qos: message.qos,
+            retain: message.retain,
+            topic: message.topic.len() as u16,
+            properties: message.properties.as_bytes().len() as u32,
+            payload: message.payload.len() as u32,
+        }
+    }
+
+    /// Bytes of the three parts.
     fn len(&self) -> usize {
         self.topic as usize + self.properties as usize + self.payload as usize
     }
 
-    fn to_bytes(&self) -> [u8; MessageHeader::BYTES] {
+    #[inline]
+    pub fn to_bytes(&self) -> [u8; MessageHeader::BYTES] {
         let mut bytes = [0; MessageHeader::BYTES];
-        bytes[..4].copy_from_slice(&self.payload.to_le_bytes());
+        bytes[0] = self.qos;
+        bytes[1] = u8::from(self.retain);
+        bytes[2..4].copy_from_slice(&self.topic.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.properties.to_le_bytes());
-        bytes[8..10].copy_from_slice(&self.topic.to_le_bytes());
-        bytes[10] = self.qos;
-        bytes[11] = u8::from(self.retain);
+        bytes[8..].copy_from_slice(&self.payload.to_le_bytes());
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> MessageHeader {
-        let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    pub fn from_bytes(bytes: [u8; MessageHeader::BYTES]) -> MessageHeader {
+        let [qos, retain, t0, t1, p0, p1, p2, p3, l0, l1, l2, l3] = bytes;
         MessageHeader {
-            payload: number(0),
-            properties: number(4),
-            topic: u16::from_le_bytes([bytes[8], bytes[9]]),
-            qos: bytes[10],
-            retain: bytes[11] != 0,
+            qos,
+            retain: retain != 0,
+            topic: u16::from_le_bytes([t0, t1]),
+            properties: u32::from_le_bytes([p0, p1, p2, p3]),
+            payload: u32::from_le_bytes([l0, l1, l2, l3]),
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! u32 + bytes  client id
-//! u32          number of arrivals, then each:  u64 nanoseconds since 1970, u32 messages that came then
-//! u32          number of messages, then each:  u8 QoS, u8 retain, u16 + u32 + u32 bytes of what follows
+//! u32          number of receive times, then each:  u64 nanoseconds since 1970, u32 messages that came then
+//! u32          number of messages, then each:  12 bytes, its [`MessageHeader`]
 //! bytes        topic, properties and payload of each
 //! bytes        the rows, where a transform changed them: see [`stored_rows`](crate::spool::stored_rows)
 //! ```
@@ -18,7 +18,7 @@ use crate::clickhouse::compression;
 use crate::config::Compression;
 use crate::core::clock::ReceiveTime;
 use crate::core::mqtt_property::Properties;
-use crate::ingest::raw_messages::{Message, RawMessages};
+use crate::ingest::raw_messages::{Message, MessageHeader, RawMessages};
 
 /// `rows` is what [`stored_rows`](crate::spool::stored_rows) wrote of them, or nothing. Messages that are given away are dropped
 /// before their copy is compressed.
@@ -29,7 +29,7 @@ pub fn encode(
     compression: Compression,
 ) -> io::Result<Bytes> {
     let messages: &RawMessages = given.borrow();
-    let heads = 2 * (8 + 4) + 12 * messages.receive_times().len();
+    let heads = 2 * (8 + 4) + (8 + 4) * messages.receive_times().len();
     let bytes = client_id.len() + messages.bytes() + rows.len();
     let mut out = Vec::with_capacity(compression::HEAD + heads + bytes);
     // For the head of the frame.
@@ -46,10 +46,7 @@ pub fn encode(
     }
     count(&mut out, messages.len());
     for message in messages.iter() {
-        out.extend([message.qos, u8::from(message.retain)]);
-        out.extend((message.topic.len() as u16).to_le_bytes());
-        count(&mut out, message.properties.as_bytes().len());
-        count(&mut out, message.payload.len());
+        out.extend(MessageHeader::of(&message).to_bytes());
     }
     for message in messages.iter() {
         out.extend(message.topic);
@@ -68,27 +65,26 @@ pub fn decode(raw: &[u8], now: ReceiveTime, messages: &mut RawMessages) -> Optio
     let mut rest = Bytes::from(compression::decompress(raw)?);
     let rest = &mut rest;
     let client_id = take(rest.try_get_u32_le().ok()?, rest)?;
-    let mut arrivals = Vec::new();
+    let mut receive_times = Vec::new();
     for _ in 0..rest.try_get_u32_le().ok()? {
         let system = SystemTime::UNIX_EPOCH + Duration::from_nanos(rest.try_get_u64_le().ok()?);
         let ago = now.system.duration_since(system).unwrap_or_default();
         let instant = now.instant.checked_sub(ago).unwrap_or(now.instant);
-        arrivals.push((ReceiveTime { instant, system }, rest.try_get_u32_le().ok()?));
+        receive_times.push((ReceiveTime { instant, system }, rest.try_get_u32_le().ok()?));
     }
     let count = rest.try_get_u32_le().ok()? as usize;
-    let mut spans = take(count.checked_mul(12)?, rest)?;
-    let mut received = arrivals.iter().flat_map(|(at, count)| std::iter::repeat_n(*at, *count as usize));
-    for _ in 0..count {
-        let (qos, retain) = (spans.get_u8(), spans.get_u8() != 0);
-        let topic = take(spans.get_u16_le(), rest)?;
-        let (properties, payload) = (spans.get_u32_le(), spans.get_u32_le());
-        let (properties, payload) = (take(properties, rest)?, take(payload, rest)?);
+    let headers = take(count.checked_mul(MessageHeader::BYTES)?, rest)?;
+    let mut received = receive_times.iter().flat_map(|(at, count)| std::iter::repeat_n(*at, *count as usize));
+    for header in headers.as_chunks().0 {
+        let header = MessageHeader::from_bytes(*header);
+        let topic = take(header.topic, rest)?;
+        let (properties, payload) = (take(header.properties, rest)?, take(header.payload, rest)?);
         messages.push(&Message {
             received: received.next()?,
             topic: &topic,
             payload: &payload,
-            qos,
-            retain,
+            qos: header.qos,
+            retain: header.retain,
             properties: Properties::checked(&properties),
         });
     }
