@@ -4,6 +4,7 @@
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { TcpProxy } from '../../tools/servers/tcp-proxy.mjs'
 
 /** Forwards connections to `port` of this machine; ends when the test ends. */
 export async function startProxy(t, port) {
@@ -13,7 +14,7 @@ export async function startProxy(t, port) {
   return proxy
 }
 
-class Proxy {
+class Proxy extends TcpProxy {
   /** How many answers were lost so far. */
   lost = 0
   /** How many INSERTs of rows were attempted so far. */
@@ -21,48 +22,16 @@ class Proxy {
   /** How many INSERTs of no rows were attempted: by a start, and where a refusal must be the fault of the rows. */
   controls = 0
 
-  #target
-  #server
-  #sockets = new Set()
   #toLose = 0
-
-  constructor(target) {
-    this.#target = target
-    this.#server = createServer((socket) => this.#serve(socket))
-  }
-
-  async listen() {
-    this.#server.listen(0, '127.0.0.1')
-    await once(this.#server, 'listening')
-    this.port = this.#server.address().port
-  }
 
   /** The answers to the next `count` INSERTs are lost: the server did what it was asked, and the connection ends. */
   loseAnswers(count) {
     this.#toLose = count
   }
 
-  /** Ends all connections, whatever is on its way. */
-  cut() {
-    for (const socket of this.#sockets) socket.destroy()
-  }
-
-  close() {
-    this.cut()
-    this.#server.close()
-  }
-
-  #serve(client) {
-    const server = connect(this.#target, '127.0.0.1')
-    for (const socket of [client, server]) {
-      this.#sockets.add(socket)
-      socket.on('error', () => {})
-      socket.on('close', () => {
-        this.#sockets.delete(socket)
-        client.destroy()
-        server.destroy()
-      })
-    }
+  /** @override */
+  serve(client) {
+    const server = this.connected(client)
     let isInsert = false
     client.on('data', (data) => {
       const request = /^POST \S+/.exec(data.toString('latin1'))

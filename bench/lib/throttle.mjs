@@ -1,34 +1,16 @@
 // A proxy before ClickHouse: it passes everything on, passes on a number of bytes a second, or is down.
 
-import { once } from 'node:events'
-import { connect, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { TcpProxy } from '../../tools/servers/tcp-proxy.mjs'
 
-export class Throttle {
-  #target
-  #server
-  /** @type {Set<import('node:net').Socket>} */
-  #sockets = new Set()
+export class Throttle extends TcpProxy {
   #bytesPerSecond = Infinity
   #isAway = false
   /** When the next byte may pass, on all connections together. */
   #freeAt = 0
 
-  /** @param {number} port of ClickHouse, on this machine */
-  constructor(port) {
-    this.#target = port
-    this.#server = createServer((client) => this.#serve(client))
-  }
-
-  async listen() {
-    this.#server.listen(0, '127.0.0.1')
-    await once(this.#server, 'listening')
-    return this
-  }
-
   get url() {
-    const { port } = /** @type {import('node:net').AddressInfo} */ (this.#server.address())
-    return `http://127.0.0.1:${port}`
+    return `http://127.0.0.1:${this.port}`
   }
 
   /** @param {number} bytesPerSecond towards ClickHouse */
@@ -40,28 +22,14 @@ export class Throttle {
   /** Ends all connections, and every later one. */
   leave() {
     this.#isAway = true
-    for (const socket of this.#sockets) socket.destroy()
+    this.cut()
   }
 
-  close() {
-    this.leave()
-    this.#server.close()
-  }
-
-  /** @param {import('node:net').Socket} client */
-  #serve(client) {
+  /** @override @param {import('node:net').Socket} client */
+  serve(client) {
     client.on('error', () => {})
     if (this.#isAway) return client.destroy()
-    const server = connect(this.#target, '127.0.0.1')
-    for (const socket of [client, server]) {
-      this.#sockets.add(socket)
-      socket.on('error', () => {})
-      socket.on('close', () => {
-        this.#sockets.delete(socket)
-        client.destroy()
-        server.destroy()
-      })
-    }
+    const server = this.connected(client)
     server.pipe(client)
     client.on('data', async (/** @type {Buffer} */ chunk) => {
       client.pause()

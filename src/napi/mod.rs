@@ -56,13 +56,7 @@ impl NativePipeline {
     ) -> napi::Result<NativePipeline> {
         let config = Config::parse(&config).map_err(|error| throw(&error))?;
         let pipeline = Arc::new(Pipeline::new(config, listener(&on_event)?));
-        // A worker thread that is terminated takes its environment with it; ours must be gone before.
-        let weak: Weak<Pipeline> = Arc::downgrade(&pipeline);
-        env.add_env_cleanup_hook(weak, |weak| {
-            if let Some(pipeline) = weak.upgrade() {
-                pipeline.abort();
-            }
-        })?;
+        end_with_environment(env, &pipeline, Pipeline::abort)?;
         let id = transform::add_modules(pipeline.config(), pipeline.hosts());
         Ok(NativePipeline { pipeline, id })
     }
@@ -173,6 +167,22 @@ impl NativePipeline {
         let emit = pipeline.emitter();
         promise_after(env, emit, move || work(&pipeline))
     }
+}
+
+/// Calls `abort` when the environment is torn down. A worker thread that is terminated takes its environment with it; ours
+/// must be gone before.
+fn end_with_environment<T: Send + Sync + 'static>(
+    env: &Env,
+    target: &Arc<T>,
+    abort: fn(&T),
+) -> napi::Result<()> {
+    let weak: Weak<T> = Arc::downgrade(target);
+    env.add_env_cleanup_hook(weak, move |weak| {
+        if let Some(target) = weak.upgrade() {
+            abort(&target);
+        }
+    })?;
+    Ok(())
 }
 
 /// Runs `work` on a thread of its own; the promise resolves to its answer.

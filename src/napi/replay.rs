@@ -1,6 +1,6 @@
 //! The binding of a replay.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use napi::Env;
 use napi::bindgen_prelude::{Buffer, FnArgs, Function, Object};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::config::{Config, ReplaySource};
 use crate::core::error::Error;
 use crate::napi::transform::{self, NativeTransformCall};
-use crate::napi::{listener, promise, promise_after, text, throw};
+use crate::napi::{end_with_environment, listener, promise, promise_after, text, throw};
 use crate::replay::StoredDeadLetter;
 use crate::replay::{Replay, Supplied};
 
@@ -58,13 +58,7 @@ impl NativeReplay {
             None => ReplaySource::Supplied,
         };
         let replay = Arc::new(Replay::new(config, source, listener(&on_event)?));
-        // A worker thread that is terminated takes its environment with it; ours must be gone before.
-        let weak: Weak<Replay> = Arc::downgrade(&replay);
-        env.add_env_cleanup_hook(weak, |weak| {
-            if let Some(replay) = weak.upgrade() {
-                replay.abort();
-            }
-        })?;
+        end_with_environment(env, &replay, Replay::abort)?;
         let id = transform::add_modules(replay.config(), replay.hosts());
         Ok(NativeReplay { replay, id })
     }
