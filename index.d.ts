@@ -1199,11 +1199,14 @@ export function describeTables(config: PipelineConfig): Promise<string>
  *
  * @param samples payloads as strings, bytes or objects. Prefer strings or bytes: they show how numbers are written (`12.0` is not
  *   an integer). A payload may be a list of documents, or have one document per line.
- * @throws {MillraceError} `CONFIG_INVALID`: a sample is not a JSON object, or there is no field in them
+ *   With `format`, `compression` or `rows` they are read as a route with these options reads them; `{ topic, payload }` is then a
+ *   sample with its topic, which Sparkplug needs.
+ * @throws {MillraceError} `CONFIG_INVALID`: a sample cannot be read or is not an object, or there is no field in them
  */
 export function proposeTable(samples: Iterable<string | Uint8Array | object>, options?: ProposalOptions): string
 
-export interface ProposalOptions {
+/** How the route reads payloads is how samples are read. */
+export interface ProposalOptions extends Pick<Route, 'format' | 'compression' | 'rows' | 'nulls' | 'nan' | 'maxPayloadBytes'> {
   /** `table` or `database.table`. @default 'messages' */
   table?: string
   /** The topic of the route: each `{name}` becomes a column. @default none */

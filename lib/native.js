@@ -4,7 +4,7 @@
 // direction, and payloads as Buffers: this file turns objects into that text, and answers, errors and
 // events of the engine back into objects.
 
-const { NativeCheck, NativePipeline, NativeReplay, NativeTransformWorker } = /** @type {any} */ (require('../binding.js'))
+const { NativeCheck, NativePipeline, NativeReplay, NativeSamples, NativeTransformWorker } = /** @type {any} */ (require('../binding.js'))
 const { MillraceError } = require('./error.js')
 
 /**
@@ -135,6 +135,7 @@ module.exports = {
   NativeCheck,
   NativePipeline,
   NativeReplay,
+  NativeSamples,
   NativeTransformWorker,
   callNative,
   configError,

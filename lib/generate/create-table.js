@@ -4,19 +4,23 @@
 // value, and that is likely to hold later ones.
 
 const { isIP } = require('node:net')
-const { configError } = require('../native.js')
+const { MillraceError, NativeSamples, callNative, configError, toJson, unwrap } = require('../native.js')
 
+/** The options of a route that say how its payloads are read. */
+const READING = ['format', 'compression', 'rows', 'nulls', 'nan', 'maxPayloadBytes']
+/** Formats whose values are texts, numbers too. */
+const TEXT_FORMATS = ['text', 'csv']
 /** Only strings of up to 64 characters that repeat become LowCardinality. */
 const WORD_LENGTH = 64
 /** An object with more than 100 fields uses its names as data. */
 const MAX_PARTS = 100
 
 function proposeTable(samples, options = {}) {
-  const { table, topic } = checked(options)
+  const { table, topic, reading } = checked(options)
   if (typeof samples !== 'object' || typeof samples?.[Symbol.iterator] !== 'function') {
     throw configError('samples', 'must be a list of payloads')
   }
-  const documents = [...samples].flatMap(readSample)
+  const documents = [...samples].flatMap(reading ? engineReader(topic, reading) : readSample)
   const root = new FieldStats()
   for (const document of documents) root.add(document)
   const columns = columnsOf(root, namesIn(topic))
@@ -37,13 +41,62 @@ function proposeTable(samples, options = {}) {
 
 function checked(options) {
   if (typeof options !== 'object' || options === null) throw configError('options', 'must be an object')
-  for (const [name, value] of Object.entries(options)) {
-    if (name !== 'table' && name !== 'topic') throw configError(`options.${name}`, 'is not an option; there are table, topic')
+  const { table, topic, ...others } = options
+  for (const [name, value] of Object.entries({ table, topic })) {
     if (value !== undefined && (typeof value !== 'string' || value === '')) {
       throw configError(`options.${name}`, 'must be a text that is not empty')
     }
   }
-  return { table: options.table ?? 'messages', topic: options.topic ?? '' }
+  for (const name of Object.keys(others)) {
+    if (READING.includes(name)) continue
+    throw configError(`options.${name}`, `is not an option; there are ${['table', 'topic', ...READING].join(', ')}`)
+  }
+  const isRead = Object.values(others).some((value) => value !== undefined)
+  return { table: table ?? 'messages', topic: topic ?? '', reading: isRead ? others : undefined }
+}
+
+/**
+ * Reads samples as a route with these options does. A sample is a payload, or `{ topic, payload }` where the format needs the
+ * topic.
+ */
+function engineReader(topic, reading) {
+  const isSparkplug = reading.format === 'sparkplug'
+  const sampleTopic = isSparkplug ? 'spBv1.0/group/NBIRTH/node' : 'samples'
+  const filter = topic || (isSparkplug ? 'spBv1.0/#' : sampleTopic)
+  const config = toJson({ mqtt: { url: 'mqtt://localhost' }, clickhouse: { url: 'http://localhost' }, routes: [{ ...reading, topic: filter, table: 'samples' }] }, 'options')
+  const native = named('routes[0]', 'options', () => callNative(() => new NativeSamples(config)))
+  const { format } = reading
+  const hasTexts = TEXT_FORMATS.includes(format) || TEXT_FORMATS.includes(format?.type)
+  return (sample, i) => {
+    const isMessage = isObject(sample) && typeof sample.topic === 'string' && 'payload' in sample
+    const payload = bytesOf(isMessage ? sample.payload : sample)
+    const rows = unwrap(native.read(`samples[${i}]`, isMessage ? sample.topic : sampleTopic, payload))
+    return rows.map((row) => (hasTexts ? withNumbers(parse(row)) : parse(row)))
+  }
+}
+
+/** Calls `work`; the path of an error that begins with `from` begins with `to` instead. */
+function named(from, to, work) {
+  try {
+    return work()
+  } catch (error) {
+    const { code, message, path } = error
+    if (!path?.startsWith(from)) throw error
+    throw new MillraceError({ code, message: message.replace(from, to), path: path.replace(from, to) }, { cause: error })
+  }
+}
+
+/** Texts that are numbers become numbers, and empty ones are absent: the format has nothing but texts. */
+function withNumbers(row) {
+  const isNumber = (value) => typeof value === 'string' && /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?$/.test(value)
+  const fields = Object.entries(row).map(([name, value]) => [name, isNumber(value) ? new NumberLiteral(value) : value])
+  return Object.fromEntries(fields.map(([name, value]) => [name, value === '' ? null : value]))
+}
+
+/** @param {string | Uint8Array | object} payload */
+function bytesOf(payload) {
+  if (payload instanceof Uint8Array) return payload
+  return Buffer.from(typeof payload === 'string' ? payload : JSON.stringify(payload) ?? '')
 }
 
 /** An identifier in backticks. */

@@ -16,6 +16,9 @@ mod times;
 mod tls_probe;
 mod transforms;
 
+/// The rows of sample payloads, for tables that do not exist yet.
+pub use crate::decode::sample_rows;
+
 use serde::Serialize;
 
 use crate::config::{CheckOptions, Config, DeadLetters, Spool};

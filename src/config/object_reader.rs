@@ -5,7 +5,6 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use strsim::levenshtein;
 
 use crate::config::option::{DefaultValue, Kind, Object, Row, Unit};
 use crate::config::taken::{Taken, given, phrase, shape};
@@ -277,8 +276,7 @@ impl<'a> ObjectReader<'a> {
         let Some(unknown) = self.map.keys().find(|name| !known.contains(&name.as_str())) else {
             return Ok(());
         };
-        let written = unknown.to_lowercase();
-        let nearest = known.iter().map(|name| (levenshtein(&name.to_lowercase(), &written), name)).min();
+        let nearest = known.iter().map(|name| (distance(name, unknown), name)).min();
         let hint = match nearest {
             Some((d, name)) if d <= 1 + unknown.len() / 4 => format!("; did you mean {name}?"),
             _ => String::new(),
@@ -306,6 +304,22 @@ impl<'a> ObjectReader<'a> {
 
 /// The table of a record: none of its names is known beforehand.
 static UNNAMED: Object = Object { name: None, about: "", includes: &[], rows: &[], rules: "{}" };
+
+/// Levenshtein distance without regard to case.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.to_lowercase(), b.to_lowercase());
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.chars().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.chars().count()]
+}
 
 #[cfg(test)]
 mod tests;

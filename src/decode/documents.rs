@@ -18,10 +18,11 @@ use crate::decode::{ColumnBinding, Decoder, Message, Rows, ValueSource};
 /// How a route reads documents from a tape.
 #[derive(Debug)]
 pub struct DocumentPlan {
-    reader: FormatReader,
+    pub reader: FormatReader,
     pub nulls: Vec<String>,
-    rows: Option<Path>,
-    zip: Vec<(String, Path)>,
+    pub rows: Option<Path>,
+    /// Lists side by side, by the names of their items.
+    pub zip: Vec<(String, Path)>,
     columns: Vec<ColumnPlan>,
     /// Where the texts are that are JSON.
     parsed: Vec<Path>,
@@ -48,7 +49,7 @@ impl DocumentPlan {
         path: &str,
         route: &Route,
         bindings: &[ColumnBinding],
-        mut filter: Option<&mut Filter>,
+        filter: Option<&mut Filter>,
     ) -> crate::core::error::Result<Option<DocumentPlan>> {
         let sources = || route.columns.iter().map(|(_, source)| source);
         let is_simple = |path: &Path| path.is_simple();
@@ -68,6 +69,20 @@ impl DocumentPlan {
         if is_walk {
             return Ok(None);
         }
+        DocumentPlan::on_tape(path, route, bindings, filter).map(Some)
+    }
+
+    /// Reads rows for which no columns are known.
+    pub fn without_columns(path: &str, route: &Route) -> crate::core::error::Result<DocumentPlan> {
+        DocumentPlan::on_tape(path, route, &[], None)
+    }
+
+    fn on_tape(
+        path: &str,
+        route: &Route,
+        bindings: &[ColumnBinding],
+        mut filter: Option<&mut Filter>,
+    ) -> crate::core::error::Result<DocumentPlan> {
         let descriptors = match &route.format {
             Format::Protobuf(protobuf) => Some(descriptors(path, protobuf)?),
             _ => None,
@@ -127,7 +142,7 @@ impl DocumentPlan {
             let filtered = filter.as_deref().map(Filter::paths).unwrap_or_default();
             plan.known = Some(plan.known_fields(bindings, &filtered));
         }
-        Ok(Some(plan))
+        Ok(plan)
     }
 
     /// Fields of Protocol Buffers may be called as they are in JSON.
@@ -179,7 +194,7 @@ impl DocumentPlan {
     }
 
     /// Whether a list at the root of the payload is wanted as such.
-    fn takes_lists(&self) -> bool {
+    pub fn takes_lists(&self) -> bool {
         let begins_with_item = |path: &Path| {
             matches!(
                 path.segments.first(),
@@ -370,7 +385,7 @@ impl Decoder {
                 None if self.excludes(plan, tape, root, &whole, &[], wanted, message)? => return Ok(()),
                 None => {
                     let is_there = path.is_simple() && lookup::find(tape, root, &path.segments).is_some();
-                    return Err(no_list(is_there, "the list"));
+                    return Err(lookup::no_list(is_there, "the list"));
                 }
             },
         };
@@ -415,23 +430,12 @@ impl Decoder {
         rows: &mut Rows,
     ) -> Result<()> {
         let row = RowPlace { item: root, ..RowPlace::default() };
-        let mut lists: Vec<Vec<usize>> = Vec::with_capacity(plan.zip.len());
-        for (name, path) in &plan.zip {
-            let place = lookup::find(tape, root, &path.segments).map(|place| place.value);
-            match place {
-                Some(at) if matches!(tape.value(at), Value::List { .. }) => {
-                    lists.push(tape.items(at).collect())
-                }
-                _ if self.excludes(plan, tape, root, &row, &[], wanted, message)? => return Ok(()),
-                place => return Err(no_list(place.is_some(), name)),
-            }
-            let count = lists[0].len();
-            if let Some(other) = lists.last().filter(|list| list.len() != count) {
-                let message =
-                    format!("rows: {name} has {} items, and {} has {count}", other.len(), plan.zip[0].0);
-                return Err(Box::new(Reason::new(Code::TypeMismatch, message)));
-            }
-        }
+        let lists = match lookup::side_by_side(tape, root, &plan.zip) {
+            Ok(lists) => lists,
+            // Where a list is missing, the document by itself may say that it is not wanted.
+            Err(_) if self.excludes(plan, tape, root, &row, &[], wanted, message)? => return Ok(()),
+            Err(reason) => return Err(reason),
+        };
         for index in 0..lists[0].len() {
             let zipped: Vec<usize> = lists.iter().map(|list| list[index]).collect();
             if !self.excludes(plan, tape, root, &row, &zipped, wanted, message)? {
@@ -467,12 +471,4 @@ impl Decoder {
         }
         self.finish(message, columns)
     }
-}
-
-#[cold]
-fn no_list(is_there: bool, what: &str) -> Box<Reason> {
-    Box::new(match is_there {
-        true => Reason::new(Code::TypeMismatch, "rows: what stands there is not a list"),
-        false => Reason::new(Code::FieldMissing, format!("rows: {what} is missing")),
-    })
 }

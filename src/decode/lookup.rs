@@ -1,7 +1,9 @@
 //! Where a path leads on a tape.
 
-use crate::core::json_path::Segment;
+use crate::core::json_path::{Path, Segment};
+use crate::core::reason::{Code, Reason};
 use crate::decode::tape::{Tape, Value};
+use crate::decode::value_reader::Result;
 
 /// A value, and the key under which a path found it if its last step was any key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,4 +107,30 @@ fn collect(
             collect(tape, row, place.value, rest, found)
         }
     }
+}
+
+/// The items of lists that lie side by side; all lists have the same number of items.
+pub fn side_by_side(tape: &Tape<'_>, root: usize, zip: &[(String, Path)]) -> Result<Vec<Vec<usize>>> {
+    let mut lists: Vec<Vec<usize>> = Vec::with_capacity(zip.len());
+    for (name, path) in zip {
+        let place = find(tape, root, &path.segments).map(|place| place.value);
+        match place {
+            Some(at) if matches!(tape.value(at), Value::List { .. }) => lists.push(tape.items(at).collect()),
+            place => return Err(no_list(place.is_some(), name)),
+        }
+        let count = lists[0].len();
+        if let Some(other) = lists.last().filter(|list| list.len() != count) {
+            let message = format!("rows: {name} has {} items, and {} has {count}", other.len(), zip[0].0);
+            return Err(Box::new(Reason::new(Code::TypeMismatch, message)));
+        }
+    }
+    Ok(lists)
+}
+
+#[cold]
+pub fn no_list(is_there: bool, what: &str) -> Box<Reason> {
+    Box::new(match is_there {
+        true => Reason::new(Code::TypeMismatch, "rows: what stands there is not a list"),
+        false => Reason::new(Code::FieldMissing, format!("rows: {what} is missing")),
+    })
 }

@@ -36,6 +36,7 @@ mod one_value;
 mod path_tree;
 mod reading;
 mod rows;
+pub mod sample_rows;
 mod scalar_paths;
 mod tape;
 mod tape_value;

@@ -337,7 +337,7 @@ impl<'t> ValueReader<'t> for TapeReader<'t> {
 }
 
 /// A value as JSON: bytes in base64, times as RFC 3339 has them, floats that JSON does not know as texts.
-fn write_json(tape: &Tape<'_>, at: usize, out: &mut String) {
+pub fn write_json(tape: &Tape<'_>, at: usize, out: &mut String) {
     let quote = |text: &str, out: &mut String| out.push_str(&serde_json::Value::from(text).to_string());
     match tape.value(at) {
         Value::Null => out.push_str("null"),

@@ -6,6 +6,7 @@
 
 mod check;
 mod replay;
+mod samples;
 mod spool;
 mod transform;
 mod version;
