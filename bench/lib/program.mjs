@@ -85,6 +85,12 @@ export class Program extends EventEmitter {
     clearTimeout(killer)
   }
 
+  /** Ends the program with SIGKILL, as a crash would, and waits until it is gone. */
+  async kill() {
+    if (this.isRunning) this.#child.kill('SIGKILL')
+    await this.ended
+  }
+
   /** @param {string} line */
   #hear(line) {
     let report

@@ -21,4 +21,5 @@ export {
   findRabbitmq,
   findYamllint,
 } from './programs.mjs'
+export { startRedis } from './redis.mjs'
 export { waitFor } from './wait-for.mjs'
