@@ -1,5 +1,5 @@
 // Checks the Rust dependencies against deny.toml: licences, sources, duplicate TLS libraries, advisories. It installs
-// cargo-deny where it is missing.
+// cargo-deny where it is missing. With `--full` it checks the programs of bench/architectures as well, a workspace of their own.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -28,12 +28,16 @@ function check(program) {
   const fetched = spawnSync(program, ['fetch', 'db'], { cwd: ROOT, encoding: 'utf8', timeout: FETCH_MS })
   const checks = ['bans', 'licenses', 'sources']
   if (fetched.status === 0) checks.unshift('advisories')
-  const { status } = spawnSync(program, ['--workspace', 'check', ...checks], { cwd: ROOT, stdio: 'inherit' })
+  const manifests = ['Cargo.toml', ...(process.argv.includes('--full') ? ['bench/architectures/Cargo.toml'] : [])]
+  const statuses = manifests.map((manifest) => {
+    const args = ['--workspace', '--manifest-path', manifest, 'check', '--config', join(ROOT, 'deny.toml'), ...checks]
+    return spawnSync(program, args, { cwd: ROOT, stdio: 'inherit' }).status ?? 1
+  })
   if (fetched.status !== 0) {
     const reason = fetched.stderr?.trim().split('\n').at(-1) || `no answer within ${FETCH_MS / 1_000} s`
     console.log(`\nadvisories NOT CHECKED: their database could not be fetched (${reason})`)
   }
-  return status ?? 1
+  return Math.max(...statuses)
 }
 
 /** @returns {string | undefined} */

@@ -33,6 +33,8 @@ const GROUPS = ['rust', 'deny', 'types', 'node', 'bun', 'soak', 'package']
 /** The folder whose tests are about the binding: what differs between Node.js and Bun. */
 const BINDING_TESTS = 'api'
 const FULL = '--full'
+/** Programs of one benchmark, in a workspace of their own. */
+const ARCHITECTURES = ['--manifest-path', join(ROOT, 'bench', 'architectures', 'Cargo.toml')]
 const args = process.argv.slice(2)
 const isFull = args.includes(FULL)
 const MINUTES = '--minutes'
@@ -51,7 +53,25 @@ const STEPS = [
     groups: ['rust'],
     command: () => ['cargo', 'clippy', ...packages(), '--all-targets', ...forHost(), '--', '-D', 'warnings'],
   },
-  { name: 'dependencies', groups: ['rust', 'deny'], command: () => [process.execPath, join(ROOT, 'scripts', 'deny.mjs')] },
+  { name: 'dependencies', groups: ['rust', 'deny'], command: () => [process.execPath, join(ROOT, 'scripts', 'deny.mjs'), ...(isFull ? [FULL] : [])] },
+  {
+    name: 'format of bench/architectures',
+    groups: ['rust'],
+    isFull: true,
+    command: () => ['cargo', 'fmt', '--all', '--check', ...ARCHITECTURES],
+  },
+  {
+    name: 'lint of bench/architectures',
+    groups: ['rust'],
+    isFull: true,
+    command: () => ['cargo', 'clippy', '--locked', '--all-targets', ...ARCHITECTURES, '--', '-D', 'warnings'],
+  },
+  {
+    name: 'tests of bench/architectures',
+    groups: ['rust'],
+    isFull: true,
+    command: () => ['cargo', 'test', '--locked', '--workspace', ...ARCHITECTURES],
+  },
   {
     name: 'servers',
     groups: ['rust', 'node', 'bun'],
@@ -202,7 +222,7 @@ function heading(name) {
 function summary(results) {
   heading('summary')
   for (const { name, outcome, seconds } of results) {
-    console.log(`${name.padEnd(20)} ${outcome.padEnd(8)} ${seconds.toFixed(1).padStart(8)} s`)
+    console.log(`${name.padEnd(32)} ${outcome.padEnd(8)} ${seconds.toFixed(1).padStart(8)} s`)
   }
   const count = (/** @type {string} */ outcome) => results.filter((result) => result.outcome === outcome).length
   const [passed, failed, notRun] = [count('ok'), count('FAILED'), count('not run')]

@@ -86,6 +86,7 @@ async function measureIn(scope, { service, runtime, size, parts, connections, se
     latencyMs: total(done.statuses) > 0 ? done.latencyMs : undefined,
     finished: finished.count,
     finishedPerSecond: finished.count / finished.seconds,
+    cpuMsPerRequest: cpuMsPerRequest(used, total(done.statuses), finished.count),
     wrong: finished.wrong,
     left: finished.left,
     health: await health.end(),
@@ -161,6 +162,23 @@ function total(statuses) {
   return Object.values(statuses).reduce((all, count) => all + count, 0)
 }
 
+/**
+ * What a request costs in all processes of the service. Where it is accepted first and done later, the one divides by what was
+ * accepted and the other by what was finished.
+ *
+ * @param {{ seconds: number, processes: Record<string, { cpuPercent: number }> }} used
+ * @param {number} answered
+ * @param {number} finished
+ */
+function cpuMsPerRequest({ seconds, processes }, answered, finished) {
+  const { worker, ...others } = processes
+  const milliseconds = (some) => 10 * seconds * sum(some)
+  const cost = worker
+    ? milliseconds(Object.values(others)) / answered + milliseconds([worker]) / finished
+    : milliseconds(Object.values(others)) / finished
+  return Number.isFinite(cost) ? cost : undefined
+}
+
 /** @param {{ cpuPercent: number }[]} processes */
 function sum(processes) {
   return processes.reduce((all, { cpuPercent }) => all + cpuPercent, 0)
@@ -209,9 +227,10 @@ class Watch {
 
   end() {
     clearInterval(this.#timer)
-    const machineCpuPercent = (1e5 * (machineCpuSeconds() - this.#from.cpu)) / (performance.now() - this.#from.at)
+    const seconds = (performance.now() - this.#from.at) / 1000
+    const machineCpuPercent = (100 * (machineCpuSeconds() - this.#from.cpu)) / seconds
     const processes = Object.fromEntries(this.#uses.map(([name, use]) => [name, use()]))
-    return { processes, machineCpuPercent, stopped: this.#stopped }
+    return { seconds, processes, machineCpuPercent, stopped: this.#stopped }
   }
 }
 
@@ -247,16 +266,17 @@ class Health {
       this.#latencies.push(performance.now() - began)
     } catch {
       this.#failed += 1
+      this.#latencies.push(TIMEOUT_MS)
     }
   }
 
-  /** What was asked during the load, whenever the answers came. */
+  /** What was asked during the load, whenever the answers came; one that did not come counts as late as one is waited for. */
   async end() {
     clearInterval(this.#timer)
     await Promise.all(this.#pending)
     this.#agent.destroy()
     const sorted = this.#latencies.sort((a, b) => a - b)
     const at = (quantile) => sorted[Math.min(sorted.length - 1, Math.floor(quantile * sorted.length))]
-    return { answered: sorted.length, failed: this.#failed, p50: at(0.5), p99: at(0.99), max: sorted.at(-1) }
+    return { asked: sorted.length, failed: this.#failed, p50: at(0.5), p99: at(0.99), max: sorted.at(-1) }
   }
 }

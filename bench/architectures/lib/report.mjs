@@ -79,10 +79,11 @@ function requestTable(steps) {
 function processTable(steps) {
   const one = (process) => (process ? `${percent(process.cpuPercent)}, ${mebibytes(process.peakResidentBytes)}` : '')
   return markdown(
-    ['CPU of one core, peak memory', 'Node.js or Bun', 'service or worker in Rust', 'Redis', 'load generator', 'everything else'],
+    ['CPU of one core, peak memory', 'CPU a request, ms', 'Node.js or Bun', 'service or worker in Rust', 'Redis', 'load generator', 'everything else'],
     steps.map((step) => {
       const { gateway, service, worker, redis, load } = /** @type {Record<string, any>} */ (step.processes)
-      return [titleOf(step), one(gateway), one(service ?? worker), one(redis), one(load), percent(step.othersCpuPercent)]
+      const cost = or(step.cpuMsPerRequest, milliseconds)
+      return [titleOf(step), cost, one(gateway), one(service ?? worker), one(redis), one(load), percent(step.othersCpuPercent)]
     }),
   )
 }

@@ -47,7 +47,9 @@ export async function startService(scope, name, { runtime = 'node', env = {} } =
   const settings = { NODE_ENV: 'production', ...env, ...others.env }
   const gateway = scope.own(new Program(`${name} on ${RUNTIMES[runtime]}`, command, [join(HERE, name, script)], settings), 'kill')
   const { port } = await gateway.next('started')
-  return { url: `http://127.0.0.1:${port}`, env: others.env, processes: { gateway, ...others.processes } }
+  /** @type {Record<string, any>} */
+  const processes = { gateway, ...others.processes }
+  return { url: `http://127.0.0.1:${port}`, env: others.env, processes }
 }
 
 /** @type {NonNullable<Service['start']>} */
