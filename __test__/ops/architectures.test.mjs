@@ -161,7 +161,7 @@ for (const runtime of /** @type {const} */ (['node', 'bun'])) {
     }
   })
 
-  test(`an event tells when a job is done, ${runtime}`, options, async (t) => {
+  test(`an event reports that a job is done, ${runtime}`, options, async (t) => {
     const { url } = await startService(ownScope(t), '04-queue', { runtime, env: { SIZE: '100000' } })
     const { id } = (await ask(`${url}/heavy?seed=5`)).body
     const expected = { id, state: 'completed', seed: 5, count: countPart(5, 0, 100_000) }

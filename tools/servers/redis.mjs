@@ -84,7 +84,7 @@ function installRedis() {
   const downloads = join(UNPACKED, 'packages')
   mkdirSync(downloads, { recursive: true })
   const download = () => run('apt-get', ['download', ...PACKAGES], downloads)
-  // A list of packages that is absent or old is the usual reason for a first attempt to fail.
+  // A first attempt often fails because the list of packages is absent or old.
   if (download() || (process.getuid?.() === 0 && run('apt-get', ['update'], downloads) && download())) {
     for (const file of readdirSync(downloads)) run('dpkg-deb', ['--extract', join(downloads, file), UNPACKED], downloads)
   }

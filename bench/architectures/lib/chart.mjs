@@ -6,7 +6,7 @@ import { titleOf } from './report.mjs'
 const WIDTH = 960
 const TOP = 80
 const LEFT = 230
-/** Of a panel beside its bars: title and axis. */
+/** The height of title and axis of a panel. */
 const AROUND = 80
 const BAR = 24
 

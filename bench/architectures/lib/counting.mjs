@@ -8,7 +8,7 @@
  * @typedef {object} Task
  * @property {number} seed 32 bits
  * @property {number} size how many numbers are looked at, from 0
- * @property {number} parts into how many pieces the count is split
+ * @property {number} parts how many parts the count has
  */
 
 /**

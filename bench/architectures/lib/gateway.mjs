@@ -1,4 +1,4 @@
-// What the gateways of all services share: Express, /health, the task of a request, and the report of the port.
+// The common part of all gateways: Express, /health, the task of a request, and the report of the port.
 
 import express from 'express'
 
@@ -15,7 +15,7 @@ export function gateway() {
 }
 
 /**
- * `/heavy?seed=1`, and for less work than usual `&size=1000`.
+ * `/heavy?seed=1`, and for less work `&size=1000`.
  *
  * @param {import('express').Request} request
  * @returns {import('./counting.mjs').Task | undefined} nothing where the request makes no sense

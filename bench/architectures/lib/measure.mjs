@@ -163,7 +163,7 @@ function total(statuses) {
 }
 
 /**
- * What a request costs in all processes of the service. Where it is accepted first and done later, the one divides by what was
+ * The CPU of a request in all processes of the service. Where it is accepted first and done later, the one divides by what was
  * accepted and the other by what was finished.
  *
  * @param {{ seconds: number, processes: Record<string, { cpuPercent: number }> }} used
@@ -270,7 +270,7 @@ class Health {
     }
   }
 
-  /** What was asked during the load, whenever the answers came; one that did not come counts as late as one is waited for. */
+  /** The requests during the load, whenever their answers came; a missing answer counts as the time limit. */
   async end() {
     clearInterval(this.#timer)
     await Promise.all(this.#pending)

@@ -12,13 +12,13 @@ pub use rayon::ThreadPool;
 /// Numbers between two looks at whether a count is cancelled: some ten microseconds.
 const STEP: u64 = 1 << 16;
 
-/// What one request asks for.
+/// The work of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Task {
     pub seed: u32,
     /// How many numbers are looked at, from 0.
     pub size: u64,
-    /// Into how many pieces the count is split; at least 1.
+    /// The number of parts; at least 1.
     pub parts: u64,
 }
 

@@ -23,7 +23,7 @@ use serde::Serialize;
 
 /// How long Redis is asked to wait for a job, in seconds.
 const WAIT_SECONDS: u64 = 5;
-/// A job that was active in so many workers that were killed fails: it may be what kills them.
+/// A job that was active in more killed workers than this fails: it may be the reason of their end.
 const MAX_STALLED: u32 = 10;
 /// How long finished jobs are kept, in seconds.
 const KEPT_SECONDS: u32 = 3600;
@@ -174,7 +174,7 @@ impl Queue {
         {
             call.key(self.key(key));
         }
-        // Of several workers one does this, once in the life of a lock.
+        // The script runs once in the life of a lock, however many workers call it.
         let interval = self.lock_ms();
         let _: Vec<String> =
             call.arg(MAX_STALLED).arg(&self.prefix).arg(now()).arg(interval).invoke(connection)?;
@@ -196,7 +196,7 @@ impl Queue {
     }
 }
 
-/// What the scripts give: the fields of the job's hash and its id, or zeros.
+/// Reads the answer of a script: the fields of the job's hash and its id, or zeros.
 fn job(answer: Value) -> Result<Option<Job>> {
     let Value::Array(mut parts) = answer else { return Ok(None) };
     if parts.len() < 2 || matches!(parts[0], Value::Int(_)) {

@@ -4,7 +4,7 @@
 //! counted. Another thread renews the locks of all their jobs, and returns jobs to the queue whose worker was killed.
 //!
 //! From the environment: `REDIS_URL`, `QUEUE`, `BULLMQ_COMMANDS` (the folder of BullMQ's scripts), `LOCK_MS` (how long a job
-//! belongs to a worker that is not heard of, 30,000 by default, as in BullMQ).
+//! belongs to a worker that does not renew its lock, 30,000 by default, as in BullMQ).
 
 mod bullmq;
 
@@ -91,7 +91,7 @@ fn look_after(queue: &Queue, connection: &mut redis::Connection, held: &Held) ->
 /// Takes one job after the other; it ends only with an error.
 fn work(queue: &Queue, pool: &ThreadPool, held: &Held, slot: usize) -> Result<()> {
     let mut connection = queue.connect()?;
-    // A token that no other slot and no earlier process has: a lock tells by it whose job it is.
+    // A token that no other slot and no earlier process has: a lock names by it whose job it is.
     let token = format!("{}-{}-{slot}", std::process::id(), bullmq::now());
     let mut next = None;
     loop {
