@@ -30,7 +30,7 @@ function check(program) {
   if (fetched.status === 0) checks.unshift('advisories')
   const manifests = ['Cargo.toml', ...(process.argv.includes('--full') ? ['bench/architectures/Cargo.toml'] : [])]
   const statuses = manifests.map((manifest) => {
-    const args = ['--workspace', '--manifest-path', manifest, 'check', '--config', join(ROOT, 'deny.toml'), ...checks]
+    const args = ['--workspace', '--manifest-path', manifest, '--config', join(ROOT, 'deny.toml'), 'check', ...checks]
     return spawnSync(program, args, { cwd: ROOT, stdio: 'inherit' }).status ?? 1
   })
   if (fetched.status !== 0) {
