@@ -219,17 +219,17 @@ for (const runtime of /** @type {const} */ (['node', 'bun'])) {
     leave.forEach((go) => go())
     await waitFor(async () => (await ask(small)).status === 200, { message: 'room' })
   })
-}
 
-test('a gateway whose Redis is gone refuses at once', options, async (t) => {
-  const { url, processes } = await startService(ownScope(t), '04-queue', { env: { SIZE: '1000' } })
-  await checkAnswer('04-queue', url, 1, countPart(1, 0, 1000))
-  await processes.redis.kill()
-  const { status, headers } = await ask(`${url}/heavy?seed=1`)
-  assert.equal(status, 503)
-  assert.equal(headers.get('retry-after'), '1')
-  await processes.redis.start()
-  // Its file has what it was given; the worker connects again.
-  const works = () => checkAnswer('04-queue', url, 2, countPart(2, 0, 1000)).then(() => true)
-  await waitFor(works, { timeoutMs: 60_000, message: 'an answer' })
-})
+  test(`a gateway whose Redis is gone refuses at once, ${runtime}`, options, async (t) => {
+    const { url, processes } = await startService(ownScope(t), '04-queue', { runtime, env: { SIZE: '1000' } })
+    await checkAnswer('04-queue', url, 1, countPart(1, 0, 1000))
+    await processes.redis.kill()
+    const { status, headers } = await ask(`${url}/heavy?seed=1`)
+    assert.equal(status, 503)
+    assert.equal(headers.get('retry-after'), '1')
+    await processes.redis.start()
+    // Its file has what it was given; the worker connects again.
+    const works = () => checkAnswer('04-queue', url, 2, countPart(2, 0, 1000)).then(() => true)
+    await waitFor(works, { timeoutMs: 60_000, message: 'an answer' })
+  })
+}

@@ -28,6 +28,8 @@ const HELP = `npm run bench:architectures -- [options]
   --parts <n>           into which that is split          [8]
   --connections <n>     of autocannon (-c)                [100]
   --seconds <n>         of autocannon (-d)                [10]
+  --repeat <n>          measures each n times; the one    [1]
+                        counts that others disturbed least
   --memory <MiB>        a service with more is ended      [6144]
   --quick               a look whether it works: 200,000
                         numbers, 8 connections, 1 second
@@ -41,6 +43,7 @@ const DEFAULTS = {
   parts: '8',
   connections: '100',
   seconds: '10',
+  repeat: '1',
   memory: '6144',
   out: RESULTS,
 }
@@ -53,16 +56,23 @@ await runMain(async (scope) => {
   }
   await setUp(scope)
   const date = new Date()
-  const { services, runtimes, out, memory, ...run } = options
-  const result = emptyResult(date, { ...run, 'memory, MiB': memory })
+  const { services, runtimes, out, memory, repeat, ...run } = options
+  const result = emptyResult(date, { ...run, repeat, 'memory, MiB': memory })
   let files = []
   for (const runtime of runtimes) {
     for (const service of services) {
       const title = titleOf({ title: SERVICES[service].title, runtime })
       try {
-        const step = await measure(scope, { service, runtime, ...run, maxMebibytes: memory })
-        result.steps.push(step)
-        console.log(`${title}: ${summary(step)}`)
+        const attempts = []
+        for (let attempt = 0; attempt < repeat; attempt += 1) {
+          const step = await measure(scope, { service, runtime, ...run, maxMebibytes: memory })
+          attempts.push(step)
+          console.log(`${title}: ${summary(step)}`)
+        }
+        // A wrong answer counts wherever it was given.
+        const wrong = attempts.reduce((all, step) => all + step.wrong, 0)
+        const [best] = attempts.sort((a, b) => a.othersCpuPercent - b.othersCpuPercent)
+        result.steps.push({ ...best, wrong })
       } catch (error) {
         result.failed[title] = error.message
         console.log(`${title}: failed: ${error.message}`)
@@ -127,6 +137,7 @@ function readOptions() {
     parts: whole('parts', 1, 1000),
     connections: whole('connections', 1, 1000),
     seconds: whole('seconds', 1, 600),
+    repeat: whole('repeat', 1, 100),
     memory: whole('memory', 256, 1_000_000),
     out: given.out,
   }

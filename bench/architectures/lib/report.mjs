@@ -45,6 +45,7 @@ export function summary(step) {
     `latency ${or(latencyMs?.p50, milliseconds)} / ${or(latencyMs?.p99, milliseconds)} ms`,
     `health ${or(health.p50, milliseconds)} / ${or(health.p99, milliseconds)} ms`,
     ...(errors + timeouts > 0 ? [`${count(errors)} errors, ${count(timeouts)} timeouts`] : []),
+    `others ${percent(step.othersCpuPercent)} of a core`,
     ...(wrong > 0 ? [`${count(wrong)} WRONG`] : []),
     ...(step.stopped ? [step.stopped] : []),
   ].join(', ')
