@@ -21,6 +21,8 @@ export declare class NativePipeline {
   get id(): number
   /** Has a function called with each batch of a route. */
   onTransform(route: number, callback: (arg0: NativeTransformCall) => void): void
+  /** Has a function called with samples of what is inserted by a route, at most each `everyMs`. */
+  tap(route: number, everyMs: number, callback: (arg0: NativeSample) => void): NativeTap
   get state(): string
   start(): Promise<string>
   cancelStart(): void
@@ -58,14 +60,26 @@ export declare class NativeReplay {
   report(): string
 }
 
-export declare class NativeSamples {
-  /**
-   * The first route of the configuration says how payloads are read. Throws an error whose message is JSON:
-   * `{ code, message, path }`.
-   */
-  constructor(config: string)
-  /** The rows of a payload, a JSON text each. `path` names the payload in errors. */
-  read(path: string, topic: string, payload: Uint8Array): string
+/** Rows of a tap in the hands of JavaScript. The next ones come when it is closed. */
+export declare class NativeSample {
+  close(): void
+  /** Changes when the columns are others. */
+  get generation(): number
+  get rows(): number
+  /** A list of descriptions, as JSON. */
+  columns(): string
+  /** Copies the values of a column of numbers. */
+  read(column: number, values: Uint8Array, nulls?: Uint8Array | undefined | null): void
+  textBytes(column: number): number
+  /** Copies the texts of a column one behind the other, and where each ends. */
+  readTexts(column: number, bytes: Uint8Array, ends: Uint32Array, nulls?: Uint8Array | undefined | null): void
+  /** The values of any column, as JSON. */
+  readJson(column: number): string
+}
+
+/** A tap, until it is closed. */
+export declare class NativeTap {
+  close(): void
 }
 
 /** A batch in the hands of JavaScript. */

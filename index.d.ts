@@ -569,7 +569,7 @@ export interface Batch<Columns = Record<string, AnyColumn>> {
   reject(row: number | RowView<Columns>, reason: string): void
 
   /**
-   * Inserts one more row, into a table of `emits`, by names of columns, together with the batch.
+   * Inserts one more row, into a table of `emits`, by names of columns. It is settled together with the batch.
    *
    * @throws {MillraceError} `TYPE_MISMATCH`, `OUT_OF_RANGE` and others, with the `column` that does not take its value
    */
@@ -583,6 +583,32 @@ export interface Batch<Columns = Record<string, AnyColumn>> {
 
   /** Aborted when the pipeline has stopped and the batch is not done: `stop()` has taken longer than its `timeoutMs`. */
   readonly signal: AbortSignal
+}
+
+/**
+ * Rows of a route as they are inserted, for `pipeline.tap()`: a copy of the newest rows of one batch, until the function returns or its
+ * promise is settled. After that all of it throws `INVALID_STATE`, and so does `set` at any time. It has no `inputs`; `null` is in
+ * place of what ClickHouse computes as a DEFAULT. `B` is the type that `millrace types` writes for the batch of a transform.
+ */
+export interface TapBatch<B extends Batch<any> = Batch> {
+  /** How many rows there are: at most `batch.maxRows`. */
+  readonly length: number
+  /** The table of the route, as the configuration names it. */
+  readonly table: string
+  /** Position in `routes`. */
+  readonly route: number
+  /** The filter of the subscription, such as `drivers/+/position`. */
+  readonly topicFilter: string
+  /** The columns by name. */
+  readonly columns: { readonly [Name in keyof B['columns']]: Omit<B['columns'][Name], 'set'> }
+  /** The rows one by one: one view, with a property for each column, that is used again for each row. */
+  rows(): IterableIterator<Readonly<RowView<B['columns']>>>
+}
+
+/** Ends a tap. `using` ends it with its block. */
+export interface Untap {
+  (): void
+  [Symbol.dispose](): void
 }
 
 /** A row of a batch: a property for each column, with what its `get` gives and its `set` takes. */
@@ -699,6 +725,23 @@ export class Pipeline extends EventEmitter {
    *   not running; `ROWS_UNCONFIRMED` if it stopped before. See docs/delivery.md.
    */
   insert(table: string, rows: object | readonly object[]): Promise<void>
+
+  /**
+   * Shows what a route inserts, live: calls a function with a sample of its rows, behind a transform if there is one. It never slows
+   * what it shows: there is one sample at most in each interval, the next one only when the function or its promise is done, and none
+   * where memory is short. An error of the function is an uncaught exception, as of a listener. May be called before `start()`;
+   * `stop()` ends all taps. A tap keeps the process alive as a listener does.
+   *
+   * @param route its position in `routes`, or its topic as the configuration has it
+   * @param options `everyMs`: milliseconds between two samples at least, 1 to 2147483647. @default 1000
+   * @returns a function that ends the tap
+   * @throws {MillraceError} `CONFIG_INVALID` with the `path` `route`, `fn` or `everyMs`; `INVALID_STATE` once `stop()` was called
+   */
+  tap<B extends Batch<any> = Batch>(
+    route: number | string,
+    fn: (batch: TapBatch<B>) => unknown,
+    options?: { everyMs?: number },
+  ): Untap
 
   /** Stops reading from the broker, which keeps messages as its queue allows. Received messages are still inserted. */
   pause(): void
@@ -862,7 +905,10 @@ export interface Metrics {
   deadLetters: Record<string, number>
   /** By table, under the name that routes use. */
   tables: Record<string, { rows: number; inserts: number; deadLettered: number }>
-  /** By the topic of the route as it is subscribed, such as `drivers/+/position`; only of routes with a `transform`. */
+  /**
+   * By the topic of the route as it is subscribed, such as `drivers/+/position`; only of routes with a `transform`. Where
+   * routes share a topic the first has it alone, and the others have their place behind it: `drivers/+/position (routes[2])`.
+   */
   transforms: Record<string, TransformMetrics>
 }
 

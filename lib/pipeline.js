@@ -10,6 +10,7 @@ const { FAMILIES, MillraceError, NativePipeline, callNative, configError, config
 const running = new Set()
 
 const STOP_TIMEOUT_MS = 30_000
+const TAP_MS = 1_000
 const RUNTIME = process.versions.bun ? `bun ${process.versions.bun}` : `node ${process.versions.node}`
 /** The longest delay of a timer: 2^31 - 1 ms. */
 const FOREVER_MS = 2 ** 31 - 1
@@ -27,6 +28,10 @@ class Pipeline extends EventEmitter {
   #refOverride
   #rowEncoder
   #stopping
+  /** @type {{ topic: string, table: string }[]} */
+  #routes
+  /** @type {Set<InstanceType<typeof import('./transform/tap.js').Tap>>} */
+  #taps = new Set()
   /** Nothing else keeps the process alive, and stop() was not called: what was received is inserted first. */
   #onBeforeExit = () => {
     this.stop().catch(({ code, message }) => this.#dispatch('warning', { code, message }))
@@ -40,6 +45,7 @@ class Pipeline extends EventEmitter {
     )
     const { name = 'millrace', logger, tracing } = config
     this.#name = name
+    this.#routes = config.routes.map(({ topic, table }) => ({ topic, table }))
     // Like tracing, it is loaded for those who use it.
     if (logger !== undefined) require('./observe/log.js').checkLogger(logger)
     this.#logger = logger
@@ -111,6 +117,48 @@ class Pipeline extends EventEmitter {
       encoder.clear()
     }
     unwrap(await answer)
+  }
+
+  /**
+   * @param {number | string} route
+   * @param {(batch: any) => unknown} fn
+   * @param {{ everyMs?: number }} [options]
+   */
+  tap(route, fn, { everyMs = TAP_MS } = {}) {
+    const at = this.#routeNamed(route)
+    if (typeof fn !== 'function') throw configError('fn', 'must be a function')
+    if (typeof everyMs !== 'number' || !(everyMs >= 1) || everyMs > FOREVER_MS) {
+      throw configError('everyMs', `must be a number of milliseconds from 1 to ${FOREVER_MS}`)
+    }
+    if (this.state === 'stopping' || this.state === 'stopped') {
+      throw new MillraceError({ code: 'INVALID_STATE', message: `tap() is not possible in the state '${this.state}'` })
+    }
+    const { Tap } = require('./transform/tap.js')
+    const { whereOf } = require('./transform/where.js')
+    const tap = new Tap(this.#native, whereOf(this.#routes, at), everyMs, fn)
+    this.#taps.add(tap)
+    this.#updateKeepAlive()
+    const untap = () => {
+      tap.close()
+      this.#taps.delete(tap)
+      this.#updateKeepAlive()
+    }
+    return Object.assign(untap, { [Symbol.dispose ?? Symbol.for('Symbol.dispose')]: untap })
+  }
+
+  /** The place of a route, from its place or from its topic. */
+  #routeNamed(route) {
+    const count = this.#routes.length
+    if (typeof route === 'number') {
+      if (Number.isInteger(route) && route >= 0 && route < count) return route
+      throw configError('route', `must be the place of a route, from 0 to ${count - 1}, not ${route}`)
+    }
+    if (typeof route !== 'string') throw configError('route', 'must be the place of a route, or its topic')
+    const places = [...this.#routes.keys()].filter((at) => this.#routes[at].topic === route)
+    if (places.length === 1) return places[0]
+    const text = JSON.stringify(route)
+    if (places.length === 0) throw configError('route', `no route has the topic ${text}`)
+    throw configError('route', `routes ${places.join(' and ')} have the topic ${text}: name one by its place`)
   }
 
   pause() {
@@ -186,16 +234,18 @@ class Pipeline extends EventEmitter {
     else this.emit(kind, value)
   }
 
-  /** Like a MessagePort, a pipeline with a listener keeps the process alive. */
+  /** Like a MessagePort, a pipeline with a listener, or a tap, keeps the process alive. */
   #updateKeepAlive() {
     if (!this.#keepAliveTimer) return
-    const wanted = this.#refOverride ?? this.eventNames().length > 0
+    const wanted = this.#refOverride ?? this.eventNames().length + this.#taps.size > 0
     if (wanted) this.#keepAliveTimer.ref()
     else this.#keepAliveTimer.unref()
   }
 
   #release() {
     running.delete(this)
+    for (const tap of this.#taps) tap.close()
+    this.#taps.clear()
     process.off('beforeExit', this.#onBeforeExit)
     clearInterval(this.#keepAliveTimer)
     this.#keepAliveTimer = undefined

@@ -202,6 +202,28 @@ test('transforms have figures of their own, by route, for all collectors', { tim
   assert.deepEqual(counts, Object.fromEntries(topics.map((topic) => [topic, transforms[topic].calls])))
 })
 
+test('two routes with one topic have figures of their own', { timeout }, async (t) => {
+  const table = await servers.table('seq UInt32')
+  const topic = unique('topic')
+  const all = () => {}
+  const none = (batch) => {
+    for (let row = 0; row < batch.length; row++) batch.drop(row)
+  }
+  const routes = [{ topic, table, transform: all, continue: true }, { topic, table, transform: none }]
+  const pipeline = await servers.started(t, { routes })
+  const publisher = await servers.publisher(t)
+  await publisher.flood(10, (seq) => ({ topic, payload: JSON.stringify({ seq }) }))
+  await settled(pipeline, 10)
+  const { transforms } = pipeline.metrics()
+  const dropped = Object.entries(transforms).map(([route, { rows, dropped }]) => [route, rows, dropped])
+  assert.deepEqual(dropped, [[topic, 10, 0], [`${topic} (routes[1])`, 10, 10]])
+  const texts = families(pipeline.prometheus())
+  for (const [route, rows, count] of dropped) {
+    assert.equal(value(texts.get('millrace_transform_rows_total'), { route }), rows)
+    assert.equal(value(texts.get('millrace_transform_dropped_total'), { route }), count)
+  }
+})
+
 test('a spool has figures of its own', { timeout }, async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'millrace-metrics-'))
   t.after(() => rmSync(dir, { recursive: true, force: true }))

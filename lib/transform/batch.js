@@ -5,6 +5,7 @@
 const { callEngine } = require('./context.js')
 const { noSuchRow, mismatch } = require('./refusal.js')
 const { ROW } = require('./row-view.js')
+const { Rows } = require('./rows.js')
 
 const DROPPED = 1
 const REJECTED = 2
@@ -28,10 +29,10 @@ class Batch {
   #getSignal
   /** By row: 0, DROPPED or REJECTED. @type {Uint8Array | undefined} */
   #verdicts
-  /** @type {Map<number, string>} */
-  #reasons = new Map()
+  /** @type {Map<number, string> | undefined} */
+  #reasons
   #emitted = 0
-  #views = []
+  #views
 
   /**
    * @param {{ table: string, route: number, topicFilter: string }} where
@@ -68,6 +69,7 @@ class Batch {
     this.#verdicts ??= new Uint8Array(this.length)
     this.#verdicts[at] = REJECTED
     // The first reason counts.
+    this.#reasons ??= new Map()
     if (!this.#reasons.has(at)) this.#reasons.set(at, reason)
   }
 
@@ -87,6 +89,7 @@ class Batch {
   rows() {
     this.#context.open()
     const view = new this.#shape.RowView(this.#list, this.#cells)
+    this.#views ??= []
     this.#views.push(view)
     return new Rows(this.#context, view)
   }
@@ -110,14 +113,18 @@ class Batch {
    * @param {any} batch
    */
   static finish(batch) {
-    const lost = batch.#list.filter((_, i) => !batch.#cells[i].isIntact()).map(({ name }) => name)
+    const lost = []
+    for (let i = 0; i < batch.#cells.length; i++) if (!batch.#cells[i].isIntact()) lost.push(batch.#list[i].name)
     if (lost.length > 0) {
       throw new Error(
         `the memory of ${lost.map((name) => `column ${name}`).join(', ')} was transferred or detached: copy an array before you transfer it`,
       )
     }
-    for (const cells of batch.#cells) callEngine(() => cells.writeBack())
-    batch.#context.call.finish(batch.#verdicts ?? null, JSON.stringify([...batch.#reasons]))
+    callEngine(() => {
+      for (const cells of batch.#cells) cells.writeBack()
+    })
+    const reasons = batch.#reasons === undefined ? '[]' : JSON.stringify([...batch.#reasons])
+    batch.#context.call.finish(batch.#verdicts ?? null, reasons)
   }
 
   /** Ends the batch: whatever is done with it now is INVALID_STATE. */
@@ -127,32 +134,8 @@ class Batch {
       cells.isIntact()
       cells.close(isPoisoned)
     }
-    for (const view of batch.#views) batch.#shape.RowView.close(view)
+    for (const view of batch.#views ?? []) batch.#shape.RowView.close(view)
     batch.#context.close()
-  }
-}
-
-/** Walks a row view over a batch. */
-class Rows {
-  #context
-  #view
-  #result = { done: false, value: undefined }
-  #next = 0
-
-  constructor(context, view) {
-    this.#context = context
-    this.#view = view
-    this.#result.value = view
-  }
-
-  [Symbol.iterator]() {
-    return this
-  }
-
-  next() {
-    if (this.#next >= this.#context.open().rows) return { done: true, value: undefined }
-    this.#view[ROW] = this.#next++
-    return this.#result
   }
 }
 

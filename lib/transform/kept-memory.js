@@ -14,6 +14,8 @@ class KeptMemory {
   #buffer
   #capacity = 0
   #array
+  /** The same memory as bytes. */
+  #bytes
   #spareBatches = 0
 
   /** @param {any} Type the class of the arrays */
@@ -35,8 +37,16 @@ class KeptMemory {
     } else if (this.#spareBatches > SPARE_BATCHES) {
       this.#allocate(bytes)
     }
-    if (this.#array?.length !== length) this.#array = new this.#Type((this.#buffer ??= new ArrayBuffer(0)), 0, length)
+    if (this.#array?.length !== length) {
+      this.#array = new this.#Type((this.#buffer ??= new ArrayBuffer(0)), 0, length)
+      this.#bytes = new Uint8Array(this.#buffer, 0, bytes)
+    }
     return this.#array
+  }
+
+  /** The array that was given last, as bytes. */
+  get bytes() {
+    return this.#bytes
   }
 
   #allocate(bytes) {
@@ -56,13 +66,14 @@ class KeptMemory {
     this.#buffer = undefined
     this.#capacity = 0
     this.#array = undefined
+    this.#bytes = undefined
   }
 
   /** Makes values that the user kept unusable. */
   poison() {
     const Type = this.#Type
     if (Type === Float64Array || Type === Float32Array) this.#array?.fill(Number.NaN)
-    else if (this.#array) new Uint8Array(this.#array.buffer, 0, this.#array.byteLength).fill(POISON)
+    else this.#bytes?.fill(POISON)
   }
 }
 

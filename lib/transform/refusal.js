@@ -38,6 +38,11 @@ function closed() {
   return new MillraceError({ code: 'INVALID_STATE', message })
 }
 
+/** A sample of a tap was written to. */
+function sampled() {
+  return new MillraceError({ code: 'INVALID_STATE', message: 'the batch of a tap is a copy, to be read alone' })
+}
+
 /** A value as an error names it: short, and without running code of its own. */
 function described(value) {
   switch (typeof value) {
@@ -59,4 +64,4 @@ function described(value) {
   return ArrayBuffer.isView(value) ? 'bytes' : 'an object'
 }
 
-module.exports = { closed, described, mismatch, noSuchRow, outOfRange }
+module.exports = { closed, described, mismatch, noSuchRow, outOfRange, sampled }

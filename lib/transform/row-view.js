@@ -30,9 +30,10 @@ function columnsClass(names) {
  * The class of row views. Its static `close` ends one: then the columns say what is wrong.
  *
  * @param {import('./shape.js').Descriptor[]} descriptors
+ * @param {boolean} isReadOnly its setters are those of the columns, which refuse
  * @returns {any} to be constructed with the columns and the cells of a batch
  */
-function rowViewClass(descriptors) {
+function rowViewClass(descriptors, isReadOnly) {
   // Fields of a view begin with what no column does.
   let own = '_'
   while (descriptors.some(({ name }) => name.startsWith(own))) own += '_'
@@ -47,7 +48,7 @@ function rowViewClass(descriptors) {
     static close(view) { ${plain.map((i) => `view.${own}values${i} = view.${own}written${i} = undefined`).join('\n')} }
     get [ROW]() { return this.${own}row }
     set [ROW](row) { this.${own}row = row }
-    ${descriptors.map((descriptor, i) => (isPlain(descriptor) ? plainMembers(descriptor, i, own) : members(descriptor, i, own))).join('\n')}
+    ${descriptors.map((descriptor, i) => (isPlain(descriptor) ? plainMembers(descriptor, i, own, isReadOnly) : members(descriptor, i, own))).join('\n')}
   }`
   return compiled([['ROW', ROW]], source) ?? closures(descriptors)
 }
@@ -62,11 +63,11 @@ function members({ name }, i, own) {
  * Members that read and write the array. A getter has less than 28 bytes of code, which V8 compiles into any loop. `values` is the array
  * once it is here, and `written` the same once something was written.
  */
-function plainMembers(descriptor, i, own) {
+function plainMembers(descriptor, i, own, isReadOnly) {
   const { kind, name, nullable } = descriptor
   const key = `[${JSON.stringify(name)}]`
   const row = `this.${own}row`
-  const check = CHECKS[kind]?.(KINDS[kind]) ?? 'false'
+  const check = (isReadOnly ? undefined : CHECKS[kind]?.(KINDS[kind])) ?? 'false'
   const values = `(this.${own}values${i} ?? this.${own}load${i}())`
   // A row may be filled where `nulls` still has 1.
   const ofNull = unfilledOf(descriptor) === undefined ? 'null' : `this.${own}column${i}.get(${row})`

@@ -3,11 +3,12 @@
 // Shape: what the columns of a route are like, until the table changes. It makes the columns of each batch, over memory that is
 // kept from batch to batch.
 
-const { Cells } = require('./cells.js')
-const { KINDS, cellType } = require('./cell-types.js')
+const { Cells, KeptCells } = require('./cells.js')
+const { cellType } = require('./cell-types.js')
 const { FixedColumn, TimeColumn } = require('./fixed-column.js')
 const { JsonColumn } = require('./json-column.js')
 const { KeptMemory } = require('./kept-memory.js')
+const { sampled } = require('./refusal.js')
 const { columnsClass, rowViewClass } = require('./row-view.js')
 const { TextColumn } = require('./text-column.js')
 const { timeType } = require('./time-types.js')
@@ -36,13 +37,14 @@ class Shape {
 
   /**
    * @param {Descriptor[]} descriptors
-   * @param {InstanceType<typeof import('./value-encoder.js').ValueEncoder>} encoder
+   * @param {InstanceType<typeof import('./value-encoder.js').ValueEncoder>} [encoder] without it the columns are to be read alone
    */
   constructor(descriptors, encoder) {
-    this.#makers = descriptors.map((descriptor, place) => maker(descriptor, place, encoder))
+    const makers = descriptors.map((descriptor, place) => maker(descriptor, place, encoder))
+    this.#makers = encoder === undefined ? makers.map(readOnly) : makers
     const names = descriptors.map(({ name }) => name)
     this.#Columns = columnsClass(names)
-    this.RowView = rowViewClass(descriptors)
+    this.RowView = rowViewClass(descriptors, encoder === undefined)
   }
 
   /**
@@ -68,11 +70,23 @@ function maker(descriptor, place, encoder) {
     const convert = converter(descriptor.type)
     return (context) => same(new JsonColumn(descriptor, context, place, convert, encoder))
   }
-  const memory = { values: new KeptMemory(KINDS[kind].Array), nulls: new KeptMemory(Uint8Array) }
+  const kept = new KeptCells(place, descriptor)
   const [Type, type] = time ? [TimeColumn, timeType({ ...descriptor, time })] : [FixedColumn, cellType(descriptor)]
   return (context) => {
-    const cells = new Cells(context, place, memory, descriptor)
+    const cells = new Cells(context, kept)
     return { column: new Type(descriptor, context.rows, cells, type), cells }
+  }
+}
+
+/** The same maker, of columns whose `set` refuses. */
+function readOnly(make) {
+  return (context) => {
+    const made = make(context)
+    made.column.set = () => {
+      context.open()
+      throw sampled()
+    }
+    return made
   }
 }
 

@@ -6,6 +6,7 @@ const { setTimeout } = require('node:timers/promises')
 const { MillraceError } = require('../error.js')
 const { Runner } = require('./runner.js')
 const { checked } = require('./functions.js')
+const { whereOf } = require('./where.js')
 const { WorkerThreads } = require('./worker-threads.js')
 
 /** From the abort of their signals to the end of the threads. */
@@ -26,9 +27,7 @@ class Transforms {
   constructor(routes, native, warn) {
     this.#native = native
     this.#warn = warn
-    this.#routes = routes.flatMap(({ transform, table, topic }, route) =>
-      transform === undefined ? [] : [{ transform, where: { route, table, topicFilter: filterOf(topic) } }],
-    )
+    this.#routes = routes.flatMap(({ transform }, route) => (transform === undefined ? [] : [{ transform, where: whereOf(routes, route) }]))
   }
 
   /**
@@ -85,11 +84,6 @@ class Transforms {
     const task = { pipeline: this.#native.id, where, path }
     return new WorkerThreads(task, { ...source, module: String(source.module) }, this.#warn)
   }
-}
-
-/** `drivers/{id}/{rest#}` → `drivers/+/#`. */
-function filterOf(topic) {
-  return topic.replace(/\{[^{}]*\}/g, (name) => (name.endsWith('#}') ? '#' : '+'))
 }
 
 module.exports = { Transforms }

@@ -81,8 +81,7 @@ pub fn run(
     let layout = Arc::new(ColumnLayout::new(&plan, route));
     let emit_tables = transform.emits.iter().filter_map(|table| {
         let route = config.row_route(table)?;
-        let path = config.route(route).path.clone();
-        Some(EmitTable { table: table.clone(), route, path, plan: plans[route].clone()? })
+        Some(EmitTable::new(table, route, &config.route(route).path, plans[route].clone()?))
     });
     // A pipeline that never runs: a batch belongs to one.
     let context = Arc::new(PipelineContext::new(config.clone(), Box::new(|_| {})));
@@ -100,6 +99,8 @@ pub fn run(
         queue_permit: None,
         trace: None,
         companions: Vec::new(),
+        rejected: None,
+        inputs: None,
         calls: None,
         message_rows: Some(sampled.message_rows),
         kept: None,

@@ -1,5 +1,5 @@
-//! Selects rows of a column, for a batch that is inserted in parts or from which a transform dropped
-//! rows.
+//! Selects rows of a column: those of a batch that is inserted in parts, or those that a transform
+//! did not drop.
 
 use std::ops::Range;
 
@@ -7,6 +7,32 @@ use crate::clickhouse::Column;
 use crate::clickhouse::dynamic;
 
 impl Column {
+    /// Keeps the rows of `ranges`, which are in order and do not overlap, in the memory that the column has.
+    pub fn keep_rows(&mut self, ranges: &[Range<usize>]) {
+        match self {
+            Column::Fixed { data, width, .. } => keep_fixed(data, *width, ranges),
+            Column::Strings { data, rows }
+            | Column::Json { data, rows, .. }
+            | Column::Dynamic { data, rows, .. } => {
+                keep_texts(data, ranges);
+                *rows = count(ranges);
+            }
+            Column::Nullable { nulls, values } => {
+                keep_fixed(nulls, 1, ranges);
+                values.keep_rows(ranges);
+            }
+            Column::Tuple { parts, rows } => {
+                *rows = count(ranges);
+                parts.iter_mut().for_each(|part| part.keep_rows(ranges));
+            }
+            Column::Array { .. } | Column::Variant { .. } | Column::ByPath(_) | Column::ByType(_) => {
+                let mut kept = self.clone_empty();
+                kept.append_rows(self, ranges);
+                *self = kept;
+            }
+        }
+    }
+
     /// Appends the rows of `ranges`, which are in order and do not overlap, of another column of the same type.
     pub fn append_rows(&mut self, other: &Column, ranges: &[Range<usize>]) {
         match (self, other) {
@@ -69,23 +95,67 @@ fn copy_fixed(into: &mut Vec<u8>, from: &[u8], width: usize, ranges: &[Range<usi
     }
 }
 
-/// Copies values that stand behind their lengths. These alone say where a row begins.
-fn copy_texts(into: &mut Vec<u8>, from: &[u8], ranges: &[Range<usize>]) {
-    let mut rest = from;
-    let mut row = 0;
-    let mut skip_to = |to: usize, rest: &mut &[u8]| {
-        while row < to {
-            let len = dynamic::take_varint(rest);
-            *rest = &rest[len..];
-            row += 1;
-        }
-    };
+fn keep_fixed(data: &mut Vec<u8>, width: usize, ranges: &[Range<usize>]) {
+    let mut end = 0;
     for range in ranges {
-        skip_to(range.start, &mut rest);
-        let begin = from.len() - rest.len();
-        skip_to(range.end, &mut rest);
-        into.extend_from_slice(&from[begin..from.len() - rest.len()]);
+        let bytes = range.start * width..range.end * width;
+        end = move_back(data, bytes, end);
     }
+    data.truncate(end);
+}
+
+/// Moves bytes to an earlier place; says where they end there.
+fn move_back(data: &mut [u8], bytes: Range<usize>, to: usize) -> usize {
+    let len = bytes.len();
+    if bytes.start != to {
+        data.copy_within(bytes, to);
+    }
+    to + len
+}
+
+/// Walks over values that stand behind their lengths, which alone say where a row begins.
+struct TextRows {
+    row: usize,
+    at: usize,
+}
+
+impl TextRows {
+    fn begin() -> TextRows {
+        TextRows { row: 0, at: 0 }
+    }
+
+    /// Where the row begins.
+    fn skip_to(&mut self, row: usize, data: &[u8]) -> usize {
+        let mut rest = &data[self.at..];
+        while self.row < row {
+            let len = dynamic::take_varint(&mut rest);
+            rest = &rest[len..];
+            self.row += 1;
+        }
+        self.at = data.len() - rest.len();
+        self.at
+    }
+
+    fn bytes_of(&mut self, rows: &Range<usize>, data: &[u8]) -> Range<usize> {
+        self.skip_to(rows.start, data)..self.skip_to(rows.end, data)
+    }
+}
+
+fn copy_texts(into: &mut Vec<u8>, from: &[u8], ranges: &[Range<usize>]) {
+    let mut rows = TextRows::begin();
+    for range in ranges {
+        into.extend_from_slice(&from[rows.bytes_of(range, from)]);
+    }
+}
+
+fn keep_texts(data: &mut Vec<u8>, ranges: &[Range<usize>]) {
+    let (mut rows, mut end) = (TextRows::begin(), 0);
+    for range in ranges {
+        // Bytes move to the front only: the rows behind are still as they were.
+        let bytes = rows.bytes_of(range, data);
+        end = move_back(data, bytes, end);
+    }
+    data.truncate(end);
 }
 
 /// The rows that one part of a Variant has for these rows of the Variant.
@@ -189,6 +259,9 @@ mod tests {
                     column.append_rows(&all, &ranges);
                     assert_eq!(column.rows(), chosen.len(), "{name} {mask:b}");
                     assert_eq!(format!("{column:?}"), format!("{expected:?}"), "{name} {mask:b}");
+                    let mut column = all.clone();
+                    column.keep_rows(&ranges);
+                    assert_eq!(format!("{column:?}"), format!("{expected:?}"), "{name} {mask:b}, in place");
                 }
             }
         }

@@ -175,7 +175,13 @@ pub fn take_byte(bytes: &mut &[u8]) -> u8 {
     take(bytes, 1).first().copied().unwrap_or(0)
 }
 
+#[inline]
 pub fn take_varint(bytes: &mut &[u8]) -> usize {
+    // Most are lengths of short texts.
+    if let [byte @ 0..0x80, rest @ ..] = *bytes {
+        *bytes = rest;
+        return usize::from(*byte);
+    }
     let mut value = 0;
     for shift in (0..63).step_by(7) {
         let byte = take_byte(bytes);

@@ -20,6 +20,11 @@ pub enum Tokens {
 }
 
 impl Tokens {
+    /// Whether they are not to be the same in another life.
+    pub fn are_random(&self) -> bool {
+        matches!(self, Tokens::Random(_))
+    }
+
     pub fn content() -> Tokens {
         Tokens::Content(Mutex::default())
     }

@@ -40,6 +40,11 @@ impl AckHistory {
         self.records.push_back(record);
     }
 
+    /// Appends the records of another one of this session.
+    pub fn append(&mut self, other: &AckHistory) {
+        other.iter().for_each(|record| self.push(record));
+    }
+
     pub fn iter(&self) -> impl ExactSizeIterator<Item = AckRecord> + '_ {
         self.records.iter().copied()
     }

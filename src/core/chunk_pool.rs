@@ -125,6 +125,10 @@ impl Chunk {
     pub fn bytes(&self) -> &[u8] {
         &self.memory[..self.len]
     }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[..self.len]
+    }
 }
 
 #[cfg(test)]

@@ -12,9 +12,11 @@ use crossbeam_channel::Sender;
 use crate::clickhouse::Column;
 use crate::core::ack_history::AckHistory;
 use crate::core::reason::Reason;
+use crate::ingest::column_pool::capacity;
 use crate::ingest::completion::Completion;
 use crate::ingest::kept_rows::{KeptRows, MessageRows};
 use crate::ingest::raw_messages::RawMessages;
+use crate::ingest::rejected_messages::RejectedMessages;
 use crate::ingest::table_plan::TablePlan;
 use crate::mqtt::AckSender;
 use crate::telemetry::trace::Trace;
@@ -42,6 +44,11 @@ pub struct Batch {
     pub trace: Option<Box<Trace>>,
     /// The rows of each message, where a transform changes them: they are not decoded again.
     pub message_rows: Option<MessageRows>,
+    /// Further messages, which become dead letters. Only where there is a spool, and where other routes or a transform made rows
+    /// of them too.
+    pub rejected: Option<Box<RejectedMessages>>,
+    /// Columns that were read for a transform alone, without rows, and their place among those of the pool.
+    pub inputs: Option<(usize, Vec<Column>)>,
     /// Batches that are in the spool together with this one or not at all: rows that a transform emitted.
     pub companions: Vec<Box<Batch>>,
     /// Calls of a program, one for each message, which fail if ClickHouse refuses their rows.
@@ -63,7 +70,12 @@ impl Batch {
     /// Bytes of columns and messages.
     pub fn bytes(&self) -> usize {
         let rows = self.message_rows.as_ref().map_or(0, MessageRows::bytes);
-        self.column_bytes() + self.messages.bytes() + rows + self.kept_bytes()
+        self.column_bytes() + self.messages.bytes() + rows + self.kept_bytes() + self.rejected_bytes()
+    }
+
+    /// Bytes of the messages that become dead letters.
+    pub fn rejected_bytes(&self) -> usize {
+        self.rejected.as_ref().map_or(0, |rejected| rejected.messages.bytes())
     }
 
     /// Bytes of rows that are kept beside their block.
@@ -78,9 +90,10 @@ impl Batch {
         let rows = self.message_rows.as_ref().map_or(0, MessageRows::bytes) + self.kept_bytes();
         // Rows that a transform changed are a part of the copy.
         let changed = if self.message_rows.is_some() { block } else { 0 };
-        let copies = if is_spooled { self.messages.bytes() + changed } else { 0 };
+        let copies = if is_spooled { self.messages.bytes() + changed + self.rejected_bytes() } else { 0 };
         let columns = block.max(self.reused_bytes) + rows;
-        columns + self.messages.memory_bytes() + block + copies + size_of::<Batch>()
+        let rejected = self.rejected.as_ref().map_or(0, |rejected| rejected.memory_bytes());
+        columns + self.messages.memory_bytes() + rejected + block + copies + size_of::<Batch>()
     }
 
     /// Records what the batch holds in its trace, if it is sampled.
@@ -88,6 +101,77 @@ impl Batch {
         let Batch { trace: Some(trace), messages, .. } = self else { return };
         let first = messages.receive_times().first().map(|(at, _)| *at);
         trace.describe(first, messages.len(), rows, messages.iter().map(|message| message.properties));
+    }
+
+    /// Whether there is something to store of it.
+    pub fn is_empty(&self) -> bool {
+        self.rows() == 0 && self.rejected.is_none()
+    }
+
+    /// Makes one of batches that are in the spool together or not at all. Batches with nothing to store are settled:
+    /// their messages were dropped, or hold an empty list. Messages are recognised by what is in the spool of them, so their
+    /// receipts go to one that stays.
+    pub fn together(batches: Vec<Box<Batch>>) -> Option<Box<Batch>> {
+        let (empty, mut rest): (Vec<_>, Vec<_>) = batches.into_iter().partition(|batch| batch.is_empty());
+        for batch in empty {
+            if let Some(first) = rest.first_mut() {
+                first.receipts.append(&batch.receipts);
+            }
+            batch.complete();
+        }
+        if rest.is_empty() {
+            return None;
+        }
+        let mut first = rest.remove(0);
+        first.companions = rest;
+        Some(first)
+    }
+
+    /// Undoes [`Batch::together`].
+    pub fn apart(mut self: Box<Batch>) -> Vec<Box<Batch>> {
+        let companions = std::mem::take(&mut self.companions);
+        std::iter::once(self).chain(companions).collect()
+    }
+
+    /// Whether [`Batch::join`] is possible.
+    pub fn can_join(&self, later: &Batch) -> bool {
+        self.plan.generation == later.plan.generation
+            && self.client_id == later.client_id
+            && self.completion.is_before(&later.completion)
+    }
+
+    /// Takes the rows of a later batch of the same route and connection: they are settled together.
+    pub fn join(&mut self, mut later: Batch) {
+        let columns = std::mem::take(&mut later.columns);
+        self.columns.iter_mut().zip(&columns).for_each(|(column, more)| column.append(more));
+        later.release_columns(columns);
+        self.messages.append(later.messages);
+        self.receipts.append(&later.receipts);
+        if let (Some(rows), Some(more)) = (&mut self.message_rows, &later.message_rows) {
+            rows.append(more);
+        }
+        match (&mut self.trace, later.trace) {
+            (Some(trace), Some(more)) => trace.join(*more),
+            (trace, more) => *trace = trace.take().or(more),
+        }
+        self.reused_bytes = capacity(&self.columns);
+        self.completion.join(later.completion);
+        self.reserve(false);
+    }
+
+    /// Settles a batch without rows: messages that hold an empty list count as inserted.
+    pub fn complete(mut self) {
+        let columns = std::mem::take(&mut self.columns);
+        self.release_columns(columns);
+        self.completion.inserted(self.messages.len() as u64);
+    }
+
+    /// Gives its columns to later batches of its plan.
+    pub fn release_columns(&mut self, mut columns: Vec<Column>) {
+        if let Some((at, inputs)) = self.inputs.take() {
+            columns.splice(at..at, inputs);
+        }
+        self.plan.column_pool.release(columns);
     }
 
     /// Counts what the batch holds now towards the memory budget.

@@ -176,6 +176,16 @@ impl Completion {
         self.insert = Some(insert);
     }
 
+    /// Whether somebody waits for an acknowledgement of it.
+    pub fn has_acks(&self) -> bool {
+        self.acks.as_ref().is_some_and(|pending| !pending.is_empty())
+    }
+
+    /// Whether whoever waits for the messages of `other` may wait for these as well: [`Completion::join`].
+    pub fn is_before(&self, other: &Completion) -> bool {
+        self.group <= other.group
+    }
+
     /// Settles the messages of `other` together with these. They come from the same connection.
     pub fn join(&mut self, other: Completion) {
         let Completion { group, acks, copies, counts, own, .. } = other;

@@ -55,6 +55,11 @@ impl MessageRows {
         self.messages
     }
 
+    /// Whether the messages and the rows are the same in number and order.
+    pub fn has_one_each(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// The rows of a range of messages.
     pub fn of(&self, messages: Range<usize>) -> Range<usize> {
         self.end(messages.start)..self.end(messages.end)

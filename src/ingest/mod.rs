@@ -3,9 +3,10 @@
 //! [`router`] finds the route of a message and appends its rows to the open [`batch`] of the route ([`route_state`]), for
 //! the table as [`table_plan`] knows it. A [`completion`] settles the messages of a batch, or of a [`dead_letter_batch`].
 //! [`raw_messages`] keeps the messages of a batch as they came, so that rows can be decoded again ([`encoded_rows`]);
-//! rows that a transform changed are [`kept_rows`]; a message of several routes is one of `shared_messages`;
+//! rows that a transform changed are [`kept_rows`]; messages that a spool keeps as dead letters are
+//! [`rejected_messages`]; a message of several routes is one of `shared_messages`;
 //! [`column_pool`] reuses columns, `column_warnings` reports what decoders find out about them.
-//! [`row_intake`] takes the rows of a program in place of messages.
+//! [`row_intake`] takes the rows of a program in place of messages; [`taps`] show it what is inserted.
 
 pub mod batch;
 pub mod column_pool;
@@ -15,8 +16,10 @@ pub mod dead_letter_batch;
 pub mod encoded_rows;
 pub mod kept_rows;
 pub mod raw_messages;
-mod route_state;
+pub mod rejected_messages;
+pub mod route_state;
 pub mod router;
 pub mod row_intake;
 mod shared_messages;
 pub mod table_plan;
+pub mod taps;

@@ -25,6 +25,9 @@ pub struct RawMessages {
     /// Bytes of all chunks but the last.
     behind: usize,
     receive_times: Vec<(ReceiveTime, u32)>,
+    /// The number of the chunk that each message lies in, and where it begins there. Kept only for batches of which messages are
+    /// likely to be taken out: finding them takes a cache miss for each message in front.
+    places: Option<Vec<(u32, u32)>>,
     pool: Arc<ChunkPool>,
 }
 
@@ -32,7 +35,7 @@ pub struct RawMessages {
 ///
 /// ```text
 ///    0  u8   QoS
-///    1  u8   retain
+///    1  u8   1: retain
 ///    2  u16  bytes of the topic
 ///    4  u32  bytes of the properties
 ///    8  u32  bytes of the payload
@@ -40,15 +43,38 @@ pub struct RawMessages {
 pub struct MessageHeader {
     pub qos: u8,
     pub retain: bool,
+    /// In chunks alone, a further bit of the byte of `retain`: the message was taken out.
+    is_removed: bool,
     pub topic: u16,
     pub properties: u32,
     pub payload: u32,
 }
 
+/// No message begins so far behind in a chunk.
+const REMOVED_PLACE: u32 = u32::MAX;
+
+/// Messages with fewer bytes are copied to be with others.
+const LONE_CHUNK_BYTES: usize = 64 << 10;
+
 impl RawMessages {
     /// Without messages; chunks come from `pool`.
     pub fn new(pool: Arc<ChunkPool>) -> RawMessages {
-        RawMessages { chunks: Vec::new(), len: 0, bytes: 0, behind: 0, receive_times: Vec::new(), pool }
+        RawMessages {
+            chunks: Vec::new(),
+            len: 0,
+            bytes: 0,
+            behind: 0,
+            receive_times: Vec::new(),
+            places: None,
+            pool,
+        }
+    }
+
+    /// The same, for messages of which some will be taken out.
+    pub fn with_places(pool: Arc<ChunkPool>, messages: usize) -> RawMessages {
+        let mut new = RawMessages::new(pool);
+        new.places = Some(Vec::with_capacity(messages));
+        new
     }
 
     #[inline]
@@ -63,7 +89,11 @@ impl RawMessages {
                 add_chunk(&mut self.chunks, &self.pool, bytes)
             }
         };
+        let at = chunk.bytes().len();
         chunk.append([&MessageHeader::of(message).to_bytes(), topic, properties, payload]);
+        if let Some(places) = &mut self.places {
+            places.push((self.chunks.len() as u32 - 1, at as u32));
+        }
         self.len += 1;
         self.bytes += bytes;
         match self.receive_times.last_mut() {
@@ -88,7 +118,8 @@ impl RawMessages {
     /// Bytes of memory.
     pub fn memory_bytes(&self) -> usize {
         let times = size_of::<(ReceiveTime, u32)>() * self.receive_times.capacity();
-        self.behind + self.chunks.last().map_or(0, Chunk::memory_bytes) + times
+        let places = self.places.as_ref().map_or(0, |places| size_of::<(u32, u32)>() * places.capacity());
+        self.behind + self.chunks.last().map_or(0, Chunk::memory_bytes) + times + places
     }
 
     /// Receive times, each with the number of consecutive messages that have it.
@@ -102,11 +133,62 @@ impl RawMessages {
         let mut chunks = self.chunks.iter();
         let mut rest = ByteReader(&[]);
         times.map(move |received| {
-            if rest.0.is_empty() {
-                rest = ByteReader(chunks.next().map_or(&[], Chunk::bytes));
+            loop {
+                if rest.0.is_empty() {
+                    rest = ByteReader(chunks.next().map_or(&[], Chunk::bytes));
+                }
+                if let Some(message) = rest.message(received) {
+                    return message;
+                }
             }
-            rest.message(received)
         })
+    }
+}
+
+/// The removal of messages, and the joining with others.
+impl RawMessages {
+    /// Takes the messages at these places out, which are in order. They are marked where they lie: moving all others takes longer
+    /// than they are worth.
+    pub fn remove(&mut self, removed: impl IntoIterator<Item = usize>) {
+        let mut places = self.places.take().unwrap_or_else(|| self.index().0);
+        let mut arrivals = self.receive_times.iter_mut();
+        let mut arrival: Option<&mut (ReceiveTime, u32)> = None;
+        // Where the arrival ends, in messages as they were.
+        let mut end = 0;
+        for place in removed {
+            let Some((chunk, at)) = places.get_mut(place) else { continue };
+            let bytes = &mut self.chunks[*chunk as usize].bytes_mut()[*at as usize..];
+            bytes[MessageHeader::FLAGS] |= MessageHeader::REMOVED;
+            let mut head = [0; MessageHeader::BYTES];
+            head.copy_from_slice(&bytes[..MessageHeader::BYTES]);
+            self.len -= 1;
+            self.bytes -= MessageHeader::BYTES + MessageHeader::from_bytes(head).len();
+            *at = REMOVED_PLACE;
+            while place >= end {
+                arrival = arrivals.next();
+                end += arrival.as_ref().map_or(usize::MAX - end, |(_, count)| *count as usize);
+            }
+            if let Some((_, count)) = &mut arrival {
+                *count -= 1;
+            }
+        }
+        places.retain(|(_, at)| *at != REMOVED_PLACE);
+        self.places = Some(places);
+        self.receive_times.retain(|(_, count)| *count > 0);
+    }
+
+    /// Appends further messages.
+    pub fn append(&mut self, mut other: RawMessages) {
+        // A few messages fill what is left of a chunk. More keep their chunks.
+        if other.bytes < LONE_CHUNK_BYTES {
+            return other.iter().for_each(|message| self.push(&message));
+        }
+        self.places = None;
+        self.behind += self.chunks.last().map_or(0, Chunk::memory_bytes) + other.behind;
+        self.len += other.len;
+        self.bytes += other.bytes;
+        self.chunks.append(&mut other.chunks);
+        self.receive_times.append(&mut other.receive_times);
     }
 }
 
@@ -116,12 +198,18 @@ pub struct MessageIndex(Vec<(u32, u32)>);
 
 impl RawMessages {
     pub fn index(&self) -> MessageIndex {
+        if let Some(places) = &self.places {
+            return MessageIndex(places.clone());
+        }
         let mut places = Vec::with_capacity(self.len);
         for (chunk, bytes) in self.chunks.iter().enumerate() {
             let mut at = 0;
             while let Some((head, _)) = bytes.bytes()[at..].split_first_chunk() {
-                places.push((chunk as u32, at as u32));
-                at += MessageHeader::BYTES + MessageHeader::from_bytes(*head).len();
+                let head = MessageHeader::from_bytes(*head);
+                if !head.is_removed {
+                    places.push((chunk as u32, at as u32));
+                }
+                at += MessageHeader::BYTES + head.len();
             }
         }
         MessageIndex(places)
@@ -136,7 +224,7 @@ impl RawMessages {
             before += *count as usize;
             (place < before).then_some(*received)
         })?;
-        Some(rest.message(received))
+        rest.message(received)
     }
 }
 
@@ -168,23 +256,33 @@ impl<'p> ByteReader<'p> {
         head
     }
 
-    fn message(&mut self, received: ReceiveTime) -> Message<'p> {
+    /// The next message. `None`: it was removed.
+    #[inline]
+    fn message(&mut self, received: ReceiveTime) -> Option<Message<'p>> {
         let mut head = [0; MessageHeader::BYTES];
         head.copy_from_slice(self.take(MessageHeader::BYTES));
         let head = MessageHeader::from_bytes(head);
-        Message {
+        if head.is_removed {
+            self.take(head.len());
+            return None;
+        }
+        Some(Message {
             received,
             topic: self.take(head.topic as usize),
             properties: Properties::checked(self.take(head.properties as usize)),
             payload: self.take(head.payload as usize),
             qos: head.qos,
             retain: head.retain,
-        }
+        })
     }
 }
 
 impl MessageHeader {
     pub const BYTES: usize = 12;
+    /// The place of the byte with the bits [`MessageHeader::RETAIN`] and [`MessageHeader::REMOVED`].
+    const FLAGS: usize = 1;
+    const RETAIN: u8 = 1;
+    const REMOVED: u8 = 2;
 
     #[inline]
     pub fn of(message: &Message<'_>) -> MessageHeader {
@@ -192,6 +290,7 @@ impl MessageHeader {
         MessageHeader {
             qos: message.qos,
             retain: message.retain,
+            is_removed: false,
             topic: message.topic.len() as u16,
             properties: message.properties.as_bytes().len() as u32,
             payload: message.payload.len() as u32,
@@ -218,7 +317,8 @@ impl MessageHeader {
         let [qos, retain, t0, t1, p0, p1, p2, p3, l0, l1, l2, l3] = bytes;
         MessageHeader {
             qos,
-            retain: retain != 0,
+            retain: retain & MessageHeader::RETAIN != 0,
+            is_removed: retain & MessageHeader::REMOVED != 0,
             topic: u16::from_le_bytes([t0, t1]),
             properties: u32::from_le_bytes([p0, p1, p2, p3]),
             payload: u32::from_le_bytes([l0, l1, l2, l3]),
@@ -259,6 +359,64 @@ mod tests {
             assert_eq!((back.topic, back.payload), (sent.topic, sent.payload));
             assert_eq!((back.qos, back.retain), (sent.qos, sent.retain));
             assert_eq!(back.properties.as_bytes(), sent.properties.as_bytes());
+        }
+    }
+
+    /// Messages of three arrivals, in chunks of all sizes: those that are left come back, also when more are removed, and when
+    /// others are appended.
+    #[test]
+    fn removed_messages_are_gone() {
+        let first = ReceiveTime::read();
+        let arrivals =
+            [0, 1, 2].map(|ms| ReceiveTime { instant: first.instant + Duration::from_millis(ms), ..first });
+        let made = |places: std::ops::Range<usize>| {
+            let mut messages = match places.len() % 2 {
+                0 => RawMessages::with_places(Arc::default(), 10),
+                _ => RawMessages::default(),
+            };
+            for place in places {
+                let (topic, payload) = (place.to_string(), vec![place as u8; 3000]);
+                messages.push(&Message {
+                    received: arrivals[place / 40],
+                    topic: topic.as_bytes(),
+                    payload: &payload,
+                    qos: 0,
+                    retain: place % 2 == 1,
+                    properties: Properties::NONE,
+                });
+            }
+            messages
+        };
+        for step in [1, 2, 7, 40, 120] {
+            for (first, appended) in [(110, 110..110), (110, 110..112), (111, 20..120), (111, 20..119)] {
+                let mut messages = made(0..first);
+                let mut left: Vec<usize> = (0..first).collect();
+                for offset in [0, 1] {
+                    messages.remove((0..left.len()).filter(|place| place % step == offset));
+                    left = left
+                        .into_iter()
+                        .enumerate()
+                        .filter(|(place, _)| place % step != offset)
+                        .map(|(_, of)| of)
+                        .collect();
+                }
+                messages.append(made(appended.clone()));
+                left.extend(appended);
+                let index = messages.index();
+                assert_eq!((messages.len(), messages.iter().count()), (left.len(), left.len()));
+                let bytes: usize =
+                    messages.iter().map(|message| 12 + message.topic.len() + message.payload.len()).sum();
+                assert_eq!(messages.bytes(), bytes);
+                assert!(messages.memory_bytes() >= bytes);
+                for (place, (of, message)) in left.iter().zip(messages.iter()).enumerate() {
+                    let found = messages.get(&index, place).unwrap();
+                    for message in [message, found] {
+                        assert_eq!(message.topic, of.to_string().as_bytes());
+                        assert_eq!((message.received, message.retain), (arrivals[of / 40], of % 2 == 1));
+                    }
+                }
+                assert!(messages.get(&index, left.len()).is_none());
+            }
         }
     }
 

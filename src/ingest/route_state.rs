@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::clickhouse::Column;
-use crate::config::{Limits, MAX_BLOCK_ROWS, Route, Transform};
+use crate::config::{Limits, MAX_BLOCK_ROWS, Route};
 use crate::core::ack_history::AckHistory;
 use crate::core::clock::ReceiveTime;
 use crate::decode::{self, Decoder};
@@ -80,12 +80,17 @@ impl RouteState {
             client_id: client_id.into(),
             plan: self.plan.clone(),
             columns: reused.unwrap_or_else(|| self.new_columns(rows)),
-            messages: RawMessages::new(context.chunk_pool.clone()),
+            messages: match self.route.transform {
+                Some(_) => RawMessages::with_places(context.chunk_pool.clone(), rows),
+                None => RawMessages::new(context.chunk_pool.clone()),
+            },
             receipts: AckHistory::of_session(session),
             opened_at: now.instant,
             queue_permit: Some(self.queued.enter()),
             trace,
             companions: Vec::new(),
+            rejected: None,
+            inputs: None,
             calls: None,
             message_rows: self.route.transform.is_some().then(MessageRows::default),
             kept: None,
@@ -105,26 +110,16 @@ impl RouteState {
     }
 
     /// Whether the batch waits in the router for now: as many of the route wait for workers as they can take, and it may
-    /// grow. Fewer and larger INSERTs are what a busy ClickHouse needs. `untransformed` batches wait for a transform, and not
-    /// for a worker: a transform that does not keep up makes no batch grow.
-    pub fn is_better_grown(&self, max_waiting: usize, untransformed: usize, limits: &Limits) -> bool {
-        let may_grow = |batch: &Batch| batch.rows() < MAX_ROWS && !has_many_bytes(batch, limits);
-        // Batches that a transform works on wait for no worker.
-        let transformed = self.route.transform.as_ref().map_or(0, Transform::threads);
-        self.waiting().saturating_sub(untransformed) >= max_waiting.saturating_add(transformed)
-            && self.batch.as_deref().is_some_and(may_grow)
+    /// grow. Fewer and larger INSERTs are what a busy ClickHouse needs.
+    pub fn is_better_grown(&self, max_waiting: usize, limits: &Limits) -> bool {
+        self.waiting() >= max_waiting && self.batch.as_deref().is_some_and(|batch| may_grow(batch, limits))
     }
 
-    /// Takes the batch that is to be sealed, if it has rows. A batch without rows is settled here.
+    /// Takes the batch that is to be sealed. It may be without rows: opened for a message that became a dead letter, or for
+    /// messages that hold an empty list.
     pub fn take_sealed(&mut self) -> Option<Box<Batch>> {
         let mut batch = self.batch.take()?;
         self.seal_pending = false;
-        if batch.rows() == 0 {
-            // Opened for a message that became a dead letter, or for messages that hold an empty list.
-            self.plan.column_pool.release(batch.columns);
-            batch.completion.inserted(batch.messages.len() as u64);
-            return None;
-        }
         if let Some(trace) = &mut batch.trace {
             trace.sealed = millis(SystemTime::now());
         }
@@ -156,7 +151,12 @@ pub fn is_large(batch: &Batch, limits: &Limits) -> bool {
     batch.rows() >= limits.rows.min(MAX_ROWS) || has_many_bytes(batch, limits)
 }
 
+/// Whether more rows fit into the INSERT of a batch, however many `batch` allows it.
+pub fn may_grow(batch: &Batch, limits: &Limits) -> bool {
+    batch.rows() < MAX_ROWS && !has_many_bytes(batch, limits)
+}
+
 fn has_many_bytes(batch: &Batch, limits: &Limits) -> bool {
     let columns = batch.column_bytes();
-    columns >= limits.bytes || columns + batch.messages.bytes() >= limits.total_bytes
+    columns >= limits.bytes || columns + batch.messages.bytes() + batch.rejected_bytes() >= limits.total_bytes
 }

@@ -10,7 +10,7 @@
 //! it is known then. [`joined`] has messages that several routes take, [`left_out`] those without a
 //! row. [`Router::commit_read_stats`] enters one read's messages in the ledger, once per read.
 
-mod joined;
+pub mod joined;
 mod left_out;
 mod program_rows;
 pub mod route_order;
@@ -267,18 +267,19 @@ impl Router {
         if self.joined.is_unit(at) {
             return self.seal_unit(at);
         }
-        let state = &mut self.routes[at];
-        let sender = self.batches.of(at);
-        let untransformed = if state.route.transform.is_some() { sender.len() } else { 0 };
-        if sender.is_full()
-            || state.is_better_grown(self.max_waiting, untransformed, &self.context.config.batch)
-        {
-            state.seal_pending = true;
+        // Batches grow behind a transform (`transform/outgoing`), so that a call has no more rows than `batch` allows.
+        let limits = &self.context.config.batch;
+        let grows = !self.goes_to_transform(at) && self.routes[at].is_better_grown(self.max_waiting, limits);
+        if grows || self.batches.of(at).is_full() {
+            self.routes[at].seal_pending = true;
             return;
         }
         self.commit_read_stats();
         let state = &mut self.routes[at];
         let Some(batch) = state.take_sealed() else { return };
+        if batch.is_empty() {
+            return batch.complete();
+        }
         if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
             self.batches.of(at).try_send(batch)
         {
@@ -286,6 +287,10 @@ impl Router {
             state.batch = Some(batch);
             state.seal_pending = true;
         }
+    }
+
+    fn goes_to_transform(&self, at: usize) -> bool {
+        self.routes[self.joined.entry(at)].route.transform.is_some()
     }
 
     /// Seals the batches that found the queue full, and no others: for callers whose timing must not
@@ -445,10 +450,11 @@ impl MessageSink for Router {
     fn is_batch_full(&self) -> bool {
         let limits = &self.context.config.batch;
         self.routes.iter().enumerate().any(|(at, state)| match &state.batch {
-            // Messages that a transform does not keep up with stay with the broker. Where it is ClickHouse that does not, the batch
-            // grows as without a transform: fewer and larger INSERTs.
-            Some(batch) if state.route.transform.is_some() && self.batches.of(at).is_full() => {
-                state.seal_pending && is_large(batch, limits)
+            // Messages that a transform does not keep up with stay with the broker.
+            Some(batch) if self.goes_to_transform(at) => {
+                state.seal_pending
+                    && is_large(batch, limits)
+                    && self.batches.of(self.joined.entry(at)).is_full()
             }
             Some(batch) => batch.rows() >= MAX_ROWS,
             None => false,

@@ -8,6 +8,7 @@ mod check;
 mod replay;
 mod samples;
 mod spool;
+mod tap;
 mod transform;
 mod version;
 
@@ -21,6 +22,7 @@ use napi::{Env, Status};
 use napi_derive::napi;
 use serde::Serialize;
 use serde_json::json;
+use tap::{NativeSample, NativeTap};
 use transform::NativeTransformCall;
 
 use crate::check::generate_types::describe as describe_tables;
@@ -76,6 +78,17 @@ impl NativePipeline {
         callback: Function<'_, FnArgs<(NativeTransformCall,)>, ()>,
     ) -> napi::Result<()> {
         transform::set_function(self.pipeline.hosts(), route, &callback)
+    }
+
+    /// Has a function called with samples of what is inserted by a route, at most each `everyMs`.
+    #[napi]
+    pub fn tap(
+        &self,
+        route: u32,
+        every_ms: f64,
+        callback: Function<'_, FnArgs<(NativeSample,)>, ()>,
+    ) -> napi::Result<NativeTap> {
+        tap::open(&self.pipeline, route, every_ms, &callback)
     }
 
     #[napi(getter)]

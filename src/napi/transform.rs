@@ -337,13 +337,13 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn ended() -> napi::Error {
+pub(super) fn ended() -> napi::Error {
     let message = "the batch is used after the end of its call";
     napi::Error::from_reason(json!({ "code": "INVALID_STATE", "message": message }).to_string())
 }
 
 /// A fault of the JavaScript of this package.
-fn misuse(Misuse(message): Misuse) -> napi::Error {
+pub(super) fn misuse(Misuse(message): Misuse) -> napi::Error {
     throw(&Error::Internal { thread: "transform".into(), message: message.into() })
 }
 

@@ -45,6 +45,7 @@ use crate::telemetry::metrics::{Metrics, Rates};
 use crate::telemetry::prometheus::{Family, families};
 use crate::telemetry::state::State;
 use crate::transform::TransformHosts;
+use crate::transform::sample::{OpenTap, SampledBatch};
 
 pub struct Pipeline {
     context: Arc<PipelineContext>,
@@ -325,11 +326,21 @@ impl Pipeline {
         self.links().command(|| Command::Flush(done.clone()));
         drop(done);
         while flushed.recv().is_ok() {}
-        if self.context.ledger.wait_below(watermark, None) {
+        if self.context.wait_below(watermark, None) {
             Ok(())
         } else {
             Err(Error::InvalidState { operation: "flush", state: self.state().as_str() })
         }
+    }
+
+    /// Has a listener take samples of what is inserted by a route, until the result is dropped.
+    pub fn tap(
+        &self,
+        route: usize,
+        every: Duration,
+        listener: impl Fn(SampledBatch) + Send + Sync + 'static,
+    ) -> OpenTap {
+        OpenTap::new(&self.hosts.taps, (route, self.config().route(route)), every, listener)
     }
 
     /// Stops taking messages; the broker keeps them.
@@ -374,7 +385,7 @@ impl Pipeline {
                 }
             }
             drained = drained && self.commit_spool(deadline);
-            drained = drained && self.context.ledger.wait_below(u64::MAX, Some(deadline));
+            drained = drained && self.context.wait_below(u64::MAX, Some(deadline));
             self.links().command(|| Command::Close);
             threads.finish(|| {
                 if !drained {

@@ -31,12 +31,13 @@ use crate::core::error::{Error, Result};
 use crate::dead_letter::store::{self, DeadLetterThread, Store};
 use crate::ingest::batch::{Batch, RouteSenders};
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
+use crate::ingest::router::joined::JoinedRoutes;
 use crate::ingest::table_plan::{TablePlan, TablePlans};
 use crate::sink::worker::{Source, Worker, WorkerParts};
 use crate::spool::{self, Channels, InsertJob, SpoolThread};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
-use crate::transform::stage::TransformStage;
+use crate::transform::stage::{Signal, TransformStage};
 use crate::transform::{self, TransformHosts};
 
 /// Sealed batches that may wait for a worker. The memory ceiling is what bounds them; this only keeps tiny batches
@@ -195,11 +196,12 @@ impl OutputStages {
         let (spool, control, source) = match spool {
             None => (None, None, Source::Ingest(batches)),
             Some(opened) => {
-                let (thread, control, jobs) = start_spool(context, opened, batches)?;
+                let (thread, control, jobs) = start_spool(context, opened, batches, hosts)?;
                 (Some(thread), Some(control), Source::Spool(jobs))
             }
         };
-        let transforms = TransformStages::start(context, &plans, hosts, &batch_sender, &dead_letter_sender)?;
+        let next = (&batch_sender, &dead_letter_sender);
+        let transforms = TransformStages::start(context, &plans, hosts, next, tokens.are_random())?;
         let mut workers = Vec::new();
         let parts = WorkerParts {
             context: context.clone(),
@@ -208,6 +210,7 @@ impl OutputStages {
             dead_letters: dead_letter_sender.clone(),
             tokens: tokens.clone(),
             waiting: Arc::default(),
+            taps: hosts.taps.clone(),
         };
         let clickhouse = &context.config.clickhouse;
         for i in 0..clickhouse.max_in_flight {
@@ -239,42 +242,46 @@ struct TransformStages {
 }
 
 impl TransformStages {
-    /// `batches` is where they go on from there.
+    /// `batches` is where they go on from there. `gathers`: they may depend on time.
     fn start(
         context: &Arc<PipelineContext>,
         plans: &Arc<TablePlans>,
         hosts: &TransformHosts,
-        batches: &Sender<Box<Batch>>,
-        dead_letters: &Sender<DeadLetterBatch>,
+        (batches, dead_letters): (&Sender<Box<Batch>>, &Sender<DeadLetterBatch>),
+        gathers: bool,
     ) -> Result<TransformStages> {
-        let (mut threads, mut senders) = (Vec::new(), Vec::new());
-        for (at, route) in context.config.all_routes().enumerate() {
-            if route.transform.is_none() {
-                senders.push(batches.clone());
-                continue;
-            }
+        let Config { routes, spool, .. } = &context.config;
+        let joined = JoinedRoutes::of(routes, spool.is_some());
+        let mut senders = vec![batches.clone(); context.config.all_routes().count()];
+        let mut threads = Vec::new();
+        // From the last one on: a unit goes from one transform to the next.
+        for (at, route) in routes.iter().enumerate().rev().filter(|(_, route)| route.transform.is_some()) {
             let host = hosts.of(at).ok_or_else(|| Error::TransformInvalid {
                 path: format!("{}.transform", route.path),
                 message: "no JavaScript runs it".into(),
             })?;
             let (sender, waiting) = crossbeam_channel::bounded(transform::stage::QUEUE);
-            let (canceller, cancelled) = crossbeam_channel::unbounded();
-            context.on_cancel(move || {
-                // A thread that has ended needs no end.
-                let _ = canceller.send(());
-            });
+            let (signaller, signals) = crossbeam_channel::unbounded();
+            let (canceller, awaiter) = (signaller.clone(), signaller);
+            // A thread that has ended needs no signal.
+            context.on_cancel(move || _ = canceller.send(Signal::Cancelled));
+            context.on_awaited(move || _ = awaiter.send(Signal::Awaited));
+            let next = joined.next_transform(at).map_or(batches, |next| &senders[next]).clone();
+            let (context, plans) = (context.clone(), plans.clone());
+            let dead_letters = dead_letters.clone();
             let stage = TransformStage {
                 context: context.clone(),
-                plans: plans.clone(),
+                plans,
                 at,
                 host,
                 batches: waiting,
-                transformed: batches.clone(),
-                dead_letters: dead_letters.clone(),
-                cancelled,
+                next,
+                dead_letters,
+                signals,
+                gathers,
             };
             threads.push(context.spawn("transform", async move || stage.run())?);
-            senders.push(sender);
+            senders[at] = sender;
         }
         Ok(TransformStages { threads, senders: RouteSenders::ByRoute(senders.into()) })
     }
@@ -286,12 +293,13 @@ fn start_spool(
     context: &Arc<PipelineContext>,
     opened: spool::Opened,
     batches: Receiver<Box<Batch>>,
+    hosts: &TransformHosts,
 ) -> Result<SpoolStage> {
     let (control, controls) = crossbeam_channel::unbounded();
     // Bounded by the workers: each that is free gets one.
     let (job_sender, jobs) = crossbeam_channel::unbounded();
     let channels = Channels { batches, controls, jobs: job_sender };
-    let thread = SpoolThread::new(context.clone(), opened, channels);
+    let thread = SpoolThread::new(context.clone(), opened, channels).with_taps(&hosts.taps);
     let canceller = control.clone();
     context.on_cancel(move || {
         // A spool's thread that has ended needs no end.

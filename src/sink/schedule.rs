@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet, LocalSet};
 
 use crate::ingest::batch::Batch;
 use crate::sink::worker::{Source, Worker};
-use crate::spool::InsertJob;
+use crate::spool::{InsertJob, stored_letters};
 
 /// An INSERT that a worker makes.
 pub enum Job {
@@ -98,6 +98,8 @@ impl Worker {
     fn table_of<'a>(&'a self, job: &'a Job) -> &'a str {
         match job {
             Job::Batch(batch) => &self.context.config.route(batch.route).table,
+            // Dead letters wait for no table.
+            Job::Spooled(job) if stored_letters::is_of_dead_letters(&job.insert.records[0]) => "",
             Job::Spooled(job) => &job.insert.records[0].stream.table,
         }
     }

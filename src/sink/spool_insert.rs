@@ -28,7 +28,7 @@ use crate::ingest::table_plan::TablePlan;
 use crate::sink::batch_insert::{Rejection, SIZE_PATIENCE};
 use crate::sink::expiry::{final_reason, opened_at};
 use crate::sink::worker::{RejectedRows, Worker};
-use crate::spool::{self, InsertJob, Record, messages, stored_rows};
+use crate::spool::{self, InsertJob, Record, messages, stored_letters, stored_rows};
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::Trace;
 
@@ -70,6 +70,11 @@ impl Worker {
     pub(super) async fn insert_from_spool(&mut self, job: InsertJob) {
         let InsertJob { insert, cuts, completion, permit, mut trace } = job;
         self.spool_permit = Some(permit);
+        if stored_letters::is_of_dead_letters(&insert.records[0]) {
+            self.dead_letter_stored(&insert, completion);
+            self.spool_permit = None;
+            return;
+        }
         self.set_in_flight(true);
         self.attempted_since = insert.may_be_attempted.then(|| opened_at(&insert));
         let is_divided = cuts.has(insert.id);
@@ -123,9 +128,14 @@ impl Worker {
     }
 
     fn route_of(&self, insert: &spool::Insert) -> Option<usize> {
-        let (key, config) = (&insert.records[0].stream, &self.context.config);
+        let key = &insert.records[0].stream;
+        self.route_named(&key.route, &key.table)
+    }
+
+    fn route_named(&self, name: &str, table: &str) -> Option<usize> {
+        let config = &self.context.config;
         let mut places = 0..config.all_routes().count();
-        places.find(|at| config.route(*at).table == key.table && config.stream_name(*at) == key.route)
+        places.find(|at| config.route(*at).table == table && config.stream_name(*at) == name)
     }
 
     /// Inserts the good rows of an INSERT that was refused as it was stored. `None`: cancelled.
@@ -189,6 +199,8 @@ impl Worker {
             queue_permit: None,
             trace,
             companions: Vec::new(),
+            rejected: None,
+            inputs: None,
             calls: None,
             message_rows: None,
             kept: decoded.kept,
@@ -205,6 +217,35 @@ impl Worker {
             self.context.metrics.end_to_end_latency.record(latency, u64::from(record.messages));
         }
         completion.inserted(insert.records.iter().map(|record| u64::from(record.messages)).sum());
+    }
+
+    /// Sends the dead letters of an INSERT without rows to the store.
+    fn dead_letter_stored(&self, insert: &spool::Insert, completion: Completion) {
+        let (name, table) = stored_letters::route_and_table(&insert.records[0].stream);
+        let route = self.route_named(name, table);
+        let mut dead_letters = DeadLetterBatch::new(completion);
+        for record in &insert.records {
+            let mut letters = RawMessages::new(self.context.chunk_pool.clone());
+            let reasons = messages::decode(&record.raw, ReceiveTime::read(), &mut letters)
+                .and_then(|(_, stored)| stored_letters::reasons(stored, letters.len()));
+            // One that cannot be read was written by another version: its messages say so.
+            let unreadable = Reason::new(Code::RejectedByTransform, "the spool does not say why");
+            for (at, message) in letters.iter().enumerate() {
+                let reason =
+                    reasons.as_ref().map_or_else(|| unreadable.clone(), |reasons| reasons[at].clone());
+                dead_letters.push(DeadLetter {
+                    received_at: message.received.system,
+                    route,
+                    topic: message.topic.into(),
+                    payload: message.payload.into(),
+                    reason,
+                });
+            }
+        }
+        let unreadable = insert.records.iter().map(|record| u64::from(record.messages)).sum::<u64>()
+            - dead_letters.letters.len() as u64;
+        dead_letters.completion.unreadable_in_part(unreadable);
+        self.send_dead_letters(dead_letters, 0, Some(&insert.token));
     }
 
     fn dead_letter_all(

@@ -25,6 +25,7 @@ use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::encoded_rows::EncodedRows;
 use crate::ingest::kept_rows::KeptRows;
 use crate::ingest::table_plan::{SchemaChange, TablePlan, TablePlans};
+use crate::ingest::taps::Taps;
 use crate::sink::schedule::Job;
 use crate::sink::waiting_tables::WaitingTables;
 use crate::spool::{Cuts, InsertJob, WorkerPermit};
@@ -43,6 +44,7 @@ pub struct WorkerParts {
     pub tokens: Arc<Tokens>,
     /// Tables of which an INSERT waits to be tried again.
     pub waiting: Arc<WaitingTables<Job>>,
+    pub taps: Arc<Taps>,
 }
 
 pub struct Worker {
@@ -52,6 +54,7 @@ pub struct Worker {
     pub(super) dead_letters: Sender<DeadLetterBatch>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) waiting: Arc<WaitingTables<Job>>,
+    taps: Arc<Taps>,
     pub(super) servers: Servers,
     pub(super) packer: BlockEncoder,
     /// ClickHouse is too old to squash the blocks of several records into one: they are decoded again as one block.
@@ -88,7 +91,7 @@ const SCHEMA_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub fn new(parts: WorkerParts, servers: Servers) -> Worker {
-        let WorkerParts { context, plans, source, dead_letters, tokens, waiting } = parts;
+        let WorkerParts { context, plans, source, dead_letters, tokens, waiting, taps } = parts;
         Worker {
             packer: BlockEncoder::within(&context.memory, context.config.clickhouse.compression),
             context,
@@ -97,6 +100,7 @@ impl Worker {
             dead_letters,
             tokens,
             waiting,
+            taps,
             servers,
             lacks_block_squashing: false,
             slot: None,
@@ -117,6 +121,7 @@ impl Worker {
             dead_letters: self.dead_letters.clone(),
             tokens: self.tokens.clone(),
             waiting: self.waiting.clone(),
+            taps: self.taps.clone(),
         }
     }
 
@@ -191,8 +196,9 @@ impl Worker {
         });
         // The block takes the place of the columns it is copied from.
         let encoded = EncodedRows::new(plan, &columns, Vec::new(), &mut self.packer);
+        self.taps.offer(&self.context, batch.route, &batch.plan, &columns);
         match batch.message_rows.take() {
-            None => encoded.plan.column_pool.release(columns),
+            None => batch.release_columns(columns),
             Some(message_rows) => {
                 let headers = encoded.plan.column_headers.clone();
                 batch.kept = Some(Box::new(KeptRows { headers, columns, message_rows }));
@@ -206,6 +212,10 @@ impl Worker {
     /// Settles a batch of which all messages but the rejected ones are in. `None`: cancelled, nothing is settled.
     pub(super) fn settle(&self, mut batch: Box<Batch>, rejected: Option<RejectedRows>, token: &str) {
         let Some(rejected) = rejected else { return };
+        // Columns from the spool may have the types of an earlier table.
+        if let Some(kept) = batch.kept.take_if(|_| !batch.completion.is_spooled()) {
+            batch.release_columns(kept.columns);
+        }
         if let Some(trace) = batch.trace.take() {
             self.report_trace(trace, &self.context.config.route(batch.route).table, rejected.len());
         }

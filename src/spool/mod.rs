@@ -40,6 +40,8 @@
 //!   28  u32  connection
 //!   32  seven times u32 length + bytes: token, route, table, INSERT statement, messages, receipts, block
 //!
+//! A record without a statement is of dead letters: `stored_letters`.
+//!
 //! receipts of a record, of one session that a broker keeps:
 //!    0  u64  the session, a random number
 //!    8  u16 length + bytes: client id
@@ -135,6 +137,7 @@ mod inspect;
 mod job;
 pub mod messages;
 mod open;
+pub mod stored_letters;
 pub mod stored_rows;
 mod thread;
 pub mod wal;

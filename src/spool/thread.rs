@@ -26,6 +26,7 @@ use crate::core::error::Error;
 use crate::core::memory_budget::MemoryReservation;
 use crate::ingest::batch::Batch;
 use crate::ingest::completion::{Completion, PendingAcks};
+use crate::ingest::taps::Taps;
 use crate::spool::batch_record::{self, Appended};
 use crate::spool::cuts::Cuts;
 use crate::spool::job::{Control, InsertJob};
@@ -87,6 +88,7 @@ pub struct SpoolThread<D: Disk> {
     health: Option<Health>,
     memory: MemoryReservation,
     packer: BlockEncoder,
+    taps: Arc<Taps>,
 }
 
 /// An INSERT that is not settled.
@@ -176,7 +178,13 @@ impl<D: Disk> SpoolThread<D> {
             check_at: Instant::now() + CHECK_INTERVAL,
             health: None,
             memory,
+            taps: Arc::default(),
         }
+    }
+
+    /// Shows these what is stored.
+    pub fn with_taps(self, taps: &Arc<Taps>) -> SpoolThread<D> {
+        SpoolThread { taps: taps.clone(), ..self }
     }
 
     /// Runs until the connections are gone and their batches settled, or all is cancelled.
@@ -273,19 +281,20 @@ impl<D: Disk> SpoolThread<D> {
     }
 
     /// Takes a batch into the log, with its companions.
-    fn append(&mut self, mut batch: Box<Batch>) {
-        let companions = mem::take(&mut batch.companions);
+    fn append(&mut self, batch: Box<Batch>) {
         let (mut records, mut appended) = (Vec::new(), Vec::new());
-        for mut batch in std::iter::once(batch).chain(companions) {
+        for mut batch in batch.apart() {
             // While ClickHouse is away the INSERTs that wait can be very many.
             if self.inserts.len() >= MAX_TRACED {
                 batch.trace = None;
             }
+            self.taps.offer(&self.context, batch.route, &batch.plan, &batch.columns);
             let compression = self.compression_of_messages();
-            let (record, settles) =
-                batch_record::of(*batch, &self.context.config, &mut self.packer, compression);
-            records.push(record);
-            appended.push(settles);
+            let of_batch = batch_record::of(*batch, &self.context.config, &mut self.packer, compression);
+            for (record, settles) in of_batch {
+                records.push(record);
+                appended.push(settles);
+            }
         }
         let inserts = self.log.append_together(records, Instant::now());
         // The log counts its records itself. Until here the batches counted what was made of them.

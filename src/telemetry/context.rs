@@ -3,8 +3,10 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -15,7 +17,7 @@ use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryBudget;
 use crate::core::thread::{panic_message, run_on, runtime, thread};
 use crate::telemetry::events::{Event, Listener, Warning};
-use crate::telemetry::ledger::Ledger;
+use crate::telemetry::ledger::{Ledger, PendingGroupId};
 use crate::telemetry::metrics::{Recorder, SpoolGauges, TransformCounters};
 
 pub struct PipelineContext {
@@ -30,6 +32,10 @@ pub struct PipelineContext {
     listener: Listener,
     cancelled: watch::Sender<bool>,
     wakers: Mutex<Vec<Waker>>,
+    /// How many wait in [`PipelineContext::wait_below`].
+    waiting: AtomicUsize,
+    /// Called when a caller begins to wait there.
+    wait_wakers: Mutex<Vec<Waker>>,
     /// Keys of the warnings of [`PipelineContext::warn_once`].
     warned: Mutex<HashSet<String>>,
 }
@@ -43,7 +49,7 @@ impl PipelineContext {
         let mut metrics = Recorder::new(tables, config.mqtt.connections);
         let transforms = config.routes.iter().enumerate().filter(|(_, route)| route.transform.is_some());
         metrics.transforms =
-            transforms.map(|(at, route)| (at, TransformCounters::of(route.topic.as_str()))).collect();
+            TransformCounters::of_routes(transforms.map(|(at, route)| (at, route.topic.as_str())));
         metrics.spool = config.spool.as_ref().map(|spool| SpoolGauges::new(spool.max_bytes));
         let memory = Arc::new(MemoryBudget::new(config.memory_max_bytes));
         PipelineContext {
@@ -54,6 +60,8 @@ impl PipelineContext {
             ledger: Ledger::default(),
             cancelled: watch::Sender::new(false),
             wakers: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            wait_wakers: Mutex::default(),
             warned: Mutex::default(),
             config,
             listener,
@@ -101,6 +109,25 @@ impl PipelineContext {
         lock(&self.wakers).push(Box::new(waker));
     }
 
+    /// [`Ledger::wait_below`], while which no thread holds back what is waited for.
+    pub fn wait_below(&self, watermark: PendingGroupId, deadline: Option<Instant>) -> bool {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        lock(&self.wait_wakers).iter().for_each(|wake| wake());
+        let is_done = self.ledger.wait_below(watermark, deadline);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        is_done
+    }
+
+    /// Whether somebody waits for what is under way.
+    pub fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Calls `waker` whenever somebody begins to wait for what is under way.
+    pub fn on_awaited(&self, waker: impl Fn() + Send + 'static) {
+        lock(&self.wait_wakers).push(Box::new(waker));
+    }
+
     /// Makes every thread end as soon as it can, whatever is left.
     pub fn cancel(&self) {
         self.cancelled.send_replace(true);
@@ -112,6 +139,7 @@ impl PipelineContext {
     pub fn reset(&self) {
         self.cancelled.send_replace(false);
         lock(&self.wakers).clear();
+        lock(&self.wait_wakers).clear();
         self.ledger.reset();
     }
 

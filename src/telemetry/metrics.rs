@@ -68,8 +68,8 @@ pub struct SpoolGauges {
 
 #[derive(Debug, Default)]
 pub struct TransformCounters {
-    /// The topic of the route.
-    pub route: String,
+    /// The topic of the route, and where routes share it the place of the route behind it.
+    pub name: String,
     pub calls: AtomicU64,
     pub rows: AtomicU64,
     pub dropped: AtomicU64,
@@ -109,7 +109,7 @@ pub struct Metrics {
     /// By code; only those that there are.
     pub dead_letters: BTreeMap<&'static str, u64>,
     pub tables: BTreeMap<String, TableMetrics>,
-    /// By the topic of the route; only of routes with a transform.
+    /// By [`TransformCounters::name`]; only of routes with a transform.
     pub transforms: BTreeMap<String, TransformMetrics>,
 }
 
@@ -192,8 +192,16 @@ pub struct TransformMetrics {
 }
 
 impl TransformCounters {
-    pub fn of(route: &str) -> TransformCounters {
-        TransformCounters { route: route.into(), ..TransformCounters::default() }
+    /// Counters of routes by their places and topics. Each has a name of its own: of routes with one topic the first has the topic
+    /// alone, as it would by itself.
+    pub fn of_routes<'a>(routes: impl Iterator<Item = (usize, &'a str)>) -> Vec<(usize, TransformCounters)> {
+        let mut all: Vec<(usize, TransformCounters)> = Vec::new();
+        for (at, topic) in routes {
+            let is_taken = all.iter().any(|(_, counters)| counters.name == topic);
+            let name = if is_taken { format!("{topic} (routes[{at}])") } else { topic.into() };
+            all.push((at, TransformCounters { name, ..TransformCounters::default() }));
+        }
+        all
     }
 
     fn snapshot(&self) -> TransformMetrics {
@@ -350,7 +358,7 @@ impl Recorder {
             transforms: self
                 .transforms
                 .iter()
-                .map(|(_, counters)| (counters.route.clone(), counters.snapshot()))
+                .map(|(_, counters)| (counters.name.clone(), counters.snapshot()))
                 .collect(),
         }
     }

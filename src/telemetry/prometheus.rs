@@ -203,7 +203,7 @@ fn transforms(all: &mut Families<'_>, recorder: &Recorder) {
     if transforms.is_empty() {
         return;
     }
-    let labels = |counters: &TransformCounters| vec![("route", counters.route.clone())];
+    let labels = |counters: &TransformCounters| vec![("route", counters.name.clone())];
     let mut each = |kind, name, help, counter: fn(&TransformCounters) -> &AtomicU64| {
         let samples = transforms.iter().map(|counters| (labels(counters), get(counter(counters)) as f64));
         all.add(kind, name, help, samples);
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn every_family_is_documented_as_it_is() {
         let mut recorder = Recorder::new(["t".to_string()], 2);
-        recorder.transforms.push((0, TransformCounters::of("t/#")));
+        recorder.transforms = TransformCounters::of_routes([(0, "t/#")].into_iter());
         let metrics =
             recorder.snapshot("idle", Default::default(), &Ledger::default(), &MemoryBudget::new(1));
         let spool = Spool { bytes: 1, max_bytes: 2, segments: 1, oldest_ms: 3 };

@@ -38,7 +38,7 @@ struct OpenCall {
 pub struct Emitted {
     /// The place of the table among those of the route.
     pub table: usize,
-    decoder: RowDecoder,
+    pub decoder: RowDecoder,
     pub columns: Vec<Column>,
     /// As they came, one after the other.
     pub rows: Vec<Vec<u8>>,

@@ -119,6 +119,21 @@ impl ColumnLayout {
         }
     }
 
+    /// The columns of a block, to be read alone: NULL is never a value that is still to be filled.
+    pub fn of_block(plan: &TablePlan, route: &Route) -> ColumnLayout {
+        let mut layout = ColumnLayout::new(plan, route);
+        let inputs = layout.inputs.clone();
+        layout.inputs = inputs.start..inputs.start;
+        layout.columns.drain(inputs.clone());
+        layout.types.drain(inputs.clone());
+        layout.flags.drain(inputs);
+        for column in &mut layout.columns {
+            (column.computed, column.default) = (false, false);
+        }
+        layout.json = serde_json::to_string(&layout.columns).unwrap_or_default();
+        layout
+    }
+
     /// Reads one value of a program: CBOR.
     fn value(&self, at: usize, cbor: &[u8]) -> Result<Column, Reason> {
         let ColumnInfo { name, .. } = &self.columns[at];
@@ -291,9 +306,12 @@ impl BatchColumns<'_> {
         Ok(())
     }
 
-    /// The bytes that the texts of a column have together.
+    /// The bytes that the texts of a column have together at most: what is not added up text by text.
     pub fn text_bytes(&self, at: usize) -> Result<usize, Misuse> {
-        Ok(texts(self.column(at)?)?.map(<[u8]>::len).sum())
+        let column = self.column(at)?;
+        drop(texts(column)?);
+        // A length takes a byte at least.
+        Ok(split(column).1.bytes() - column.rows())
     }
 
     /// Copies the texts of a column one behind the other, and where each ends.

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::clickhouse::Column;
 use crate::core::ack_history::AckHistory;
 use crate::core::dead_letter::DeadLetter;
 use crate::core::reason::{Code, Reason};
@@ -13,16 +14,17 @@ use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::kept_rows::MessageRows;
 use crate::ingest::raw_messages::{Message, RawMessages};
+use crate::ingest::rejected_messages::RejectedMessages;
 use crate::telemetry::context::PipelineContext;
 use crate::transform::call::{Emitted, Finished, Verdict};
 use crate::transform::stage::EmitTable;
 
 /// The results of one call.
 pub struct Outcome {
-    /// `None`: nothing of it is left to insert.
-    pub batch: Option<Box<Batch>>,
+    /// The batch, with the rows that are left, and those of emitted rows.
+    pub batches: Vec<Box<Batch>>,
+    /// Without a spool, the messages that were rejected: with one they go on with the batch.
     pub dead_letters: Option<DeadLetterBatch>,
-    pub emitted: Vec<Box<Batch>>,
     pub counts: OutcomeCounts,
 }
 
@@ -38,20 +40,18 @@ pub struct OutcomeCounts {
     pub emitted: u64,
 }
 
-/// The result of a message.
+/// The result of a message that does not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    Kept,
     Dropped,
     Rejected,
 }
 
 impl Outcome {
-    /// With a spool, emitted rows become companions of the batch that goes on.
     pub fn of(context: &Arc<PipelineContext>, finished: Finished, emit_tables: &[EmitTable]) -> Outcome {
         let Finished { mut batch, layout, verdicts, reasons, emitted } = finished;
         let mut counts = OutcomeCounts { rows: batch.rows() as u64, ..OutcomeCounts::default() };
-        batch.columns.drain(layout.inputs.clone());
+        without_inputs(&mut batch, layout.inputs.clone());
         let mut emitted: Vec<_> = emitted
             .into_iter()
             .map(|emitted| {
@@ -62,133 +62,140 @@ impl Outcome {
         let mut dead_letters = None;
         if verdicts.iter().any(|verdict| *verdict != Verdict::Keep) {
             let message_rows = batch.message_rows.take().unwrap_or_default();
-            let fates = fates(&message_rows, &verdicts);
+            let gone = gone(&message_rows, &verdicts);
             counts.dropped = verdicts.iter().filter(|verdict| **verdict == Verdict::Drop).count() as u64;
-            counts.rejected = fates.iter().filter(|fate| **fate == Fate::Rejected).count() as u64;
-            let dropped = fates.iter().filter(|fate| **fate == Fate::Dropped).count() as u64;
+            counts.rejected = gone.iter().filter(|(_, fate)| *fate == Fate::Rejected).count() as u64;
             if counts.rejected > 0 {
-                dead_letters = Some(rejected(&mut batch, &message_rows, &fates, &reasons));
+                let mut rejected = gone.iter().filter(|(_, fate)| *fate == Fate::Rejected).peekable();
+                dead_letters = reject(context, &mut batch, |at| {
+                    rejected.next_if(|(place, _)| *place == at)?;
+                    Some(reason(&reasons, message_rows.of(at..at + 1)))
+                });
             }
-            batch.completion.dropped_in_part(dropped);
-            keep(&mut batch, &message_rows, &fates, &verdicts, &context.chunk_pool);
-        }
-        if let Some(dead_letters) = &mut dead_letters {
-            dead_letters.reserve();
+            batch.completion.dropped_in_part(gone.len() as u64 - counts.rejected);
+            keep(&mut batch, &message_rows, &gone, &verdicts);
         }
         batch.reserve(context.config.spool.is_some());
-        if context.config.spool.is_some() && !emitted.is_empty() {
-            if batch.rows() > 0 {
-                batch.companions = emitted;
-            } else {
-                // The messages that were dropped are recognised by what is in the spool of them.
-                let mut first = emitted.swap_remove(0);
-                first.receipts = std::mem::take(&mut batch.receipts);
-                first.companions = emitted;
-                return Outcome {
-                    batch: complete(batch).or(Some(first)),
-                    dead_letters,
-                    emitted: Vec::new(),
-                    counts,
-                };
-            }
-            emitted = Vec::new();
-        }
-        Outcome { batch: complete(batch), dead_letters, emitted, counts }
+        let mut batches = vec![batch];
+        batches.append(&mut emitted);
+        Outcome { batches, dead_letters, counts }
+    }
+
+    /// Each message of a batch becomes a dead letter, and nothing else comes of it.
+    pub fn of_failed(context: &Arc<PipelineContext>, mut batch: Box<Batch>, reason: &Reason) -> Outcome {
+        let counts = OutcomeCounts { rows: batch.rows() as u64, ..OutcomeCounts::default() };
+        let messages = batch.messages.len();
+        let dead_letters = reject(context, &mut batch, |_| Some(reason.clone()));
+        batch.messages.remove(0..messages);
+        batch.columns.iter_mut().for_each(Column::clear);
+        batch.message_rows = Some(MessageRows::default());
+        batch.reserve(context.config.spool.is_some());
+        Outcome { batches: vec![batch], dead_letters, counts }
     }
 }
 
-/// Settles a batch of which nothing is left to insert; gives any other back. Messages that hold an empty list stay, and count as
-/// inserted.
-fn complete(batch: Box<Batch>) -> Option<Box<Batch>> {
-    if batch.rows() > 0 {
-        return Some(batch);
+/// Takes the columns out that no block has.
+fn without_inputs(batch: &mut Batch, inputs: Range<usize>) {
+    let at = inputs.start;
+    let mut inputs: Vec<Column> = batch.columns.drain(inputs).collect();
+    inputs.iter_mut().for_each(Column::clear);
+    if !inputs.is_empty() {
+        batch.inputs = Some((at, inputs));
     }
-    let messages = batch.messages.len() as u64;
-    batch.completion.inserted(messages);
-    None
 }
 
-fn fates(rows: &MessageRows, verdicts: &[Verdict]) -> Vec<Fate> {
+fn reason(reasons: &[(usize, String)], rows: Range<usize>) -> Reason {
+    let text = reasons.iter().find(|(row, _)| rows.contains(row)).map_or("", |(_, reason)| reason);
+    Reason::new(Code::RejectedByTransform, text)
+}
+
+/// The messages of which no row goes on, in order.
+fn gone(rows: &MessageRows, verdicts: &[Verdict]) -> Vec<(usize, Fate)> {
     let fate = |message: usize| {
         let verdicts = &verdicts[rows.of(message..message + 1)];
         if verdicts.contains(&Verdict::Reject) {
-            Fate::Rejected
-        } else if !verdicts.is_empty() && verdicts.iter().all(|verdict| *verdict == Verdict::Drop) {
-            Fate::Dropped
+            Some((message, Fate::Rejected))
         } else {
-            Fate::Kept
+            let is_dropped = !verdicts.is_empty() && verdicts.iter().all(|verdict| *verdict == Verdict::Drop);
+            is_dropped.then_some((message, Fate::Dropped))
         }
     };
-    (0..rows.messages()).map(fate).collect()
+    if rows.has_one_each() {
+        // The messages are the rows, and few are gone.
+        let not_kept = verdicts.iter().enumerate().filter(|(_, verdict)| **verdict != Verdict::Keep);
+        return not_kept.filter_map(|(message, _)| fate(message)).collect();
+    }
+    (0..rows.messages()).filter_map(fate).collect()
 }
 
-/// The dead letters of the rejected messages.
-fn rejected(
+/// Makes dead letters of messages, by their places. With a spool they stay in the batch, and are stored with all that comes of it.
+fn reject(
+    context: &Arc<PipelineContext>,
     batch: &mut Batch,
-    rows: &MessageRows,
-    fates: &[Fate],
-    reasons: &[(usize, String)],
-) -> DeadLetterBatch {
+    mut reason: impl FnMut(usize) -> Option<Reason>,
+) -> Option<DeadLetterBatch> {
+    if context.config.spool.is_some() {
+        let Batch { messages, rejected, .. } = batch;
+        let rejected = rejected.get_or_insert_with(|| Box::new(RejectedMessages::new(&context.chunk_pool)));
+        for (at, message) in messages.iter().enumerate() {
+            reason(at).into_iter().for_each(|reason| rejected.push(&message, reason));
+        }
+        return None;
+    }
     let mut dead_letters = DeadLetterBatch::new(batch.completion.fork());
-    let messages = batch.messages.iter().enumerate();
-    for (at, message) in messages.filter(|(at, _)| fates[*at] == Fate::Rejected) {
-        let of_message = rows.of(at..at + 1);
-        let reason =
-            reasons.iter().find(|(row, _)| of_message.contains(row)).map_or("", |(_, reason)| reason);
+    for (at, message) in batch.messages.iter().enumerate() {
+        let Some(reason) = reason(at) else { continue };
         dead_letters.push(DeadLetter {
             received_at: message.received.system,
             route: Some(batch.route),
             topic: message.topic.into(),
             payload: message.payload.into(),
-            reason: Reason::new(Code::RejectedByTransform, reason),
+            reason,
         });
     }
-    dead_letters
+    dead_letters.reserve();
+    Some(dead_letters)
 }
 
 /// Takes out of the batch what does not go on.
-fn keep(
-    batch: &mut Batch,
-    rows: &MessageRows,
-    fates: &[Fate],
-    verdicts: &[Verdict],
-    pool: &Arc<crate::core::chunk_pool::ChunkPool>,
-) {
-    let mut kept_rows: Vec<Range<usize>> = Vec::new();
+fn keep(batch: &mut Batch, rows: &MessageRows, gone: &[(usize, Fate)], verdicts: &[Verdict]) {
+    // Rows of rejected messages go, whatever is said of themselves.
+    let mut goes: Vec<Range<usize>> = Vec::new();
     let mut message_rows = MessageRows::default();
-    let mut messages = RawMessages::new(pool.clone());
-    // There is one for each message of QoS 1 and 2, or there are none.
-    let session = batch.receipts.session();
-    let before = std::mem::replace(&mut batch.receipts, AckHistory::of_session(session));
-    let mut given = before.iter();
-    let has_receipts = given.len() > 0;
-    for (at, message) in batch.messages.iter().enumerate() {
-        let receipt = if has_receipts && message.qos > 0 { given.next() } else { None };
-        // A rejected message is not in the spool: after a crash it has to come again. A dropped one has not.
-        if fates[at] != Fate::Rejected {
-            receipt.into_iter().for_each(|receipt| batch.receipts.push(receipt));
-        }
-        if fates[at] != Fate::Kept {
-            continue;
-        }
-        let mut count = 0;
-        for row in rows.of(at..at + 1).filter(|row| verdicts[*row] == Verdict::Keep) {
-            count += 1;
-            match kept_rows.last_mut() {
-                Some(last) if last.end == row => last.end += 1,
-                _ => kept_rows.push(row..row + 1),
+    if rows.has_one_each() {
+        goes.extend(gone.iter().map(|(message, _)| *message..message + 1));
+        message_rows = MessageRows::one_each(rows.messages() - gone.len());
+    } else {
+        let mut gone = gone.iter().peekable();
+        for message in 0..rows.messages() {
+            let of_message = rows.of(message..message + 1);
+            if gone.next_if(|(place, _)| *place == message).is_some() {
+                goes.push(of_message);
+                continue;
             }
+            let dropped = of_message.clone().filter(|row| verdicts[*row] != Verdict::Keep);
+            let before = goes.len();
+            goes.extend(dropped.map(|row| row..row + 1));
+            message_rows.push(of_message.len() - (goes.len() - before));
         }
-        messages.push(&message);
-        message_rows.push(count);
     }
-    for column in &mut batch.columns {
-        let mut kept = column.clone_empty();
-        kept.append_rows(column, &kept_rows);
-        *column = kept;
-    }
-    batch.messages = messages;
+    let kept = between(&goes, batch.rows());
+    batch.columns.iter_mut().for_each(|column| column.keep_rows(&kept));
+    batch.messages.remove(gone.iter().map(|(message, _)| *message));
     batch.message_rows = Some(message_rows);
+}
+
+/// The rows that lie between others, which are in order.
+fn between(goes: &[Range<usize>], rows: usize) -> Vec<Range<usize>> {
+    let mut kept = Vec::with_capacity(goes.len() + 1);
+    let mut at = 0;
+    for gone in goes {
+        kept.push(at..gone.start);
+        at = gone.end;
+    }
+    kept.push(at..rows);
+    kept.retain(|range| !range.is_empty());
+    kept
 }
 
 /// A batch of rows that were emitted into one table.
@@ -198,7 +205,9 @@ fn emitted_batch(
     emitted: Emitted,
     emit_tables: &[EmitTable],
 ) -> Box<Batch> {
-    let EmitTable { route, plan, .. } = &emit_tables[emitted.table];
+    let emit_table = &emit_tables[emitted.table];
+    let EmitTable { route, plan, .. } = emit_table;
+    emit_table.give_back(emitted.decoder);
     let mut messages = RawMessages::new(context.chunk_pool.clone());
     let received = batch.messages.receive_times().first().map(|(at, _)| *at);
     let topic = context.config.route(*route).topic.as_str().as_bytes();
@@ -228,6 +237,8 @@ fn emitted_batch(
         queue_permit: None,
         trace: None,
         companions: Vec::new(),
+        rejected: None,
+        inputs: None,
         calls: None,
         message_rows: None,
         kept: None,

@@ -1,13 +1,13 @@
 //! The thread of a route with a transform: hands its batches to the host, and sends on what becomes of them.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
-use crate::core::dead_letter::DeadLetter;
 use crate::core::error::Result;
+use crate::core::lock::lock;
 use crate::core::reason::{Code, Reason};
 use crate::decode::RowDecoder;
 use crate::ingest::batch::Batch;
@@ -20,6 +20,7 @@ use crate::transform::TransformHost;
 use crate::transform::call::{Ended, TransformCall};
 use crate::transform::columns::ColumnLayout;
 use crate::transform::outcome::{Outcome, OutcomeCounts};
+use crate::transform::outgoing::Outgoing;
 
 /// Batches of a route that may wait for its transform.
 pub const QUEUE: usize = 2;
@@ -38,13 +39,30 @@ pub struct EmitTable {
     pub table: String,
     /// The place of its own route, behind those of the user.
     pub route: usize,
-    pub path: String,
+    path: String,
     pub plan: Arc<TablePlan>,
+    decoders: Mutex<Vec<RowDecoder>>,
 }
 
 impl EmitTable {
+    pub fn new(table: &str, route: usize, path: &str, plan: Arc<TablePlan>) -> EmitTable {
+        EmitTable { table: table.into(), route, path: path.into(), plan, decoders: Mutex::default() }
+    }
+
+    /// One that an earlier call gave back, or a new one: making it takes longer than all the rest of a row.
     pub fn decoder(&self) -> Result<RowDecoder> {
-        RowDecoder::new(&self.path, &self.table, &self.plan.table.columns)
+        match self.free_decoders().pop() {
+            Some(decoder) => Ok(decoder),
+            None => RowDecoder::new(&self.path, &self.table, &self.plan.table.columns),
+        }
+    }
+
+    pub fn give_back(&self, decoder: RowDecoder) {
+        self.free_decoders().push(decoder);
+    }
+
+    fn free_decoders(&self) -> MutexGuard<'_, Vec<RowDecoder>> {
+        lock(&self.decoders)
     }
 }
 
@@ -55,11 +73,20 @@ pub struct TransformStage {
     pub at: usize,
     pub host: Arc<dyn TransformHost>,
     pub batches: Receiver<Box<Batch>>,
-    /// To the sinks or the spool.
-    pub transformed: Sender<Box<Batch>>,
+    /// To the sinks, or with a spool to it or to the next transform of the unit.
+    pub next: Sender<Box<Batch>>,
     pub dead_letters: Sender<DeadLetterBatch>,
-    /// Something comes when all is cancelled.
-    pub cancelled: Receiver<()>,
+    pub signals: Receiver<Signal>,
+    /// Whether batches may depend on time: not in a replay.
+    pub gathers: bool,
+}
+
+/// A signal to a stage.
+#[derive(Debug, Clone, Copy)]
+pub enum Signal {
+    Cancelled,
+    /// Somebody waits for what is under way.
+    Awaited,
 }
 
 /// A call that the host has.
@@ -70,55 +97,136 @@ struct Running {
     is_slow: bool,
     /// How often the call was lost before.
     losses: u32,
+    others: Others,
+}
+
+/// The other batches of a unit, and the place of the batch among them.
+#[derive(Default)]
+struct Others {
+    batches: Vec<Box<Batch>>,
+    place: usize,
+}
+
+/// The state of a stage between calls.
+struct Work {
+    running: Vec<Running>,
+    layout: Option<Arc<ColumnLayout>>,
+    emit_tables: Option<Arc<Vec<EmitTable>>>,
+    last_id: u64,
+    /// Calls that are to be made again.
+    lost: VecDeque<(Box<Batch>, Others, u32)>,
+    warned_at: Option<Instant>,
+    ended: Sender<(u64, Ended)>,
+    /// `None`: the spool gathers.
+    outgoing: Option<Outgoing>,
 }
 
 impl TransformStage {
     /// Until the connections are gone and all calls have ended, or all is cancelled.
     pub fn run(self) {
         let (ended_sender, ended) = crossbeam_channel::unbounded::<(u64, Ended)>();
-        let mut running: Vec<Running> = Vec::new();
-        let mut layout: Option<Arc<ColumnLayout>> = None;
-        let mut next_id = 0;
+        let has_spool = self.context.config.spool.is_some();
+        let mut work = Work {
+            running: Vec::new(),
+            layout: None,
+            emit_tables: None,
+            last_id: 0,
+            lost: VecDeque::new(),
+            warned_at: None,
+            ended: ended_sender,
+            outgoing: (!has_spool)
+                .then(|| Outgoing::new(self.context.clone(), self.next.clone(), self.gathers)),
+        };
         let mut open = true;
-        // Calls that are to be made again.
-        let mut lost: VecDeque<(Box<Batch>, u32)> = VecDeque::new();
-        let mut warned_at: Option<Instant> = None;
-        while open || !running.is_empty() || !lost.is_empty() {
+        while open || !work.running.is_empty() || !work.lost.is_empty() {
             self.counters().waiting.store(self.batches.len() as u64, std::sync::atomic::Ordering::Relaxed);
-            let has_room = running.len() < self.host.threads();
-            if has_room && let Some((batch, losses)) = lost.pop_front() {
-                next_id += 1;
-                running.push(self.call(next_id, losses, batch, &mut layout, &ended_sender));
+            let has_room = work.running.len() < self.host.threads();
+            if has_room && let Some((batch, others, losses)) = work.lost.pop_front() {
+                self.call(&mut work, batch, others, losses);
                 continue;
             }
             let takes = open && has_room;
             let batches = if takes { self.batches.clone() } else { never() };
-            let alarm = self.next_alarm(&running);
+            let alarm = self.next_alarm(&work);
             select! {
-                recv(self.cancelled) -> _ => return,
+                recv(self.signals) -> signal => match signal {
+                    Ok(Signal::Awaited) => {}
+                    Ok(Signal::Cancelled) | Err(_) => return,
+                },
                 recv(ended) -> end => {
                     // The sender is here: something always comes.
                     let Ok((id, end)) = end else { return };
-                    let Some(place) = running.iter().position(|call| call.id == id) else { continue };
-                    let call = running.swap_remove(place);
-                    self.counters().duration.record(call.since.elapsed(), 1);
-                    match end {
-                        Ended::Lost { batch, is_changed: false } if call.losses < MAX_LOSSES => {
-                            lost.push_back((batch, call.losses + 1));
-                        }
-                        end => self.end(end, &call.emit_tables, &mut warned_at),
-                    }
+                    self.on_end(&mut work, id, end);
                 }
                 recv(batches) -> batch => match batch {
                     Ok(batch) => {
                         // There is capacity for another one.
                         batch.completion.wake();
-                        next_id += 1;
-                        running.push(self.call(next_id, 0, batch, &mut layout, &ended_sender));
+                        self.take(&mut work, batch);
                     }
                     Err(_) => open = false,
                 },
-                recv(alarm) -> _ => self.warn_of_slow(&mut running),
+                recv(alarm) -> _ => self.warn_of_slow(&mut work.running),
+            }
+            if let Some(outgoing) = &mut work.outgoing {
+                outgoing.send_due(Instant::now());
+            }
+        }
+        if let Some(outgoing) = &mut work.outgoing {
+            outgoing.send_all();
+        }
+    }
+
+    /// Calls the transform with a batch, or with that of its route in a unit.
+    fn take(&self, work: &mut Work, batch: Box<Batch>) {
+        let mut batches = batch.apart();
+        match batches.iter().position(|batch| batch.route == self.at && batch.rows() > 0) {
+            Some(place) => {
+                let batch = batches.remove(place);
+                self.call(work, batch, Others { batches, place }, 0);
+            }
+            None => self.hand_on(work, batches),
+        }
+    }
+
+    fn on_end(&self, work: &mut Work, id: u64, end: Ended) {
+        let Some(place) = work.running.iter().position(|call| call.id == id) else { return };
+        let Running { since, losses, others, emit_tables, .. } = work.running.swap_remove(place);
+        self.counters().duration.record(since.elapsed(), 1);
+        let outcome = match end {
+            Ended::Lost { batch, is_changed: false } if losses < MAX_LOSSES => {
+                return work.lost.push_back((batch, others, losses + 1));
+            }
+            Ended::Finished(finished) => Outcome::of(&self.context, *finished, &emit_tables),
+            Ended::Failed { batch, message, stack } => self.fail(work, batch, &message, &stack),
+            Ended::Lost { batch, .. } => {
+                let message = "the JavaScript that had the batch ended before its transform did";
+                self.fail(work, batch, message, "")
+            }
+        };
+        let Outcome { batches, dead_letters, counts } = outcome;
+        self.count(counts);
+        // The receivers end after this thread, or everything is cancelled.
+        if let Some(dead_letters) = dead_letters {
+            let _ = self.dead_letters.send(dead_letters);
+        }
+        let Others { batches: mut unit, place } = others;
+        unit.splice(place..place, batches);
+        self.hand_on(work, unit);
+    }
+
+    /// Sends batches on: with a spool as one.
+    fn hand_on(&self, work: &mut Work, batches: Vec<Box<Batch>>) {
+        let Some(outgoing) = &mut work.outgoing else {
+            // The receivers end after this thread, or everything is cancelled.
+            Batch::together(batches).into_iter().for_each(|unit| _ = self.next.send(unit));
+            return;
+        };
+        for batch in batches {
+            if batch.is_empty() {
+                batch.complete();
+            } else {
+                outgoing.push(batch, Instant::now());
             }
         }
     }
@@ -127,60 +235,40 @@ impl TransformStage {
         self.context.metrics.transform(self.at).expect("each route with a transform has counters")
     }
 
-    fn call(
-        &self,
-        id: u64,
-        losses: u32,
-        batch: Box<Batch>,
-        layout: &mut Option<Arc<ColumnLayout>>,
-        ended: &Sender<(u64, Ended)>,
-    ) -> Running {
+    fn call(&self, work: &mut Work, batch: Box<Batch>, others: Others, losses: u32) {
         let route = self.context.config.route(self.at);
-        let layout = match layout {
+        let layout = match &mut work.layout {
             Some(layout) if layout.generation == batch.plan.generation => layout.clone(),
             stale => stale.insert(Arc::new(ColumnLayout::new(&batch.plan, route))).clone(),
         };
-        let emit_tables = Arc::new(self.emit_tables());
+        let emit_tables = self.emit_tables(work);
         add(&self.counters().calls, 1);
-        let running =
-            Running { id, since: Instant::now(), emit_tables: emit_tables.clone(), is_slow: false, losses };
-        self.host.call(TransformCall::new(id, batch, layout, emit_tables, ended.clone()));
-        running
+        work.last_id += 1;
+        let id = work.last_id;
+        work.running.push(Running {
+            id,
+            since: Instant::now(),
+            emit_tables: emit_tables.clone(),
+            is_slow: false,
+            losses,
+            others,
+        });
+        self.host.call(TransformCall::new(id, batch, layout, emit_tables, work.ended.clone()));
     }
 
     /// The tables of `emits`, as they are now.
-    fn emit_tables(&self) -> Vec<EmitTable> {
+    fn emit_tables(&self, work: &mut Work) -> Arc<Vec<EmitTable>> {
+        let is_current = |emit: &EmitTable| self.plans.generation(emit.route) == emit.plan.generation;
+        if let Some(emit_tables) = work.emit_tables.as_ref().filter(|tables| tables.iter().all(is_current)) {
+            return emit_tables.clone();
+        }
         let config = &self.context.config;
         let emits = config.route(self.at).transform.iter().flat_map(|transform| &transform.emits);
-        emits
-            .filter_map(|table| {
-                let route = config.row_route(table)?;
-                let path = config.route(route).path.clone();
-                Some(EmitTable { table: table.clone(), route, path, plan: self.plans.latest(route) })
-            })
-            .collect()
-    }
-
-    fn end(&self, end: Ended, emit_tables: &[EmitTable], warned_at: &mut Option<Instant>) {
-        match end {
-            Ended::Finished(finished) => {
-                let Outcome { batch, dead_letters, emitted, counts } =
-                    Outcome::of(&self.context, *finished, emit_tables);
-                self.count(counts);
-                // The receivers end after this thread, or everything is cancelled.
-                if let Some(dead_letters) = dead_letters {
-                    let _ = self.dead_letters.send(dead_letters);
-                }
-                for batch in emitted.into_iter().chain(batch) {
-                    let _ = self.transformed.send(batch);
-                }
-            }
-            Ended::Failed { batch, message, stack } => self.fail(*batch, &message, &stack, warned_at),
-            Ended::Lost { batch, .. } => {
-                let message = "the JavaScript that had the batch ended before its transform did";
-                self.fail(*batch, message, "", warned_at);
-            }
-        }
+        let emit_tables = emits.filter_map(|table| {
+            let route = config.row_route(table)?;
+            Some(EmitTable::new(table, route, &config.route(route).path, self.plans.latest(route)))
+        });
+        work.emit_tables.insert(Arc::new(emit_tables.collect())).clone()
     }
 
     fn count(&self, counts: OutcomeCounts) {
@@ -193,35 +281,19 @@ impl TransformStage {
     }
 
     /// Each message of the batch becomes a dead letter.
-    fn fail(&self, batch: Batch, message: &str, stack: &str, warned_at: &mut Option<Instant>) {
+    fn fail(&self, work: &mut Work, batch: Box<Batch>, message: &str, stack: &str) -> Outcome {
         add(&self.counters().failed, 1);
-        add(&self.counters().rows, batch.rows() as u64);
-        let Batch { completion, messages, route, .. } = batch;
-        let now = Instant::now();
-        if warned_at.is_none_or(|at| now >= at + WARN_INTERVAL) {
-            *warned_at = Some(now);
-            let table = &self.context.config.route(route).table;
+        let (now, messages) = (Instant::now(), batch.messages.len());
+        if work.warned_at.is_none_or(|at| now >= at + WARN_INTERVAL) {
+            work.warned_at = Some(now);
+            let table = &self.context.config.route(self.at).table;
             let text = format!(
-                "{table}: the transform failed, and {} messages become dead letters: {message}",
-                messages.len()
+                "{table}: the transform failed, and {messages} messages become dead letters: {message}"
             );
-            let warning = Warning::new("TRANSFORM_FAILED", text).table(table).route(route).reason(message);
-            self.context.warn(warning.messages(messages.len()).stack(stack));
+            let warning = Warning::new("TRANSFORM_FAILED", text).table(table).route(self.at).reason(message);
+            self.context.warn(warning.messages(messages).stack(stack));
         }
-        let reason = Reason::new(Code::TransformFailed, message);
-        let mut dead_letters = DeadLetterBatch::new(completion);
-        for message in messages.iter() {
-            dead_letters.push(DeadLetter {
-                received_at: message.received.system,
-                route: Some(route),
-                topic: message.topic.into(),
-                payload: message.payload.into(),
-                reason: reason.clone(),
-            });
-        }
-        drop(messages);
-        dead_letters.reserve();
-        let _ = self.dead_letters.send(dead_letters);
+        Outcome::of_failed(&self.context, batch, &Reason::new(Code::TransformFailed, message))
     }
 
     fn timeout(&self) -> Duration {
@@ -229,13 +301,15 @@ impl TransformStage {
         transform.map_or(Duration::MAX, |transform| transform.timeout)
     }
 
-    /// When the next warning of a slow call is due; soon, if no thread is there to take one.
-    fn next_alarm(&self, running: &[Running]) -> Receiver<Instant> {
-        if self.host.threads() == 0 {
-            return after(THREAD_INTERVAL);
-        }
-        let first = running.iter().filter(|call| !call.is_slow).map(|call| call.since + self.timeout()).min();
-        first.map_or_else(never, |at| after(at.saturating_duration_since(Instant::now())))
+    /// When the next warning of a slow call, or a batch to send, is due; soon, if no thread is there
+    /// to take one.
+    fn next_alarm(&self, work: &Work) -> Receiver<Instant> {
+        let now = Instant::now();
+        let no_thread = (self.host.threads() == 0).then(|| now + THREAD_INTERVAL);
+        let calls = work.running.iter().filter(|call| !call.is_slow).map(|call| call.since + self.timeout());
+        let due = work.outgoing.as_ref().and_then(|outgoing| outgoing.due_at(now));
+        let first = calls.chain(no_thread).chain(due).min();
+        first.map_or_else(never, |at| after(at.saturating_duration_since(now)))
     }
 
     fn warn_of_slow(&self, running: &mut [Running]) {

@@ -310,7 +310,7 @@ impl Running {
             spool.send(spool::Control::FlushNow(Arc::downgrade(&flush))).unwrap();
         }
         assert!(
-            self.context.ledger.wait_below(u64::MAX, Some(Instant::now() + LONG)),
+            self.context.wait_below(u64::MAX, Some(Instant::now() + LONG)),
             "{:?}, {:?}",
             self.context.ledger.counts(),
             self.reported().last()

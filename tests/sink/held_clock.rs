@@ -130,6 +130,7 @@ impl Held {
             dead_letters: dead_letters.clone(),
             tokens: Arc::new(Tokens::Random("held".into())),
             waiting: Arc::default(),
+            taps: Arc::default(),
         };
         let worker = Worker::new(parts, Servers::new(servers, 0));
         let router = Router::new(context.clone(), 0, acks, plans, batch_sender, dead_letters);

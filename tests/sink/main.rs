@@ -18,6 +18,7 @@ mod expiry;
 mod harness;
 mod held_clock;
 mod joined;
+mod joined_transforms;
 mod kept_connections;
 mod parts;
 mod replay;

@@ -227,6 +227,75 @@ fn emitted_rows_go_into_their_table_and_count_as_no_messages() {
     assert_eq!((ended.inserted, ended.dropped, ended.dead_lettered), (24, 3, 3));
 }
 
+/// As rows that a broker waits for no acknowledgement of, a few emitted rows of each batch are one INSERT, sent when somebody waits
+/// for them.
+#[test]
+fn emitted_rows_of_several_batches_are_one_insert() {
+    let mut config = route(json!({ "emits": ["alerts"] }));
+    config["mqtt"] = json!({ "ackAfter": "receive" });
+    config["batch"] = json!({ "maxDelayMs": 3_600_000 });
+    let mut running = start(with_alerts(), config, alert);
+    for batch in 0..4 {
+        running.send_numbers(10 * batch..10 * batch + 10);
+        running.seal();
+        running.wait_for_rows("t", 8 * (batch as usize + 1));
+    }
+    assert_eq!(running.clickhouse.values("alerts", "seq"), [""; 0]);
+    let ended = running.finish_spooled();
+    assert_eq!(ended.clickhouse.values("alerts", "seq"), ["0", "10", "20", "30"]);
+    let inserts = ended.clickhouse.inserts();
+    assert_eq!(inserts.iter().filter(|insert| insert.table() == "alerts").count(), 1);
+    assert_eq!((ended.inserted, ended.dropped, ended.dead_lettered, ended.pending), (32, 4, 4, 0));
+}
+
+/// Where acknowledgements wait for emitted rows, the rows wait for nothing: the broker may have a small window.
+#[test]
+fn emitted_rows_that_acknowledgements_wait_for_are_sent_at_once() {
+    let mut config = route(json!({ "emits": ["alerts"] }));
+    config["batch"] = json!({ "maxDelayMs": 3_600_000 });
+    let mut running = start(with_alerts(), config, alert);
+    for batch in 0..3 {
+        running.send_numbers(10 * batch..10 * batch + 10);
+        running.seal();
+        running.wait_for_rows("alerts", batch as usize + 1);
+        running.wait_for_acknowledgements(10 * (batch as usize + 1));
+    }
+    let ended = running.finish();
+    assert_eq!((ended.inserted, ended.dropped, ended.dead_lettered), (24, 3, 3));
+}
+
+/// While a worker is busy, what comes out of the transform waits as one batch; the transform itself gets small ones.
+#[test]
+fn batches_join_behind_the_transform_while_clickhouse_is_busy() {
+    let server = clickhouse();
+    let gate = Gate::default();
+    server.script([Answer::Held(gate.clone())]);
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = calls.clone();
+    let mut config = route(json!({}));
+    config["batch"] = json!({ "maxRows": 5 });
+    let mut running = start(server, config, move |mut call| {
+        seen.lock().unwrap().push(call.rows());
+        let verdict = |seq: u32| if seq % 5 == 4 { Verdict::Drop } else { Verdict::Keep };
+        let verdicts = numbers(&mut call).into_iter().map(verdict).collect();
+        call.finish(verdicts, Vec::new()).unwrap();
+    });
+    running.send_numbers(0..5);
+    running.clickhouse.wait_for_inserts(1);
+    for batch in 1..20 {
+        running.send_numbers(5 * batch..5 * batch + 5);
+        running.wait_until(|| calls.lock().unwrap().len() > batch as usize);
+    }
+    gate.open();
+    let ended = running.finish();
+    assert_eq!(calls.lock().unwrap()[..], [5; 20], "no call is larger than the batch");
+    let rows: Vec<usize> =
+        ended.clickhouse.inserts().iter().map(|insert| insert.blocks.iter().map(Vec::len).sum()).collect();
+    // One is held, one waits for the worker, and all others are one.
+    assert_eq!(rows, [4, 4, 72]);
+    assert_eq!((ended.inserted, ended.dropped), (80, 20));
+}
+
 #[test]
 fn a_row_that_cannot_be_emitted_says_why() {
     let mut running = start(with_alerts(), route(json!({ "emits": ["alerts"] })), |mut call| {

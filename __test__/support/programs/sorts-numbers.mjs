@@ -1,4 +1,4 @@
-// A transform of numbers: 98 of a hundred is rejected, 99 dropped, and each tenth number emitted.
+// A transform of numbers: 98 of a hundred is rejected, 99 dropped. Each tenth number is emitted, and so are these two.
 
 /** @param {any} batch */
 export default async function sort(batch) {
@@ -7,13 +7,15 @@ export default async function sort(batch) {
     const number = Number(numbers[row])
     if (number % 100 === 98) batch.reject(row, 'it ends with 98')
     else if (number % 100 === 99) batch.drop(row)
-    if (number % 10 === 0) batch.emit('emitted', { number })
+    if (isEmitted(number)) batch.emit('emitted', { number })
   }
 }
+
+const isEmitted = (number) => number % 10 === 0 || number % 100 >= 98
 
 /** The tables of each kind of number; `letters` is the table of dead letters. */
 export const SORTED = {
   numbers: (number) => number % 100 < 98,
-  emitted: (number) => number % 10 === 0,
+  emitted: isEmitted,
   letters: (number) => number % 100 === 98,
 }

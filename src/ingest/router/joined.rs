@@ -4,18 +4,21 @@
 //! holds it: then it is entered with all of them, so that it is acknowledged and counted once, with the last of them, and then
 //! batches may be sealed.
 //!
-//! With a spool, the batches of routes that take the same messages are sealed together and lie in one entry of its log: after
-//! a crash all rows of a message are there or none, and its receipt stands with the first of them. Two kinds of messages
-//! have no receipt, since a part of what they became is not in that entry: those that a route made a dead letter, and those of
-//! routes of which one has a transform. If their acknowledgement is lost with the process, they are taken again.
+//! With a spool, the batches of routes that take the same messages are a unit: they are sealed together, go through the
+//! transforms of these routes one after the other, and lie in one entry of the log. So do the messages that a route made dead
+//! letters. After a crash all that a message became is there or nothing, and its receipt stands with the first of it.
 
 use crossbeam_channel::TrySendError;
 
 use crate::config::{AckAfter, Route};
 use crate::core::ack_history::AckRecord;
 use crate::core::clock::ReceiveTime;
+use crate::core::mqtt_property::Properties;
+use crate::core::reason::Reason;
 use crate::ingest::batch::Batch;
 use crate::ingest::completion::Completion;
+use crate::ingest::raw_messages::Message;
+use crate::ingest::rejected_messages::RejectedMessages;
 use crate::ingest::router::route_order::next_route;
 use crate::ingest::router::{Arrival, Router, Taken};
 use crate::mqtt::{MessageSink, Publish};
@@ -25,8 +28,10 @@ use crate::mqtt::{MessageSink, Publish};
 pub struct JoinedRoutes {
     /// By route: the others and itself, in order. Empty for a route that shares no message.
     groups: Vec<Vec<usize>>,
-    /// By route, with a spool: whether the batches of its group are sealed together.
-    is_unit: Vec<bool>,
+    /// There is a spool: the batches of a group are sealed together.
+    has_units: bool,
+    /// Which routes have a transform.
+    has_transform: Vec<bool>,
 }
 
 /// The place that holds a message.
@@ -56,12 +61,8 @@ impl JoinedRoutes {
             if all.len() > 1 { all } else { Vec::new() }
         };
         let groups: Vec<Vec<usize>> = (0..routes.len()).map(members).collect();
-        let has_transform = |members: &Vec<usize>| members.iter().any(|at| routes[*at].transform.is_some());
-        let is_unit = groups
-            .iter()
-            .map(|members| has_spool && !members.is_empty() && !has_transform(members))
-            .collect();
-        JoinedRoutes { groups, is_unit }
+        let has_transform = routes.iter().map(|route| route.transform.is_some()).collect();
+        JoinedRoutes { groups, has_units: has_spool, has_transform }
     }
 
     fn group(&self, at: usize) -> &[usize] {
@@ -69,7 +70,20 @@ impl JoinedRoutes {
     }
 
     pub fn is_unit(&self, at: usize) -> bool {
-        self.is_unit.get(at) == Some(&true)
+        self.has_units && !self.group(at).is_empty()
+    }
+
+    /// The route to whose place the batches of a route go when they are sealed: its own, and for a unit that of the first
+    /// transform.
+    pub fn entry(&self, at: usize) -> usize {
+        let first = || self.group(at).iter().copied().find(|member| self.has_transform[*member]);
+        self.is_unit(at).then(first).flatten().unwrap_or(at)
+    }
+
+    /// The route whose transform a unit goes to from the transform of this one.
+    pub fn next_transform(&self, at: usize) -> Option<usize> {
+        let later = |member: &&usize| **member > at && self.has_transform[**member];
+        self.is_unit(at).then(|| self.group(at).iter().find(later).copied()).flatten()
     }
 }
 
@@ -92,11 +106,7 @@ impl Router {
             match self.take_in(at, topic, arrival) {
                 Ok(Taken::Rows) => holders.push(Holder::Batch(at)),
                 Ok(Taken::Dropped) => {}
-                Err(reason) => {
-                    let Arrival { publish, now, .. } = arrival;
-                    self.push_dead_letter(Some(at), publish.topic, publish.payload, reason, now);
-                    holders.push(Holder::DeadLetters);
-                }
+                Err(reason) => holders.push(self.reject_joined(at, arrival, reason)),
             }
             let Router { routes, captures, .. } = self;
             next = next_route(routes, at, topic, captures);
@@ -108,6 +118,30 @@ impl Router {
             }
         }
         self.holders = holders;
+    }
+
+    /// One of the routes that take a message makes a dead letter of it.
+    fn reject_joined(&mut self, at: usize, arrival: Arrival<'_>, reason: Reason) -> Holder {
+        let Arrival { publish, now, .. } = arrival;
+        if self.joined.is_unit(at)
+            && let Some(batch) = &mut self.routes[at].batch
+        {
+            let message = Message {
+                received: now,
+                topic: publish.topic,
+                payload: publish.payload,
+                qos: publish.qos,
+                retain: publish.retain,
+                properties: Properties::NONE,
+            };
+            batch
+                .rejected
+                .get_or_insert_with(|| Box::new(RejectedMessages::new(&self.context.chunk_pool)))
+                .push(&message, reason);
+            return Holder::Batch(at);
+        }
+        self.push_dead_letter(Some(at), publish.topic, publish.payload, reason, now);
+        Holder::DeadLetters
     }
 
     /// Takes a dead letter that a route made. Where others took the message too, it is this route's alone.
@@ -157,18 +191,13 @@ impl Router {
                 }
             }
         }
-        let is_whole =
-            others.is_empty() || (!holders.contains(&Holder::DeadLetters) && self.is_together(holders));
-        if let (Holder::Batch(at), true) = (*first, self.keeps_receipts && publish.qos > 0 && is_whole)
+        // With a spool all of them are one unit.
+        if let (Holder::Batch(at), true) = (*first, self.keeps_receipts && publish.qos > 0)
             && let Some(batch) = &mut self.routes[at].batch
         {
             let Publish { packet_id, qos, fingerprint, .. } = *publish;
             batch.receipts.push(AckRecord { packet_id, qos, fingerprint });
         }
-    }
-
-    fn is_together(&self, holders: &[Holder]) -> bool {
-        holders.iter().all(|holder| matches!(holder, Holder::Batch(at) if self.joined.is_unit(*at)))
     }
 
     fn completion(&mut self, holder: Holder) -> Option<&mut Completion> {
@@ -178,29 +207,24 @@ impl Router {
         }
     }
 
-    /// Hands the batches of all routes that share messages with this one to the spool, as one.
+    /// Hands the batches of all routes that share messages with this one on, as one.
     pub(super) fn seal_unit(&mut self, at: usize) {
         let members = self.joined.group(at).to_vec();
-        if self.batches.of(at).is_full() {
+        let entry = self.joined.entry(at);
+        if self.batches.of(entry).is_full() {
             for at in members {
                 self.routes[at].seal_pending |= self.routes[at].batch.is_some();
             }
             return;
         }
         self.commit_read_stats();
-        let mut sealed: Vec<Box<Batch>> =
-            members.iter().filter_map(|at| self.routes[*at].take_sealed()).collect();
-        if sealed.is_empty() {
-            return;
-        }
-        let mut batch = sealed.remove(0);
-        batch.companions = sealed;
-        if let Err(TrySendError::Full(mut batch) | TrySendError::Disconnected(mut batch)) =
-            self.batches.of(at).try_send(batch)
+        let sealed = members.iter().filter_map(|at| self.routes[*at].take_sealed()).collect();
+        let Some(unit) = Batch::together(sealed) else { return };
+        if let Err(TrySendError::Full(unit) | TrySendError::Disconnected(unit)) =
+            self.batches.of(entry).try_send(unit)
         {
             // Another connection was quicker.
-            let companions = std::mem::take(&mut batch.companions);
-            for batch in std::iter::once(batch).chain(companions) {
+            for batch in unit.apart() {
                 let state = &mut self.routes[batch.route];
                 state.batch = Some(batch);
                 state.seal_pending = true;

@@ -115,9 +115,9 @@ fn a_batch_that_would_have_to_wait_grows() {
     assert_eq!(rows, [10, 30, 100]);
 }
 
-/// A transform that does not keep up stops the reading. Where it is ClickHouse that does not, batches grow.
+/// A transform that does not keep up stops the reading. Where it is ClickHouse that does not, batches grow behind the transform.
 #[test]
-fn a_batch_for_a_transform_grows_unless_the_transform_is_behind() {
+fn a_batch_for_a_transform_does_not_grow() {
     let now = ReceiveTime::read();
     let route = r#"{ "topic": "t", "table": "t", "transform": { "function": true } }"#;
     let (mut routers, batches) = routers_of(route, 256 << 20, 1, r#"{ "maxRows": 10 }"#, 2);
@@ -131,16 +131,9 @@ fn a_batch_for_a_transform_grows_unless_the_transform_is_behind() {
     assert!(!router.is_batch_full());
     router.seal_due(now.instant);
     taken.extend(batches.try_iter());
-    assert_eq!(taken.iter().map(|batch| batch.rows()).collect::<Vec<_>>(), [10, 10, 10]);
-    (0..40).for_each(|_| accept(router, now));
-    assert_eq!(
-        (batches.len(), router.is_sealing(), router.is_batch_full()),
-        (0, true, false),
-        "no worker takes one"
-    );
-    drop(taken);
-    router.seal_due(now.instant);
-    assert_eq!(batches.try_recv().unwrap().rows(), 40);
+    (0..20).for_each(|_| accept(router, now));
+    taken.extend(batches.try_iter());
+    assert_eq!(taken.iter().map(|batch| batch.rows()).collect::<Vec<_>>(), [10; 5], "no worker takes one");
 }
 
 /// Batches in a transform, and those that wait for it, do not wait for ClickHouse.
