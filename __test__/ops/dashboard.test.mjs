@@ -99,6 +99,30 @@ test('the figures of a pipeline, and dead letters as text', { timeout, skip: noB
   assert.deepEqual({ errors, foreign }, { errors: [], foreign: [] })
 })
 
+test('figures of transforms, and no card without transforms', { timeout, skip: noBrowser }, async (t) => {
+  const table = await servers.table('seq UInt64')
+  const topic = unique('topic')
+  const transform = (batch) => {
+    for (let row = 0; row < batch.length; row++) if (batch.columns.seq.values[row] % 4n === 0n) batch.drop(row)
+  }
+  const { pipeline, url } = await served(t, { routes: [{ topic: `${topic}/+`, table, transform }] })
+  const without = await served(t, { routes: [{ topic: unique('topic'), table }] })
+  const publisher = await servers.publisher(t)
+  await publisher.flood(1_200, (seq) => ({ topic: `${topic}/a`, payload: `{"seq":${seq}}` }))
+  await settled(pipeline, 1_200)
+  const browser = await openBrowser(t)
+  const { page, errors } = await openPage(browser, url)
+  await shows(page, '#transforms tr td:nth-child(5)', '1,200')
+  const [[route, calls, , waiting, ...figures]] = await cells(page, '#transforms tr')
+  const [its] = Object.values(pipeline.metrics().transforms)
+  assert.deepEqual([route, calls, waiting, ...figures], [`${topic}/+`, its.calls.toLocaleString('en'), '0', '1,200', '300', '0', '0', '0'])
+  assert.equal(await page.isVisible('#transforms-title'), true)
+  const other = await openPage(browser, without.url)
+  await shows(other.page, '#headline', 'Connected. No messages are coming.')
+  assert.equal(await other.page.isVisible('#transforms-title'), false)
+  assert.deepEqual([errors, other.errors], [[], []])
+})
+
 test(
   'ClickHouse that is stopped, and back: said in words, and read aloud once',
   { timeout, skip: noBrowser || externalClickHouse },

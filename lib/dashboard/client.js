@@ -82,6 +82,7 @@ function showParts({ metrics, connections, tables }) {
     ]),
     true,
   )
+  showTransforms(metrics.transforms ?? {})
   const down = Object.keys(connections).filter((number) => connections[number] === 0)
   fillPairs($('broker'), [
     ['Connections up', `${mqtt.connected} of ${mqtt.connections}`],
@@ -104,6 +105,18 @@ function showParts({ metrics, connections, tables }) {
     $('spool'),
     spool ? [['Segments', whole.format(spool.segments)], ['Oldest in the spool', milliseconds(spool.oldestMs)]] : [],
   )
+}
+
+function showTransforms(transforms) {
+  const rows = Object.entries(transforms).map(([route, its]) => [
+    route,
+    whole.format(its.calls),
+    milliseconds(its.durationMs.p99),
+    whole.format(its.waiting),
+    ...[its.rows, its.dropped, its.rejected, its.emitted, its.failed].map((value) => whole.format(value)),
+  ])
+  $('transforms-card').hidden = rows.length === 0
+  fillTable($('transforms'), rows, true)
 }
 
 function makeGauge() {
