@@ -76,14 +76,19 @@ test('the logic: units, zones, teams, and an alert when it begins and when it is
   assert.deepEqual(first.written.team, ['north', 'north', 'north', 'north', '', '', ''])
   assert.equal(first.written.speed_kmh[0], 72)
   assert.deepEqual(first.finished.reasons, [[6, 'not on this planet']])
-  assert.deepEqual(logic.takeMoved().map(({ driver }) => driver), ['a', 'b'])
-  assert.deepEqual(logic.takeMoved(), [])
 
   const second = await drive([
     { driver: 'a', ...road, speed: 10 },
     { driver: 'a', ...road, speed: 26 },
   ])
   assert.deepEqual(kinds(second), ['slowed down', 'speeding'], 'what a driver does is kept from batch to batch')
+})
+
+test('the page gets the last position of each driver', { timeout }, async () => {
+  const { positionsOf } = await import(join(COMPILED, 'logic.mjs'))
+  const row = (driver_id, lat) => ({ driver_id, lat, lng: 2, speed_kmh: 3, zone: 'z' })
+  const position = (driver, lat) => ({ driver, lat, lng: 2, kmh: 3, zone: 'z' })
+  assert.deepEqual(positionsOf({ rows: () => [row('a', 1), row('b', 5), row('a', 7)] }), [position('a', 7), position('b', 5)])
 })
 
 test('the service: rows, alerts, teams from ClickHouse, and positions over the WebSocket', { timeout }, async (t) => {

@@ -1,7 +1,7 @@
 // The business logic of the fleet: units, zones, speed alerts with hysteresis, and the team of each driver. It knows neither broker nor
 // ClickHouse, so that a test can call it.
 
-import type { ArrayColumn, Batch, Column, TextColumn, TimeColumn } from 'millrace'
+import type { ArrayColumn, Batch, Column, TapBatch, TextColumn, TimeColumn } from 'millrace'
 
 /** The columns that the transform reads and writes. `millrace types` writes this for your own tables. */
 export type PositionsBatch = Batch<{
@@ -52,8 +52,6 @@ const ZONES: Zone[] = [
 export class FleetLogic {
   /** The rows of the table `drivers`, by driver; each read replaces the map. */
   drivers: ReadonlyMap<string, Driver> = new Map()
-  /** Positions that have changed since they were last taken, by driver. */
-  #moved = new Map<string, Position>()
   /** Who drives too fast now. It follows from messages alone, and is empty after a restart. */
   #speeding = new Set<string>()
 
@@ -74,20 +72,12 @@ export class FleetLogic {
       const at = zoneOf(lat[row]!, lng[row]!)
       zone.set(row, at?.name ?? '')
       team.set(row, ofDriver)
-      this.#moved.set(driver, { driver, lat: lat[row]!, lng: lng[row]!, kmh: kmh[row]!, zone: at?.name ?? '' })
 
       const limit = Math.min(limitKmh, at?.limitKmh ?? Infinity)
       const kind = this.#judge(driver, kmh[row]!, limit)
       if (kind === undefined) continue
       batch.emit('alerts', { driver_id: driver, kind, speed_kmh: kmh[row], limit_kmh: limit, zone: at?.name ?? '', team: ofDriver, ts: ts.get(row) })
     }
-  }
-
-  /** The positions that have changed since the last call. */
-  takeMoved(): Position[] {
-    const moved = [...this.#moved.values()]
-    this.#moved.clear()
-    return moved
   }
 
   /** The alert that a speed is, if it is one. */
@@ -103,6 +93,13 @@ export class FleetLogic {
     }
     return undefined
   }
+}
+
+/** The last position of each driver among rows that are inserted. */
+export function positionsOf(batch: TapBatch<PositionsBatch>): Position[] {
+  const last = new Map<string, Position>()
+  for (const { driver_id: driver, lat, lng, speed_kmh: kmh, zone } of batch.rows()) last.set(driver, { driver, lat, lng, kmh, zone })
+  return [...last.values()]
 }
 
 /** The zone around a position, on a plane: near enough for some kilometres. */

@@ -9,7 +9,7 @@ import type { AddressInfo } from 'node:net'
 import { createClient } from '@clickhouse/client'
 import { Pipeline, serveHttp } from 'millrace'
 import { WebSocketServer } from 'ws'
-import { FleetLogic } from './logic.mts'
+import { FleetLogic, positionsOf, type PositionsBatch } from './logic.mts'
 import { PAGE } from './page.mts'
 
 const {
@@ -24,7 +24,8 @@ const {
 } = process.env
 
 const DRIVERS_MS = 60_000
-const PAGE_MS = 1_000
+/** The page gets a sample of what is inserted so often. */
+const PAGE_MS = 250
 /** A browser that does not keep up is sent nothing more until it has. */
 const MAX_BUFFERED_BYTES = 1 << 20
 
@@ -77,10 +78,10 @@ pipeline.on('error', ({ code, message }) => {
 // The page with the positions, for this machine alone.
 const server = createServer((_request, response) => response.setHeader('Content-Type', 'text/html; charset=utf-8').end(PAGE))
 const sockets = new WebSocketServer({ server })
-const sending = setInterval(() => {
-  const positions = JSON.stringify(logic.takeMoved())
+const show = (positions: string): void => {
   for (const socket of sockets.clients) if (socket.bufferedAmount < MAX_BUFFERED_BYTES) socket.send(positions)
-}, PAGE_MS)
+}
+pipeline.tap<PositionsBatch>(0, (batch) => show(JSON.stringify(positionsOf(batch))), { everyMs: PAGE_MS })
 
 await readDrivers()
 const reading = setInterval(readDrivers, DRIVERS_MS)
@@ -91,7 +92,6 @@ const http = await serveHttp(pipeline, { port: Number(HTTP_PORT) })
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, async () => {
     log('stopped', await pipeline.stop())
-    clearInterval(sending)
     clearInterval(reading)
     for (const socket of sockets.clients) socket.terminate()
     server.close()
