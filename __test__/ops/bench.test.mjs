@@ -161,6 +161,7 @@ test('a result becomes tables and a chart', () => {
     cpuPercent: 12.5,
     nanosecondsPerMessage: 125_000,
     peakResidentBytes: 64 * MEBIBYTE,
+    peakAnonymousBytes: 64 * MEBIBYTE,
     residentBytes: { atFirst: 60 * MEBIBYTE, atLast: 62 * MEBIBYTE },
     bareResidentBytes: undefined,
     emptyResidentBytes: undefined,

@@ -8,6 +8,8 @@ const { MQTT_URL, MQTT_VERSION, MQTT_QOS, CLICKHOUSE_URL, CLICKHOUSE_DATABASE, B
 /** By the name in TRANSFORM: what `npm run bench:transform` compares. */
 const TRANSFORMS = { columns: byColumns, rows: byRows }
 const transform = TRANSFORMS[process.env.TRANSFORM ?? '']
+/** Milliseconds between two samples of a live view. */
+const TAP_MS = Number(process.env.TAP_MS ?? 0)
 const { CLICKHOUSE_USER = 'default', CLICKHOUSE_PASSWORD = '' } = process.env
 
 const log = (event, fields) => console.log(JSON.stringify({ event, ...fields }))
@@ -40,6 +42,15 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
     await pipeline.stop()
     process.exit()
   })
+}
+
+/** The last position of each driver in the samples, as a page would show them. */
+const last = new Map()
+if (TAP_MS > 0) {
+  pipeline.tap(0, (batch) => {
+    const { driver_id, lat, lng } = batch.columns
+    for (let row = 0; row < batch.length; row++) last.set(driver_id.get(row), [lat.values[row], lng.values[row]])
+  }, { everyMs: TAP_MS })
 }
 
 const port = await serve(metrics)
