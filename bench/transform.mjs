@@ -119,25 +119,15 @@ async function prepare(clickhouse, database, isTransforming) {
 }
 
 /**
- * The better figures of two rounds: other load on a machine only makes them worse.
+ * Selects the one of two rounds that other load on the machine disturbed less.
  *
  * @param {any} before
  * @param {any} step
  */
 function best(before, step) {
-  if (before === undefined) return step
-  const least = (name) => Math.min(before[name], step[name])
-  const isQuieter = !step.eventLoop || delayMs(step) < delayMs(before)
-  return {
-    ...step,
-    rowsPerSecond: Math.max(before.rowsPerSecond, step.rowsPerSecond),
-    cpuPercent: least('cpuPercent'),
-    nanosecondsPerMessage: least('nanosecondsPerMessage'),
-    peakResidentBytes: least('peakResidentBytes'),
-    peakAnonymousBytes: step.peakAnonymousBytes === undefined ? undefined : least('peakAnonymousBytes'),
-    othersCpuPercent: least('othersCpuPercent'),
-    eventLoop: isQuieter ? step.eventLoop : before.eventLoop,
-  }
+  if (before === undefined || (before.limit && !step.limit)) return step
+  if (step.limit && !before.limit) return before
+  return step.nanosecondsPerMessage < before.nanosecondsPerMessage ? step : before
 }
 
 function table(at, flatOut) {
