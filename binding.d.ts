@@ -77,6 +77,16 @@ export declare class NativeSample {
   readJson(column: number): string
 }
 
+export declare class NativeSamples {
+  /**
+   * The first route of the configuration says how payloads are read. Throws an error whose message is JSON:
+   * `{ code, message, path }`.
+   */
+  constructor(config: string)
+  /** The rows of a payload, a JSON text each. `path` names the payload in errors. */
+  read(path: string, topic: string, payload: Uint8Array): string
+}
+
 /** A tap, until it is closed. */
 export declare class NativeTap {
   close(): void

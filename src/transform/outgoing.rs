@@ -9,6 +9,9 @@
 //! Nothing is held back while somebody waits for what was received. In a replay nothing is gathered at all: its batches must not
 //! depend on time.
 
+// Batches go through channels, which take them boxed: moving one is moving a pointer.
+#![allow(clippy::vec_box)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,8 +44,8 @@ impl Outgoing {
 
     /// Takes a batch with rows.
     pub fn push(&mut self, batch: Box<Batch>, now: Instant) {
-        let is_same = |open: &Box<Batch>| open.route == batch.route && open.connection == batch.connection;
-        match self.open.iter().position(is_same) {
+        let is_same = |open: &Batch| open.route == batch.route && open.connection == batch.connection;
+        match self.open.iter().position(|open| is_same(open)) {
             Some(at) if self.open[at].can_join(&batch) => self.open[at].join(*batch),
             Some(at) => {
                 let earlier = std::mem::replace(&mut self.open[at], batch);
@@ -68,11 +71,11 @@ impl Outgoing {
 
     /// When to look at them again. `None`: there are none.
     pub fn due_at(&self, now: Instant) -> Option<Instant> {
-        let due = |batch: &Box<Batch>| match self.waits_for_worker(batch) {
+        let due = |batch: &Batch| match self.waits_for_worker(batch) {
             true => now + WORKER_INTERVAL,
             false => self.due_by_age(batch),
         };
-        self.open.iter().map(due).min()
+        self.open.iter().map(|batch| due(batch)).min()
     }
 
     pub fn send_all(&mut self) {

@@ -1,5 +1,8 @@
 //! The thread of a route with a transform: hands its batches to the host, and sends on what becomes of them.
 
+// Batches go through channels, which take them boxed: moving one is moving a pointer.
+#![allow(clippy::vec_box)]
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
