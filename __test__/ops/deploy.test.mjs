@@ -61,10 +61,11 @@ test('yamllint', { skip: !findYamllint() && !isDebianCi && 'yamllint is not inst
 test('the dashboard for Grafana and the alerts name only existing metrics and labels', () => {
   const metrics = documented()
   assert.ok(metrics.size > 30)
-  const known = new Set(['pipeline', 'instance', 'le', ...[...metrics.values()].flatMap(({ labels }) => labels)])
+  // Prometheus itself has the metric `up` for each target.
+  const known = new Set(['pipeline', 'instance', 'job', 'le', ...[...metrics.values()].flatMap(({ labels }) => labels)])
   for (const { where, expr } of [...targets, ...alerts]) {
-    const used = expr.match(/millrace_\w+/g)
-    assert.ok(used, where)
+    const used = expr.match(/millrace_\w+/g) ?? []
+    assert.ok(used.length > 0 || /\bup\{job="millrace"/.test(expr), where)
     for (const name of used) {
       const histogram = metrics.get(name.replace(/_(bucket|sum|count)$/, ''))?.kind === 'histogram'
       assert.ok(metrics.has(name) || histogram, `${where}: ${name} is not in docs/metrics.md`)
@@ -82,6 +83,25 @@ test('each alert has a severity and a description, and is in the README', () => 
     assert.ok(annotations.summary, alert)
     assert.ok(readme.includes(`| \`${alert}\` | ${labels.severity} |`), `${alert} in deploy/README.md`)
     assert.ok(text('prometheus/alerts.test.yml').includes(`alertname: ${alert}\n`), `a test of ${alert}`)
+  }
+})
+
+test('inhibit rules name alerts that there are, and an alert that is silenced has one that speaks', () => {
+  const names = rules.map(({ alert }) => alert)
+  const [{ inhibit_rules: inhibited }] = yaml('prometheus/alertmanager.yml')
+  /** The alerts that all matchers take. */
+  const taken = (matchers) =>
+    names.filter((name) =>
+      matchers.every((matcher) => {
+        const [, operator, value] = /^alertname(=~|!=|=)"(.*)"$/.exec(matcher)
+        const isIt = operator === '=~' ? new RegExp(`^(?:${value})$`).test(name) : name === value
+        return operator === '!=' ? !isIt : isIt
+      }),
+    )
+  for (const { source_matchers: sources, target_matchers: targets, equal } of inhibited) {
+    assert.ok(taken(sources).length > 0 && taken(targets).length > 0, JSON.stringify({ sources, targets }))
+    assert.deepEqual(taken(sources).filter((name) => taken(targets).includes(name)), [], 'none silences itself')
+    assert.ok(equal.includes('instance'))
   }
 })
 
@@ -155,7 +175,10 @@ test('the Compose file fits together', () => {
   }
   const config = json('config/millrace.json')
   for (const url of [config.mqtt.url, config.clickhouse.url]) assert.ok(new URL(url).hostname in services, url)
-  const [{ static_configs: scraped }] = yaml('prometheus/prometheus.yml')[0].scrape_configs
+  const [{ job_name: job, static_configs: scraped }] = yaml('prometheus/prometheus.yml')[0].scrape_configs
+  assert.equal(job, 'millrace', 'the job that alerts ask for')
+  const [{ static_configs: alerted }] = yaml('prometheus/prometheus.yml')[0].alerting.alertmanagers
+  assert.ok(new URL(`http://${alerted[0].targets[0]}`).hostname in services)
   assert.deepEqual(scraped, [{ targets: ['millrace:9090'] }])
   const [{ datasources }] = yaml('grafana/provisioning/datasources/prometheus.yml')
   assert.equal(datasources[0].url, 'http://prometheus:9090')
