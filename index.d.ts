@@ -752,9 +752,12 @@ export class Pipeline extends EventEmitter {
    * Receives no further messages, inserts and acknowledges those it has, and disconnects. A session with a `clientId`
    * keeps its subscriptions, so that the broker queues messages until the next start; without one it unsubscribes.
    *
+   * With a spool it does not wait for a ClickHouse that takes nothing: the messages that are left there count as
+   * `messages.pending`, and are inserted after the next start.
+   *
    * Idempotent: later calls return the same promise. Rejects with `STOP_TIMEOUT` if `timeoutMs` (30000 by default) was not
-   * enough. The pipeline is stopped then too; the messages that are left were not acknowledged, or are in the spool and are
-   * inserted after the next start. The error's message has their number.
+   * enough for messages that are not in the spool. The pipeline is stopped then too; these messages were not acknowledged. The
+   * error's message has their number.
    */
   stop(options?: { timeoutMs?: number }): Promise<Metrics>
 
@@ -892,7 +895,7 @@ export interface Metrics {
     protocolVersion: 0 | 4 | 5
   }
   /** Bytes and segments on disk, and the age of the oldest unsettled message in milliseconds, or 0. `null` without a spool. */
-  spool: { bytes: number; maxBytes: number; segments: number; oldestMs: number } | null
+  spool: SpoolMetrics | null
   /** Bytes that the buffers hold now. */
   memoryBytes: number
   /** The option `memory.maxBytes`: at this size the pipeline stops reading. */
@@ -904,12 +907,59 @@ export interface Metrics {
   /** Dead letters by code. Codes with a count of 0 are omitted. */
   deadLetters: Record<string, number>
   /** By table, under the name that routes use. */
-  tables: Record<string, { rows: number; inserts: number; deadLettered: number }>
+  tables: Record<string, TableMetrics>
   /**
    * By the topic of the route as it is subscribed, such as `drivers/+/position`; only of routes with a `transform`. Where
    * routes share a topic the first has it alone, and the others have their place behind it: `drivers/+/position (routes[2])`.
    */
   transforms: Record<string, TransformMetrics>
+  /** Warnings by code. Codes with a count of 0 are omitted. */
+  warnings: Record<string, number>
+  /** The faults at present: one for each code and table, directory or client. Empty: nothing. */
+  faults: Fault[]
+}
+
+/** A condition that a warning has reported and that lasts. docs/metrics.md says what ends each. */
+export interface Fault extends Warning {
+  /** Milliseconds since 1970. */
+  since: number
+  /** Warnings so far. */
+  failures: number
+}
+
+/** Counters of the INSERTs into a table. */
+export interface TableMetrics {
+  rows: number
+  inserts: number
+  deadLettered: number
+  /** Attempts that failed and were made again. */
+  retried: number
+  /** INSERTs that ClickHouse refused for good. */
+  failed: number
+  /** Whether an INSERT has failed and waits to be made again. */
+  failing: boolean
+  /** How long ago ClickHouse last confirmed an INSERT, in milliseconds; null if it never has. */
+  lastInsertMs: number | null
+}
+
+/** The contents and the health of the spool. */
+export interface SpoolMetrics {
+  /** On disk. */
+  bytes: number
+  maxBytes: number
+  segments: number
+  /** Age of the oldest unsettled message in milliseconds, or 0. */
+  oldestMs: number
+  /** Ranges of bytes that cannot be read or are gone. */
+  damages: number
+  /** Messages in these, as far as it is known. */
+  lostMessages: number
+  /** Writes, reads and deletions that failed. */
+  errors: number
+  /** How long ago it was last written and synced, or else opened, in milliseconds. */
+  lastSyncMs: number
+  /** Whether it takes messages: it is not full, and its disk works. */
+  writable: boolean
 }
 
 /** Counters of a route's transform. */

@@ -5,13 +5,15 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, request } from 'node:http'
 import { connect } from 'node:net'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { httpHandler, MillraceError, Pipeline, serveHttp } from '../../index.js'
 import { Monitor } from '../../lib/observe/monitor.js'
 import { externalBroker, externalClickHouse, startBroker, waitFor } from '../../tools/servers/index.mjs'
+import { directory } from '../support/config-file.mjs'
 import { FakePipeline } from '../support/fake-pipeline.mjs'
 import { COLUMNS, position, route } from '../support/positions.mjs'
-import { OPEN_BROKER, settled, unique, useServers } from '../support/servers.mjs'
+import { collect, OPEN_BROKER, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers({ ownClickHouse: true })
 const timeout = 60_000
@@ -229,6 +231,56 @@ test('a refusal of ClickHouse is reported with its own reason', { timeout }, asy
   await waitFor(async () => (await fetch(`${http.url}readyz`)).ok, { message: 'ready again' })
 })
 
+for (const spool of [false, true]) {
+  const where = spool ? 'with a spool' : 'without a spool'
+  test(`a table that was renamed away and back under load is ready again while messages flow, ${where}`, { timeout }, async (t) => {
+    const [away, other] = [await servers.table('seq UInt64'), await servers.table('seq UInt64')]
+    const [topic, otherTopic] = [unique('topic'), unique('topic')]
+    const pipeline = servers.pipeline(t, {
+      clickhouse: { retry: { minMs: 20, maxMs: 200 } },
+      routes: [{ topic, table: away }, { topic: otherTopic, table: other }],
+      batch: { maxRows: 20, maxDelayMs: 20 },
+      ...(spool && { spool: { dir: join(directory(t), 'spool') } }),
+    })
+    const http = await serveHttp(pipeline)
+    t.after(() => http.close())
+    const warnings = collect(pipeline, 'warning')
+    await pipeline.start()
+    const publisher = await servers.publisher(t)
+    let sent = 0
+    let go = true
+    const load = (async () => {
+      while (go) {
+        const from = sent
+        sent += 20
+        await publisher.flood(20, (i) => ({ topic: i % 2 ? topic : otherTopic, payload: `{"seq":${from + i}}` }))
+      }
+    })()
+    try {
+      await waitFor(() => pipeline.metrics().tables[away].rows > 0, { message: 'rows of the first table' })
+      await servers.command(`RENAME TABLE ${away} TO ${away}_gone`)
+      await waitFor(async () => (await fetch(`${http.url}readyz`)).status === 503, { timeoutMs: 20_000, message: 'not ready' })
+      const failing = pipeline.metrics()
+      assert.deepEqual([failing.tables[away].failing, failing.tables[other].failing], [true, false])
+      assert.equal(failing.faults.filter(({ table }) => table === away).length, 1)
+      assert.match(pipeline.prometheus(), new RegExp(`^millrace_table_failing\\{pipeline="[^"]+",table="${away}"\\} 1$`, 'm'))
+      await servers.command(`RENAME TABLE ${away}_gone TO ${away}`)
+      await waitFor(async () => (await fetch(`${http.url}readyz`)).ok, { timeoutMs: 20_000, message: 'ready again under load' })
+    } finally {
+      go = false
+      await load
+    }
+    assert.ok(warnings.some(({ code, table }) => code === 'CLICKHOUSE_RECOVERED' && table === away))
+    await settled(pipeline, sent)
+    const { faults, tables, inserts, warnings: counts } = pipeline.metrics()
+    assert.deepEqual(faults, [])
+    assert.equal(tables[away].retried + tables[other].retried, inserts.retried)
+    assert.ok(tables[away].retried > 0 && tables[away].lastInsertMs !== null)
+    assert.equal(counts.CLICKHOUSE_RETRYING, warnings.filter(({ code }) => code === 'CLICKHOUSE_RETRYING').length)
+    await pipeline.stop()
+  })
+}
+
 // ── A fake pipeline on a clock that the test sets ──
 
 /** @param {import('node:test').TestContext} t */
@@ -264,37 +316,116 @@ test('messages that wait for 30 seconds while nothing is inserted are a stall', 
 })
 
 test('INSERTs that fail: one problem for all tables, until each has recovered', (t) => {
-  const { monitor, after, warn, begin } = play(t)
+  const { pipeline, monitor, after, begin } = play(t)
   const parts = 'ClickHouse refused: Code: 252. DB::Exception: Too many parts (3000). (TOO_MANY_PARTS) (version 26.7)'
   after(0, { messages: { received: 2, pending: 2 } })
   const refused = { reason: parts, errorCode: 'CLICKHOUSE_REJECTED', clickhouseCode: 252, clickhouseName: 'TOO_MANY_PARTS' }
-  warn('CLICKHOUSE_RETRYING', `fleet.a: ${parts}; trying again in 100 ms`, { table: 'fleet.a', ...refused })
+  pipeline.fail('CLICKHOUSE_RETRYING', `fleet.a: ${parts}; trying again in 100 ms`, { table: 'fleet.a', ...refused })
   after(40)
-  warn('CLICKHOUSE_RETRYING', `b: ${parts}; trying again in 400 ms`, { table: 'b', ...refused })
-  const told = { level: 'bad', text: 'ClickHouse refuses: too many parts. Retrying.', since: begin, blocks: true }
-  assert.deepEqual(after(), [{ ...told, detail: `fleet.a, b: ${parts}` }])
-  warn('CLICKHOUSE_RECOVERED', 'fleet.a: inserted after 3 failures', { table: 'fleet.a', failures: 3 })
-  assert.deepEqual(after(), [{ ...told, detail: `b: ${parts}`, since: begin + 40_000 }])
+  pipeline.fail('CLICKHOUSE_RETRYING', `b: ${parts}; trying again in 400 ms`, { table: 'b', ...refused })
+  const problem = { level: 'bad', text: 'ClickHouse refuses: too many parts. Retrying.', since: begin, blocks: true }
+  assert.deepEqual(after(), [{ ...problem, detail: `fleet.a, b: ${parts}` }])
+  pipeline.mend('CLICKHOUSE_RETRYING', { table: 'fleet.a' })
+  assert.deepEqual(after(), [{ ...problem, detail: `b: ${parts}`, since: begin + 40_000 }])
   assert.equal(monitor.readiness().ready, false)
-  // Given up, as rows that are refused are: nothing is left to insert.
-  assert.deepEqual(after(1, { messages: { pending: 0 } }).map(({ level }) => level), ['good'])
+  // The probe does not wait for the next sample, and messages go on coming.
+  pipeline.mend('CLICKHOUSE_RETRYING', { table: 'b' })
+  assert.deepEqual(monitor.readiness(), { ready: true, reasons: [] })
+  assert.deepEqual(after(1, { messages: { pending: 500 } }).map(({ level }) => level), ['good'])
 
-  warn('CLICKHOUSE_RETRYING', 'a: something else; trying again in 100 ms', { table: 'a', reason: 'something else' })
-  assert.equal(monitor.status().situation[0].text, 'INSERTs into ClickHouse fail. Retrying.')
+  pipeline.fail('CLICKHOUSE_RETRYING', 'a: something else; trying again in 100 ms', { table: 'a', reason: 'something else' })
+  assert.equal(after()[0].text, 'INSERTs into ClickHouse fail. Retrying.')
   const away = { table: 'a', reason: 'no answer', errorCode: 'CLICKHOUSE_UNREACHABLE' }
-  warn('CLICKHOUSE_RETRYING', 'a: no answer; trying again in 100 ms', away)
-  assert.equal(monitor.status().situation[0].text, 'ClickHouse cannot be reached. Retrying.')
+  pipeline.fail('CLICKHOUSE_RETRYING', 'a: no answer; trying again in 100 ms', away)
+  assert.equal(after()[0].text, 'ClickHouse cannot be reached. Retrying.')
+})
+
+/**
+ * For each warning the problem that it opens, as /readyz and the dashboard say it; null: it opens none, what it reports is
+ * over, or holds as long as the process. `in` is the state that the pipeline is in meanwhile.
+ *
+ * @type {Record<string, null | { text: RegExp, blocks: boolean, in?: string, change?: any }>}
+ */
+const OPENED_BY_WARNINGS = {
+  BATCH_SPLIT: null,
+  CLICKHOUSE_RECOVERED: null,
+  CLICKHOUSE_REFUSED: null,
+  CLICKHOUSE_RETRYING: { text: /^INSERTs into ClickHouse fail/, blocks: true },
+  CLICKHOUSE_SILENT: { text: /^Starting/, blocks: true, in: 'starting' },
+  COLUMN_ADDED: null,
+  DEAD_LETTERS_REFUSED: null,
+  DEAD_LETTERS_RETRYING: { text: /^Dead letters cannot be kept/, blocks: false },
+  DEAD_LETTERS_UNSTORED: null,
+  DEDUPLICATION_OFF: null,
+  EVENTS_DROPPED: null,
+  FILTERS_OVERLAP: null,
+  INSERT_UNCONFIRMED: { text: /^INSERTs into ClickHouse fail/, blocks: true },
+  INSERT_UNVERIFIED: null,
+  LETTER_MALFORMED: null,
+  MQTT_FALLBACK: null,
+  MQTT_RECONNECTING: { text: /^There is no connection to the broker/, blocks: true, change: { mqtt: { connected: 0 } } },
+  PATH_THROUGH_SCALAR: null,
+  QOS_LOWERED: null,
+  REPLAY_INTERRUPTED: null,
+  RETAINED_SKIPPED: null,
+  RETRY_EXPIRED: null,
+  ROWS_RESTORED: null,
+  SESSION_SHORTENED: null,
+  SESSION_TAKEN_OVER: { text: /^There is no connection to the broker/, blocks: true, change: { mqtt: { connected: 0 } } },
+  SHARED_GROUP_SILENT: null,
+  SPOOL_CORRUPT: null,
+  SPOOL_FOREIGN_FILES: null,
+  SPOOL_FULL: { text: /^The spool is full/, blocks: true },
+  SPOOL_IO: { text: /^The disk of the spool fails/, blocks: true },
+  SPOOL_RECOVERED: null,
+  SPOOL_TORN: null,
+  STOP_TIMEOUT: null,
+  TABLE_CHANGED: null,
+  TIME_PRECISION_CUT: null,
+  TLS_INSECURE: null,
+  TRANSFORM_FAILED: null,
+  TRANSFORM_SLOW: { text: /^A transform takes long/, blocks: false },
+  TRANSFORM_WORKER_ENDED: null,
+  VIEW_RIGHTS_UNKNOWN: null,
+  WINDOW_NARROW: null,
+}
+
+test('each warning opens a problem or none, and what closes the fault closes the problem at once', (t) => {
+  const counted = new Pipeline(CONFIG).prometheus().matchAll(/^millrace_warnings_total\{pipeline="millrace",code="(\w+)"\} 0$/gm)
+  assert.deepEqual(Array.from(counted, ([, code]) => code), Object.keys(OPENED_BY_WARNINGS))
+  for (const [code, opened] of Object.entries(OPENED_BY_WARNINGS)) {
+    const { pipeline, monitor, after, warn } = play(t)
+    if (opened === null) {
+      warn(code, 'as the engine says it', { table: 'a' })
+      assert.deepEqual(after().map(({ text }) => text), ['Connected. No messages are coming.'], code)
+      assert.deepEqual(monitor.readiness(), { ready: true, reasons: [] }, code)
+      continue
+    }
+    pipeline.state = opened.in ?? 'running'
+    pipeline.fail(code, 'as the engine says it', { table: 'a' })
+    const [first] = after(1, opened.change)
+    assert.match(first.text, opened.text, code)
+    assert.equal(monitor.readiness().ready, !opened.blocks, code)
+    // Hours later it is still so, whatever else came and went meanwhile.
+    warn('CLICKHOUSE_RECOVERED', 'another table', { table: 'b', failures: 1 })
+    assert.match(after(7_200)[0].text, opened.text, code)
+    pipeline.state = 'running'
+    if (opened.change) pipeline.content.mqtt.connected = 1
+    pipeline.mend(code, { table: 'a' })
+    assert.deepEqual(monitor.readiness(), { ready: true, reasons: [] }, code)
+    assert.deepEqual(after().map(({ level }) => level), ['good'], code)
+  }
 })
 
 test('everything else that can be wrong, the worst first', (t) => {
-  const { pipeline, monitor, after, warn } = play(t)
+  const { pipeline, monitor, after } = play(t)
   const texts = (situation) => situation.map(({ text }) => text)
   assert.deepEqual(texts(after(1, { memoryBytes: 990 })), ['The buffers are full: the broker has to keep what comes.'])
   assert.deepEqual(texts(after(1, { spool: { bytes: 85, maxBytes: 100 }, memoryBytes: 0 })), ['The spool fills up.'])
   assert.deepEqual(texts(after(1, { spool: { bytes: 99 } })), ['The spool is full: the broker has to keep what comes.'])
   after(1, { spool: null, mqtt: { connected: 1, connections: 2 } })
   const closed = 'the broker closed the connection'
-  warn('MQTT_RECONNECTING', `${closed}; connecting again in 100 ms`, { reason: closed, retryInMs: 100 })
+  pipeline.fail('MQTT_RECONNECTING', `${closed}; connecting again in 100 ms`, { reason: closed, retryInMs: 100 })
   const letter = { receivedAt: new Date(pipeline.now), topic: 't', code: 'JSON_INVALID', message: 'no' }
   pipeline.emit('deadLetters', [letter, letter])
   const [first, second] = after()
@@ -302,17 +433,9 @@ test('everything else that can be wrong, the worst first', (t) => {
   assert.equal(first.detail, 'the broker closed the connection')
   assert.equal(second.text, 'Messages became dead letters within the last minute: JSON_INVALID.')
   assert.equal(monitor.readiness().reasons.length, 1)
+  pipeline.mend('MQTT_RECONNECTING')
   after(1, { mqtt: { connected: 2 } })
   assert.deepEqual(texts(after(60)), ['Connected. No messages are coming.'])
-
-  // A warning reports that the disk works again; there is none for dead letters.
-  warn('SPOOL_IO', 'the spool /spool: no space left on device; nothing is acknowledged until it works again')
-  warn('DEAD_LETTERS_RETRYING', 'letters.jsonl: no space left on device; trying again in 1000 ms')
-  const both = ['The disk of the spool fails. Retrying.', 'Dead letters cannot be kept. Retrying.']
-  assert.deepEqual(texts(after(90, { oldestPendingMs: 90_000, lastInsertMs: 0 })).slice(0, 2), both)
-  assert.equal(monitor.readiness().ready, false)
-  warn('SPOOL_RECOVERED', 'the spool /spool has room again')
-  assert.deepEqual(texts(after(1, { oldestPendingMs: 0 })), ['Connected. No messages are coming.'])
 
   // 'error' has no listener, so that it is thrown; the monitor has noted it nevertheless.
   const error = Object.assign(new Error('a fault in millrace'), { code: 'INTERNAL' })

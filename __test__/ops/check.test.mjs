@@ -2,7 +2,7 @@
 // consumes and writes nothing.
 
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { checkPipeline } from '../../index.js'
@@ -13,7 +13,7 @@ import { startTransportProxy } from '../support/transport-proxy.mjs'
 import { COLUMNS, position, route, topicFilter } from '../support/positions.mjs'
 import { startCommand } from '../support/program.mjs'
 import { startScriptedBroker } from '../support/scripted-broker.mjs'
-import { received, settled, unique, useServers } from '../support/servers.mjs'
+import { collect, received, settled, unique, useServers } from '../support/servers.mjs'
 
 const servers = useServers()
 const timeout = 60_000
@@ -168,6 +168,66 @@ test('every table and column that does not exist', { timeout }, async () => {
   assertFound(all, { code: 'COLUMN_NOT_FOUND', path: 'routes[2].columns.half', advice: /ALIAS/ })
   assertFound(all, { level: 'warning', code: 'TOPIC_NAME_UNUSED', path: 'routes[2].topic', message: /\{unused\} fills nothing/ })
   assert.equal(errors(all).length, 5)
+})
+
+test('a user with exactly the grants of docs/cli.md fills the tables of examples/fleet', { timeout, skip }, async (t) => {
+  const root = new URL('../../', import.meta.url)
+  const [, block] = /```sql\n(GRANT[^`]*)```/.exec(readFileSync(new URL('docs/cli.md', root), 'utf8'))
+  const documented = Array.from(block.matchAll(/^(GRANT .*) TO fleet;$/gm), ([, grant]) => grant)
+  assert.equal(documented.length, 4)
+  const user = (query) => ({ password: 'p', grants: { query } })
+  const withoutView = documented.filter((grant) => !grant.includes('SELECT'))
+  const clickhouse = await startClickHouse({
+    users: {
+      fleet: user(documented),
+      blind: user(withoutView),
+      sees: user([...withoutView, 'GRANT SHOW TABLES ON fleet.positions_to_last_positions']),
+      engineless: user(documented.filter((grant) => !grant.includes('ENGINE'))),
+    },
+  })
+  t.after(() => clickhouse.remove())
+  await clickhouse.command('CREATE DATABASE fleet')
+  const tables = readFileSync(new URL('examples/fleet/tables.sql', root), 'utf8').replaceAll(/^--.*$/gm, '')
+  for (const statement of tables.split(';')) {
+    if (statement.trim()) await clickhouse.command(statement, { database: 'fleet' })
+  }
+  const prefix = unique('topic')
+  const config = (username) => ({
+    clickhouse: { url: clickhouse.url, database: 'fleet', username, password: 'p' },
+    routes: [{ topic: `${prefix}/{driver_id}/position`, table: 'positions' }],
+    deadLetters: { table: 'dead_letters' },
+  })
+  const findings = async (username) => (await checkPipeline(servers.config(config(username)))).findings
+  const grant = /GRANT SELECT ON `fleet`.`positions` TO `blind`/
+  assertFound(await findings('blind'), { level: 'warning', code: 'VIEW_RIGHTS_UNKNOWN', path: 'routes[0].table', advice: grant })
+  const exact = /^GRANT SELECT\(.*driver_id.*\) ON fleet.positions TO `sees`$/
+  assertFound(await findings('sees'), { level: 'error', code: 'GRANT_MISSING', path: 'clickhouse.username', advice: exact })
+  assertFound(await findings('engineless'), { code: 'GRANT_MISSING', path: 'deadLetters.table', advice: /^GRANT TABLE ENGINE ON MergeTree TO `engineless`$/ })
+  const refused = (username, statement) =>
+    assert.rejects(servers.pipeline(t, config(username)).start(), ({ code, message }) => {
+      assert.equal(code, 'CLICKHOUSE_REJECTED')
+      assert.match(message, statement)
+      return true
+    })
+  await refused('sees', /; run: GRANT SELECT\(.*\) ON fleet.positions TO `sees`$/)
+  await refused('engineless', /; run: GRANT TABLE ENGINE ON MergeTree TO `engineless`$/)
+
+  const found = await findings('fleet')
+  assert.deepEqual(errors(found), [])
+  assert.ok(!found.some(({ code }) => code === 'VIEW_RIGHTS_UNKNOWN'))
+  const pipeline = await servers.started(t, config('fleet'))
+  const publisher = await servers.publisher(t)
+  await publisher.publish(`${prefix}/driver-1/position`, { lat: 1, lng: 2, speed: 3, heading: 4, ts: 1_730_000_000_000 })
+  await publisher.publish(`${prefix}/driver-1/position`, 'no position')
+  await settled(pipeline, 2)
+  const count = async (table) => Number((await clickhouse.query(`SELECT count() AS n FROM fleet.${table}`))[0].n)
+  assert.deepEqual([await count('positions'), await count('last_positions'), await count('dead_letters')], [1, 1, 1])
+
+  // The right is asked for by the first row; the warning has said so at the start.
+  const warned = servers.pipeline(t, config('blind'))
+  const warnings = collect(warned, 'warning')
+  await warned.start()
+  assert.ok(warnings.some(({ code, message }) => code === 'VIEW_RIGHTS_UNKNOWN' && message.includes('run: GRANT SELECT')))
 })
 
 test('missing grants, and unknown settings', { timeout, skip }, async (t) => {

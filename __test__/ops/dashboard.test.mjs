@@ -199,7 +199,7 @@ test('a spool that fills up, and a connection that is down', { timeout, skip: no
   const http = await serveHttp(/** @type {any} */ (pipeline))
   t.after(() => http.close())
   const reason = 'it closed the connection'
-  pipeline.emit('warning', { code: 'MQTT_RECONNECTING', message: `${reason}; connecting again in 100 ms`, reason })
+  pipeline.fail('MQTT_RECONNECTING', `${reason}; connecting again in 100 ms`, { reason })
 
   const { page, errors } = await openPage(await openBrowser(t), http.url)
   await shows(page, '#headline', 'Only 2 of 3 connections to the broker are up. Reconnecting.')

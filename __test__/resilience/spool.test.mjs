@@ -84,10 +84,9 @@ async function leaveInSpool(t, config, count, message) {
     await publisher.flood(count, message)
     await received(pipeline, count)
     await acknowledged(pipeline)
-    await assert.rejects(pipeline.stop({ timeoutMs: 100 }), {
-      code: 'STOP_TIMEOUT',
-      message: new RegExp(`${count} of ${count} messages .* lie in the spool`),
-    })
+    // ClickHouse is away: nothing is waited for.
+    const { messages } = await pipeline.stop({ timeoutMs: timeout })
+    assert.equal(messages.pending, count)
   })
 }
 
@@ -163,11 +162,9 @@ test('ClickHouse is down: all is acknowledged, and the next start sends it, once
     assert.ok(inspection.records > 1 && inspection.bytes > inspection.tables[table].bytes)
     assert.ok(Date.now() - inspection.oldest.getTime() < timeout)
 
-    await assert.rejects(first.stop({ timeoutMs: 200 }), ({ code, message }) => {
-      assert.equal(code, 'STOP_TIMEOUT')
-      assert.match(message, /9000 of 9000 messages .* lie in the spool/)
-      return true
-    })
+    // Everything is in the spool, so that nothing is waited for.
+    const stopped = await first.stop({ timeoutMs: timeout })
+    assert.deepEqual([stopped.state, stopped.messages.pending], ['stopped', 9_000])
     ledger.close()
   })
   const left = await inspectSpool(config.spool.dir)
@@ -209,7 +206,7 @@ test('answers that are lost double nothing, before a restart and after it', { ti
   await received(first, 6_000)
   await acknowledged(first)
   await waitFor(async () => (await servers.count(table)) > 5_000, { message: 'rows of which nobody hears' })
-  await assert.rejects(first.stop({ timeoutMs: 100 }), { code: 'STOP_TIMEOUT' })
+  await first.stop({ timeoutMs: 100 })
   proxy.loseAnswers(0)
   const second = await servers.started(t, config)
   await second.flush()
@@ -229,7 +226,7 @@ test('rows come in the order of their messages, also when they had to wait', { t
     await publisher.flood(5_000, message(0))
     await received(first, 5_000)
     await acknowledged(first)
-    await assert.rejects(first.stop({ timeoutMs: 100 }), { code: 'STOP_TIMEOUT' })
+    await first.stop({ timeoutMs: 100 })
   })
   await servers.command(`SYSTEM STOP MERGES ${table}`)
   const second = await servers.started(t, config)
@@ -368,7 +365,7 @@ test('a damaged record is quarantined and reported, and the others are inserted'
       await waitFor(() => first.metrics().messages.received > seq, { message: 'the message' })
       await acknowledged(first)
     }
-    await assert.rejects(first.stop({ timeoutMs: 100 }), { code: 'STOP_TIMEOUT' })
+    await first.stop({ timeoutMs: 100 })
   })
   const [file] = segments(dir)
   const bytes = readFileSync(join(dir, file))

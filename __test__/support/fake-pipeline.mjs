@@ -20,9 +20,28 @@ export class FakePipeline extends EventEmitter {
     uptimeMs: 0,
     bytes: { received: 0, inserted: 0 },
     inserts: { succeeded: 0, retried: 0, failed: 0, inFlight: 0 },
-    tables: { a: { rows: 0, inserts: 0, deadLettered: 0 } },
+    tables: { a: { rows: 0, inserts: 0, deadLettered: 0, retried: 0, failed: 0, failing: false, lastInsertMs: null } },
+    warnings: {},
+    faults: /** @type {any[]} */ ([]),
   }
   families = []
+
+  /** A warning, and the fault that the engine keeps beside it until `mend()`. */
+  fail(code, message, fields = {}) {
+    const before = this.#faultOf(code, fields)
+    const fault = { code, message, ...fields, since: before?.since ?? this.now, failures: (before?.failures ?? 0) + 1 }
+    this.content.faults = [...this.content.faults.filter((other) => other !== before), fault]
+    this.emit('warning', { code, message, ...fields })
+  }
+
+  mend(code, fields = {}) {
+    const before = this.#faultOf(code, fields)
+    this.content.faults = this.content.faults.filter((fault) => fault !== before)
+  }
+
+  #faultOf(code, /** @type {{ table?: string }} */ { table }) {
+    return this.content.faults.find((fault) => fault.code === code && fault.table === table)
+  }
 
   metrics() {
     return structuredClone({ state: this.state, ...this.content })

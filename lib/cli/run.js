@@ -109,7 +109,10 @@ async function start(pipeline, source, signal, output, exitCode) {
 
 async function stop(pipeline, timeoutMs, output) {
   try {
-    await pipeline.stop({ timeoutMs })
+    const { messages } = await pipeline.stop({ timeoutMs })
+    if (messages.pending > 0) {
+      output.info(`${messages.pending} messages are in the spool, for the next start`, { pending: messages.pending })
+    }
   } catch (error) {
     output.error(error.message, { code: error.code })
     return error.code === 'STOP_TIMEOUT' ? NOT_DRAINED : FAILED

@@ -23,6 +23,7 @@ function describeHealth(facts) {
     stalled(facts),
     disk(facts),
     deadLettersFailing(facts),
+    slowTransform(facts),
     spool(facts),
     memory(facts),
     late(facts),
@@ -44,18 +45,21 @@ function failed({ failure }) {
   return { level: 'bad', text, detail: failure.message, since: failure.since, blocks: true }
 }
 
+const faultsOf = ({ metrics }, ...codes) => metrics.faults.filter(({ code }) => codes.includes(code))
+const failingInserts = (facts) => faultsOf(facts, 'CLICKHOUSE_RETRYING', 'INSERT_UNCONFIRMED')
+
 /** An outage fails the INSERTs of all tables with the same text, and is one problem. */
-function clickHouse({ failing }) {
+function clickHouse(facts) {
   const byText = new Map()
-  for (const { table, since, ...failure } of failing) {
+  for (const { table, since, message, reason = message, ...failure } of failingInserts(facts)) {
     const text = clickHouseText(failure)
     const problem = byText.get(text)
     if (problem) {
-      problem.detail = failure.reason
+      problem.detail = reason
       problem.tables.push(table)
       problem.since = Math.min(problem.since, since)
     } else {
-      byText.set(text, { level: 'bad', text, detail: failure.reason, tables: [table], since, blocks: true })
+      byText.set(text, { level: 'bad', text, detail: reason, tables: [table], since, blocks: true })
     }
   }
   return Array.from(byText.values(), ({ tables, ...problem }) => ({
@@ -70,42 +74,57 @@ function clickHouseText({ errorCode, clickhouseName }) {
   return 'INSERTs into ClickHouse fail. Retrying.'
 }
 
-function broker({ metrics, brokerLost }) {
-  if (!brokerLost) return undefined
+/** A connection that is not up is a problem, whether or not its reason is known already. */
+function broker(facts) {
+  const { metrics, brokerLost } = facts
   const { connected, connections } = metrics.mqtt
+  if (connected >= connections || !['running', 'paused'].includes(metrics.state)) return undefined
+  const [fault] = faultsOf(facts, 'MQTT_RECONNECTING', 'SESSION_TAKEN_OVER')
   const text =
     connections === 1 || connected === 0
       ? 'There is no connection to the broker. Reconnecting.'
       : `Only ${connected} of ${connections} connections to the broker are up. Reconnecting.`
-  return { level: 'bad', text, detail: brokerLost.reason, since: brokerLost.since, blocks: true }
+  return { level: 'bad', text, detail: fault?.reason ?? '', since: fault?.since ?? brokerLost, blocks: true }
 }
 
 /** INSERTs that fail are a problem of their own, and the reason of the stall. */
-function stalled({ at, metrics, failing }) {
+function stalled(facts) {
+  const { at, metrics } = facts
   const { lastInsertMs, oldestPendingMs } = metrics
   const idleMs = Math.min(oldestPendingMs, lastInsertMs ?? Infinity)
-  if (idleMs < STALLED_MS || failing.length > 0) return undefined
+  if (idleMs < STALLED_MS || failingInserts(facts).length > 0) return undefined
   const text = 'Messages wait, and nothing gets into ClickHouse.'
   return { level: 'bad', text, since: at - idleMs, blocks: true }
 }
 
-function deadLettersFailing({ incidents }) {
-  const incident = incidents.get('DEAD_LETTERS_RETRYING')
-  if (!incident) return undefined
-  const { message, since } = incident
+function deadLettersFailing(facts) {
+  const [fault] = faultsOf(facts, 'DEAD_LETTERS_RETRYING')
+  if (!fault) return undefined
+  const { message, since } = fault
   return { level: 'bad', text: 'Dead letters cannot be kept. Retrying.', detail: message, since }
 }
 
-function disk({ incidents }) {
-  const incident = incidents.get('SPOOL_IO')
-  if (!incident) return undefined
-  const { message, since } = incident
+function slowTransform(facts) {
+  const [fault] = faultsOf(facts, 'TRANSFORM_SLOW')
+  if (!fault) return undefined
+  const { message, since } = fault
+  return { level: 'warn', text: 'A transform takes long, and the broker waits for it.', detail: message, since }
+}
+
+function disk(facts) {
+  const [fault] = faultsOf(facts, 'SPOOL_IO')
+  if (!fault) return undefined
+  const { message, since } = fault
   return { level: 'bad', text: 'The disk of the spool fails. Retrying.', detail: message, since, blocks: true }
 }
 
-function spool({ metrics: { spool } }) {
+function spool(facts) {
+  const { spool } = facts.metrics
   const share = spool ? spool.bytes / spool.maxBytes : 0
-  if (share >= FULL) return { level: 'bad', text: 'The spool is full: the broker has to keep what comes.' }
+  const [fault] = faultsOf(facts, 'SPOOL_FULL')
+  const text = 'The spool is full: the broker has to keep what comes.'
+  if (fault) return { level: 'bad', text, since: fault.since, blocks: true }
+  if (share >= FULL) return { level: 'bad', text }
   if (share >= NEARLY_FULL) return { level: 'warn', text: 'The spool fills up.' }
   return undefined
 }
@@ -116,10 +135,11 @@ function memory({ metrics }) {
 }
 
 /** Late without failed INSERTs, which are a problem of their own. */
-function late({ metrics, failing }) {
+function late(facts) {
+  const { metrics } = facts
   const { lastInsertMs, oldestPendingMs } = metrics
   const isMoving = lastInsertMs !== null && lastInsertMs < STALLED_MS
-  if (oldestPendingMs < LATE_MS || !isMoving || failing.length > 0) return undefined
+  if (oldestPendingMs < LATE_MS || !isMoving || failingInserts(facts).length > 0) return undefined
   return { level: 'warn', text: 'ClickHouse is behind.' }
 }
 
@@ -129,7 +149,8 @@ function deadLetters({ letterCodes }) {
   return { level: 'warn', text, since: Math.min(...Array.from(letterCodes.values(), ({ since }) => since)) }
 }
 
-function notRunning({ metrics, stateSince: since }) {
+function notRunning(facts) {
+  const { metrics, stateSince: since } = facts
   const report = (level, text) => ({ level, text, since, blocks: true })
   switch (metrics.state) {
     case 'running':
@@ -137,7 +158,7 @@ function notRunning({ metrics, stateSince: since }) {
     case 'idle':
       return report('info', 'Not started.')
     case 'starting':
-      return report('info', 'Starting: tables and broker are checked.')
+      return { ...report('info', 'Starting: tables and broker are checked.'), ...slowStart(facts) }
     case 'paused':
       return report('warn', 'Paused: the broker has to keep what comes.')
     case 'stopping':
@@ -146,6 +167,12 @@ function notRunning({ metrics, stateSince: since }) {
       if (metrics.messages.pending > 0) return report('warn', 'Stopped before everything was inserted.')
       return report('info', 'Stopped.')
   }
+}
+
+/** Why a start takes so long. */
+function slowStart(facts) {
+  const [fault] = faultsOf(facts, 'CLICKHOUSE_SILENT')
+  return fault && { detail: fault.message }
 }
 
 module.exports = { describeHealth }

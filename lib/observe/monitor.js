@@ -1,7 +1,8 @@
 'use strict'
 
 // Monitor: keeps the last 15 minutes of a pipeline for the dashboard, and its present problems for the probes. It listens to
-// the pipeline's events and reads its metrics once a second. Everything it keeps is bounded. health.js words the problems.
+// the pipeline's events and reads its metrics once a second, and at once for the probes. The problems are the faults
+// of the metrics: nothing is concluded from events. Everything it keeps is bounded. health.js words the problems.
 
 const { errorMonitor } = require('node:events')
 const { quantile, readFamilies } = require('./families.js')
@@ -17,10 +18,6 @@ const EVENTS = 50
 const MAX_DEAD_LETTERS = 50
 const TEXT_LENGTH = 400
 const MINUTE_MS = 60_000
-
-/** Warnings of conditions that last, and whose end does not always have a warning. */
-const LASTING_WARNINGS = ['DEAD_LETTERS_RETRYING', 'SPOOL_IO']
-const BROKER_WARNINGS = ['MQTT_RECONNECTING', 'SESSION_TAKEN_OVER']
 
 /** The fields of a sample, in order. */
 const FIELDS = [
@@ -51,10 +48,7 @@ class Monitor {
   #letters = new Map()
   /** The codes of dead letters within the last minute: when first, and when last. */
   #letterCodes = new Map()
-  /** By table, the last failure of an INSERT that no success has followed. */
-  #failing = new Map()
-  /** By code, a condition that lasts: since when, when last, and the last message. */
-  #incidents = new Map()
+  /** Since when a connection to the broker is not up. */
   #brokerLost
   #failure
   /** When the last message was received. */
@@ -92,14 +86,8 @@ class Monitor {
     const { messages, rows, mqtt } = metrics
 
     if (messages.received > (this.#snapshots.at(-1)?.received ?? 0)) this.#lastMessage = at
-    if (messages.pending === 0) this.#failing.clear()
-    const isRunning = metrics.state === 'running' || metrics.state === 'paused'
-    if (!isRunning || mqtt.connected === mqtt.connections) this.#brokerLost = undefined
-    else this.#brokerLost ??= { since: at, reason: '' }
-    const isMoving = metrics.oldestPendingMs < MINUTE_MS
-    for (const [code, { last }] of this.#incidents) {
-      if (isMoving && at - last > MINUTE_MS) this.#incidents.delete(code)
-    }
+    if (mqtt.connected === mqtt.connections) this.#brokerLost = undefined
+    else this.#brokerLost ??= at
     for (const [code, { last }] of this.#letterCodes) if (at - last > MINUTE_MS) this.#letterCodes.delete(code)
 
     const snapshot = { at, metrics, families, received: messages.received, inserted: rows.inserted }
@@ -112,7 +100,7 @@ class Monitor {
 
   /** Whether the pipeline is connected at both ends and not stalled, and if it is not, why. */
   readiness() {
-    const reasons = this.#situation()
+    const reasons = this.#situation({ at: this.#now(), metrics: this.#pipeline.metrics() })
       .filter(({ blocks }) => blocks)
       .map(({ text, detail }) => (detail ? `${text} ${detail}` : text))
     return { ready: reasons.length === 0, reasons }
@@ -131,7 +119,7 @@ class Monitor {
       name: families.name,
       now: this.#now(),
       metrics,
-      situation: this.#situation(),
+      situation: this.#situation(this.#snapshots.at(-1)),
       tables: this.#tables(),
       connections: families.byLabel('mqtt_connected', 'connection'),
       letters: [...this.#letters.values()].reverse(),
@@ -140,16 +128,13 @@ class Monitor {
     }
   }
 
-  #situation() {
-    const { at, metrics } = this.#snapshots.at(-1)
+  #situation({ at, metrics }) {
     return describeHealth({
       at,
       metrics,
       stateSince: this.#stateSince,
       failure: this.#failure,
-      failing: [...this.#failing.values()],
-      brokerLost: this.#brokerLost,
-      incidents: this.#incidents,
+      brokerLost: this.#brokerLost ?? at,
       letterCodes: this.#letterCodes,
       isFlowing: at - this.#lastMessage < MINUTE_MS,
     })
@@ -209,21 +194,8 @@ class Monitor {
     this.sample()
   }
 
-  #onWarning({ code, message, table, reason = message, errorCode, clickhouseName }) {
-    const at = this.#now()
+  #onWarning({ code, message }) {
     this.#recordEvent('warning', code, message)
-    if (code === 'CLICKHOUSE_RETRYING') {
-      const since = this.#failing.get(table)?.since ?? at
-      this.#failing.set(table, { table, since, reason, errorCode, clickhouseName })
-    } else if (code === 'CLICKHOUSE_RECOVERED') {
-      this.#failing.delete(table)
-    } else if (BROKER_WARNINGS.includes(code)) {
-      this.#brokerLost = { since: this.#brokerLost?.since ?? at, reason }
-    } else if (LASTING_WARNINGS.includes(code)) {
-      this.#incidents.set(code, { since: this.#incidents.get(code)?.since ?? at, last: at, message })
-    } else if (code === 'SPOOL_RECOVERED') {
-      this.#incidents.delete('SPOOL_IO')
-    }
   }
 
   #onDeadLetters(letters) {

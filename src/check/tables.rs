@@ -220,6 +220,7 @@ impl TableChecker<'_> {
         let described =
             columns.into_iter().map(|column| ColumnReport::of(column, &route, decoder.as_ref())).collect();
         let deduplication = self.deduplication(path, &route.table, report).await;
+        self.views(path, &route.table, report).await;
         let inserted = match &decoder {
             Some(decoder) => Some(self.insert(path, &route, &table, decoder, report).await),
             None => None,
@@ -308,6 +309,22 @@ impl TableChecker<'_> {
         reached.iter().map(Deduplication::of).collect()
     }
 
+    /// Whether the views behind a table get the rights that they need.
+    async fn views(&self, path: &str, table: &str, report: &mut Report) {
+        let rights = match self.schema.view_rights(table, &self.user).await {
+            Ok(rights) => rights,
+            Err(error) => return report.fail(&error, &format!("{path}.table"), advice::for_error(&error)),
+        };
+        for right in rights {
+            let (level, code, path) = match right.is_missing {
+                true => (Level::Error, "GRANT_MISSING", "clickhouse.username".into()),
+                false => (Level::Warning, "VIEW_RIGHTS_UNKNOWN", format!("{path}.table")),
+            };
+            let message = right.explain(table);
+            report.add_finding(level, code, path, message, right.statement);
+        }
+    }
+
     /// An INSERT of no rows, with all that one of rows would have: whether it was taken, and in how many milliseconds.
     async fn insert(
         &self,
@@ -375,7 +392,11 @@ impl TableChecker<'_> {
         }
         let (database, name) = self.schema.split(table);
         let whole = format!("{}.{}", quote(database), quote(name));
-        for right in rights {
+        let mut rights: Vec<_> = rights.into_iter().map(|right| (right, whole.as_str())).collect();
+        if rights.iter().any(|(right, _)| *right == "CREATE TABLE") {
+            rights.push(("TABLE ENGINE", "MergeTree"));
+        }
+        for (right, whole) in rights {
             let sql = format!("CHECK GRANT {right} ON {whole}");
             // Older servers do not know the question.
             let Ok(answers) = self.schema.rows::<Answer>(&sql, &[]).await else { continue };

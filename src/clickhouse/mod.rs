@@ -29,6 +29,7 @@ pub mod servers;
 pub mod token;
 mod type_name;
 mod verification;
+pub mod view_rights;
 
 pub use block_encoder::{BlockEncoder, CompressedBlock, CompressionHints};
 pub use column::Column;

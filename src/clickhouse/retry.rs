@@ -12,7 +12,7 @@ use crate::core::backoff::Backoff;
 use crate::core::error::Error;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
-use crate::telemetry::metrics::add;
+use crate::telemetry::faults::OpenFault;
 use crate::telemetry::trace::{self, Trace, millis};
 
 /// An INSERT that the retry loop makes.
@@ -33,6 +33,9 @@ pub(crate) trait RetriedInsert {
     fn trace(&mut self) -> Option<&mut Trace> {
         None
     }
+
+    /// The fault that fails the attempts. It may have been met before this loop.
+    fn fault(&mut self) -> &mut OpenFault;
 
     fn servers(&self) -> &Servers;
 
@@ -123,6 +126,7 @@ impl<'a> RetryLoop<'a> {
                 if let Some(since) = since {
                     self.verify(retried, since).await?;
                 }
+                self.close_fault(retried);
                 self.record(retried, None);
                 retried.servers_mut().found();
                 return Some(retried.confirmed());
@@ -133,7 +137,7 @@ impl<'a> RetryLoop<'a> {
             let may_be_in = self.may_be_in_since.is_some();
             if failure.class == ErrorClass::KeptConnectionEnded {
                 (self.ambiguous, self.is_fresh) = (true, true);
-                add(&self.context.metrics.inserts_retried, 1);
+                self.context.metrics.count_retry(self.table);
                 continue;
             }
             match retried.failed(&failure, may_be_in).await {
@@ -142,10 +146,10 @@ impl<'a> RetryLoop<'a> {
                         self.record(retried, Some(&failure.error));
                         return Some(end);
                     }
-                    let wait = self.choose_wait(retried.servers_mut(), &failure);
+                    let wait = self.choose_wait(retried, &failure);
                     retried.wait(wait).await?;
                 }
-                Next::Retry => add(&self.context.metrics.inserts_retried, 1),
+                Next::Retry => self.context.metrics.count_retry(self.table),
                 Next::End(end) => {
                     self.record(retried, Some(&failure.error));
                     return Some(end);
@@ -168,14 +172,21 @@ impl<'a> RetryLoop<'a> {
         };
         if attempt.is_ok() && retried.rows() > 0 {
             self.context.metrics.insert_latency.record(began.elapsed(), 1);
-            let failures = self.backoff.failures();
-            if failures > 0 {
-                let message = format!("{}: inserted after {failures} failures", self.table);
-                let warning = Warning::new("CLICKHOUSE_RECOVERED", message).table(self.table);
-                self.context.warn(warning.failures(failures));
-            }
         }
         Some(attempt)
+    }
+
+    /// Rows are in: what failed INSERTs into the table has ended.
+    fn close_fault(&self, retried: &mut impl RetriedInsert) {
+        if retried.rows() == 0 {
+            return;
+        }
+        let failures = retried.fault().close();
+        if failures > 0 {
+            let message = format!("{}: inserted after {failures} failures", self.table);
+            let warning = Warning::new("CLICKHOUSE_RECOVERED", message).table(self.table);
+            self.context.warn(warning.failures(failures));
+        }
     }
 
     /// Records how the attempts ended, for a sampled batch. A dry run inserts nothing, and does not
@@ -201,7 +212,8 @@ impl<'a> RetryLoop<'a> {
     }
 
     /// Chooses the server for the next attempt, and its time.
-    fn choose_wait(&mut self, servers: &mut Servers, failure: &Failure) -> Duration {
+    fn choose_wait(&mut self, retried: &mut impl RetriedInsert, failure: &Failure) -> Duration {
+        let servers = retried.servers_mut();
         let mut wait = self.backoff.failed();
         match failure.class {
             // Nothing was sent, so asking another server at once does no harm.
@@ -228,14 +240,14 @@ impl<'a> RetryLoop<'a> {
                 wait = wait.max(SLOW.min(self.context.config.clickhouse.retry.max));
             }
         }
-        add(&self.context.metrics.inserts_retried, 1);
+        self.context.metrics.count_retry(self.table);
         let code = match failure.class {
             ErrorClass::Unconfirmed => "INSERT_UNCONFIRMED",
             _ => "CLICKHOUSE_RETRYING",
         };
         let message = format!("{}: {}; trying again in {} ms", self.table, failure.error, wait.as_millis());
         let warning = Warning::new(code, message).table(self.table).error(&failure.error);
-        self.context.warn(warning.retry_in(wait));
+        self.context.warn_of_fault(retried.fault(), warning.retry_in(wait));
         wait
     }
 }

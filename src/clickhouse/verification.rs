@@ -19,7 +19,6 @@ use crate::clickhouse::schema;
 use crate::core::backoff::Backoff;
 use crate::core::error::Error;
 use crate::telemetry::events::Warning;
-use crate::telemetry::metrics::add;
 
 /// Clocks of a machine that was restarted, and the second in which parts are dated, are off by less.
 const SLACK: Duration = Duration::from_secs(60);
@@ -91,14 +90,14 @@ impl RetryLoop<'_> {
                 return Some(());
             }
             let wait = backoff.failed();
-            add(&self.context.metrics.inserts_retried, 1);
+            self.context.metrics.count_retry(self.table);
             let (table, error) = (self.table, &failure.error);
             let message = format!(
                 "{table}: whether rows are there that ClickHouse has confirmed: {error}; looking again in {} ms",
                 wait.as_millis()
             );
             let warning = Warning::new("CLICKHOUSE_RETRYING", message).table(table).error(error);
-            self.context.warn(warning.retry_in(wait));
+            self.context.warn_of_fault(retried.fault(), warning.retry_in(wait));
             retried.wait(wait).await?;
         }
     }

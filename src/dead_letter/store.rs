@@ -10,6 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::Receiver;
@@ -28,6 +29,7 @@ use crate::dead_letter::jsonl;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::{Event, Warning};
+use crate::telemetry::faults::OpenFault;
 use crate::telemetry::metrics::add;
 
 pub enum Store {
@@ -85,11 +87,13 @@ impl DeadLetterThread {
 
     /// `None`: cancelled before they were stored.
     async fn store(&mut self, batch: &DeadLetterBatch) -> Option<()> {
-        match &self.store {
+        let stored = match &self.store {
             Store::Event | Store::Source => Some(()),
             Store::Table { .. } => self.store_in_table(batch).await,
             Store::Directory(dir) => self.store_in_directory(dir, &batch.letters).await,
-        }
+        };
+        self.context.metrics.dead_letters_failing.store(0, Ordering::Relaxed);
+        stored
     }
 
     async fn store_in_table(&mut self, batch: &DeadLetterBatch) -> Option<()> {
@@ -107,6 +111,7 @@ impl DeadLetterThread {
         drop((packer, columns));
         let mut insert = DeadLetterInsert {
             context: &self.context,
+            fault: self.context.no_fault(),
             servers,
             sql: &sql,
             block,
@@ -124,11 +129,13 @@ impl DeadLetterThread {
 
     async fn store_in_directory(&self, dir: &Path, letters: &[DeadLetter]) -> Option<()> {
         let mut backoff = Backoff::new(self.context.config.clickhouse.retry);
+        let mut fault = self.context.no_fault();
         while let Err(error) = append(dir, &self.context.config.name, letters) {
+            self.context.metrics.dead_letters_failing.store(1, Ordering::Relaxed);
             let wait = backoff.failed();
             let message = format!("{}: {error}; trying again in {} ms", dir.display(), wait.as_millis());
             let warning = Warning::new("DEAD_LETTERS_RETRYING", message).dir(dir).reason(&error);
-            self.context.warn(warning.retry_in(wait));
+            self.context.warn_of_fault(&mut fault, warning.retry_in(wait));
             tokio::select! {
                 () = self.context.cancelled() => return None,
                 () = tokio::time::sleep(wait) => {}
@@ -141,6 +148,7 @@ impl DeadLetterThread {
 /// The INSERT into the dead-letter table. Ends with the error if ClickHouse refuses the rows.
 struct DeadLetterInsert<'a> {
     context: &'a PipelineContext,
+    fault: OpenFault,
     servers: &'a mut Servers,
     sql: &'a str,
     block: CompressedBlock,
@@ -166,6 +174,10 @@ impl RetriedInsert for DeadLetterInsert<'_> {
         self.rows
     }
 
+    fn fault(&mut self) -> &mut OpenFault {
+        &mut self.fault
+    }
+
     fn servers(&self) -> &Servers {
         self.servers
     }
@@ -187,6 +199,7 @@ impl RetriedInsert for DeadLetterInsert<'_> {
     }
 
     async fn failed(&mut self, failure: &Failure, _: bool) -> Next<Self::End> {
+        self.context.metrics.dead_letters_failing.store(1, Ordering::Relaxed);
         match failure.class {
             ErrorClass::Refused | ErrorClass::RefusedByView => Next::End(Err(failure.error.to_string())),
             _ => Next::Wait,

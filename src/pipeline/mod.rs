@@ -9,12 +9,12 @@
 //! With a spool its thread stands between the two, and acknowledges. All methods may be called from any thread and block
 //! until they are done; the binding calls the slow ones on threads of their own.
 
+mod drain;
 mod links;
 #[cfg(test)]
 mod simulation;
 pub mod stages;
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -356,7 +356,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Takes no further messages, inserts and acknowledges what is in hand, disconnects, and ends all threads.
+    /// Takes no further messages, inserts and acknowledges what is in hand, disconnects, and ends all threads. With a spool it does
+    /// not wait for a ClickHouse that takes nothing: what is left there is for the next start, and counts as pending.
     /// `STOP_TIMEOUT`: it took longer; what was left was not acknowledged. Stopped it is in either case.
     pub fn stop(&self, timeout: Duration) -> Result<Metrics> {
         self.end_start();
@@ -367,48 +368,12 @@ impl Pipeline {
         }
         let deadline = Instant::now() + timeout;
         let threads = lock(&self.threads).take();
-        let mut drained = true;
         if let Some(threads) = threads {
-            let hurry = Arc::new(());
-            self.links().control(Control::FlushNow(Arc::downgrade(&hurry)));
-            let (done, ready) = crossbeam_channel::unbounded();
-            self.links().command(|| Command::Drain(done.clone()));
-            drop(done);
-            loop {
-                match ready.recv_deadline(deadline) {
-                    Ok(()) => {}
-                    Err(RecvTimeoutError::Disconnected) => break,
-                    Err(RecvTimeoutError::Timeout) => {
-                        drained = false;
-                        break;
-                    }
-                }
-            }
-            drained = drained && self.commit_spool(deadline);
-            drained = drained && self.context.wait_below(u64::MAX, Some(deadline));
-            self.links().command(|| Command::Close);
-            threads.finish(|| {
-                if !drained {
-                    self.context.cancel();
-                }
-            });
+            self.drain(threads, deadline);
         }
         let metrics = Metrics { state: State::Stopped.as_str(), ..self.metrics() };
         self.transition("stop", &[State::Stopping], State::Stopped)?;
-        if metrics.messages.pending > 0 {
-            let spooled = self.context.metrics.spool.as_ref().map(|spool| spool.left.load(Ordering::Relaxed));
-            return Err(Error::StopTimeout { pending: metrics.messages.pending, spooled });
-        }
-        Ok(metrics)
-    }
-
-    /// Waits until all sealed batches are committed, so that the connections acknowledge them before
-    /// they close: the broker must not send messages again that the next start finds in the spool.
-    /// `false`: the deadline passed first.
-    fn commit_spool(&self, deadline: Instant) -> bool {
-        let (done, committed) = crossbeam_channel::bounded(0);
-        self.links().control(Control::Commit(done));
-        committed.recv_deadline(deadline) != Err(RecvTimeoutError::Timeout)
+        self.drained(metrics)
     }
 
     /// The part of [`Pipeline::stop`] that takes no time, where no start is under way: from here on it is stopping.

@@ -20,11 +20,12 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::clickhouse::BlockEncoder;
 use crate::clickhouse::client::servers;
-use crate::clickhouse::error_class::{ErrorClass, Failure};
+use crate::clickhouse::error_class::{ACCESS_DENIED, ErrorClass, Failure};
 use crate::clickhouse::insert_request::{Insert, ViewMode};
 use crate::clickhouse::schema::SchemaClient;
 use crate::clickhouse::servers::Servers;
 use crate::clickhouse::token::Tokens;
+use crate::clickhouse::view_rights::with_grant;
 use crate::config::{self, Config, Route};
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
@@ -60,11 +61,15 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
         for route in context.config.all_routes() {
             tables.push(schema.table(&route.path, route).await?);
         }
+        for route in context.config.all_routes() {
+            check_views(context, &schema, &route.table).await?;
+        }
         let store = match (&dead_letters.table, &dead_letters.dir) {
             (Some(table), _) => {
                 // Even with IF NOT EXISTS the statement needs a right, which many do well without.
                 if schema.columns(table).await?.is_empty() {
-                    schema.execute(&store::create_sql(table)).await?;
+                    let created = schema.execute(&store::create_sql(table)).await;
+                    created.map_err(|error| with_grant(error, &clickhouse.username))?;
                 }
                 schema.check("deadLetters.table", table, store::column_names()).await?;
                 let servers = Servers::new(servers(clickhouse)?, 0);
@@ -123,9 +128,26 @@ async fn probe_insert(
         Err(Failure {
             error,
             class: ErrorClass::Refused | ErrorClass::RefusedByView | ErrorClass::RetrySlowly,
-        }) => Err(error),
+        }) => Err(with_grant(error, &clickhouse.username)),
         _ => Ok(()),
     }
+}
+
+/// Views behind a table that fail every INSERT of rows are the answer to `start()`; those that may, and cannot be seen, are a
+/// warning.
+async fn check_views(context: &PipelineContext, schema: &SchemaClient, table: &str) -> Result<()> {
+    for right in schema.view_rights(table, &context.config.clickhouse.username).await? {
+        if right.is_missing {
+            return Err(Error::ClickHouseRejected {
+                exception: Some(ACCESS_DENIED),
+                name: Some("ACCESS_DENIED".into()),
+                message: right.explain(table),
+            });
+        }
+        let message = right.explain(table);
+        context.warn_once(message.clone(), Warning::new("VIEW_RIGHTS_UNKNOWN", message).table(table));
+    }
+    Ok(())
 }
 
 /// The first server that answers.
@@ -143,6 +165,7 @@ async fn first_answer(context: &PipelineContext) -> Result<SchemaClient> {
     let deadline = tokio::time::Instant::now() + *start_timeout;
     let all = servers(clickhouse)?;
     let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;
+    let mut fault = context.no_fault();
     loop {
         let until = deadline.min(tokio::time::Instant::now() + within);
         if let Ok(answer) =
@@ -161,7 +184,7 @@ async fn first_answer(context: &PipelineContext) -> Result<SchemaClient> {
             left.as_millis()
         );
         let warning = Warning::new("CLICKHOUSE_SILENT", message).time_left(left);
-        context.warn(warning.retry_in(Duration::ZERO));
+        context.warn_of_fault(&mut fault, warning.retry_in(Duration::ZERO));
     }
 }
 

@@ -15,7 +15,7 @@ use crate::ingest::encoded_rows::EncodedRows;
 use crate::sink::expiry::final_reason;
 use crate::sink::parts::Division;
 use crate::sink::worker::{RejectedRows, Worker};
-use crate::telemetry::metrics::add;
+use crate::telemetry::faults::OpenFault;
 use crate::telemetry::trace::Trace;
 
 /// The end of an INSERT.
@@ -180,6 +180,10 @@ impl RetriedInsert for BatchInsert<'_> {
         self.batch.trace.as_deref_mut()
     }
 
+    fn fault(&mut self) -> &mut OpenFault {
+        &mut self.worker.fault
+    }
+
     fn servers(&self) -> &Servers {
         &self.worker.servers
     }
@@ -241,7 +245,7 @@ impl RetriedInsert for BatchInsert<'_> {
         if !is_refused {
             return Next::Wait;
         }
-        add(&context.metrics.inserts_failed, 1);
+        context.metrics.count_failed(&context.config.route(route).table);
         let by_view = *class == ErrorClass::RefusedByView;
         Next::End(InsertOutcome::Rejected(Rejection { reason: error.to_string().into(), by_view }))
     }

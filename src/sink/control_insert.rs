@@ -15,6 +15,7 @@ use crate::core::backoff::random_bits;
 use crate::ingest::batch::Batch;
 use crate::ingest::encoded_rows::EncodedRows;
 use crate::sink::worker::Worker;
+use crate::telemetry::faults::OpenFault;
 
 struct ControlInsert<'a> {
     worker: &'a mut Worker,
@@ -64,6 +65,10 @@ impl RetriedInsert for ControlInsert<'_> {
 
     fn rows(&self) -> usize {
         0
+    }
+
+    fn fault(&mut self) -> &mut OpenFault {
+        &mut self.worker.fault
     }
 
     fn servers(&self) -> &Servers {

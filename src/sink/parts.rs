@@ -50,12 +50,14 @@ impl Worker {
     async fn keep_parts(&mut self, batch: &Batch, token: &str, parts: &[Range<usize>]) -> Option<()> {
         let Some((insert, cuts)) = self.spooled.clone() else { return Some(()) };
         let context = self.context.clone();
+        let mut fault = context.no_fault();
         while let Err(source) = cuts.record(insert, token, batch.messages.len(), parts) {
             let dir = context.config.spool.as_ref().map_or_else(Default::default, |spool| spool.dir.clone());
             let error = Error::spool_io(&dir, source);
             let message =
                 format!("{error}; an INSERT that must be divided waits until its parts can be noted there");
-            context.warn(Warning::new("SPOOL_IO", message).dir(&dir).error(&error).retry_in(SLOW));
+            let warning = Warning::new("SPOOL_IO", message).dir(&dir).error(&error).retry_in(SLOW);
+            context.warn_of_fault(&mut fault, warning);
             self.wait(&context.config.route(batch.route).table, SLOW).await?;
         }
         Some(())

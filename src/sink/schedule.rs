@@ -87,6 +87,8 @@ impl Worker {
                 Job::Batch(batch) => self.insert(batch).await,
                 Job::Spooled(job) => self.insert_from_spool(*job).await,
             }
+            // It is settled, or all is cancelled.
+            self.fault.close();
             next = match self.has_waited && !self.context.is_cancelled() {
                 true => self.waiting.next(&table),
                 false => None,

@@ -29,7 +29,7 @@ use crate::sink::batch_insert::{Rejection, SIZE_PATIENCE};
 use crate::sink::expiry::{final_reason, opened_at};
 use crate::sink::worker::{RejectedRows, Worker};
 use crate::spool::{self, InsertJob, Record, messages, stored_letters, stored_rows};
-use crate::telemetry::metrics::add;
+use crate::telemetry::faults::OpenFault;
 use crate::telemetry::trace::Trace;
 
 /// The end of an INSERT that was sent as it was stored.
@@ -331,6 +331,10 @@ impl RetriedInsert for SpoolInsert<'_> {
         self.trace.as_deref_mut()
     }
 
+    fn fault(&mut self) -> &mut OpenFault {
+        &mut self.worker.fault
+    }
+
     fn servers(&self) -> &Servers {
         &self.worker.servers
     }
@@ -390,11 +394,11 @@ impl RetriedInsert for SpoolInsert<'_> {
             // The blocks may have been made before this process knew the table.
             self.worker.refresh_schema(route, context.config.clickhouse.connect_timeout).await;
             if !is_refused || plans.current(route).map_or(true, |now| now.generation != self.generation()) {
-                add(&context.metrics.inserts_retried, 1);
+                context.metrics.count_retry(&self.insert.records[0].stream.table);
                 return Next::End(SpoolInsertOutcome::Redecode(route, decoded));
             }
         }
-        add(&context.metrics.inserts_failed, 1);
+        context.metrics.count_failed(&self.insert.records[0].stream.table);
         let by_view = *class == ErrorClass::RefusedByView;
         let rejection = Rejection { reason: error.to_string().into(), by_view };
         Next::End(SpoolInsertOutcome::Rejected(self.route, decoded, rejection))

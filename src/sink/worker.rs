@@ -31,6 +31,7 @@ use crate::sink::waiting_tables::WaitingTables;
 use crate::spool::{Cuts, InsertJob, WorkerPermit};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::{Event, Warning};
+use crate::telemetry::faults::OpenFault;
 use crate::telemetry::metrics::add;
 use crate::telemetry::trace::Trace;
 
@@ -70,6 +71,8 @@ pub struct Worker {
     pub(super) attempted_since: Option<Instant>,
     /// One of this process may have brought it in.
     pub(super) may_be_in: bool,
+    /// The fault that fails the INSERT under way.
+    pub(super) fault: OpenFault,
     /// The INSERT under way has waited, so that others of its table may be behind it.
     pub(super) has_waited: bool,
 }
@@ -93,6 +96,7 @@ impl Worker {
     pub fn new(parts: WorkerParts, servers: Servers) -> Worker {
         let WorkerParts { context, plans, source, dead_letters, tokens, waiting, taps } = parts;
         Worker {
+            fault: context.no_fault(),
             packer: BlockEncoder::within(&context.memory, context.config.clickhouse.compression),
             context,
             plans,
@@ -303,11 +307,11 @@ impl Worker {
                 Err(fault) => fault,
             };
             let wait = backoff.failed().max(SLOW.min(limits.max));
-            add(&context.metrics.inserts_retried, 1);
             let table = &context.config.route(at).table;
+            context.metrics.count_retry(table);
             let message = format!("{table}: {fault}; looking at it again in {} ms", wait.as_millis());
             let warning = Warning::new("CLICKHOUSE_RETRYING", message).table(table).route(at);
-            context.warn(warning.reason(&fault).retry_in(wait));
+            context.warn_of_fault(&mut self.fault, warning.reason(&fault).retry_in(wait));
             self.wait(table, wait).await?;
         }
     }

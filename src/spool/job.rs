@@ -16,6 +16,8 @@ pub enum Control {
     FlushNow(Weak<()>),
     /// The sender is dropped once all that was sealed before is committed.
     Commit(Sender<()>),
+    /// Is answered with the number of messages that are not settled.
+    Count(Sender<u64>),
     /// All is cancelled.
     Cancel,
 }

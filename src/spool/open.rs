@@ -14,6 +14,7 @@ use crate::spool::wal::recovery::Recovered;
 use crate::spool::wal::storage::{Directory, Disk};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
+use crate::telemetry::metrics::add;
 
 /// ClickHouse squashes the blocks of an INSERT into one as long as they have no more rows and bytes than this.
 const MAX_ROWS: u64 = MAX_BLOCK_ROWS as u64;
@@ -55,6 +56,10 @@ pub fn open(context: &PipelineContext) -> Result<Option<Opened>> {
 
 fn report(context: &PipelineContext, dir: &Path, recovered: &Recovered) {
     warn_of_damages(context, &recovered.damages);
+    if let Some(gauges) = &context.metrics.spool {
+        add(&gauges.damages, recovered.breaks.len() as u64);
+        add(&gauges.lost_messages, recovered.missing.map_or(0, |missing| missing.messages));
+    }
     for gone in &recovered.breaks {
         let message = format!("{}: {gone}", dir.display());
         let warning = Warning::new("SPOOL_CORRUPT", message).dir(dir);
@@ -105,6 +110,9 @@ fn report(context: &PipelineContext, dir: &Path, recovered: &Recovered) {
 
 /// Warns of ranges that cannot be read.
 pub(super) fn warn_of_damages(context: &PipelineContext, damages: &[CorruptRange]) {
+    if let Some(gauges) = &context.metrics.spool {
+        add(&gauges.damages, damages.len() as u64);
+    }
     for damage in damages {
         let warning = Warning::new("SPOOL_CORRUPT", damage.to_string());
         let warning = warning.segment(&damage.segment, damage.at, damage.len as u64);

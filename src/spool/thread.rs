@@ -35,6 +35,8 @@ use crate::spool::wal::log::Log;
 use crate::spool::wal::storage::Disk;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
+use crate::telemetry::faults::OpenFault;
+use crate::telemetry::metrics::{SpoolGauges, add, now_millis};
 use crate::telemetry::trace::Trace;
 
 /// The channels of the thread's channels.
@@ -86,6 +88,12 @@ pub struct SpoolThread<D: Disk> {
     /// When to see whether the directory is still there.
     check_at: Instant,
     health: Option<Health>,
+    /// The fault of `health`.
+    fault: OpenFault,
+    /// Reads fail.
+    read_fault: OpenFault,
+    /// Segments cannot be deleted.
+    delete_fault: OpenFault,
     memory: MemoryReservation,
     packer: BlockEncoder,
     taps: Arc<Taps>,
@@ -149,6 +157,7 @@ impl<D: Disk> SpoolThread<D> {
         let cuts = Arc::new(Cuts::open(&dir, |insert| recovered.inserts.contains_key(&insert)));
         let (settled_tx, settled) = crossbeam_channel::unbounded();
         let (freed_tx, freed) = crossbeam_channel::unbounded();
+        let [fault, read_fault, delete_fault] = [(); 3].map(|()| context.no_fault());
         SpoolThread {
             packer: BlockEncoder::within(&context.memory, context.config.clickhouse.compression),
             commit_every: context.config.seal_delay(),
@@ -177,6 +186,9 @@ impl<D: Disk> SpoolThread<D> {
             tidy_at: None,
             check_at: Instant::now() + CHECK_INTERVAL,
             health: None,
+            fault,
+            read_fault,
+            delete_fault,
             memory,
             taps: Arc::default(),
         }
@@ -260,6 +272,10 @@ impl<D: Disk> SpoolThread<D> {
         match control {
             Control::FlushNow(until) => self.flush_requests.push(until),
             Control::Commit(done) => self.waiting.push(done),
+            // The one who asked may have waited long enough.
+            Control::Count(answer) => {
+                _ = answer.send(self.inserts.values().map(|pending| pending.messages).sum());
+            }
             Control::Cancel => return None,
         }
         Some(false)
@@ -344,6 +360,7 @@ impl<D: Disk> SpoolThread<D> {
         match self.log.commit() {
             Ok(()) => {
                 self.backoff.succeeded();
+                self.count(|gauges| gauges.last_sync.store(now_millis(), Ordering::Relaxed));
                 self.cuts.committed();
                 mem::take(&mut self.uncommitted)
                     .into_iter()
@@ -351,16 +368,22 @@ impl<D: Disk> SpoolThread<D> {
                     .for_each(PendingAcks::send);
             }
             Err(error) => {
+                self.count_error();
                 self.retry_at = Some(now + self.backoff.failed());
                 self.warn_of_failure(error);
             }
         }
         let swept = self.log.delete_obsolete();
         let could_delete = !mem::replace(&mut self.cannot_delete, swept.is_err());
+        match swept {
+            Ok(()) => _ = self.delete_fault.close(),
+            Err(_) => self.count_error(),
+        }
         if could_delete && let Err(source) = swept {
             let error = Error::spool_io(self.dir(), source);
             let message = format!("{error}; segments that are done stay until it works again");
-            self.context.warn(Warning::new("SPOOL_IO", message).error(&error));
+            self.context
+                .warn_of_fault(&mut self.delete_fault, Warning::new("SPOOL_IO", message).error(&error));
         }
         if self.retry_at.is_none() {
             // DONE entries are rewritten before their segment can go.
@@ -373,6 +396,7 @@ impl<D: Disk> SpoolThread<D> {
     fn check_directory(&mut self, now: Instant) {
         self.check_at = now + CHECK_INTERVAL;
         if let Err(error) = self.log.check() {
+            self.count_error();
             self.retry_at.get_or_insert(now + CHECK_INTERVAL);
             self.warn_of_failure(error);
         }
@@ -384,16 +408,27 @@ impl<D: Disk> SpoolThread<D> {
         let Some(gauges) = &self.context.metrics.spool else { return };
         let set = |gauge: &AtomicU64, value: u64| gauge.store(value, Ordering::Relaxed);
         let since = self.log.oldest().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        set(&gauges.blocked, u64::from(self.health.is_some()));
         set(&gauges.bytes, self.log.bytes());
         set(&gauges.segments, self.log.segments() as u64);
         set(&gauges.oldest_micros, since.map_or(0, |since| since.as_micros() as u64));
+    }
+
+    fn count(&self, count: impl FnOnce(&SpoolGauges)) {
+        if let Some(gauges) = &self.context.metrics.spool {
+            count(gauges);
+        }
+    }
+
+    fn count_error(&self) {
+        self.count(|gauges| add(&gauges.errors, 1));
     }
 
     fn warn_of_failure(&mut self, source: std::io::Error) {
         if self.health.replace(Health::Failing) != Some(Health::Failing) {
             let error = Error::spool_io(self.dir(), source);
             let message = format!("{error}; nothing is acknowledged until it works again");
-            self.context.warn(Warning::new("SPOOL_IO", message).error(&error));
+            self.context.warn_of_fault(&mut self.fault, Warning::new("SPOOL_IO", message).error(&error));
         }
     }
 
@@ -405,9 +440,11 @@ impl<D: Disk> SpoolThread<D> {
                     "the spool {} has reached maxBytes: nothing is taken from the broker until ClickHouse has taken some of it",
                     self.dir().display()
                 );
-                self.context.warn(Warning::new("SPOOL_FULL", message).dir(self.dir()));
+                let warning = Warning::new("SPOOL_FULL", message).dir(self.dir());
+                self.context.warn_of_fault(&mut self.fault, warning);
             }
         } else if self.health.take().is_some() {
+            self.fault.close();
             let message = format!("the spool {} has room again", self.dir().display());
             self.context.warn(Warning::new("SPOOL_RECOVERED", message).dir(self.dir()));
         }

@@ -17,6 +17,7 @@ use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryBudget;
 use crate::core::thread::{panic_message, run_on, runtime, thread};
 use crate::telemetry::events::{Event, Listener, Warning};
+use crate::telemetry::faults::OpenFault;
 use crate::telemetry::ledger::{Ledger, PendingGroupId};
 use crate::telemetry::metrics::{Recorder, SpoolGauges, TransformCounters};
 
@@ -73,7 +74,19 @@ impl PipelineContext {
     }
 
     pub fn warn(&self, warning: Warning) {
+        self.metrics.count_warning(warning.code);
         self.emit(Event::Warning(Box::new(warning)));
+    }
+
+    /// Warns of a fault that lasts until its holder closes it.
+    pub fn warn_of_fault(&self, fault: &mut OpenFault, warning: Warning) {
+        fault.report(&warning);
+        self.warn(warning);
+    }
+
+    /// No fault yet.
+    pub fn no_fault(&self) -> OpenFault {
+        OpenFault::none(&self.metrics.faults)
     }
 
     /// Warns once, whichever thread comes first, of what is the same for all of them: `about`.

@@ -73,6 +73,11 @@ impl Warning {
         Warning { code, message: message.into(), fields: Map::new() }
     }
 
+    /// The values of the text, as fields.
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
     fn field(mut self, name: &str, value: impl Into<Value>) -> Warning {
         self.fields.insert(name.into(), value.into());
         self

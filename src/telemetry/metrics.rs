@@ -1,6 +1,7 @@
 //! Counters that the stages add to, and the snapshots that JavaScript sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,8 +9,10 @@ use serde::Serialize;
 
 use crate::core::memory_budget::MemoryBudget;
 use crate::core::reason::Code;
+use crate::telemetry::faults::{Fault, Faults};
 use crate::telemetry::histogram::{Histogram, Quantiles};
 use crate::telemetry::ledger::{Counts, Ledger};
+use crate::telemetry::warning_codes::WARNING_CODES;
 
 /// Shared by all threads of a pipeline.
 #[derive(Debug)]
@@ -33,6 +36,12 @@ pub struct Recorder {
     pub connections: Vec<ConnectionCounters>,
     /// By their place in [`Code::ALL`].
     dead_letters: [AtomicU64; Code::ALL.len()],
+    /// By their place in [`WARNING_CODES`].
+    warnings: [AtomicU64; WARNING_CODES.len()],
+    /// The faults at present.
+    pub faults: Arc<Faults>,
+    /// 1 while dead letters cannot be stored.
+    pub dead_letters_failing: AtomicU64,
     /// `None`: there is no spool.
     pub spool: Option<SpoolGauges>,
     /// By table, in the order of their first route.
@@ -64,6 +73,16 @@ pub struct SpoolGauges {
     pub oldest_micros: AtomicU64,
     /// Messages left there at the end.
     pub left: AtomicU64,
+    /// Ranges of bytes that cannot be read, or are gone.
+    pub damages: AtomicU64,
+    /// Messages of records that cannot be read.
+    pub lost_messages: AtomicU64,
+    /// Writes, syncs, reads and deletions that failed.
+    pub errors: AtomicU64,
+    /// 1 while it takes no messages.
+    pub blocked: AtomicU64,
+    /// When the last sync succeeded, in milliseconds since 1970.
+    pub last_sync: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +103,10 @@ pub struct TransformCounters {
 pub struct Table {
     pub rows: AtomicU64,
     pub inserts: AtomicU64,
+    pub retried: AtomicU64,
+    pub failed: AtomicU64,
+    /// When ClickHouse last confirmed an INSERT into it, in milliseconds since 1970; 0 if it never has.
+    pub last_insert_time: AtomicU64,
     pub dead_lettered: AtomicU64,
 }
 
@@ -111,6 +134,10 @@ pub struct Metrics {
     pub tables: BTreeMap<String, TableMetrics>,
     /// By [`TransformCounters::name`]; only of routes with a transform.
     pub transforms: BTreeMap<String, TransformMetrics>,
+    /// By code; only those that there were.
+    pub warnings: BTreeMap<&'static str, u64>,
+    /// The faults at present.
+    pub faults: Vec<Fault>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -160,13 +187,20 @@ pub struct Mqtt {
     pub protocol_version: u64,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Default, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spool {
     pub bytes: u64,
     pub max_bytes: u64,
     pub segments: u64,
     pub oldest_ms: u64,
+    pub damages: u64,
+    pub lost_messages: u64,
+    pub errors: u64,
+    /// How long ago it was last written and synced.
+    pub last_sync_ms: u64,
+    /// Whether it takes messages: it is not full, and its disk works.
+    pub writable: bool,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -174,6 +208,12 @@ pub struct Spool {
 pub struct TableMetrics {
     pub rows: u64,
     pub inserts: u64,
+    pub retried: u64,
+    pub failed: u64,
+    /// How long ago ClickHouse confirmed an INSERT into it.
+    pub last_insert_ms: Option<u64>,
+    /// Whether an INSERT into it has failed and waits to be made again.
+    pub failing: bool,
     pub dead_lettered: u64,
 }
 
@@ -250,6 +290,9 @@ impl Recorder {
             last_insert_time: AtomicU64::new(0),
             connections: (0..connections).map(|_| ConnectionCounters::default()).collect(),
             dead_letters: Default::default(),
+            warnings: [const { AtomicU64::new(0) }; WARNING_CODES.len()],
+            faults: Arc::default(),
+            dead_letters_failing: AtomicU64::new(0),
             spool: None,
             tables: named,
             transforms: Vec::new(),
@@ -262,6 +305,15 @@ impl Recorder {
         self.tables.iter().find(|(n, _)| n == name).or_else(others).map(|(_, table)| table)
     }
 
+    /// When ClickHouse last confirmed an INSERT into each table, in milliseconds since 1970.
+    pub fn last_inserts(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.tables.iter().map(|(name, table)| (name.as_str(), get(&table.last_insert_time)))
+    }
+
+    fn is_other(&self, name: &str) -> bool {
+        !self.tables.iter().take(MAX_TABLES).any(|(known, _)| known == name)
+    }
+
     /// The counters of a route with a transform.
     pub fn transform(&self, route: usize) -> Option<&TransformCounters> {
         self.transforms.iter().find(|(at, _)| *at == route).map(|(_, counters)| counters)
@@ -271,19 +323,48 @@ impl Recorder {
         &self.dead_letters[code as usize]
     }
 
+    /// The number of warnings with this code; of one that is not in the list it is not counted.
+    pub fn warnings(&self, code: &str) -> Option<&AtomicU64> {
+        let at = WARNING_CODES.iter().position(|known| *known == code)?;
+        Some(&self.warnings[at])
+    }
+
+    pub fn count_warning(&self, code: &str) {
+        let counter = self.warnings(code);
+        debug_assert!(counter.is_some(), "{code} is not in WARNING_CODES");
+        counter.inspect(|counter| add(counter, 1));
+    }
+
+    /// An attempt at an INSERT into a table failed, and is made again.
+    pub fn count_retry(&self, table: &str) {
+        add(&self.inserts_retried, 1);
+        if let Some(table) = self.table(table) {
+            add(&table.retried, 1);
+        }
+    }
+
+    /// ClickHouse refused an INSERT into a table for good.
+    pub fn count_failed(&self, table: &str) {
+        add(&self.inserts_failed, 1);
+        if let Some(table) = self.table(table) {
+            add(&table.failed, 1);
+        }
+    }
+
     /// ClickHouse has just confirmed an INSERT into a table.
     pub fn count_insert(&self, table: &str, rows: u64, bytes: u64) {
         add(&self.inserts_succeeded, 1);
         add(&self.rows_inserted, rows);
         add(&self.bytes_inserted, bytes);
+        let since = self.started_at.elapsed().as_micros() as u64;
+        self.last_insert.fetch_max(since.max(1), Ordering::Relaxed);
+        let time = now_millis();
+        self.last_insert_time.store(time, Ordering::Relaxed);
         if let Some(table) = self.table(table) {
             add(&table.rows, rows);
             add(&table.inserts, 1);
+            table.last_insert_time.store(time, Ordering::Relaxed);
         }
-        let since = self.started_at.elapsed().as_micros() as u64;
-        self.last_insert.fetch_max(since.max(1), Ordering::Relaxed);
-        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.last_insert_time.store(time.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// How long before `now` ClickHouse last confirmed an INSERT.
@@ -306,8 +387,20 @@ impl Recorder {
             self.connections.iter().map(|connection| get(counter(connection))).sum()
         };
         let dead_letters = Code::ALL.map(|code| (code.as_str(), get(self.dead_letters(code)))).into_iter();
-        let tables = self.tables.iter().map(|(name, table)| {
+        let faults = self.faults.snapshot();
+        let failing: HashSet<&str> =
+            faults.iter().filter(|fault| fault.stops_inserts()).filter_map(Fault::table).collect();
+        let warnings = WARNING_CODES.iter().zip(&self.warnings).map(|(code, count)| (*code, get(count)));
+        let tables = self.tables.iter().enumerate().map(|(at, (name, table))| {
+            let last = Some(get(&table.last_insert_time)).filter(|last| *last > 0);
             let metrics = TableMetrics {
+                retried: get(&table.retried),
+                failed: get(&table.failed),
+                last_insert_ms: last.map(|last| now_millis().saturating_sub(last)),
+                failing: match at {
+                    MAX_TABLES => failing.iter().any(|table| self.is_other(table)),
+                    _ => failing.contains(name.as_str()),
+                },
                 rows: get(&table.rows),
                 inserts: get(&table.inserts),
                 dead_lettered: get(&table.dead_lettered),
@@ -354,19 +447,21 @@ impl Recorder {
                 .map_or(0, |spool| spool.oldest_ms)
                 .max(ledger.oldest(now).as_millis() as u64),
             dead_letters: dead_letters.filter(|(_, count)| *count > 0).collect(),
+            warnings: warnings.filter(|(_, count)| *count > 0).collect(),
             tables: tables.collect(),
             transforms: self
                 .transforms
                 .iter()
                 .map(|(_, counters)| (counters.name.clone(), counters.snapshot()))
                 .collect(),
+            faults,
         }
     }
 }
 
 impl SpoolGauges {
     pub fn new(max_bytes: u64) -> SpoolGauges {
-        SpoolGauges { max_bytes, ..Default::default() }
+        SpoolGauges { max_bytes, last_sync: AtomicU64::new(now_millis()), ..Default::default() }
     }
 
     fn snapshot(&self) -> Spool {
@@ -377,8 +472,18 @@ impl SpoolGauges {
             max_bytes: self.max_bytes,
             segments: get(&self.segments),
             oldest_ms: if oldest == SystemTime::UNIX_EPOCH { 0 } else { age.as_millis() as u64 },
+            damages: get(&self.damages),
+            lost_messages: get(&self.lost_messages),
+            errors: get(&self.errors),
+            writable: get(&self.blocked) == 0,
+            last_sync_ms: now_millis().saturating_sub(get(&self.last_sync)),
         }
     }
+}
+
+/// Milliseconds since 1970.
+pub fn now_millis() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 pub fn get(counter: &AtomicU64) -> u64 {

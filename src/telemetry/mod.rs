@@ -2,9 +2,11 @@
 
 pub mod context;
 pub mod events;
+pub mod faults;
 pub mod histogram;
 pub mod ledger;
 pub mod metrics;
 pub mod prometheus;
 pub mod state;
 pub mod trace;
+pub mod warning_codes;

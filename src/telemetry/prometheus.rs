@@ -16,6 +16,7 @@ use crate::telemetry::metrics::{
     ConnectionCounters, Metrics, Recorder, TableMetrics, TransformCounters, get,
 };
 use crate::telemetry::state::State;
+use crate::telemetry::warning_codes::WARNING_CODES;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -54,8 +55,8 @@ pub fn families(pipeline: &str, runtime: &str, metrics: &Metrics, recorder: &Rec
     messages(&mut all, metrics);
     inserts(&mut all, metrics, recorder);
     mqtt(&mut all, recorder);
-    buffers(&mut all, metrics);
-    by_table(&mut all, metrics);
+    buffers(&mut all, metrics, recorder);
+    by_table(&mut all, metrics, recorder);
     transforms(&mut all, recorder);
     all.families
 }
@@ -166,7 +167,7 @@ fn mqtt(all: &mut Families<'_>, recorder: &Recorder) {
     each(Kind::Counter, "mqtt_writes_total", "Writes to the socket.", |c| &c.writes);
 }
 
-fn buffers(all: &mut Families<'_>, metrics: &Metrics) {
+fn buffers(all: &mut Families<'_>, metrics: &Metrics, recorder: &Recorder) {
     all.gauge("memory_bytes", "What the buffers hold.", metrics.memory_bytes as f64);
     all.gauge(
         "memory_max_bytes",
@@ -182,18 +183,60 @@ fn buffers(all: &mut Families<'_>, metrics: &Metrics) {
         );
         all.gauge("spool_segments", "Files of the spool.", spool.segments as f64);
         all.gauge("spool_oldest_seconds", "Age of the oldest record in the spool.", seconds(spool.oldest_ms));
+        all.gauge(
+            "spool_last_sync_seconds",
+            "Seconds since the spool was last written and synced.",
+            seconds(spool.last_sync_ms),
+        );
+        all.counter(
+            "spool_errors_total",
+            "Writes, reads and deletions of the spool that failed.",
+            spool.errors,
+        );
+        all.counter("spool_damages_total", "Ranges of bytes that cannot be read or are gone.", spool.damages);
+        all.counter(
+            "spool_lost_messages_total",
+            "Messages in these, as far as it is known.",
+            spool.lost_messages,
+        );
+        all.gauge("spool_writable", "1 while the spool takes messages.", f64::from(u8::from(spool.writable)));
     }
+    let failing = get(&recorder.dead_letters_failing) as f64;
+    all.gauge("dead_letters_failing", "1 while dead letters cannot be stored, and wait.", failing);
+    let warnings = WARNING_CODES.map(|code| {
+        let count = metrics.warnings.get(code).copied().unwrap_or(0);
+        (vec![("code", code.into())], count as f64)
+    });
+    all.add(Kind::Counter, "warnings_total", "Warnings, by their code.", warnings);
 }
 
-fn by_table(all: &mut Families<'_>, metrics: &Metrics) {
-    let mut each = |name, help, value: fn(&TableMetrics) -> u64| {
+fn by_table(all: &mut Families<'_>, metrics: &Metrics, recorder: &Recorder) {
+    let mut each = |kind, name, help, value: fn(&TableMetrics) -> u64| {
         let samples =
             metrics.tables.iter().map(|(name, table)| (vec![("table", name.clone())], value(table) as f64));
-        all.add(Kind::Counter, name, help, samples);
+        all.add(kind, name, help, samples);
     };
-    each("table_rows_total", "Rows inserted into a table.", |table| table.rows);
-    each("table_inserts_total", "INSERTs into a table.", |table| table.inserts);
-    each("table_dead_lettered_total", "Dead letters of the routes to a table.", |table| table.dead_lettered);
+    let counter = Kind::Counter;
+    each(counter, "table_rows_total", "Rows inserted into a table.", |table| table.rows);
+    each(counter, "table_inserts_total", "INSERTs into a table.", |table| table.inserts);
+    each(counter, "table_dead_lettered_total", "Dead letters of the routes to a table.", |table| {
+        table.dead_lettered
+    });
+    each(counter, "table_insert_retries_total", "Attempts that failed and were made again.", |table| {
+        table.retried
+    });
+    each(counter, "table_inserts_failed_total", "INSERTs that ClickHouse refused for good.", |table| {
+        table.failed
+    });
+    let failing = "1 while an INSERT into a table has failed and waits to be made again.";
+    each(Kind::Gauge, "table_failing", failing, |table| u64::from(table.failing));
+    let last = recorder.last_inserts().map(|(name, at)| (vec![("table", name.into())], seconds(at)));
+    all.add(
+        Kind::Gauge,
+        "table_last_insert_timestamp_seconds",
+        "When ClickHouse last confirmed an INSERT into a table, since 1970; 0 if it never has.",
+        last,
+    );
 }
 
 /// Only of a pipeline that has transforms.
@@ -347,7 +390,7 @@ mod tests {
         recorder.transforms = TransformCounters::of_routes([(0, "t/#")].into_iter());
         let metrics =
             recorder.snapshot("idle", Default::default(), &Ledger::default(), &MemoryBudget::new(1));
-        let spool = Spool { bytes: 1, max_bytes: 2, segments: 1, oldest_ms: 3 };
+        let spool = Spool { bytes: 1, max_bytes: 2, segments: 1, oldest_ms: 3, ..Spool::default() };
         let metrics = Metrics { spool: Some(spool), ..metrics };
         let families = families("p", "node", &metrics, &recorder).into_iter().map(|family| {
             let labels = family.samples[0].labels.iter().map(|(label, _)| label.to_string());

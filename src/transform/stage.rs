@@ -18,6 +18,7 @@ use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::table_plan::{TablePlan, TablePlans};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
+use crate::telemetry::faults::OpenFault;
 use crate::telemetry::metrics::{TransformCounters, add};
 use crate::transform::TransformHost;
 use crate::transform::call::{Ended, TransformCall};
@@ -97,6 +98,8 @@ struct Running {
     id: u64,
     since: Instant,
     emit_tables: Arc<Vec<EmitTable>>,
+    /// Reported once it takes too long.
+    slow: OpenFault,
     is_slow: bool,
     /// How often the call was lost before.
     losses: u32,
@@ -252,6 +255,7 @@ impl TransformStage {
             id,
             since: Instant::now(),
             emit_tables: emit_tables.clone(),
+            slow: self.context.no_fault(),
             is_slow: false,
             losses,
             others,
@@ -326,7 +330,7 @@ impl TransformStage {
                 elapsed.as_millis()
             );
             let warning = Warning::new("TRANSFORM_SLOW", text).table(table).route(self.at);
-            self.context.warn(warning.elapsed(elapsed));
+            self.context.warn_of_fault(&mut call.slow, warning.elapsed(elapsed));
         }
     }
 }

@@ -60,7 +60,17 @@ fn without_version(text: &str) -> String {
 }
 
 fn with_spool(metrics: Metrics) -> Metrics {
-    let spool = SpoolMetrics { bytes: 65_536, max_bytes: 4 << 30, segments: 2, oldest_ms: 1_500 };
+    let spool = SpoolMetrics {
+        bytes: 65_536,
+        max_bytes: 4 << 30,
+        segments: 2,
+        oldest_ms: 1_500,
+        damages: 1,
+        lost_messages: 7,
+        errors: 3,
+        last_sync_ms: 250,
+        writable: true,
+    };
     Metrics { spool: Some(spool), ..metrics }
 }
 

@@ -232,6 +232,7 @@ impl<S: MessageSink> Connection<S> {
     fn subscribed(&mut self, downgraded: &[String]) {
         if !std::mem::replace(&mut self.is_up, true) {
             self.counters().connected.store(1, Ordering::Relaxed);
+            self.fault.close();
         }
         self.report_fallback();
         self.expect_shared_messages();

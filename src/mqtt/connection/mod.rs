@@ -37,6 +37,7 @@ use crate::mqtt::transport;
 use crate::mqtt::{Command, MessageSink};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
+use crate::telemetry::faults::OpenFault;
 use crate::telemetry::metrics::ConnectionCounters;
 
 pub struct Connection<S: MessageSink> {
@@ -66,6 +67,8 @@ pub struct Connection<S: MessageSink> {
     ready: Option<Sender<Result<()>>>,
     /// Messages were left in the read buffer for want of memory.
     has_left_messages: bool,
+    /// Why it is not connected, after it was.
+    fault: OpenFault,
     /// The growth of the read buffer, and the session's topics.
     memory: MemoryReservation,
 }
@@ -108,6 +111,7 @@ impl<S: MessageSink> Connection<S> {
         let versions = vec![mqtt.version; mqtt.urls.len()];
         let memory = MemoryReservation::new(&context.memory);
         Connection {
+            fault: context.no_fault(),
             context,
             session,
             sink,
@@ -165,8 +169,14 @@ impl<S: MessageSink> Connection<S> {
         }
     }
 
-    fn warn_of_disconnect(&self, error: &Error, cause: DisconnectCause, is_contested: bool, wait: Duration) {
-        let (client_id, retry_in, wait) = (self.session.client_id(), wait, wait.as_millis());
+    fn warn_of_disconnect(
+        &mut self,
+        error: &Error,
+        cause: DisconnectCause,
+        is_contested: bool,
+        wait: Duration,
+    ) {
+        let (client_id, retry_in, wait) = (self.session.client_id().to_owned(), wait, wait.as_millis());
         let (code, message) = match cause {
             DisconnectCause::TakenOver => (
                 "SESSION_TAKEN_OVER",
@@ -185,7 +195,8 @@ impl<S: MessageSink> Connection<S> {
             ),
             _ => ("MQTT_RECONNECTING", format!("{error}; connecting again in {wait} ms")),
         };
-        self.context.warn(Warning::new(code, message).client_id(client_id).error(error).retry_in(retry_in));
+        let warning = Warning::new(code, message).client_id(&client_id).error(error).retry_in(retry_in);
+        self.context.warn_of_fault(&mut self.fault, warning);
     }
 
     /// Clears the state of a lost connection. Returns whether it had been up.

@@ -11,6 +11,7 @@ use crate::spool::thread::{PendingInsert, SpoolThread};
 use crate::spool::wal::read::Insert;
 use crate::spool::wal::storage::Disk;
 use crate::telemetry::events::Warning;
+use crate::telemetry::metrics::add;
 
 impl<D: Disk> SpoolThread<D> {
     /// Hands INSERTs to the workers that are free.
@@ -22,6 +23,7 @@ impl<D: Disk> SpoolThread<D> {
             match self.log.take(now, all) {
                 Ok(Some(insert)) => {
                     self.read_backoff.succeeded();
+                    self.read_fault.close();
                     self.send(insert);
                 }
                 Ok(None) => break,
@@ -29,7 +31,9 @@ impl<D: Disk> SpoolThread<D> {
                     let (wait, error) = (self.read_backoff.failed(), Error::spool_io(self.dir(), source));
                     self.read_at = Some(now + wait);
                     let message = format!("{error}; reading again in {} ms", wait.as_millis());
-                    self.context.warn(Warning::new("SPOOL_IO", message).error(&error).retry_in(wait));
+                    self.count_error();
+                    let warning = Warning::new("SPOOL_IO", message).error(&error).retry_in(wait);
+                    self.context.warn_of_fault(&mut self.read_fault, warning);
                     break;
                 }
             }
@@ -49,7 +53,9 @@ impl<D: Disk> SpoolThread<D> {
         let Some(pending) = self.inserts.get_mut(&insert.id) else { return };
         let Some(mut completion) = pending.completion.take() else { return };
         let readable: u64 = insert.records.iter().map(|record| u64::from(record.messages)).sum();
-        completion.unreadable_in_part(pending.messages.saturating_sub(readable));
+        let unreadable = pending.messages.saturating_sub(readable);
+        self.context.metrics.spool.iter().for_each(|gauges| add(&gauges.lost_messages, unreadable));
+        completion.unreadable_in_part(unreadable);
         pending.messages = readable;
         let trace = pending.trace.take();
         if insert.records.is_empty() {
