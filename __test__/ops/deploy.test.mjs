@@ -1,8 +1,10 @@
 // The files of deploy/ are well-formed, fit together, and name only existing metrics. None of them is run.
 
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -209,7 +211,21 @@ test('the Kubernetes manifests fit together', () => {
   assert.ok(spool.maxBytes < bytes(claims[0].spec.resources.requests.storage))
   assert.ok(memory.maxBytes < bytes(container.resources.requests.memory))
 
-  const [{ resources, configMapGenerator }] = yaml('kubernetes/kustomization.yaml')
+  const [{ resources, configMapGenerator, secretGenerator }] = yaml('kubernetes/kustomization.yaml')
+  const [{ name: secret, envs }] = secretGenerator
+  assert.deepEqual([secret, envs], ['millrace', ['secrets.env']])
+  const secrets = text('kubernetes/secrets.env.example').match(/^[^=]+/gm)
+  const keys = container.env.flatMap(({ valueFrom }) => valueFrom.secretKeyRef ?? []).map(({ key }) => key)
+  assert.deepEqual(secrets.map((name) => name.trim()).sort(), keys.sort())
+  const [policy] = yaml('kubernetes/network-policy.yaml')
+  assert.deepEqual(policy.spec.podSelector.matchLabels, labels)
+  assert.equal(policy.spec.ingress[0].ports[0].port, containerPort)
+  const [monitor] = yaml('kubernetes/monitoring/pod-monitor.yaml')
+  assert.deepEqual(monitor.spec.selector.matchLabels, labels)
+  assert.equal(monitor.spec.podMetricsEndpoints[0].port, name)
+  assert.equal(labels[monitor.spec.jobLabel], 'millrace', 'the job that alerts ask for')
+  const [rule] = yaml('kubernetes/monitoring/prometheus-rule.yaml')
+  assert.deepEqual(rule.spec, yaml('prometheus/alerts.yml')[0])
   for (const path of [...resources, ...configMapGenerator[0].files]) {
     assert.ok(existsSync(join(DEPLOY, 'kubernetes', path)), path)
   }
@@ -220,10 +236,31 @@ test(
   'the Kubernetes manifests against the schemas of Kubernetes',
   { skip: !findKubernetesValidate() && 'kubernetes-validate, from PyPI, is not installed' },
   () => {
-    const manifests = ['service', 'statefulset', 'disruption-budget'].map((name) => `kubernetes/${name}.yaml`)
+    const manifests = ['service', 'statefulset', 'disruption-budget', 'network-policy'].map((name) => `kubernetes/${name}.yaml`)
     passes(findKubernetesValidate(), ['--strict', ...manifests])
   },
 )
+
+test('the health check of the image reads the status of /healthz', { skip: process.platform !== 'linux' && 'bash and /dev/tcp' }, async (t) => {
+  const [, command] = /HEALTHCHECK[^\n]*\n\s*CMD (\[.*\])$/m.exec(text('Dockerfile'))
+  let status = 200
+  const server = createServer((request, response) => response.writeHead(request.url === '/healthz' ? status : 404).end())
+  server.listen(0, '127.0.0.1')
+  t.after(() => server.close())
+  await once(server, 'listening')
+  const [program, ...args] = JSON.parse(command)
+  const { port } = /** @type {import('node:net').AddressInfo} */ (server.address())
+  const healthy = async () => {
+    const child = spawn(program, args.map((arg) => arg.replaceAll('9090', String(port))), { stdio: 'ignore' })
+    const [code] = await once(child, 'exit')
+    return code === 0
+  }
+  assert.equal(await healthy(), true)
+  status = 503
+  assert.equal(await healthy(), false)
+  await new Promise((resolve) => server.close(resolve))
+  assert.equal(await healthy(), false)
+})
 
 test('the image runs as a user of its own, and its command is the one that is served', () => {
   const dockerfile = text('Dockerfile')
