@@ -182,6 +182,35 @@ test('a signal while it starts ends it', { timeout }, async (t) => {
   assert.equal(code, 0, stderr)
 })
 
+test('with --wait a start waits for a ClickHouse that is away', { timeout, skip }, async (t) => {
+  const clickhouse = await startClickHouse()
+  t.after(() => clickhouse.remove())
+  await clickhouse.command(`CREATE TABLE positions (${COLUMNS}) ENGINE MergeTree ORDER BY seq
+    SETTINGS non_replicated_deduplication_window = 1000`)
+  await clickhouse.stop()
+  const file = configFile(t, {
+    mqtt: { url: servers.broker.url },
+    clickhouse: { url: clickhouse.url },
+    routes: [route(unique('topic'), 'positions')],
+  })
+  const program = startCommand(t, ['run', file, '--wait', '--http', '0'])
+  const isWaiting = () => said(program).some(({ code, retryInMs }) => code === 'CLICKHOUSE_UNREACHABLE' && retryInMs > 0)
+  await waitFor(isWaiting, { timeoutMs: 30_000, message: () => `waiting: ${program.lines.join('\n')} ${program.errors.join('\n')}` })
+  const { url } = said(program).find((line) => line.url)
+  const status = async (path) => (await fetch(new URL(path, url), { headers: { connection: 'close' } })).status
+  assert.deepEqual([await status('healthz'), await status('readyz')], [200, 503])
+  await clickhouse.start()
+  await waitFor(async () => (await status('readyz')) === 200, { timeoutMs: 30_000, message: 'ready' })
+  await clickhouse.stop()
+  program.signal('SIGTERM')
+  assert.equal((await program.end()).code, 0)
+
+  const ended = startCommand(t, ['run', file, '--wait'])
+  await waitFor(() => said(ended).some(({ retryInMs }) => retryInMs > 0), { timeoutMs: 30_000, message: 'waiting' })
+  ended.signal('SIGTERM')
+  assert.equal((await ended.end()).code, 0)
+})
+
 test('a pipeline that cannot start says why, by the place in the file, and exits with 1', { timeout }, async (t) => {
   const file = configFile(
     t,

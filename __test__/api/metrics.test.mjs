@@ -365,6 +365,8 @@ test('instruments on a meter of OpenTelemetry', { timeout }, async (t) => {
   assert.equal(point('millrace.end_to_end_duration_seconds.quantile', { quantile: '0.5' }), latencyMs.endToEnd.p50 / 1000)
   assert.equal(point('millrace.insert_duration_seconds.quantile', { quantile: '1' }), latencyMs.insert.max / 1000)
   assert.equal(of('millrace.received_bytes').descriptor.unit, 'By')
+  assert.equal(of('millrace.up').descriptor.unit, '{pipeline}')
+  assert.equal(of('millrace.messages_received').descriptor.unit, '{message}')
   assert.equal(of('millrace.uptime_seconds').descriptor.unit, 's')
   assert.ok(/** @type {any} */ (of('millrace.messages_received')).isMonotonic)
 

@@ -102,6 +102,10 @@ test('a batch, its INSERT, and links to where the messages come from', { timeout
     assert.deepEqual(batch.attributes, {
       'messaging.system': 'mqtt',
       'messaging.operation.type': 'process',
+      'messaging.operation.name': 'process',
+      'messaging.destination.template': topic,
+      'server.address': new URL(servers.broker.url).hostname,
+      'server.port': Number(new URL(servers.broker.url).port),
       'messaging.batch.message_count': rows,
       'millrace.pipeline': name,
       'millrace.table': table,
@@ -164,6 +168,27 @@ test('through a spool', { timeout }, async (t) => {
   assert.ok(inserts[0].attributes['millrace.token'].length > 0)
 })
 
+test('a shared group, and a table of another database', { timeout }, async (t) => {
+  const table = `${servers.database}.${await servers.table('seq UInt32')}`
+  const topic = unique('topic')
+  const { tracer, spans } = recorder()
+  const sharedGroup = unique('group')
+  const pipeline = await servers.started(t, {
+    mqtt: { sharedGroup },
+    clickhouse: { database: 'default' },
+    routes: [{ topic: `${topic}/{place}`, table }],
+    tracing: { tracer, sampleRatio: 1 },
+  })
+  const publisher = await servers.publisher(t)
+  await publisher.publish(`${topic}/here`, { seq: 1 })
+  await settled(pipeline, 1)
+  const [{ batch, inserts }] = await traced(spans, 1)
+  assert.equal(batch.attributes['messaging.consumer.group.name'], sharedGroup)
+  assert.equal(batch.attributes['messaging.destination.template'], `${topic}/{place}`)
+  const { 'db.namespace': database, 'db.collection.name': collection } = inserts[0].attributes
+  assert.equal(`${database}.${collection}`, table)
+})
+
 test('attempts are counted', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const topic = unique('topic')
@@ -200,7 +225,10 @@ test('a refused batch is an error, and its halves have tokens of their own', { t
   assert.equal(batch.attributes['millrace.dead_letters'], 1)
   const refused = inserts.filter(({ status }) => status.code === SpanStatusCode.ERROR)
   assert.ok(refused.length >= 1 && refused.length < inserts.length)
-  for (const { status } of refused) assert.match(status.message, /small/)
+  for (const { status, attributes } of refused) {
+    assert.equal(status.message, 'VIOLATED_CONSTRAINT', 'no values of rows')
+    assert.deepEqual([attributes['error.type'], attributes['db.response.status_code']], ['VIOLATED_CONSTRAINT', '469'])
+  }
   const tokens = inserts.map(({ attributes }) => attributes['millrace.token'])
   assert.equal(new Set(tokens).size, tokens.length)
   const brought = inserts.filter((insert) => !refused.includes(insert))

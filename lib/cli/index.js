@@ -60,6 +60,7 @@ ${EXIT_CODES}`,
     .argument('<config>', 'configuration file')
     .option('--http <host:port>', 'serve metrics, health and the dashboard; without a host on 127.0.0.1', address)
     .addOption(time('--drain-timeout <duration>', 'how long a stop may take: 500ms, 30s, 2m', '30s'))
+    .option('--wait', 'wait for a ClickHouse or a broker that is away at the start, instead of ending')
     .addOption(time('--log-interval <duration>', 'between two lines of metrics in JSON', '10s'))
     .option('--json', 'JSON lines on a terminal as well')
     .action(async (file, options) => end(await require('./run.js').run(file, options)))

@@ -2,18 +2,23 @@
 
 // `millrace run`: runs the pipeline of a configuration file until a signal, or until it fails.
 
+const { setTimeout } = require('node:timers/promises')
 const api = require('../../index.js')
 const { ConfigFile } = require('./config-file.js')
 const { CommandError, FAILED, NOT_DRAINED, OK, USAGE, onSignal } = require('./exit.js')
 const { Output, statusLine } = require('./output.js')
 
 const STATUS_MS = 1_000
+/** Between two attempts to start, with --wait: doubled each time, up to the longest. */
+const WAIT_MS = { min: 500, max: 30_000 }
+/** Faults of a start that end by themselves. */
+const PASSING = ['CLICKHOUSE_UNREACHABLE', 'MQTT_UNREACHABLE']
 /** Dead letters printed per event; all of them are stored where `deadLetters` says. */
 const SHOWN_LETTERS = 3
 
 /**
  * @param {string} file
- * @param {{ http?: { host: string, port: number }, drainTimeout: number, logInterval: number, json?: boolean }} options
+ * @param {{ http?: { host: string, port: number }, drainTimeout: number, logInterval: number, wait?: boolean, json?: boolean }} options
  * @returns {Promise<number>} the exit code
  */
 async function run(file, options) {
@@ -43,7 +48,7 @@ async function run(file, options) {
     // Before the start, which may take a while: the probes answer "alive" and "not ready" meanwhile.
     http = options.http && (await serve(pipeline, options.http))
     if (http) output.info(`listening on ${http.url}`, { url: http.url })
-    await start(pipeline, source, abort.signal, output, exitCode)
+    await start(pipeline, source, abort.signal, output, exitCode, options.wait)
     const code = await exitCode.decided
     return (await stop(pipeline, options.drainTimeout, output)) || code
   } finally {
@@ -95,11 +100,17 @@ async function serve(pipeline, address) {
   }
 }
 
-async function start(pipeline, source, signal, output, exitCode) {
+async function start(pipeline, source, signal, output, exitCode, waits = false, waitMs = WAIT_MS.min) {
   try {
     await pipeline.start({ signal })
   } catch (error) {
     if (signal.aborted) return
+    if (waits && PASSING.includes(error.code)) {
+      output.warn(`${error.message}; starting again in ${waitMs} ms`, { code: error.code, retryInMs: waitMs })
+      await setTimeout(waitMs, undefined, { signal }).catch(() => {})
+      if (signal.aborted) return
+      return start(pipeline, source, signal, output, exitCode, waits, Math.min(2 * waitMs, WAIT_MS.max))
+    }
     // An error about a table also has a place in the file.
     const place = error.path && source.placeOf(error.path)
     output.error(place ? `${place}: ${error.message}` : error.message, { code: error.code, path: error.path })

@@ -105,10 +105,35 @@ const DURATIONS = {
   millrace_transform_duration_seconds: ({ transforms }, { route }) => transforms[route].durationMs,
 }
 
+/** The words of names, and the annotations of UCUM for what they count: the first that fits. */
+const COUNTED = [
+  [/dead_letter|messages|unacknowledged/, '{message}'],
+  [/rows|emitted|dropped/, '{row}'],
+  [/rejected/, '{message}'],
+  [/insert/, '{insert}'],
+  [/reconnects|connect/, '{connection}'],
+  [/warnings/, '{warning}'],
+  [/errors/, '{error}'],
+  [/damages/, '{range}'],
+  [/segments/, '{segment}'],
+  [/writes/, '{write}'],
+  [/calls|failed/, '{call}'],
+  [/waiting/, '{batch}'],
+  [/failing|table/, '{table}'],
+  [/version/, '{version}'],
+]
+
+/** The unit by UCUM, <https://ucum.org/ucum>. A bridge to Prometheus adds `_ratio` to a gauge whose unit is 1. */
+function unitOf(name) {
+  if (name.endsWith('_seconds')) return 's'
+  if (name.endsWith('_bytes')) return 'By'
+  return COUNTED.find(([word]) => word.test(name))?.[1] ?? '{pipeline}'
+}
+
 /** The samples of a family as OpenTelemetry names them. */
 function readingsOf({ name: familyName, kind, help, samples }, pipeline) {
   const name = familyName.replace(/^millrace_/, 'millrace.').replace(/_total$/, '')
-  const unit = name.endsWith('_seconds') ? 's' : name.endsWith('_bytes') ? 'By' : '1'
+  const unit = unitOf(name)
   if (kind !== 'histogram') {
     return samples.map(({ labels, value }) => ({ name, kind, help, unit, value, attributes: Object.fromEntries(labels) }))
   }
@@ -120,7 +145,7 @@ function readingsOf({ name: familyName, kind, help, samples }, pipeline) {
     const sum = samples.find((sample) => sample.name.endsWith('_sum') && isOf(sample))
     const durations = DURATIONS[familyName](metrics, attributes)
     return [
-      { name: `${name}.count`, kind: 'counter', help, unit: '1', value: count.value, attributes },
+      { name: `${name}.count`, kind: 'counter', help, unit: '{observation}', value: count.value, attributes },
       { name: `${name}.sum`, kind: 'counter', help, unit, value: sum.value, attributes },
       ...Object.entries(QUANTILES).map(([quantile, field]) => ({
         name: `${name}.quantile`,

@@ -13,9 +13,12 @@ class Tracing {
   #tracer
   #pipeline
   #database
+  #consumer
+  /** The topics of the routes to a table, by its name. */
+  #topics
   #api
 
-  constructor({ name = 'millrace', clickhouse, tracing: { tracer } }) {
+  constructor({ name = 'millrace', mqtt, clickhouse, routes, tracing: { tracer } }) {
     if (typeof tracer?.startSpan !== 'function') throw configError('tracing.tracer', 'must be a Tracer of OpenTelemetry')
     try {
       this.#api = require(API)
@@ -25,6 +28,12 @@ class Tracing {
     this.#tracer = tracer
     this.#pipeline = name
     this.#database = clickhouse.database ?? 'default'
+    this.#consumer = {
+      ...brokerAddress(mqtt.url),
+      ...(mqtt.sharedGroup !== undefined && { 'messaging.consumer.group.name': mqtt.sharedGroup }),
+    }
+    this.#topics = new Map()
+    for (const { topic, table } of routes) this.#topics.set(table, [...(this.#topics.get(table) ?? []), topic])
   }
 
   /** Makes the spans of a batch. */
@@ -40,6 +49,9 @@ class Tracing {
         attributes: {
           'messaging.system': 'mqtt',
           'messaging.operation.type': 'process',
+          'messaging.operation.name': 'process',
+          ...this.#consumer,
+          ...this.#template(table),
           'messaging.batch.message_count': messages,
           'millrace.pipeline': this.#pipeline,
           'millrace.table': table,
@@ -55,9 +67,17 @@ class Tracing {
     batch.end(ended)
   }
 
+  /** Of a table that one route fills: its topic. */
+  #template(table) {
+    const topics = this.#topics.get(table) ?? []
+    return topics.length === 1 ? { 'messaging.destination.template': topics[0] } : {}
+  }
+
   #recordInsert(table, { token, url, rows, bytes, attempts, began, ended, refused }, inside) {
     const { SpanKind, SpanStatusCode } = this.#api
     const { hostname, port, protocol } = new URL(url)
+    const [database, name] = table.includes('.') ? table.split(/\.(.*)/s) : [this.#database, table]
+    const fault = refused === null ? undefined : refusal(refused)
     const span = this.#tracer.startSpan(
       `INSERT ${table}`,
       {
@@ -66,8 +86,8 @@ class Tracing {
         attributes: {
           'db.system.name': 'clickhouse',
           'db.operation.name': 'INSERT',
-          'db.collection.name': table,
-          'db.namespace': this.#database,
+          'db.collection.name': name,
+          'db.namespace': database,
           'server.address': hostname,
           'server.port': Number(port) || (protocol === 'https:' ? 443 : 80),
           'millrace.pipeline': this.#pipeline,
@@ -75,11 +95,12 @@ class Tracing {
           'millrace.bytes': bytes,
           'millrace.token': token,
           'millrace.attempts': attempts,
+          ...fault?.attributes,
         },
       },
       inside,
     )
-    if (refused !== null) span.setStatus({ code: SpanStatusCode.ERROR, message: refused })
+    if (fault) span.setStatus({ code: SpanStatusCode.ERROR, message: fault.type })
     span.end(ended)
   }
 
@@ -87,6 +108,21 @@ class Tracing {
     const traceState = state === null ? undefined : this.#api.createTraceState(state)
     return { context: { traceId, spanId, traceFlags: flags, isRemote: true, ...(traceState && { traceState }) } }
   }
+}
+
+/** Where the broker is; nothing where there are several. */
+function brokerAddress(url) {
+  if (typeof url !== 'string') return {}
+  const { hostname, port, protocol } = new URL(url)
+  const usual = { 'mqtt:': 1883, 'mqtts:': 8883, 'ws:': 80, 'wss:': 443 }
+  return { 'server.address': hostname, 'server.port': Number(port) || usual[protocol] }
+}
+
+/** The code and the name of ClickHouse's exception. Its text may quote values of rows, and is left out. */
+function refusal(text) {
+  const code = /\bCode: (\d+)/.exec(text)?.[1]
+  const type = /\(([A-Z][A-Z_0-9]+)\)/.exec(text)?.[1] ?? code ?? '_OTHER'
+  return { type, attributes: { 'error.type': type, ...(code !== undefined && { 'db.response.status_code': code }) } }
 }
 
 module.exports = { Tracing }
