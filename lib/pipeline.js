@@ -34,7 +34,7 @@ class Pipeline extends EventEmitter {
   #taps = new Set()
   /** Nothing else keeps the process alive, and stop() was not called: what was received is inserted first. */
   #onBeforeExit = () => {
-    this.stop().catch(({ code, message }) => this.#dispatch('warning', { code, message }))
+    this.stop().catch(({ code, message }) => this.#warn({ code, message }))
   }
 
   constructor(config) {
@@ -53,7 +53,7 @@ class Pipeline extends EventEmitter {
     if (tracing !== undefined) this.#tracing = new (require('./observe/tracing.js').Tracing)(config)
     if (config.routes.some(({ transform }) => transform !== undefined)) {
       const { Transforms } = require('./transform/transforms.js')
-      this.#transforms = new Transforms(config.routes, this.#native, (warning) => this.#dispatch('warning', warning))
+      this.#transforms = new Transforms(config.routes, this.#native, (warning) => this.#warn(warning))
     }
   }
 
@@ -225,7 +225,15 @@ class Pipeline extends EventEmitter {
     const value = fromEvent(kind, content, bytes)
     if (kind === 'delivered') return
     if (kind === 'trace') this.#tracing?.record(value)
+    // The binding reports it, which has no counters.
+    else if (kind === 'warning' && value.code === 'EVENTS_DROPPED') this.#warn(value)
     else this.#dispatch(kind, value)
+  }
+
+  /** A warning that the engine has not counted. */
+  #warn(warning) {
+    this.#native.countWarning(warning.code)
+    this.#dispatch('warning', warning)
   }
 
   #dispatch(kind, value) {

@@ -2,7 +2,7 @@
 // rather than minutes; CONTRIBUTING.md says what and when.
 //
 //   npm test                      all steps
-//   npm test -- node types        some of them: rust, deny, types, node, bun, soak, package
+//   npm test -- node types        some of them: rust, deny, types, node, bun, soak, deploy, package
 //   npm run test:full -- bun      the same of the full run
 //   npm run test:full -- soak --minutes 120
 //
@@ -29,7 +29,7 @@ import { setup } from './setup.mjs'
  */
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const GROUPS = ['rust', 'deny', 'types', 'node', 'bun', 'soak', 'package']
+const GROUPS = ['rust', 'deny', 'types', 'node', 'bun', 'soak', 'deploy', 'package']
 /** The folder whose tests are about the binding: what differs between Node.js and Bun. */
 const BINDING_TESTS = 'api'
 const FULL = '--full'
@@ -128,6 +128,7 @@ const STEPS = [
     isFull: true,
     command: () => [process.execPath, join(ROOT, 'scripts', 'soak.mjs'), '--minutes', String(soakMinutes)],
   },
+  { name: 'deployment', groups: ['deploy'], isFull: true, command: () => ['npm', 'run', 'test:deploy'] },
   { name: 'package', groups: ['package'], isFull: true, command: () => ['npm', 'run', 'test:package'] },
 ]
 

@@ -11,12 +11,16 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { parseAllDocuments, stringify } from 'yaml'
 import { Pipeline } from '../../index.js'
-import { findKubernetesValidate, findPromtool, findYamllint } from '../../tools/servers/index.mjs'
+import { findAmtool, findKubernetesValidate, findPromtool, findYamllint } from '../../tools/servers/index.mjs'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const DEPLOY = join(ROOT, 'deploy')
 /** Where setup installs it. */
 const isDebianCi = process.env.CI && existsSync('/etc/debian_version')
+
+/** Set by `npm run test:deploy`, which has all tools: nothing is skipped. */
+const isComplete = process.env.MILLRACE_TEST_DEPLOY === '1'
+const unless = (found, what) => !found && !isComplete && `${what} is not installed`
 
 const text = (path) => readFileSync(join(DEPLOY, path), 'utf8')
 const files = (extension) =>
@@ -56,7 +60,7 @@ test('every file is valid in its format', () => {
   for (const path of files('.json')) json(path)
 })
 
-test('yamllint', { skip: !findYamllint() && !isDebianCi && 'yamllint is not installed' }, () => {
+test('yamllint', { skip: !isDebianCi && unless(findYamllint(), 'yamllint') }, () => {
   passes(findYamllint() ?? 'yamllint', ['--strict', '--config-file', '.yamllint.yaml', '.'])
 })
 
@@ -105,9 +109,19 @@ test('inhibit rules name alerts that there are, and an alert that is silenced ha
     assert.deepEqual(taken(sources).filter((name) => taken(targets).includes(name)), [], 'none silences itself')
     assert.ok(equal.includes('instance'))
   }
+  /** The alerts of one process that are not silenced by others. */
+  const spoken = (active) =>
+    active.filter((name) => {
+      const by = inhibited.filter(({ target_matchers: targets }) => taken(targets).includes(name))
+      return !by.some(({ source_matchers: sources }) => taken(sources).some((source) => active.includes(source)))
+    })
+  const outage = ['MillraceTableFailing', 'MillraceStalled', 'MillraceBehind', 'MillraceInsertsRetried', 'MillraceBuffersFull']
+  assert.deepEqual(spoken([...outage, 'MillraceSpoolFilling']), ['MillraceTableFailing'])
+  assert.deepEqual(spoken([...outage, 'MillraceDown', 'MillraceNotRunning']), ['MillraceDown'])
+  assert.deepEqual(spoken(['MillraceSpoolBlocked', 'MillraceStalled', 'MillraceSpoolFilling']), ['MillraceSpoolBlocked'])
 })
 
-test('promtool', { skip: !findPromtool() && 'promtool, which comes with Prometheus, is not installed' }, () => {
+test('promtool', { skip: unless(findPromtool(), 'promtool, which comes with Prometheus,') }, () => {
   const promtool = findPromtool()
   const cwd = join(DEPLOY, 'prometheus')
   passes(promtool, ['check', 'config', 'prometheus.yml'], { cwd })
@@ -123,6 +137,10 @@ test('promtool', { skip: !findPromtool() && 'promtool, which comes with Promethe
   } finally {
     rmSync(directory, { recursive: true })
   }
+})
+
+test('amtool', { skip: unless(findAmtool(), 'amtool, which comes with Alertmanager,') }, () => {
+  passes(findAmtool(), ['check-config', 'prometheus/alertmanager.yml'])
 })
 
 test('the panels of the dashboard have places and names of their own', () => {
@@ -234,7 +252,7 @@ test('the Kubernetes manifests fit together', () => {
 
 test(
   'the Kubernetes manifests against the schemas of Kubernetes',
-  { skip: !findKubernetesValidate() && 'kubernetes-validate, from PyPI, is not installed' },
+  { skip: unless(findKubernetesValidate(), 'kubernetes-validate, from PyPI,') },
   () => {
     const manifests = ['service', 'statefulset', 'disruption-budget', 'network-policy'].map((name) => `kubernetes/${name}.yaml`)
     passes(findKubernetesValidate(), ['--strict', ...manifests])

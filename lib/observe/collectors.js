@@ -105,7 +105,11 @@ const DURATIONS = {
   millrace_transform_duration_seconds: ({ transforms }, { route }) => transforms[route].durationMs,
 }
 
-/** The words of names, and the annotations of UCUM for what they count: the first that fits. */
+/**
+ * The words of names, and the annotations of UCUM for what they count: the first that fits.
+ *
+ * @type {[RegExp, string][]}
+ */
 const COUNTED = [
   [/dead_letter|messages|unacknowledged/, '{message}'],
   [/rows|emitted|dropped/, '{row}'],

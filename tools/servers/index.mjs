@@ -14,6 +14,7 @@ export { findMosquitto } from './mosquitto.mjs'
 export { startAmqtt, startNats, startRabbitmq } from './more-brokers.mjs'
 export {
   findAmqtt,
+  findAmtool,
   findChromium,
   findKubernetesValidate,
   findNats,

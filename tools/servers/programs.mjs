@@ -25,6 +25,11 @@ export function findPromtool() {
   return find(['promtool', 'promtool.exe'])
 }
 
+/** @returns {string | undefined} the path of Alertmanager's checker of configurations */
+export function findAmtool() {
+  return find(['amtool', 'amtool.exe'])
+}
+
 /** @returns {string | undefined} the path of a checker of Kubernetes manifests, from PyPI */
 export function findKubernetesValidate() {
   return find(['kubernetes-validate', 'kubernetes-validate.exe'])
