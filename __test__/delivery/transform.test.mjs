@@ -433,6 +433,8 @@ test('a thread that dies in a call is started again, and nothing is lost', { tim
   assert.deepEqual(await servers.rows(`SELECT DISTINCT note FROM ${table}`), [{ note: 'the second thread' }])
   const [ended] = warnings.filter(({ code }) => code === 'TRANSFORM_WORKER_ENDED')
   assert.equal(ended?.route, 0, JSON.stringify(warnings))
+  const counted = warnings.filter(({ code }) => code === 'TRANSFORM_WORKER_ENDED').length
+  assert.equal(pipeline.metrics().warnings.TRANSFORM_WORKER_ENDED, counted, 'a warning of JavaScript counts as well')
 })
 
 test('a message that ends every thread becomes a dead letter', { timeout }, async (t) => {

@@ -67,7 +67,7 @@ class Tracing {
     batch.end(ended)
   }
 
-  /** Of a table that one route fills: its topic. */
+  /** The topic of a table that one route fills. */
   #template(table) {
     const topics = this.#topics.get(table) ?? []
     return topics.length === 1 ? { 'messaging.destination.template': topics[0] } : {}

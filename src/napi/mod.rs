@@ -154,6 +154,12 @@ impl NativePipeline {
         text(&self.pipeline.metrics())
     }
 
+    /// Counts a warning that JavaScript reports.
+    #[napi]
+    pub fn count_warning(&self, code: String) {
+        self.pipeline.count_warning(&code);
+    }
+
     #[napi]
     pub fn prometheus(&self, runtime: String) -> String {
         prometheus::text(&self.pipeline.families(&runtime))

@@ -394,6 +394,11 @@ impl Pipeline {
         }
     }
 
+    /// A warning was given that did not come from here.
+    pub fn count_warning(&self, code: &str) {
+        self.context.metrics.count_warning(code);
+    }
+
     pub fn metrics(&self) -> Metrics {
         let PipelineContext { metrics, ledger, memory, .. } = &*self.context;
         metrics.snapshot(self.state().as_str(), *lock(&self.rates), ledger, memory)

@@ -5,12 +5,13 @@
 //! never older than the fault, and no reader of warnings has to guess when one has ended.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::core::lock::lock;
 use crate::telemetry::events::Warning;
 use crate::telemetry::trace::millis;
 
@@ -59,8 +60,7 @@ impl Faults {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Entries are replaced in one assignment: a panic elsewhere cannot leave half of one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
