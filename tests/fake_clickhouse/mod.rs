@@ -408,7 +408,7 @@ impl State {
     fn table(&self, name: &str) -> Vec<Value> {
         if let Some(of) = name.strip_prefix("view_of_") {
             return vec![json!({
-                "engine": "MaterializedView", "engine_full": "", "dependencies_database": [], "dependencies_table": [],
+                "engine": "MaterializedView", "engine_full": "", "as_select": "", "create_table_query": "", "dependencies_database": [], "dependencies_table": [],
                 "target_database": "d", "target_table": format!("target_of_{of}"),
             })];
         }

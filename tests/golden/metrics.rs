@@ -33,6 +33,12 @@ fn recorder() -> Recorder {
     for code in [Code::JsonInvalid, Code::NoRoute, Code::RejectedByClickHouse] {
         recorder.dead_letters(code).store(1 + code as u64, Ordering::Relaxed);
     }
+    for (table, time) in [("fleet.positions", 1_730_000_000_123), ("a\"b", 0)] {
+        recorder.table(table).unwrap().last_insert_time.store(time, Ordering::Relaxed);
+    }
+    recorder.count_retry("fleet.positions");
+    recorder.count_failed("a\"b");
+    recorder.count_warning("CLICKHOUSE_RETRYING");
     recorder.table("fleet.positions").unwrap().dead_lettered.store(4, Ordering::Relaxed);
     recorder
 }
@@ -46,12 +52,11 @@ fn metrics(recorder: &Recorder, state: &'static str) -> Metrics {
     let memory = Arc::new(MemoryBudget::new(256 << 20));
     let mut reservation = MemoryReservation::new(&memory);
     reservation.resize(4_096);
-    Metrics {
-        uptime_ms: 60_500,
-        last_insert_ms: Some(12),
-        oldest_pending_ms: 250,
-        ..recorder.snapshot(state, Default::default(), &ledger, &memory)
+    let mut metrics = recorder.snapshot(state, Default::default(), &ledger, &memory);
+    for table in metrics.tables.values_mut().filter(|table| table.last_insert_ms.is_some()) {
+        table.last_insert_ms = Some(12);
     }
+    Metrics { uptime_ms: 60_500, last_insert_ms: Some(12), oldest_pending_ms: 250, ..metrics }
 }
 
 /// With the version in its place: a release changes it.

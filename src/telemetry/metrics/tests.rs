@@ -7,8 +7,7 @@ fn tables_beyond_a_number_are_counted_together() {
     recorder.count_insert("t999", 2, 1);
     recorder.count_insert("t1000", 4, 1);
     recorder.count_insert("t1499", 8, 1);
-    let metrics =
-        recorder.snapshot("idle", Default::default(), &Ledger::default(), &MemoryBudget::new(1));
+    let metrics = recorder.snapshot("idle", Default::default(), &Ledger::default(), &MemoryBudget::new(1));
     assert_eq!(metrics.tables.len(), MAX_TABLES + 1);
     let rows = |table: &str| metrics.tables.get(table).map(|table| table.rows);
     assert_eq!((rows("t0"), rows("t999"), rows("t1000")), (Some(1), Some(2), None));
