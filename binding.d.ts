@@ -33,6 +33,8 @@ export declare class NativePipeline {
   pause(): string
   resume(): string
   metrics(): string
+  /** Counts a warning that JavaScript reports. */
+  countWarning(code: string): void
   prometheus(runtime: string): string
   /** The metrics of `prometheus`, for other collectors. */
   families(runtime: string): string
