@@ -91,9 +91,8 @@ impl SchemaClient {
                         }
                         missing
                     }
-                    None => self.may_read(&source).await.then_some(None).unwrap_or_else(|| {
-                        Some((format!("GRANT SELECT ON {source} TO {}", quote(user)), false))
-                    }),
+                    None if self.may_read(&source).await => None,
+                    None => Some((format!("GRANT SELECT ON {source} TO {}", quote(user)), false)),
                 };
                 if let Some((statement, is_missing)) = missing {
                     found.push(ViewRight { view: format!("{database}.{name}"), statement, is_missing });
