@@ -2,7 +2,12 @@ import { EventEmitter } from 'node:events'
 import { IncomingMessage, ServerResponse } from 'node:http'
 
 /** Any value that JSON can hold. */
-export type JsonValue = null | boolean | number | string | JsonValue[] | { [name: string]: JsonValue }
+export type JsonValue = null | boolean | number | string | readonly JsonValue[] | { readonly [name: string]: JsonValue }
+
+/** One of several objects: the options of two of them together are none. */
+type Exclusive<Forms, Names extends PropertyKey = Forms extends unknown ? keyof Forms : never> = Forms extends unknown
+  ? Forms & { readonly [Name in Exclude<Names, keyof Forms>]?: undefined }
+  : never
 
 // Generated from src/config/schema.rs by `npm run generate`: PipelineConfig
 
@@ -16,27 +21,27 @@ export interface PipelineConfig {
    * `0` to `9`, `.`, `_`, `-`.
    * @default 'millrace'
    */
-  name?: string
+  name?: string | undefined
   /** Where messages come from. */
   mqtt: MqttConfig
   /** Where rows go. */
   clickhouse: ClickHouseConfig
   /** At least one; the first whose topic matches takes the message. */
-  routes: Route[]
+  routes: readonly Route[]
   /**
    * Tables that `pipeline.insert()` may put rows into: `table` or `database.table`. `start()` checks them as those of
    * the routes.
    */
-  tables?: string[]
+  tables?: readonly string[] | undefined
   /** When rows are inserted. */
-  batch?: BatchConfig
+  batch?: BatchConfig | undefined
   /**
    * A durable log on disk between the broker and ClickHouse: messages are acknowledged as soon as they lie there.
    * @default off
    */
-  spool?: SpoolConfig
+  spool?: SpoolConfig | undefined
   /** Where messages go that cannot become rows. @default only the `deadLetters` event, the counter and one warning */
-  deadLetters?: DeadLetterConfig
+  deadLetters?: DeadLetterConfig | undefined
   /** Limits of what all buffers together hold. */
   memory?: {
     /**
@@ -44,161 +49,161 @@ export interface PipelineConfig {
      * overshoot it. In bytes, 1048576 (1 MiB) to 1125899906842624 (1 PiB).
      * @default 268435456 (256 MiB)
      */
-    maxBytes?: number
-  }
+    maxBytes?: number | undefined
+  } | undefined
   /** The time between two `metrics` events; 0 turns the event off. In milliseconds, 0 to 86400000. @default 1000 */
-  metricsIntervalMs?: number
+  metricsIntervalMs?: number | undefined
   /**
    * How long `start()` waits for a ClickHouse that accepts connections and does not answer yet. In milliseconds, 1 to
    * 86400000.
    * @default 60000
    */
-  startTimeoutMs?: number
+  startTimeoutMs?: number | undefined
   /**
    * Receives what the events `state`, `warning` and `error` report. Nothing is ever printed otherwise.
    * @default none
    */
-  logger?: Logger
+  logger?: Logger | undefined
   /** Spans of OpenTelemetry for some of the batches. Needs `@opentelemetry/api`. @default off */
-  tracing?: TracingConfig
+  tracing?: TracingConfig | undefined
 }
 
 /** Where messages come from. */
-export interface MqttConfig {
+export type MqttConfig = {
   /**
    * `mqtt://host:1883`, `mqtts://host:8883` (TLS), `ws://host:80/path` or `wss://host:443/path` (WebSocket); several
    * are tried in order.
    */
-  url: string | string[]
+  url: string | readonly string[]
   /**
    * The name of the session, which no other client uses. With several `connections` each adds its number:
    * `<clientId>-1` and so on.
    * @default random, and the session ends with the connection
    */
-  clientId?: string
+  clientId?: string | undefined
   /** The user to connect as. */
-  username?: string
+  username?: string | undefined
   /** The user's password; needs a `username`. */
-  password?: string
+  password?: string | undefined
   /** 4 is MQTT 3.1.1, 5 is MQTT 5; `'auto'` is MQTT 5, and 3.1.1 where the broker has no 5. @default 'auto' */
-  protocolVersion?: 4 | 5 | 'auto'
+  protocolVersion?: 4 | 5 | 'auto' | undefined
   /**
    * The quality of service asked for. At 2 a message is a row once, as long as this process and the session live.
    * @default 1
    */
-  qos?: 0 | 1 | 2
+  qos?: 0 | 1 | 2 | undefined
   /** Subscribe as `$share/<group>/<filter>`: the broker spreads the messages over the members of the group. */
-  sharedGroup?: string
+  sharedGroup?: string | undefined
   /**
    * Parallel connections, each on a thread of its own with its own session; more than 1 needs `sharedGroup`. From 1 to
    * 1024.
    * @default 1
    */
-  connections?: number
+  connections?: number | undefined
   /**
    * How long the broker keeps the session without a connection; needs a `clientId`. In seconds, 0 to 4294967295.
    * @default 86400 with a `clientId`, else 0
    */
-  sessionExpirySeconds?: number
+  sessionExpirySeconds?: number | undefined
   /**
    * The keep-alive interval. A broker that is silent for one and a half of it is given up. In seconds, 1 to 65535.
    * @default 30
    */
-  keepAliveSeconds?: number
+  keepAliveSeconds?: number | undefined
   /**
    * Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower (mosquitto 20,
    * EMQX 32). From 1 to 65535.
    * @default 65535
    */
-  receiveMaximum?: number
+  receiveMaximum?: number | undefined
   /**
    * Topics that a broker of MQTT 5 may replace by numbers on a connection; each takes up to 64 KiB of memory. 0 allows
    * none, because rumqttd 0.20 gives all topics of a filter one number. From 0 to 65535.
    * @default 0
    */
-  topicAliasMaximum?: number
+  topicAliasMaximum?: number | undefined
   /**
    * The largest message. A larger one is passed over and becomes a dead letter, `PACKET_TOO_LARGE`; with MQTT 5 the
    * broker learns the limit and does not send it. In bytes, 1024 (1 KiB) to 268435455.
    * @default 1048576 (1 MiB)
    */
-  maxPacketBytes?: number
+  maxPacketBytes?: number | undefined
   /**
    * How long to rest after a read that brought several messages, so that the next one carries many; it grows to 10 in a
    * steady stream; 0 is off. In milliseconds, 0 to 1000.
    * @default 1
    */
-  coalesceMs?: number
+  coalesceMs?: number | undefined
   /**
    * When a message of QoS 1 or 2 is acknowledged: at once, when it is synced in the spool, or when its rows are
    * confirmed by ClickHouse.
    * @default `'spool'` with a spool, else `'insert'`
    */
-  ackAfter?: 'receive' | 'spool' | 'insert'
+  ackAfter?: 'receive' | 'spool' | 'insert' | undefined
   /** Whether retained messages, which a broker sends on subscribing, become rows. @default 'accept' */
-  retained?: 'accept' | 'skip'
+  retained?: 'accept' | 'skip' | undefined
   /** Waits between attempts to connect: exponential, with jitter. */
   reconnect?: {
     /** The wait before the second attempt; it doubles from there. In milliseconds, 1 to 86400000. @default 100 */
-    minMs?: number
+    minMs?: number | undefined
     /** The longest wait; not less than `minMs`. In milliseconds, 1 to 86400000. @default 30000 */
-    maxMs?: number
-  }
+    maxMs?: number | undefined
+  } | undefined
   /** TLS of `mqtts://` and `wss://`. */
   tls?: TlsConfig & {
     /** The name that the broker's certificate must be valid for. @default the host of the URL */
-    serverName?: string
+    serverName?: string | undefined
     /**
      * Takes any certificate: an attacker in between can read and change everything. Warns, `TLS_INSECURE`.
      * @default false
      */
-    insecure?: boolean
-  }
-}
+    insecure?: boolean | undefined
+  } | undefined
+} & ({ password?: undefined } | { username: string })
 
 /** Where rows go. */
 export interface ClickHouseConfig {
   /** `http://host:8123` or `https://host:8443`; several share the load, one that cannot be reached is passed over. */
-  url: string | string[]
+  url: string | readonly string[]
   /** The database of tables that are named without one. @default 'default' */
-  database?: string
+  database?: string | undefined
   /** The user to connect as. @default 'default' */
-  username?: string
+  username?: string | undefined
   /** The user's password. */
-  password?: string
+  password?: string | undefined
   /** How rows are compressed on their way. @default 'lz4' */
-  compression?: 'lz4' | 'zstd' | 'none'
+  compression?: 'lz4' | 'zstd' | 'none' | undefined
   /**
    * ClickHouse settings for every INSERT. Settings that the guarantees depend on (such as `async_insert`) cannot be
    * set.
    */
-  settings?: Record<string, string | number | boolean>
+  settings?: Readonly<Record<string, string | number | boolean>> | undefined
   /** INSERTs under way at once, each on a thread of its own. From 1 to 64. @default 2 */
-  maxInFlight?: number
+  maxInFlight?: number | undefined
   /** How long opening a connection may take. In milliseconds, 1 to 86400000. @default 5000 */
-  connectTimeoutMs?: number
+  connectTimeoutMs?: number | undefined
   /**
    * How long sending a request may take, and again waiting for its answer. In milliseconds, 1 to 86400000.
    * @default 30000
    */
-  requestTimeoutMs?: number
+  requestTimeoutMs?: number | undefined
   /**
    * Waits between attempts: exponential, with jitter. A batch that can succeed later is retried for ever, or for
    * `maxAgeMs`.
    */
   retry?: {
     /** The wait before the second attempt; it doubles from there. In milliseconds, 1 to 86400000. @default 100 */
-    minMs?: number
+    minMs?: number | undefined
     /** The longest wait; not less than `minMs`. In milliseconds, 1 to 86400000. @default 30000 */
-    maxMs?: number
+    maxMs?: number | undefined
     /**
      * The age of a batch from which a failed attempt is its last: its messages become dead letters. In milliseconds, 1
      * to 315360000000.
      */
-    maxAgeMs?: number
-  }
+    maxAgeMs?: number | undefined
+  } | undefined
   /** TLS of `https://`. */
-  tls?: TlsConfig
+  tls?: TlsConfig | undefined
 }
 
 /**
@@ -207,15 +212,15 @@ export interface ClickHouseConfig {
  */
 export interface BatchConfig {
   /** Rows of a batch. From 1 to 1048449. @default 5000 */
-  maxRows?: number
+  maxRows?: number | undefined
   /**
    * Size of the columns, before compression. At most an eighth of `memory.maxBytes`, by default too. In bytes, 1 to
    * 1073741824 (1 GiB).
    * @default 8388608 (8 MiB)
    */
-  maxBytes?: number
+  maxBytes?: number | undefined
   /** Age of the batch, from its first message on. In milliseconds, 1 to 86400000. @default 1000 */
-  maxDelayMs?: number
+  maxDelayMs?: number | undefined
 }
 
 /** A durable log on disk between the broker and ClickHouse. */
@@ -227,48 +232,48 @@ export interface SpoolConfig {
    * never loss. In bytes, 1048576 (1 MiB) to 1125899906842624 (1 PiB).
    * @default 4294967296 (4 GiB)
    */
-  maxBytes?: number
+  maxBytes?: number | undefined
   /**
    * The longest that a message waits before it is written and synced with all that came since. In milliseconds, 1 to
    * 1000.
    * @default 5
    */
-  commitMs?: number
+  commitMs?: number | undefined
   /**
    * Size of a file, soft; the spool shrinks by deleting files. At most `maxBytes`, by default too. In bytes, 65536 (64
    * KiB) to 1073741824 (1 GiB).
    * @default 67108864 (64 MiB)
    */
-  segmentBytes?: number
+  segmentBytes?: number | undefined
 }
 
 /** Where messages go that cannot become rows: one of the two. */
-export interface DeadLetterConfig {
+export type DeadLetterConfig = {
   /**
    * `table` or `database.table`. Created if absent: `received_at`, `route`, `topic`, `payload`, `error_code`, `error`.
    */
-  table?: string
+  table?: string | undefined
   /** A directory of JSON Lines, one file a day: `<name>-<YYYY-MM-DD>.jsonl`. */
-  dir?: string
-}
+  dir?: string | undefined
+} & ({ dir?: undefined } | { table?: undefined })
 
 /** The tracer, and the share of batches that it traces. */
 export interface TracingConfig {
   /** A `Tracer` of `@opentelemetry/api`. */
   tracer: OpenTelemetryTracer
   /** The share of the batches that is traced; the tracer's own sampler comes after it. From 0 to 1. @default 0.1 */
-  sampleRatio?: number
+  sampleRatio?: number | undefined
 }
 
 /** Each in PEM: a Buffer, a text (one with `-----BEGIN ` in it), or the path of a file, which `start()` reads. */
-export interface TlsConfig {
+export type TlsConfig = {
   /** The authorities to trust, instead of the system's. @default the system's */
-  ca?: string | Buffer
+  ca?: string | Buffer | undefined
   /** The client certificate, followed by those between it and its authority. Needs `key`. */
-  cert?: string | Buffer
+  cert?: string | Buffer | undefined
   /** The private key of `cert`, not encrypted. */
-  key?: string | Buffer
-}
+  key?: string | Buffer | undefined
+} & ({ cert?: undefined } | { key: string | Buffer }) & ({ key?: undefined } | { cert: string | Buffer })
 
 /** A topic and the table that it fills. */
 export interface Route {
@@ -276,20 +281,25 @@ export interface Route {
   topic: string
   /** `table` or `database.table`. */
   table: string
+  /**
+   * Lets `start()` accept a table of the engine `Null` that no materialized view reads, which discards every row.
+   * @default false
+   */
+  allowNullTable?: boolean | undefined
   /** By column, only what differs from "the JSON field of the same name" or "the `{name}` of the topic". */
-  columns?: Record<string, ColumnSource>
+  columns?: Readonly<Record<string, ColumnSource>> | undefined
   /**
    * A condition on fields of the payload and levels of the topic, looked at before any column is read. A message that
    * it excludes is acknowledged and counts as `dropped`.
    * @default all messages
    */
-  where?: Condition
+  where?: Condition | undefined
   /**
    * Later routes take the messages of this route too. Each makes rows, a dead letter or nothing of a message, as if it
    * were alone; the message is acknowledged when all of that is settled.
    * @default false
    */
-  continue?: boolean
+  continue?: boolean | undefined
   /**
    * The format of payloads: JSON; one bare value, `'text'`, which is `$`; lines of values, `'csv'`; MessagePack; CBOR;
    * Protocol Buffers; or Sparkplug B.
@@ -299,15 +309,15 @@ export interface Route {
     /** Lines of values. */
     type: 'csv'
     /** The names of the values of a line, in their order; without them they come from the header. */
-    columns?: string | string[]
+    columns?: string | readonly string[] | undefined
     /** The text between two values. @default ',' */
-    delimiter?: string
+    delimiter?: string | undefined
     /** Whether the first line of each payload has the names. @default false */
-    header?: boolean
+    header?: boolean | undefined
     /** The character before the decimals of a number. @default '.' */
-    decimal?: '.' | ','
+    decimal?: '.' | ',' | undefined
     /** The text between a name and its value, `=` in `k=v;k=v`: such lines need neither names nor a header. */
-    pairs?: string
+    pairs?: string | undefined
   } | {
     /** Messages of Protocol Buffers. */
     type: 'protobuf'
@@ -315,55 +325,55 @@ export interface Route {
     schema: string | Buffer
     /** The full name of the message: `package.Message`. */
     message: string
-  }
+  } | undefined
   /** How payloads are compressed; `'auto'` looks at the first bytes of each. @default 'none' */
-  compression?: 'none' | 'gzip' | 'zlib' | 'zstd' | 'auto'
+  compression?: 'none' | 'gzip' | 'zlib' | 'zstd' | 'auto' | undefined
   /**
    * The most that a payload may unpack to; a larger one is a dead letter, `PAYLOAD_TOO_LARGE`. At most an eighth of
    * `memory.maxBytes`, by default too. In bytes, 1024 (1 KiB) to 1073741824 (1 GiB).
    * @default 16777216 (16 MiB)
    */
-  maxPayloadBytes?: number
+  maxPayloadBytes?: number | undefined
   /**
    * The path of a list in the payload, `devices[*].readings[*]`: one row per item; or of the members of an object,
    * `sensors.*`; or lists side by side, `{ zip: { at: 'series.at', v: 'series.v' } }`: one row per index. A column's
    * path is looked for in the item first, then in the items around it, then in the document.
    * @default one row per object
    */
-  rows?: string | { zip: Record<string, string> }
+  rows?: string | { zip: Readonly<Record<string, string>> } | undefined
   /**
    * How to treat a field that no column takes: ignore it, or make the message a dead letter (`UNKNOWN_FIELD`).
    * @default 'ignore'
    */
-  unknownFields?: 'ignore' | 'reject'
+  unknownFields?: 'ignore' | 'reject' | undefined
   /**
    * How to treat a missing field for a column that is neither Nullable nor has a DEFAULT: a dead letter
    * (`FIELD_MISSING`), or the type's zero.
    * @default 'reject'
    */
-  missingFields?: 'reject' | 'zero'
+  missingFields?: 'reject' | 'zero' | undefined
   /** Texts that are a missing value, in any column. */
-  nulls?: string | string[]
+  nulls?: string | readonly string[] | undefined
   /**
    * How to read the tokens `NaN`, `Infinity` and `-Infinity` in JSON: invalid, a missing value, or that float.
    * @default 'reject'
    */
-  nan?: 'reject' | 'null' | 'value'
+  nan?: 'reject' | 'null' | 'value' | undefined
   /**
    * Business logic in JavaScript, called with each batch of the route: a function, or a module that threads of the
    * pipeline's own load.
    */
-  transform?: Transform | string | TransformModule
+  transform?: Transform | string | TransformModule | undefined
   /** By name, fields that are read for `transform` alone: a source, as of a column, and a ClickHouse type. */
-  inputs?: Record<string, InputSource>
+  inputs?: Readonly<Record<string, InputSource>> | undefined
   /** The tables that `batch.emit` of `transform` may put rows into. */
-  emits?: string[]
+  emits?: readonly string[] | undefined
   /**
    * A call of `transform` that takes longer causes the warning `TRANSFORM_SLOW`. It is not aborted. In milliseconds, 1
    * to 86400000.
    * @default 10000
    */
-  transformTimeoutMs?: number
+  transformTimeoutMs?: number | undefined
 }
 
 /**
@@ -374,54 +384,56 @@ export interface Route {
  * types are never equal: `5` is not `'5'`.
  */
 export type Condition =
-  /** A field of the payload. */
-  | {
-      /** A path into the payload, as columns have it. The first path of a list that has a value counts. */
-      path: string | string[]
-      /** It is equal. */
-      eq?: string | number | boolean
-      /** It is not equal, of another type, or missing: the opposite of `eq`. */
-      ne?: string | number | boolean
-      /** It is less. Texts are compared byte by byte. */
-      lt?: string | number
-      /** It is less or equal. */
-      le?: string | number
-      /** It is greater. */
-      gt?: string | number
-      /** It is greater or equal. */
-      ge?: string | number
-      /** It is equal to one of these: a list of at least one. */
-      in?: (string | number | boolean)[]
-      /** Whether it is there, and not `null`. A level of the topic always is. */
-      exists?: boolean
-    }
-  /** A `{name}` of the topic. */
-  | {
-      /** A `{name}` of the topic. */
-      topic: string
-      /** It is equal. */
-      eq?: string | number | boolean
-      /** It is not equal, of another type, or missing: the opposite of `eq`. */
-      ne?: string | number | boolean
-      /** It is less. Texts are compared byte by byte. */
-      lt?: string | number
-      /** It is less or equal. */
-      le?: string | number
-      /** It is greater. */
-      gt?: string | number
-      /** It is greater or equal. */
-      ge?: string | number
-      /** It is equal to one of these: a list of at least one. */
-      in?: (string | number | boolean)[]
-      /** Whether it is there, and not `null`. A level of the topic always is. */
-      exists?: boolean
-    }
-  /** All of several conditions. */
-  | { and: Condition[] }
-  /** At least one of several conditions. */
-  | { or: Condition[] }
-  /** The opposite of a condition. */
-  | { not: Condition }
+  | Exclusive<
+    /** A field of the payload. */
+    | {
+        /** A path into the payload, as columns have it. The first path of a list that has a value counts. */
+        path: string | readonly string[]
+        /** It is equal. */
+        eq?: string | number | boolean | undefined
+        /** It is not equal, of another type, or missing: the opposite of `eq`. */
+        ne?: string | number | boolean | undefined
+        /** It is less. Texts are compared byte by byte. */
+        lt?: string | number | undefined
+        /** It is less or equal. */
+        le?: string | number | undefined
+        /** It is greater. */
+        gt?: string | number | undefined
+        /** It is greater or equal. */
+        ge?: string | number | undefined
+        /** It is equal to one of these: a list of at least one. */
+        in?: readonly (string | number | boolean)[] | undefined
+        /** Whether it is there, and not `null`. A level of the topic always is. */
+        exists?: boolean | undefined
+      }
+    /** A `{name}` of the topic. */
+    | {
+        /** A `{name}` of the topic. */
+        topic: string
+        /** It is equal. */
+        eq?: string | number | boolean | undefined
+        /** It is not equal, of another type, or missing: the opposite of `eq`. */
+        ne?: string | number | boolean | undefined
+        /** It is less. Texts are compared byte by byte. */
+        lt?: string | number | undefined
+        /** It is less or equal. */
+        le?: string | number | undefined
+        /** It is greater. */
+        gt?: string | number | undefined
+        /** It is greater or equal. */
+        ge?: string | number | undefined
+        /** It is equal to one of these: a list of at least one. */
+        in?: readonly (string | number | boolean)[] | undefined
+        /** Whether it is there, and not `null`. A level of the topic always is. */
+        exists?: boolean | undefined
+      }
+    /** All of several conditions. */
+    | { and: readonly Condition[] }
+    /** At least one of several conditions. */
+    | { or: readonly Condition[] }
+    /** The opposite of a condition. */
+    | { not: Condition }
+  >
 
 /**
  * Where a column's value comes from. A string is a path into the payload: `lat`, `position.lat`, `axes[0]`,
@@ -432,53 +444,55 @@ export type Condition =
  */
 export type ColumnSource =
   | string
-  | string[]
-  /** A path, with what to make of the value. */
-  | {
-      /**
-       * A path into the payload: `lat`, `position.lat`, `axes[0]`, `axes[-1]` for the last, `*.lat` below any one key.
-       * The first path of a list that has a value counts.
-       */
-      path: string | string[]
-      /** The value where it is missing, or `null`. */
-      default?: JsonValue
-      /**
-       * The unit of a number in a column of a time type, since 1970. `'auto'` reads the magnitude: below 1e11 seconds,
-       * below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds.
-       * @default 'auto'
-       */
-      unit?: 's' | 'ms' | 'us' | 'ns' | 'auto'
-      /**
-       * The names of an object's fields that fill the elements of a Tuple, or of a Point: `['lng', 'lat']`. Without it
-       * a Tuple takes the names that it has.
-       */
-      fields?: string | string[]
-      /** Texts that are a missing value. */
-      nulls?: string | string[]
-      /** Values that replace a text or number: `{ ON: true, OFF: false }`; under `'*'` for all others. */
-      map?: Record<string, JsonValue>
-      /**
-       * The format that the text there is parsed as first. Paths may go on through a text that is JSON. `'number'`
-       * takes a decimal comma, and drops a unit behind the number.
-       */
-      parse?: 'json' | 'base64' | 'hex' | 'number'
-      /** A factor for a number. */
-      scale?: number
-      /** A number that is added, after `scale`. */
-      offset?: number
-    }
-  /** The name of a key that a path with `*` leads to. */
-  | { key: string }
-  /** A `{name}` of the topic. */
-  | { topic: string }
-  /** A property of the message itself. `receivedAt` fits time columns, and 64-bit integers as milliseconds. */
-  | { meta: 'topic' | 'receivedAt' | 'payload' | 'qos' | 'retain' | 'clientId' }
-  /** A user property of MQTT 5; missing where the message has none of that name. */
-  | { userProperty: string }
-  /** A constant. */
-  | { value: JsonValue }
-  /** A column that the route's `transform` fills. */
-  | { computed: boolean }
+  | readonly string[]
+  | Exclusive<
+    /** A path, with what to make of the value. */
+    | {
+        /**
+         * A path into the payload: `lat`, `position.lat`, `axes[0]`, `axes[-1]` for the last, `*.lat` below any one
+         * key. The first path of a list that has a value counts.
+         */
+        path: string | readonly string[]
+        /** The value where it is missing, or `null`. */
+        default?: JsonValue | undefined
+        /**
+         * The unit of a number in a column of a time type, since 1970. `'auto'` reads the magnitude: below 1e11
+         * seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds.
+         * @default 'auto'
+         */
+        unit?: 's' | 'ms' | 'us' | 'ns' | 'auto' | undefined
+        /**
+         * The names of an object's fields that fill the elements of a Tuple, or of a Point: `['lng', 'lat']`. Without
+         * it a Tuple takes the names that it has.
+         */
+        fields?: string | readonly string[] | undefined
+        /** Texts that are a missing value. */
+        nulls?: string | readonly string[] | undefined
+        /** Values that replace a text or number: `{ ON: true, OFF: false }`; under `'*'` for all others. */
+        map?: Readonly<Record<string, JsonValue>> | undefined
+        /**
+         * The format that the text there is parsed as first. Paths may go on through a text that is JSON. `'number'`
+         * takes a decimal comma, and drops a unit behind the number.
+         */
+        parse?: 'json' | 'base64' | 'hex' | 'number' | undefined
+        /** A factor for a number. */
+        scale?: number | undefined
+        /** A number that is added, after `scale`. */
+        offset?: number | undefined
+      }
+    /** The name of a key that a path with `*` leads to. */
+    | { key: string }
+    /** A `{name}` of the topic. */
+    | { topic: string }
+    /** A property of the message itself. `receivedAt` fits time columns, and 64-bit integers as milliseconds. */
+    | { meta: 'topic' | 'receivedAt' | 'payload' | 'qos' | 'retain' | 'clientId' }
+    /** A user property of MQTT 5; missing where the message has none of that name. */
+    | { userProperty: string }
+    /** A constant. */
+    | { value: JsonValue }
+    /** A column that the route's `transform` fills. */
+    | { computed: boolean }
+  >
 
 /** A module whose export is the transform. Worker threads of the pipeline's own load it. */
 export interface TransformModule {
@@ -487,15 +501,15 @@ export interface TransformModule {
    */
   module: string | URL
   /** The name of the export. @default 'default' */
-  export?: string
+  export?: string | undefined
   /**
    * The number of threads that load it. As many batches are worked on at once, and are inserted in the order in which
    * they are done. From 1 to 64.
    * @default 1
    */
-  threads?: number
+  threads?: number | undefined
   /** The module finds it as `workerData` of `node:worker_threads`. */
-  data?: JsonValue
+  data?: JsonValue | undefined
 }
 
 /** A field that is read for a transform alone. Without a source it is the field of that name. */
@@ -503,31 +517,31 @@ export interface InputSource {
   /** The ClickHouse type that it is read as. */
   type: string
   /** A path into the payload, or several. */
-  path?: string | string[]
+  path?: string | readonly string[] | undefined
   /** The value where it is missing, or `null`. */
-  default?: JsonValue
+  default?: JsonValue | undefined
   /** The unit of a number that is a time. @default 'auto' */
-  unit?: 's' | 'ms' | 'us' | 'ns' | 'auto'
+  unit?: 's' | 'ms' | 'us' | 'ns' | 'auto' | undefined
   /** Texts that are a missing value. */
-  nulls?: string | string[]
+  nulls?: string | readonly string[] | undefined
   /** Values that replace a text or number. */
-  map?: Record<string, JsonValue>
+  map?: Readonly<Record<string, JsonValue>> | undefined
   /** The format that the text there is parsed as first. */
-  parse?: 'json' | 'base64' | 'hex' | 'number'
+  parse?: 'json' | 'base64' | 'hex' | 'number' | undefined
   /** A factor for a number. */
-  scale?: number
+  scale?: number | undefined
   /** A number that is added, after `scale`. */
-  offset?: number
+  offset?: number | undefined
   /** The name of the key that a path with `*` leads to. */
-  key?: string
+  key?: string | undefined
   /** A `{name}` of the topic. */
-  topic?: string
+  topic?: string | undefined
   /** A property of the message itself. */
-  meta?: 'topic' | 'receivedAt' | 'payload' | 'qos' | 'retain' | 'clientId'
+  meta?: 'topic' | 'receivedAt' | 'payload' | 'qos' | 'retain' | 'clientId' | undefined
   /** The first user property of that name. */
-  userProperty?: string
+  userProperty?: string | undefined
   /** A constant. */
-  value?: JsonValue
+  value?: JsonValue | undefined
 }
 
 // End of the generated part
@@ -690,6 +704,17 @@ export interface Logger {
 
 export type State = 'idle' | 'starting' | 'running' | 'paused' | 'stopping' | 'stopped'
 
+/** The events of a pipeline, with the arguments of their listeners. */
+export interface PipelineEvents {
+  metrics: [metrics: Metrics]
+  deadLetters: [letters: DeadLetter[]]
+  state: [state: State, previous: State]
+  /** A problem that ends by itself or needs a change: reconnects, retries, a table without deduplication, … */
+  warning: [warning: Warning]
+  /** The pipeline has failed for good: call `stop()` and create a new one. */
+  error: [error: MillraceError]
+}
+
 export class Pipeline extends EventEmitter {
   /** Checks the configuration and opens nothing. @throws {MillraceError} `CONFIG_INVALID` with the option's `path` */
   constructor(config: PipelineConfig)
@@ -698,12 +723,15 @@ export class Pipeline extends EventEmitter {
 
   /**
    * Resolves when the tables are checked, the broker is connected and every subscription is granted. After a rejection
-   * nothing is left running, and it may be called again.
+   * nothing is left running, and it may be called again. `stop()` ends it: it rejects with `ABORTED`.
+   *
+   * With `wait` (`false` by default) it does not reject while ClickHouse or the broker cannot be reached: it tries again after
+   * 250 ms, then after twice the wait each time up to 5 s, and warns each time (`START_WAITING`).
    *
    * While it runs, a pipeline keeps the process alive if it has a listener for any event, as a `MessagePort` does;
    * `ref()` and `unref()` override that. If a program ends without `stop()`, the pipeline stops itself on `beforeExit`.
    */
-  start(options?: { signal?: AbortSignal }): Promise<void>
+  start(options?: { signal?: AbortSignal | undefined; wait?: boolean | undefined }): Promise<void>
 
   /**
    * Resolves when every message received before the call is in ClickHouse or stored as a dead letter, and listeners have been
@@ -759,7 +787,7 @@ export class Pipeline extends EventEmitter {
    * enough for messages that are not in the spool. The pipeline is stopped then too; these messages were not acknowledged. The
    * error's message has their number.
    */
-  stop(options?: { timeoutMs?: number }): Promise<Metrics>
+  stop(options?: { timeoutMs?: number | undefined }): Promise<Metrics>
 
   /** A snapshot. The call is cheap. */
   metrics(): Metrics
@@ -776,18 +804,13 @@ export class Pipeline extends EventEmitter {
   /** `stop()`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 
-  on(event: 'metrics', listener: (metrics: Metrics) => void): this
-  on(event: 'deadLetters', listener: (letters: DeadLetter[]) => void): this
-  on(event: 'state', listener: (state: State, previous: State) => void): this
-  /** A problem that ends by itself or needs a change: reconnects, retries, a table without deduplication, … */
-  on(event: 'warning', listener: (warning: Warning) => void): this
-  /** The pipeline has failed for good: call `stop()` and create a new one. */
-  on(event: 'error', listener: (error: MillraceError) => void): this
-  once(event: 'metrics', listener: (metrics: Metrics) => void): this
-  once(event: 'deadLetters', listener: (letters: DeadLetter[]) => void): this
-  once(event: 'state', listener: (state: State, previous: State) => void): this
-  once(event: 'warning', listener: (warning: Warning) => void): this
-  once(event: 'error', listener: (error: MillraceError) => void): this
+  on<E extends keyof PipelineEvents>(event: E, listener: (...args: PipelineEvents[E]) => void): this
+  once<E extends keyof PipelineEvents>(event: E, listener: (...args: PipelineEvents[E]) => void): this
+  off<E extends keyof PipelineEvents>(event: E, listener: (...args: PipelineEvents[E]) => void): this
+  addListener<E extends keyof PipelineEvents>(event: E, listener: (...args: PipelineEvents[E]) => void): this
+  removeListener<E extends keyof PipelineEvents>(event: E, listener: (...args: PipelineEvents[E]) => void): this
+  prependListener<E extends keyof PipelineEvents>(event: E, listener: (...args: PipelineEvents[E]) => void): this
+  prependOnceListener<E extends keyof PipelineEvents>(event: E, listener: (...args: PipelineEvents[E]) => void): this
 }
 
 /**
@@ -796,7 +819,7 @@ export class Pipeline extends EventEmitter {
  * docs/metrics.md lists the codes and their fields.
  */
 export interface Warning {
-  code: string
+  code: WarningCode
   message: string
   /** As the configuration names it; of `DEDUPLICATION_OFF` with its database. */
   table?: string
@@ -808,7 +831,7 @@ export interface Warning {
   /** The fault alone, without its place and what is done about it. */
   reason?: string
   /** The code of the `MillraceError` that `reason` is the message of. */
-  errorCode?: string
+  errorCode?: ErrorCode | DeadLetterCode
   /** The server that `reason` is about: ClickHouse or broker. */
   url?: string
   /** ClickHouse's own number of its exception, such as 252. */
@@ -861,7 +884,7 @@ export interface Warning {
 
 /** In every snapshot `received = inserted + deadLettered + dropped + skipped + pending`. */
 export interface Metrics {
-  state: string
+  state: State
   /** Since the pipeline was constructed. */
   uptimeMs: number
   messages: {
@@ -991,6 +1014,9 @@ export interface Quantiles {
   max: number
 }
 
+/** A dead letter as a program gives it to `replayDeadLetters()`: its code may be one of another version. */
+export type StoredDeadLetter = Omit<DeadLetter, 'code'> & { code: string }
+
 /** A message that cannot become a row. */
 export interface DeadLetter {
   receivedAt: Date
@@ -1000,12 +1026,7 @@ export interface DeadLetter {
   /** The bytes of a topic that is not UTF-8; `topic` then has `\ufffd` for invalid bytes. */
   topicBytes?: Buffer
   payload: Buffer
-  /**
-   * `JSON_INVALID`, `NOT_AN_OBJECT`, `FIELD_MISSING`, `TYPE_MISMATCH`, `OUT_OF_RANGE`, `UNKNOWN_FIELD`, `NO_ROUTE`,
-   * `PAYLOAD_INVALID`, `PAYLOAD_TOO_LARGE`, `ALIAS_UNKNOWN`, `TOPIC_INVALID`, `REJECTED_BY_CLICKHOUSE`, `RETRY_EXPIRED`,
-   * `PACKET_TOO_LARGE`, `REJECTED_BY_TRANSFORM` or `TRANSFORM_FAILED`.
-   */
-  code: string
+  code: DeadLetterCode
   /** Names the column and the value at fault. */
   message: string
 }
@@ -1044,22 +1065,24 @@ export function replayDeadLetters(
  * engine has memory.
  */
 export type ReplaySource =
-  /** All `*.jsonl` of a directory, by name, each to the length it has at the beginning. */
-  | { dir: string }
-  /** One file of JSON Lines. */
-  | { file: string }
-  /** A table of dead letters in the ClickHouse of the configuration. */
-  | {
-      /** `table` or `database.table`. */
-      table: string
-      /**
-       * A condition in ClickHouse's SQL for the dead letters to read, such as `error_code = 'FIELD_MISSING'`.
-       * @default all
-       */
-      where?: string
-    }
-  | Iterable<DeadLetter>
-  | AsyncIterable<DeadLetter>
+  | Iterable<StoredDeadLetter>
+  | AsyncIterable<StoredDeadLetter>
+  | Exclusive<
+    /** All `*.jsonl` of a directory, by name, each to the length it has at the beginning. */
+    | { dir: string }
+    /** One file of JSON Lines. */
+    | { file: string }
+    /** A table of dead letters in the ClickHouse of the configuration. */
+    | {
+        /** `table` or `database.table`. */
+        table: string
+        /**
+         * A condition in ClickHouse's SQL for the dead letters to read, such as `error_code = 'FIELD_MISSING'`.
+         * @default all
+         */
+        where?: string | undefined
+      }
+  >
 
 // End of the generated part
 
@@ -1121,14 +1144,14 @@ export function checkPipeline(config: PipelineConfig, options?: CheckOptions): P
 /** Options of a check beside the configuration. */
 export interface CheckOptions {
   /** Messages to decode; 0 is none. From 0 to 1000000. @default 0 */
-  sample?: number
+  sample?: number | undefined
   /** How long to wait for them. In milliseconds, 1 to 86400000. @default 30000 */
-  sampleTimeoutMs?: number
+  sampleTimeoutMs?: number | undefined
   /**
    * The name to visit the broker under, where it lets only certain names in; not the pipeline's own.
    * @default random
    */
-  clientId?: string
+  clientId?: string | undefined
 }
 
 // End of the generated part
@@ -1431,13 +1454,108 @@ export interface SpoolInspection extends SpoolBacklog {
   foreign: string[]
 }
 
+/** Codes of a `MillraceError`. */
+// Generated from src/core/codes.rs by `npm run generate`: ErrorCode
+export type ErrorCode =
+  | 'ABORTED'
+  | 'BINDING_NOT_FOUND'
+  | 'BINDING_REFUSED'
+  | 'CLICKHOUSE_REJECTED'
+  | 'CLICKHOUSE_UNREACHABLE'
+  | 'COLUMN_NOT_FOUND'
+  | 'COLUMN_UNSUPPORTED'
+  | 'CONFIG_INVALID'
+  | 'INTERNAL'
+  | 'INVALID_STATE'
+  | 'MQTT_REFUSED'
+  | 'MQTT_UNREACHABLE'
+  | 'ROWS_UNCONFIRMED'
+  | 'SOURCE_UNREADABLE'
+  | 'SPOOL_CORRUPT'
+  | 'SPOOL_IO'
+  | 'SPOOL_LOCKED'
+  | 'STOP_TIMEOUT'
+  | 'SUBSCRIPTION_REFUSED'
+  | 'TABLE_DISCARDS'
+  | 'TABLE_NOT_DECLARED'
+  | 'TABLE_NOT_FOUND'
+  | 'TRANSFORM_FAILED'
+  | 'TRANSFORM_INVALID'
+// End of the generated part
+
+/** Codes of dead letters. */
+// Generated from src/core/codes.rs by `npm run generate`: DeadLetterCode
+export type DeadLetterCode =
+  | 'JSON_INVALID'
+  | 'NOT_AN_OBJECT'
+  | 'FIELD_MISSING'
+  | 'TYPE_MISMATCH'
+  | 'OUT_OF_RANGE'
+  | 'UNKNOWN_FIELD'
+  | 'NO_ROUTE'
+  | 'REJECTED_BY_CLICKHOUSE'
+  | 'PACKET_TOO_LARGE'
+  | 'PAYLOAD_INVALID'
+  | 'PAYLOAD_TOO_LARGE'
+  | 'ALIAS_UNKNOWN'
+  | 'TOPIC_INVALID'
+  | 'REJECTED_BY_TRANSFORM'
+  | 'TRANSFORM_FAILED'
+  | 'RETRY_EXPIRED'
+// End of the generated part
+
+/** Codes of warnings; docs/metrics.md says what each means. */
+// Generated from src/core/codes.rs by `npm run generate`: WarningCode
+export type WarningCode =
+  | 'BATCH_SPLIT'
+  | 'CLICKHOUSE_RECOVERED'
+  | 'CLICKHOUSE_REFUSED'
+  | 'CLICKHOUSE_RETRYING'
+  | 'CLICKHOUSE_SILENT'
+  | 'COLUMN_ADDED'
+  | 'DEAD_LETTERS_REFUSED'
+  | 'DEAD_LETTERS_RETRYING'
+  | 'DEAD_LETTERS_UNSTORED'
+  | 'DEDUPLICATION_OFF'
+  | 'EVENTS_DROPPED'
+  | 'FILTERS_OVERLAP'
+  | 'INSERT_UNCONFIRMED'
+  | 'INSERT_UNVERIFIED'
+  | 'LETTER_MALFORMED'
+  | 'MQTT_FALLBACK'
+  | 'MQTT_RECONNECTING'
+  | 'PATH_NEVER_FOUND'
+  | 'PATH_THROUGH_SCALAR'
+  | 'QOS_LOWERED'
+  | 'REPLAY_INTERRUPTED'
+  | 'RETAINED_SKIPPED'
+  | 'RETRY_EXPIRED'
+  | 'ROWS_RESTORED'
+  | 'SESSION_SHORTENED'
+  | 'SESSION_TAKEN_OVER'
+  | 'SHARED_GROUP_SILENT'
+  | 'SPOOL_CORRUPT'
+  | 'SPOOL_FOREIGN_FILES'
+  | 'SPOOL_FULL'
+  | 'SPOOL_IO'
+  | 'SPOOL_RECOVERED'
+  | 'SPOOL_TORN'
+  | 'START_WAITING'
+  | 'STOP_TIMEOUT'
+  | 'TABLE_CHANGED'
+  | 'TABLE_DISCARDS'
+  | 'TIME_PRECISION_CUT'
+  | 'TLS_INSECURE'
+  | 'TOPIC_NAME_UNUSED'
+  | 'TRANSFORM_FAILED'
+  | 'TRANSFORM_SLOW'
+  | 'TRANSFORM_WORKER_ENDED'
+  | 'WINDOW_NARROW'
+// End of the generated part
+
 export class MillraceError extends Error {
-  /**
-   * Stable: `CONFIG_INVALID`, `CLICKHOUSE_UNREACHABLE`, `CLICKHOUSE_REJECTED`, `TABLE_NOT_FOUND`, `COLUMN_NOT_FOUND`,
-   * `COLUMN_UNSUPPORTED`, `MQTT_UNREACHABLE`, `MQTT_REFUSED`, `SUBSCRIPTION_REFUSED`, `SOURCE_UNREADABLE`, `STOP_TIMEOUT`,
-   * `INVALID_STATE`, `TRANSFORM_INVALID`, `BINDING_NOT_FOUND`, `BINDING_REFUSED`, `SPOOL_LOCKED`, `SPOOL_CORRUPT`, `SPOOL_IO`; `INTERNAL` is a fault in millrace itself.
-   */
-  readonly code: string
+  /** Stable. `INTERNAL` is a fault in millrace itself; an error about rows of a program has the code of a dead letter. */
+  readonly code: ErrorCode | DeadLetterCode
   /** The option that caused it, such as `routes[0].columns.lat`. */
   readonly path?: string
   /** The place of the row at fault, from 0, where rows of a program are. */

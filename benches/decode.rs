@@ -283,6 +283,7 @@ fn decoding(columns: &[(&str, &str, &str)]) -> impl FnMut(&[String]) {
             name: (*name).into(),
             column_type: ColumnType::parse(column_type, "UTC").unwrap(),
             default: None,
+            is_ephemeral: false,
             is_added: false,
         })
         .collect();

@@ -164,6 +164,7 @@ impl Engine {
             name: name.into(),
             column_type: ColumnType::parse(column_type, "UTC").expect("a type of ClickHouse"),
             default: None,
+            is_ephemeral: false,
             is_added: false,
         });
         let now = Instant::now();

@@ -4,6 +4,7 @@
 // promises, and it decides whether the process stays alive.
 
 const { EventEmitter } = require('node:events')
+const { setTimeout: delay } = require('node:timers/promises')
 const { FAMILIES, MillraceError, NativePipeline, callNative, configError, configToJson, fromEvent, unwrap } = require('./native.js')
 
 /** Running pipelines. Without this, one that is reachable only from its own events would be garbage-collected. */
@@ -11,6 +12,10 @@ const running = new Set()
 
 const STOP_TIMEOUT_MS = 30_000
 const TAP_MS = 1_000
+/** Between two attempts of `start({ wait: true })`: the first wait, which doubles, and the longest. */
+const WAIT_MS = { min: 250, max: 5_000 }
+/** The errors that `start({ wait: true })` waits out: the servers are not there yet. */
+const UNREACHABLE = new Set(['CLICKHOUSE_UNREACHABLE', 'MQTT_UNREACHABLE'])
 const RUNTIME = process.versions.bun ? `bun ${process.versions.bun}` : `node ${process.versions.node}`
 /** The longest delay of a timer: 2^31 - 1 ms. */
 const FOREVER_MS = 2 ** 31 - 1
@@ -32,6 +37,8 @@ class Pipeline extends EventEmitter {
   #routes
   /** @type {Set<InstanceType<typeof import('./transform/tap.js').Tap>>} */
   #taps = new Set()
+  /** Ends the wait between two attempts of `start({ wait: true })`; set while one waits. */
+  #waiting
   /** Nothing else keeps the process alive, and stop() was not called: what was received is inserted first. */
   #onBeforeExit = () => {
     this.stop().catch(({ code, message }) => this.#warn({ code, message }))
@@ -61,9 +68,41 @@ class Pipeline extends EventEmitter {
     return this.#native.state
   }
 
-  /** @param {{ signal?: AbortSignal }} [options] */
-  async start({ signal } = {}) {
+  /** @param {{ signal?: AbortSignal, wait?: boolean }} [options] */
+  async start({ signal, wait = false } = {}) {
+    if (typeof wait !== 'boolean') throw configError('wait', 'must be a boolean')
+    if (this.#waiting) throw invalidState('start() is not possible while another start() waits')
+    for (let waitMs = WAIT_MS.min; ; waitMs = Math.min(2 * waitMs, WAIT_MS.max)) {
+      try {
+        return await this.#startOnce(signal)
+      } catch (error) {
+        if (!wait || !UNREACHABLE.has(error.code)) throw error
+        await this.#wait(error, waitMs, signal)
+      }
+    }
+  }
+
+  /** Waits until the servers may be there; rejects if `stop()` or the signal ends the wait. */
+  async #wait(error, waitMs, signal) {
+    const message = `start() waits: ${error.message}; trying again in ${waitMs} ms`
+    const { code: errorCode, message: reason } = error
+    if (this.#stopping) throw aborted()
+    const ended = new AbortController()
+    this.#waiting = ended
+    try {
+      this.#dispatch('warning', { code: 'START_WAITING', message, reason, errorCode, retryInMs: waitMs })
+      await delay(waitMs, undefined, { signal: AbortSignal.any([ended.signal, ...(signal ? [signal] : [])]) })
+    } catch {
+      signal?.throwIfAborted()
+      throw aborted()
+    } finally {
+      this.#waiting = undefined
+    }
+  }
+
+  async #startOnce(signal) {
     signal?.throwIfAborted()
+    const isStopped = this.#stopping !== undefined
     const onAbort = () => this.#native.cancelStart()
     signal?.addEventListener('abort', onAbort, { once: true })
     let hasTransforms = false
@@ -74,11 +113,14 @@ class Pipeline extends EventEmitter {
         if (threads !== undefined) await threads
         hasTransforms = true
         signal?.throwIfAborted()
+        if (this.#stopping) throw aborted()
       }
       unwrap(await this.#native.start())
     } catch (error) {
       if (hasTransforms) await this.#transforms.stop()
       signal?.throwIfAborted()
+      // Whatever failed, it was stop() that ended the start.
+      if (!isStopped && this.#stopping !== undefined) throw aborted()
       throw error
     } finally {
       signal?.removeEventListener('abort', onAbort)
@@ -87,10 +129,7 @@ class Pipeline extends EventEmitter {
       await this.stop()
       signal.throwIfAborted()
     }
-    if (this.#stopping) {
-      const message = 'start() is not possible while the pipeline is stopping'
-      throw new MillraceError({ code: 'INVALID_STATE', message })
-    }
+    if (this.#stopping) throw aborted()
     running.add(this)
     process.on('beforeExit', this.#onBeforeExit)
     this.#keepAliveTimer = setInterval(() => {}, FOREVER_MS)
@@ -173,6 +212,7 @@ class Pipeline extends EventEmitter {
     if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0) || timeoutMs > FOREVER_MS) {
       return Promise.reject(configError('timeoutMs', `must be a number of milliseconds from 0 to ${FOREVER_MS}`))
     }
+    this.#waiting?.abort()
     this.#stopping ??= this.#stop(timeoutMs)
     return this.#stopping
   }
@@ -279,5 +319,9 @@ class Pipeline extends EventEmitter {
     }
   }
 }
+
+const invalidState = (message) => new MillraceError({ code: 'INVALID_STATE', message })
+
+const aborted = () => new MillraceError({ code: 'ABORTED', message: 'the pipeline was stopped while it was starting' })
 
 module.exports = { Pipeline }

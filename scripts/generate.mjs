@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 import { forHost } from '../tools/servers/cargo.mjs'
 import { updateTables } from './generate/docs.mjs'
 import { jsonSchema } from './generate/json-schema.mjs'
-import { updateTypes } from './generate/types.mjs'
+import { updateCodes, updateTypes } from './generate/types.mjs'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
@@ -20,7 +20,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /** @type {Record<string, (roots: Kind[], text: string) => string>} by file, what it should be now */
 const FILES = {
   'millrace.schema.json': (roots) => `${JSON.stringify(jsonSchema(roots), null, 2)}\n`,
-  'index.d.ts': updateTypes,
+  'index.d.ts': (roots, text) => updateCodes(codes, updateTypes(roots, text)),
   'docs/configuration.md': updateTables,
 }
 
@@ -30,7 +30,7 @@ const table = execFileSync('cargo', ['run', '--quiet', '--example', 'config-tabl
   encoding: 'utf8',
   stdio: ['ignore', 'pipe', 'inherit'],
 })
-const roots = JSON.parse(table)
+const { roots, codes } = JSON.parse(table)
 
 for (const [name, generate] of Object.entries(FILES)) {
   const path = join(ROOT, name)

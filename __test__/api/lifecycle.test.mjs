@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { EventEmitter } from 'node:events'
+import { EventEmitter, once } from 'node:events'
+import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { externalClickHouse, waitFor } from '../../tools/servers/index.mjs'
@@ -235,14 +236,68 @@ test('stop() without start()', { timeout }, async (t) => {
 test('stop() while starting', { timeout }, async (t) => {
   const table = await servers.table(COLUMNS)
   const pipeline = servers.pipeline(t, { routes: [route(unique('topic'), table)] })
-  const starting = pipeline.start().then(
-    () => 'started',
-    (error) => error,
-  )
+  const starting = assert.rejects(pipeline.start(), { code: 'ABORTED' })
   await pipeline.stop()
   assert.equal(pipeline.state, 'stopped')
-  const outcome = await starting
-  assert.ok(outcome === 'started' || outcome instanceof Error)
+  await starting
+})
+
+/** A server that passes connections on to the broker; its port is free until `listen()`. */
+async function laterBroker(t) {
+  const server = createServer((socket) => {
+    const broker = connect(Number(new URL(servers.broker.url).port), '127.0.0.1')
+    socket.pipe(broker).pipe(socket)
+    for (const end of [socket, broker]) end.on('error', () => [socket, broker].forEach((each) => each.destroy()))
+  })
+  const listen = async (port = 0) => {
+    server.listen(port, '127.0.0.1')
+    await once(server, 'listening')
+    return /** @type {import('node:net').AddressInfo} */ (server.address()).port
+  }
+  const port = await listen()
+  await new Promise((resolve) => server.close(resolve))
+  t.after(() => server.close())
+  return { url: `mqtt://127.0.0.1:${port}`, listen: () => listen(port) }
+}
+
+test('start({ wait: true }) waits until the broker is there', { timeout }, async (t) => {
+  const table = await servers.table(COLUMNS)
+  const broker = await laterBroker(t)
+  const pipeline = servers.pipeline(t, { mqtt: { url: broker.url }, routes: [route(unique('topic'), table)] })
+  const waits = []
+  pipeline.on('warning', (warning) => warning.code === 'START_WAITING' && waits.push(warning))
+  const starting = pipeline.start({ wait: true })
+  await waitFor(() => waits.length >= 2, { message: 'two warnings' })
+  await assert.rejects(pipeline.start(), { code: 'INVALID_STATE' })
+  await broker.listen()
+  await starting
+  assert.equal(pipeline.state, 'running')
+  for (const { errorCode, retryInMs, message } of waits) {
+    assert.equal(errorCode, 'MQTT_UNREACHABLE')
+    assert.ok(retryInMs >= 250 && message.endsWith(`in ${retryInMs} ms`), message)
+  }
+})
+
+test('stop() and a signal end a start() that waits', { timeout }, async (t) => {
+  const table = await servers.table(COLUMNS)
+  const { url } = await laterBroker(t)
+  for (const by of ['stop', 'signal']) {
+    const pipeline = servers.pipeline(t, { mqtt: { url }, routes: [route(unique('topic'), table)] })
+    const controller = new AbortController()
+    const starting = pipeline.start({ wait: true, signal: controller.signal }).catch((error) => error)
+    await new Promise((resolve) => pipeline.on('warning', ({ code }) => code === 'START_WAITING' && resolve(undefined)))
+    if (by === 'stop') await pipeline.stop()
+    else controller.abort()
+    const error = await starting
+    assert.equal(by === 'stop' ? error.code : error.name, by === 'stop' ? 'ABORTED' : 'AbortError')
+    assert.equal(pipeline.state, by === 'stop' ? 'stopped' : 'idle')
+  }
+})
+
+test('start({ wait: true }) rejects for what does not end by itself', { timeout }, async (t) => {
+  const pipeline = servers.pipeline(t, { routes: [{ topic: 'a', table: 'nowhere' }] })
+  await assert.rejects(pipeline.start({ wait: true }), { code: 'TABLE_NOT_FOUND' })
+  await assert.rejects(pipeline.start({ wait: /** @type {any} */ (5) }), { code: 'CONFIG_INVALID', path: 'wait' })
 })
 
 test(

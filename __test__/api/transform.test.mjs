@@ -135,7 +135,7 @@ test('stop() while threads import their modules', { timeout }, async (t) => {
   const pipeline = servers.pipeline(t, { routes: [{ topic: unique('topic'), table, transform: { module: slow } }] })
   const starting = pipeline.start()
   await pipeline.stop()
-  await assert.rejects(starting, { code: 'INVALID_STATE' })
+  await assert.rejects(starting, { code: 'ABORTED' })
   assert.equal(pipeline.state, 'stopped')
 })
 

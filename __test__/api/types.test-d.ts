@@ -1,6 +1,6 @@
 // Every public name, used as a TypeScript program uses it. Nothing here runs: that it compiles is the test.
 
-import type { EventEmitter } from 'node:events'
+import { type EventEmitter, once } from 'node:events'
 import { createServer } from 'node:http'
 import { metrics, trace } from '@opentelemetry/api'
 import pino from 'pino'
@@ -12,8 +12,10 @@ import {
   type ClickHouseConfig,
   type ColumnSource,
   type DeadLetter,
+  type DeadLetterCode,
   type DeadLetterConfig,
   describeTables,
+  type ErrorCode,
   httpHandler,
   type HttpServerOptions,
   type Metrics,
@@ -22,6 +24,7 @@ import {
   observeMetrics,
   Pipeline,
   type PipelineConfig,
+  type PipelineEvents,
   type ProposalOptions,
   proposeTable,
   type Quantiles,
@@ -34,6 +37,7 @@ import {
   type Route,
   serveHttp,
   type SpoolConfig,
+  type WarningCode,
 } from '../../index.js'
 import * as millrace from '../../index.js'
 
@@ -143,7 +147,40 @@ const most: PipelineConfig = {
   tracing: { tracer: trace.getTracer('fleet'), sampleRatio: 0.5 },
 }
 
+// Configurations as constants, and with options that are undefined.
+
+const constant = {
+  mqtt: { url: ['mqtt://one', 'mqtt://two'] },
+  clickhouse: { url: 'http://localhost' },
+  routes: [{ topic: 'a/{b}', table: 't', columns: { c: ['d', 'e'], f: { path: 'g', map: { on: true } } }, emits: ['u'] }],
+  tables: ['t'],
+} as const
+const isConstant: PipelineConfig = constant
+const undefinedOptions: PipelineConfig = {
+  ...least,
+  name: undefined,
+  spool: undefined,
+  mqtt: { url: 'mqtt://localhost', username: undefined, password: undefined, tls: undefined },
+  deadLetters: { table: undefined, dir: 'dead' },
+}
+void [isConstant, undefinedOptions]
+
 // Configurations that the compiler refuses.
+
+// @ts-expect-error: two sources are none
+const twoSources: ColumnSource = { topic: 'a', meta: 'topic' }
+// @ts-expect-error: a topic has no default
+const topicWithDefault: ColumnSource = { topic: 'a', default: 1 }
+// @ts-expect-error: a condition is one of both
+const twoConditions: Condition = { and: [{ path: 'a', eq: 1 }], path: 'b', eq: 1 }
+// @ts-expect-error: dead letters go to one place
+const twoPlaces: DeadLetterConfig = { table: 'a', dir: 'b' }
+// @ts-expect-error: a password needs a user name
+const passwordAlone: MqttConfig = { url: 'mqtt://localhost', password: 'a' }
+// @ts-expect-error: a certificate needs its key
+const certificateAlone: ClickHouseConfig = { url: 'http://localhost', tls: { cert: 'a' } }
+void [twoSources, topicWithDefault, twoConditions, twoPlaces, passwordAlone, certificateAlone]
+
 
 // @ts-expect-error: routes are missing
 const noRoutes: PipelineConfig = { mqtt, clickhouse }
@@ -164,6 +201,20 @@ async function use(): Promise<void> {
   const pipeline: Pipeline = new Pipeline(least)
   const emitter: EventEmitter = pipeline
   emitter.listenerCount('metrics')
+  pipeline.addListener('warning', ({ code }) => same<typeof code, WarningCode>(true))
+  pipeline.off('state', (state) => same<typeof state, Pipeline['state']>(true))
+  pipeline.prependOnceListener('error', ({ path }) => same<typeof path, string | undefined>(true))
+  for (const event of ['metrics', 'deadLetters', 'warning'] as const) pipeline.on(event, () => {})
+  const [measured] = await once(pipeline, 'metrics')
+  measured.rows
+  // @ts-expect-error: there is no such event
+  pipeline.on('rows', () => {})
+  // @ts-expect-error: nor for off
+  pipeline.off('row', () => {})
+  // @ts-expect-error: a warning has no such code
+  pipeline.on('warning', ({ code }) => code === 'CLICKHOUSE_RETRY')
+  // @ts-expect-error: a metrics event brings one argument
+  pipeline.on('metrics', (metrics, more) => more)
   same<Pipeline['state'], 'idle' | 'starting' | 'running' | 'paused' | 'stopping' | 'stopped'>(true)
   // @ts-expect-error: it is only read
   pipeline.state = 'running'
@@ -176,7 +227,7 @@ async function use(): Promise<void> {
       same<typeof previous, Pipeline['state']>(true)
     })
     .on('warning', ({ code, message }) => {
-      same<typeof code, string>(true)
+      same<typeof code, WarningCode>(true)
       same<typeof message, string>(true)
     })
     .on('error', (error) => same<typeof error, MillraceError>(true))
@@ -188,7 +239,7 @@ async function use(): Promise<void> {
 
   same<Awaited<ReturnType<typeof pipeline.start>>, void>(true)
   await pipeline.start()
-  await pipeline.start({ signal: new AbortController().signal })
+  await pipeline.start({ signal: new AbortController().signal, wait: true })
   await pipeline.flush()
   pipeline.pause()
   pipeline.resume()
@@ -238,7 +289,7 @@ function read(metrics: Metrics): void {
     metrics.lastInsertMs ?? 0,
     metrics.deadLetters.JSON_INVALID ?? 0,
   ]
-  const state: string = metrics.state
+  const state: Pipeline['state'] = metrics.state
   const latencies: Quantiles[] = [metrics.latencyMs.insert, metrics.latencyMs.endToEnd]
   for (const { count, p50, p90, p99, max } of latencies) numbers.push(count, p50, p90, p99, max)
   // @ts-expect-error: without a spool there is none
@@ -256,7 +307,7 @@ function see(letter: DeadLetter): void {
   same<typeof letter.topic, string>(true)
   same<typeof letter.topicBytes, Buffer | undefined>(true)
   const payload: Buffer = letter.payload
-  same<typeof letter.code, string>(true)
+  same<typeof letter.code, DeadLetterCode>(true)
   same<typeof letter.message, string>(true)
   payload.toString()
 }
@@ -301,7 +352,7 @@ async function check(): Promise<string[]> {
 function explain(error: unknown): string {
   if (!(error instanceof MillraceError)) return String(error)
   const asError: Error = error
-  same<typeof error.code, string>(true)
+  same<typeof error.code, ErrorCode | DeadLetterCode>(true)
   same<typeof error.path, string | undefined>(true)
   return `${error.code} ${error.path ?? ''} ${asError.message} ${String(error.cause)}`
 }

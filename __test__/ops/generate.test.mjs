@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { Ajv } from 'ajv'
 import { updateTables } from '../../scripts/generate/docs.mjs'
 import { jsonSchema } from '../../scripts/generate/json-schema.mjs'
-import { updateTypes } from '../../scripts/generate/types.mjs'
+import { updateCodes, updateTypes } from '../../scripts/generate/types.mjs'
 
 const row = (name, kind, rest = {}) => ({ name, kind, default: 'absent', unit: null, sentence: `The ${name}.`, note: '', example: null, ...rest })
 const object = (name, rows, rest = {}) => ({ kind: 'object', object: { name, about: `About ${name}.`, includes: [], rows, rules: '{}', ...rest } })
@@ -75,25 +75,37 @@ test('the JSON Schema accepts every option of a file', () => {
   }
 })
 
+test('the types have the codes, and what options ask of each other', () => {
+  const codes = updateCodes({ A: ['B', 'C'] }, '// Generated from src/core/codes.rs by `npm run generate`: A\nold\n// End of the generated part\n')
+  assert.match(codes, /export type A =\n {2}\| 'B'\n {2}\| 'C'\n\/\/ End/)
+  const text = (name) => ({ name, kind: { kind: 'text' }, default: 'absent', unit: null, sentence: name, note: '', example: null })
+  const typed = (rules) => {
+    const object = { name: 'Config', about: 'Config.', includes: [], rows: [text('a'), text('b')], rules: JSON.stringify(rules) }
+    return updateTypes([/** @type {any} */ ({ kind: 'object', object })], '// Generated from src/config/schema.rs by `npm run generate`: Config\n// End of the generated part\n')
+  }
+  assert.match(typed({ maxProperties: 1 }), /\} & \(\{ b\?: undefined \} \| \{ a\?: undefined \}\)\n/)
+  assert.match(typed({ dependencies: { b: ['a'] } }), /\} & \(\{ b\?: undefined \} \| \{ a: string \}\)\n/)
+})
+
 test('the types have every option of a program', () => {
   const marked = '// Generated from src/config/schema.rs by `npm run generate`: Config\nold\n// End of the generated part\nby hand\n'
   const types = updateTypes(roots, marked)
   for (const line of [
-    "  /** The wait. In milliseconds, 0 to 50. @default 'auto' */\n  wait?: number | 'auto'\n",
-    "  version?: 4 | 5 | 'auto'\n",
-    '  /** The bytes. In bytes, 1024 (1 KiB) to 2097152 (2 MiB). @default 1048576 (1 MiB) */\n  bytes?: number\n',
-    '  /** The share. @default 0.5 */\n  share?: number\n',
+    "  /** The wait. In milliseconds, 0 to 50. @default 'auto' */\n  wait?: number | 'auto' | undefined\n",
+    "  version?: 4 | 5 | 'auto' | undefined\n",
+    '  /** The bytes. In bytes, 1024 (1 KiB) to 2097152 (2 MiB). @default 1048576 (1 MiB) */\n  bytes?: number | undefined\n',
+    '  /** The share. @default 0.5 */\n  share?: number | undefined\n',
     '  user: Secret\n',
-    '  urls?: string | string[]\n',
-    '  nulls?: (string | number)[]\n',
-    '  limits?: {\n    /** The rows. From 0 to 50. */\n    rows?: number\n    /** The on. @default true */\n    on?: boolean\n  }\n',
-    '  tls?: Certificates & {\n    /** The name. */\n    name?: string\n  }\n',
-    '  inputs?: Record<string, Secret>\n',
-    '  map?: Record<string, JsonValue>\n',
-    '  transform?: string | ((batch: Batch) => void)\n',
-    '  tracing?: { tracer: Tracer }\n',
+    '  urls?: string | readonly string[] | undefined\n',
+    '  nulls?: readonly (string | number)[] | undefined\n',
+    '  limits?: {\n    /** The rows. From 0 to 50. */\n    rows?: number | undefined\n    /** The on. @default true */\n    on?: boolean | undefined\n  } | undefined\n',
+    '  tls?: Certificates & {\n    /** The name. */\n    name?: string | undefined\n  } | undefined\n',
+    '  inputs?: Readonly<Record<string, Secret>> | undefined\n',
+    '  map?: Readonly<Record<string, JsonValue>> | undefined\n',
+    '  transform?: string | ((batch: Batch) => void) | undefined\n',
+    '  tracing?: { tracer: Tracer } | undefined\n',
     '/** A text, a function that gives it, or a file. */\nexport type Secret =\n  | string\n  | (() => string)\n  /** About null. */\n  | { file: string }\n',
-    '/** About Certificates. */\nexport interface Certificates {\n  /** The ca. */\n  ca?: string | Buffer\n}\n',
+    '/** About Certificates. */\nexport interface Certificates {\n  /** The ca. */\n  ca?: string | Buffer | undefined\n}\n',
     '// End of the generated part\nby hand\n',
   ]) {
     assert.ok(types.includes(line), `${line}\nis not in\n${types}`)

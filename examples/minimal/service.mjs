@@ -11,6 +11,8 @@ const pipeline = new Pipeline({
 pipeline.on('metrics', ({ messages, rates }) => console.log(messages, rates.rowsPerSecond, 'rows/s'))
 pipeline.on('deadLetters', (letters) => letters.forEach(({ topic, code, message }) => console.warn(topic, code, message)))
 pipeline.on('warning', ({ code, message }) => console.warn(code, message))
-process.once('SIGINT', () => pipeline.stop())
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => pipeline.stop())
 
-await pipeline.start()
+await pipeline.start().catch((error) => {
+  if (error.code !== 'ABORTED') throw error // stop() was called meanwhile
+})

@@ -21,6 +21,21 @@ export function updateTypes(roots, text) {
   })
 }
 
+const CODES = /^(\/\/ Generated from src\/core\/codes\.rs by `npm run generate`: (\w+)\n)([^]*?)(\/\/ End of the generated part\n)/gm
+
+/**
+ * The unions of codes.
+ *
+ * @param {Record<string, string[]>} codes by the name of their type
+ * @param {string} text of index.d.ts
+ */
+export function updateCodes(codes, text) {
+  return replaceRegions(text, CODES, (name) => {
+    if (!codes[name]) throw new Error(`index.d.ts: src/core/codes.rs has no ${name}`)
+    return `export type ${name} =\n${codes[name].map((code) => `  | '${code}'\n`).join('')}`
+  })
+}
+
 /**
  * The types with a name that a kind uses, each once, in the order of their depth.
  *
@@ -79,16 +94,50 @@ function nameOf(kind) {
 /** @param {Kind} kind one with a name */
 function declaration(kind) {
   if (kind.kind === 'object') {
-    return `${comment(kind.object.about)}export interface ${kind.object.name} ${members(rowsOf(kind.object), '')}`
+    const { about, name } = kind.object
+    const block = members(rowsOf(kind.object), '')
+    const needs = needed(kind.object)
+    if (needs === '') return `${comment(about)}export interface ${name} ${block}`
+    return `${comment(about)}export type ${name} = ${block}${needs}`
   }
   if (kind.kind !== 'named') throw new Error(`a ${kind.kind} has no name`)
   const forms = kind.of.kind === 'union' ? kind.of.of : [kind.of]
-  const lines = forms.map((form) => {
-    const isInline = form.kind === 'object' && form.object.name === null
-    const about = isInline ? comment(form.object.about, '  ') : ''
-    return `${about}  | ${grouped(form, '    ')}`
-  })
+  const isInline = (/** @type {Kind} */ form) => form.kind === 'object' && form.object.name === null
+  const objects = forms.filter(isInline)
+  // An object that mixes the options of two forms is none of them.
+  const isExclusive = objects.length > 1
+  const lines = (isExclusive ? forms.filter((form) => !isInline(form)) : forms).map((form) => formOf(form, '  '))
+  if (isExclusive) lines.push(`  | Exclusive<\n${objects.map((form) => formOf(form, '    ')).join('\n')}\n  >`)
   return `${comment(kind.about)}export type ${kind.name} =\n${lines.join('\n')}`
+}
+
+/**
+ * One form of a union, on a line of its own.
+ *
+ * @param {Kind} form
+ * @param {string} indent
+ */
+function formOf(form, indent) {
+  const about = form.kind === 'object' && form.object.name === null ? comment(form.object.about, indent) : ''
+  return `${about}${indent}| ${grouped(form, `${indent}  `)}`
+}
+
+/**
+ * The demands of an object's options on each other, as a type beside its members: which ones need another, and whether all of
+ * them exclude each other.
+ *
+ * @param {ObjectType} object
+ */
+function needed(object) {
+  const { dependencies = {}, maxProperties } = JSON.parse(object.rules)
+  const rows = rowsOf(object)
+  const isLone = maxProperties === 1
+  const alone = rows.map((row) => `{ ${rows.filter((one) => one !== row).map((one) => `${one.name}?: undefined`).join('; ')} }`)
+  const pairs = Object.entries(dependencies).map(([name, [other]]) => {
+    const type = typeOf(rows[rows.findIndex((row) => row.name === other)].kind, '')
+    return ` & ({ ${name}?: undefined } | { ${other}: ${type} })`
+  })
+  return `${isLone ? ` & (${alone.join(' | ')})` : ''}${pairs.join('')}`
 }
 
 /**
@@ -120,7 +169,7 @@ function typeOf(kind, indent) {
     case 'oneOrMore':
       return `${typeOf(kind.item, indent)} | ${listType(kind.item, indent)}`
     case 'record':
-      return `Record<string, ${typeOf(kind.value, indent)}>`
+      return `Readonly<Record<string, ${typeOf(kind.value, indent)}>>`
     case 'union':
       return kind.of.map((one) => grouped(one, indent)).join(' | ')
     case 'named':
@@ -137,7 +186,7 @@ function typeOf(kind, indent) {
  */
 function listType(item, indent) {
   const type = grouped(item, indent)
-  return type.includes(' | ') && !type.startsWith('(') ? `(${type})[]` : `${type}[]`
+  return type.includes(' | ') && !type.startsWith('(') ? `readonly (${type})[]` : `readonly ${type}[]`
 }
 
 /**
@@ -176,7 +225,7 @@ function members(rows, indent) {
     const value = defaultText(row)
     const tag = value === undefined ? undefined : `@default ${value}`
     const mark = isRequired(row) ? '' : '?'
-    return `${comment(described(row), inner, tag)}${inner}${row.name}${mark}: ${typeOf(row.kind, inner)}\n`
+    return `${comment(described(row), inner, tag)}${inner}${row.name}${mark}: ${typeOf(row.kind, inner)}${isRequired(row) ? '' : ' | undefined'}\n`
   })
   return `{\n${lines.join('')}${indent}}`
 }

@@ -37,6 +37,9 @@ pub fn for_error(error: &Error) -> &'static str {
             "correct the name of the column, add it to the table, or leave it out of the route; a MATERIALIZED or ALIAS \
              column is ClickHouse's to compute"
         }
+        Error::TableDiscards { .. } => {
+            "create the materialized view that is to have the rows, or set allowNullTable of the route"
+        }
         Error::ColumnUnsupported { .. } => "give the column a DEFAULT, and it is left to ClickHouse",
         _ => "",
     }

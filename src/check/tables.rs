@@ -16,7 +16,7 @@ use crate::clickhouse::error_class::ACCESS_DENIED;
 use crate::clickhouse::insert_request::{Insert, ViewMode};
 use crate::clickhouse::schema::{SchemaClient, Table};
 use crate::clickhouse::{BlockEncoder, CompressionHints, quote};
-use crate::config::{ClickHouse, ColumnSource, Config, Route};
+use crate::config::{ClickHouse, Config, Route};
 use crate::core::backoff::random_bits;
 use crate::core::error::Error;
 use crate::dead_letter::store;
@@ -199,23 +199,20 @@ impl TableChecker<'_> {
                 return None;
             }
         };
+        if let Err(error) = table.check_keeps_rows(path, route) {
+            report.fail(&error, &format!("{path}.table"), advice::for_error(&error));
+        }
         let (decoder, route) = fitted(path, route, &table, report);
         let plan = TablePlan::new(0, &route, table.clone(), &Arc::default()).ok().map(Arc::new);
         let Ok(columns) = self.schema.columns(&route.table).await else { return decoder.zip(plan) };
-        for name in route.topic.names() {
-            let is_used = |(_, source): &(String, ColumnSource)| matches!(source, ColumnSource::Topic(used) if used == name);
-            let is_column = columns.iter().any(|column| column.name == name);
-            let is_asked =
-                route.condition.as_ref().is_some_and(|condition| condition.reads_level(name, &route.topic));
-            if !is_column && !is_asked && !route.columns.iter().any(is_used) {
-                report.add_finding(
-                    Level::Warning,
-                    "TOPIC_NAME_UNUSED",
-                    format!("{path}.topic"),
-                    format!("{{{name}}} fills nothing: {} has no column {name}", route.table),
-                    format!("add the column, or say which one it fills: columns: {{ <column>: {{ topic: '{name}' }} }}"),
-                );
-            }
+        for name in route.unused_names(|name| table.has_column(name)) {
+            report.add_finding(
+                Level::Warning,
+                "TOPIC_NAME_UNUSED",
+                format!("{path}.topic"),
+                format!("{{{name}}} fills nothing: {} has no column {name}", route.table),
+                format!("add the column, or say which one it fills: columns: {{ <column>: {{ topic: '{name}' }} }}"),
+            );
         }
         let described =
             columns.into_iter().map(|column| ColumnReport::of(column, &route, decoder.as_ref())).collect();

@@ -67,6 +67,7 @@ impl TimeExamples {
                 name: name.clone(),
                 column_type: text_type.clone(),
                 default: None,
+                is_ephemeral: false,
                 is_added: false,
             })
             .collect();

@@ -154,6 +154,15 @@ fn quoted(database: &str, name: &str) -> String {
 }
 
 impl TableRow {
+    /// Whether it stores nothing, and feeds whatever views there are.
+    pub fn is_null(&self) -> bool {
+        self.engine == "Null"
+    }
+
+    pub fn has_views(&self) -> bool {
+        !self.dependencies_table.is_empty()
+    }
+
     /// Whether rows under the token of an earlier INSERT are certainly not stored again. Where that is
     /// not known, as behind a `Distributed` table, it is not relied on.
     pub fn keeps_once(&self) -> bool {

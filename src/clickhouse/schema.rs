@@ -14,6 +14,9 @@ mod insert_sql;
 
 pub use insert_sql::RepairSql;
 
+/// The expression by which ClickHouse describes an EPHEMERAL column that was declared without one.
+const NO_EXPRESSION: &str = "defaultValueOfTypeName(";
+
 /// A column of a table as ClickHouse describes it.
 #[derive(Debug, Clone)]
 pub struct TableColumn {
@@ -21,6 +24,8 @@ pub struct TableColumn {
     pub column_type: ColumnType,
     /// The expression ClickHouse computes when no value is given.
     pub default: Option<String>,
+    /// Given to the DEFAULTs of other columns, and not stored.
+    pub is_ephemeral: bool,
     /// Added to the table while the pipeline ran, and not mapped: messages without it get the type's zero, as those of
     /// other clients that do not name the column.
     pub is_added: bool,
@@ -41,6 +46,8 @@ pub struct Table {
     pub supports_bisect: bool,
     /// Whether a crash can leave a token whose rows are gone: see [`RepairSql`].
     may_lose_rows: bool,
+    /// Whether it has the engine Null, and if so, whether no view reads it.
+    discards: Option<bool>,
 }
 
 /// A row of `system.columns`.
@@ -131,10 +138,12 @@ impl SchemaClient {
         });
         let mut known = Vec::new();
         for column in described.clone() {
-            // MATERIALIZED and ALIAS columns are computed, EPHEMERAL ones are not kept: none is ours to send.
+            // MATERIALIZED and ALIAS columns are computed: they are not ours to send.
+            let is_ephemeral = column.default_kind == "EPHEMERAL";
             let default = match column.default_kind.as_str() {
                 "" => None,
-                "DEFAULT" => Some(column.default_expression),
+                "EPHEMERAL" if column.default_expression.starts_with(NO_EXPRESSION) => None,
+                "DEFAULT" | "EPHEMERAL" => Some(column.default_expression),
                 _ => continue,
             };
             match ColumnType::parse(&column.column_type, &self.zone) {
@@ -142,7 +151,13 @@ impl SchemaClient {
                     let is_added = is_widened
                         && before.is_some_and(|table| !table.had(&column.name))
                         && !route.columns.iter().any(|(name, _)| *name == column.name);
-                    known.push(TableColumn { name: column.name, column_type, default, is_added });
+                    known.push(TableColumn {
+                        name: column.name,
+                        column_type,
+                        default,
+                        is_ephemeral,
+                        is_added,
+                    });
                 }
                 // A column with a DEFAULT that no option maps need not be sent. When a table changes, a
                 // filled column must not get lost, and a new one must not stop the stream.
@@ -174,9 +189,19 @@ impl SchemaClient {
             columns: known,
             supports_bisect: false,
             may_lose_rows: row.as_ref().is_some_and(TableRow::may_lose_rows),
+            discards: row.as_ref().filter(|row| row.is_null()).map(|row| !row.has_views()),
         };
         table.supports_bisect = row.is_some_and(|row| row.keeps_once()) && !table.is_filled_by_select();
         Ok(table)
+    }
+
+    /// Whether a table of the engine Null has lost its last view, or has one again. `None`: it has another engine.
+    pub async fn discards(&self, table: &Table) -> Result<Option<bool>> {
+        if table.discards.is_none() {
+            return Ok(None);
+        }
+        let row = self.table_row(&table.database, &table.name).await?;
+        Ok(row.filter(TableRow::is_null).map(|row| !row.has_views()))
     }
 
     /// All columns of a table, with the comments that people wrote.
@@ -244,6 +269,20 @@ impl SchemaClient {
 }
 
 impl Table {
+    /// Refuses a table that would confirm and discard each row, unless the route allows it.
+    pub fn check_keeps_rows(&self, path: &str, route: &Route) -> Result<()> {
+        if self.discards != Some(true) || route.allow_null_table {
+            return Ok(());
+        }
+        let table = format!("{}.{}", self.database, self.name);
+        Err(Error::TableDiscards { path: route.table_option(path), table })
+    }
+
+    /// Whether it has a column of this name, also one that is not filled.
+    pub fn has_column(&self, name: &str) -> bool {
+        self.described.iter().any(|described| described.name == name)
+    }
+
     /// Whether a column was there when the pipeline started.
     fn had(&self, column: &str) -> bool {
         self.described.iter().any(|described| described.name == column)
@@ -274,6 +313,7 @@ impl Table {
             columns,
             supports_bisect: true,
             may_lose_rows: true,
+            discards: None,
         }
     }
 
@@ -306,7 +346,7 @@ impl Table {
                 {
                     ", and is required: messages without it become dead letters unless missingFields says otherwise"
                 }
-                None if default_kind.is_empty() || default_kind == "DEFAULT" => {
+                None if matches!(default_kind.as_str(), "" | "DEFAULT" | "EPHEMERAL") => {
                     ", a type that is not supported: it is left to ClickHouse"
                 }
                 _ => "",
@@ -359,6 +399,7 @@ impl Table {
             name: name.to_string(),
             column_type: ColumnType::parse(column_type, "UTC").unwrap(),
             default: default.map(String::from),
+            is_ephemeral: false,
             is_added: false,
         });
         Table {
@@ -369,6 +410,7 @@ impl Table {
             columns: known.collect(),
             supports_bisect: true,
             may_lose_rows: true,
+            discards: None,
         }
     }
 }

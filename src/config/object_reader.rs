@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::config::option::{DefaultValue, Kind, Object, Row, Unit};
+use crate::config::schema::PIPELINE;
 use crate::config::taken::{Taken, given, phrase, shape};
 use crate::core::error::{Error, Result};
 
@@ -279,7 +280,7 @@ impl<'a> ObjectReader<'a> {
         let nearest = known.iter().map(|name| (distance(name, unknown), name)).min();
         let hint = match nearest {
             Some((d, name)) if d <= 1 + unknown.len() / 4 => format!("; did you mean {name}?"),
-            _ => String::new(),
+            _ => elsewhere(unknown).map_or_else(String::new, |meant| format!("; did you mean {meant}?")),
         };
         Err(self.wrong(unknown, format!("is not an option{hint}")))
     }
@@ -304,6 +305,31 @@ impl<'a> ObjectReader<'a> {
 
 /// The table of a record: none of its names is known beforehand.
 static UNNAMED: Object = Object { name: None, about: "", includes: &[], rows: &[], rules: "{}" };
+
+/// The options of this name in other objects of the configuration, such as `mqtt.url or clickhouse.url`.
+fn elsewhere(name: &str) -> Option<String> {
+    let mut places = Vec::new();
+    places_of(name, &PIPELINE, "", &mut places);
+    (1..=3).contains(&places.len()).then(|| places.join(" or "))
+}
+
+fn places_of(name: &str, object: &'static Object, prefix: &str, places: &mut Vec<String>) {
+    object.includes.iter().for_each(|object| places_of(name, object, prefix, places));
+    for row in object.rows {
+        let path = format!("{prefix}{}", row.name);
+        // Options of records would be asked for by names that are the user's own.
+        if row.name.eq_ignore_ascii_case(name) && !matches!(row.kind, Kind::Code { .. }) {
+            places.push(path.clone());
+        }
+        match row.kind {
+            Kind::Object { object } => places_of(name, object, &format!("{path}."), places),
+            Kind::List { item: Kind::Object { object } } => {
+                places_of(name, object, &format!("{path}[]."), places);
+            }
+            _ => {}
+        }
+    }
+}
 
 /// Levenshtein distance without regard to case.
 fn distance(a: &str, b: &str) -> usize {

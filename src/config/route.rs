@@ -27,6 +27,8 @@ pub struct Route {
     pub topic: TopicFilter,
     /// As the user wrote it: `table` or `database.table`.
     pub table: String,
+    /// Whether the table may discard its rows.
+    pub allow_null_table: bool,
     pub columns: Vec<(String, ColumnSource)>,
     /// Whether later routes take its messages too.
     pub continues: bool,
@@ -67,6 +69,7 @@ impl Route {
             path: String::new(),
             topic: TopicFilter::literal(&format!("{ROWS_TOPIC}{table}")),
             table: table.into(),
+            allow_null_table: false,
             columns: Vec::new(),
             continues: false,
             condition: None,
@@ -96,6 +99,21 @@ impl Route {
         let inputs = inputs.map(|input| (&input.name, &input.source));
         let mut columns = self.columns.iter().map(|(name, source)| (name, source)).chain(inputs);
         columns.find(|(name, _)| *name == column).map(|(_, source)| source)
+    }
+
+    /// The names of the topic that fill no column, if `is_column` knows the columns, and that nothing else asks for.
+    pub fn unused_names(&self, is_column: impl Fn(&str) -> bool) -> Vec<&str> {
+        let inputs = self.transform.iter().flat_map(|transform| &transform.inputs);
+        let inputs = inputs.map(|input| (&input.name, &input.source));
+        let sources: Vec<_> =
+            self.columns.iter().map(|(name, source)| (name, source)).chain(inputs).collect();
+        let is_used = |name: &&str| {
+            let asks = |(_, source): &(&String, &ColumnSource)| matches!(source, ColumnSource::Topic(used) if used == *name);
+            is_column(name)
+                || sources.iter().any(asks)
+                || self.condition.as_ref().is_some_and(|condition| condition.reads_level(name, &self.topic))
+        };
+        self.topic.names().filter(|name| !is_used(name)).collect()
     }
 
     pub fn reads_user_properties(&self) -> bool {
@@ -228,6 +246,7 @@ pub fn route(o: ObjectReader<'_>, memory: Ceiling) -> Result<Route> {
     let route = Route {
         path: o.path_of("topic").trim_end_matches(".topic").into(),
         table: o.required_text("table")?,
+        allow_null_table: o.flag_or_default("allowNullTable")?,
         columns: columns(&o, &topic)?,
         continues: o.flag_or_default("continue")?,
         condition: o.value("where").map(|value| condition(&o.path_of("where"), value, &topic)).transpose()?,

@@ -577,6 +577,13 @@ static ROUTE: Object = Object {
         row("table", filled_text(""), REQUIRED, "`table` or `database.table`.")
             .note("Everything behind the first dot is the table's name."),
         row(
+            "allowNullTable",
+            Kind::Flag,
+            Flag(false),
+            "Lets `start()` accept a table of the engine `Null` that no materialized view reads, which discards every row.",
+        )
+        .note("See [Tables of the engine Null](delivery.md#tables-of-the-engine-null)."),
+        row(
             "columns",
             Kind::Record { value: &COLUMN_SOURCE, refused: &[] },
             Absent,
@@ -1163,8 +1170,8 @@ pub static REPLAY_SOURCE: Kind = Kind::Named {
             object(&REPLAY_DIR),
             object(&REPLAY_FILE),
             object(&REPLAY_TABLE),
-            Kind::Code { typescript: "Iterable<DeadLetter>", phrase: "an iterable of dead letters" },
-            Kind::Code { typescript: "AsyncIterable<DeadLetter>", phrase: "an async iterable of them" },
+            Kind::Code { typescript: "Iterable<StoredDeadLetter>", phrase: "an iterable of dead letters" },
+            Kind::Code { typescript: "AsyncIterable<StoredDeadLetter>", phrase: "an async iterable of them" },
         ],
     },
 };

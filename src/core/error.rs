@@ -41,6 +41,11 @@ pub enum Error {
         path: String,
         table: String,
     },
+    /// A table of the engine Null that no view reads.
+    TableDiscards {
+        path: String,
+        table: String,
+    },
     ColumnNotFound {
         path: String,
         column: String,
@@ -95,6 +100,8 @@ pub enum Error {
         operation: &'static str,
         state: &'static str,
     },
+    /// `start()` was ended by `stop()` or by a signal.
+    Aborted,
     /// The JavaScript of a transform cannot be run.
     TransformInvalid {
         path: String,
@@ -151,6 +158,7 @@ impl Error {
             Error::ClickHouseUnreachable { .. } | Error::ClickHouseAnswer { .. } => "CLICKHOUSE_UNREACHABLE",
             Error::ClickHouseRejected { .. } => "CLICKHOUSE_REJECTED",
             Error::TableNotFound { .. } => "TABLE_NOT_FOUND",
+            Error::TableDiscards { .. } => "TABLE_DISCARDS",
             Error::ColumnNotFound { .. } => "COLUMN_NOT_FOUND",
             Error::ColumnUnsupported { .. } => "COLUMN_UNSUPPORTED",
             Error::MqttUnreachable { .. } => "MQTT_UNREACHABLE",
@@ -162,6 +170,7 @@ impl Error {
             Error::SpoolIo { .. } => "SPOOL_IO",
             Error::StopTimeout { .. } => "STOP_TIMEOUT",
             Error::InvalidState { .. } => "INVALID_STATE",
+            Error::Aborted => "ABORTED",
             Error::TransformInvalid { .. } => "TRANSFORM_INVALID",
             Error::RowsRefused { reason, .. } => reason.code.as_str(),
             Error::TableNotDeclared { .. } => "TABLE_NOT_DECLARED",
@@ -205,6 +214,7 @@ impl Error {
             | Error::TransformInvalid { path, .. }
             | Error::SourceUnreadable { path, .. }
             | Error::TableNotFound { path, .. }
+            | Error::TableDiscards { path, .. }
             | Error::ColumnNotFound { path, .. }
             | Error::ColumnUnsupported { path, .. } => Some(path),
             _ => None,
@@ -227,6 +237,11 @@ impl fmt::Display for Error {
             Error::ClickHouseAnswer { url, message } => write!(f, "ClickHouse at {url}: {message}"),
             Error::ClickHouseRejected { message, .. } => write!(f, "ClickHouse refused: {message}"),
             Error::TableNotFound { path, table } => write!(f, "{path}: there is no table {table}"),
+            Error::TableDiscards { path, table } => write!(
+                f,
+                "{path}: {table} has the engine Null and no materialized view reads it: every row would be confirmed and \
+                 discarded; allowNullTable of the route lets it be"
+            ),
             Error::ColumnNotFound { path, column, table } => {
                 write!(f, "{path}: table {table} has no column {column} that can be inserted into")
             }
@@ -258,6 +273,7 @@ impl fmt::Display for Error {
             Error::InvalidState { operation, state } => {
                 write!(f, "{operation}() is not possible while the pipeline is {state}")
             }
+            Error::Aborted => f.write_str("the pipeline was stopped while it was starting"),
             Error::RowsRefused { row: Some(row), reason } => write!(f, "row {row}: {}", reason.message),
             Error::RowsRefused { row: None, reason } => f.write_str(&reason.message),
             Error::TableNotDeclared { table } => {

@@ -61,7 +61,10 @@ impl fmt::Display for Path {
                 Segment::AnyField if text.is_empty() => text.push('*'),
                 Segment::AnyField => text += ".*",
                 Segment::Field(name)
-                    if name.is_empty() || name == "*" || name.contains(['.', '[', ']', '$', '@']) =>
+                    if name.is_empty()
+                        || name == "*"
+                        || name.contains(['.', '[', ']', '$', '@'])
+                        || is_calculation(name) =>
                 {
                     text += &format!("['{name}']");
                 }
@@ -121,6 +124,7 @@ impl Path {
                     ("*", _) => Segment::EachItem,
                     (_, Ok(number @ ..0)) => Segment::FromEnd(number),
                     (_, Ok(number)) => Segment::Item(number as usize),
+                    _ if is_calculation(index) => return Err(calculation(text)),
                     _ => return Err(format!("[{index}] is neither an index nor a quoted name")),
                 });
                 rest = after;
@@ -131,11 +135,15 @@ impl Path {
                 }
                 segments.push(match &rest[..end] {
                     "*" => Segment::AnyField,
+                    name if is_calculation(name) => return Err(calculation(text)),
                     name => Segment::Field(name.into()),
                 });
                 rest = &rest[end..];
             } else {
-                return Err(format!("{rest:?} does not belong there"));
+                return Err(match is_calculation(rest) {
+                    true => calculation(text),
+                    false => format!("{rest:?} does not belong there"),
+                });
             }
             match rest.strip_prefix('.') {
                 Some(after) => {
@@ -152,9 +160,48 @@ impl Path {
     }
 }
 
+/// Whether a name that is not quoted has a blank, an operator or a bracket: an expression was probably meant. A hyphen may
+/// be part of a name.
+fn is_calculation(name: &str) -> bool {
+    name.contains(|c: char| c.is_whitespace() || "+*/%^=<>!&|?,;(){}`\\".contains(c))
+}
+
+fn calculation(text: &str) -> String {
+    let quoted = text.replace('\'', "");
+    format!(
+        "a path names a value and does not calculate: {{ path, scale, offset }} changes its unit, and a transform calculates \
+         anything else; a field that has such a name is quoted, as ['{quoted}']"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_expression_is_refused() {
+        for text in [
+            "speed * 3.6",
+            "speed*3.6",
+            "a + b",
+            "round(speed)",
+            "a.b / 2",
+            "a ?? b",
+            "speed > 3",
+            "a[0] * 2",
+            "{a}",
+            "a[b * 2]",
+        ] {
+            let message = Path::parse(text).unwrap_err();
+            assert!(message.contains("scale") && message.contains("transform"), "{text}: {message}");
+        }
+        for (text, name) in [("['speed * 3.6']", "speed * 3.6"), ("['km/h']", "km/h"), ("lat-lng", "lat-lng")]
+        {
+            let path = Path::parse(text).unwrap();
+            assert_eq!(path.segments, [Segment::Field(name.into())]);
+            assert_eq!(Path::parse(&path.to_string()), Ok(path));
+        }
+    }
 
     #[test]
     fn paths_are_names_and_indices() {

@@ -6,6 +6,7 @@ mod allocator;
 pub mod backoff;
 pub mod chunk_pool;
 pub mod clock;
+pub mod codes;
 pub mod dead_letter;
 pub mod edge_nodes;
 pub mod error;

@@ -14,6 +14,7 @@ use crate::decode::fill::Filled;
 use crate::decode::format::json::lexer::Reader;
 use crate::decode::non_payload::{MissingPolicy, NonPayloadSource, RowCompletion};
 use crate::decode::path_tree::PathNode;
+use crate::decode::required_paths::RequiredPaths;
 use crate::decode::scalar_paths::ScalarPaths;
 use crate::decode::value::{self, DecodeContext, FastKind};
 use crate::decode::value_source::ValueSource;
@@ -107,6 +108,7 @@ impl Decoder {
         for path in filter.flat_map(Filter::paths).filter(|path| path.is_simple()) {
             decoder.root.mark_known(&path.segments);
         }
+        decoder.row.required = RequiredPaths::new(&decoder.bindings);
         decoder.nested = nested_columns(table);
         decoder.add_flags(table);
         let marks = |column: &Column| {
@@ -132,7 +134,7 @@ impl Decoder {
     }
 
     fn add(&mut self, path: &str, route: &Route, column: &TableColumn) -> Result<()> {
-        let TableColumn { name, column_type, default: table_default, is_added } = column;
+        let TableColumn { name, column_type, default: table_default, is_added, .. } = column;
         let path = format!("{path}.columns.{name}");
         let at = self.bindings.len();
         let source = ValueSource::of(route, name, column_type);
@@ -265,7 +267,13 @@ fn inputs(path: &str, route: &Route, table: &[TableColumn]) -> Result<Vec<TableC
         }
         let column_type = ColumnType::parse(type_name, "UTC")
             .map_err(|advice| Error::config(format!("{path}.type"), format!("is {type_name}, {advice}")))?;
-        Ok(TableColumn { name: name.clone(), column_type, default: None, is_added: false })
+        Ok(TableColumn {
+            name: name.clone(),
+            column_type,
+            default: None,
+            is_ephemeral: false,
+            is_added: false,
+        })
     };
     inputs.map(input).collect()
 }
@@ -401,6 +409,7 @@ mod tests {
                         name: name.into(),
                         column_type: ColumnType::parse(column_type, "UTC").unwrap(),
                         default: None,
+                        is_ephemeral: false,
                         is_added: false,
                     })
                     .into();

@@ -15,6 +15,7 @@
 //! value         any value → any column; variant and dynamic where the type is open
 //! coerce        a scalar → a column          coerce_time, time   texts and numbers → points in time
 //! scalar_paths  paths that find nothing because they lead through a text or a number
+//! required_paths  required paths that no message has
 //! non_payload   what a row gets that is not in the payload
 //! number        digits → integers, floats, decimals                  one_value    a value without a message
 //! ```
@@ -35,6 +36,7 @@ mod number;
 mod one_value;
 mod path_tree;
 mod reading;
+mod required_paths;
 mod rows;
 pub mod sample_rows;
 mod scalar_paths;
@@ -72,6 +74,7 @@ use format::unpack;
 use non_payload::{MissingPolicy, NonPayloadSource, RowCompletion};
 use number::TerminatedBytes;
 use path_tree::{PathNode, Row};
+use required_paths::RequiredPaths;
 use scalar_paths::ScalarPaths;
 use value::{DecodeContext, FastKind};
 use value_reader::Result;
@@ -184,6 +187,7 @@ struct Scratch {
     cut: Vec<usize>,
     was_truncated: Vec<bool>,
     scalars: ScalarPaths,
+    required: RequiredPaths,
     /// Whether a row of the message is not wanted.
     has_excluded: bool,
 }
@@ -225,7 +229,7 @@ impl Decoder {
     /// something.
     #[inline]
     pub fn has_findings(&self) -> bool {
-        !self.row.cut.is_empty() || self.row.scalars.has_fresh()
+        !self.row.cut.is_empty() || self.row.scalars.has_fresh() || !self.row.required.fresh.is_empty()
     }
 
     /// The names of columns for which, since the last call, a time was cut for the first time because it had more
@@ -254,7 +258,13 @@ impl Decoder {
         self.row.message_start = None;
         let filled =
             if self.is_plain { self.plain(message, columns) } else { self.append_any(message, columns) };
-        filled.map_err(|reason| self.refuse(*reason, message, columns))
+        match filled {
+            Ok(rows) => {
+                self.row.required.is_over |= rows > 0;
+                Ok(rows)
+            }
+            Err(reason) => Err(self.refuse(*reason, message, columns)),
+        }
     }
 
     /// Payloads of any format, compressed or not.
@@ -311,14 +321,15 @@ impl Decoder {
             return self.plain_rest(run, message, columns);
         }
         match self.row_completions.get_mut(run.members) {
-            Some(completion) => completion.finish(
-                &self.bindings,
-                &self.non_payload,
-                key_order,
-                run.members,
-                message,
-                columns,
-            )?,
+            Some(completion) => {
+                let (bindings, non_payload) = (&self.bindings, &self.non_payload);
+                let done = completion.finish(bindings, non_payload, key_order, run.members, message, columns);
+                if let Err(reason) = done {
+                    self.mark(run.members);
+                    self.note_missing();
+                    return Err(reason);
+                }
+            }
             None => {
                 self.mark(run.members);
                 self.finish(message, columns)?;
@@ -393,6 +404,13 @@ impl Decoder {
         }
     }
 
+    /// Notes which columns a row had that lacks a required one. Rows before it had all of them.
+    #[cold]
+    fn note_missing(&mut self) {
+        let Scratch { message_start, filled, required, .. } = &mut self.row;
+        required.note(|column| message_start.is_some() || filled.has(column));
+    }
+
     /// The columns of a row that no value of the payload fills.
     #[inline]
     fn finish(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<()> {
@@ -406,13 +424,17 @@ impl Decoder {
             self.row.scalars.settle(filled);
         }
         if !filled.is_complete() {
-            filled.missing().try_for_each(|at| self.bindings[at].fill_missing(&mut columns[at]))?;
+            let rest = filled.missing().try_for_each(|at| self.bindings[at].fill_missing(&mut columns[at]));
+            if rest.is_err() {
+                self.note_missing();
+                return rest;
+            }
         }
         // The columns behind those of the table are the flags.
         if columns.len() > self.bindings.len() {
             for (at, binding) in self.bindings.iter().enumerate() {
                 if let MissingPolicy::Flagged(flag) = binding.missing {
-                    columns[flag].push_fixed([!filled.has(at) as u8]);
+                    columns[flag].push_fixed([!self.row.filled.has(at) as u8]);
                 }
             }
         }

@@ -71,7 +71,7 @@ impl Decoder {
     }
 }
 
-fn path_of(column: &str, source: &ValueSource) -> String {
+pub fn path_of(column: &str, source: &ValueSource) -> String {
     match source {
         ValueSource::Payload { path, list: Some(list), .. } => format!("{list}.{path}"),
         ValueSource::Payload { path, .. } => path.to_string(),

@@ -6,7 +6,7 @@
 //! table that can no longer be filled, such as one without a column that the configuration names, is a
 //! fault: its rows wait until an operator has fixed it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,8 @@ struct RoutePlanState {
     exhausted: AtomicU32,
     /// The most messages that one INSERT takes, as far as is known.
     part_limit: AtomicUsize,
+    /// Whether a table of the engine Null has no view.
+    is_discarding: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -136,6 +138,7 @@ impl TablePlans {
                 state: Mutex::new(State { plan, fault: None, checked_at: now }),
                 exhausted: AtomicU32::new(0),
                 part_limit: AtomicUsize::new(usize::MAX),
+                is_discarding: AtomicBool::new(false),
             })
         });
         Ok(TablePlans { routes: places.collect::<Result<_>>()?, memory: memory.clone() })
@@ -212,6 +215,11 @@ impl TablePlans {
                 })
             }
         }
+    }
+
+    /// Notes whether the table of a route discards its rows; whether this is a new loss.
+    pub fn set_discarding(&self, route: usize, is_discarding: bool) -> bool {
+        !self.routes[route].is_discarding.swap(is_discarding, Ordering::Relaxed) && is_discarding
     }
 
     /// How many messages to send as one INSERT at most: `usize::MAX` while none was too large.

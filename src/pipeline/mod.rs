@@ -466,5 +466,5 @@ fn open_tls(context: &PipelineContext) -> Result<()> {
 }
 
 fn aborted() -> Error {
-    Error::InvalidState { operation: "start", state: State::Stopping.as_str() }
+    Error::Aborted
 }

@@ -59,7 +59,20 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
     let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
         let mut tables = Vec::new();
         for route in context.config.all_routes() {
-            tables.push(schema.table(&route.path, route).await?);
+            let table = schema.table(&route.path, route).await?;
+            table.check_keeps_rows(&route.path, route)?;
+            for name in route.unused_names(|name| table.has_column(name)) {
+                let message = format!(
+                    "{}: {{{name}}} of the topic fills nothing: there is no column {name}",
+                    route.table
+                );
+                context.warn(
+                    Warning::new("TOPIC_NAME_UNUSED", message)
+                        .table(&route.table)
+                        .topic(route.topic.as_str()),
+                );
+            }
+            tables.push(table);
         }
         for route in context.config.all_routes() {
             check_views(context, &schema, &route.table).await?;

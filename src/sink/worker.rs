@@ -323,7 +323,20 @@ impl Worker {
         let plan = self.plans.latest(at);
         let server = self.servers.current();
         let schema = SchemaClient::again(server, &config.clickhouse.database, &plan.table);
-        let query = schema.changed_table(&route.path, route, &plan.table);
+        let query = async {
+            if !route.allow_null_table
+                && let Ok(Some(discards)) = schema.discards(&plan.table).await
+                && self.plans.set_discarding(at, discards)
+            {
+                let message = format!(
+                    "{}: its last materialized view was dropped, and it has the engine Null: rows are confirmed and discarded \
+                     until there is a view again",
+                    route.table
+                );
+                self.context.warn(Warning::new("TABLE_DISCARDS", message).table(&route.table).route(at));
+            }
+            schema.changed_table(&route.path, route, &plan.table).await
+        };
         let table = tokio::select! {
             biased;
             () = self.context.cancelled() => return,

@@ -141,6 +141,7 @@ impl ColumnLayout {
             name: name.clone(),
             column_type: self.types[at].clone(),
             default: None,
+            is_ephemeral: false,
             is_added: false,
         };
         let broken = |error: &dyn std::fmt::Display| Reason::new(Code::TypeMismatch, error.to_string());

@@ -15,6 +15,7 @@ pub fn table(columns: &[(&str, &str)]) -> Vec<TableColumn> {
         name: name.to_string(),
         column_type: ColumnType::parse(type_name, "UTC").unwrap(),
         default: None,
+        is_ephemeral: false,
         is_added: false,
     };
     columns.iter().map(column).collect()

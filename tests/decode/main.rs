@@ -338,8 +338,16 @@ fn alone(type_name: &str, source: Value, document: &str) -> (Result<usize, Reaso
     source["path"] = json!("c");
     let route = json!({ "topic": "#", "table": "t", "columns": { "c": source } });
     let column_type = ColumnType::parse(type_name, "UTC").unwrap();
-    let mut rows =
-        Rows::of(&route, vec![TableColumn { name: "c".into(), column_type, default: None, is_added: false }]);
+    let mut rows = Rows::of(
+        &route,
+        vec![TableColumn {
+            name: "c".into(),
+            column_type,
+            default: None,
+            is_ephemeral: false,
+            is_added: false,
+        }],
+    );
     let taken = rows.append(document.as_bytes());
     (taken, encoded(&rows.columns[0]))
 }
@@ -367,6 +375,7 @@ fn a_list_of_rows_is_found_wherever_it_stands() {
         name: name.into(),
         column_type: ColumnType::parse(type_name, "UTC").unwrap(),
         default: None,
+        is_ephemeral: false,
         is_added: false,
     };
     let mut rows = Rows::of(&route, vec![column("id", "UInt8"), column("value", "UInt8")]);
@@ -445,6 +454,7 @@ fn keys_are_found_however_they_are_written() {
         name: name.clone(),
         column_type: ColumnType::parse("UInt8", "UTC").unwrap(),
         default: None,
+        is_ephemeral: false,
         is_added: false,
     });
     let mut rows = Rows::of(&json!({ "topic": "#", "table": "t" }), columns.collect());

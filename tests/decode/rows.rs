@@ -90,6 +90,7 @@ pub fn table() -> Vec<TableColumn> {
         name: name.into(),
         column_type: ColumnType::parse(type_name, "UTC").unwrap(),
         default: name.starts_with("computed").then(|| "u8 + 1".into()),
+        is_ephemeral: false,
         is_added: false,
     };
     COLUMNS.map(column).into()

@@ -110,6 +110,7 @@ fn decode(route: &Value, table: &[(&str, &str)], topic: &str, payloads: &[String
         name: name.to_string(),
         column_type: ColumnType::parse(type_name, "UTC").unwrap(),
         default: name.starts_with("computed").then(|| "u8 + 1".into()),
+        is_ephemeral: false,
         is_added: false,
     };
     let table: Vec<TableColumn> = table.iter().map(column).collect();

@@ -68,6 +68,7 @@ fn write_by_the_thread(dir: &Path) {
         name: name.into(),
         column_type: ColumnType::parse(type_name, "UTC").unwrap(),
         default: None,
+        is_ephemeral: false,
         is_added: false,
     };
     let tables = vec![

@@ -62,8 +62,13 @@ fn start_with(disk: &Simulated, life: u64, delay: Duration, memory: u64, in_flig
     let context =
         Arc::new(PipelineContext::new(Config::parse(&config.to_string()).unwrap(), Box::new(listener)));
     let column_type = ColumnType::parse("UInt32", "UTC").unwrap();
-    let table =
-        Table::assumed(vec![TableColumn { name: "seq".into(), column_type, default: None, is_added: false }]);
+    let table = Table::assumed(vec![TableColumn {
+        name: "seq".into(),
+        column_type,
+        default: None,
+        is_ephemeral: false,
+        is_added: false,
+    }]);
     let tables = vec![table.clone(), table];
     let plans = Arc::new(TablePlans::new(&context.config.routes, tables, Instant::now()).unwrap());
     let (ack_sender, commands) = AckSender::channel();

@@ -51,6 +51,7 @@ impl Table {
         let is_comparable = |column: &&TableColumn| {
             let type_name = self.type_name(column);
             column.default.is_none()
+                && !column.is_ephemeral
                 && !column.column_type.is_converted()
                 && !OF_MANY_TYPES.iter().any(|part| type_name.contains(part))
         };

@@ -1,0 +1,151 @@
+//! The stable codes of errors and warnings, for the types of index.d.ts. [`Code::ALL`] has the codes of dead letters.
+
+use serde::Serialize;
+
+use crate::core::reason::Code;
+
+/// By the name of their type in index.d.ts.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Codes {
+    pub error_code: &'static [&'static str],
+    pub dead_letter_code: Vec<&'static str>,
+    pub warning_code: &'static [&'static str],
+}
+
+pub fn all() -> Codes {
+    Codes {
+        error_code: &ERRORS,
+        dead_letter_code: Code::ALL.iter().map(|code| code.as_str()).collect(),
+        warning_code: &WARNINGS,
+    }
+}
+
+/// Codes of a `MillraceError`. One about rows of a program has the code of a dead letter.
+static ERRORS: [&str; 23] = [
+    "ABORTED",
+    "BINDING_NOT_FOUND",
+    "BINDING_REFUSED",
+    "CLICKHOUSE_REJECTED",
+    "CLICKHOUSE_UNREACHABLE",
+    "COLUMN_NOT_FOUND",
+    "COLUMN_UNSUPPORTED",
+    "CONFIG_INVALID",
+    "INTERNAL",
+    "INVALID_STATE",
+    "MQTT_REFUSED",
+    "MQTT_UNREACHABLE",
+    "ROWS_UNCONFIRMED",
+    "SOURCE_UNREADABLE",
+    "SPOOL_CORRUPT",
+    "SPOOL_IO",
+    "SPOOL_LOCKED",
+    "STOP_TIMEOUT",
+    "SUBSCRIPTION_REFUSED",
+    "TABLE_DISCARDS",
+    "TABLE_NOT_DECLARED",
+    "TABLE_NOT_FOUND",
+    "TRANSFORM_INVALID",
+];
+
+/// Codes of warnings.
+static WARNINGS: [&str; 44] = [
+    "BATCH_SPLIT",
+    "CLICKHOUSE_RECOVERED",
+    "CLICKHOUSE_REFUSED",
+    "CLICKHOUSE_RETRYING",
+    "CLICKHOUSE_SILENT",
+    "COLUMN_ADDED",
+    "DEAD_LETTERS_REFUSED",
+    "DEAD_LETTERS_RETRYING",
+    "DEAD_LETTERS_UNSTORED",
+    "DEDUPLICATION_OFF",
+    "EVENTS_DROPPED",
+    "FILTERS_OVERLAP",
+    "INSERT_UNCONFIRMED",
+    "INSERT_UNVERIFIED",
+    "LETTER_MALFORMED",
+    "MQTT_FALLBACK",
+    "MQTT_RECONNECTING",
+    "PATH_NEVER_FOUND",
+    "PATH_THROUGH_SCALAR",
+    "QOS_LOWERED",
+    "REPLAY_INTERRUPTED",
+    "RETAINED_SKIPPED",
+    "RETRY_EXPIRED",
+    "ROWS_RESTORED",
+    "SESSION_SHORTENED",
+    "SESSION_TAKEN_OVER",
+    "SHARED_GROUP_SILENT",
+    "SPOOL_CORRUPT",
+    "SPOOL_FOREIGN_FILES",
+    "SPOOL_FULL",
+    "SPOOL_IO",
+    "SPOOL_RECOVERED",
+    "SPOOL_TORN",
+    "START_WAITING",
+    "STOP_TIMEOUT",
+    "TABLE_CHANGED",
+    "TABLE_DISCARDS",
+    "TIME_PRECISION_CUT",
+    "TLS_INSECURE",
+    "TOPIC_NAME_UNUSED",
+    "TRANSFORM_FAILED",
+    "TRANSFORM_SLOW",
+    "TRANSFORM_WORKER_ENDED",
+    "WINDOW_NARROW",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    /// The texts of all source files below a folder.
+    fn sources(folder: &Path, texts: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let is_table = path.ends_with("core/codes.rs");
+            match path.is_dir() {
+                true => sources(&path, texts),
+                false if !is_table => texts.extend(std::fs::read_to_string(&path)),
+                false => {}
+            }
+        }
+    }
+
+    /// The words in capitals between quotation marks that follow `before`, perhaps on the next line.
+    fn codes_after<'t>(text: &'t str, before: &str) -> Vec<&'t str> {
+        let code = |rest: &'t str| {
+            let rest = rest.trim_start().strip_prefix(['"', '\''])?;
+            rest.split(['"', '\''])
+                .next()
+                .filter(|word| word.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        };
+        text.split(before).skip(1).filter_map(code).collect()
+    }
+
+    #[test]
+    fn every_code_is_in_the_table_and_every_code_of_the_table_is_used() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut texts = Vec::new();
+        sources(&root.join("src"), &mut texts);
+        sources(&root.join("lib"), &mut texts);
+        texts.push(std::fs::read_to_string(root.join("binding.js")).unwrap());
+        let warned = texts.iter().flat_map(|text| codes_after(text, "Warning::new("));
+        let unknown: BTreeSet<_> = warned.filter(|code| !WARNINGS.contains(code)).collect();
+        assert!(unknown.is_empty(), "warnings that src/core/codes.rs does not have: {unknown:?}");
+        let error_source = texts.iter().find(|text| text.contains("pub enum Error {")).unwrap();
+        let thrown = codes_after(error_source, "=> ");
+        let unknown: BTreeSet<_> = thrown.into_iter().filter(|code| !ERRORS.contains(code)).collect();
+        assert!(unknown.is_empty(), "errors that src/core/codes.rs does not have: {unknown:?}");
+        let is_used = |code: &&&str| texts.iter().any(|text| text.contains(**code));
+        let unused: Vec<_> = ERRORS.iter().chain(&WARNINGS).filter(|code| !is_used(code)).collect();
+        assert!(unused.is_empty(), "codes that nothing uses: {unused:?}");
+        let documents = std::fs::read_to_string(root.join("docs/metrics.md")).unwrap();
+        let undocumented: Vec<_> =
+            WARNINGS.iter().filter(|code| !documents.contains(&format!("`{code}`"))).collect();
+        assert!(undocumented.is_empty(), "warnings that docs/metrics.md does not have: {undocumented:?}");
+    }
+}
