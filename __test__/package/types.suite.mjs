@@ -9,6 +9,8 @@ import { waitFor } from '../../tools/servers/index.mjs'
 import { NODE, tool, TOOLS, usePackage } from './setup.mjs'
 
 const timeout = 300_000
+/** Compilers of users that have not updated: from the oldest that is supported. */
+const OLDER = ['5.4', '5.6', '5.8']
 const world = usePackage({ upstream: true, jobs: false })
 const npm = [join(NODE, 'node'), join(TOOLS, 'npm-11', 'bin', 'npm-cli.js')]
 /** @type {string} */
@@ -47,6 +49,10 @@ new Pipeline({ mqtt: { ...mqtt, qos: 3 }, clickhouse, routes })
 const pipeline = new Pipeline({ mqtt, clickhouse, routes })
 // @ts-expect-error there is no such event
 pipeline.on('rows', () => {})
+// @ts-expect-error a password needs a user name
+new Pipeline({ mqtt: { ...mqtt, password: 'p' }, clickhouse, routes })
+// @ts-expect-error two sources are none
+new Pipeline({ mqtt, clickhouse, routes: [{ topic: 'a', table: 't', columns: { b: { topic: 'c', meta: 'qos' } } }] })
 // @ts-expect-error it cannot be set
 pipeline.state = 'running'
 // @ts-expect-error the columns of each table are needed
@@ -57,19 +63,23 @@ before(
   async () => {
     await waitFor(() => world.registry, { timeoutMs: 120_000 })
     project = world.project({ 'right.ts': RIGHT, 'right.mts': RIGHT, 'right.cts': RIGHT, 'wrong.ts': WRONG })
-    await world.succeeds(project, [...npm, 'install', 'millrace', '@types/node@24'])
+    const compilers = OLDER.map((version) => `typescript-${version}@npm:typescript@${version}`)
+    await world.succeeds(project, [...npm, 'install', 'millrace', '@types/node@24', ...compilers])
   },
   { timeout },
 )
 
-const COMPILERS = { 'TypeScript 5': tool('tsc'), 'TypeScript 7': join(ROOT, 'node_modules', '.bin', 'tsc') }
+const COMPILERS = { 'TypeScript 5': () => tool('tsc'), 'TypeScript 7': () => join(ROOT, 'node_modules', '.bin', 'tsc') }
+for (const version of OLDER) {
+  COMPILERS[`TypeScript ${version}`] = () => join(project, 'node_modules', `typescript-${version}`, 'bin', 'tsc')
+}
 for (const [name, tsc] of Object.entries(COMPILERS)) {
   for (const [resolution, module] of [['node16', 'node16'], ['nodenext', 'nodenext'], ['bundler', 'esnext']]) {
     test(`${name}, moduleResolution ${resolution}`, { timeout }, async () => {
-      const options = ['--strict', '--noEmit', '--target', 'es2022', '--lib', 'es2023,esnext.disposable', '--types', 'node']
+      const options = ['--strict', '--exactOptionalPropertyTypes', '--noEmit', '--target', 'es2022', '--lib', 'es2023,esnext.disposable', '--types', 'node']
       // Without skipLibCheck: the declarations themselves are checked as well.
       const files = ['right.ts', 'right.mts', 'right.cts', 'wrong.ts']
-      await world.succeeds(project, [tsc, ...options, '--module', module, '--moduleResolution', resolution, ...files])
+      await world.succeeds(project, [tsc(), ...options, '--module', module, '--moduleResolution', resolution, ...files])
     })
   }
 }
