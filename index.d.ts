@@ -704,6 +704,30 @@ export interface Logger {
 
 export type State = 'idle' | 'starting' | 'running' | 'paused' | 'stopping' | 'stopped'
 
+/** The names of a topic's levels: `'a' | 'b'` for `x/{a}/{b#}`. */
+type TopicNames<Topic extends string> = Topic extends `${string}{${infer Name}}${infer Rest}`
+  ? (Name extends `${infer Kept}#` ? Kept : Name) | TopicNames<Rest>
+  : never
+
+/** A source of a column, or of an input; one of the topic must name a level that the topic has. */
+type NamedSource<Source, Topic extends string> = Source extends { topic: string } ? { topic: TopicNames<Topic> } : Source
+
+type NamedSources<Sources, Topic extends string> = { [Name in keyof Sources]: NamedSource<Sources[Name], Topic> }
+
+type NamedRoute<R> = R extends { topic: infer Topic extends string; columns: infer Columns }
+  ? string extends Topic
+    ? R
+    : Omit<R, 'columns'> & { columns: NamedSources<Columns, Topic> }
+  : R
+
+/**
+ * Gives a configuration back as it is, with its own type: `{ topic: 'driver' }` in `columns` does not compile where the topic of
+ * the route has no `{driver}`.
+ */
+export function definePipeline<const Config extends PipelineConfig>(
+  config: Config & { readonly routes: { readonly [At in keyof Config['routes']]: NamedRoute<Config['routes'][At]> } },
+): Config
+
 /** The events of a pipeline, with the arguments of their listeners. */
 export interface PipelineEvents {
   metrics: [metrics: Metrics]

@@ -43,7 +43,13 @@ function inspectSpool(...args) {
   return require('./lib/spool.js').inspectSpool(...args)
 }
 
+/** For its types: they know the names of each route's topic. */
+function definePipeline(config) {
+  return config
+}
+
 module.exports.Pipeline = Pipeline
+module.exports.definePipeline = definePipeline
 module.exports.MillraceError = MillraceError
 module.exports.replayDeadLetters = replayDeadLetters
 module.exports.describeTables = describeTables

@@ -553,6 +553,11 @@ test('start() can be given up', { timeout }, async (t) => {
   assert.equal(after.state, 'running')
 })
 
+test('definePipeline() gives the configuration back', () => {
+  const config = servers.config({ routes: [{ topic: 'a', table: 't' }] })
+  assert.equal(millrace.definePipeline(config), config)
+})
+
 test('INVALID_STATE', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const pipeline = servers.pipeline(t, { routes: [{ topic: unique('topic'), table }] })

@@ -14,6 +14,7 @@ import {
   type DeadLetter,
   type DeadLetterCode,
   type DeadLetterConfig,
+  definePipeline,
   describeTables,
   type ErrorCode,
   httpHandler,
@@ -164,6 +165,25 @@ const undefinedOptions: PipelineConfig = {
   deadLetters: { table: undefined, dir: 'dead' },
 }
 void [isConstant, undefinedOptions]
+
+// Configurations whose topics are known.
+
+const defined = definePipeline({
+  mqtt: { url: 'mqtt://localhost' },
+  clickhouse: { url: 'http://localhost' },
+  routes: [
+    { topic: 'a/{site}/{rest#}', table: 't', columns: { place: { topic: 'site' }, others: { topic: 'rest' }, lat: 'position.lat' } },
+    { topic: 'b', table: 'u' },
+  ],
+})
+same<(typeof defined)['routes'][0]['topic'], 'a/{site}/{rest#}'>(true)
+new Pipeline(defined)
+definePipeline({
+  mqtt: { url: 'mqtt://localhost' },
+  clickhouse: { url: 'http://localhost' },
+  // @ts-expect-error: the topic has no such name
+  routes: [{ topic: 'a/{site}', table: 't', columns: { place: { topic: 'side' } } }],
+})
 
 // Configurations that the compiler refuses.
 

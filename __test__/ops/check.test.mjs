@@ -419,6 +419,9 @@ test('findings about options alone', { timeout }, async () => {
   assertFound(all, { level: 'warning', code: 'FILTERS_OVERLAP', path: 'routes' })
   assertFound(all, { level: 'warning', code: 'DEAD_LETTERS_NOT_KEPT', path: 'deadLetters' })
   assertFound(all, { level: 'note', code: 'SESSION_CLEAN', path: 'mqtt.clientId' })
+  const queue = { level: 'note', code: 'QUEUE_UNKNOWN', path: 'mqtt.clientId', message: /mosquitto keeps 1000/, advice: /max_queued_messages/ }
+  assertFound(await findings({ mqtt: { clientId: unique('client') }, routes: [{ topic: unique('topic'), table }] }), queue)
+  assert.ok(!all.some(({ code }) => code === queue.code))
 
   const own = { mqtt: { url: 'mqtt://x', clientId: 'own' }, clickhouse: { url: 'http://x' }, routes: [{ topic: 'a', table }] }
   for (const options of [{ sample: -1 }, { sampel: 5 }, { sampleTimeoutMs: 0 }, { clientId: 'own' }]) {

@@ -143,6 +143,15 @@ fn check_configuration(config: &Config, report: &mut Report) {
              comes",
             "give it a clientId that nobody else uses",
         );
+    } else if config.mqtt.qos > 0 {
+        report.add_finding(
+            Level::Note,
+            "QUEUE_UNKNOWN",
+            "mqtt.clientId",
+            "no broker states how many messages it keeps for a client that is away: mosquitto keeps 1000 by default and drops \
+             what comes after them",
+            "set the broker's limit to what comes in the longest outage, such as max_queued_messages of mosquitto",
+        );
     }
     if config.mqtt.tls.insecure {
         report.add_finding(
