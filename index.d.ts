@@ -1503,7 +1503,6 @@ export type ErrorCode =
   | 'TABLE_DISCARDS'
   | 'TABLE_NOT_DECLARED'
   | 'TABLE_NOT_FOUND'
-  | 'TRANSFORM_FAILED'
   | 'TRANSFORM_INVALID'
 // End of the generated part
 

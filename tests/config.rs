@@ -67,6 +67,7 @@ fn full() -> Value {
             "continue": true,
             "unknownFields": "reject",
             "missingFields": "zero",
+            "allowNullTable": true,
             "nulls": ["N/A"],
             "nan": "null",
             "transform": { "module": "file:///service/positions.js", "export": "position", "threads": 2, "data": [1] },
@@ -144,7 +145,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 100] = [
+const OPTIONS: [(&str, Takes); 101] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -219,6 +220,7 @@ const OPTIONS: [(&str, Takes); 100] = [
     ("/routes/0/columns/colour/userProperty", Text),
     ("/routes/0/unknownFields", Choice),
     ("/routes/0/missingFields", Choice),
+    ("/routes/0/allowNullTable", Flag),
     ("/routes/0/transform", TextOrSection),
     ("/routes/0/transform/module", Text),
     ("/routes/0/transform/export", Text),
