@@ -1573,6 +1573,7 @@ export type WarningCode =
   | 'TRANSFORM_FAILED'
   | 'TRANSFORM_SLOW'
   | 'TRANSFORM_WORKER_ENDED'
+  | 'VIEW_RIGHTS_UNKNOWN'
   | 'WINDOW_NARROW'
 // End of the generated part
 

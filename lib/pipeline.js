@@ -90,7 +90,7 @@ class Pipeline extends EventEmitter {
     const ended = new AbortController()
     this.#waiting = ended
     try {
-      this.#dispatch('warning', { code: 'START_WAITING', message, reason, errorCode, retryInMs: waitMs })
+      this.#warn({ code: 'START_WAITING', message, reason, errorCode, retryInMs: waitMs })
       await delay(waitMs, undefined, { signal: AbortSignal.any([ended.signal, ...(signal ? [signal] : [])]) })
     } catch {
       signal?.throwIfAborted()

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+use crate::core::codes::WARNING_CODES;
 use crate::core::memory_budget::MemoryBudget;
 use crate::core::reason::Code;
 use crate::telemetry::faults::{Fault, Faults};
 use crate::telemetry::histogram::{Histogram, Quantiles};
 use crate::telemetry::ledger::{Counts, Ledger};
-use crate::telemetry::warning_codes::WARNING_CODES;
 
 /// Shared by all threads of a pipeline.
 #[derive(Debug)]

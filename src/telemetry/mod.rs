@@ -9,4 +9,3 @@ pub mod metrics;
 pub mod prometheus;
 pub mod state;
 pub mod trace;
-pub mod warning_codes;

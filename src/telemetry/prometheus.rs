@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::core::codes::WARNING_CODES;
 use crate::core::reason::Code;
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::metrics::{
     ConnectionCounters, Metrics, Recorder, TableMetrics, TransformCounters, get,
 };
 use crate::telemetry::state::State;
-use crate::telemetry::warning_codes::WARNING_CODES;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
