@@ -128,6 +128,36 @@ for (const { name, start, skip = false, version, maxQos, doubles = false, lacks 
       assert.equal(warnings.some((warning) => warning.code === 'QOS_LOWERED'), maxQos < 2)
     })
 
+    // NATS and amqtt deliver a copy for each filter that matches.
+    test('overlapping routes', { timeout }, async (t) => {
+      const [first, second] = [await servers.table('seq UInt32'), await servers.table('seq UInt32')]
+      const prefix = unique('topic')
+      const pipeline = servers.pipeline(t, {
+        mqtt: { url: broker.url },
+        routes: [
+          { topic: `${prefix}/+/c`, table: first },
+          { topic: `${prefix}/b/+`, table: second },
+        ],
+      })
+      const warnings = collect(pipeline, 'warning')
+      await pipeline.start()
+      const sender = await servers.publisher(t, { url: broker.url, clients: 1, inFlight: 20 })
+      // Each content twice, one behind the other: equal messages are not copies.
+      await sender.flood(20, (i) => ({ topic: `${prefix}/b/c`, payload: JSON.stringify({ seq: i >> 1 }) }))
+      await sender.flood(5, (seq) => ({ topic: `${prefix}/b/d`, payload: JSON.stringify({ seq }) }))
+      await sender.flood(5, (seq) => ({ topic: `${prefix}/x/y`, payload: JSON.stringify({ seq }) }))
+      await sender.publish(`${prefix}/x/c`, { seq: 99 })
+      await waitFor(async () => (await servers.count(first)) >= 21, { message: () => JSON.stringify(pipeline.metrics().messages) })
+      await pipeline.flush()
+      assert.deepEqual(await servers.counted(first), { rows: 21, different: 11 })
+      assert.deepEqual(await servers.counted(second), { rows: 5, different: 5 })
+      const { inserted, skipped, deadLettered } = pipeline.metrics().messages
+      // With MQTT 5 the copies are skipped, with 3.1.1 what no route takes.
+      assert.deepEqual([inserted, deadLettered], [26, 0])
+      if (version === 4) assert.equal(skipped, 5)
+      assert.deepEqual(warnings.filter((warning) => warning.code === 'FILTERS_OVERLAP'), [])
+    })
+
     for (const spooled of [false, true]) {
       const what = `${CUTS} cuts ${spooled ? 'with' : 'without'} a spool`
       test(what, { timeout: full ? 600_000 : timeout, skip: lacks.cuts }, async (t) => {

@@ -16,7 +16,7 @@ use crate::mqtt::connection::MIN_SILENCE;
 use crate::mqtt::probe::Probe;
 use crate::mqtt::session::Event;
 use crate::mqtt::transport::CONNECT_TIMEOUT;
-use crate::mqtt::{ConnAck, Subscription, subscriptions};
+use crate::mqtt::{ConnAck, Filters, Subscription, offers, subscriptions};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -106,9 +106,9 @@ pub async fn check_brokers(
                 if version == ProtocolVersion::V5 {
                     broker.limits = Some(limits(&config.mqtt, &ack));
                 }
-                let path = option("mqtt.url", i, config.mqtt.urls.len());
-                compare_limits(&prober.config, &ack, &path, report);
+                compare_limits(&prober.config, &ack, report);
                 let granted = prober.subscribe(report).await;
+                prober.try_covers(&ack, report).await;
                 broker.version = prober.version().await;
                 broker.granted = granted.iter().map(|subscription| subscription.filter.clone()).collect();
                 first = first
@@ -151,7 +151,7 @@ struct BrokerProber<'a> {
 }
 
 impl BrokerProber<'_> {
-    async fn begin(&self, mqtt: &Mqtt, filters: Vec<String>) -> Result<Probe> {
+    async fn begin(&self, mqtt: &Mqtt, filters: impl Into<Filters>) -> Result<Probe> {
         Probe::begin(self.url, mqtt, self.client_id.clone(), filters).await
     }
 
@@ -170,7 +170,7 @@ impl BrokerProber<'_> {
 
     /// Connects and returns the CONNACK.
     async fn connect(&self) -> Result<ConnAck> {
-        let filters = plain_subscriptions(&self.config).into_iter().map(|s| s.filter).collect();
+        let filters: Vec<_> = plain_subscriptions(&self.config).into_iter().map(|s| s.filter).collect();
         let mqtt = &self.config.mqtt;
         let mut probe = Probe::begin_persistent(self.url, mqtt, self.client_id.clone(), filters).await?;
         let until = Instant::now() + CONNECT_TIMEOUT;
@@ -195,7 +195,7 @@ impl BrokerProber<'_> {
         let mqtt = Mqtt { skip_retained: true, ..self.config.mqtt.clone() };
         let mut wanted = plain_subscriptions(&self.config);
         while !wanted.is_empty() {
-            let filters = wanted.iter().map(|subscription| subscription.filter.clone()).collect();
+            let filters: Vec<_> = wanted.iter().map(|subscription| subscription.filter.clone()).collect();
             let mut lowered = Vec::new();
             let asked = async {
                 let mut probe = self.begin(&mqtt, filters).await?;
@@ -230,6 +230,50 @@ impl BrokerProber<'_> {
             }
         }
         wanted
+    }
+
+    /// Tries the filters that cover several routes, where the broker has no subscription identifiers.
+    async fn try_covers(&self, ack: &ConnAck, report: &mut Report) {
+        let mqtt = Mqtt { shared_group: None, skip_retained: true, ..self.config.mqtt.clone() };
+        let covers = offers(&Config { mqtt: mqtt.clone(), ..self.config.clone() });
+        let covers: Vec<_> = covers.into_iter().filter(|offer| !offer.parts.is_empty()).collect();
+        if ack.has_subscription_ids || covers.is_empty() {
+            return;
+        }
+        let names: Vec<_> = covers.into_iter().map(|offer| offer.filter).collect();
+        let listed = names.join(", ");
+        let granted = async {
+            let mut probe = self.begin(&mqtt, names).await?;
+            let is_granted = |event: Event<'_>| match event {
+                Event::Subscribed { .. } => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            };
+            let granted = probe.listen(Instant::now() + CONNECT_TIMEOUT * 2, is_granted).await;
+            probe.end().await;
+            granted
+        };
+        match granted.await {
+            Ok(_) => report.add_finding(
+                Level::Note,
+                "FILTERS_COVERED",
+                "routes",
+                format!(
+                    "topics of the routes overlap in part, and the broker has no subscription identifiers: a pipeline \
+                     subscribes to {listed}, and skips what no route takes"
+                ),
+                "",
+            ),
+            Err(error) => report.add_finding(
+                Level::Warning,
+                "FILTERS_OVERLAP",
+                "routes",
+                format!(
+                    "topics of the routes overlap in part, and the broker refuses the subscription that covers them, \
+                     {listed} ({error}): it may deliver a message once for each route, which doubles its rows"
+                ),
+                "allow that subscription at the broker, or use protocolVersion 5, where the copies are recognised",
+            ),
+        }
     }
 
     fn report_lowered(&self, lowered: &[String], report: &mut Report) {
@@ -292,7 +336,7 @@ fn limits(mqtt: &Mqtt, ack: &ConnAck) -> Limits {
 }
 
 /// Reports options that the limits of the broker do not allow.
-fn compare_limits(config: &Config, ack: &ConnAck, path: &str, report: &mut Report) {
+fn compare_limits(config: &Config, ack: &ConnAck, report: &mut Report) {
     let mqtt = &config.mqtt;
     let is_v5 = mqtt.version == Some(ProtocolVersion::V5);
     if mqtt.shared_group.is_some() && !ack.has_shared {
@@ -330,16 +374,6 @@ fn compare_limits(config: &Config, ack: &ConnAck, path: &str, report: &mut Repor
             "mqtt.keepAliveSeconds",
             format!("the broker wants a keep-alive of {seconds} s instead of {wished} s, and gets it"),
             "",
-        );
-    }
-    if !ack.has_subscription_ids && is_v5 && config.routes.len() > 1 {
-        report.add_finding(
-            Level::Note,
-            "SUBSCRIPTION_IDS_MISSING",
-            path,
-            "the broker has no subscription identifiers: if it sends a message once for each filter that matches, the copies \
-             cannot be told apart",
-            "see that the topics of the routes do not overlap in part",
         );
     }
 }

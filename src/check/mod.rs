@@ -24,7 +24,6 @@ use serde::Serialize;
 use crate::config::{CheckOptions, Config, DeadLetters, Spool};
 use crate::core::error::{Error, Result};
 use crate::core::thread::{run_on, runtime};
-use crate::mqtt::is_ambiguous;
 use crate::pipeline::stages::check_reachable;
 use crate::spool::inspect;
 use crate::spool::wal::storage::Directory;
@@ -123,16 +122,6 @@ pub fn check(config: &Config, options: &CheckOptions, hosts: &TransformHosts) ->
 fn check_configuration(config: &Config, report: &mut Report) {
     if let Err(error) = check_reachable(&config.routes) {
         report.fail(&error, "routes", "put the narrower route first, or leave one of them out");
-    }
-    if is_ambiguous(config) {
-        report.add_finding(
-            Level::Warning,
-            "FILTERS_OVERLAP",
-            "routes",
-            "topics of the routes overlap in part: with MQTT 3.1.1 a broker may deliver a message for each of them, which \
-             doubles its rows",
-            "use protocolVersion 5, where the copies are recognised",
-        );
     }
     if config.mqtt.client_id.is_none() && config.mqtt.qos > 0 {
         report.add_finding(

@@ -103,7 +103,8 @@ pub async fn take(
         return None;
     }
     let mqtt = Mqtt { qos: 0, version: Some(reached.version), ..config.mqtt.clone() };
-    let filters = reached.subscriptions.iter().map(|subscription| subscription.filter.clone()).collect();
+    let filters: Vec<_> =
+        reached.subscriptions.iter().map(|subscription| subscription.filter.clone()).collect();
     let began = Instant::now();
     let listened = async {
         let mut probe = Probe::begin(&reached.url, &mqtt, client_id(options), filters).await?;

@@ -214,8 +214,42 @@ fn join(levels: &[Level]) -> Vec<Part> {
 }
 
 impl TopicFilter {
+    /// The narrowest filter that matches every topic that one of these matches. The first level of both must be able to match
+    /// the same topics: wildcards do not reach into $SYS and its kind.
+    pub fn cover(&self, other: &TopicFilter) -> TopicFilter {
+        let mut levels = Vec::new();
+        for at in 0..self.levels.len().max(other.levels.len()) {
+            match (self.levels.get(at), other.levels.get(at)) {
+                (Some(Level::Literal(a)), Some(Level::Literal(b))) if a == b => levels.push(a.as_str()),
+                (Some(Level::Literal(_) | Level::One(_)), Some(Level::Literal(_) | Level::One(_))) => {
+                    levels.push("+");
+                }
+                _ => {
+                    levels.push("#");
+                    break;
+                }
+            }
+        }
+        let filter = levels.join("/");
+        let levels: Vec<Level> = levels
+            .iter()
+            .map(|level| match *level {
+                "+" => Level::One(None),
+                "#" => Level::Rest(None),
+                text => Level::Literal(text.into()),
+            })
+            .collect();
+        TopicFilter { filter, parts: join(&levels), levels, names: Vec::new() }
+    }
+
     /// Whether there is a topic that both match.
     pub fn overlaps(&self, other: &TopicFilter) -> bool {
+        let is_dollar =
+            |filter: &TopicFilter| matches!(&filter.levels[0], Level::Literal(text) if text.starts_with('$'));
+        let is_literal = |filter: &TopicFilter| matches!(&filter.levels[0], Level::Literal(_));
+        if (is_dollar(self) && !is_literal(other)) || (is_dollar(other) && !is_literal(self)) {
+            return false; // [MQTT-4.7.2-1]
+        }
         let (mut ours, mut theirs) = (self.levels.iter(), other.levels.iter());
         loop {
             match (ours.next(), theirs.next()) {
@@ -290,6 +324,28 @@ mod tests {
         for text in ["", "a/#/b", "a+/b", "a/{x}/{x}", "a/{}", "a/{x", "a/x{y}", "$share/g/a"] {
             assert!(TopicFilter::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_cover_is_the_narrowest_filter_of_both() {
+        let parse = |t: &str| TopicFilter::parse(t).unwrap();
+        for (a, b, expected) in [
+            ("o/{dev}/c", "o/b/{dev}", "o/+/+"),
+            ("+/b", "a/+", "+/+"),
+            ("a/+/c", "a/b/#", "a/+/#"),
+            ("a/+", "a/#", "a/#"),
+            ("+/x", "a/#", "+/#"),
+            ("+/a/#", "x/+/y", "+/+/#"),
+            ("$SYS/+/a", "$SYS/b/+", "$SYS/+/+"),
+        ] {
+            let cover = parse(a).cover(&parse(b));
+            assert_eq!(cover.as_str(), expected, "{a} {b}");
+            assert!(cover.covers(&parse(a)) && cover.covers(&parse(b)), "{a} {b}");
+            assert_eq!(parse(b).cover(&parse(a)).as_str(), expected, "{b} {a}");
+        }
+        assert!(!parse("#").overlaps(&parse("$SYS/a")));
+        assert!(!parse("$SYS/a").overlaps(&parse("+/a")));
+        assert!(parse("$SYS/+").overlaps(&parse("$SYS/a")));
     }
 
     #[test]

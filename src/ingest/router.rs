@@ -26,7 +26,7 @@ use crate::core::ack_set::AckSet;
 use crate::core::clock::ReceiveTime;
 use crate::core::mqtt_property::Properties;
 use crate::core::reason::{Code, Reason};
-use crate::core::topic_filter::Captures;
+use crate::core::topic_filter::{Captures, TopicFilter};
 use crate::decode;
 use crate::ingest::batch::{Batch, RouteSenders};
 use crate::ingest::column_warnings;
@@ -37,7 +37,9 @@ use crate::ingest::route_state::{MAX_ROWS, Origin, RouteState, is_large};
 use crate::ingest::router::joined::{Holder, JoinedRoutes};
 use crate::ingest::router::route_order::first_route;
 use crate::ingest::table_plan::TablePlans;
-use crate::mqtt::{AckSender, Fault, MessageSink, Publish, Subscription, is_primary_copy, subscriptions};
+use crate::mqtt::{
+    AckSender, Fault, MessageSink, Publish, Subscription, is_primary_copy, offers, subscriptions,
+};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::ledger::Settled;
 use crate::telemetry::metrics::add;
@@ -61,6 +63,10 @@ pub struct Router {
     holders: Vec<Holder>,
     /// Distinguishes the copies of a message; empty where there can be none.
     subscriptions: Vec<Subscription>,
+    /// The filters that cover several routes, for a broker without subscription identifiers.
+    covers: Vec<TopicFilter>,
+    /// Whether this connection subscribed to them.
+    has_covers: bool,
     captures: Captures,
     batches: RouteSenders,
     dead_letters: Sender<DeadLetterBatch>,
@@ -127,6 +133,7 @@ impl Router {
         if subscriptions.len() == 1 {
             subscriptions.clear();
         }
+        let covers = offers(config).into_iter().filter(|offer| !offer.parts.is_empty());
         Router {
             delay: config.seal_delay(),
             max_waiting: match &config.spool {
@@ -144,6 +151,8 @@ impl Router {
             ack_sender,
             routes,
             subscriptions,
+            covers: covers.map(|offer| offer.topic).collect(),
+            has_covers: false,
             captures: Captures::default(),
             batches: batches.into(),
             dead_letters,
@@ -318,7 +327,8 @@ impl MessageSink for Router {
         self.connection
     }
 
-    fn begin_session(&mut self, session: u64) {
+    fn begin_session(&mut self, session: u64, has_covers: bool) {
+        self.has_covers = has_covers;
         if std::mem::replace(&mut self.session, session) != session {
             for batch in self.routes.iter_mut().filter_map(|state| state.batch.as_mut()) {
                 batch.receipts = crate::core::ack_history::AckHistory::of_session(session);
@@ -344,6 +354,9 @@ impl MessageSink for Router {
         }
         let Router { routes, captures, .. } = self;
         let Some(at) = first_route(routes, topic, captures) else {
+            if self.has_covers && self.is_covered(topic) {
+                return self.skip(sequence);
+            }
             if publish.retain {
                 return self.skip_unrequested(topic, sequence);
             }

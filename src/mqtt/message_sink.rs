@@ -10,8 +10,9 @@ pub trait MessageSink {
     /// The number of the connection, from 0.
     fn connection(&self) -> usize;
 
-    /// Messages from now on belong to this session of the broker.
-    fn begin_session(&mut self, session: u64);
+    /// Messages from now on belong to this session of the broker. With `has_covers` it has subscriptions that cover several
+    /// routes (see [`crate::mqtt::offers`]), and what no route takes of these is skipped.
+    fn begin_session(&mut self, session: u64, has_covers: bool);
 
     /// Takes one message: into the batch of the first route that matches its topic, or to the dead letters.
     fn accept(&mut self, publish: &Publish<'_>, sequence: Option<u64>, now: ReceiveTime, client_id: &str);

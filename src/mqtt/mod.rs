@@ -21,4 +21,6 @@ pub use message_sink::MessageSink;
 pub use protocol::packet::ConnAck;
 pub use protocol::publish::{Fault, Publish};
 pub use session::SessionError;
-pub use subscriptions::{Subscription, is_ambiguous, is_primary_copy, subscription_id, subscriptions};
+pub use subscriptions::{
+    Filters, Offer, Subscription, filters, is_primary_copy, offers, subscription_id, subscriptions,
+};

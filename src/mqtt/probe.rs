@@ -10,10 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::{BrokerUrl, Mqtt, ProtocolVersion};
 use crate::core::error::{Error, Result};
-use crate::mqtt::ConnAck;
 use crate::mqtt::connection::read_buffer::ReadBuffer;
 use crate::mqtt::session::{Event, Session, SessionError};
 use crate::mqtt::transport::{self, CONNECT_TIMEOUT, Stream, TransportStream};
+use crate::mqtt::{ConnAck, Filters};
 
 /// How long the broker may take to read DISCONNECT.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ impl Probe {
         url: &BrokerUrl,
         config: &Mqtt,
         client_id: String,
-        filters: Vec<String>,
+        filters: impl Into<Filters>,
     ) -> Result<Probe> {
         let clean = Mqtt { client_id: None, ..config.clone() };
         Probe::open(url, &clean, client_id, filters, DISCONNECT).await
@@ -51,7 +51,7 @@ impl Probe {
         url: &BrokerUrl,
         config: &Mqtt,
         client_id: String,
-        filters: Vec<String>,
+        filters: impl Into<Filters>,
     ) -> Result<Probe> {
         match config.version {
             Some(ProtocolVersion::V5) | None if config.is_persistent() => {
@@ -65,7 +65,7 @@ impl Probe {
         url: &BrokerUrl,
         config: &Mqtt,
         client_id: String,
-        filters: Vec<String>,
+        filters: impl Into<Filters>,
         disconnect: &'static [u8],
     ) -> Result<Probe> {
         let stream = transport::connect(url, config)

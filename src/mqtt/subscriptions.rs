@@ -4,8 +4,11 @@
 //! - Filters may still overlap in part, such as `t/+/a` and `t/x/+`, and a broker may then deliver a message once for
 //!   each of them (MQTT 5, 3.3.4). With MQTT 5 every subscription has an identifier, which the copies carry; of the
 //!   subscriptions that match a topic the first one's copy is taken.
+//! - Where a broker has no identifiers, as in MQTT 3.1.1, a copy cannot be told from an equal message that was published
+//!   again. So no two filters overlap there: one [`Offer`] covers those that do, `t/+/+` in the example, and the router skips
+//!   what no route takes. A broker that refuses the wider filter is asked for the filters themselves.
 
-use crate::config::{Config, ProtocolVersion};
+use crate::config::Config;
 use crate::core::topic_filter::{Captures, TopicFilter};
 
 #[derive(Debug)]
@@ -21,23 +24,71 @@ pub fn subscriptions(config: &Config) -> Vec<Subscription> {
     // Only the first of equal filters is subscribed to.
     let covered = |i: usize| (0..routes.len()).any(|j| j != i && covers(j, i) && (j < i || !covers(i, j)));
     let needed = (0..routes.len()).filter(|i| !covered(*i)).map(|i| &routes[i].topic);
-    needed
-        .map(|topic| Subscription {
-            topic: topic.clone(),
-            filter: match &config.mqtt.shared_group {
-                Some(group) => format!("$share/{group}/{}", topic.as_str()),
-                None => topic.as_str().into(),
-            },
-        })
-        .collect()
+    needed.map(|topic| Subscription { topic: topic.clone(), filter: shared_filter(config, topic) }).collect()
 }
 
-/// Whether a broker may deliver a message more than once and the copies cannot be distinguished, as in
-/// MQTT 3.1.1.
-pub fn is_ambiguous(config: &Config) -> bool {
-    let all = subscriptions(config);
-    let overlap = |(i, a): (usize, &Subscription)| all[..i].iter().any(|b| a.topic.overlaps(&b.topic));
-    config.mqtt.version == Some(ProtocolVersion::V4) && all.iter().enumerate().any(overlap)
+fn shared_filter(config: &Config, topic: &TopicFilter) -> String {
+    match &config.mqtt.shared_group {
+        Some(group) => format!("$share/{group}/{}", topic.as_str()),
+        None => topic.as_str().into(),
+    }
+}
+
+/// A filter to subscribe to where messages carry no subscription identifiers.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    pub topic: TopicFilter,
+    /// As SUBSCRIBE sends it.
+    pub filter: String,
+    /// The filters that it covers and that overlap; empty for a filter that overlaps no other.
+    pub parts: Vec<String>,
+}
+
+/// What a session subscribes to.
+#[derive(Debug, Clone)]
+pub struct Filters {
+    /// Those of the routes, for a broker with subscription identifiers.
+    pub separate: Vec<String>,
+    /// The same for any other broker: no two of them overlap.
+    pub offers: Vec<Offer>,
+}
+
+impl From<Vec<String>> for Filters {
+    /// Filters that do not overlap.
+    fn from(separate: Vec<String>) -> Filters {
+        let offer = |filter: &String| Offer {
+            topic: TopicFilter::literal(filter),
+            filter: filter.clone(),
+            parts: Vec::new(),
+        };
+        let offers = separate.iter().map(offer).collect();
+        Filters { separate, offers }
+    }
+}
+
+pub fn filters(config: &Config) -> Filters {
+    Filters {
+        separate: subscriptions(config).into_iter().map(|subscription| subscription.filter).collect(),
+        offers: offers(config),
+    }
+}
+
+/// Filters that bring what [`subscriptions`] bring, and no message twice.
+pub fn offers(config: &Config) -> Vec<Offer> {
+    let mut offers: Vec<Offer> = Vec::new();
+    for Subscription { topic, filter } in subscriptions(config) {
+        let mut offer = Offer { topic, filter, parts: Vec::new() };
+        // A wider filter may overlap others that its parts do not.
+        while let Some(at) = offers.iter().position(|other| other.topic.overlaps(&offer.topic)) {
+            let other = offers.remove(at);
+            let parts = |offer: Offer| if offer.parts.is_empty() { vec![offer.filter] } else { offer.parts };
+            let topic = other.topic.cover(&offer.topic);
+            let filter = shared_filter(config, &topic);
+            offer = Offer { topic, filter, parts: [parts(other), parts(offer)].concat() };
+        }
+        offers.push(offer);
+    }
+    offers
 }
 
 /// The identifier of a subscription, from 1 to 268,435,455. It depends on the filter alone, so that a subscription of an
@@ -102,9 +153,21 @@ mod tests {
     }
 
     #[test]
-    fn only_mqtt_3_cannot_distinguish_copies() {
-        assert!(is_ambiguous(&config(4, &["t/+/a", "t/x/+"])));
-        assert!(!is_ambiguous(&config(5, &["t/+/a", "t/x/+"])));
-        assert!(!is_ambiguous(&config(4, &["t/+/a", "u/x/+", "u/#"])));
+    fn without_identifiers_no_two_filters_overlap() {
+        let offered = |topics: &[&str]| -> Vec<(String, usize)> {
+            let offers = offers(&config(4, topics));
+            for (i, offer) in offers.iter().enumerate() {
+                assert!(offers[..i].iter().all(|other| !other.topic.overlaps(&offer.topic)), "{topics:?}");
+            }
+            offers.into_iter().map(|offer| (offer.filter, offer.parts.len())).collect()
+        };
+        assert_eq!(offered(&["o/{dev}/c", "o/b/{dev}"]), [("o/+/+".into(), 2)]);
+        assert_eq!(
+            offered(&["a/b", "t/+/a", "u/#", "t/x/+"]),
+            [("a/b".into(), 0), ("u/#".into(), 0), ("t/+/+".into(), 2)]
+        );
+        assert_eq!(offered(&["a/b", "a/{x}", "c"]), [("a/+".into(), 0), ("c".into(), 0)]);
+        // o/+/+ overlaps o/x/y, which neither of its parts does.
+        assert_eq!(offered(&["o/x/y", "o/+/c", "o/b/+"]), [("o/+/+".into(), 3)]);
     }
 }

@@ -35,7 +35,7 @@ use crate::ingest::row_intake::{RowCall, RowIntake};
 use crate::ingest::table_plan::TablePlans;
 use crate::mqtt::connection::Connection;
 use crate::mqtt::session::Session;
-use crate::mqtt::{AckSender, Command, is_ambiguous, subscriptions};
+use crate::mqtt::{AckSender, Command, filters};
 use crate::pipeline::links::Links;
 use crate::pipeline::stages::{OutputStages, Prepared, StageInputs, prepare};
 use crate::spool::{self, Control};
@@ -162,13 +162,6 @@ impl Pipeline {
 
     fn start_stages(self: &Arc<Self>) -> Result<Threads> {
         let context = &self.context;
-        if is_ambiguous(&context.config) {
-            context.warn(Warning::new(
-                "FILTERS_OVERLAP",
-                "topics of the routes overlap in part: with MQTT 3.1.1 a broker may deliver a message for each of them, \
-                 which doubles its rows; with MQTT 5 the copies are recognised",
-            ));
-        }
         open_tls(context)?;
         let spool = spool::open(context)?;
         let Prepared { plans, store } = run_on(runtime()?, async {
@@ -264,8 +257,7 @@ impl Pipeline {
         let mqtt = &context.config.mqtt;
         let StageInputs { batches, dead_letters, .. } = inputs;
         let (ready_sender, ready) = crossbeam_channel::bounded(mqtt.connections);
-        let filters: Vec<_> =
-            subscriptions(&context.config).into_iter().map(|subscription| subscription.filter).collect();
+        let filters = filters(&context.config);
         for (at, ((acks, commands), acknowledged)) in commands.into_iter().zip(acknowledged).enumerate() {
             let client_id =
                 mqtt.client_id_of(at).unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4));

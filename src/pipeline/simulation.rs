@@ -23,7 +23,7 @@ use crate::ingest::router::Router;
 use crate::ingest::table_plan::TablePlans;
 use crate::mqtt::connection::{CLOSE_TIMEOUT, Connection};
 use crate::mqtt::session::Session;
-use crate::mqtt::{AckSender, Command, subscriptions};
+use crate::mqtt::{AckSender, Command, filters};
 use crate::telemetry::context::PipelineContext;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -72,8 +72,7 @@ fn connection(context: &Arc<PipelineContext>) -> Played {
     let plans = Arc::new(TablePlans::new(&config.routes, vec![table], Instant::now().into_std()).unwrap());
     let (batch_sender, batches) = crossbeam_channel::bounded(1024);
     let (letters, _) = crossbeam_channel::unbounded();
-    let filters = subscriptions(config).into_iter().map(|subscription| subscription.filter).collect();
-    let session = Session::new(&config.mqtt, "c".into(), filters, Instant::now().into_std());
+    let session = Session::new(&config.mqtt, "c".into(), filters(config), Instant::now().into_std());
     let (commander, commands) = mpsc::unbounded_channel();
     let acks = AckSender::new(commander.clone());
     let router = Router::new(context.clone(), 0, acks, plans, batch_sender, letters);

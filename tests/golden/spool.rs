@@ -91,7 +91,7 @@ fn write_by_the_thread(dir: &Path) {
     let thread = std::thread::spawn(|| spool.run());
 
     let mut router = Router::new(context, 0, acks, plans, batch_sender, crossbeam_channel::unbounded().0);
-    router.begin_session(SESSION);
+    router.begin_session(SESSION, false);
     let instant = Instant::now();
     // For each commit the messages of one batch: topic, payload, QoS and packet id.
     let commits: [&[(&str, &str, u8, u16)]; 4] = [

@@ -141,7 +141,7 @@ fn an_unsuback_may_be_long() {
 #[test]
 fn a_topic_that_is_not_utf8_passes_as_it_is() {
     let config = options(4, json!({}));
-    let mut session = Session::new(&config, "c".into(), vec!["#".into()], Instant::now());
+    let mut session = Session::new(&config, "c".into(), vec!["#".to_string()], Instant::now());
     session.connect(Instant::now());
     session.receive(&connack(4, false), Instant::now()).unwrap();
     let bytes = b"\x30\x05\x00\x02\xff\xfex";

@@ -112,7 +112,7 @@ impl Client {
     pub fn new(config: &Mqtt) -> Client {
         let now = Instant::now();
         let client_id = config.client_id.clone().unwrap_or_else(|| "random".into());
-        let mut session = Session::new(config, client_id, FILTERS.map(String::from).into(), now);
+        let mut session = Session::new(config, client_id, FILTERS.map(String::from).to_vec(), now);
         session.connect(now);
         Client { session, now, unread: Vec::new(), seen: Vec::new(), is_eager: false }
     }

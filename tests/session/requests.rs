@@ -5,7 +5,11 @@ use rumqttc::mqttbytes::{self as v4codec, v4};
 use rumqttc::v5::mqttbytes::{self as v5codec, v5};
 use serde_json::{Value, json};
 
-use crate::broker::{connack, next_id, packet, subacks};
+use millrace::config::Config;
+use millrace::mqtt::session::Session;
+use millrace::mqtt::{SessionError, filters};
+
+use crate::broker::{connack, next_id, packet, suback, subacks};
 use crate::client::{Client, FILTERS, MAX_PACKET_BYTES, options};
 
 fn connect_v4(more: Value) -> v4::Connect {
@@ -131,4 +135,81 @@ fn unsubscribe_names_every_filter() {
     assert!(!client.session.is_unsubscribed());
     client.feed(&packet(0xb0, &[&[0, 5, 0, 0]])).unwrap();
     assert!(client.session.is_unsubscribed());
+}
+
+/// Two routes whose filters overlap, and a third one.
+fn overlapping(version: u8) -> Client {
+    let config = Config::parse(&format!(
+        r#"{{"mqtt":{{"url":"mqtt://x","clientId":"c","qos":1,"protocolVersion":{version}}},"clickhouse":{{"url":"http://x"}},
+            "routes":[{{"topic":"o/{{dev}}/c","table":"t"}},{{"topic":"o/b/{{dev}}","table":"t"}},{{"topic":"u/#","table":"t"}}]}}"#
+    ))
+    .unwrap();
+    let mut client = Client::new(&options(version, json!({})));
+    client.session = Session::new(&config.mqtt, "c".into(), filters(&config), client.now);
+    client.session.connect(client.now);
+    client.written();
+    client
+}
+
+/// The filters of the SUBSCRIBE packets that the client wrote.
+fn subscribed_v4(client: &mut Client) -> Vec<String> {
+    let mut bytes: BytesMut = client.written().as_slice().into();
+    let mut paths = Vec::new();
+    while !bytes.is_empty() {
+        let Ok(v4::Packet::Subscribe(subscribe)) = v4::Packet::read(&mut bytes, usize::MAX) else { panic!() };
+        paths.extend(subscribe.filters.into_iter().map(|filter| filter.path));
+    }
+    paths
+}
+
+#[test]
+fn without_subscription_identifiers_no_two_filters_overlap() {
+    let mut client = overlapping(4);
+    client.feed(&connack(4, false)).unwrap();
+    assert_eq!(subscribed_v4(&mut client), ["o/+/+", "u/#"]);
+    client.feed(&subacks(4, 1, &[1, 1])).unwrap();
+    assert!(client.session.is_subscribed() && client.session.has_covers());
+
+    let mut client = overlapping(5);
+    client.feed(&connack(5, false)).unwrap();
+    client.feed(&subacks(5, 1, &[1, 1, 1])).unwrap();
+    assert!(client.session.is_subscribed() && !client.session.has_covers());
+}
+
+#[test]
+fn a_refused_cover_is_replaced_by_what_it_covers() {
+    let mut client = overlapping(4);
+    client.feed(&connack(4, false)).unwrap();
+    client.written();
+    client.feed(&subacks(4, 1, &[0x80, 1])).unwrap();
+    assert!(!client.session.is_subscribed());
+    assert_eq!(subscribed_v4(&mut client), ["o/+/c", "o/b/+"]);
+    client.feed(&subacks(4, 2, &[1, 1])).unwrap();
+    assert!(client.session.is_subscribed() && !client.session.has_covers());
+    assert_eq!(client.session.refused_covers(), ["o/+/+"]);
+
+    // The next connection knows it.
+    client.session.connect(client.now);
+    client.written();
+    client.unread.clear();
+    client.session.change_broker();
+    client.feed(&connack(4, false)).unwrap();
+    assert_eq!(subscribed_v4(&mut client), ["o/+/c", "o/b/+", "u/#"]);
+    // A filter of a route is not replaced.
+    let error = client.feed(&suback(4, 3, &[1, 1, 0x80])).unwrap_err();
+    assert!(matches!(error, SessionError::SubscriptionRefused { filter, .. } if filter == "u/#"));
+}
+
+#[test]
+fn a_broker_that_hangs_up_is_asked_for_the_filters_themselves() {
+    let mut client = overlapping(4);
+    client.session.refuse_covers(true);
+    client.feed(&connack(4, false)).unwrap();
+    assert_eq!(subscribed_v4(&mut client), ["o/+/c", "o/b/+", "u/#"]);
+    client.session.refuse_covers(false);
+    client.session.connect(client.now);
+    client.written();
+    client.unread.clear();
+    client.feed(&connack(4, false)).unwrap();
+    assert_eq!(subscribed_v4(&mut client), ["o/+/+", "u/#"]);
 }

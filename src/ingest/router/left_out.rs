@@ -66,6 +66,13 @@ impl Router {
         });
     }
 
+    /// Whether a subscription brings messages of this topic that no route asked for.
+    #[cold]
+    pub(super) fn is_covered(&mut self, topic: &str) -> bool {
+        let Router { covers, captures, .. } = self;
+        covers.iter().any(|cover| cover.matches(topic, captures))
+    }
+
     /// Some brokers (amqtt) send retained messages of filters that were not subscribed to.
     #[cold]
     pub(super) fn skip_unrequested(&mut self, topic: &str, sequence: Option<u64>) {

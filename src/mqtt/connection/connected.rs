@@ -168,7 +168,7 @@ impl<S: MessageSink> Connection<S> {
     /// Takes all complete packets off the read buffer, and returns the number of messages.
     fn take_messages(&mut self) -> Result<usize, SessionError> {
         let now = ReceiveTime::read();
-        self.sink.begin_session(self.session.broker_session());
+        self.sink.begin_session(self.session.broker_session(), self.session.has_covers());
         let mut messages = 0;
         let mut taken = Ok(());
         let mut uncounted = 0;
@@ -235,6 +235,7 @@ impl<S: MessageSink> Connection<S> {
             self.fault.close();
         }
         self.report_fallback();
+        self.report_overlap();
         self.expect_shared_messages();
         match self.ready.take() {
             Some(ready) => drop(ready.send(Ok(()))),
@@ -263,6 +264,25 @@ impl<S: MessageSink> Connection<S> {
             self.context
                 .warn(Warning::new("MQTT_FALLBACK", message).url(&url).protocol_version(version.number()));
         }
+    }
+
+    /// Warns once where filters that overlap had to be asked for one by one.
+    fn report_overlap(&mut self) {
+        let refused = self.session.refused_covers();
+        let is_first = self.sink.connection() == 0 && !self.overlap_reported;
+        if refused.is_empty()
+            || !is_first
+            || self.session.broker().is_some_and(|ack| ack.has_subscription_ids)
+        {
+            return;
+        }
+        let message = format!(
+            "topics of the routes overlap in part, and the broker refuses the subscription that covers them: {}. It may deliver \
+             a message once for each route, which doubles its rows. Allow that subscription, or use MQTT 5",
+            refused.join(", ")
+        );
+        self.context.warn(Warning::new("FILTERS_OVERLAP", message).filters(refused));
+        self.overlap_reported = true;
     }
 
     /// MQTT 3.1.1 has no shared subscriptions. Many brokers have them nevertheless; the others take the filter for an ordinary

@@ -59,6 +59,9 @@ pub struct Connection<S: MessageSink> {
     /// The version that each URL was found to speak, or is configured to.
     versions: Vec<Option<ProtocolVersion>>,
     fallback_reported: bool,
+    /// Whether the last connection ended between SUBSCRIBE and its answer.
+    was_subscribing: bool,
+    overlap_reported: bool,
     /// When the silence of a shared group becomes a warning, if no message comes before.
     shared_silent_at: Option<Instant>,
     /// The broker of the last connection.
@@ -126,6 +129,8 @@ impl<S: MessageSink> Connection<S> {
             url_at: 0,
             versions,
             fallback_reported: false,
+            was_subscribing: false,
+            overlap_reported: false,
             shared_silent_at: None,
             broker: None,
             ready: Some(ready),
@@ -224,13 +229,13 @@ impl<S: MessageSink> Connection<S> {
     async fn connect(&mut self, at: usize) -> ConnectionEnd {
         self.url_at = at;
         self.session.set_version(self.versions[at].unwrap_or(ProtocolVersion::V5));
-        let end = self.attempt().await;
+        let end = self.attempt_subscribed().await;
         let ConnectionEnd::Refused(error) = end else { return end };
         let is_auto = self.context.config.mqtt.version.is_none();
         if is_auto && self.session.version() == ProtocolVersion::V5 && self.may_fall_back(&error) {
             self.reset();
             self.session.set_version(ProtocolVersion::V4);
-            let end = self.attempt().await;
+            let end = self.attempt_subscribed().await;
             let ConnectionEnd::Refused(error) = end else { return end };
             return self.lost(error);
         }
@@ -251,9 +256,28 @@ impl<S: MessageSink> Connection<S> {
         &self.context.config.mqtt.urls[self.url_at]
     }
 
+    /// Connects. A broker that closes the connection when it is asked for a filter that covers several is at once asked for
+    /// these one by one: some refuse a filter so.
+    async fn attempt_subscribed(&mut self) -> ConnectionEnd {
+        let end = self.attempt().await;
+        let is_refusal = self.was_subscribing && self.session.has_covers();
+        if !matches!(end, ConnectionEnd::Lost(_, DisconnectCause::Closed)) || !is_refusal {
+            return end;
+        }
+        self.reset();
+        self.session.refuse_covers(true);
+        let end = self.attempt().await;
+        if !self.is_up {
+            // It was something else.
+            self.session.refuse_covers(false);
+        }
+        end
+    }
+
     async fn attempt(&mut self) -> ConnectionEnd {
         let context = self.context.clone();
         let url = &context.config.mqtt.urls[self.url_at];
+        self.was_subscribing = false;
         let mut stream = match self.run_disconnected(transport::connect(url, &context.config.mqtt)).await {
             Err(closed) => return closed,
             Ok(Err(error)) => {
@@ -267,6 +291,7 @@ impl<S: MessageSink> Connection<S> {
         }
         let Err(error) = self.run_connected(&mut stream).await else { return ConnectionEnd::Closed };
         let is_unanswered = self.session.is_connecting();
+        self.was_subscribing = self.session.is_opening() && !is_unanswered;
         self.session.abort(&error);
         if matches!(error, SessionError::ProtocolViolation { .. }) {
             let last_packets = self.session.outgoing().to_vec();

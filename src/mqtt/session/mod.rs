@@ -28,6 +28,7 @@ use crate::mqtt::protocol::packet::{self, ConnAck};
 use crate::mqtt::protocol::publish::{Fault, Publish};
 use crate::mqtt::protocol::reason;
 use crate::mqtt::protocol::topic_alias::Aliases;
+use crate::mqtt::subscriptions::Filters;
 
 pub use error::SessionError;
 
@@ -110,8 +111,12 @@ pub struct Session {
     /// `qos`, or less where the broker has less.
     asked_qos: u8,
     skip_retained: bool,
-    /// As SUBSCRIBE sends them, `$share/…` included.
+    /// What the routes need.
+    wanted: Filters,
+    /// The filters that this connection subscribes to, as SUBSCRIBE sends them, `$share/…` included.
     filters: Vec<String>,
+    /// The filters of `wanted.offers` that the broker refused though it may grant their parts.
+    refused_covers: Vec<String>,
 
     phase: Phase,
     /// The packet id and the filters of each SUBSCRIBE or UNSUBSCRIBE without an answer.
@@ -148,7 +153,8 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(config: &Mqtt, client_id: String, filters: Vec<String>, now: Instant) -> Session {
+    pub fn new(config: &Mqtt, client_id: String, filters: impl Into<Filters>, now: Instant) -> Session {
+        let wanted = filters.into();
         Session {
             connect_options: packet::Connect {
                 version: config.version.unwrap_or(ProtocolVersion::V5),
@@ -167,7 +173,9 @@ impl Session {
             qos: config.qos,
             asked_qos: config.qos,
             skip_retained: config.skip_retained,
-            filters,
+            filters: wanted.separate.clone(),
+            wanted,
+            refused_covers: Vec::new(),
             phase: Phase::Closed,
             pending_requests: Vec::new(),
             downgraded: Vec::new(),

@@ -21,6 +21,25 @@ impl Session {
         }
     }
 
+    /// Whether a filter of this connection covers several that overlap: messages come that no route takes.
+    pub fn has_covers(&self) -> bool {
+        self.wanted.offers.iter().any(|offer| !offer.parts.is_empty() && self.filters.contains(&offer.filter))
+    }
+
+    /// Filters that cover several of the routes, which the broker refused: a message may come once for each of these.
+    pub fn refused_covers(&self) -> &[String] {
+        &self.refused_covers
+    }
+
+    /// From the next connection on, filters that overlap are asked for one by one (`true`), or by one that covers them.
+    pub fn refuse_covers(&mut self, refused: bool) {
+        self.refused_covers.clear();
+        if refused {
+            let covers = self.wanted.offers.iter().filter(|offer| !offer.parts.is_empty());
+            self.refused_covers.extend(covers.map(|offer| offer.filter.clone()));
+        }
+    }
+
     pub fn unsubscribe(&mut self) {
         self.phase = Phase::Unsubscribing;
         self.pending_requests.clear();
@@ -65,6 +84,7 @@ impl Session {
             self.phase = Phase::Subscribed;
             return Ok(Event::Subscribed { downgraded: Vec::new() });
         }
+        self.choose_filters(ack.has_subscription_ids);
         for (filter, lacks, reason) in self.filters.iter().flat_map(|filter| {
             let shared = filter.starts_with("$share/") && !ack.has_shared;
             let wildcard = filter.contains(['+', '#']) && !ack.has_wildcards;
@@ -97,6 +117,36 @@ impl Session {
             }
             _ => Event::Ignored,
         })
+    }
+
+    /// Without subscription identifiers no two filters may overlap: see [`crate::mqtt::subscriptions`].
+    fn choose_filters(&mut self, has_subscription_ids: bool) {
+        if has_subscription_ids {
+            self.filters.clone_from(&self.wanted.separate);
+            return;
+        }
+        self.filters.clear();
+        for offer in &self.wanted.offers {
+            if self.refused_covers.contains(&offer.filter) {
+                self.filters.extend(offer.parts.iter().cloned());
+            } else {
+                self.filters.push(offer.filter.clone());
+            }
+        }
+    }
+
+    /// Subscribes to the parts of a filter that the broker refused, if it has any. Returns whether it has.
+    fn subscribe_to_parts(&mut self, filter: &str) -> Result<bool, SessionError> {
+        let offers = &self.wanted.offers;
+        let Some(offer) = offers.iter().find(|offer| offer.filter == filter && !offer.parts.is_empty())
+        else {
+            return Ok(false);
+        };
+        let begin = self.filters.len();
+        self.filters.extend(offer.parts.iter().cloned());
+        self.refused_covers.push(filter.into());
+        self.subscribe(begin..self.filters.len(), None)?;
+        Ok(true)
     }
 
     fn subscribe(&mut self, range: Range<usize>, subscription_id: Option<usize>) -> Result<(), SessionError> {
@@ -142,17 +192,24 @@ impl Session {
         if grants.len() != range.len() {
             return Err(SessionError::protocol("a SUBACK with a wrong number of grants")); // [MQTT-3.8.4-6]
         }
-        for (filter, grant) in self.filters[range].iter().zip(grants) {
+        for (filter, grant) in self.filters[range].to_vec().into_iter().zip(grants) {
             match grant {
-                Ok(qos) if qos < self.qos => self.downgraded.push(filter.clone()),
+                Ok(qos) if qos < self.qos => self.downgraded.push(filter),
                 Ok(qos) if qos > self.qos => {
                     return Err(SessionError::protocol("a SUBACK that grants more than was asked for"));
                 }
                 Ok(_) => {}
                 Err(reason) => {
-                    return Err(SessionError::SubscriptionRefused { filter: filter.clone(), reason });
+                    if !self.subscribe_to_parts(&filter)? {
+                        return Err(SessionError::SubscriptionRefused { filter, reason });
+                    }
                 }
             }
+        }
+        // What was refused is not unsubscribed from.
+        let refused = &self.refused_covers;
+        if self.pending_requests.is_empty() {
+            self.filters.retain(|filter| !refused.contains(filter));
         }
         if !self.pending_requests.is_empty() {
             return Ok(Event::Ignored);
