@@ -142,6 +142,12 @@ export type MqttConfig = {
   ackAfter?: 'receive' | 'spool' | 'insert' | undefined
   /** Whether retained messages, which a broker sends on subscribing, become rows. @default 'accept' */
   retained?: 'accept' | 'skip' | undefined
+  /**
+   * How the broker changes topics. `'rabbitmq'`: a dot comes back as a slash, so the topics of the routes are read with
+   * slashes for dots.
+   * @default 'none'
+   */
+  topicRewrite?: 'none' | 'rabbitmq' | undefined
   /** Waits between attempts to connect: exponential, with jitter. */
   reconnect?: {
     /** The wait before the second attempt; it doubles from there. In milliseconds, 1 to 86400000. @default 100 */

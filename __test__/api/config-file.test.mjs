@@ -108,6 +108,7 @@ const full = {
     coalesceMs: 0,
     ackAfter: 'insert',
     retained: 'skip',
+    topicRewrite: 'none',
     reconnect: { minMs: 1, maxMs: 2 },
     tls: { ca: 'ca.pem', cert: 'cert.pem', key: 'key.pem', serverName: 'broker', insecure: true },
   },

@@ -84,6 +84,7 @@ const WRONG = {
   ),
   'spool.path': [but({ spool: { dir: 'd', path: 'd' } })],
   'mqtt.retained': ['drop', true].map((retained) => mqttBut({ retained })),
+  'mqtt.topicRewrite': ['emqx', true].map((topicRewrite) => mqttBut({ topicRewrite })),
   'mqtt.reconnect': [mqttBut({ reconnect: 100 })],
   'mqtt.reconnect.minMs': [mqttBut({ reconnect: { minMs: -1 } }), mqttBut({ reconnect: { minMs: 0.5 } })],
   'mqtt.reconnect.maxMs': [mqttBut({ reconnect: { maxMs: '1' } }), mqttBut({ reconnect: { minMs: 100, maxMs: 99 } })],

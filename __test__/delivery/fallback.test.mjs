@@ -20,6 +20,7 @@ import {
   startRabbitmq,
   waitFor,
 } from '../../tools/servers/index.mjs'
+import { checkPipeline } from '../../index.js'
 import { full, onlyFull } from '../support/full.mjs'
 import { assertLedger } from '../support/ledger.mjs'
 import { COLUMNS, assertPositions, position, route } from '../support/positions.mjs'
@@ -200,6 +201,37 @@ for (const { name, start, skip = false, version, maxQos, doubles = false, lacks 
         assertLedger(pipeline.metrics())
       })
     }
+
+    test('topics with dots', { timeout, skip: name !== 'RabbitMQ' && 'keeps topics as they are' }, async (t) => {
+      const table = await servers.table('seq UInt32, dev String')
+      const prefix = unique('topic')
+      const routes = [{ topic: `${prefix}/plant.1/{dev}/temp`, table }]
+      const sender = await servers.publisher(t, { url: broker.url, clients: 1, inFlight: 20 })
+      const flood = () => sender.flood(3, (seq) => ({ topic: `${prefix}/plant.1/d7/temp`, payload: JSON.stringify({ seq }) }))
+
+      const unaware = servers.pipeline(t, { mqtt: { url: broker.url }, routes })
+      const warnings = collect(unaware, 'warning')
+      await unaware.start()
+      await flood()
+      await waitFor(() => unaware.metrics().messages.deadLettered === 3, { message: 'three dead letters' })
+      const rewritten = () => warnings.filter((warning) => warning.code === 'TOPIC_REWRITTEN')
+      await waitFor(() => rewritten().length > 0, { message: 'the warning' })
+      assert.deepEqual(rewritten().map(({ topic }) => topic), [`${prefix}/plant/1/d7/temp`])
+      assert.match(rewritten()[0].message, /mqtt\.topicRewrite to 'rabbitmq'/)
+      await unaware.stop()
+
+      const aware = await servers.started(t, { mqtt: { url: broker.url, topicRewrite: 'rabbitmq' }, routes })
+      await flood()
+      await settled(aware, 3)
+      assert.deepEqual(await servers.rows(`SELECT seq, dev FROM ${table} ORDER BY seq`), [0, 1, 2].map((seq) => ({ seq, dev: 'd7' })))
+
+      const found = async (mqtt) => {
+        const { findings } = await checkPipeline(servers.config({ mqtt: { url: broker.url, ...mqtt }, routes }))
+        return findings.filter(({ code }) => code === 'TOPIC_REWRITTEN').map(({ level, path }) => ({ level, path }))
+      }
+      assert.deepEqual(await found({}), [{ level: 'warning', path: 'routes[0].topic' }])
+      assert.deepEqual(await found({ topicRewrite: 'rabbitmq' }), [])
+    })
 
     test('a version that it does not speak', { timeout, skip: version === 5 }, async (t) => {
       const table = await servers.table(COLUMNS)

@@ -89,7 +89,8 @@ pub async fn check_brokers(
         if url.transport.is_encrypted() {
             broker.tls = tls_probe::probe(&url.host, url.port, &config.mqtt.tls, CONNECT_TIMEOUT).await;
         }
-        let mut prober = BrokerProber { config: config.clone(), url, client_id: client_id(options) };
+        let client_id = client_id(options);
+        let mut prober = BrokerProber { config: config.clone(), url, client_id, is_like_rabbitmq: false };
         match prober.find_version().await {
             Ok((ack, version)) => {
                 broker.reachable = true;
@@ -109,6 +110,7 @@ pub async fn check_brokers(
                 compare_limits(&prober.config, &ack, report);
                 let granted = prober.subscribe(report).await;
                 prober.try_covers(&ack, report).await;
+                prober.report_dots(report);
                 broker.version = prober.version().await;
                 broker.granted = granted.iter().map(|subscription| subscription.filter.clone()).collect();
                 first = first
@@ -148,6 +150,9 @@ struct BrokerProber<'a> {
     config: Config,
     url: &'a BrokerUrl,
     client_id: String,
+    /// It closes MQTT 5 connections without an answer and speaks 3.1.1, as RabbitMQ 3.10 does and no other broker that was
+    /// tried.
+    is_like_rabbitmq: bool,
 }
 
 impl BrokerProber<'_> {
@@ -161,11 +166,36 @@ impl BrokerProber<'_> {
             return Ok((self.connect().await?, version));
         }
         self.config.mqtt.version = Some(ProtocolVersion::V5);
-        if let Ok(ack) = self.connect().await {
-            return Ok((ack, ProtocolVersion::V5));
-        }
+        let refusal = match self.connect().await {
+            Ok(ack) => return Ok((ack, ProtocolVersion::V5)),
+            Err(error) => error,
+        };
         self.config.mqtt.version = Some(ProtocolVersion::V4);
-        Ok((self.connect().await?, ProtocolVersion::V4))
+        let ack = self.connect().await?;
+        // An answer in another version and silence are refusals.
+        self.is_like_rabbitmq = matches!(refusal, Error::MqttUnreachable { .. });
+        Ok((ack, ProtocolVersion::V4))
+    }
+
+    fn report_dots(&self, report: &mut Report) {
+        if !self.is_like_rabbitmq || self.config.mqtt.dots_become_slashes {
+            return;
+        }
+        for (i, route) in self.config.routes.iter().enumerate() {
+            if let Some(rewritten) = route.topic.with_slashes_for_dots() {
+                let (filter, rewritten) = (route.topic.as_str(), rewritten.as_str());
+                report.add_finding(
+                    Level::Warning,
+                    "TOPIC_REWRITTEN",
+                    format!("routes[{i}].topic"),
+                    format!(
+                        "the broker closes connections of MQTT 5 without an answer, as RabbitMQ does, and RabbitMQ turns \
+                         dots into slashes: what matches {filter} comes as {rewritten}, which the route does not take"
+                    ),
+                    "set mqtt.topicRewrite to 'rabbitmq' if it is a RabbitMQ",
+                );
+            }
+        }
     }
 
     /// Connects and returns the CONNACK.

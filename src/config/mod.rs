@@ -117,7 +117,12 @@ impl Config {
         // In the order of the documentation: the first error is reported.
         let mqtt = mqtt::mqtt(root.required_section("mqtt")?, spool.is_some(), memory)?;
         let clickhouse = clickhouse::clickhouse(root.required_section("clickhouse")?)?;
-        let routes = routes(&root, memory)?;
+        let mut routes = routes(&root, memory)?;
+        if mqtt.dots_become_slashes {
+            for route in &mut routes {
+                route.topic = route.topic.with_slashes_for_dots().unwrap_or_else(|| route.topic.clone());
+            }
+        }
         let tables = tables(&root)?;
         let config = Config {
             row_routes: row_routes(&tables, &routes),

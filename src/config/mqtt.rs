@@ -64,6 +64,8 @@ pub struct Mqtt {
     pub coalesce: Duration,
     pub ack_after: AckAfter,
     pub skip_retained: bool,
+    /// Topics come with slashes in place of dots, as RabbitMQ delivers them.
+    pub dots_become_slashes: bool,
     pub reconnect: Backoff,
     pub tls: Tls,
 }
@@ -114,6 +116,7 @@ pub fn mqtt(o: ObjectReader<'_>, has_spool: bool, memory: Ceiling) -> Result<Mqt
         coalesce: o.duration_or_default("coalesceMs")?,
         ack_after: ack_after(&o, has_spool)?,
         skip_retained: o.word_or_default("retained")? == "skip",
+        dots_become_slashes: o.word_or_default("topicRewrite")? == "rabbitmq",
         reconnect: backoff::backoff(o.section("reconnect")?)?,
         tls: tls::broker_tls(o.section("tls")?, "mqtt.tls", is_encrypted)?,
     };

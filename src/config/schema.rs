@@ -330,6 +330,14 @@ static MQTT: Object = Object {
              `skipped`.",
         ),
         row(
+            "topicRewrite",
+            choice(&["none", "rabbitmq"]),
+            Text("none"),
+            "How the broker changes topics. `'rabbitmq'`: a dot comes back as a slash, so the topics of the routes are \
+             read with slashes for dots.",
+        )
+        .note("[Brokers](brokers.md#topics-that-come-back-changed) says what RabbitMQ does."),
+        row(
             "reconnect",
             object(&RECONNECT),
             Absent,

@@ -214,6 +214,24 @@ fn join(levels: &[Level]) -> Vec<Part> {
 }
 
 impl TopicFilter {
+    /// The filter whose topics are those of this one with slashes in place of dots; `None` if it has no dots. The captures stay.
+    pub fn with_slashes_for_dots(&self) -> Option<TopicFilter> {
+        if !self.filter.contains('.') {
+            return None;
+        }
+        let mut levels = Vec::new();
+        for level in &self.levels {
+            match level {
+                Level::Literal(text) => {
+                    levels.extend(text.split('.').map(|part| Level::Literal(part.into())))
+                }
+                other => levels.push(other.clone()),
+            }
+        }
+        let (filter, parts) = (self.filter.replace('.', "/"), join(&levels));
+        Some(TopicFilter { filter, levels, parts, names: self.names.clone() })
+    }
+
     /// The narrowest filter that matches every topic that one of these matches. The first level of both must be able to match
     /// the same topics: wildcards do not reach into $SYS and its kind.
     pub fn cover(&self, other: &TopicFilter) -> TopicFilter {
@@ -317,6 +335,19 @@ mod tests {
         ] {
             assert_eq!(captured(filter, topic).is_some(), expected, "{filter} {topic}");
         }
+    }
+
+    #[test]
+    fn slashes_for_dots_keep_the_captures() {
+        let filter = TopicFilter::parse("plant.1/{dev}/temp.c/{rest#}").unwrap();
+        let rewritten = filter.with_slashes_for_dots().unwrap();
+        assert_eq!(rewritten.as_str(), "plant/1/+/temp/c/#");
+        let mut captures = Captures::default();
+        assert!(rewritten.matches("plant/1/d7/temp/c/x/y", &mut captures));
+        assert_eq!(captures.get(0, "plant/1/d7/temp/c/x/y"), "d7");
+        assert_eq!(captures.get(1, "plant/1/d7/temp/c/x/y"), "x/y");
+        assert!(!rewritten.matches("plant.1/d7/temp.c/x", &mut captures));
+        assert!(TopicFilter::parse("plant/{dev}").unwrap().with_slashes_for_dots().is_none());
     }
 
     #[test]

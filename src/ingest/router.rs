@@ -63,10 +63,10 @@ pub struct Router {
     holders: Vec<Holder>,
     /// Distinguishes the copies of a message; empty where there can be none.
     subscriptions: Vec<Subscription>,
-    /// The filters that cover several routes, for a broker without subscription identifiers.
+    /// The filters that cover several routes, and whether this connection subscribed to them.
     covers: Vec<TopicFilter>,
-    /// Whether this connection subscribed to them.
     has_covers: bool,
+    rewritten: Vec<TopicFilter>,
     captures: Captures,
     batches: RouteSenders,
     dead_letters: Sender<DeadLetterBatch>,
@@ -135,6 +135,7 @@ impl Router {
         }
         let covers = offers(config).into_iter().filter(|offer| !offer.parts.is_empty());
         Router {
+            rewritten: left_out::rewritten_filters(&config.routes),
             delay: config.seal_delay(),
             max_waiting: match &config.spool {
                 // It takes all that comes, and makes INSERTs itself.
@@ -360,6 +361,7 @@ impl MessageSink for Router {
             if publish.retain {
                 return self.skip_unrequested(topic, sequence);
             }
+            self.warn_of_rewritten(topic);
             let reason = Reason::new(Code::NoRoute, "no route takes this topic");
             return self.dead_letter(None, publish.topic, publish.payload, reason, sequence, now);
         };

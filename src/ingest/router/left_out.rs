@@ -1,14 +1,20 @@
 //! Messages without a row: dead letters, and those that no route takes.
 
-use crate::config::AckAfter;
+use crate::config::{AckAfter, Route};
 use crate::core::clock::ReceiveTime;
 use crate::core::dead_letter::DeadLetter;
 use crate::core::reason::Reason;
+use crate::core::topic_filter::TopicFilter;
 use crate::ingest::completion::Completion;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::router::Router;
 use crate::ingest::router::route_order::first_route;
 use crate::telemetry::events::Warning;
+
+/// The filters of routes as RabbitMQ delivers their topics, of those that differ.
+pub(super) fn rewritten_filters(routes: &[Route]) -> Vec<TopicFilter> {
+    routes.iter().filter_map(|route| route.topic.with_slashes_for_dots()).collect()
+}
 
 impl Router {
     /// Takes a message of which nothing but a dead letter can come.
@@ -64,6 +70,20 @@ impl Router {
             payload: payload.into(),
             reason,
         });
+    }
+
+    /// RabbitMQ turns the dots of a topic into slashes: a filter with dots matches there, and not here.
+    #[cold]
+    pub(super) fn warn_of_rewritten(&mut self, topic: &str) {
+        let Router { rewritten, captures, .. } = self;
+        let Some(filter) = rewritten.iter().find(|filter| filter.matches(topic, captures)) else { return };
+        let message = format!(
+            "no route takes {topic:?}, and with slashes for its dots one would ({}): the broker changes topics, as RabbitMQ does. \
+             Set mqtt.topicRewrite to 'rabbitmq'",
+            filter.as_str()
+        );
+        self.rewritten.clear();
+        self.context.warn(Warning::new("TOPIC_REWRITTEN", message).topic(topic));
     }
 
     /// Whether a subscription brings messages of this topic that no route asked for.
