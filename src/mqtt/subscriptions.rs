@@ -4,7 +4,7 @@
 //! - Filters may still overlap in part, such as `t/+/a` and `t/x/+`, and a broker may then deliver a message once for
 //!   each of them (MQTT 5, 3.3.4). With MQTT 5 every subscription has an identifier, which the copies carry; of the
 //!   subscriptions that match a topic the first one's copy is taken.
-//! - Where a broker has no identifiers, as in MQTT 3.1.1, a copy cannot be told from an equal message that was published
+//! - Where a broker has no identifiers, as in MQTT 3.1.1, a copy cannot be distinguished from an equal message that was published
 //!   again. So no two filters overlap there: one [`Offer`] covers those that do, `t/+/+` in the example, and the router skips
 //!   what no route takes. A broker that refuses the wider filter is asked for the filters themselves.
 
@@ -44,10 +44,10 @@ pub struct Offer {
     pub parts: Vec<String>,
 }
 
-/// What a session subscribes to.
+/// The filters that a session may subscribe to.
 #[derive(Debug, Clone)]
 pub struct Filters {
-    /// Those of the routes, for a broker with subscription identifiers.
+    /// The filters of the routes, for a broker with subscription identifiers.
     pub separate: Vec<String>,
     /// The same for any other broker: no two of them overlap.
     pub offers: Vec<Offer>,

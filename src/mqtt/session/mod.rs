@@ -111,7 +111,7 @@ pub struct Session {
     /// `qos`, or less where the broker has less.
     asked_qos: u8,
     skip_retained: bool,
-    /// What the routes need.
+    /// The filters that the routes need.
     wanted: Filters,
     /// The filters that this connection subscribes to, as SUBSCRIBE sends them, `$share/…` included.
     filters: Vec<String>,

@@ -206,7 +206,7 @@ impl Session {
                 }
             }
         }
-        // What was refused is not unsubscribed from.
+        // Refused filters are not unsubscribed from.
         let refused = &self.refused_covers;
         if self.pending_requests.is_empty() {
             self.filters.retain(|filter| !refused.contains(filter));
