@@ -146,7 +146,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 101] = [
+const OPTIONS: [(&str, Takes); 102] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),

@@ -49,7 +49,7 @@ static ERRORS: [&str; 23] = [
 ];
 
 /// Codes of warnings, sorted; `docs/metrics.md` explains each.
-pub const WARNING_CODES: [&str; 45] = [
+pub const WARNING_CODES: [&str; 46] = [
     "BATCH_SPLIT",
     "CLICKHOUSE_RECOVERED",
     "CLICKHOUSE_REFUSED",
@@ -90,6 +90,7 @@ pub const WARNING_CODES: [&str; 45] = [
     "TIME_PRECISION_CUT",
     "TLS_INSECURE",
     "TOPIC_NAME_UNUSED",
+    "TOPIC_REWRITTEN",
     "TRANSFORM_FAILED",
     "TRANSFORM_SLOW",
     "TRANSFORM_WORKER_ENDED",

@@ -192,7 +192,8 @@ impl Session {
         if grants.len() != range.len() {
             return Err(SessionError::protocol("a SUBACK with a wrong number of grants")); // [MQTT-3.8.4-6]
         }
-        for (filter, grant) in self.filters[range].to_vec().into_iter().zip(grants) {
+        let asked = self.filters[range].to_vec();
+        for (filter, grant) in asked.into_iter().zip(grants) {
             match grant {
                 Ok(qos) if qos < self.qos => self.downgraded.push(filter),
                 Ok(qos) if qos > self.qos => {
