@@ -44,7 +44,7 @@ export async function soak({ minutes, seed = Random.seed(), perSecond = 1_000, l
       spool: { dir: join(disk.dir, 'spool'), segmentBytes: 1 << 20 },
       deadLetters: { dir: letters },
     }
-    consumer = new Consumer(pipeline)
+    consumer = new Consumer({ config: pipeline })
     await consumer.running()
     numbers = new Numbers({ url: broker.url, topic: 'numbers', qos: 1, perSecond })
     await waitFor(() => numbers.acknowledged.size >= BEFORE, { timeoutMs: 60_000, message: `${BEFORE} messages` })
@@ -56,7 +56,7 @@ export async function soak({ minutes, seed = Random.seed(), perSecond = 1_000, l
       while (goes()) {
         await Promise.race([sleep(random.below(8_000)), consumer.ended])
         if (await consumer.kill()) counts.kills++
-        consumer = new Consumer(pipeline)
+        consumer = new Consumer({ config: pipeline })
       }
     })()
     const servers = (async () => {
@@ -106,7 +106,7 @@ export async function soak({ minutes, seed = Random.seed(), perSecond = 1_000, l
     }
     await waitFor(
       async () => {
-        if (!consumer.alive) consumer = new Consumer(pipeline)
+        if (!consumer.alive) consumer = new Consumer({ config: pipeline })
         return settled()
       },
       { timeoutMs: DRAIN_MS, intervalMs: 200, message: () => `the rest arriving; ${consumer.errors.slice(-5)}` },
