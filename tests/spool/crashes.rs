@@ -24,6 +24,13 @@ fn crashes_lose_nothing_that_was_committed() {
     }
 }
 
+/// Records of one entry, of which one is done and another waits: after a crash that leaves open whether the entry was synced, the
+/// one that waits was not written again, and never taken.
+#[test]
+fn crashes_that_lost_something_once() {
+    run(10_936);
+}
+
 #[test]
 #[ignore = "takes minutes: npm run test:full"]
 fn a_million_crashes_lose_nothing_that_was_committed() {

@@ -72,6 +72,7 @@ impl<D: Disk> Log<D> {
         let mut open = Open::default();
         let (mut queue, mut batch) = (InsertQueue::new(options.insert), WriteBatch::default());
         let mut records = RecordIndex::default();
+        let mut rewritten = None;
         for (sequence, found) in &scan.open {
             let (sequence, insert, record) = (*sequence, found.insert, found.record());
             recovered.records += 1;
@@ -83,16 +84,21 @@ impl<D: Disk> Log<D> {
             }
             queue.restore(insert, sequence, &found.token, &record, now, found.is_synced);
             let (first, count) = found.group;
-            // The entry is written again with all its records. An INSERT of one of them that is done was synced with them.
-            if !found.is_synced && first == sequence {
+            // The entry is written again with all its records, also those that are done.
+            if !found.is_synced && rewritten != Some(first) {
                 let Location { segment, at, len } = found.location;
                 let body = disk.read_at(&segment.to_string(), at + HEADER as u64, len as usize - HEADER);
                 let body = body.map_err(io)?;
-                batch.push_records(sequence, count, |out| out.put(&body));
+                batch.push_records(first, count, |out| out.put(&body));
+                rewritten = Some(first);
             }
             segments.open_record(found.location);
             open.add(found.messages);
             records.restore(sequence, insert, found.messages, found.location);
+        }
+        // The segment that says so of them may be deleted before the one with the new entry.
+        for insert in scan.settled_in_groups.difference(&scan.settled.keys().copied().collect()) {
+            batch.push(EntryKind::Done, *insert, |_| ());
         }
         let (mut ack_history, _) = AckHistoryStore::of_entry(scan.receipts.clone());
         for (sequence, (connection, receipts)) in &scan.further_receipts {

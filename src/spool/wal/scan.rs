@@ -29,6 +29,8 @@ pub struct Scan {
     pub open: BTreeMap<u64, Found>,
     /// The records of INSERTs whose DONE entry may not have been synced, by INSERT.
     pub settled: BTreeMap<u64, Settled>,
+    /// INSERTs that are done and have a record in one entry with records that are not, and that may not have been synced.
+    pub settled_in_groups: BTreeSet<u64>,
     pub damages: Vec<CorruptRange>,
     pub torn: Vec<TruncatedTail>,
     pub breaks: Vec<ChainBreak>,
@@ -176,9 +178,14 @@ impl Scan {
 
     /// Leaves only the records that are not done.
     fn retain_open(&mut self) {
-        let Scan { open, settled, done, .. } = self;
+        let Scan { open, settled, settled_in_groups, done, .. } = self;
+        let waits = |found: &&Found| !found.is_synced && !done.contains_key(&found.insert);
+        let rewritten: BTreeSet<u64> = open.values().filter(waits).map(|found| found.group.0).collect();
         open.retain(|_, found| {
             let done = done.get(&found.insert);
+            if done.is_some() && rewritten.contains(&found.group.0) {
+                settled_in_groups.insert(found.insert);
+            }
             if done.is_some_and(|done| !done.is_synced) {
                 let settled = settled.entry(found.insert).or_default();
                 settled.locations.push(found.location);
