@@ -14,7 +14,7 @@ const { minutes, rate } = numberOptions(HELP, {
   minutes: { default: 30, min: 1, max: 100_000 },
   rate: { default: 1_000, min: 1, max: 20_000 },
 })
-const { missing, doubled, faults, hasDisk, ...counts } = await soak({ minutes, perSecond: rate, log: console.log })
+const { missing, doubled, faults, hasDisk, said, ...counts } = await soak({ minutes, perSecond: rate, log: console.log })
 const line = (what, value) => console.log(`${what.padEnd(24)} ${value}`)
 console.log()
 line('seed', counts.seed)
@@ -30,4 +30,5 @@ line('doubled', doubled.length)
 line('minutes', counts.minutes.toFixed(1))
 if (missing.length > 0) console.log(`lost: ${missing.slice(0, 20)}`)
 if (doubled.length > 0) console.log(`doubled: ${doubled.slice(0, 20)}`)
+if (missing.length + doubled.length > 0) console.log(said.slice(-200).join('\n'))
 process.exit(missing.length > 0 || doubled.length > 0 ? 1 : 0)

@@ -168,6 +168,8 @@ export class Consumer {
   /** Whether its pipeline has started. */
   ran = false
   errors = []
+  /** Called with each line of its warnings. */
+  heard = (/** @type {string} */ _) => {}
 
   #child
 
@@ -175,7 +177,10 @@ export class Consumer {
     this.#child = spawn(process.execPath, [PROGRAM, JSON.stringify(config)], { stdio: ['pipe', 'pipe', 'pipe'] })
     this.#child.stdin.on('error', () => {})
     createInterface({ input: this.#child.stdout }).on('line', () => (this.ran = true))
-    createInterface({ input: this.#child.stderr }).on('line', (line) => this.errors.push(line))
+    createInterface({ input: this.#child.stderr }).on('line', (line) => {
+      this.errors.push(line)
+      this.heard(line)
+    })
     this.ended = new Promise((resolve) => {
       this.#child.once('close', () => {
         this.alive = false

@@ -30,13 +30,25 @@ export async function soak({ minutes, seed = Random.seed(), perSecond = 1_000, l
   const broker = await startBroker({ persistence: true, config: ['max_inflight_messages 0', 'max_queued_messages 0'] })
   const proxy = await startFaultProxy(clickhouse.url, new Random(seed + 1))
   const counts = { kills: 0, 'stops of ClickHouse': 0, 'kills of ClickHouse': 0, 'stops of the broker': 0, 'full disks': 0 }
+  /** The warnings of the consumers that may explain a message which is lost or doubled, each with its time. */
+  const said = []
+  const consume = () => {
+    const next = new Consumer({ config: pipeline })
+    next.heard = (line) => {
+      if (/^(BATCH_SPLIT|CLICKHOUSE_REFUSED|INSERT_UNVERIFIED|ROWS_RESTORED|SPOOL_CORRUPT)/.test(line)) {
+        said.push(`${((performance.now() - began) / 60_000).toFixed(2)} min: ${line.slice(0, 300)}`)
+      }
+    }
+    return next
+  }
+  let pipeline
   let consumer
   let numbers
   try {
     await clickhouse.command(`CREATE TABLE numbers (number UInt64, day Date DEFAULT toDate(number % 3)) ENGINE = MergeTree
       PARTITION BY day ORDER BY number SETTINGS non_replicated_deduplication_window = 10000`)
     const letters = join(home, 'letters')
-    const pipeline = {
+    pipeline = {
       mqtt: { url: broker.url, clientId: 'soak', qos: 1, reconnect: { minMs: 20, maxMs: 200 } },
       clickhouse: { url: proxy.url, retry: { minMs: 20, maxMs: 300 }, requestTimeoutMs: 5_000, connectTimeoutMs: 2_000 },
       routes: [{ topic: 'numbers', table: 'numbers' }],
@@ -44,7 +56,7 @@ export async function soak({ minutes, seed = Random.seed(), perSecond = 1_000, l
       spool: { dir: join(disk.dir, 'spool'), segmentBytes: 1 << 20 },
       deadLetters: { dir: letters },
     }
-    consumer = new Consumer({ config: pipeline })
+    consumer = consume()
     await consumer.running()
     numbers = new Numbers({ url: broker.url, topic: 'numbers', qos: 1, perSecond })
     await waitFor(() => numbers.acknowledged.size >= BEFORE, { timeoutMs: 60_000, message: `${BEFORE} messages` })
@@ -56,7 +68,7 @@ export async function soak({ minutes, seed = Random.seed(), perSecond = 1_000, l
       while (goes()) {
         await Promise.race([sleep(random.below(8_000)), consumer.ended])
         if (await consumer.kill()) counts.kills++
-        consumer = new Consumer({ config: pipeline })
+        consumer = consume()
       }
     })()
     const servers = (async () => {
@@ -106,7 +118,7 @@ export async function soak({ minutes, seed = Random.seed(), perSecond = 1_000, l
     }
     await waitFor(
       async () => {
-        if (!consumer.alive) consumer = new Consumer({ config: pipeline })
+        if (!consumer.alive) consumer = consume()
         return settled()
       },
       { timeoutMs: DRAIN_MS, intervalMs: 200, message: () => `the rest arriving; ${consumer.errors.slice(-5)}` },
@@ -131,6 +143,7 @@ export async function soak({ minutes, seed = Random.seed(), perSecond = 1_000, l
       missing: [...acknowledged].filter((number) => !there.has(number) && !kept.has(number)),
       doubled: [...there].filter(([number, count]) => count > 1 || kept.has(number)).map(([number]) => number),
       minutes: (performance.now() - began) / 60_000,
+      said,
     }
   } finally {
     await numbers?.stop()
