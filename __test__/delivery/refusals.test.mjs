@@ -197,10 +197,10 @@ async function startStranger(t, bytes) {
 
 test('a server that answers in HTTP is reachable', { timeout, skip }, async (t) => {
   for (const [answer, text] of /** @type {[string, RegExp][]} */ ([
-    ['HTTP/1.1 429 Too Many Requests\r\nContent-Length: 9\r\n\r\nslow down', /it answered .*slow down/],
-    ['HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n', /it answered .*429/],
-    ['HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops', /it answered .*oops/],
-    ['HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n', /it answered .*500/],
+    ['HTTP/1.1 429 Too Many Requests\r\nContent-Length: 9\r\n\r\nslow down', /it answered 429 Too Many Requests: slow down/],
+    ['HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n', /it answered 429 Too Many Requests$/],
+    ['HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops', /it answered 500 Internal Server Error: oops/],
+    ['HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n', /it answered 500 Internal Server Error$/],
     ['220 mail.example ESMTP\r\n', /it does not answer in HTTP/],
   ])) {
     const port = await startStranger(t, answer)

@@ -1,7 +1,7 @@
 //! HTTP clients for the ClickHouse servers of the configuration.
 //!
-//! Queries go through the `clickhouse` crate. INSERTs have a request of their own ([`InsertClient`]), because a confirmation
-//! must be read from the answer's status, headers and body, which the crate does not show.
+//! INSERTs and queries are POSTs whose status, headers and body we read ourselves: a confirmation must be read from all of
+//! them, texts name the status, and no answer is read without a limit.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -12,7 +12,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use clickhouse::{Client, Compression};
 use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -24,6 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::clickhouse::insert_answer::RequestError;
 use crate::config;
+use crate::core::backoff::random_bits;
 use crate::core::error::Error;
 use crate::core::lock::lock;
 use crate::core::secret::masked_url;
@@ -37,13 +37,12 @@ const IDLE: Duration = Duration::from_secs(2);
 pub struct Server {
     /// As in the configuration, without credentials.
     pub url: String,
-    pub queries: Client,
-    pub inserts: InsertClient,
+    pub http: HttpClient,
 }
 
-/// Sends INSERTs.
+/// Sends requests to one server.
 #[derive(Clone)]
-pub struct InsertClient {
+pub struct HttpClient {
     http: Arc<dyn Post>,
     /// The same without connections that are kept.
     fresh: Arc<dyn Post>,
@@ -56,13 +55,13 @@ pub struct InsertClient {
 
 /// An HTTP client, whatever its connections are made of.
 trait Post: Send + Sync {
-    fn post(&self, request: Request<InsertBody>) -> PostFuture;
+    fn post(&self, request: Request<RequestBody>) -> PostFuture;
 }
 
 type PostFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, legacy::Error>> + Send>>;
 
-impl<C: Connect + Clone + Send + Sync + 'static> Post for legacy::Client<C, InsertBody> {
-    fn post(&self, request: Request<InsertBody>) -> PostFuture {
+impl<C: Connect + Clone + Send + Sync + 'static> Post for legacy::Client<C, RequestBody> {
+    fn post(&self, request: Request<RequestBody>) -> PostFuture {
         Box::pin(self.request(request))
     }
 }
@@ -87,15 +86,6 @@ impl Server {
         url: &str,
         config: &config::ClickHouse,
     ) -> crate::core::error::Result<Server> {
-        let mut queries = Client::with_http_client(pooled(connector.clone()))
-            .with_url(url)
-            .with_user(&config.username)
-            // Answers are short.
-            .with_compression(Compression::None)
-            .with_product_info("millrace", env!("CARGO_PKG_VERSION"));
-        if let Some(password) = &config.password {
-            queries = queries.with_password(password.expose());
-        }
         let header = |option: &str, value: &str| {
             HeaderValue::from_str(value)
                 .map_err(|_| Error::config(option, "must not hold line breaks or other control characters"))
@@ -106,7 +96,7 @@ impl Server {
             value.set_sensitive(true);
             password = Some(value);
         }
-        let inserts = InsertClient {
+        let http = HttpClient {
             fresh: Arc::new(
                 legacy::Client::builder(TokioExecutor::new())
                     .pool_max_idle_per_host(0)
@@ -118,7 +108,7 @@ impl Server {
             user: header("clickhouse.username", &config.username)?,
             password,
         };
-        Ok(Server { url: masked_url(url), queries, inserts })
+        Ok(Server { url: masked_url(url), http })
     }
 }
 
@@ -129,15 +119,20 @@ fn base(url: &str) -> String {
     if has_path { base.to_owned() } else { format!("{base}/") }
 }
 
-impl InsertClient {
+impl HttpClient {
     /// Posts a body under this query string; `is_fresh`: over a new connection.
     pub async fn post(
         &self,
         query: &str,
-        body: InsertBody,
+        body: RequestBody,
         is_fresh: bool,
     ) -> Result<Response<Incoming>, RequestError> {
         let mut request = Request::new(body);
+        if let Some(boundary) = request.body().boundary {
+            let value = format!("multipart/form-data; boundary={}", boundary_text(boundary));
+            let value = HeaderValue::from_str(&value).expect("a number in hexadecimal");
+            request.headers_mut().insert(http::header::CONTENT_TYPE, value);
+        }
         *request.method_mut() = http::Method::POST;
         let headers = request.headers_mut();
         headers.insert("x-clickhouse-user", self.user.clone());
@@ -204,28 +199,60 @@ impl KeptConnections {
     }
 }
 
-/// The blocks of an INSERT as a request body, sent without a copy.
-pub struct InsertBody {
+/// The blocks of an INSERT as a request body, sent without a copy, or the text of a query.
+pub struct RequestBody {
     frames: VecDeque<Bytes>,
     left: u64,
+    /// Set where the body is a form of several parts.
+    boundary: Option<u128>,
     /// Dropped with the body: hyper has taken all of it, or has given it up.
     _taken: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
-impl InsertBody {
+impl RequestBody {
     /// The receiver ends when the body is taken.
-    pub fn new(frames: &[Bytes]) -> (InsertBody, tokio::sync::oneshot::Receiver<()>) {
+    pub fn new(frames: &[Bytes]) -> (RequestBody, tokio::sync::oneshot::Receiver<()>) {
         let (sender, taken) = tokio::sync::oneshot::channel();
         let left = frames.iter().map(|frame| frame.len() as u64).sum();
-        (InsertBody { frames: frames.iter().cloned().collect(), left, _taken: Some(sender) }, taken)
+        (
+            RequestBody {
+                frames: frames.iter().cloned().collect(),
+                left,
+                boundary: None,
+                _taken: Some(sender),
+            },
+            taken,
+        )
     }
+
+    /// A text, such as a query.
+    pub fn text(text: &str) -> RequestBody {
+        RequestBody::new(&[Bytes::copy_from_slice(text.as_bytes())]).0
+    }
+
+    /// A form with one file of this name.
+    pub fn form(name: &str, content: Bytes) -> RequestBody {
+        let boundary = u128::from(random_bits()) << 64 | u128::from(random_bits());
+        let text = boundary_text(boundary);
+        let before = format!(
+            "--{text}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        let after = format!("\r\n--{text}--\r\n");
+        let (body, _) = RequestBody::new(&[before.into(), content, after.into()]);
+        RequestBody { boundary: Some(boundary), ..body }
+    }
+}
+
+fn boundary_text(boundary: u128) -> String {
+    format!("millrace-{boundary:032x}")
 }
 
 /// Over TLS hyper copies each chunk of the body into one buffer that keeps its size, so chunks are
 /// small.
 const MAX_BODY_CHUNK: usize = 64 << 10;
 
-impl InsertBody {
+impl RequestBody {
     fn next_chunk(&mut self) -> Option<Bytes> {
         let first = self.frames.front_mut()?;
         let chunk = first.split_to(first.len().min(MAX_BODY_CHUNK));
@@ -237,7 +264,7 @@ impl InsertBody {
     }
 }
 
-impl Body for InsertBody {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -286,13 +313,25 @@ mod tests {
     #[test]
     fn a_body_comes_in_chunks_that_are_not_copied() {
         let frames = [vec![1; 3 * MAX_BODY_CHUNK / 2], Vec::new(), vec![2; 10]].map(Bytes::from);
-        let (mut body, _taken) = InsertBody::new(&frames);
+        let (mut body, _taken) = RequestBody::new(&frames);
         assert_eq!(body.size_hint().exact(), Some(3 * MAX_BODY_CHUNK as u64 / 2 + 10));
         let chunks: Vec<_> = std::iter::from_fn(|| body.next_chunk()).collect();
         let lengths: Vec<_> = chunks.iter().map(Bytes::len).collect();
         assert_eq!(lengths, [MAX_BODY_CHUNK, MAX_BODY_CHUNK / 2, 0, 10]);
         assert_eq!(chunks[0].as_ptr(), frames[0].as_ptr());
         assert_eq!((body.is_end_stream(), body.size_hint().exact()), (true, Some(0)));
+    }
+
+    #[test]
+    fn a_form_has_its_file_between_boundaries() {
+        let mut body = RequestBody::form("rows", Bytes::from_static(b"content"));
+        let boundary = boundary_text(body.boundary.unwrap());
+        let len = body.size_hint().exact().unwrap();
+        let text = std::iter::from_fn(|| body.next_chunk()).flatten().collect::<Vec<_>>();
+        assert_eq!(text.len() as u64, len);
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.starts_with(&format!("--{boundary}\r\n")));
+        assert!(text.ends_with(&format!("\r\n\r\ncontent\r\n--{boundary}--\r\n")));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 
 use http::StatusCode;
 
+use crate::clickhouse::insert_answer::RequestError;
 use crate::core::error::Error;
 use crate::core::tls;
 
@@ -21,7 +22,7 @@ impl Failure {
     /// Whether the rows may be in all the same: something was sent, and ClickHouse did not say no.
     pub fn may_be_in(&self) -> bool {
         match (self.class, &self.error) {
-            (ErrorClass::RefusedByView, _) => true,
+            (ErrorClass::RefusedByView | ErrorClass::ViewLimit, _) => true,
             (ErrorClass::Retry, Error::ClickHouseRejected { exception, .. }) => {
                 exception.is_some_and(|code| UNKNOWN_OUTCOME.contains(&code))
             }
@@ -57,6 +58,9 @@ pub enum ErrorClass {
     MaybeTooLarge,
     /// An operator has to fix something: the same attempt again, but rarely.
     RetrySlowly,
+    /// The table of a view exceeded a limit. The table itself may have the rows, so they stay under their token: the same
+    /// attempt again, but rarely.
+    ViewLimit,
     /// The rows may be at fault; none of them is in the table.
     Refused,
     /// A materialized view cannot take the rows. The table and other views behind it may have stored them.
@@ -68,37 +72,45 @@ fn class_of(code: u32, text: &str) -> ErrorClass {
     match code {
         code if DATA.contains(&code) && text.contains(VIEW) => ErrorClass::RefusedByView,
         code if DATA.contains(&code) => ErrorClass::Refused,
+        code if text.contains(VIEW)
+            && (SIZE_LIMITS.contains(&code) || (code == TOO_MANY_PARTS && text.contains(PARTITIONS))) =>
+        {
+            ErrorClass::ViewLimit
+        }
         TOO_MANY_PARTS if text.contains(PARTITIONS) => ErrorClass::TooLarge,
         code if OPERATOR_ERRORS.contains(&code) => ErrorClass::RetrySlowly,
-        // Where a view exceeded the limit, the table may have the rows: they must stay under their token.
-        code if SIZE_LIMITS.contains(&code) && !text.contains(VIEW) => ErrorClass::MaybeTooLarge,
+        code if SIZE_LIMITS.contains(&code) => ErrorClass::MaybeTooLarge,
         _ => ErrorClass::Retry,
     }
 }
 
-/// A failure of the crate's requests, which are queries.
-pub fn error(url: &str, error: clickhouse::error::Error) -> Error {
-    use clickhouse::error::Error as E;
-    match &error {
-        E::BadResponse(text) => match exception_code(text) {
-            Some(code) => rejected(code, text, StatusCode::OK).error,
-            None => {
-                let text: String = text.chars().take(MAX_QUOTED).collect();
-                Error::ClickHouseAnswer { url: url.into(), message: format!("it answered {text}") }
-            }
-        },
-        _ => match unanswered(url, &error) {
-            // A TLS server closes the connection, or answers with an alert, when a client does not
-            // speak TLS.
+/// The error of a query that got no answer.
+pub(super) fn unanswered_query(url: &str, error: RequestError) -> Error {
+    let is_incomplete = match &error {
+        RequestError::Http { error, .. } => {
+            hyper_error(error).is_some_and(hyper::Error::is_incomplete_message)
+        }
+        RequestError::Body(error) => error.is_incomplete_message(),
+        RequestError::TimedOut => false,
+    };
+    match error.failure(url).error {
+        // A TLS server closes the connection, or answers with an alert, when a client does not speak TLS.
+        Error::ClickHouseUnreachable { url, message } if is_incomplete => {
+            let message = format!("{message}{}", encryption_hint(&url));
             Error::ClickHouseUnreachable { url, message }
-                if hyper_error(&error).is_some_and(hyper::Error::is_incomplete_message) =>
-            {
-                let message = format!("{message}{}", encryption_hint(&url));
-                Error::ClickHouseUnreachable { url, message }
-            }
-            error => error,
-        },
+        }
+        error => error,
     }
+}
+
+/// The beginning of a body that is not ClickHouse's, to follow "it answered 502 Bad Gateway".
+pub(super) fn quoted(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let one_line: String =
+        text.chars().take(MAX_QUOTED).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!(": {one_line}")
 }
 
 /// The error of a request without an answer of HTTP.
@@ -166,6 +178,13 @@ const TOO_MANY_PARTS: u32 = 252;
 /// The text of code 252 where the INSERT itself has too many. Waiting does not change that.
 const PARTITIONS: &str = "Too many partitions for single INSERT block";
 
+/// The limit that stands in the text of such an exception, as in `… block (more than 100). …`. `None`: another text.
+pub fn partition_limit(text: &str) -> Option<usize> {
+    let (_, rest) = text.split_once(PARTITIONS)?;
+    let digits = rest.trim_start().strip_prefix("(more than ")?.split_once(')')?.0;
+    digits.parse().ok().filter(|limit| *limit > 0)
+}
+
 /// ClickHouse says that it does not know either, or that something on its own way did not answer.
 const UNKNOWN_OUTCOME: [u32; 7] = [
     209, // SOCKET_TIMEOUT
@@ -222,10 +241,11 @@ const OPERATOR_ERRORS: [u32; 20] = [
 /// The failure that an exception means. Without a text, its code and the status are all that is known.
 pub(super) fn rejected(code: u32, text: &str, status: StatusCode) -> Failure {
     let message = match text.trim() {
-        "" => format!("Code: {code}, with HTTP {status}"),
+        "" => format!("Code: {code}"),
         text => text.chars().take(MAX_MESSAGE).collect(),
     };
-    let error = Error::ClickHouseRejected { exception: Some(code), name: exception_name(text), message };
+    let (name, status) = (exception_name(text), status.as_u16());
+    let error = Error::ClickHouseRejected { exception: Some(code), name, status, message };
     Failure { error, class: class_of(code, text) }
 }
 
@@ -301,6 +321,11 @@ mod tests {
                 "Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100)",
                 TooLarge,
             ),
+            (
+                "Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100): while pushing to view d.v",
+                ViewLimit,
+            ),
+            ("Code: 241. DB::Exception: Memory limit: while pushing to view d.v", ViewLimit),
             ("Code: 241. DB::Exception: Memory limit (total) exceeded", MaybeTooLarge),
             ("Code: 424242. DB::Exception: Something new", Retry),
         ] {
@@ -308,6 +333,17 @@ mod tests {
         }
         assert_eq!(exception_code("502 Bad Gateway"), None);
         assert_eq!(exception_code("<html>Code: 469.</html>"), None);
+    }
+
+    #[test]
+    fn the_limit_of_partitions_is_read() {
+        let text = "Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100). The limit is";
+        assert_eq!(partition_limit(text), Some(100));
+        for other in ["Too many parts (3000)", "Too many partitions for single INSERT block", "(more than 3)"]
+        {
+            assert_eq!(partition_limit(other), None);
+        }
+        assert_eq!(partition_limit("Too many partitions for single INSERT block (more than 0)"), None);
     }
 
     #[test]

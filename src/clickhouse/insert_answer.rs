@@ -17,14 +17,12 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 
 use crate::clickhouse::error_class::{
-    ErrorClass, Failure, exception_code, hyper_error, rejected, unanswered,
+    ErrorClass, Failure, exception_code, hyper_error, quoted, rejected, unanswered,
 };
 use crate::core::error::Error;
 
 /// Bytes of an error's body that are read.
-const MAX_BODY: usize = 64 << 10;
-/// Characters of a foreign answer that are quoted.
-const MAX_QUOTED: usize = 200;
+pub(super) const MAX_BODY: usize = 64 << 10;
 
 #[derive(Debug)]
 pub struct InsertAnswer {
@@ -61,16 +59,8 @@ impl InsertAnswer {
             written_rows: header("x-clickhouse-summary").and_then(written_rows),
             body: Vec::new(),
         };
-        while let Some(frame) = incoming.frame().await {
-            let frame = frame.map_err(RequestError::Body)?;
-            let Some(data) = frame.data_ref() else { continue };
-            let room = MAX_BODY - answer.body.len();
-            answer.body.extend_from_slice(&data[..data.len().min(room)]);
-            if answer.body.len() == MAX_BODY {
-                // The connection is closed with the rest of it.
-                break;
-            }
-        }
+        // The connection is closed with the rest of it.
+        (answer.body, _) = read_up_to(MAX_BODY, &mut incoming).await?;
         Ok(answer)
     }
 
@@ -127,23 +117,42 @@ impl InsertAnswer {
     }
 }
 
+/// Reads a body to its end, or its first `max` bytes; `true`: there is more.
+pub(super) async fn read_up_to(max: usize, incoming: &mut Incoming) -> Result<(Vec<u8>, bool), RequestError> {
+    let mut body = Vec::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(RequestError::Body)?;
+        let Some(data) = frame.data_ref() else { continue };
+        let room = max - body.len();
+        body.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            return Ok((body, true));
+        }
+    }
+    Ok((body, false))
+}
+
 impl RequestError {
     pub fn failure(self, url: &str) -> Failure {
-        let (class, error) = match &self {
-            RequestError::Http { error, is_kept: true } if is_before_answer(error) => {
-                (ErrorClass::KeptConnectionEnded, unanswered(url, error))
-            }
-            RequestError::Http { error, .. } => {
-                let class = if error.is_connect() { ErrorClass::NotSent } else { ErrorClass::Retry };
-                (class, unanswered(url, error))
-            }
-            RequestError::Body(error) => (ErrorClass::Retry, unanswered(url, error)),
+        let error = match &self {
+            RequestError::Http { error, .. } => unanswered(url, error),
+            RequestError::Body(error) => unanswered(url, error),
             RequestError::TimedOut => {
-                let message = "no answer in time".into();
-                (ErrorClass::TimedOut, Error::ClickHouseUnreachable { url: url.into(), message })
+                Error::ClickHouseUnreachable { url: url.into(), message: "no answer in time".into() }
             }
         };
-        Failure { error, class }
+        Failure { error, class: self.class() }
+    }
+
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            RequestError::Http { error, is_kept: true } if is_before_answer(error) => {
+                ErrorClass::KeptConnectionEnded
+            }
+            RequestError::Http { error, .. } if error.is_connect() => ErrorClass::NotSent,
+            RequestError::Http { .. } | RequestError::Body(_) => ErrorClass::Retry,
+            RequestError::TimedOut => ErrorClass::TimedOut,
+        }
     }
 }
 
@@ -162,15 +171,6 @@ fn is_before_answer(error: &legacy::Error) -> bool {
 fn written_rows(summary: &str) -> Option<u64> {
     let summary: serde_json::Value = serde_json::from_str(summary).ok()?;
     summary.get("written_rows")?.as_str()?.parse().ok()
-}
-
-fn quoted(text: &str) -> String {
-    if text.is_empty() {
-        return String::new();
-    }
-    let one_line: String =
-        text.chars().take(MAX_QUOTED).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!(": {one_line}")
 }
 
 #[cfg(test)]

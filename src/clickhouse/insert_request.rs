@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use bytes::Bytes;
 
-use crate::clickhouse::client::{InsertBody, Server};
+use crate::clickhouse::client::{RequestBody, Server};
 use crate::clickhouse::error_class::Failure;
 use crate::clickhouse::insert_answer::{InsertAnswer, RequestError};
 use crate::config;
@@ -66,10 +66,10 @@ impl Insert<'_> {
         config: &config::ClickHouse,
         is_fresh: bool,
     ) -> Result<InsertAnswer, RequestError> {
-        let (body, taken) = InsertBody::new(self.frames);
+        let (body, taken) = RequestBody::new(self.frames);
         let query = self.query(config);
         let mut response = pin!(async {
-            let response = server.inserts.post(&query, body, is_fresh).await?;
+            let response = server.http.post(&query, body, is_fresh).await?;
             InsertAnswer::read(response).await
         });
         // One time limit for the network to take the body, another one for ClickHouse to insert it.

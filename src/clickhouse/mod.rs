@@ -23,6 +23,8 @@ mod insert_answer;
 pub mod insert_request;
 pub mod json_type;
 pub mod native;
+pub mod partitions;
+pub mod query;
 pub mod retry;
 pub mod schema;
 pub mod servers;

@@ -236,7 +236,10 @@ impl<'a> RetryLoop<'a> {
             }
             // ClickHouse said no: nothing of it is in.
             ErrorClass::TooLarge | ErrorClass::MaybeTooLarge => {}
-            ErrorClass::RetrySlowly | ErrorClass::Refused | ErrorClass::RefusedByView => {
+            ErrorClass::RetrySlowly
+            | ErrorClass::ViewLimit
+            | ErrorClass::Refused
+            | ErrorClass::RefusedByView => {
                 wait = wait.max(SLOW.min(self.context.config.clickhouse.retry.max));
             }
         }

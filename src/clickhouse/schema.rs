@@ -1,18 +1,18 @@
 //! Reads the columns and engines of tables, at start and now and then again.
 
-use clickhouse::query::BytesCursor;
 use serde::{Deserialize, Serialize};
 
 use crate::clickhouse::ColumnType;
 use crate::clickhouse::client::Server;
 use crate::clickhouse::dedup::TableRow;
-use crate::clickhouse::error_class;
+use crate::clickhouse::query::{Answer, MAX_ANSWER, Query};
 use crate::config::Route;
 use crate::core::error::{Error, Result};
 
 mod insert_sql;
 
 pub use insert_sql::RepairSql;
+use insert_sql::escaped;
 
 /// The expression by which ClickHouse describes an EPHEMERAL column that was declared without one.
 const NO_EXPRESSION: &str = "defaultValueOfTypeName(";
@@ -237,29 +237,15 @@ impl SchemaClient {
     }
 
     /// Begins to read what a SELECT gives, in a binary format.
-    pub fn read(&self, sql: &str) -> Result<BytesCursor> {
-        self.server
-            .queries
-            .query(&sql.replace('?', "??"))
-            .with_setting("database", &self.database)
-            .fetch_bytes("RowBinary")
-            .map_err(|error| error_class::error(&self.server.url, error))
-    }
-
-    /// The error of a failed read.
-    pub fn error(&self, error: clickhouse::error::Error) -> Error {
-        error_class::error(&self.server.url, error)
+    pub async fn read(&self, sql: &str) -> Result<Answer> {
+        let params = [("database", &*self.database), ("default_format", "RowBinary")];
+        Query { sql, params: &params }.send(&self.server).await
     }
 
     /// Runs a statement that gives no rows.
     pub async fn execute(&self, sql: &str) -> Result<()> {
-        self.server
-            .queries
-            .query(&sql.replace('?', "??"))
-            .with_setting("database", &self.database)
-            .execute()
-            .await
-            .map_err(|error| error_class::error(&self.server.url, error))
+        let params = [("database", &*self.database)];
+        Query { sql, params: &params }.read(&self.server, MAX_ANSWER).await.map(drop)
     }
 
     /// The rows of a SELECT; each `?` stands for a value.
@@ -317,6 +303,11 @@ impl Table {
         }
     }
 
+    /// Its database and its name.
+    pub fn full_name(&self) -> (&str, &str) {
+        (&self.database, &self.name)
+    }
+
     fn fills(&self, column: &str) -> bool {
         self.columns.iter().any(|c| c.name == column)
     }
@@ -367,20 +358,21 @@ impl std::fmt::Display for ColumnRow {
     }
 }
 
+/// The rows of a SELECT; each `?` stands for a value.
 pub(super) async fn rows<T: for<'de> Deserialize<'de>>(
     server: &Server,
     sql: &str,
     values: &[&str],
 ) -> Result<Vec<T>> {
-    let url = &server.url;
-    let query = values.iter().fold(server.queries.query(sql), |query, value| query.bind(*value));
-    let mut cursor = query.fetch_bytes("JSONEachRow").map_err(|error| error_class::error(url, error))?;
-    let mut text = Vec::new();
-    while let Some(bytes) = cursor.next().await.map_err(|error| error_class::error(url, error))? {
-        text.extend_from_slice(&bytes);
-    }
+    let mut texts = values.iter();
+    let parts = sql.split('?').map(String::from);
+    let sql = parts
+        .reduce(|sql, part| format!("{sql}'{}'{part}", escaped(texts.next().copied().unwrap_or_default())))
+        .unwrap_or_default();
+    let params = [("default_format", "JSONEachRow")];
+    let text = Query { sql: &sql, params: &params }.read(server, MAX_ANSWER).await?;
     serde_json::Deserializer::from_slice(&text).into_iter().collect::<Result<_, _>>().map_err(|error| {
-        Error::ClickHouseAnswer { url: url.clone(), message: format!("no JSON came back: {error}") }
+        Error::ClickHouseAnswer { url: server.url.clone(), message: format!("no JSON came back: {error}") }
     })
 }
 

@@ -136,8 +136,9 @@ pub fn grant_statement(error: &Error, user: &str) -> Option<String> {
 pub fn with_grant(error: Error, user: &str) -> Error {
     let Some(statement) = grant_statement(&error, user) else { return error };
     match error {
-        Error::ClickHouseRejected { exception, name, message } => {
-            Error::ClickHouseRejected { exception, name, message: format!("{message}; run: {statement}") }
+        Error::ClickHouseRejected { exception, name, message, status } => {
+            let message = format!("{message}; run: {statement}");
+            Error::ClickHouseRejected { exception, name, message, status }
         }
         error => error,
     }
@@ -150,6 +151,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_statement_to_run() {
         let denied = |message: &str| Error::ClickHouseRejected {
+            status: 403,
             exception: Some(ACCESS_DENIED),
             name: None,
             message: message.into(),

@@ -31,10 +31,11 @@ pub enum Error {
         message: String,
     },
     /// ClickHouse answered with an exception. `exception` is its own code, such as 516, and `name` its own name for it,
-    /// such as `AUTHENTICATION_FAILED`.
+    /// such as `AUTHENTICATION_FAILED`. `status` is that of HTTP: 200 where the answer had begun before the exception.
     ClickHouseRejected {
         exception: Option<u32>,
         name: Option<String>,
+        status: u16,
         message: String,
     },
     TableNotFound {
@@ -235,7 +236,9 @@ impl fmt::Display for Error {
                 write!(f, "ClickHouse at {url} cannot be reached: {message}")
             }
             Error::ClickHouseAnswer { url, message } => write!(f, "ClickHouse at {url}: {message}"),
-            Error::ClickHouseRejected { message, .. } => write!(f, "ClickHouse refused: {message}"),
+            Error::ClickHouseRejected { status, message, .. } => {
+                write!(f, "ClickHouse refused with HTTP {status}: {message}")
+            }
             Error::TableNotFound { path, table } => write!(f, "{path}: there is no table {table}"),
             Error::TableDiscards { path, table } => write!(
                 f,

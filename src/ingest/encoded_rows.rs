@@ -1,6 +1,7 @@
 //! Messages of a batch as the block of one INSERT: the rows of a batch as they are first encoded, and as they are decoded
 //! again when the table has changed or when a part of the batch is inserted alone.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,6 +19,15 @@ pub struct EncodedRows {
     pub rows: usize,
     /// Messages that do not fit the table as it is now, by their place in the batch.
     pub rejected: Vec<(usize, Reason)>,
+}
+
+/// Messages as the columns of a block.
+pub struct DecodedRows {
+    pub columns: Vec<Column>,
+    /// As [`EncodedRows::rejected`].
+    pub rejected: Vec<(usize, Reason)>,
+    /// How many rows each of the chosen messages has.
+    pub counts: Vec<u32>,
 }
 
 impl EncodedRows {
@@ -45,13 +55,27 @@ impl EncodedRows {
         route: &Route,
         packer: &mut BlockEncoder,
     ) -> EncodedRows {
+        let DecodedRows { columns, rejected, .. } = DecodedRows::of(batch, chosen, &plan, route);
+        EncodedRows::new(plan, &columns, rejected, packer)
+    }
+}
+
+impl DecodedRows {
+    /// Decodes the chosen messages of a batch.
+    pub fn of(batch: &Batch, chosen: &[Range<usize>], plan: &TablePlan, route: &Route) -> DecodedRows {
         if let Some(kept) = &batch.kept {
-            let (columns, rejected) = kept.select(chosen, &plan, route);
-            return EncodedRows::new(plan, &columns, rejected, packer);
+            let (columns, rejected) = kept.select(chosen, plan, route);
+            let is_rejected: HashSet<usize> = rejected.iter().map(|(at, _)| *at).collect();
+            let rows = |at: usize| match is_rejected.contains(&at) {
+                true => 0,
+                false => kept.message_rows.of(at..at + 1).len() as u32,
+            };
+            let counts = chosen.iter().cloned().flatten().map(rows).collect();
+            return DecodedRows { columns, rejected, counts };
         }
         let mut decoder = plan.decoder(route);
         let mut columns = decoder.columns();
-        let mut rejected = Vec::new();
+        let (mut rejected, mut counts) = (Vec::new(), Vec::new());
         let mut captures = Captures::default();
         let messages = chosen
             .iter()
@@ -70,10 +94,12 @@ impl EncodedRows {
                 client_id: &batch.client_id,
                 properties: message.properties,
             };
+            let before = columns.first().map_or(0, Column::rows);
             if let Err(reason) = decoder.append(&message, &mut columns) {
                 rejected.push((at, reason));
             }
+            counts.push((columns.first().map_or(0, Column::rows) - before) as u32);
         }
-        EncodedRows::new(plan, &columns, rejected, packer)
+        DecodedRows { columns, rejected, counts }
     }
 }

@@ -95,6 +95,10 @@ struct RoutePlanState {
     part_limit: AtomicUsize,
     /// Whether a table of the engine Null has no view.
     is_discarding: AtomicBool,
+    /// Partitions that a block may have, as ClickHouse said last.
+    partition_limit: AtomicUsize,
+    /// For how many more batches that is believed.
+    partition_batches: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -111,6 +115,9 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// Beyond it the number of attempts at isolating rows cannot be halved again.
 const MAX_EXHAUSTED: u32 = 6;
 
+/// Batches for which a limit of partitions is believed: the next one after them is sent undivided, and shows whether the
+/// limit still holds.
+const PARTITION_MEMORY: u32 = 16;
 /// A limit that has grown beyond it is none.
 const MAX_PART_LIMIT: usize = 1 << 20;
 
@@ -139,6 +146,8 @@ impl TablePlans {
                 exhausted: AtomicU32::new(0),
                 part_limit: AtomicUsize::new(usize::MAX),
                 is_discarding: AtomicBool::new(false),
+                partition_limit: AtomicUsize::new(0),
+                partition_batches: AtomicU32::new(0),
             })
         });
         Ok(TablePlans { routes: places.collect::<Result<_>>()?, memory: memory.clone() })
@@ -242,6 +251,22 @@ impl TablePlans {
             let grown = if before > MAX_PART_LIMIT { usize::MAX } else { before + before / 8 + 1 };
             limit.store(grown, Ordering::Relaxed);
         }
+    }
+
+    /// How many partitions a block of the next batch may have; `None`: no block was refused for its partitions within the last
+    /// batches. A call counts as one batch.
+    pub fn partition_limit(&self, route: usize) -> Option<usize> {
+        let RoutePlanState { partition_limit, partition_batches, .. } = &self.routes[route];
+        let counted =
+            partition_batches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        counted.is_ok().then(|| partition_limit.load(Ordering::Relaxed))
+    }
+
+    /// ClickHouse has refused a block for having more partitions than these.
+    pub fn record_partition_limit(&self, route: usize, partitions: usize) {
+        let route = &self.routes[route];
+        route.partition_limit.store(partitions, Ordering::Relaxed);
+        route.partition_batches.store(PARTITION_MEMORY, Ordering::Relaxed);
     }
 
     /// How often in a row the rows of a batch could not all be isolated.

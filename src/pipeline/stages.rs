@@ -154,6 +154,8 @@ async fn check_views(context: &PipelineContext, schema: &SchemaClient, table: &s
             return Err(Error::ClickHouseRejected {
                 exception: Some(ACCESS_DENIED),
                 name: Some("ACCESS_DENIED".into()),
+                // ClickHouse answers 403 to every INSERT that fails for this reason.
+                status: 403,
                 message: right.explain(table),
             });
         }

@@ -8,8 +8,7 @@
 
 use std::sync::Arc;
 
-use clickhouse::query::BytesCursor;
-
+use crate::clickhouse::query::Answer;
 use crate::clickhouse::schema::SchemaClient;
 use crate::core::backoff::Backoff;
 use crate::core::error::{Error, Result};
@@ -20,12 +19,15 @@ use crate::pipeline::stages::inspect;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::Warning;
 
+/// Bytes of a row: a payload has 256 MiB at most, and there are a topic and texts beside it.
+const MAX_ROW: usize = 272 << 20;
+
 pub struct TableReader {
     context: Arc<PipelineContext>,
     schema: SchemaClient,
     table: String,
     condition: String,
-    cursor: BytesCursor,
+    answer: Answer,
     /// Bytes that came and are not taken yet.
     buffer: Vec<u8>,
     taken: usize,
@@ -44,20 +46,20 @@ impl TableReader {
     ) -> Result<TableReader> {
         let table = qualified(table);
         let condition = condition.map_or("1".into(), |condition| format!("({condition}\n)"));
-        let cursor = schema.read(&select(&table, &condition, None))?;
+        let answer = schema.read(&select(&table, &condition, None)).await?;
         let mut reader = TableReader {
             context,
             schema,
             table,
             condition,
-            cursor,
+            answer,
             buffer: Vec::new(),
             taken: 0,
             last: None,
             again: 0,
         };
         // A fault of the condition is an error before anything begins.
-        reader.read_on().await.map_err(|error| reader.schema.error(error))?;
+        reader.read_on().await?;
         Ok(reader)
     }
 
@@ -84,17 +86,22 @@ impl TableReader {
                     url: self.context.config.clickhouse.places(),
                     message: "the answer ended in the middle of a row".into(),
                 },
-                Err(error) => self.schema.error(error),
+                Err(error) => error,
             };
             self.resume(error, &mut backoff).await;
         }
     }
 
     /// `false`: there is no more.
-    async fn read_on(&mut self) -> clickhouse::error::Result<bool> {
-        let Some(bytes) = self.cursor.next().await? else { return Ok(false) };
+    async fn read_on(&mut self) -> Result<bool> {
+        let Some(bytes) = self.answer.next().await? else { return Ok(false) };
         self.buffer.drain(..self.taken);
         self.taken = 0;
+        if self.buffer.len() > MAX_ROW {
+            let message =
+                format!("a row of {} is longer than {MAX_ROW} bytes, which is more than is read", self.table);
+            return Err(Error::ClickHouseAnswer { url: self.schema.server.url.clone(), message });
+        }
         self.buffer.extend_from_slice(&bytes);
         Ok(true)
     }
@@ -110,12 +117,12 @@ impl TableReader {
             let sql = select(&self.table, &self.condition, self.last.map(|(millis, _)| millis));
             let reopened = async {
                 let schema = inspect(&self.context.config.clickhouse).await?;
-                let cursor = schema.read(&sql)?;
-                Ok((schema, cursor))
+                let answer = schema.read(&sql).await?;
+                Ok((schema, answer))
             };
             match reopened.await {
-                Ok((schema, cursor)) => {
-                    (self.schema, self.cursor) = (schema, cursor);
+                Ok((schema, answer)) => {
+                    (self.schema, self.answer) = (schema, answer);
                     self.buffer.clear();
                     self.taken = 0;
                     self.again = self.last.map_or(0, |(_, count)| count);

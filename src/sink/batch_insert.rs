@@ -13,7 +13,7 @@ use crate::core::lock::lock;
 use crate::ingest::batch::Batch;
 use crate::ingest::encoded_rows::EncodedRows;
 use crate::sink::expiry::final_reason;
-use crate::sink::parts::Division;
+use crate::sink::parts::{Division, SmallerParts};
 use crate::sink::worker::{RejectedRows, Worker};
 use crate::telemetry::faults::OpenFault;
 use crate::telemetry::trace::Trace;
@@ -60,40 +60,58 @@ impl Worker {
         token: &str,
     ) -> Option<RejectedRows> {
         let all = 0..batch.messages.len();
+        let chosen = slice::from_ref(&all);
+        let mut division = Division::none(token, all.len());
         if let Some(parts) = self.kept_parts(batch, token) {
-            return self.insert_parts(batch, parts, token, Division::Kept).await;
+            division.parts.clone_from(&parts);
+            return self.insert_parts(batch, &mut division, parts).await;
         }
-        let limit = self.plans.part_limit(batch.route);
-        if all.len() > limit {
-            return self.insert_divided(batch, limit, token).await;
+        // An INSERT that was sent undivided may be in.
+        let is_new = self.attempted_since.is_none() && !self.may_be_in;
+        if is_new && let Some(parts) = self.known_parts(batch).await? {
+            self.divide_further(batch, &mut division, chosen, &parts).await?;
+            return self.insert_parts(batch, &mut division, parts).await;
         }
-        let mut encoded = encoded;
-        loop {
-            let chosen = slice::from_ref(&all);
-            match self.insert_until_settled(batch, encoded.take(), chosen, token, ViewMode::Normal).await? {
-                InsertOutcome::Inserted(rejected) => {
-                    self.servers.advance(Instant::now());
-                    self.plans.record_bisect_ok(batch.route);
-                    self.plans.record_part_ok(batch.route);
-                    return Some(rejected);
-                }
-                InsertOutcome::Rejected(rejection) => {
-                    let reason = rejection.reason.clone();
-                    if let Some(rejected) =
-                        self.isolate_bad_rows(batch, all.clone(), token, rejection).await?
-                    {
-                        return Some(rejected);
-                    }
-                    if self.is_expired(batch) {
-                        return Some(self.expire(batch, all, reason));
-                    }
-                }
-                InsertOutcome::Expired(reason) => return Some(self.expire(batch, all, reason)),
-                InsertOutcome::TooLarge(reason) => {
-                    self.warn_split(batch, &reason);
-                    return self.insert_divided(batch, all.len().div_ceil(2), token).await;
-                }
+        match self.insert_until_settled(batch, encoded, chosen, token, ViewMode::Normal).await? {
+            InsertOutcome::Inserted(rejected) => {
+                self.servers.advance(Instant::now());
+                self.plans.record_bisect_ok(batch.route);
+                self.plans.record_part_ok(batch.route);
+                Some(rejected)
             }
+            InsertOutcome::Rejected(rejection) => self.insert_good_rows(batch, division, rejection).await,
+            InsertOutcome::Expired(reason) => Some(self.expire(batch, chosen, reason)),
+            InsertOutcome::TooLarge(reason) => {
+                let SmallerParts { parts, halved } = self.smaller_parts(batch, chosen, &reason).await?;
+                self.warn_split(batch, parts.len(), &reason);
+                if let Some(half) = halved {
+                    self.plans.record_part_limit(batch.route, half);
+                }
+                self.divide_further(batch, &mut division, chosen, &parts).await?;
+                self.insert_parts(batch, &mut division, parts).await
+            }
+        }
+    }
+
+    /// Inserts the good rows of an INSERT that was refused undivided. `None`: cancelled.
+    pub(super) async fn insert_good_rows(
+        &mut self,
+        batch: &mut Batch,
+        mut division: Division,
+        rejection: Rejection,
+    ) -> Option<RejectedRows> {
+        let all = 0..batch.messages.len();
+        let (chosen, token, reason) =
+            (slice::from_ref(&all), division.token.clone(), rejection.reason.clone());
+        match self.isolate_bad_rows(batch, &mut division, chosen, &token, rejection).await? {
+            Some(rejected) => Some(rejected),
+            None if self.is_expired(batch) => Some(self.expire(batch, chosen, reason)),
+            // Its parts are noted, and the undivided INSERT is not sent again.
+            None if division.parts.len() > 1 => {
+                let parts = division.parts.clone();
+                self.insert_parts(batch, &mut division, parts).await
+            }
+            None => Box::pin(self.insert_with_isolation(batch, None, &token)).await,
         }
     }
 

@@ -60,6 +60,11 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// The same messages, with places that count `before` earlier messages too.
+    pub fn behind(self, before: usize) -> Refused {
+        Refused { messages: self.messages.start + before..self.messages.end + before, ..self }
+    }
+
     /// Whether there may be good ones among them.
     pub fn is_given_up(&self) -> bool {
         self.messages.len() > 1

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use crate::core::error::Error;
 use crate::core::reason::{Code, Reason};
 use crate::ingest::batch::Batch;
+use crate::sink::parts::count;
 use crate::sink::worker::{RejectedRows, Worker};
 use crate::spool;
 use crate::telemetry::events::Warning;
@@ -36,10 +37,10 @@ impl Worker {
     }
 
     /// The messages of a batch that become dead letters because their INSERT failed for too long.
-    pub(super) fn expire(&self, batch: &Batch, messages: Range<usize>, reason: Arc<str>) -> RejectedRows {
+    pub(super) fn expire(&self, batch: &Batch, part: &[Range<usize>], reason: Arc<str>) -> RejectedRows {
         let table = &self.context.config.route(batch.route).table;
-        let reason = self.expiry(table, Some(batch.route), messages.len(), &reason);
-        messages.map(|at| (at, reason.clone())).collect()
+        let reason = self.expiry(table, Some(batch.route), count(part), &reason);
+        part.iter().cloned().flatten().map(|at| (at, reason.clone())).collect()
     }
 
     /// Warns of it, and gives the reason for the dead letters.

@@ -8,7 +8,6 @@
 //!   recognises it, and a view stores it unless it has done so before. This needs a table that remembers tokens.
 
 use std::ops::Range;
-use std::slice;
 use std::sync::Arc;
 
 use crate::clickhouse::insert_request::ViewMode;
@@ -16,36 +15,47 @@ use crate::core::reason::{Code, Reason};
 use crate::ingest::batch::Batch;
 use crate::sink::batch_insert::{InsertOutcome, Rejection};
 use crate::sink::bisect::{AttemptOutcome, Budget, Refused, halve};
+use crate::sink::parts::{Division, count, part_token, select};
 use crate::sink::worker::{RejectedRows, Worker};
+use crate::spool::Part;
 use crate::telemetry::events::Warning;
 
 impl Worker {
-    /// Inserts the good rows of messages that were refused together. `Some(None)`: no row is at fault, and the INSERT is to
-    /// be made again as it was. `None`: cancelled.
+    /// Inserts the good rows of messages that were refused together under `token`. Each half becomes a part of the division
+    /// before it is sent. `Some(None)`: no row is at fault, and the INSERT is to be made again, in the parts that the division
+    /// has by then. `None`: cancelled.
     pub(super) async fn isolate_bad_rows(
         &mut self,
         batch: &mut Batch,
-        all: Range<usize>,
+        division: &mut Division,
+        part: &[Range<usize>],
         token: &str,
         rejection: Rejection,
     ) -> Option<Option<RejectedRows>> {
         let plans = self.plans.clone();
+        // Places within the part: its messages need not stand side by side.
+        let all = 0..count(part);
         let budget = Budget::new(all.len(), plans.bisects_exhausted(batch.route));
         let mut rejected_rows = Vec::new();
-        let count = all.len();
         let refused = if rejection.by_view {
-            self.isolate_view_failures(batch, all, token, rejection.reason, &budget, &mut rejected_rows)
+            self.isolate_view_failures(batch, part, token, rejection.reason, &budget, &mut rejected_rows)
                 .await?
         } else {
             let first = rejection.reason;
             let mut behind = Vec::new();
-            let mut refused = halve(all, first, &budget, async |half| {
+            // Places that are parts of the division by now.
+            let mut divided = vec![all.clone()];
+            let mut refused = halve(all.clone(), first, &budget, async |half| {
                 // The batch was refused, so the halves are INSERTs of their own.
-                let token = format!("{token}-{}-{}", half.start, half.len());
-                match self
-                    .insert_until_settled(batch, None, slice::from_ref(&half), &token, ViewMode::Normal)
-                    .await?
-                {
+                let places = half.clone();
+                let (held, ranges) = stand_alone(&mut divided, &places);
+                let ranges: Vec<Part> = ranges.into_iter().map(|range| select(part, range)).collect();
+                if ranges.len() > 1 {
+                    self.divide_further(batch, division, &select(part, held), &ranges).await?;
+                }
+                let half = select(part, half);
+                let token = part_token(&division.token, &half);
+                match self.insert_until_settled(batch, None, &half, &token, ViewMode::Normal).await? {
                     InsertOutcome::Inserted(rejected) => {
                         rejected_rows.extend(rejected);
                         Some(AttemptOutcome::Taken)
@@ -55,19 +65,20 @@ impl Worker {
                     }
                     InsertOutcome::Rejected(Rejection { reason, by_view: true }) => {
                         let refused = self
-                            .isolate_view_failures(batch, half, &token, reason, &budget, &mut rejected_rows)
+                            .isolate_view_failures(batch, &half, &token, reason, &budget, &mut rejected_rows)
                             .await?;
-                        behind.extend(refused);
+                        behind.extend(refused.into_iter().map(|refused| refused.behind(places.start)));
                         Some(AttemptOutcome::Settled)
                     }
                     InsertOutcome::Expired(reason) => {
-                        rejected_rows.extend(self.expire(batch, half, reason));
+                        rejected_rows.extend(self.expire(batch, &half, reason));
                         Some(AttemptOutcome::Settled)
                     }
-                    InsertOutcome::TooLarge(_) => {
-                        let limit = half.len().div_ceil(2);
+                    InsertOutcome::TooLarge(reason) => {
+                        let parts = self.smaller_parts(batch, &half, &reason).await?.parts;
+                        self.divide_further(batch, division, &half, &parts).await?;
                         // Boxed, because parts are isolated in the same way.
-                        let more = Box::pin(self.insert_in_parts(batch, half, limit, &token)).await?;
+                        let more = Box::pin(self.insert_parts(batch, division, parts)).await?;
                         rejected_rows.extend(more);
                         Some(AttemptOutcome::Settled)
                     }
@@ -79,7 +90,7 @@ impl Worker {
         };
         // Where some rows were inserted, the statement is right and the others are at fault. Where none
         // was, an INSERT of no rows decides.
-        let none_went_in = refused.iter().map(|refused| refused.messages.len()).sum::<usize>() == count;
+        let none_went_in = refused.iter().map(|refused| refused.messages.len()).sum::<usize>() == all.len();
         if none_went_in && !self.control_insert(batch).await? {
             return Some(None);
         }
@@ -96,39 +107,38 @@ impl Worker {
                 reason = format!("{reason}; this message was not tried alone and may be good").into();
             }
             let reason = Reason::new(Code::RejectedByClickHouse, reason);
+            let messages = select(part, messages).into_iter().flatten();
             rejected_rows.extend(messages.map(|at| (at, reason.clone())));
         }
         rejected_rows.sort_by_key(|(at, _)| *at);
         Some(Some(rejected_rows))
     }
 
-    /// The same for what a view refused under this token.
+    /// The same for messages that a view refused under this token; places count within the part.
     async fn isolate_view_failures(
         &mut self,
         batch: &mut Batch,
-        all: Range<usize>,
+        part: &[Range<usize>],
         token: &str,
         reason: Arc<str>,
         budget: &Budget,
         rejected_rows: &mut RejectedRows,
     ) -> Option<Vec<Refused>> {
+        let all = 0..count(part);
         let given_up =
             |reason: &str| Some(vec![Refused { messages: all.clone(), reason: kept(reason).into() }]);
         if all.len() == 1 || !self.plans.latest(batch.route).table.supports_bisect || !budget.spend() {
             return given_up(&reason);
         }
-        match self.insert_until_settled(batch, None, slice::from_ref(&all), token, ViewMode::Suppress).await?
-        {
+        match self.insert_until_settled(batch, None, part, token, ViewMode::Suppress).await? {
             InsertOutcome::Inserted(_) => {}
             InsertOutcome::Rejected(Rejection { reason, .. })
             | InsertOutcome::TooLarge(reason)
             | InsertOutcome::Expired(reason) => return given_up(&reason),
         }
         let mut refused = halve(all.clone(), reason, budget, async |half| {
-            match self
-                .insert_until_settled(batch, None, slice::from_ref(&half), token, ViewMode::DryRun)
-                .await?
-            {
+            let half = select(part, half);
+            match self.insert_until_settled(batch, None, &half, token, ViewMode::DryRun).await? {
                 InsertOutcome::Inserted(_) => Some(AttemptOutcome::Taken),
                 InsertOutcome::Rejected(Rejection { reason, .. })
                 | InsertOutcome::TooLarge(reason)
@@ -138,7 +148,8 @@ impl Worker {
         .await?;
         let good = between(&all, &refused);
         if !good.is_empty() {
-            match self.insert_until_settled(batch, None, &good, token, ViewMode::Normal).await? {
+            let chosen: Part = good.iter().flat_map(|places| select(part, places.clone())).collect();
+            match self.insert_until_settled(batch, None, &chosen, token, ViewMode::Normal).await? {
                 InsertOutcome::Inserted(rejected) => rejected_rows.extend(rejected),
                 InsertOutcome::Rejected(Rejection { reason, .. })
                 | InsertOutcome::TooLarge(reason)
@@ -157,11 +168,11 @@ impl Worker {
 
     fn warn_refused(&self, batch: &Batch, refused: &[Refused]) {
         let Some(first) = refused.first() else { return };
-        let count = |refused: &mut dyn Iterator<Item = &Refused>| {
+        let total = |refused: &mut dyn Iterator<Item = &Refused>| {
             refused.map(|refused| refused.messages.len()).sum::<usize>()
         };
-        let bad = count(&mut refused.iter());
-        let given_up = count(&mut refused.iter().filter(|refused| refused.is_given_up()));
+        let bad = total(&mut refused.iter());
+        let given_up = total(&mut refused.iter().filter(|refused| refused.is_given_up()));
         let mut message = format!(
             "ClickHouse refused {bad} of {} messages for {}: {}",
             batch.messages.len(),
@@ -175,6 +186,18 @@ impl Worker {
         let warning = Warning::new("CLICKHOUSE_REFUSED", message).table(table).route(batch.route);
         self.context.warn(warning.messages(bad).reason(&first.reason));
     }
+}
+
+/// Makes these places a range of their own. Gives the range that held them before, and the ranges that replace it.
+fn stand_alone(divided: &mut Vec<Range<usize>>, places: &Range<usize>) -> (Range<usize>, Vec<Range<usize>>) {
+    let Some(at) = divided.iter().position(|range| range.contains(&places.start)) else {
+        return (places.clone(), Vec::new());
+    };
+    let held = divided[at].clone();
+    let ranges = [held.start..places.start, places.clone(), places.end..held.end];
+    let ranges: Vec<_> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
+    divided.splice(at..=at, ranges.iter().cloned());
+    (held, ranges)
 }
 
 /// The reason of a view, for a dead letter.
@@ -198,6 +221,15 @@ fn between(all: &Range<usize>, refused: &[Refused]) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_half_that_is_tried_stands_alone() {
+        let mut divided = vec![0..8; 1];
+        assert_eq!(stand_alone(&mut divided, &(0..4)), (0..8, vec![0..4, 4..8]));
+        assert_eq!(stand_alone(&mut divided, &(4..8)), (4..8, vec![4..8; 1]));
+        assert_eq!(stand_alone(&mut divided, &(6..7)), (4..8, vec![4..6, 6..7, 7..8]));
+        assert_eq!(divided, [0..4, 4..6, 6..7, 7..8]);
+    }
 
     #[test]
     fn accepted_messages_lie_between_refused_ones() {

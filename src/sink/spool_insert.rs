@@ -27,7 +27,8 @@ use crate::ingest::raw_messages::RawMessages;
 use crate::ingest::table_plan::TablePlan;
 use crate::sink::batch_insert::{Rejection, SIZE_PATIENCE};
 use crate::sink::expiry::{final_reason, opened_at};
-use crate::sink::worker::{RejectedRows, Worker};
+use crate::sink::parts::Division;
+use crate::sink::worker::Worker;
 use crate::spool::{self, InsertJob, Record, messages, stored_letters, stored_rows};
 use crate::telemetry::faults::OpenFault;
 use crate::telemetry::trace::Trace;
@@ -100,7 +101,8 @@ impl Worker {
             Some(SpoolInsertOutcome::Rejected(Some(route), decoded, rejection)) => {
                 let mut batch = self.batch(&insert, route, completion, decoded, trace);
                 let token = into_token(insert);
-                let rejected = self.isolate_or_insert(&mut batch, &token, rejection).await;
+                let division = Division::none(&token, batch.messages.len());
+                let rejected = self.insert_good_rows(&mut batch, division, rejection).await;
                 self.set_in_flight(false);
                 self.settle(batch, rejected, &token);
             }
@@ -136,20 +138,6 @@ impl Worker {
         let config = &self.context.config;
         let mut places = 0..config.all_routes().count();
         places.find(|at| config.route(*at).table == table && config.stream_name(*at) == name)
-    }
-
-    /// Inserts the good rows of an INSERT that was refused as it was stored. `None`: cancelled.
-    async fn isolate_or_insert(
-        &mut self,
-        batch: &mut Batch,
-        token: &str,
-        rejection: Rejection,
-    ) -> Option<RejectedRows> {
-        let all = 0..batch.messages.len();
-        match self.isolate_bad_rows(batch, all, token, rejection).await? {
-            Some(rejected) => Some(rejected),
-            None => self.insert_with_isolation(batch, None, token).await,
-        }
     }
 
     /// Sends the blocks again and again until ClickHouse has them or something else must be done. `None`: cancelled.

@@ -6,14 +6,16 @@
 //! is on disk that the INSERT is done.
 //!
 //! ```text
-//! cuts-0000000007-0000000002.v1      the second division of the INSERT that began with record 7; the last valid one counts
+//! cuts-0000000007-0000000002.v2      the second division of the INSERT that began with record 7; the last valid one counts
 //!
 //!    0  u32  CRC32C of what follows
 //!    4  u64  the INSERT
 //!   12  u32  CRC32C of its token
-//!   16  u32  messages
-//!   20  u32  number of parts; for each, u32 its first message, u32 how many
+//!   16  u32  number of parts
+//!   20  u32  number of runs of messages; for each, in order, u32 how many, u32 the part that they are in, from 0
 //! ```
+//!
+//! A part is made of runs: where a batch is divided by partition, its messages need not stand side by side.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -26,6 +28,9 @@ use bytes::Buf;
 
 use crate::core::fs::sync_directory;
 use crate::core::lock::lock;
+
+/// The messages of one INSERT: ranges of their places, in order and apart.
+pub type Part = Vec<Range<usize>>;
 
 #[derive(Debug)]
 pub struct Cuts {
@@ -45,11 +50,11 @@ struct Division {
     serial: u64,
     token: u32,
     messages: usize,
-    parts: Vec<Range<usize>>,
+    parts: Vec<Part>,
 }
 
 const PREFIX: &str = "cuts-";
-const SUFFIX: &str = ".v1";
+const SUFFIX: &str = ".v2";
 
 /// Whether a file of this name is one of these.
 pub fn is_file_name(name: &str) -> bool {
@@ -94,7 +99,7 @@ impl Cuts {
 
     /// The parts of an INSERT of `messages` messages; `None` if it was never divided, or other messages
     /// are left of it.
-    pub fn parts(&self, insert: u64, token: &str, messages: usize) -> Option<Vec<Range<usize>>> {
+    pub fn parts(&self, insert: u64, token: &str, messages: usize) -> Option<Vec<Part>> {
         let state = self.lock();
         let division = state.known.get(&insert)?;
         let is_same = division.token == crc32c::crc32c(token.as_bytes()) && division.messages == messages;
@@ -102,13 +107,7 @@ impl Cuts {
     }
 
     /// Notes how an INSERT is divided. When this has returned it is on disk.
-    pub fn record(
-        &self,
-        insert: u64,
-        token: &str,
-        messages: usize,
-        parts: &[Range<usize>],
-    ) -> io::Result<()> {
+    pub fn record(&self, insert: u64, token: &str, messages: usize, parts: &[Part]) -> io::Result<()> {
         let before = self.lock().known.get(&insert).map(|division| division.serial);
         let division = Division {
             serial: before.unwrap_or(0) + 1,
@@ -153,39 +152,46 @@ impl Cuts {
 
 impl Division {
     fn encode(&self, insert: u64) -> Vec<u8> {
+        let in_part =
+            |(at, part): (usize, &Part)| part.iter().map(move |run| (run.clone(), at)).collect::<Vec<_>>();
+        let mut runs: Vec<_> = self.parts.iter().enumerate().flat_map(in_part).collect();
+        runs.sort_unstable_by_key(|(run, _)| run.start);
         let mut out = vec![0; 4];
         out.extend(insert.to_le_bytes());
         out.extend(self.token.to_le_bytes());
         // An INSERT has at most a million rows, and a message one at least.
-        out.extend((self.messages as u32).to_le_bytes());
         out.extend((self.parts.len() as u32).to_le_bytes());
-        for part in &self.parts {
-            out.extend((part.start as u32).to_le_bytes());
-            out.extend((part.len() as u32).to_le_bytes());
+        out.extend((runs.len() as u32).to_le_bytes());
+        for (run, part) in runs {
+            out.extend((run.len() as u32).to_le_bytes());
+            out.extend((part as u32).to_le_bytes());
         }
         let crc = crc32c::crc32c(&out[4..]).to_le_bytes();
         out[..4].copy_from_slice(&crc);
         out
     }
 
-    /// `None`: [`Division::encode`] did not write this for this INSERT, or parts are missing.
+    /// `None`: [`Division::encode`] did not write this for this INSERT.
     fn decode(insert: u64, serial: u64, mut bytes: &[u8]) -> Option<Division> {
         let bytes = &mut bytes;
         if bytes.try_get_u32_le().ok()? != crc32c::crc32c(bytes) || bytes.try_get_u64_le().ok()? != insert {
             return None;
         }
-        let (token, messages) = (bytes.try_get_u32_le().ok()?, bytes.try_get_u32_le().ok()? as usize);
-        let mut parts = Vec::new();
-        let mut end = 0;
-        for _ in 0..bytes.try_get_u32_le().ok()? {
-            let (start, len) = (bytes.try_get_u32_le().ok()? as usize, bytes.try_get_u32_le().ok()? as usize);
-            if start != end {
-                return None;
-            }
-            end = start + len;
-            parts.push(start..end);
+        let token = bytes.try_get_u32_le().ok()?;
+        let [parts, runs] = [bytes.try_get_u32_le().ok()? as usize, bytes.try_get_u32_le().ok()? as usize];
+        // Each part has a run, and each run eight bytes: nothing larger than the file is made.
+        if parts > runs || bytes.len() != runs.checked_mul(8)? {
+            return None;
         }
-        (end == messages && bytes.is_empty()).then_some(Division { serial, token, messages, parts })
+        let mut parts = vec![Part::new(); parts];
+        let mut end: usize = 0;
+        for _ in 0..runs {
+            let (len, part) = (bytes.try_get_u32_le().ok()? as usize, bytes.try_get_u32_le().ok()? as usize);
+            parts.get_mut(part)?.push(end..end.checked_add(len)?);
+            end += len;
+        }
+        let is_whole = parts.iter().all(|part| !part.is_empty());
+        is_whole.then_some(Division { serial, token, messages: end, parts })
     }
 }
 
@@ -193,17 +199,21 @@ impl Division {
 mod tests {
     use super::*;
 
+    fn part(range: Range<usize>) -> Part {
+        vec![range]
+    }
+
     #[test]
     fn the_last_division_is_found_until_its_insert_is_done() {
         let dir = tempfile::tempdir().unwrap();
         let files = || fs::read_dir(dir.path()).unwrap().count();
         let cuts = Cuts::open(dir.path(), |_| true);
-        cuts.record(7, "token", 10, &[0..5, 5..10]).unwrap();
-        cuts.record(7, "token", 10, &[0..5, 5..7, 7..10]).unwrap();
-        cuts.record(8, "other", 2, &[0..1, 1..2]).unwrap();
+        cuts.record(7, "token", 10, &[part(0..5), part(5..10)]).unwrap();
+        cuts.record(7, "token", 10, &[part(0..5), vec![5..7, 9..10], part(7..9)]).unwrap();
+        cuts.record(8, "other", 2, &[part(0..1), part(1..2)]).unwrap();
         assert_eq!(files(), 2);
         let next = Cuts::open(dir.path(), |insert| insert == 7);
-        assert_eq!(next.parts(7, "token", 10), Some(vec![0..5, 5..7, 7..10]));
+        assert_eq!(next.parts(7, "token", 10), Some(vec![part(0..5), vec![5..7, 9..10], part(7..9)]));
         assert_eq!((next.parts(7, "token", 9), next.parts(7, "tokem", 10)), (None, None));
         assert!(!next.has(8) && files() == 1, "of an INSERT that is not open");
         next.done(7);
@@ -214,15 +224,27 @@ mod tests {
 
     #[test]
     fn a_torn_file_does_not_count() {
-        let division = Division { serial: 1, token: 5, messages: 3, parts: vec![0..1, 1..3] };
+        let division =
+            Division { serial: 1, token: 5, messages: 4, parts: vec![vec![0..1, 3..4], part(1..3)] };
         let bytes = division.encode(9);
         assert_eq!(Division::decode(9, 1, &bytes).as_ref(), Some(&division));
         assert_eq!(Division::decode(8, 1, &bytes), None);
         for len in 0..bytes.len() {
             assert_eq!(Division::decode(9, 1, &bytes[..len]), None);
         }
-        let gap = Division { parts: vec![0..1, 2..3], ..division };
-        assert_eq!(Division::decode(9, 1, &gap.encode(9)), None);
-        assert!(is_file_name(&file_name(9, 1)) && !is_file_name("cuts-9.v1"));
+        let empty = Division { parts: vec![vec![0..4], Part::new()], ..division };
+        assert_eq!(Division::decode(9, 1, &empty.encode(9)), None, "a part without messages");
+        assert!(is_file_name(&file_name(9, 1)) && !is_file_name("cuts-9.v2"));
+    }
+
+    #[test]
+    fn counts_that_lie_make_nothing() {
+        let mut bytes = Division { serial: 1, token: 5, messages: 1, parts: vec![part(0..1)] }.encode(9);
+        for at in [16, 20] {
+            bytes[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+            let crc = crc32c::crc32c(&bytes[4..]).to_le_bytes();
+            bytes[..4].copy_from_slice(&crc);
+            assert_eq!(Division::decode(9, 1, &bytes), None);
+        }
     }
 }

@@ -17,7 +17,7 @@
 //! segment-0000000012-89abcdef01234567.v2       entries, one behind the other
 //! segment-0000000012-89abcdef01234567.v2-4096.damaged    bytes at 4096 of it that could not be read
 //! state-0000000003.v2      the last sync: two slots of 32 KiB
-//! cuts-0000000007-0000000001.v1    how an INSERT that is too large is divided: see `cuts`
+//! cuts-0000000007-0000000001.v2    how an INSERT that is too large is divided: see `cuts`
 //!
 //! entry, little-endian:
 //!    0  u64  the marker of the segment
@@ -143,7 +143,7 @@ mod thread;
 pub mod wal;
 
 pub use ack_receipts::SessionHistory;
-pub use cuts::Cuts;
+pub use cuts::{Cuts, Part};
 pub use insert_queue::InsertLimits;
 pub use inspect::{Backlog, Inspection, inspect};
 pub use job::{Control, InsertJob, WorkerPermit};

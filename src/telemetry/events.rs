@@ -245,6 +245,7 @@ mod tests {
         let error = Error::ClickHouseRejected {
             exception: Some(252),
             name: Some("TOO_MANY_PARTS".into()),
+            status: 500,
             message: "Code: 252".into(),
         };
         let warning = Warning::new("CLICKHOUSE_RETRYING", "t: …; trying again in 100 ms")
@@ -257,7 +258,7 @@ mod tests {
                 "code": "CLICKHOUSE_RETRYING",
                 "message": "t: …; trying again in 100 ms",
                 "table": "t",
-                "reason": "ClickHouse refused: Code: 252",
+                "reason": "ClickHouse refused with HTTP 500: Code: 252",
                 "errorCode": "CLICKHOUSE_REJECTED",
                 "clickhouseCode": 252,
                 "clickhouseName": "TOO_MANY_PARTS",

@@ -43,6 +43,14 @@ impl Response {
         Response::with(500, headers, exception(code, text))
     }
 
+    /// Behind rows that have been answered already, as servers before 25.11 write it.
+    pub fn untagged_exception(code: u32, text: &str) -> Response {
+        let body = format!(
+            "{{\"zone\":\"UTC\"}}\nCode: {code}. DB::Exception: {text}. (TEST) (version 25.3.1.1 (official build))\n"
+        );
+        Response::with(200, String::new(), body)
+    }
+
     /// Behind what has been answered already, as servers from 25.11 on write it.
     pub fn late_exception(code: u32, text: &str) -> Response {
         const TAG: &str = "rnywyenlaeqynhmu";

@@ -58,6 +58,17 @@ pub enum Answer {
     Silence,
 }
 
+/// A scripted answer to a query.
+#[derive(Clone)]
+pub enum QueryAnswer {
+    Exception(u32, &'static str),
+    Status(u16, &'static str),
+    /// The first bytes, this many, of an endless list of rows.
+    Rows(usize),
+    /// Rows, and then an exception; `true`: with a tag, as servers from 25.11 on write it.
+    LateException(u32, &'static str, bool),
+}
+
 /// Holds an answer back.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<Notify>);
@@ -95,6 +106,8 @@ struct Table {
     remembers: bool,
     target: Target,
     view: Option<Target>,
+    /// The column that is the partition key, and how many partitions a block may have.
+    partitions: Option<(String, usize)>,
 }
 
 /// A target of rows.
@@ -124,6 +137,10 @@ struct State {
     started_at: Option<std::time::Instant>,
     /// The exception of an INSERT that reads the table.
     unreadable: Option<(u32, &'static str)>,
+    /// How the next queries are answered, one each.
+    query_script: VecDeque<QueryAnswer>,
+    partition_queries: usize,
+    misjudged: Option<Answer>,
     /// After how many bytes the next answers with rows of a table are cut.
     cuts: VecDeque<usize>,
 }
@@ -149,8 +166,13 @@ impl Server {
             let (column_type, default) = rest.split_once(" DEFAULT ").unzip();
             (name.into(), column_type.unwrap_or(rest).into(), default.map(Into::into))
         });
-        let table =
-            Table { columns: columns.collect(), remembers: true, target: Target::default(), view: None };
+        let table = Table {
+            columns: columns.collect(),
+            remembers: true,
+            target: Target::default(),
+            view: None,
+            partitions: None,
+        };
         self.state().tables.insert(name.into(), table);
     }
 
@@ -161,6 +183,26 @@ impl Server {
         let mut state = self.state();
         let now = state.tables.get_mut(name).unwrap();
         (now.target, now.view, now.remembers) = (before.target, before.view, before.remembers);
+    }
+
+    /// The table is partitioned by a column, and a block of more partitions is refused with code 252.
+    pub fn partition(&self, name: &str, column: &str, limit: usize) {
+        self.state().tables.get_mut(name).unwrap().partitions = Some((column.into(), limit));
+    }
+
+    /// The next queries are answered so.
+    pub fn script_queries(&self, answers: impl IntoIterator<Item = QueryAnswer>) {
+        self.state().query_script.extend(answers);
+    }
+
+    /// Queries for the partitions of rows get this answer; `Answer::Normal`: all rows are of one partition.
+    pub fn misjudge_partitions(&self, answer: Answer) {
+        self.state().misjudged = Some(answer);
+    }
+
+    /// How often somebody asked for the partitions of rows.
+    pub fn partition_queries(&self) -> usize {
+        self.state().partition_queries
     }
 
     pub fn drop_table(&self, name: &str) {
@@ -267,7 +309,8 @@ impl Server {
         while let Some(request) = http::read(&mut stream, &mut buffer).await {
             let response = match request.params.get("query") {
                 Some(sql) if sql.starts_with("INSERT") => self.insert(sql.clone(), request).await,
-                _ => Some(self.query(&request)),
+                Some(sql) => self.partitions_of(sql, &request),
+                None => Some(self.query(&request)),
             };
             // A connection that is dropped is cut.
             let Some(response) = response else { return };
@@ -339,9 +382,47 @@ impl Server {
         })
     }
 
+    /// A number for each row of the block in a form: rows with equal numbers are of one partition. `None`: no answer.
+    fn partitions_of(&self, sql: &str, request: &Request) -> Option<Response> {
+        assert!(request.params.contains_key("sent_structure"), "nothing answers {sql}");
+        let mut state = self.state();
+        state.partition_queries += 1;
+        let body = &request.body;
+        let begin = body.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+        let end = body.windows(6).rposition(|bytes| bytes == b"\r\n--mi").unwrap();
+        let (_, blocks) = native::plain(&body[begin..end]);
+        let column = sql.split("'RowBinary', ").nth(1).unwrap().split(')').next().unwrap();
+        let number = |row: &Row| row[column].bytes().fold(7_u64, |hash, byte| hash * 31 + u64::from(byte));
+        let mut numbers: Vec<u64> = blocks.iter().flatten().map(number).collect();
+        match &state.misjudged {
+            None => {}
+            Some(Answer::Exception(code, text)) => return Some(Response::exception(*code, text)),
+            Some(Answer::Status(status, text)) => return Some(Response::new(*status, text)),
+            Some(Answer::Cut) => return None,
+            // All of one partition.
+            Some(_) => numbers.iter_mut().for_each(|number| *number = 1),
+        }
+        Some(Response::bytes(numbers.iter().flat_map(|number| number.to_le_bytes()).collect(), None))
+    }
+
     fn query(&self, request: &Request) -> Response {
         let sql = String::from_utf8(request.body.clone()).unwrap();
         let mut state = self.state();
+        match state.query_script.pop_front() {
+            None => {}
+            Some(QueryAnswer::Exception(code, text)) => return Response::exception(code, text),
+            Some(QueryAnswer::Status(status, text)) => return Response::new(status, text),
+            Some(QueryAnswer::Rows(bytes)) => {
+                let row = b"{\"name\":\"seq\",\"type\":\"UInt32\",\"default_kind\":\"\",\"default_expression\":\"\"}\n";
+                return Response::bytes(row.iter().copied().cycle().take(bytes).collect(), None);
+            }
+            Some(QueryAnswer::LateException(code, text, true)) => {
+                return Response::late_exception(code, text);
+            }
+            Some(QueryAnswer::LateException(code, text, false)) => {
+                return Response::untagged_exception(code, text);
+            }
+        }
         let mut names = sql.split(" = '").skip(1).map(|rest| rest.split('\'').next().unwrap());
         let rows: Vec<Value> = if sql.starts_with("SELECT timezone()") {
             vec![json!({ "zone": "UTC" })]
@@ -421,7 +502,7 @@ impl State {
             "engine": "MergeTree",
             "engine_full": format!("MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = {window}"),
             "dependencies_database": vec!["d"; views.len()], "dependencies_table": views, "plain_window": "0",
-            "replicated_window": "1000",
+            "replicated_window": "1000", "partition_key": table.partitions.as_ref().map_or("", |(column, _)| column),
         })]
     }
 
@@ -498,6 +579,15 @@ impl State {
                 blocks.into_iter().map(|block| block.into_iter().filter(is_lacking).collect()).collect()
             }
         };
+        if let Some((column, limit)) = &table.partitions {
+            let most =
+                blocks.iter().map(|block| block.iter().map(|row| &row[column]).collect::<HashSet<_>>().len());
+            if most.max().unwrap_or(0) > *limit {
+                let text =
+                    format!("Too many partitions for single INSERT block (more than {limit}). The limit is");
+                return Err((252, text));
+            }
+        }
         let refused = |refuses: &Option<Refuses>| {
             let refuses = refuses.as_ref()?;
             blocks.iter().flatten().find(|row| refuses(row)).map(|row| format!("{row:?}"))

@@ -4,8 +4,12 @@ use super::Row;
 
 /// Names and types of the columns, and the rows of each block.
 pub fn blocks(body: &[u8]) -> (Vec<(String, String)>, Vec<Vec<Row>>) {
-    let content = unpacked(body);
-    let mut rest = Reader(&content);
+    plain(&unpacked(body))
+}
+
+/// The same of blocks without frames.
+pub fn plain(content: &[u8]) -> (Vec<(String, String)>, Vec<Vec<Row>>) {
+    let mut rest = Reader(content);
     let (mut heads, mut blocks) = (Vec::new(), Vec::new());
     while !rest.0.is_empty() {
         let (columns, rows) = (rest.varint(), rest.varint());

@@ -1,6 +1,6 @@
 //! All that these tests use of the engine, by its path.
 
-pub use millrace::clickhouse::client::Server as ClickHouseServer;
+pub use millrace::clickhouse::client::{Server as ClickHouseServer, servers};
 pub use millrace::clickhouse::schema::SchemaClient;
 pub use millrace::clickhouse::servers::Servers;
 pub use millrace::clickhouse::token::Tokens;

@@ -37,7 +37,7 @@ fn first_life(dir: &tempfile::TempDir, messages: u32, limit: usize, held: usize,
 }
 
 /// The rows of each token are always the same.
-fn assert_same_boundaries(inserts: &[Insert]) {
+pub fn assert_same_boundaries(inserts: &[Insert]) {
     let mut rows: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for insert in inserts {
         let seqs: Vec<&str> = insert.blocks.iter().flatten().map(|row| row["seq"].as_str()).collect();
@@ -46,7 +46,7 @@ fn assert_same_boundaries(inserts: &[Insert]) {
     }
 }
 
-fn names(dir: &tempfile::TempDir) -> Vec<String> {
+pub fn names(dir: &tempfile::TempDir) -> Vec<String> {
     let files = std::fs::read_dir(dir.path()).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with("cuts-")).collect()
@@ -112,7 +112,7 @@ fn parts_that_cannot_be_noted_are_not_sent() {
     clickhouse.limit(3, PARTITIONS);
     let mut running = Running::at(clickhouse, spooled(&dir));
     // A directory in the place of the file.
-    let name = dir.path().join("cuts-0000000000-0000000001.v1");
+    let name = dir.path().join("cuts-0000000000-0000000001.v2");
     std::fs::create_dir(&name).unwrap();
     running.send_numbers(0..6);
     running.seal();
@@ -129,4 +129,40 @@ fn parts_that_cannot_be_noted_are_not_sent() {
     std::fs::remove_dir(&name).unwrap();
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..6);
+}
+
+/// A body that was cut on its way is refused like bad rows. The halves that are then tried are noted too: the next life does
+/// not send the undivided INSERT again, which would succeed by then.
+#[test]
+fn a_life_that_ends_while_bad_rows_are_sought_doubles_nothing() {
+    const CUT: Answer = Answer::Exception(33, "Cannot read all data");
+    // The right half is divided without being tried, where the left one was inserted.
+    for script in [vec![CUT], vec![CUT, CUT], vec![CUT, CUT, CUT]] {
+        for taken in 0..4 {
+            for is_stored in [false, true] {
+                let dir = tempfile::tempdir().unwrap();
+                let mut running = Running::at(clickhouse(), spooled(&dir));
+                let mut script = script.clone();
+                script.extend(vec![Answer::Normal; taken]);
+                if is_stored {
+                    script.push(Answer::StoredAndCut);
+                }
+                script.push(Answer::Held(Gate::default()));
+                let held = script.len();
+                running.clickhouse.script(script);
+                running.send_numbers(0..100);
+                running.seal();
+                running.wait_for_acknowledgements(100);
+                running.flush_spool();
+                running.clickhouse.wait_for_inserts(held);
+                let first = running.cancel();
+                assert_eq!(names(&dir).len(), 1);
+                let ended = Running::at(first.clickhouse, spooled(&dir)).finish_spooled();
+                assert_rows(&ended.clickhouse, 0..100);
+                assert_eq!((ended.inserted, ended.dead_lettered, ended.pending), (100, 0, 0));
+                assert_same_boundaries(&ended.clickhouse.inserts());
+                assert!(names(&dir).is_empty(), "what is done needs no parts");
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The INSERT statements of a table: the ordinary one, and the one that inserts the rows that a crash
 //! of ClickHouse lost.
 
-use super::{Table, TableColumn};
+use super::{ColumnRow, Table, TableColumn};
 use crate::clickhouse::quote;
 
 /// An INSERT of only those rows of its blocks that the table does not have.
@@ -89,9 +89,18 @@ impl Table {
     /// An INSERT of such blocks through a SELECT, without a format.
     fn select_sql(&self, heads: &[(String, String)]) -> String {
         let mut settings = self.settings();
-        let values = self.columns.iter().map(|column| {
+        let values = self.values().map(|(_, value)| value).collect::<Vec<_>>().join(", ");
+        let structure = structure(heads);
+        settings.extend(suspicious_types(&structure));
+        let (settings, structure) = (settings_clause(&settings), escaped(&structure));
+        format!("{}{settings} SELECT {values} FROM input('{structure}')", self.into())
+    }
+
+    /// Each column, and the expression of its value in a row that was sent.
+    fn values(&self) -> impl Iterator<Item = (&TableColumn, String)> {
+        self.columns.iter().map(|column| {
             let name = quote(&column.name);
-            match (&column.default, column.missing_flag(&self.columns)) {
+            let value = match (&column.default, column.missing_flag(&self.columns)) {
                 (Some(default), Some(flag)) => {
                     let type_name = escaped(self.type_name(column));
                     let sent = match column.column_type.is_converted() {
@@ -102,16 +111,44 @@ impl Table {
                 }
                 (Some(default), None) if column.column_type.nullable => format!("ifNull({name}, {default})"),
                 _ => name,
-            }
+            };
+            (column, value)
+        })
+    }
+
+    /// The query that gives for each row of such a block a number: rows with the same one are of the same partition. The block
+    /// is the table `sent`.
+    pub fn partition_sql(&self, key: &str) -> String {
+        let stored = self.values().map(|(column, value)| {
+            let value = match (&column.default, column.missing_flag(&self.columns)) {
+                // An INSERT leaves that to ClickHouse where the column cannot hold NULL.
+                (Some(default), None) => format!("ifNull({}, {default})", quote(&column.name)),
+                _ => value,
+            };
+            format!("CAST({value}, '{}') AS {}", escaped(self.type_name(column)), quote(&column.name))
         });
-        let values = values.collect::<Vec<_>>().join(", ");
-        let structure = heads.iter().map(|(name, column_type)| format!("{} {column_type}", quote(name)));
-        let structure = structure.collect::<Vec<_>>().join(", ");
-        settings.extend(
-            SUSPICIOUS_TYPES.iter().filter(|(part, _)| structure.contains(part)).map(|(_, setting)| *setting),
-        );
-        let (settings, structure) = (settings_clause(&settings), escaped(&structure));
-        format!("{}{settings} SELECT {values} FROM input('{structure}')", self.into())
+        let stored = stored.collect::<Vec<_>>().join(", ");
+        // The key may name columns that ClickHouse computes.
+        let computed = self
+            .described
+            .iter()
+            .filter(|column| column.default_kind == "MATERIALIZED" && key.contains(column.name.as_str()));
+        let computed = computed.map(|column| {
+            let ColumnRow { name, column_type, default_expression, .. } = column;
+            format!(", CAST({default_expression}, '{}') AS {}", escaped(column_type), quote(name))
+        });
+        let computed = computed.collect::<String>();
+        format!(
+            "SELECT cityHash64(formatRowNoNewline('RowBinary', {key})) FROM \
+             (SELECT *{computed} FROM (SELECT {stored} FROM sent)) FORMAT RowBinary"
+        )
+    }
+
+    /// The structure of that table, and what must be allowed for it.
+    pub fn sent_structure(heads: &[(String, String)]) -> (String, Vec<(&'static str, &'static str)>) {
+        let structure = structure(heads);
+        let allowed = suspicious_types(&structure).filter_map(|setting| setting.split_once(" = ")).collect();
+        (structure, allowed)
     }
 
     /// The type of a column as ClickHouse writes it.
@@ -128,12 +165,22 @@ const SUSPICIOUS_TYPES: [(&str, &str); 2] = [
     ("Variant(", "allow_suspicious_variant_types = 1"),
 ];
 
+fn structure(heads: &[(String, String)]) -> String {
+    let columns = heads.iter().map(|(name, column_type)| format!("{} {column_type}", quote(name)));
+    columns.collect::<Vec<_>>().join(", ")
+}
+
+/// The settings that allow the types of a structure.
+fn suspicious_types(structure: &str) -> impl Iterator<Item = &'static str> {
+    SUSPICIOUS_TYPES.iter().filter(move |(part, _)| structure.contains(part)).map(|(_, setting)| *setting)
+}
+
 fn settings_clause(settings: &[&str]) -> String {
     if settings.is_empty() { String::new() } else { format!(" SETTINGS {}", settings.join(", ")) }
 }
 
 /// The text of a literal between `'` and `'`.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\'', "\\'")
 }
 
@@ -204,6 +251,31 @@ mod tests {
         );
         let defaults = Table::of(&[("a", "UInt8", Some("1"))]);
         assert!(defaults.repair_sql(&heads(&[("a", "Nullable(UInt8)")])).is_none());
+    }
+
+    #[test]
+    fn the_partition_of_a_row_is_that_of_what_is_stored() {
+        let mut table = Table::of(&[("a", "DateTime", None), ("b", "Date", Some("toDate(a)"))]);
+        table.described.push(ColumnRow {
+            name: "c".into(),
+            column_type: "UInt8".into(),
+            default_kind: "MATERIALIZED".into(),
+            default_expression: "toDayOfWeek(a)".into(),
+            comment: String::new(),
+        });
+        let stored =
+            "SELECT CAST(`a`, 'DateTime') AS `a`, CAST(ifNull(`b`, toDate(a)), 'Date') AS `b` FROM sent";
+        assert_eq!(
+            table.partition_sql("(b, c)"),
+            format!(
+                "SELECT cityHash64(formatRowNoNewline('RowBinary', (b, c))) FROM \
+                 (SELECT *, CAST(toDayOfWeek(a), 'UInt8') AS `c` FROM ({stored})) FORMAT RowBinary"
+            )
+        );
+        let (structure, allowed) =
+            Table::sent_structure(&heads(&[("a", "DateTime"), ("d", "FixedString(300)")]));
+        assert_eq!(structure, "`a` DateTime, `d` FixedString(300)");
+        assert_eq!(allowed, [("allow_suspicious_fixed_string_types", "1")]);
     }
 
     #[test]

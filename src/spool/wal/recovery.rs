@@ -96,7 +96,7 @@ impl<D: Disk> Log<D> {
             open.add(found.messages);
             records.restore(sequence, insert, found.messages, found.location);
         }
-        // The segment that says so of them may be deleted before the one with the new entry.
+        // The segment with their DONE entry may be deleted before the one with the new entry.
         for insert in scan.settled_in_groups.difference(&scan.settled.keys().copied().collect()) {
             batch.push(EntryKind::Done, *insert, |_| ());
         }
