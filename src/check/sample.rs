@@ -18,11 +18,11 @@ use crate::config::{CheckOptions, Config, Mqtt, SampleLimits};
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::Captures;
 use crate::decode::{self, Decoder};
-use crate::ingest::router::route_order::{first_route, next_route};
+use crate::ingest::router::route_order::{NO_ROUTE, NO_TEXT, Selection, next_route, select};
 use crate::ingest::table_plan::TablePlan;
 use crate::mqtt::probe::Probe;
 use crate::mqtt::session::Event;
-use crate::mqtt::{Publish, Subscription, is_primary_copy};
+use crate::mqtt::{Publish, Subscription};
 use crate::transform::TransformHosts;
 
 #[derive(Debug, Default, Serialize)]
@@ -181,27 +181,27 @@ impl Sampler<'_> {
 
     /// Takes a message as `Router::accept` does, but for acknowledgements, batches and dead letters.
     fn message(&mut self, publish: &Publish<'_>, client_id: &str) {
-        if publish.retain && self.config.mqtt.skip_retained {
-            return;
-        }
-        let Ok(topic) = std::str::from_utf8(publish.topic) else {
-            self.sample.messages += 1;
-            let reason = Reason::new(Code::NoRoute, "the topic is not UTF-8");
-            return self.refuse(None, publish.topic, publish.payload, &reason);
-        };
-        let ids = publish.properties.subscription_ids();
-        if self.subscriptions.len() > 1
-            && !is_primary_copy(self.subscriptions, topic, ids, &mut self.captures)
-        {
-            return;
-        }
-        self.sample.messages += 1;
         let config = self.config;
-        let mut next = first_route(&config.routes, topic, &mut self.captures);
-        if next.is_none() {
-            let reason = Reason::new(Code::NoRoute, "no route takes this topic");
-            return self.refuse(None, publish.topic, publish.payload, &reason);
-        }
+        let skip_retained = config.mqtt.skip_retained;
+        let (first, topic) =
+            match select(&config.routes, self.subscriptions, skip_retained, publish, &mut self.captures) {
+                Selection::Route(at, topic) => (at, topic),
+                Selection::Skipped => return,
+                // The broker sends it for filters of others.
+                Selection::Unrouted(_) if publish.retain => return,
+                Selection::Unrouted(_) => {
+                    self.sample.messages += 1;
+                    let reason = Reason::new(Code::NoRoute, NO_ROUTE);
+                    return self.refuse(None, publish.topic, publish.payload, &reason);
+                }
+                Selection::NoText => {
+                    self.sample.messages += 1;
+                    let reason = Reason::new(Code::TopicInvalid, NO_TEXT);
+                    return self.refuse(None, publish.topic, publish.payload, &reason);
+                }
+            };
+        self.sample.messages += 1;
+        let mut next = Some(first);
         let mut is_dropped = true;
         while let Some(at) = next {
             is_dropped &= self.is_dropped_by(at, topic, publish, client_id);

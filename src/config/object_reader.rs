@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use strsim::levenshtein;
 
 use crate::config::option::{DefaultValue, Kind, Object, Row, Unit};
 use crate::config::schema::PIPELINE;
@@ -277,7 +278,8 @@ impl<'a> ObjectReader<'a> {
         let Some(unknown) = self.map.keys().find(|name| !known.contains(&name.as_str())) else {
             return Ok(());
         };
-        let nearest = known.iter().map(|name| (distance(name, unknown), name)).min();
+        let written = unknown.to_lowercase();
+        let nearest = known.iter().map(|name| (levenshtein(&name.to_lowercase(), &written), name)).min();
         let hint = match nearest {
             Some((d, name)) if d <= 1 + unknown.len() / 4 => format!("; did you mean {name}?"),
             _ => elsewhere(unknown).map_or_else(String::new, |meant| format!("; did you mean {meant}?")),
@@ -329,22 +331,6 @@ fn places_of(name: &str, object: &'static Object, prefix: &str, places: &mut Vec
             _ => {}
         }
     }
-}
-
-/// Levenshtein distance without regard to case.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.to_lowercase(), b.to_lowercase());
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.chars().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.chars().count()]
 }
 
 #[cfg(test)]

@@ -35,11 +35,9 @@ use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::raw_messages;
 use crate::ingest::route_state::{MAX_ROWS, Origin, RouteState, is_large};
 use crate::ingest::router::joined::{Holder, JoinedRoutes};
-use crate::ingest::router::route_order::first_route;
+use crate::ingest::router::route_order::{NO_ROUTE, NO_TEXT, Selection, select};
 use crate::ingest::table_plan::TablePlans;
-use crate::mqtt::{
-    AckSender, Fault, MessageSink, Publish, Subscription, is_primary_copy, offers, subscriptions,
-};
+use crate::mqtt::{AckSender, Fault, MessageSink, Publish, Subscription, offers, subscriptions};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::ledger::Settled;
 use crate::telemetry::metrics::add;
@@ -340,33 +338,27 @@ impl MessageSink for Router {
     fn accept(&mut self, publish: &Publish<'_>, sequence: Option<u64>, now: ReceiveTime, client_id: &str) {
         self.stats.received += 1;
         self.stats.bytes += publish.payload.len() as u64;
-        if publish.retain && self.context.config.mqtt.skip_retained {
-            return self.skip(sequence);
-        }
-        let Some(topic) = text(publish.topic) else {
-            let reason = Reason::new(Code::TopicInvalid, "the topic is not UTF-8");
-            return self.dead_letter(None, publish.topic, publish.payload, reason, sequence, now);
-        };
-        let Router { captures, subscriptions, .. } = self;
-        if !subscriptions.is_empty()
-            && !is_primary_copy(subscriptions, topic, publish.properties.subscription_ids(), captures)
-        {
-            return self.skip(sequence);
-        }
-        let Router { routes, captures, .. } = self;
-        let Some(at) = first_route(routes, topic, captures) else {
-            if self.has_covers && self.is_covered(topic) {
+        let Router { routes, subscriptions, captures, context, .. } = self;
+        let skip_retained = context.config.mqtt.skip_retained;
+        let (at, topic) = match select(routes, subscriptions, skip_retained, publish, captures) {
+            Selection::Route(at, topic) => (at, topic),
+            Selection::Skipped => return self.skip(sequence),
+            Selection::Unrouted(topic) if self.has_covers && self.is_covered(topic) => {
                 return self.skip(sequence);
             }
-            if publish.retain {
-                return self.skip_unrequested(topic, sequence);
+            Selection::Unrouted(topic) if publish.retain => return self.skip_unrequested(topic, sequence),
+            Selection::Unrouted(topic) => {
+                self.warn_of_rewritten(topic);
+                let reason = Reason::new(Code::NoRoute, NO_ROUTE);
+                return self.dead_letter(None, publish.topic, publish.payload, reason, sequence, now);
             }
-            self.warn_of_rewritten(topic);
-            let reason = Reason::new(Code::NoRoute, "no route takes this topic");
-            return self.dead_letter(None, publish.topic, publish.payload, reason, sequence, now);
+            Selection::NoText => {
+                let reason = Reason::new(Code::TopicInvalid, NO_TEXT);
+                return self.dead_letter(None, publish.topic, publish.payload, reason, sequence, now);
+            }
         };
         let arrival = Arrival { publish, sequence, now, client_id };
-        match routes[at].route.continues {
+        match self.routes[at].route.continues {
             false => self.append(at, topic, arrival),
             true => self.append_joined(at, topic, arrival),
         }
@@ -491,16 +483,6 @@ impl MessageSink for Router {
     fn is_sealing(&self) -> bool {
         self.routes.iter().any(|state| state.seal_pending)
     }
-}
-
-/// Topics are mostly ASCII, which is checked faster than UTF-8.
-#[inline]
-fn text(bytes: &[u8]) -> Option<&str> {
-    if bytes.is_ascii() {
-        // SAFETY: ASCII is UTF-8.
-        return Some(unsafe { std::str::from_utf8_unchecked(bytes) });
-    }
-    std::str::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
