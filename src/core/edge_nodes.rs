@@ -53,23 +53,24 @@ impl EdgeNodes {
         let is_full = nodes.is_full();
         let Some(known) = nodes.node(node) else { return };
         let before = known.bytes;
+        // The alias of another metric until now must not lead to that one, even where there is no memory for this one.
+        if let Some((replaced, _)) = alias.and_then(|alias| known.by_alias.remove(&alias)) {
+            known.bytes -= ENTRY_BYTES + replaced.len();
+        }
         let metric = (device.to_string(), name.to_string());
-        // A known metric takes no more memory.
         let is_new = !known.types.contains_key(&metric);
-        if is_new && (is_full || known.types.len() >= MAX_METRICS || known.by_alias.len() >= MAX_METRICS) {
-            return;
+        // A known metric takes no more memory, but a new alias of it does.
+        if !is_new || (!is_full && known.types.len() < MAX_METRICS) {
+            known.bytes += if is_new { ENTRY_BYTES + device.len() + name.len() } else { 0 };
+            known.types.insert(metric, datatype);
         }
-        known.bytes += if is_new { ENTRY_BYTES + device.len() + name.len() } else { 0 };
-        known.types.insert(metric, datatype);
-        if let Some(alias) = alias {
-            let replaced = known.by_alias.insert(alias, (name.into(), datatype));
-            known.bytes += match replaced {
-                None => ENTRY_BYTES + name.len(),
-                Some((before, _)) => name.len().saturating_sub(before.len()),
-            };
+        let has_room = !is_full || known.bytes + ENTRY_BYTES + name.len() <= before;
+        if let Some(alias) = alias.filter(|_| has_room && known.by_alias.len() < MAX_METRICS) {
+            known.by_alias.insert(alias, (name.into(), datatype));
+            known.bytes += ENTRY_BYTES + name.len();
         }
-        let more = known.bytes - before;
-        nodes.bytes += more;
+        let after = known.bytes;
+        nodes.bytes = nodes.bytes - before + after;
     }
 
     /// The name and datatype of an alias.
@@ -131,5 +132,19 @@ mod tests {
         assert!(bytes() < before);
         nodes.learn("group/node0", "", "pressure", None, 9);
         assert_eq!(nodes.datatype("group/node0", "", "pressure"), Some(9));
+    }
+
+    #[test]
+    fn new_aliases_of_a_known_metric_take_no_more_memory_than_the_limit() {
+        let nodes = EdgeNodes::within(10_000);
+        for alias in 0..1000 {
+            nodes.learn("group/node", "", "temperature", Some(alias), 9);
+        }
+        let bytes = nodes.lock().bytes;
+        assert!((10_000..10_500).contains(&bytes), "{bytes} bytes");
+        // There is no memory for a longer name, and the alias does not lead to the metric that had it before.
+        nodes.learn("group/node", "device", "temperature outside", Some(0), 9);
+        assert_eq!(nodes.alias("group/node", 0), None);
+        assert_eq!(nodes.alias("group/node", 1), Some(("temperature".into(), 9)));
     }
 }
