@@ -23,13 +23,13 @@ use crate::decode::value_reader::{Result, Shape, Token, ValueReader};
 const MAX_VALUES: usize = 1 << 22;
 
 thread_local! {
-    /// The same for tapes that are begun on this thread. Its messages are all of one pipeline.
-    static VALUES_OF_THREAD: Cell<usize> = const { Cell::new(MAX_VALUES) };
+    /// Bytes of a tape that is begun on this thread. Its messages are all of one pipeline.
+    static BYTES_OF_THREAD: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// Tapes that this thread begins from now on take at most `bytes` each.
 pub fn limit_bytes(bytes: usize) {
-    VALUES_OF_THREAD.set((bytes / size_of::<Value<'_>>()).min(MAX_VALUES));
+    BYTES_OF_THREAD.set(bytes);
 }
 /// Lists and objects within each other; as in JSON.
 pub const MAX_DEPTH: usize = 128;
@@ -69,11 +69,16 @@ pub enum Value<'a> {
 pub struct Tape<'a> {
     values: Vec<Value<'a>>,
     max: usize,
+    /// Bytes of the texts that are not in the payload, such as a name that each row repeats.
+    owned: usize,
+    max_bytes: usize,
 }
 
 impl Default for Tape<'_> {
     fn default() -> Self {
-        Tape { values: Vec::new(), max: VALUES_OF_THREAD.get() }
+        let max_bytes = BYTES_OF_THREAD.get();
+        let max = (max_bytes / size_of::<Value<'_>>()).min(MAX_VALUES);
+        Tape { values: Vec::new(), max, owned: 0, max_bytes }
     }
 }
 
@@ -86,11 +91,29 @@ impl<'a> Tape<'a> {
     }
 
     pub fn push(&mut self, value: Value<'a>) -> Result<()> {
-        if self.values.len() >= self.max {
-            let message = format!("it has more than {} values", self.max);
-            return Err(Box::new(Reason::new(Code::PayloadTooLarge, message)));
-        }
+        self.owned = self.owned.saturating_add(value.owned_bytes());
+        self.make_room(1)?;
         self.values.push(value);
+        Ok(())
+    }
+
+    /// The values of another payload, behind those that are there.
+    pub fn append(&mut self, other: Tape<'a>) -> Result<()> {
+        self.owned = self.owned.saturating_add(other.owned);
+        self.make_room(other.values.len())?;
+        let at = self.values.len();
+        self.values.extend(other.values.into_iter().map(|value| value.moved_by(at)));
+        Ok(())
+    }
+
+    fn make_room(&self, more: usize) -> Result<()> {
+        let len = self.values.len() + more;
+        if len > self.max {
+            return Err(too_large(format!("it has more than {} values", self.max)));
+        }
+        if self.owned > self.max_bytes - len * size_of::<Value<'_>>() {
+            return Err(too_large(format!("its values take more than {} bytes", self.max_bytes)));
+        }
         Ok(())
     }
 
@@ -122,6 +145,7 @@ impl<'a> Tape<'a> {
 
     pub fn clear(&mut self) {
         self.values.clear();
+        self.owned = 0;
     }
 
     pub fn value(&self, at: usize) -> &Value<'a> {
@@ -183,13 +207,8 @@ impl<'a> Tape<'a> {
     /// Puts the values of another payload in the place of one without parts.
     pub fn replace(&mut self, at: usize, other: Tape<'a>) {
         let more = (other.values.len() - 1) as u32;
-        let moved = other.values.into_iter().map(|mut value| {
-            if let Value::List { end, .. } | Value::Object { end, .. } = &mut value {
-                *end += at as u32;
-            }
-            value
-        });
-        let inner: Vec<_> = moved.collect();
+        self.owned = self.owned.saturating_add(other.owned);
+        let inner: Vec<_> = other.values.into_iter().map(|value| value.moved_by(at)).collect();
         for value in &mut self.values {
             if let Value::List { end, written } | Value::Object { end, written } = value
                 && *end as usize > at
@@ -203,11 +222,35 @@ impl<'a> Tape<'a> {
 
     /// The same with nothing borrowed.
     pub fn into_owned(self) -> Tape<'static> {
-        Tape { values: self.values.into_iter().map(Value::into_owned).collect(), max: self.max }
+        let Tape { values, max, owned, max_bytes } = self;
+        Tape { values: values.into_iter().map(Value::into_owned).collect(), max, owned, max_bytes }
     }
 }
 
+#[cold]
+fn too_large(message: String) -> Box<Reason> {
+    Box::new(Reason::new(Code::PayloadTooLarge, message))
+}
+
 impl Value<'_> {
+    /// Bytes beyond those of the value itself and of the payload.
+    fn owned_bytes(&self) -> usize {
+        match self {
+            Value::Number(Cow::Owned(text)) | Value::Text(Cow::Owned(text)) => text.len(),
+            Value::Bytes(Cow::Owned(bytes)) => bytes.len(),
+            Value::Named { name, .. } => name.len(),
+            _ => 0,
+        }
+    }
+
+    /// The same on a tape that has `more` values ahead of it.
+    fn moved_by(mut self, more: usize) -> Self {
+        if let Value::List { end, .. } | Value::Object { end, .. } = &mut self {
+            *end += more as u32;
+        }
+        self
+    }
+
     /// The same with nothing borrowed.
     pub fn into_owned(self) -> Value<'static> {
         match self {
@@ -409,6 +452,20 @@ mod tests {
         assert_eq!((reason.code, &*reason.message), (Code::PayloadTooLarge, "it has more than 1000 values"));
         limit_bytes(usize::MAX);
         assert_eq!(Tape::default().max, MAX_VALUES);
+        // A text of its own takes its bytes as well; one of the payload takes none.
+        limit_bytes(1000);
+        let payload = "a".repeat(2000);
+        let mut tape = Tape::default();
+        tape.push(Value::Text(Cow::Borrowed(&payload))).unwrap();
+        let name = || Value::Text(Cow::Owned("a".repeat(400)));
+        tape.push(name()).unwrap();
+        tape.append(Tape::of(name()).unwrap()).unwrap();
+        let reason = tape.push(name()).unwrap_err();
+        assert_eq!(
+            (reason.code, &*reason.message),
+            (Code::PayloadTooLarge, "its values take more than 1000 bytes")
+        );
+        limit_bytes(usize::MAX);
         assert_eq!(size_of::<Value<'_>>(), 32, "docs/configuration.md says so");
     }
 }

@@ -365,6 +365,29 @@ fn metrics_are_rows_with_the_names_and_types_of_their_birth() {
 }
 
 #[test]
+fn each_of_many_metrics_takes_as_long_as_the_first() {
+    // Where each costs as many steps as there are metrics, this takes thousands of times as many.
+    let mut rows = rows();
+    let metrics = metric(&[bytes(1, "a")]).repeat(25_000);
+    assert_eq!(rows.decode_as("spBv1.0/g/NDATA/n", &metrics), Ok(25_000));
+    // The same within a template, whose members have names.
+    let members = bytes(2, bytes(1, "a")).repeat(300_000);
+    let template = metric(&[bytes(1, "t"), bytes(18, members)]);
+    assert_eq!(rows.decode_as("spBv1.0/g/NDATA/n", &template), Ok(1));
+}
+
+#[test]
+fn a_name_that_each_metric_repeats_takes_its_memory_each_time() {
+    let mut rows = rows();
+    let birth = metric(&[bytes(1, "n".repeat(60_000)), number(2, 1), number(4, 3)]);
+    assert_eq!(rows.decode_as("spBv1.0/g/NBIRTH/n", &birth), Ok(1));
+    let data = metric(&[number(2, 1)]).repeat(10_000);
+    let reason = rows.decode_as("spBv1.0/g/NDATA/n", &data).unwrap_err();
+    assert_eq!(reason.code, Code::PayloadTooLarge);
+    assert!(reason.message.starts_with("its values take more than"), "{}", reason.message);
+}
+
+#[test]
 fn an_excluded_birth_is_read_nevertheless() {
     let options = json!({
         "topic": "spBv1.0/{group}/{type}/{node#}",

@@ -90,6 +90,7 @@ pub fn read(payload: &[u8], context: &Context<'_>) -> Result<Documents<'static>>
         true => None,
         false => number(&message, 1).or(outer_timestamp).map(millis),
     };
+    let seq = number(&message, 3);
     let mut documents = Documents::default();
     for content in message.iter().filter(|field| field.number == 2).filter_map(|field| field.value.bytes()) {
         let mut metric = metric(content)?;
@@ -114,7 +115,7 @@ pub fn read(payload: &[u8], context: &Context<'_>) -> Result<Documents<'static>>
         let is_death = topic.kind.ends_with("DEATH");
         let own = metric.timestamp.filter(|_| !is_death).map(millis);
         let at = own.or(message_time).unwrap_or(arrived);
-        documents.roots.push(write_metric(&metric, &topic, number(&message, 3), at, &mut documents.tape)?);
+        documents.roots.push(write_metric(&metric, &topic, seq, at, &mut documents.tape)?);
     }
     Ok(documents)
 }
@@ -173,10 +174,9 @@ fn write_metric(
     if !typed.is_empty() {
         put(typed, value.value(0).clone())?;
     }
-    put("value", Value::Null)?;
-    let place = tape.len() - 1;
+    tape.push(Value::Text(Cow::Borrowed("value")))?;
+    tape.append(value)?;
     tape.end(root);
-    tape.replace(place, value);
     Ok(root)
 }
 
@@ -274,9 +274,7 @@ fn template(content: &[u8], depth: usize) -> Result<Tape<'static>> {
         let metric = metric(content)?;
         let Some(name) = &metric.name else { continue };
         tape.push(Value::Text(Cow::Owned(name.to_string())))?;
-        let place = tape.len();
-        tape.push(Value::Null)?;
-        tape.replace(place, if metric.is_null { Tape::of(Value::Null)? } else { value(&metric, depth + 1)? });
+        tape.append(if metric.is_null { Tape::of(Value::Null)? } else { value(&metric, depth + 1)? })?;
     }
     tape.end(object);
     Ok(tape)
