@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 
+use crate::core::reason::{Code, Reason};
 use crate::decode::format::wire::{Field, fields};
+use crate::decode::tape::MAX_DEPTH;
 use crate::decode::value_reader::Result;
 
 const NAME: &str = "FileDescriptorSet";
@@ -80,7 +82,7 @@ impl Descriptors {
             let package = text(&file, 2);
             let is_proto3 = text(&file, 12) == "proto3";
             for message in children(&file, 4) {
-                descriptors.add_message(message, &package, is_proto3, &mut unresolved)?;
+                descriptors.add_message(message, &package, is_proto3, &mut unresolved, 0)?;
             }
             for described in children(&file, 5) {
                 descriptors.add_enum(described, &package)?;
@@ -129,7 +131,12 @@ impl Descriptors {
         around: &str,
         is_proto3: bool,
         unresolved: &mut Vec<Unresolved>,
+        depth: usize,
     ) -> Result<()> {
+        if depth > MAX_DEPTH {
+            let message = format!("no {NAME}: its messages are nested more than {MAX_DEPTH} deep");
+            return Err(Box::new(Reason::new(Code::PayloadInvalid, message)));
+        }
         let described = fields(message, NAME)?;
         let name = full_name(around, &text(&described, 1));
         let place = self.messages.len();
@@ -159,7 +166,7 @@ impl Descriptors {
         let is_entry = options.is_some_and(|options| number(&options, 7) == 1);
         self.messages.push(Message { name: name.clone(), fields: fields_of_it, is_entry });
         for inner in children(&described, 3) {
-            self.add_message(inner, &name, is_proto3, unresolved)?;
+            self.add_message(inner, &name, is_proto3, unresolved, depth + 1)?;
         }
         for inner in children(&described, 4) {
             self.add_enum(inner, &name)?;
@@ -248,5 +255,36 @@ fn kind(number: u64) -> Kind {
         17 => Kind::SInt32,
         18 => Kind::SInt64,
         _ => Kind::Bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_nested_to_a_depth_that_the_stack_has() {
+        let varint = |mut value: usize| {
+            let mut out = Vec::new();
+            while value >= 0x80 {
+                out.push(value as u8 | 0x80);
+                value >>= 7;
+            }
+            out.push(value as u8);
+            out
+        };
+        let nested = |depth: usize| {
+            let mut message = Vec::new();
+            for field in std::iter::repeat_n(3u8, depth).chain([4, 1]) {
+                message = [vec![field << 3 | 2], varint(message.len()), message].concat();
+            }
+            message
+        };
+        assert_eq!(Descriptors::read(&nested(MAX_DEPTH)).unwrap().messages.len(), MAX_DEPTH + 1);
+        for depth in [MAX_DEPTH + 1, 5_000] {
+            let reason = Descriptors::read(&nested(depth)).unwrap_err();
+            let message = "no FileDescriptorSet: its messages are nested more than 128 deep";
+            assert_eq!((reason.code, &*reason.message), (Code::PayloadInvalid, message));
+        }
     }
 }
