@@ -192,9 +192,9 @@ impl<'d> Broker<'d> {
             let (taken, is_again, sequence) = match self.session.receive(rest, self.now) {
                 Ok(None) => break,
                 Ok(Some((taken, event))) => match event {
-                    Event::Message { sequence, .. } | Event::Invalid { sequence, .. } | Event::TooLarge { sequence, .. } => {
-                        (taken, false, sequence)
-                    }
+                    Event::Message { sequence, .. }
+                    | Event::Invalid { sequence, .. }
+                    | Event::TooLarge { sequence, .. } => (taken, false, sequence),
                     Event::Duplicate => (taken, true, None),
                     _ => (taken, false, None),
                 },

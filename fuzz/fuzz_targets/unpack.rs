@@ -1,0 +1,22 @@
+//! Payloads that are compressed: what they unpack to is limited. See `reader` for what must hold.
+
+#![no_main]
+
+mod reader;
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use reader::{LEAST_WITH_ROWS, Route, binary, route};
+use serde_json::json;
+
+static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
+    vec![
+        route(json!({ "compression": "auto", "maxPayloadBytes": 4096 }), LEAST_WITH_ROWS),
+        route(json!({ "compression": "gzip", "maxPayloadBytes": 4096 }), LEAST_WITH_ROWS),
+        route(json!({ "compression": "zlib", "maxPayloadBytes": 4096 }), LEAST_WITH_ROWS),
+        route(json!({ "compression": "zstd", "maxPayloadBytes": 4096 }), LEAST_WITH_ROWS),
+    ]
+});
+
+fuzz_target!(|input: &[u8]| binary(&ROUTES, input));
