@@ -10,7 +10,7 @@ const timeout = 180_000
 const skip = externalBroker || externalClickHouse
 
 test('kill -9: every number acknowledged is in the table, once', { timeout, skip }, async () => {
-  const { seed, missing, doubled, acknowledged } = await crash({ kills: 10, config: PROMISED })
+  const { seed, missing, doubled, acknowledged } = await crash({ kills: full ? 20 : 6, config: PROMISED })
   assert.ok(acknowledged > 0)
   assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
   assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
@@ -20,7 +20,7 @@ test('kill -9 while two routes take each message: every number is in both tables
   const tables = ['numbers', 'copies']
   // Commits of their own for each batch, as far as that is possible.
   const config = { spool: { ...PROMISED.spool, commitMs: 1 } }
-  const { seed, missing, doubled, acknowledged, rows } = await crash({ kills: 10, tables, config })
+  const { seed, missing, doubled, acknowledged, rows } = await crash({ kills: full ? 20 : 6, tables, config })
   assert.ok(rows >= 2 * acknowledged && acknowledged > 0)
   assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
   assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
@@ -28,27 +28,5 @@ test('kill -9 while two routes take each message: every number is in both tables
 
 test('kill -9 without a spool: nothing is lost', { timeout, skip }, async () => {
   const { seed, missing } = await crash({ kills: 3 })
-  assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
-})
-
-for (const transform of /** @type {const} */ (['function', 'module'])) {
-  test(`kill -9 under a transform, a ${transform}, with a spool: each row, emitted row and dead letter is there once`, { timeout, skip }, async () => {
-    const { seed, missing, doubled, acknowledged } = await crash({ kills: full || transform === 'function' ? 20 : 5, transform, config: PROMISED })
-    assert.ok(acknowledged > 0)
-    assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
-    assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
-  })
-}
-
-test('kill -9 under a transform of one of two routes that take each message: each row is there once', { timeout, skip }, async () => {
-  const tables = ['numbers', 'copies']
-  const { seed, missing, doubled, acknowledged } = await crash({ kills: 20, tables, transform: 'function', config: PROMISED })
-  assert.ok(acknowledged > 0)
-  assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
-  assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
-})
-
-test('kill -9 under a transform without a spool: nothing is lost', { timeout, skip }, async () => {
-  const { seed, missing } = await crash({ kills: 20, transform: 'function' })
   assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
 })
