@@ -640,7 +640,7 @@ test('on the command line: a report to read, or as JSON, and an exit code', { ti
   assert.equal(good.code, 0, good.stdout + good.stderr)
   assert.match(good.stdout, /^broker mqtt:.*\n {2}limits: QoS 2/)
   assert.match(good.stdout, /\n {4}lat +Float64 +field lat +required: a dead letter\n/)
-  assert.match(good.stdout, /\n0 errors, 0 warnings, 1 note$/)
+  assert.match(good.stdout, /\n0 errors, 0 warnings, 2 notes$/)
   assert.equal((await run(file, '--client-id', 'c')).code, 2)
 
   const publisher = await servers.publisher(t)

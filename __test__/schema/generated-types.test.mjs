@@ -324,7 +324,7 @@ test('columns that a message does not fill', { timeout }, async (t) => {
     given UInt8 EPHEMERAL 1,
     shown UInt8 MATERIALIZED given,
     same UInt8 ALIAS id`)
-  await assertCompiles(t, text, cases(`${name}Payload`, [{ id: 1, total: '2' }], [{ id: 1 }, { id: 1, total: 2, given: 1 }]))
+  await assertCompiles(t, text, cases(`${name}Payload`, [{ id: 1, total: '2' }, { id: 1, total: 2, given: 1 }], [{ id: 1 }, { id: 1, total: 2, given: 'x' }]))
   await servers.command(`INSERT INTO ${table} (id, total) VALUES (1, 2)`)
   const rows = await servers.rows(`SELECT *, same FROM ${table}`)
   await assertCompiles(t, text, cases(`${name}Row`, rows, [{ ...rows[0], given: 1 }]))
