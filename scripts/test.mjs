@@ -11,7 +11,7 @@
 
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, constants, setPriority } from 'node:os'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findBun } from '../tools/servers/bun.mjs'
@@ -26,6 +26,7 @@ import { setup } from './setup.mjs'
  * @property {boolean} [isBuild] the steps after it need what it makes
  * @property {boolean} [needsServers] its test files share a ClickHouse and a broker, which this program starts
  * @property {boolean} [isFull] only the full run has it
+ * @property {boolean} [isBeside] it runs beside the tests with servers, which wait for almost half of their time
  */
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -45,12 +46,15 @@ const soakMinutes = args.includes(MINUTES) ? Number(args[args.indexOf(MINUTES) +
 // also applies to a file, and Bun kills the servers of a file together with a test that exceeds it.
 const LIMIT_MS = 15 * 60_000
 
+/** @typedef {{ name: string, outcome: string, seconds: number }} Result */
+
 /** @type {Step[]} */
 const STEPS = [
   { name: 'format', groups: ['rust'], command: () => ['cargo', 'fmt', '--all', '--check'] },
   {
     name: 'lint',
     groups: ['rust'],
+    isBeside: true,
     command: () => ['cargo', 'clippy', ...packages(), '--all-targets', ...forHost(), '--', '-D', 'warnings'],
   },
   { name: 'dependencies', groups: ['rust', 'deny'], command: () => [process.execPath, join(ROOT, 'scripts', 'deny.mjs'), ...(isFull ? [FULL] : [])] },
@@ -159,31 +163,47 @@ async function main(groups) {
   const steps = STEPS.filter(
     (step) => (isFull || !step.isFull) && (groups.length === 0 || step.groups.some((group) => groups.includes(group))),
   )
+  const hasServers = steps.some((step) => step.needsServers)
+  const beside = steps.filter((step) => step.isBeside && hasServers)
+  /** @type {Promise<Result>[]} */
+  let running = []
+  /** @type {Result[]} */
   const results = []
   let isBroken = false
-  for (const step of steps) {
+  for (const step of steps.filter((step) => !beside.includes(step))) {
     if (isBroken) {
       results.push({ name: step.name, outcome: 'not run', seconds: 0 })
       continue
     }
-    const start = performance.now()
-    const succeeded = await run(step)
-    results.push({
-      name: step.name,
-      outcome: succeeded ? 'ok' : 'FAILED',
-      seconds: (performance.now() - start) / 1_000,
-    })
-    isBroken = !succeeded && step.isBuild === true
+    if (step.needsServers && running.length === 0) running = beside.map((other) => timed(other, { isBeside: true }))
+    const result = await timed(step)
+    results.push(result)
+    isBroken = result.outcome === 'FAILED' && step.isBuild === true
   }
+  if (running.length === 0) results.push(...beside.map(({ name }) => ({ name, outcome: 'not run', seconds: 0 })))
+  results.push(...(await Promise.all(running)))
   return summary(results)
 }
 
 /**
  * @param {Step} step
+ * @param {{ isBeside?: boolean }} [options]
+ * @returns {Promise<Result>}
+ */
+async function timed(step, options) {
+  const start = performance.now()
+  const succeeded = await run(step, options)
+  return { name: step.name, outcome: succeeded ? 'ok' : 'FAILED', seconds: (performance.now() - start) / 1_000 }
+}
+
+/**
+ * @param {Step} step
+ * @param {{ isBeside?: boolean }} [options] `isBeside`: another step runs, so this one has less priority, and its output is
+ *   printed when it ends
  * @returns {Promise<boolean>} whether it succeeded
  */
-async function run(step) {
-  heading(step.name)
+async function run(step, { isBeside = false } = {}) {
+  if (!isBeside) heading(step.name)
   let command
   let args
   const env = { ...process.env, ...(isFull && { MILLRACE_TEST_FULL: '1' }) }
@@ -194,20 +214,32 @@ async function run(step) {
     console.error(/** @type {Error} */ (error).message)
     return false
   }
-  console.log(`> ${[command, ...args].map((part) => relativeTo(ROOT, part)).join(' ')}\n`)
+  const line = `> ${[command, ...args].map((part) => relativeTo(ROOT, part)).join(' ')}\n`
+  if (!isBeside) console.log(line)
   const child = spawn(command, args, {
     cwd: ROOT,
     env,
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', isBeside ? 'pipe' : 'inherit', isBeside ? 'pipe' : 'inherit'],
     // On Windows npm is a script.
     shell: process.platform === 'win32' && command === 'npm',
   })
+  /** @type {Buffer[]} */
+  const output = []
+  child.stdout?.on('data', (data) => output.push(data))
+  child.stderr?.on('data', (data) => output.push(data))
+  if (isBeside && child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL)
   return new Promise((resolve) => {
     child.once('error', (error) => {
       console.error(error.message)
       resolve(false)
     })
-    child.once('exit', (code) => resolve(code === 0))
+    child.once('close', (code) => {
+      if (isBeside) {
+        heading(step.name)
+        console.log(`${line}\n${Buffer.concat(output)}`)
+      }
+      resolve(code === 0)
+    })
   })
 }
 
@@ -217,7 +249,7 @@ function heading(name) {
 }
 
 /**
- * @param {{ name: string, outcome: string, seconds: number }[]} results
+ * @param {Result[]} results
  * @returns {number} the exit code
  */
 function summary(results) {
