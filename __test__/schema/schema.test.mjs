@@ -150,7 +150,7 @@ test('a column that is added and may be NULL', { timeout }, async (t) => {
 
 test('a column that is added with a type that is not supported is left to ClickHouse', { timeout }, async (t) => {
   const stream = await under(t, 'seq UInt32')
-  await alter(stream.table, 'ADD COLUMN state AggregateFunction(sum, UInt64)')
+  await alter(stream.table, 'ADD COLUMN state Array(AggregateFunction(sum, UInt64))')
   await stream.noticed(/state is new, .*not supported/, (seq) => ({ seq, state: 1 }))
   await stream.send(100, (seq) => ({ seq, state: 1 }))
   await stream.complete()
@@ -265,7 +265,7 @@ test('a column that ClickHouse computes from now on', { timeout }, async (t) => 
 test('a type that is not supported any more: rows wait', { timeout }, async (t) => {
   const stream = await under(t, 'seq UInt32, speed UInt32')
   await stream.streaming((seq) => ({ seq, speed: seq }), async () => {
-    await alter(stream.table, 'DROP COLUMN speed, ADD COLUMN speed AggregateFunction(sum, UInt64)')
+    await alter(stream.table, 'DROP COLUMN speed, ADD COLUMN speed Array(AggregateFunction(sum, UInt64))')
     await waitFor(() => stream.changes().some((change) => /cannot be filled/.test(change)), { message: 'the warning' })
   })
   await alter(stream.table, 'DROP COLUMN speed, ADD COLUMN speed UInt64')

@@ -71,9 +71,10 @@ function batchColumns({ route, columns }) {
   const inputs = Object.entries(route.inputs ?? {}).map(([name, { type }]) => ({ name, type, default_kind: '', comment: 'an input' }))
   return [...filled, ...inputs].map((column) => ({
     name: column.name,
-    type: column.type,
-    // A row without a value has its DEFAULT computed by ClickHouse.
-    isNullable: column.default_kind === 'DEFAULT',
+    // ClickHouse makes a state of each value.
+    type: column.values ?? column.type,
+    // A row without a value has its DEFAULT computed by ClickHouse, or the state of no value.
+    isNullable: column.default_kind === 'DEFAULT' || column.values !== undefined,
     doc: docOf(column, [column.source?.kind === 'computed' && 'computed', defaultNote(column)]),
   }))
 }

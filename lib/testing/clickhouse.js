@@ -120,16 +120,16 @@ class ClickHouse {
 }
 
 /**
- * Leaves out what ClickHouse would compute: NULL in a column with a DEFAULT that cannot be NULL, and what the flag behind
+ * Leaves out what ClickHouse would compute: NULL in a column with a DEFAULT that cannot be NULL, or of states, and what the flag behind
  * it (`missing <column>`) says is missing.
  *
  * @param {Record<string, any>} row
  * @param {Table} table
  */
 function withoutDefaults(row, { columns }) {
-  const entries = columns.filter(({ name }) => name in row).map(({ name, default_kind }) => {
+  const entries = columns.filter(({ name }) => name in row).map(({ name, type, default_kind }) => {
     const flag = Object.keys(row).find((key) => key !== name && key.startsWith('missing') && key.slice('missing'.length).trimStart() === name)
-    const isLeft = default_kind !== '' && (row[name] === null || (flag !== undefined && row[flag] === true))
+    const isLeft = (default_kind !== '' || type.startsWith('AggregateFunction(')) && (row[name] === null || (flag !== undefined && row[flag] === true))
     return isLeft ? [] : [[name, row[name]]]
   })
   return Object.fromEntries(entries.flat())

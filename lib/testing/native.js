@@ -85,7 +85,16 @@ function parseType(text) {
   }
   const isWrapper = ['Array', 'Map', 'Nullable', 'LowCardinality', 'Variant'].includes(name)
   if (name === 'SimpleAggregateFunction') return parseType(texts[1])
+  // ClickHouse would make states of the values that are sent.
+  if (name === 'AggregateFunction') return parseType(valuesOf(texts))
   return { name, texts, parts: isWrapper ? texts.map(parseType) : [], names: [] }
+}
+
+/** The type of the values that fill a column of states. @param {string[]} texts the arguments of its type */
+function valuesOf(texts) {
+  const values = texts.slice(/^\d+$/.test(texts[0]) ? 2 : 1)
+  if (values.length === 0) return 'Nullable(Bool)'
+  return values.length === 1 ? values[0] : `Tuple(${values.join(', ')})`
 }
 
 const READABLE =

@@ -46,6 +46,7 @@ impl ColumnReport {
             _ if required => "a dead letter".into(),
             ValueSource::Payload { default: Some(value), .. } => value.to_string(),
             _ if column.default_kind == "DEFAULT" => format!("DEFAULT {}", column.default_expression),
+            _ if taken.aggregate.is_some() => "the state of no value".into(),
             _ if taken.nullable || taken.kind.holds_null() => "NULL".into(),
             _ => "zero".into(),
         });

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use crate::clickhouse::aggregate::Aggregate;
 use crate::clickhouse::schema::ColumnRow;
 use crate::clickhouse::{ColumnType, Kind};
 use crate::config::Config;
@@ -29,6 +30,9 @@ pub struct Described {
     pub column: ColumnRow,
     /// The type in the table; `None` for what cannot be filled from JSON.
     pub stored: Option<JsonType>,
+    /// The type of the values that states are made of, as ClickHouse writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub values: Option<String>,
     /// The type in a message; `None` if it is not ours to send.
     pub input: Option<JsonType>,
     /// Whether a message must have it.
@@ -78,7 +82,13 @@ fn described(column: ColumnRow, decoder: &Decoder) -> Described {
     let binding = decoder.binding(&column.name);
     Described {
         stored: ColumnType::parse(&column.column_type, "UTC").ok().map(|stored| shape(&stored)),
-        input: binding.map(|binding| shape(binding.column_type())),
+        input: binding.map(|binding| {
+            let mut input = shape(binding.column_type());
+            // A block may carry as Nullable what a message must have.
+            input.nullable &= !binding.is_required();
+            input
+        }),
+        values: Aggregate::parse(&column.column_type).map(|aggregate| aggregate.value_type()),
         required: binding.is_some_and(ColumnBinding::is_required),
         source: binding.map(|binding| binding.source().clone()),
         column,

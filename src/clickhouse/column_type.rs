@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::tz::{Offset, TimeZone};
 
+use crate::clickhouse::aggregate::Aggregate;
 use crate::clickhouse::json_type::{JsonLayout, path_name};
 use crate::clickhouse::type_name::{TypeName, element, quoted};
 
@@ -191,9 +192,18 @@ pub struct ColumnType {
     pub inner_name: String,
     /// Whether that name leaves out the wrappers around the types of a JSON's paths.
     is_unwrapped: bool,
+    /// For a column of states: the type is that of the values which the INSERT aggregates.
+    pub aggregate: Option<Arc<Aggregate>>,
 }
 
 impl ColumnType {
+    /// Parses the type of a table's column: one of values, as [`ColumnType::parse`] reads it, or of states of an aggregate function.
+    pub fn parse_column(text: &str, server_zone: &str) -> Result<ColumnType, String> {
+        let Some(aggregate) = Aggregate::parse(text) else { return ColumnType::parse(text, server_zone) };
+        let values = ColumnType::parse(&aggregate.value_type(), server_zone)?;
+        Ok(ColumnType { aggregate: Some(Arc::new(aggregate)), ..values })
+    }
+
     /// Parses a type name. Times without a zone are in `server_zone`. The error is advice that
     /// completes "column c has the type T, …".
     pub fn parse(text: &str, server_zone: &str) -> Result<ColumnType, String> {
@@ -212,7 +222,10 @@ impl ColumnType {
             // The values of the state are those of the last argument: sum(UInt64) keeps a UInt64.
             "SimpleAggregateFunction" => return inner(arguments.len().saturating_sub(1)),
             "AggregateFunction" => {
-                return Err("which holds aggregation states: fill it through a materialized view".into());
+                return Err(
+                    "which holds aggregation states within another type: fill it through a materialized view"
+                        .into(),
+                );
             }
             "Point" => other("Tuple(Float64, Float64)")?,
             "Ring" | "LineString" => other("Array(Point)")?,
@@ -271,7 +284,7 @@ impl ColumnType {
             _ => wire_name(text.trim(), &kind),
         };
         let is_unwrapped = matches!(kind, Kind::Json(_)) && inner_name != text.trim();
-        Ok(ColumnType { kind, nullable: false, inner_name, is_unwrapped })
+        Ok(ColumnType { kind, nullable: false, inner_name, is_unwrapped, aggregate: None })
     }
 
     /// Whether ClickHouse has to convert the values of a block: a plain type of a JSON's path into a

@@ -5,6 +5,7 @@
 //! `sink` and `spool` encode them for an INSERT with a [`BlockEncoder`]. A column holds the bytes of
 //! the wire format already: encoding is copying.
 
+pub mod aggregate;
 mod block_encoder;
 pub mod client;
 mod column;

@@ -12,7 +12,7 @@ use crate::core::error::{Error, Result};
 mod insert_sql;
 
 pub use insert_sql::RepairSql;
-use insert_sql::escaped;
+pub(super) use insert_sql::escaped;
 
 /// The expression by which ClickHouse describes an EPHEMERAL column that was declared without one.
 const NO_EXPRESSION: &str = "defaultValueOfTypeName(";
@@ -146,7 +146,7 @@ impl SchemaClient {
                 "DEFAULT" | "EPHEMERAL" => Some(column.default_expression),
                 _ => continue,
             };
-            match ColumnType::parse(&column.column_type, &self.zone) {
+            match ColumnType::parse_column(&column.column_type, &self.zone) {
                 Ok(column_type) => {
                     let is_added = is_widened
                         && before.is_some_and(|table| !table.had(&column.name))
@@ -389,7 +389,7 @@ impl Table {
         });
         let known = columns.iter().map(|(name, column_type, default)| TableColumn {
             name: name.to_string(),
-            column_type: ColumnType::parse(column_type, "UTC").unwrap(),
+            column_type: ColumnType::parse_column(column_type, "UTC").unwrap(),
             default: default.map(String::from),
             is_ephemeral: false,
             is_added: false,

@@ -21,8 +21,8 @@ use crate::decode::value_source::ValueSource;
 use crate::decode::{ColumnBinding, Decoder, Scratch, Unpacking};
 
 impl TableColumn {
-    /// The column of a block that says for which rows the default is to be computed. NULL says it by itself, where the
-    /// type knows NULL. No column of the `table` has this name.
+    /// The column of a block that says for which rows the default is to be computed, or the state of no value. NULL says it by
+    /// itself, where the type knows NULL. No column of the `table` has this name.
     pub fn missing_flag(&self, table: &[TableColumn]) -> Option<String> {
         if !self.is_flagged() {
             return None;
@@ -36,7 +36,8 @@ impl TableColumn {
 
     /// Whether it has a [`TableColumn::missing_flag`].
     pub fn is_flagged(&self) -> bool {
-        self.default.is_some() && !self.column_type.kind.can_be_null()
+        (self.default.is_some() || self.column_type.aggregate.is_some())
+            && !self.column_type.kind.can_be_null()
     }
 }
 
@@ -140,9 +141,15 @@ impl Decoder {
         let source = ValueSource::of(route, name, column_type);
 
         // A column with a DEFAULT is sent as Nullable: NULL then means "compute the default for this row"; how, is
-        // for `Table::insert_sql` to say.
-        let nullable = column_type.nullable || (table_default.is_some() && column_type.kind.can_be_null());
-        let holds_null = nullable || (column_type.kind.holds_null() && table_default.is_none());
+        // for `Table::insert_sql` to say. NULL for a column of states means "the state of no value".
+        let is_state = column_type.aggregate.is_some();
+        let nullable =
+            column_type.nullable || ((table_default.is_some() || is_state) && column_type.kind.can_be_null());
+        let is_zero = route.zero_missing_fields || *is_added || source == ValueSource::Computed;
+        let holds_null = match is_state && !column_type.nullable && table_default.is_none() {
+            true => is_zero && nullable,
+            false => nullable || (column_type.kind.holds_null() && table_default.is_none()),
+        };
         let mut binding = ColumnBinding {
             name: name.clone(),
             column_type: {
@@ -152,16 +159,17 @@ impl Decoder {
             },
             unit: Unit::Auto,
             fast_kind: FastKind::of(&column_type.kind),
-            missing: match (holds_null, table_default, route.zero_missing_fields || *is_added) {
+            missing: match (holds_null, table_default, is_zero) {
                 (true, _, _) => MissingPolicy::Null,
-                // Its place is known when all columns are.
-                (false, Some(_), _) => MissingPolicy::Flagged(0),
+                (false, Some(_), _) => MissingPolicy::Flagged,
+                (false, None, true) if is_state => MissingPolicy::Flagged,
                 (false, None, true) => MissingPolicy::Zero,
-                (false, None, false) if source == ValueSource::Computed => MissingPolicy::Zero,
                 (false, None, false) => MissingPolicy::Refused,
             },
             source,
             lengths: 0,
+            // Known when all columns are.
+            flag: None,
         };
         let given = route.source_of(name);
         let group =
@@ -245,10 +253,8 @@ impl Decoder {
         for ((binding, column), described) in self.bindings.iter_mut().zip(&self.columns.clone()).zip(table) {
             binding.lengths = lengths.len();
             column.mark_row(&mut lengths);
-            if let (MissingPolicy::Flagged(flag), Some(name)) =
-                (&mut binding.missing, described.missing_flag(table))
-            {
-                *flag = self.columns.len();
+            if let Some(name) = described.missing_flag(table) {
+                binding.flag = Some(self.columns.len());
                 self.heads.push((name, "Bool".into()));
                 self.columns.push(Column::flags());
             }

@@ -110,6 +110,8 @@ pub struct ColumnBinding {
     source: ValueSource,
     /// Where the column's lengths begin in a [`Checkpoint`].
     lengths: usize,
+    /// The place of the column that says where its DEFAULT is to be computed.
+    flag: Option<usize>,
 }
 
 impl ColumnBinding {
@@ -433,8 +435,10 @@ impl Decoder {
         // The columns behind those of the table are the flags.
         if columns.len() > self.bindings.len() {
             for (at, binding) in self.bindings.iter().enumerate() {
-                if let MissingPolicy::Flagged(flag) = binding.missing {
-                    columns[flag].push_fixed([!self.row.filled.has(at) as u8]);
+                if let Some(flag) = binding.flag {
+                    let is_missing =
+                        matches!(binding.missing, MissingPolicy::Flagged) && !self.row.filled.has(at);
+                    columns[flag].push_fixed([is_missing as u8]);
                 }
             }
         }

@@ -18,8 +18,8 @@ pub enum MissingPolicy {
     /// NULL: either the column's own, or the sign for "compute the default".
     Null,
     Zero,
-    /// Zero, and the column at this place says that it means "compute the default".
-    Flagged(usize),
+    /// Zero, and the column of its flags says that it means "compute the default".
+    Flagged,
     Refused,
 }
 
@@ -98,7 +98,7 @@ impl ColumnBinding {
         match &self.missing {
             MissingPolicy::Null => column.push_null(),
             MissingPolicy::Value(value) => column.append(value),
-            MissingPolicy::Zero | MissingPolicy::Flagged(_) => column.push_zero(),
+            MissingPolicy::Zero | MissingPolicy::Flagged => column.push_zero(),
             MissingPolicy::Refused => {
                 let reason = Reason::new(Code::FieldMissing, "is required and missing");
                 return Err(Box::new(reason.about(&self.name)));

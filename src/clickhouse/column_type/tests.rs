@@ -67,9 +67,30 @@ fn widths_are_those_of_the_wire() {
 #[test]
 fn an_unsupported_type_is_an_error_with_advice() {
     let advice = |name: &str| ColumnType::parse(name, "UTC").unwrap_err();
-    assert!(advice("AggregateFunction(sum, UInt64)").contains("materialized view"));
+    assert!(advice("Tuple(AggregateFunction(sum, UInt64))").contains("materialized view"));
     assert!(advice("Array(AggregateFunction(sum, UInt64))").contains("materialized view"));
     assert!(advice("NoSuchType").contains("DEFAULT"));
     assert!(advice("DateTime64(10)").contains("not understood"));
     assert!(advice("Variant(Array(LowCardinality(String)), UInt8)").contains("plain type"));
+}
+
+#[test]
+fn a_column_of_states_has_the_type_of_its_values() {
+    let of = |name: &str| ColumnType::parse_column(name, "UTC").unwrap();
+    for (name, values) in [
+        ("AggregateFunction(avg, Float64)", "Float64"),
+        ("AggregateFunction(uniq, LowCardinality(String))", "String"),
+        ("AggregateFunction(1, sumMap, Array(UInt8), Array(UInt64))", "Tuple(Array(UInt8), Array(UInt64))"),
+        ("AggregateFunction(argMax, Float64, DateTime)", "Tuple(Float64, DateTime)"),
+        ("AggregateFunction(sum, Nullable(UInt8))", "Nullable(UInt8)"),
+        ("AggregateFunction(count)", "Nullable(Bool)"),
+    ] {
+        let column_type = of(name);
+        assert_eq!(column_type.wire_name(), values, "{name}");
+        assert!(column_type.aggregate.is_some(), "{name}");
+    }
+    assert!(of("SimpleAggregateFunction(sum, UInt64)").aggregate.is_none());
+    assert!(
+        ColumnType::parse_column("Array(AggregateFunction(max, UInt8))", "UTC").unwrap_err().contains("view")
+    );
 }

@@ -2,6 +2,7 @@
 //! of ClickHouse lost.
 
 use super::{ColumnRow, Table, TableColumn};
+use crate::clickhouse::aggregate::Aggregate;
 use crate::clickhouse::quote;
 
 /// An INSERT of only those rows of its blocks that the table does not have.
@@ -26,10 +27,12 @@ const OF_MANY_TYPES: [&str; 4] = ["JSON", "Dynamic", "Variant", "Object"];
 
 impl Table {
     /// ClickHouse computes the DEFAULT of a column that gets NULL, unless the column can hold NULL itself. A table with
-    /// such a column is filled through a SELECT that puts the expression in place of NULL.
+    /// such a column is filled through a SELECT that puts the expression in place of NULL. So is one with states, which the SELECT
+    /// makes of values.
     pub(super) fn is_filled_by_select(&self) -> bool {
         let is_computed = |column: &TableColumn| {
-            column.default.is_some() && (column.column_type.nullable || column.is_flagged())
+            column.column_type.aggregate.is_some()
+                || (column.default.is_some() && (column.column_type.nullable || column.is_flagged()))
         };
         self.columns.iter().any(is_computed)
     }
@@ -53,6 +56,7 @@ impl Table {
             column.default.is_none()
                 && !column.is_ephemeral
                 && !column.column_type.is_converted()
+                && column.column_type.aggregate.is_none()
                 && !OF_MANY_TYPES.iter().any(|part| type_name.contains(part))
         };
         let compared = self.columns.iter().filter(is_comparable).map(|column| quote(&column.name));
@@ -100,6 +104,9 @@ impl Table {
     fn values(&self) -> impl Iterator<Item = (&TableColumn, String)> {
         self.columns.iter().map(|column| {
             let name = quote(&column.name);
+            if let Some(aggregate) = &column.column_type.aggregate {
+                return (column, self.state(column, aggregate));
+            }
             let value = match (&column.default, column.missing_flag(&self.columns)) {
                 (Some(default), Some(flag)) => {
                     let type_name = escaped(self.type_name(column));
@@ -116,13 +123,34 @@ impl Table {
         })
     }
 
+    /// The state of the value that was sent. A missing one is its DEFAULT, or the state of no value.
+    fn state(&self, column: &TableColumn, aggregate: &Aggregate) -> String {
+        let name = quote(&column.name);
+        let (type_name, state_type) = (self.type_name(column), Aggregate::state_type(self.type_name(column)));
+        let cast = |state: &str| format!("CAST({state}, '{}')", escaped(&state_type));
+        let missing = cast(&column.default.clone().unwrap_or_else(|| aggregate.empty_state()));
+        let state = match (column.missing_flag(&self.columns), column.column_type.nullable) {
+            (Some(flag), _) => format!("if({}, {missing}, {})", quote(&flag), cast(&aggregate.state(&name))),
+            // The function itself passes over NULL.
+            (None, true) if column.default.is_none() => cast(&aggregate.state(&name)),
+            (None, true) => format!("if(isNull({name}), {missing}, {})", cast(&aggregate.state(&name))),
+            (None, false) => {
+                let state = cast(&aggregate.state(&format!("assumeNotNull({name})")));
+                format!("if(isNull({name}), {missing}, {state})")
+            }
+        };
+        if state_type == type_name { state } else { format!("CAST({state}, '{}')", escaped(type_name)) }
+    }
+
     /// The query that gives for each row of such a block a number: rows with the same one are of the same partition. The block
     /// is the table `sent`.
     pub fn partition_sql(&self, key: &str) -> String {
         let stored = self.values().map(|(column, value)| {
             let value = match (&column.default, column.missing_flag(&self.columns)) {
                 // An INSERT leaves that to ClickHouse where the column cannot hold NULL.
-                (Some(default), None) => format!("ifNull({}, {default})", quote(&column.name)),
+                (Some(default), None) if column.column_type.aggregate.is_none() => {
+                    format!("ifNull({}, {default})", quote(&column.name))
+                }
                 _ => value,
             };
             format!("CAST({value}, '{}') AS {}", escaped(self.type_name(column)), quote(&column.name))
@@ -180,7 +208,7 @@ fn settings_clause(settings: &[&str]) -> String {
 }
 
 /// The text of a literal between `'` and `'`.
-pub(super) fn escaped(text: &str) -> String {
+pub(in crate::clickhouse) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\'', "\\'")
 }
 
@@ -234,6 +262,37 @@ mod tests {
              CAST(`a`, 'Array(JSON(a LowCardinality(String)))')), `b` FROM \
              input('`a` Array(JSON(a String)), `b` FixedString(300), `missing a` Bool') FORMAT Native"
         );
+    }
+
+    #[test]
+    fn states_are_made_of_the_values_that_are_sent() {
+        let table = Table::of(&[
+            ("a", "AggregateFunction(avg, Float64)", None),
+            ("b", "AggregateFunction(sum, Nullable(UInt8))", None),
+            ("c", "AggregateFunction(argMax, Float64, Date)", Some("made()")),
+            ("d", "AggregateFunction(max, UInt8)", Some("made()")),
+            ("e", "UInt8", None),
+        ]);
+        let sent = heads(&[
+            ("a", "Nullable(Float64)"),
+            ("b", "Nullable(UInt8)"),
+            ("c", "Tuple(Float64, Date)"),
+            ("e", "UInt8"),
+        ]);
+        let sql = table.insert_sql(&sent);
+        for part in [
+            "if(isNull(`a`), CAST(arrayReduce('avgState', CAST([], 'Array(Float64)')), 'AggregateFunction(avg, Float64)'), \
+             CAST(initializeAggregation('avgState', CAST(assumeNotNull(`a`), 'Float64')), 'AggregateFunction(avg, Float64)'))",
+            "CAST(initializeAggregation('sumState', CAST(`b`, 'Nullable(UInt8)')), 'AggregateFunction(sum, Nullable(UInt8))')",
+            "if(`missing c`, CAST(made(), 'AggregateFunction(argMax, Float64, Date)'), CAST(initializeAggregation('argMaxState', \
+             CAST(tupleElement(`c`, 1), 'Float64'), CAST(tupleElement(`c`, 2), 'Date')), 'AggregateFunction(argMax, Float64, Date)'))",
+            "if(isNull(`d`), CAST(made(), 'AggregateFunction(max, UInt8)'),",
+        ] {
+            assert!(sql.contains(part), "{part}\n{sql}");
+        }
+        // A state cannot be compared with the value that was sent.
+        let repair = table.repair_sql(&sent).unwrap().statement(1);
+        assert!(repair.contains("WHERE cityHash64(formatRowNoNewline('RowBinary', `e`)) NOT IN"), "{repair}");
     }
 
     #[test]
