@@ -3,7 +3,7 @@
 
 export declare class NativeCheck {
   /** Throws an error whose message is JSON: `{ code, message, path, cause }`. */
-  constructor(config: string, options: string)
+  constructor(config: string, credentials: NativeCredentials, options: string)
   /** The number that a `NativeTransformWorker` names. */
   get id(): number
   /** Has a function called with the sampled rows of a route. */
@@ -12,11 +12,25 @@ export declare class NativeCheck {
   run(): Promise<string>
 }
 
+/** One call of such a function. */
+export declare class NativeCredentialCall {
+  answer(value: string): void
+  /** There is no value, for this reason. */
+  fail(message: string): void
+}
+
+/** The functions of a configuration, for the engine that is made of it. */
+export declare class NativeCredentials {
+  constructor()
+  /** Has a function called for the option of this path. */
+  onAsk(path: string, callback: (arg0: NativeCredentialCall) => void): void
+}
+
 export declare class NativePipeline {
   /** Resolves to what lies in a spool. */
   static inspectSpool(dir: string): Promise<string>
   /** Throws an error whose message is JSON: `{ code, message, path, cause }`. */
-  constructor(config: string, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
+  constructor(config: string, credentials: NativeCredentials, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
   /** The number that a `NativeTransformWorker` names. */
   get id(): number
   /** Has a function called with each batch of a route. */
@@ -39,7 +53,7 @@ export declare class NativePipeline {
   /** The metrics of `prometheus`, for other collectors. */
   families(runtime: string): string
   /** Resolves to what the table of each route looks like. */
-  static describe(config: string): Promise<string>
+  static describe(config: string, credentials: NativeCredentials): Promise<string>
 }
 
 export declare class NativeReplay {
@@ -47,7 +61,7 @@ export declare class NativeReplay {
    * Without a `source`, JavaScript supplies the dead letters. Throws an error whose message is JSON:
    * `{ code, message, path }`.
    */
-  constructor(config: string, source: string | undefined | null, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
+  constructor(config: string, credentials: NativeCredentials, source: string | undefined | null, onEvent: (arg0: string, arg1: string, arg2: Array<Buffer>) => void)
   /** The number that a `NativeTransformWorker` names. */
   get id(): number
   /** Has a function called with each batch of a route. */

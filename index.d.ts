@@ -81,10 +81,10 @@ export type MqttConfig = {
    * @default random, and the session ends with the connection
    */
   clientId?: string | undefined
-  /** The user to connect as. */
-  username?: string | undefined
-  /** The user's password; needs a `username`. */
-  password?: string | undefined
+  /** The user to connect as: a text, a file, or a function that gives it. */
+  username?: string | CredentialFile | CredentialFunction | undefined
+  /** The user's password: a text, a file, or a function that gives it; needs a `username`. */
+  password?: string | CredentialFile | CredentialFunction | undefined
   /** 4 is MQTT 3.1.1, 5 is MQTT 5; `'auto'` is MQTT 5, and 3.1.1 where the broker has no 5. @default 'auto' */
   protocolVersion?: 4 | 5 | 'auto' | undefined
   /**
@@ -164,8 +164,10 @@ export type MqttConfig = {
      * @default false
      */
     insecure?: boolean | undefined
+    /** The protocols to offer within TLS (ALPN), such as `['x-amzn-mqtt-ca']` for AWS IoT Core on port 443. */
+    alpn?: readonly string[] | undefined
   } | undefined
-} & ({ password?: undefined } | { username: string })
+} & ({ password?: undefined } | { username: string | CredentialFile | CredentialFunction })
 
 /** Where rows go. */
 export interface ClickHouseConfig {
@@ -175,8 +177,8 @@ export interface ClickHouseConfig {
   database?: string | undefined
   /** The user to connect as. @default 'default' */
   username?: string | undefined
-  /** The user's password. */
-  password?: string | undefined
+  /** The user's password: a text, a file, or a function that gives it. */
+  password?: string | CredentialFile | CredentialFunction | undefined
   /** How rows are compressed on their way. @default 'lz4' */
   compression?: 'lz4' | 'zstd' | 'none' | undefined
   /**
@@ -271,7 +273,10 @@ export interface TracingConfig {
   sampleRatio?: number | undefined
 }
 
-/** Each in PEM: a Buffer, a text (one with `-----BEGIN ` in it), or the path of a file, which `start()` reads. */
+/**
+ * Each in PEM: a Buffer, a text (one with `-----BEGIN ` in it), or the path of a file, which `start()` reads, and which
+ * is read again when a connection is made after it changed.
+ */
 export type TlsConfig = {
   /** The authorities to trust, instead of the system's. @default the system's */
   ca?: string | Buffer | undefined
@@ -380,6 +385,15 @@ export interface Route {
    * @default 10000
    */
   transformTimeoutMs?: number | undefined
+}
+
+/**
+ * A file whose text is a user name or a password, such as a mounted secret. It is read again whenever it is needed;
+ * line breaks at its end do not count.
+ */
+export interface CredentialFile {
+  /** The path of the file, in UTF-8. */
+  file: string
 }
 
 /**
@@ -551,6 +565,13 @@ export interface InputSource {
 }
 
 // End of the generated part
+
+/**
+ * Gives a user name or a password: before each attempt to connect to the broker, and for ClickHouse at start and whenever it
+ * refuses the last one. It has 10 s. What it throws, and what is no text, is `CREDENTIALS_FAILED`, and it is called again after a
+ * wait.
+ */
+export type CredentialFunction = () => string | PromiseLike<string>
 
 /**
  * The business logic of a route: called with each batch between decoding and inserting, one batch at a
@@ -864,6 +885,8 @@ export interface Warning {
   errorCode?: ErrorCode | DeadLetterCode
   /** The server that `reason` is about: ClickHouse or broker. */
   url?: string
+  /** The broker's number for its refusal: a reason code of MQTT 5, such as 134, or a return code of MQTT 3.1.1, such as 4. */
+  reasonCode?: number
   /** ClickHouse's own number of its exception, such as 252. */
   clickhouseCode?: number
   /** ClickHouse's own name of its exception, such as `TOO_MANY_PARTS`. */
@@ -1495,6 +1518,7 @@ export type ErrorCode =
   | 'COLUMN_NOT_FOUND'
   | 'COLUMN_UNSUPPORTED'
   | 'CONFIG_INVALID'
+  | 'CREDENTIALS_FAILED'
   | 'INTERNAL'
   | 'INVALID_STATE'
   | 'MQTT_REFUSED'
@@ -1542,6 +1566,7 @@ export type WarningCode =
   | 'CLICKHOUSE_RETRYING'
   | 'CLICKHOUSE_SILENT'
   | 'COLUMN_ADDED'
+  | 'CREDENTIALS_FAILED'
   | 'DEAD_LETTERS_REFUSED'
   | 'DEAD_LETTERS_RETRYING'
   | 'DEAD_LETTERS_UNSTORED'
@@ -1553,6 +1578,7 @@ export type WarningCode =
   | 'LETTER_MALFORMED'
   | 'MQTT_FALLBACK'
   | 'MQTT_RECONNECTING'
+  | 'MQTT_REFUSED'
   | 'PATH_NEVER_FOUND'
   | 'PATH_THROUGH_SCALAR'
   | 'QOS_LOWERED'

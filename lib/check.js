@@ -4,6 +4,7 @@
 // check; this file reads the certificates that it returns, because Node.js has an X.509 parser.
 
 const { X509Certificate } = require('node:crypto')
+const { credentialsOf } = require('./credentials.js')
 const { NativeCheck, callNative, configToJson, toJson, unwrap } = require('./native.js')
 
 const DAY_MS = 24 * 3_600_000
@@ -12,7 +13,7 @@ const SOON_DAYS = 21
 async function checkPipeline(config, options = {}) {
   const configText = configToJson(config)
   const optionsText = toJson(options, 'options')
-  const native = callNative(() => new NativeCheck(configText, optionsText))
+  const native = callNative(() => new NativeCheck(configText, credentialsOf(config), optionsText))
   const report = await run(native, config.routes, Boolean(options.sample))
   // The engine reports MQTT filters; users know the topics of their configuration.
   const { routes } = JSON.parse(configText)

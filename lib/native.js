@@ -4,7 +4,7 @@
 // direction, and payloads as Buffers: this file turns objects into that text, and answers, errors and
 // events of the engine back into objects.
 
-const { NativeCheck, NativePipeline, NativeReplay, NativeSamples, NativeTransformWorker } = /** @type {any} */ (require('../binding.js'))
+const { NativeCheck, NativeCredentials, NativePipeline, NativeReplay, NativeSamples, NativeTransformWorker } = /** @type {any} */ (require('../binding.js'))
 const { MillraceError } = require('./error.js')
 
 /**
@@ -57,14 +57,16 @@ function toJson(config, what = 'the configuration') {
 }
 
 /**
- * A configuration as the engine takes it: without `logger`, `tracing.tracer` and the functions of transforms, which only JavaScript
- * can use.
+ * A configuration as the engine takes it: without `logger`, `tracing.tracer` and the functions of transforms and credentials, which
+ * only JavaScript can use.
  */
 function configToJson(config) {
   if (!isObject(config)) return toJson(config)
-  const { tracing, routes } = config
+  const { tracing, routes, mqtt, clickhouse } = config
   return toJson({
     ...config,
+    mqtt: withMarks(mqtt, 'mqtt', ['username', 'password']),
+    clickhouse: withMarks(clickhouse, 'clickhouse', ['password']),
     logger: undefined,
     routes: Array.isArray(routes) ? routes.map(withoutFunction) : routes,
     tracing: isObject(tracing) ? { ...tracing, tracer: undefined } : tracing,
@@ -72,6 +74,18 @@ function configToJson(config) {
 }
 
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** A section in which functions are `{ function: true }`. */
+function withMarks(section, path, names) {
+  if (!isObject(section)) return section
+  const marked = { ...section }
+  for (const name of names) {
+    const value = section[name]
+    if (typeof value === 'function') marked[name] = { function: true }
+    else if (isObject(value) && 'function' in value) throw configError(`${path}.${name}.function`, 'is not an option')
+  }
+  return marked
+}
 
 /** A route as the engine takes it: a function as transform is `{ function: true }`. */
 function withoutFunction(route, i) {
@@ -133,6 +147,7 @@ module.exports = {
   FAMILIES,
   MillraceError,
   NativeCheck,
+  NativeCredentials,
   NativePipeline,
   NativeReplay,
   NativeSamples,

@@ -5,6 +5,7 @@
 
 const { EventEmitter } = require('node:events')
 const { setTimeout: delay } = require('node:timers/promises')
+const { credentialsOf } = require('./credentials.js')
 const { FAMILIES, MillraceError, NativePipeline, callNative, configError, configToJson, fromEvent, unwrap } = require('./native.js')
 
 /** Running pipelines. Without this, one that is reachable only from its own events would be garbage-collected. */
@@ -48,7 +49,7 @@ class Pipeline extends EventEmitter {
     super()
     const text = configToJson(config)
     this.#native = callNative(
-      () => new NativePipeline(text, (kind, content, bytes) => this.#emit(kind, content, bytes)),
+      () => new NativePipeline(text, credentialsOf(config), (kind, content, bytes) => this.#emit(kind, content, bytes)),
     )
     const { name = 'millrace', logger, tracing } = config
     this.#name = name

@@ -4,6 +4,7 @@
 // this file reads an iterable and sends its dead letters to the engine in chunks, each when the engine
 // has memory for it.
 
+const { credentialsOf } = require('./credentials.js')
 const { NativeReplay, callNative, configError, configToJson, fromEvent, toJson, unwrap } = require('./native.js')
 
 const PROGRESS_MS = 1_000
@@ -24,7 +25,7 @@ async function replayDeadLetters(config, source, options = {}) {
     if (kind === 'deadLetters') onDeadLetters?.(fromEvent(kind, content, bytes))
     if (kind === 'warning') onWarning?.(fromEvent(kind, content, bytes))
   }
-  const native = callNative(() => new NativeReplay(configText, sourceText, onEvent))
+  const native = callNative(() => new NativeReplay(configText, credentialsOf(config), sourceText, onEvent))
   const transforms = transformsOf(config, native, (warning) => onWarning?.(warning))
   const report = () => JSON.parse(native.report())
 

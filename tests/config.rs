@@ -29,7 +29,7 @@ fn full() -> Value {
             "retained": "skip",
             "topicRewrite": "rabbitmq",
             "reconnect": { "minMs": 10, "maxMs": 20 },
-            "tls": { "ca": "ca.pem", "cert": "c.pem", "key": "k.pem", "serverName": "one", "insecure": false },
+            "tls": { "ca": "ca.pem", "cert": "c.pem", "key": "k.pem", "serverName": "one", "insecure": false, "alpn": ["mqtt"] },
         },
         "clickhouse": {
             "url": ["http://one:8123", "https://two:8443"],
@@ -146,13 +146,13 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 102] = [
+const OPTIONS: [(&str, Takes); 103] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
     ("/mqtt/clientId", Text),
-    ("/mqtt/username", Text),
-    ("/mqtt/password", Text),
+    ("/mqtt/username", TextOrSection),
+    ("/mqtt/password", TextOrSection),
     ("/mqtt/protocolVersion", Integer(4, 5)),
     ("/mqtt/qos", Integer(0, 2)),
     ("/mqtt/sharedGroup", Text),
@@ -175,11 +175,12 @@ const OPTIONS: [(&str, Takes); 102] = [
     ("/mqtt/tls/key", Text),
     ("/mqtt/tls/serverName", Text),
     ("/mqtt/tls/insecure", Flag),
+    ("/mqtt/tls/alpn", List),
     ("/clickhouse", Section),
     ("/clickhouse/url", Texts),
     ("/clickhouse/database", Text),
     ("/clickhouse/username", Text),
-    ("/clickhouse/password", Text),
+    ("/clickhouse/password", TextOrSection),
     ("/clickhouse/compression", Choice),
     ("/clickhouse/settings", Section),
     ("/clickhouse/maxInFlight", Integer(1, 64)),
@@ -407,6 +408,8 @@ fn an_impossible_text_is_refused() {
         ("/mqtt/url", json!("mqtt://broker/path")),
         ("/mqtt/url", json!("mqtt://user:secret@broker")),
         ("/mqtt/url/1", json!("mqtt://[::1")),
+        ("/mqtt/tls/alpn/0", json!("")),
+        ("/mqtt/tls/alpn/0", json!("x".repeat(256))),
         ("/mqtt/clientId", json!("")),
         ("/mqtt/clientId", json!("a\0b")),
         // A password needs a user name: [MQTT-3.1.2-22] of MQTT 3.1.1. An empty one is not sent.

@@ -11,6 +11,8 @@ import {
   type CheckOptions,
   type ClickHouseConfig,
   type ColumnSource,
+  type CredentialFile,
+  type CredentialFunction,
   type DeadLetter,
   type DeadLetterCode,
   type DeadLetterConfig,
@@ -71,8 +73,20 @@ const mqtt: MqttConfig = {
   ackAfter: 'insert',
   retained: 'skip',
   reconnect: { minMs: 100, maxMs: 30_000 },
-  tls: { ca: 'PEM', cert: Buffer.from('PEM'), key: 'PEM', serverName: 'broker', insecure: false },
+  tls: { ca: 'PEM', cert: Buffer.from('PEM'), key: 'PEM', serverName: 'broker', insecure: false, alpn: ['x-amzn-mqtt-ca'] },
 }
+
+const credentials: CredentialFunction[] = [() => 'grist', async () => 'grist']
+const changing: MqttConfig[] = [
+  { url: 'mqtt://one', username: { file: '/run/secrets/name' }, password: credentials[0] },
+  { url: 'mqtt://one', username: () => 'miller', password: async () => 'grist' },
+]
+// @ts-expect-error a function gives a text
+const wrongCredential: MqttConfig = { url: 'mqtt://one', username: 'miller', password: () => 5 }
+// @ts-expect-error the user of ClickHouse is a text
+const wrongUser: ClickHouseConfig = { url: 'http://one', username: () => 'miller' }
+const changingToo: ClickHouseConfig = { url: 'http://one', password: { file: 'a' } satisfies CredentialFile }
+void [changing, wrongCredential, wrongUser, changingToo]
 
 const clickhouse: ClickHouseConfig = {
   url: ['http://one:8123', 'https://two:8443'],

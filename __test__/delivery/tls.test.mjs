@@ -2,6 +2,9 @@
 // errors for the others.
 
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { createServer as createTlsServer } from 'node:tls'
 import { test } from 'node:test'
 import { writeFileSync } from 'node:fs'
 import { Pipeline } from '../../index.js'
@@ -288,3 +291,71 @@ async function failure(action) {
   }
   assert.fail('it did not fail')
 }
+
+/**
+ * Ends TLS before a server of this machine, requires a client certificate, and says who came: the name in the certificate, and the
+ * protocol that was agreed on.
+ */
+async function startDoor(t, target, options = {}) {
+  const door = { port: 0, visitors: [], sockets: new Set() }
+  const server = createTlsServer({ ...here, ca, requestCert: true, rejectUnauthorized: true, ...options }, (client) => {
+    door.visitors.push({ name: client.getPeerCertificate().subject?.CN, protocol: client.alpnProtocol })
+    const upstream = connect(target, '127.0.0.1')
+    for (const socket of [client, upstream]) {
+      socket.on('error', () => {})
+      door.sockets.add(socket)
+    }
+    client.pipe(upstream).pipe(client)
+  })
+  server.on('tlsClientError', () => {})
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => {
+    for (const socket of door.sockets) socket.destroy()
+    server.close()
+  })
+  door.port = /** @type {import('node:net').AddressInfo} */ (server.address()).port
+  return door
+}
+
+test('files of certificates are read again when a connection is made after they changed', { timeout, skip }, async (t) => {
+  const doors = { mqtt: await startDoor(t, servers.broker.port), clickhouse: await startDoor(t, servers.clickhouse.port) }
+  const files = asFiles(t, { ca, ...authority.issue({ name: 'first' }) })
+  const table = await servers.table(COLUMNS)
+  const prefix = unique('topic')
+  const pipeline = await servers.started(t, {
+    mqtt: { url: `mqtts://127.0.0.1:${doors.mqtt.port}`, tls: files, reconnect: { minMs: 20, maxMs: 100 } },
+    clickhouse: { url: `https://127.0.0.1:${doors.clickhouse.port}`, tls: files, retry: { minMs: 20, maxMs: 100 } },
+    routes: [route(prefix, table)],
+  })
+  const warnings = collect(pipeline, 'warning')
+  const publisher = await servers.publisher(t)
+  const names = (door) => new Set(door.visitors.map(({ name }) => name))
+  for (const door of Object.values(doors)) assert.deepEqual(names(door), new Set(['first']))
+
+  // What is wrong with a file is said, and tried again.
+  writeFileSync(files.cert, 'nothing')
+  for (const socket of doors.mqtt.sockets) socket.destroy()
+  const isSaid = () => warnings.some(({ reason }) => /mqtt\.tls\.cert: holds no certificate in PEM/.test(reason))
+  await waitFor(isSaid, { message: () => JSON.stringify(warnings.at(-1)) })
+  const next = authority.issue({ name: 'second' })
+  writeFileSync(files.key, next.key)
+  writeFileSync(files.cert, next.cert)
+  await waitFor(() => names(doors.mqtt).has('second'), { message: () => JSON.stringify(warnings.at(-1)) })
+  await waitFor(() => pipeline.metrics().mqtt.connected === 1, { message: () => 'the connection' })
+  for (const socket of doors.clickhouse.sockets) socket.destroy()
+  await publisher.flood(100, (i) => position(prefix, i))
+  await settled(pipeline, 100, { warnings })
+  await assertPositions(servers, table, 100)
+  assert.deepEqual(names(doors.clickhouse), new Set(['first', 'second']))
+})
+
+test('protocols within TLS are offered, and one that no server speaks is said', { timeout, skip }, async (t) => {
+  const door = await startDoor(t, servers.broker.port, { ALPNProtocols: ['x-amzn-mqtt-ca'] })
+  const tls = { ca, ...client }
+  const url = `mqtts://127.0.0.1:${door.port}`
+  await assertStream(t, { mqtt: { url, tls: { ...tls, alpn: ['mqtt', 'x-amzn-mqtt-ca'] } }, count: 100 })
+  assert.deepEqual(door.visitors.at(-1), { name: 'fleet', protocol: 'x-amzn-mqtt-ca' })
+  const other = await refused(t, 'MQTT_UNREACHABLE', { mqtt: { url, tls: { ...tls, alpn: ['mqtt'] } } })
+  assert.match(other.message, /it speaks none of the protocols in tls\.alpn/)
+})

@@ -3,6 +3,7 @@
 // describeTables(): prints TypeScript interfaces for the messages and the rows of each route. The engine describes the tables
 // and says where each column comes from; this file turns that into text.
 
+const { credentialsOf } = require('../credentials.js')
 const { NativePipeline, callNative, configToJson, unwrap } = require('../native.js')
 const { printBatch } = require('./batch-types.js')
 const { PathNode } = require('./path-node.js')
@@ -31,7 +32,7 @@ const HEADER =
 
 async function describeTables(config) {
   const text = configToJson(config)
-  const described = unwrap(await callNative(() => NativePipeline.describe(text)))
+  const described = unwrap(await callNative(() => NativePipeline.describe(text, credentialsOf(config))))
   const { routes } = JSON.parse(text)
   // The engine's description does not repeat the options of the route.
   return print(described.map((description, i) => ({ route: routes[i], ...description })))

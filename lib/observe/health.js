@@ -79,7 +79,7 @@ function broker(facts) {
   const { metrics, brokerLost } = facts
   const { connected, connections } = metrics.mqtt
   if (connected >= connections || !['running', 'paused'].includes(metrics.state)) return undefined
-  const [fault] = faultsOf(facts, 'MQTT_RECONNECTING', 'SESSION_TAKEN_OVER')
+  const [fault] = faultsOf(facts, 'MQTT_RECONNECTING', 'MQTT_REFUSED', 'CREDENTIALS_FAILED', 'SESSION_TAKEN_OVER')
   const text =
     connections === 1 || connected === 0
       ? 'There is no connection to the broker. Reconnecting.'

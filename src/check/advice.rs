@@ -1,11 +1,11 @@
 //! Advice on how to fix an error.
 
+use crate::clickhouse::error_class::NO_LOGIN;
 use crate::core::error::Error;
 
 /// ClickHouse's codes: src/Common/ErrorCodes.cpp.
 pub const UNKNOWN_SETTING: u32 = 115;
 pub const READONLY: u32 = 164;
-const NO_LOGIN: [u32; 4] = [192, 193, 194, 516];
 
 pub fn for_error(error: &Error) -> &'static str {
     match error {
@@ -29,6 +29,9 @@ pub fn for_error(error: &Error) -> &'static str {
         Error::MqttRefused { .. } => {
             "set mqtt.username and mqtt.password to those of a user of this broker; some also ask for a certain client id, \
              which a check takes as its clientId"
+        }
+        Error::CredentialsFailed { .. } => {
+            "let the file be readable and hold the text alone, or the function give a string within 10 s"
         }
         Error::SubscriptionRefused { .. } => {
             "let the broker's access rules allow this user to subscribe to the filter, or correct the topic of the route"

@@ -128,6 +128,10 @@ async fn servers(config: &ClickHouse, report: &mut Report) -> Option<(SchemaClie
             return None;
         }
     };
+    if let Err(error) = config.ask_password().await {
+        report.fail(&error, "clickhouse.password", advice::for_error(&error));
+        return None;
+    }
     let mut first = None;
     let mut errors = Vec::new();
     for (i, server) in all.iter().enumerate() {

@@ -12,21 +12,25 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::client::legacy::connect::{HttpConnector, HttpInfo};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tower_service::Service;
 
 use crate::clickhouse::insert_answer::RequestError;
 use crate::config;
 use crate::core::backoff::random_bits;
+use crate::core::credential::{Asked, Credential};
 use crate::core::error::Error;
 use crate::core::lock::lock;
 use crate::core::secret::masked_url;
+use crate::core::tls::Tls;
 
 /// Below ClickHouse's `keep_alive_timeout` (3 s by default in older servers), so that no INSERT is written into a
 /// connection that the server is about to close.
@@ -50,7 +54,12 @@ pub struct HttpClient {
     /// Scheme, host and path, without a query.
     base: String,
     user: HeaderValue,
-    password: Option<HeaderValue>,
+    password: Option<Credential>,
+}
+
+/// What a request says of who sends it.
+pub struct RequestLogin {
+    password: Option<(Asked, HeaderValue)>,
 }
 
 /// An HTTP client, whatever its connections are made of.
@@ -71,7 +80,9 @@ pub fn servers(config: &config::ClickHouse) -> crate::core::error::Result<Vec<Se
     let server = |url: &String| {
         let tcp = tcp(config.connect_timeout);
         if url.starts_with("https://") {
-            Server::over(HttpsConnector::from((tcp, config.tls.client()?)), url, config)
+            // Read here for the sake of its errors, which name the option.
+            config.tls.client()?;
+            Server::over(EncryptedConnector { tcp, tls: config.tls.clone() }, url, config)
         } else {
             Server::over(tcp, url, config)
         }
@@ -86,16 +97,8 @@ impl Server {
         url: &str,
         config: &config::ClickHouse,
     ) -> crate::core::error::Result<Server> {
-        let header = |option: &str, value: &str| {
-            HeaderValue::from_str(value)
-                .map_err(|_| Error::config(option, "must not hold line breaks or other control characters"))
-        };
-        let mut password = None;
-        if let Some(given) = &config.password {
-            let mut value = header("clickhouse.password", given.expose())?;
-            value.set_sensitive(true);
-            password = Some(value);
-        }
+        let user = HeaderValue::from_str(&config.username)
+            .map_err(|_| Error::config("clickhouse.username", NOT_A_HEADER))?;
         let http = HttpClient {
             fresh: Arc::new(
                 legacy::Client::builder(TokioExecutor::new())
@@ -105,10 +108,40 @@ impl Server {
             http: Arc::new(pooled(connector)),
             kept: Arc::default(),
             base: base(url),
-            user: header("clickhouse.username", &config.username)?,
-            password,
+            user,
+            password: config.password.clone(),
         };
         Ok(Server { url: masked_url(url), http })
+    }
+}
+
+const NOT_A_HEADER: &str = "must not hold line breaks or other control characters";
+
+/// Connections over TLS, each with the certificates as their files are when it is made.
+#[derive(Clone)]
+struct EncryptedConnector {
+    tcp: HttpConnector,
+    tls: Tls,
+}
+
+type ConnectError = Box<dyn std::error::Error + Send + Sync>;
+type Connecting =
+    Pin<Box<dyn Future<Output = Result<MaybeHttpsStream<TokioIo<TcpStream>>, ConnectError>> + Send>>;
+
+impl Service<Uri> for EncryptedConnector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = ConnectError;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        self.tcp.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: Uri) -> Connecting {
+        match self.tls.client() {
+            Ok(client) => Box::pin(HttpsConnector::from((self.tcp.clone(), client)).call(to)),
+            Err(error) => Box::pin(std::future::ready(Err(error.to_string().into()))),
+        }
     }
 }
 
@@ -120,10 +153,30 @@ fn base(url: &str) -> String {
 }
 
 impl HttpClient {
+    /// Asks for the password of the next request.
+    pub async fn login(&self) -> crate::core::error::Result<RequestLogin> {
+        let Some(password) = &self.password else { return Ok(RequestLogin { password: None }) };
+        let asked = password.current().await?;
+        let header = header_of(password, &asked)?;
+        Ok(RequestLogin { password: Some((asked, header)) })
+    }
+
+    /// The login after one that was refused; `None` if it is still the same.
+    pub async fn login_after(
+        &self,
+        refused: &RequestLogin,
+    ) -> crate::core::error::Result<Option<RequestLogin>> {
+        let (Some(password), Some((asked, _))) = (&self.password, &refused.password) else { return Ok(None) };
+        let Some(next) = password.after(asked).await? else { return Ok(None) };
+        let header = header_of(password, &next)?;
+        Ok(Some(RequestLogin { password: Some((next, header)) }))
+    }
+
     /// Posts a body under this query string; `is_fresh`: over a new connection.
     pub async fn post(
         &self,
         query: &str,
+        login: &RequestLogin,
         body: RequestBody,
         is_fresh: bool,
     ) -> Result<Response<Incoming>, RequestError> {
@@ -136,7 +189,7 @@ impl HttpClient {
         *request.method_mut() = http::Method::POST;
         let headers = request.headers_mut();
         headers.insert("x-clickhouse-user", self.user.clone());
-        if let Some(password) = &self.password {
+        if let Some((_, password)) = &login.password {
             headers.insert("x-clickhouse-key", password.clone());
         }
         let agent = concat!("millrace/", env!("CARGO_PKG_VERSION"));
@@ -165,6 +218,13 @@ impl HttpClient {
             }
         }
     }
+}
+
+fn header_of(password: &Credential, asked: &Asked) -> crate::core::error::Result<HeaderValue> {
+    let mut header =
+        HeaderValue::from_str(asked.secret.expose()).map_err(|_| password.failed(NOT_A_HEADER))?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 /// The connections that have carried an answer, by the address of our end, which no two have at a time.

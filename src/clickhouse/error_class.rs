@@ -91,7 +91,7 @@ pub(super) fn unanswered_query(url: &str, error: RequestError) -> Error {
             hyper_error(error).is_some_and(hyper::Error::is_incomplete_message)
         }
         RequestError::Body(error) => error.is_incomplete_message(),
-        RequestError::TimedOut => false,
+        RequestError::TimedOut | RequestError::Credentials(_) => false,
     };
     match error.failure(url).error {
         // A TLS server closes the connection, or answers with an alert, when a client does not speak TLS.
@@ -213,6 +213,17 @@ const MAX_QUOTED: usize = 200;
 
 /// The user lacks a right. Source: ClickHouse, `src/Common/ErrorCodes.cpp`.
 pub const ACCESS_DENIED: u32 = 497;
+
+/// The user or the password is not taken: UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, AUTHENTICATION_FAILED.
+pub const NO_LOGIN: [u32; 4] = [192, 193, 194, 516];
+
+/// Whether an answer refuses the user or the password; a proxy may do so by the status alone.
+pub(super) fn refuses_login(exception: Option<u32>, status: StatusCode) -> bool {
+    match exception {
+        Some(code) => NO_LOGIN.contains(&code),
+        None => matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN),
+    }
+}
 
 /// Mistakes of an operator, who may fix them while the rows wait.
 const OPERATOR_ERRORS: [u32; 20] = [

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 
 use crate::clickhouse::error_class::{
-    ErrorClass, Failure, exception_code, hyper_error, quoted, rejected, unanswered,
+    ErrorClass, Failure, exception_code, hyper_error, quoted, refuses_login, rejected, unanswered,
 };
 use crate::core::error::Error;
 
@@ -46,6 +46,8 @@ pub enum RequestError {
     },
     Body(hyper::Error),
     TimedOut,
+    /// The password cannot be had: nothing was sent.
+    Credentials(Error),
 }
 
 impl InsertAnswer {
@@ -68,6 +70,13 @@ impl InsertAnswer {
     /// an INSERT whose token is recognised.
     pub fn written_rows(&self) -> Option<u64> {
         self.written_rows
+    }
+
+    /// Whether ClickHouse did not take the user or the password.
+    pub fn refuses_login(&self) -> bool {
+        let text = String::from_utf8_lossy(&self.body);
+        let code = self.exception.or_else(|| exception_code(&text));
+        refuses_login(code, self.status)
     }
 
     /// `Ok`: ClickHouse has the rows.
@@ -134,14 +143,16 @@ pub(super) async fn read_up_to(max: usize, incoming: &mut Incoming) -> Result<(V
 
 impl RequestError {
     pub fn failure(self, url: &str) -> Failure {
-        let error = match &self {
-            RequestError::Http { error, .. } => unanswered(url, error),
-            RequestError::Body(error) => unanswered(url, error),
+        let class = self.class();
+        let error = match self {
+            RequestError::Http { error, .. } => unanswered(url, &error),
+            RequestError::Body(error) => unanswered(url, &error),
             RequestError::TimedOut => {
                 Error::ClickHouseUnreachable { url: url.into(), message: "no answer in time".into() }
             }
+            RequestError::Credentials(error) => error,
         };
-        Failure { error, class: self.class() }
+        Failure { error, class }
     }
 
     pub fn class(&self) -> ErrorClass {
@@ -152,6 +163,7 @@ impl RequestError {
             RequestError::Http { error, .. } if error.is_connect() => ErrorClass::NotSent,
             RequestError::Http { .. } | RequestError::Body(_) => ErrorClass::Retry,
             RequestError::TimedOut => ErrorClass::TimedOut,
+            RequestError::Credentials(_) => ErrorClass::RetrySlowly,
         }
     }
 }

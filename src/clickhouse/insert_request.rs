@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use bytes::Bytes;
 
-use crate::clickhouse::client::{RequestBody, Server};
+use crate::clickhouse::client::{RequestBody, RequestLogin, Server};
 use crate::clickhouse::error_class::Failure;
 use crate::clickhouse::insert_answer::{InsertAnswer, RequestError};
 use crate::config;
@@ -56,20 +56,40 @@ impl Insert<'_> {
         config: &config::ClickHouse,
         is_fresh: bool,
     ) -> Result<Option<u64>, Failure> {
-        let answer = self.send(server, config, is_fresh).await.map_err(|error| error.failure(&server.url))?;
+        let answer =
+            self.answer(server, config, is_fresh).await.map_err(|error| error.failure(&server.url))?;
         answer.confirms(&server.url, self.rows).map(|()| answer.written_rows())
+    }
+
+    /// A password that is refused and has changed meanwhile makes no failure: it is sent again with the new one.
+    async fn answer(
+        &self,
+        server: &Server,
+        config: &config::ClickHouse,
+        is_fresh: bool,
+    ) -> Result<InsertAnswer, RequestError> {
+        let login = server.http.login().await.map_err(RequestError::Credentials)?;
+        let answer = self.send(server, &login, config, is_fresh).await?;
+        if !answer.refuses_login() {
+            return Ok(answer);
+        }
+        match server.http.login_after(&login).await.map_err(RequestError::Credentials)? {
+            Some(login) => self.send(server, &login, config, is_fresh).await,
+            None => Ok(answer),
+        }
     }
 
     async fn send(
         &self,
         server: &Server,
+        login: &RequestLogin,
         config: &config::ClickHouse,
         is_fresh: bool,
     ) -> Result<InsertAnswer, RequestError> {
         let (body, taken) = RequestBody::new(self.frames);
         let query = self.query(config);
         let mut response = pin!(async {
-            let response = server.http.post(&query, body, is_fresh).await?;
+            let response = server.http.post(&query, login, body, is_fresh).await?;
             InsertAnswer::read(response).await
         });
         // One time limit for the network to take the body, another one for ClickHouse to insert it.

@@ -11,8 +11,10 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::clickhouse::client::{RequestBody, Server};
-use crate::clickhouse::error_class::{ErrorClass, exception_code, quoted, rejected, unanswered_query};
+use crate::clickhouse::client::{RequestBody, RequestLogin, Server};
+use crate::clickhouse::error_class::{
+    ErrorClass, exception_code, quoted, refuses_login, rejected, unanswered_query,
+};
 use crate::clickhouse::insert_answer::{MAX_BODY, RequestError, read_up_to};
 use crate::core::error::{Error, Result};
 
@@ -56,16 +58,36 @@ impl Query<'_> {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(Some(("query", sql)).filter(|(_, sql)| !sql.is_empty()));
         let query = query.extend_pairs(self.params).finish();
-        let response = match server.http.post(&query, body(), false).await {
-            // Servers and balancers end connections that were idle; a query may be made twice.
-            Err(error) if error.class() == ErrorClass::KeptConnectionEnded => {
-                server.http.post(&query, body(), true).await
-            }
-            response => response,
-        };
-        let response = response.map_err(|error| unanswered_query(&server.url, error))?;
+        let login = server.http.login().await?;
+        let mut response = post(server, &query, &login, &body).await?;
+        if is_login_refused(&response)
+            && let Some(login) = server.http.login_after(&login).await?
+        {
+            response = post(server, &query, &login, &body).await?;
+        }
         Answer::begin(&server.url, response).await
     }
+}
+
+async fn post(
+    server: &Server,
+    query: &str,
+    login: &RequestLogin,
+    body: &impl Fn() -> RequestBody,
+) -> Result<http::Response<Incoming>> {
+    let response = match server.http.post(query, login, body(), false).await {
+        // Servers and balancers end connections that were idle; a query may be made twice.
+        Err(error) if error.class() == ErrorClass::KeptConnectionEnded => {
+            server.http.post(query, login, body(), true).await
+        }
+        response => response,
+    };
+    response.map_err(|error| unanswered_query(&server.url, error))
+}
+
+fn is_login_refused(response: &http::Response<Incoming>) -> bool {
+    let exception = response.headers().get("x-clickhouse-exception-code");
+    refuses_login(exception.and_then(|code| code.to_str().ok()?.parse().ok()), response.status())
 }
 
 impl Answer {

@@ -6,11 +6,13 @@ use http::HeaderValue;
 use serde_json::Value;
 
 use crate::config::backoff;
+use crate::config::credential::credential;
 use crate::config::object_reader::ObjectReader;
 use crate::config::tls;
 use crate::core::backoff::Limits as Backoff;
+use crate::core::credential::Credential;
 use crate::core::error::{Error, Result};
-use crate::core::secret::{Secret, masked_url};
+use crate::core::secret::masked_url;
 use crate::core::tls::Tls;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub struct ClickHouse {
     pub urls: Vec<String>,
     pub database: String,
     pub username: String,
-    pub password: Option<Secret>,
+    pub password: Option<Credential>,
     pub compression: Compression,
     pub settings: Vec<(String, String)>,
     pub max_in_flight: usize,
@@ -38,6 +40,14 @@ pub struct ClickHouse {
 }
 
 impl ClickHouse {
+    /// Has the password ready, so that the time that a function takes for it is not counted as a server's.
+    pub async fn ask_password(&self) -> Result<()> {
+        match &self.password {
+            Some(password) => password.current().await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// All servers, for a text.
     pub fn places(&self) -> String {
         self.urls.iter().map(|url| masked_url(url)).collect::<Vec<_>>().join(", ")
@@ -54,11 +64,7 @@ pub fn clickhouse(o: ObjectReader<'_>) -> Result<ClickHouse> {
         urls,
         database: o.text_or_default("database")?,
         username: header(&o, "username", o.text_or_default("username")?)?,
-        password: o
-            .text("password")?
-            .map(|password| header(&o, "password", password))
-            .transpose()?
-            .map(Secret::new),
+        password: password(&o)?,
         compression: match o.word_or_default("compression")? {
             "zstd" => Compression::Zstd,
             "none" => Compression::None,
@@ -74,6 +80,14 @@ pub fn clickhouse(o: ObjectReader<'_>) -> Result<ClickHouse> {
     };
     o.finish()?;
     Ok(clickhouse)
+}
+
+fn password(o: &ObjectReader<'_>) -> Result<Option<Credential>> {
+    let password = credential(o, "password", "clickhouse.password")?;
+    if let Some(text) = password.as_ref().and_then(Credential::as_text) {
+        header(o, "password", text.expose().into())?;
+    }
+    Ok(password)
 }
 
 /// A value that goes into a header of HTTP.

@@ -11,6 +11,7 @@ mod ceiling;
 mod check;
 mod clickhouse;
 mod condition;
+mod credential;
 mod dead_letters;
 mod mqtt;
 mod object_reader;
@@ -26,6 +27,7 @@ mod transform;
 use std::time::Duration;
 
 pub use crate::core::backoff::Limits as Backoff;
+use crate::core::credential::Credential;
 use crate::core::error::{Error, Result};
 pub use batch::{Limits, MAX_BLOCK_ROWS};
 pub use broker_url::{BrokerUrl, Transport};
@@ -34,7 +36,7 @@ pub use check::{CheckOptions, SampleLimits};
 pub use clickhouse::{ClickHouse, Compression};
 pub use condition::{Check, Condition, Constant, Operand, Relation};
 pub use dead_letters::DeadLetters;
-pub use mqtt::{AckAfter, Mqtt, ProtocolVersion};
+pub use mqtt::{AckAfter, Login, Mqtt, ProtocolVersion};
 use object_reader::ObjectReader;
 pub use replay::ReplaySource;
 pub use route::{
@@ -89,6 +91,11 @@ impl Config {
             // No topic has a NUL.
             earlier => format!("{}\0{earlier}", topic.as_str()),
         }
+    }
+
+    /// The user names and passwords that may come from a file or a function.
+    pub fn credentials(&self) -> impl Iterator<Item = &Credential> {
+        [&self.mqtt.username, &self.mqtt.password, &self.clickhouse.password].into_iter().flatten()
     }
 
     /// The place of the route for rows that a program gives for a table.

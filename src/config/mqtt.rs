@@ -5,9 +5,11 @@ use std::time::Duration;
 use crate::config::backoff;
 use crate::config::broker_url::BrokerUrl;
 use crate::config::ceiling::Ceiling;
+use crate::config::credential::credential;
 use crate::config::object_reader::ObjectReader;
 use crate::config::tls;
 use crate::core::backoff::Limits as Backoff;
+use crate::core::credential::Credential;
 use crate::core::error::Result;
 use crate::core::secret::Secret;
 use crate::core::tls::Tls;
@@ -48,8 +50,8 @@ pub struct Mqtt {
     pub urls: Vec<BrokerUrl>,
     /// `None`: a random one, and the session ends with the connection.
     pub client_id: Option<String>,
-    pub username: Option<String>,
-    pub password: Option<Secret>,
+    pub username: Option<Credential>,
+    pub password: Option<Credential>,
     /// `None`: MQTT 5, and 3.1.1 where the broker has no 5.
     pub version: Option<ProtocolVersion>,
     pub qos: u8,
@@ -70,7 +72,35 @@ pub struct Mqtt {
     pub tls: Tls,
 }
 
+/// The user and the password of a CONNECT.
+#[derive(Debug, Clone)]
+pub struct Login {
+    pub username: String,
+    pub password: Secret,
+}
+
 impl Mqtt {
+    /// Asks for the user and the password of the next CONNECT.
+    pub async fn login(&self) -> Result<Option<Login>> {
+        let Some(username) = &self.username else { return Ok(None) };
+        let username = username.ask().await?.expose().to_owned();
+        let password = match &self.password {
+            Some(password) => password.ask().await?,
+            None => Secret::default(),
+        };
+        Ok(Some(Login { username, password }))
+    }
+
+    /// The same where both are texts.
+    pub fn fixed_login(&self) -> Option<Login> {
+        let username = self.username.as_ref()?.as_text()?.expose().to_owned();
+        let password = match &self.password {
+            Some(password) => password.as_text()?.clone(),
+            None => Secret::default(),
+        };
+        Some(Login { username, password })
+    }
+
     /// Whether the broker keeps the subscriptions and undelivered messages when the connection ends.
     pub fn is_persistent(&self) -> bool {
         self.client_id.is_some() && self.session_expiry_seconds > 0
@@ -128,9 +158,9 @@ fn urls(o: &ObjectReader<'_>) -> Result<Vec<BrokerUrl>> {
     o.texts("url")?.iter().map(|(path, url)| BrokerUrl::parse(path, url)).collect()
 }
 
-fn credentials(o: &ObjectReader<'_>) -> Result<(Option<String>, Option<Secret>)> {
-    let username = o.text("username")?;
-    let password = o.text("password")?.map(Secret::new);
+fn credentials(o: &ObjectReader<'_>) -> Result<(Option<Credential>, Option<Credential>)> {
+    let username = credential(o, "username", "mqtt.username")?;
+    let password = credential(o, "password", "mqtt.password")?;
     if password.is_some() && username.is_none() {
         return Err(o.wrong("password", "needs a username"));
     }

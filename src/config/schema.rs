@@ -191,19 +191,35 @@ static MQTT: Object = Object {
         ),
         row(
             "username",
-            Kind::Text {
-                empty: Empty::Refused(": leave it out for none"),
-                max_bytes: Some(65535),
-                pattern: None,
+            Kind::Union {
+                of: &[
+                    Kind::Text {
+                        empty: Empty::Refused(": leave it out for none"),
+                        max_bytes: Some(65535),
+                        pattern: None,
+                    },
+                    object(&CREDENTIAL_FILE),
+                    CREDENTIAL_FUNCTION,
+                ],
             },
             Absent,
-            "The user to connect as.",
+            "The user to connect as: a text, a file, or a function that gives it.",
         ),
         row(
             "password",
-            Kind::Text { empty: Empty::Allowed, max_bytes: Some(65535), pattern: None },
+            Kind::Union {
+                of: &[
+                    Kind::Text { empty: Empty::Allowed, max_bytes: Some(65535), pattern: None },
+                    object(&CREDENTIAL_FILE),
+                    CREDENTIAL_FUNCTION,
+                ],
+            },
             Absent,
-            "The user's password; needs a `username`.",
+            "The user's password: a text, a file, or a function that gives it; needs a `username`.",
+        )
+        .note(
+            "A file is read, and a function called, before each attempt to connect: see \
+             [credentials](#credentials-that-change).",
         ),
         row(
             "protocolVersion",
@@ -358,6 +374,18 @@ static MQTT: Object = Object {
     }"#,
 };
 
+/// A user name or a password that may change.
+static CREDENTIAL_FILE: Object = Object {
+    name: Some("CredentialFile"),
+    about: "A file whose text is a user name or a password, such as a mounted secret. It is read again whenever it is needed; \
+            line breaks at its end do not count.",
+    includes: &[],
+    rows: &[row("file", filled_text(": the path of a file"), REQUIRED, "The path of the file, in UTF-8.")],
+    rules: NO_RULES,
+};
+
+const CREDENTIAL_FUNCTION: Kind = Kind::Code { typescript: "CredentialFunction", phrase: "a function" };
+
 static RECONNECT: Object = Object {
     name: None,
     about: "Waits between attempts to connect: exponential, with jitter.",
@@ -425,7 +453,16 @@ static CLICKHOUSE: Object = Object {
         ),
         row("database", TEXT, Text("default"), "The database of tables that are named without one."),
         row("username", TEXT, Text("default"), "The user to connect as."),
-        row("password", TEXT, Absent, "The user's password."),
+        row(
+            "password",
+            Kind::Union { of: &[TEXT, object(&CREDENTIAL_FILE), CREDENTIAL_FUNCTION] },
+            Absent,
+            "The user's password: a text, a file, or a function that gives it.",
+        )
+        .note(
+            "A file is read for each request. A function is called once, and again when ClickHouse refuses the password: see \
+             [credentials](#credentials-that-change).",
+        ),
         row(
             "compression",
             choice(&["lz4", "zstd", "none"]),
@@ -528,7 +565,7 @@ pub const MANAGED_SETTINGS: [&str; 31] = [
 static TLS: Object = Object {
     name: Some("TlsConfig"),
     about: "Each in PEM: a Buffer, a text (one with `-----BEGIN ` in it), or the path of a file, which `start()` \
-            reads.",
+            reads, and which is read again when a connection is made after it changed.",
     includes: &[],
     rows: &[
         row("ca", Kind::Pem, Described("the system's"), "The authorities to trust, instead of the system's.")
@@ -563,6 +600,13 @@ static BROKER_TLS: Object = Object {
             "Takes any certificate: an attacker in between can read and change everything. Warns, `TLS_INSECURE`.",
         )
         .note("Only `mqtt.tls` has it."),
+        row(
+            "alpn",
+            Kind::List { item: &filled_text("") },
+            Absent,
+            "The protocols to offer within TLS (ALPN), such as `['x-amzn-mqtt-ca']` for AWS IoT Core on port 443.",
+        )
+        .note("Only `mqtt.tls` has it. Each has 1 to 255 bytes."),
     ],
     rules: NO_RULES,
 };

@@ -24,8 +24,20 @@ pub fn broker_tls(section: Option<ObjectReader<'_>>, path: &'static str, is_used
         tls.server_name = Some(name);
     }
     tls.insecure = o.flag_or_default("insecure")?;
+    tls.alpn = alpn(&o)?;
     finish(o, path, is_used)?;
     Ok(tls)
+}
+
+/// The longest name of a protocol: RFC 7301, 3.1.
+const MAX_ALPN_BYTES: usize = 255;
+
+fn alpn(o: &ObjectReader<'_>) -> Result<Vec<String>> {
+    let check = |(path, name): (String, String)| match name.len() {
+        1..=MAX_ALPN_BYTES => Ok(name),
+        _ => Err(Error::config(path, format!("must have 1 to {MAX_ALPN_BYTES} bytes"))),
+    };
+    o.texts("alpn")?.into_iter().map(check).collect()
 }
 
 fn certificates(o: &ObjectReader<'_>, path: &'static str) -> Result<Tls> {

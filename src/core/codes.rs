@@ -22,7 +22,7 @@ pub fn all() -> Codes {
 }
 
 /// Codes of a `MillraceError`. One about rows of a program has the code of a dead letter.
-static ERRORS: [&str; 23] = [
+static ERRORS: [&str; 24] = [
     "ABORTED",
     "BINDING_NOT_FOUND",
     "BINDING_REFUSED",
@@ -31,6 +31,7 @@ static ERRORS: [&str; 23] = [
     "COLUMN_NOT_FOUND",
     "COLUMN_UNSUPPORTED",
     "CONFIG_INVALID",
+    "CREDENTIALS_FAILED",
     "INTERNAL",
     "INVALID_STATE",
     "MQTT_REFUSED",
@@ -49,13 +50,14 @@ static ERRORS: [&str; 23] = [
 ];
 
 /// Codes of warnings, sorted; `docs/metrics.md` explains each.
-pub const WARNING_CODES: [&str; 46] = [
+pub const WARNING_CODES: [&str; 48] = [
     "BATCH_SPLIT",
     "CLICKHOUSE_RECOVERED",
     "CLICKHOUSE_REFUSED",
     "CLICKHOUSE_RETRYING",
     "CLICKHOUSE_SILENT",
     "COLUMN_ADDED",
+    "CREDENTIALS_FAILED",
     "DEAD_LETTERS_REFUSED",
     "DEAD_LETTERS_RETRYING",
     "DEAD_LETTERS_UNSTORED",
@@ -67,6 +69,7 @@ pub const WARNING_CODES: [&str; 46] = [
     "LETTER_MALFORMED",
     "MQTT_FALLBACK",
     "MQTT_RECONNECTING",
+    "MQTT_REFUSED",
     "PATH_NEVER_FOUND",
     "PATH_THROUGH_SCALAR",
     "QOS_LOWERED",

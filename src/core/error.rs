@@ -63,10 +63,17 @@ pub enum Error {
         url: String,
         message: String,
     },
-    /// The broker answered CONNECT with a refusal.
+    /// The broker answered CONNECT with a refusal. `code` is its number in CONNACK, if it sent one: a reason code of MQTT 5,
+    /// or a return code of 3.1.1.
     MqttRefused {
         url: String,
         reason: String,
+        code: Option<u8>,
+    },
+    /// A user name or a password cannot be had: from a file, or from a function of the program.
+    CredentialsFailed {
+        path: String,
+        message: String,
     },
     SubscriptionRefused {
         filter: String,
@@ -164,6 +171,7 @@ impl Error {
             Error::ColumnUnsupported { .. } => "COLUMN_UNSUPPORTED",
             Error::MqttUnreachable { .. } => "MQTT_UNREACHABLE",
             Error::MqttRefused { .. } => "MQTT_REFUSED",
+            Error::CredentialsFailed { .. } => "CREDENTIALS_FAILED",
             Error::SubscriptionRefused { .. } => "SUBSCRIPTION_REFUSED",
             Error::SourceUnreadable { .. } => "SOURCE_UNREADABLE",
             Error::SpoolLocked { .. } => "SPOOL_LOCKED",
@@ -212,6 +220,7 @@ impl Error {
     pub fn path(&self) -> Option<&str> {
         match self {
             Error::ConfigInvalid { path, .. }
+            | Error::CredentialsFailed { path, .. }
             | Error::TransformInvalid { path, .. }
             | Error::SourceUnreadable { path, .. }
             | Error::TableNotFound { path, .. }
@@ -228,6 +237,7 @@ impl fmt::Display for Error {
         match self {
             Error::ConfigInvalid { path, message } if path.is_empty() => f.write_str(message),
             Error::ConfigInvalid { path, message }
+            | Error::CredentialsFailed { path, message }
             | Error::SourceUnreadable { path, message }
             | Error::TransformInvalid { path, message } => {
                 write!(f, "{path}: {message}")
@@ -254,7 +264,7 @@ impl fmt::Display for Error {
             Error::MqttUnreachable { url, message } => {
                 write!(f, "the broker at {url} cannot be reached: {message}")
             }
-            Error::MqttRefused { url, reason } => {
+            Error::MqttRefused { url, reason, .. } => {
                 write!(f, "the broker at {url} refused the connection: {reason}")
             }
             Error::SubscriptionRefused { filter, reason } => {

@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod chunk_pool;
 pub mod clock;
 pub mod codes;
+pub mod credential;
 pub mod dead_letter;
 pub mod edge_nodes;
 pub mod error;

@@ -1,7 +1,8 @@
 //! TLS for both sides, the broker's and ClickHouse's: by rustls, with ring as its only cryptography.
 //!
 //! [`Tls`] is the `tls` section of either configuration. Its files are read when the first connection is wanted, by
-//! [`Tls::client`]; all connections of that side share what comes of it. [`explain`] finds in the error of any
+//! [`Tls::client`], and again when a connection is wanted after they changed; all connections of that side share what comes
+//! of them. [`explain`] finds in the error of any
 //! connection what TLS had against it.
 
 use std::borrow::Cow;
@@ -9,7 +10,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -21,6 +23,7 @@ use rustls::{
 };
 
 use crate::core::error::{Error, Result};
+use crate::core::lock::lock;
 
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
@@ -33,7 +36,41 @@ pub struct Tls {
     pub server_name: Option<ServerName<'static>>,
     /// Takes any certificate.
     pub insecure: bool,
-    client: OnceLock<Arc<ClientConfig>>,
+    /// The protocols that are offered within TLS, such as `x-amzn-mqtt-ca`.
+    pub alpn: Vec<String>,
+    /// Clones share it.
+    loaded: Arc<Mutex<Option<Loaded>>>,
+}
+
+/// What came of the files, as they were then.
+#[derive(Debug)]
+struct Loaded {
+    files: Vec<Option<FileStamp>>,
+    client: Arc<ClientConfig>,
+}
+
+/// Differs when a file was written or replaced.
+#[derive(Debug, PartialEq, Eq)]
+struct FileStamp {
+    modified: Option<SystemTime>,
+    bytes: u64,
+    /// Its number and the time of its last change, where the system has them: a file may be replaced by an older one.
+    inode: (u64, i64, i64),
+}
+
+impl FileStamp {
+    /// `None`: it cannot be read.
+    fn of(file: &Path) -> Option<FileStamp> {
+        let metadata = std::fs::metadata(file).ok()?;
+        #[cfg(unix)]
+        let inode = {
+            use std::os::unix::fs::MetadataExt;
+            (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+        };
+        #[cfg(not(unix))]
+        let inode = (0, 0, 0);
+        Some(FileStamp { modified: metadata.modified().ok(), bytes: metadata.len(), inode })
+    }
 }
 
 /// The client certificate and its key.
@@ -106,13 +143,29 @@ impl Tls {
         Tls { path, ..Tls::default() }
     }
 
-    /// The configuration of client connections. Errors are `CONFIG_INVALID` with the option's path.
+    /// The configuration of client connections, by the files as they are now. Errors are `CONFIG_INVALID` with the option's
+    /// path.
     pub fn client(&self) -> Result<Arc<ClientConfig>> {
-        if let Some(client) = self.client.get() {
-            return Ok(client.clone());
+        // Before they are read: one that changes meanwhile is read again the next time.
+        let files = self.files().map(FileStamp::of).collect();
+        let mut loaded = lock(&self.loaded);
+        if let Some(loaded) = loaded.as_ref().filter(|loaded| loaded.files == files) {
+            return Ok(loaded.client.clone());
         }
-        let client = Arc::new(self.load()?);
-        Ok(self.client.get_or_init(|| client).clone())
+        let mut client = self.load()?;
+        client.alpn_protocols = self.alpn.iter().map(|name| name.clone().into_bytes()).collect();
+        let client = Arc::new(client);
+        *loaded = Some(Loaded { files, client: client.clone() });
+        Ok(client)
+    }
+
+    /// Those that hold certificates and the key.
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let identity = self.identity.iter().flat_map(|identity| [&identity.cert, &identity.key]);
+        self.ca.iter().chain(identity).filter_map(|pem| match pem {
+            Pem::File(file) => Some(file.as_path()),
+            Pem::Text(_) => None,
+        })
     }
 
     fn load(&self) -> Result<ClientConfig> {
@@ -281,6 +334,7 @@ fn alert_reason(alert: AlertDescription) -> String {
                                     in common with us"
             .into(),
         Alert::ProtocolVersion => "it has no version of TLS in common with us: 1.2 or 1.3".into(),
+        Alert::NoApplicationProtocol => "it speaks none of the protocols in tls.alpn".into(),
         Alert::UnrecognisedName => "it has no certificate for the host of the URL".into(),
         alert => format!("it broke off TLS with the alert {alert:?}"),
     }

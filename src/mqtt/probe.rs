@@ -68,10 +68,12 @@ impl Probe {
         filters: impl Into<Filters>,
         disconnect: &'static [u8],
     ) -> Result<Probe> {
+        let login = config.login().await?;
         let stream = transport::connect(url, config)
             .await
             .map_err(|error| Error::MqttUnreachable { url: url.to_string(), message: error.to_string() })?;
         let mut session = Session::new(config, client_id, filters, Instant::now());
+        session.set_login(login);
         session.connect(Instant::now());
         Ok(Probe { url: url.clone(), stream, session, buffer: ReadBuffer::default(), disconnect })
     }

@@ -6,6 +6,7 @@ use napi_derive::napi;
 
 use crate::check;
 use crate::config::{CheckOptions, Config};
+use crate::napi::credentials::NativeCredentials;
 use crate::napi::transform::{self, NativeTransformCall};
 use crate::napi::{promise, throw};
 use crate::transform::TransformHosts;
@@ -23,8 +24,13 @@ pub struct NativeCheck {
 impl NativeCheck {
     /// Throws an error whose message is JSON: `{ code, message, path, cause }`.
     #[napi(constructor)]
-    pub fn new(config: String, options: String) -> napi::Result<NativeCheck> {
+    pub fn new(
+        config: String,
+        credentials: &NativeCredentials,
+        options: String,
+    ) -> napi::Result<NativeCheck> {
         let config = Config::parse(&config).map_err(|error| throw(&error))?;
+        credentials.serve(&config);
         let options = CheckOptions::parse(&options).map_err(|error| throw(&error))?;
         let hosts = TransformHosts::default();
         let id = transform::add_modules(&config, &hosts);

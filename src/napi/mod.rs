@@ -5,6 +5,7 @@
 //! `{"error": …}`. `lib/native.js` turns the latter into a `MillraceError`.
 
 mod check;
+mod credentials;
 mod replay;
 mod samples;
 mod spool;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use credentials::NativeCredentials;
 use napi::bindgen_prelude::{Buffer, FnArgs, Function, Object, Uint8Array};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status};
@@ -55,9 +57,11 @@ impl NativePipeline {
     pub fn new(
         env: &Env,
         config: String,
+        credentials: &NativeCredentials,
         on_event: Function<'_, FnArgs<(String, String, Vec<Buffer>)>, ()>,
     ) -> napi::Result<NativePipeline> {
         let config = Config::parse(&config).map_err(|error| throw(&error))?;
+        credentials.serve(&config);
         let pipeline = Arc::new(Pipeline::new(config, listener(&on_event)?));
         end_with_environment(env, &pipeline, Pipeline::abort)?;
         let id = transform::add_modules(pipeline.config(), pipeline.hosts());
@@ -173,8 +177,13 @@ impl NativePipeline {
 
     /// Resolves to what the table of each route looks like.
     #[napi(ts_return_type = "Promise<string>")]
-    pub fn describe<'env>(env: &'env Env, config: String) -> napi::Result<Object<'env>> {
+    pub fn describe<'env>(
+        env: &'env Env,
+        config: String,
+        credentials: &NativeCredentials,
+    ) -> napi::Result<Object<'env>> {
         let config = Config::parse(&config).map_err(|error| throw(&error))?;
+        credentials.serve(&config);
         promise(env, move || describe_tables(&config))
     }
 

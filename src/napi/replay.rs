@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::config::{Config, ReplaySource};
 use crate::core::error::Error;
+use crate::napi::credentials::NativeCredentials;
 use crate::napi::transform::{self, NativeTransformCall};
 use crate::napi::{end_with_environment, listener, promise, promise_after, text, throw};
 use crate::replay::StoredDeadLetter;
@@ -49,10 +50,12 @@ impl NativeReplay {
     pub fn new(
         env: &Env,
         config: String,
+        credentials: &NativeCredentials,
         source: Option<String>,
         on_event: Function<'_, FnArgs<(String, String, Vec<Buffer>)>, ()>,
     ) -> napi::Result<NativeReplay> {
         let config = Config::parse(&config).map_err(|error| throw(&error))?;
+        credentials.serve(&config);
         let source = match source {
             Some(source) => ReplaySource::parse(&source).map_err(|error| throw(&error))?,
             None => ReplaySource::Supplied,

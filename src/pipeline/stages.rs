@@ -168,6 +168,7 @@ async fn check_views(context: &PipelineContext, schema: &SchemaClient, table: &s
 /// The first server that answers.
 pub async fn inspect(clickhouse: &config::ClickHouse) -> Result<SchemaClient> {
     let all = servers(clickhouse)?;
+    clickhouse.ask_password().await?;
     let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;
     tokio::time::timeout(within, SchemaClient::connect(&all, &clickhouse.database))
         .await
@@ -179,6 +180,7 @@ async fn first_answer(context: &PipelineContext) -> Result<SchemaClient> {
     let Config { clickhouse, start_timeout, .. } = &context.config;
     let deadline = tokio::time::Instant::now() + *start_timeout;
     let all = servers(clickhouse)?;
+    clickhouse.ask_password().await?;
     let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;
     let mut fault = context.no_fault();
     loop {

@@ -118,7 +118,10 @@ impl Warning {
             Error::ClickHouseUnreachable { url, .. }
             | Error::ClickHouseAnswer { url, .. }
             | Error::MqttUnreachable { url, .. }
-            | Error::MqttRefused { url, .. } => warning.field("url", url.as_str()),
+            | Error::MqttRefused { url, code: None, .. } => warning.field("url", url.as_str()),
+            Error::MqttRefused { url, code: Some(code), .. } => {
+                warning.field("url", url.as_str()).field("reasonCode", *code)
+            }
             Error::ClickHouseRejected { exception, name, .. } => {
                 let warning = match exception {
                     Some(code) => warning.field("clickhouseCode", *code),

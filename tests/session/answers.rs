@@ -39,7 +39,7 @@ fn a_maximum_qos_of_the_broker_is_what_is_asked_for() {
 #[test]
 fn a_refusal_says_why() {
     let refused = |version, bytes: &[u8]| match Client::new(&options(version, json!({}))).feed(bytes) {
-        Err(SessionError::Refused(reason)) => reason,
+        Err(SessionError::Refused { reason, .. }) => reason,
         other => panic!("{other:?}"),
     };
     assert_eq!(refused(4, b"\x20\x02\x00\x02"), "identifier rejected");
@@ -52,7 +52,7 @@ fn a_refusal_says_why() {
     assert_eq!(refused(5, &banned), "banned (the reason), see elsewhere");
     for code in 0x80..0xa0 {
         let fed = Client::new(&options(5, json!({}))).feed(&[0x20, 3, 0, code, 0]);
-        if let Err(SessionError::Refused(reason)) = fed {
+        if let Err(SessionError::Refused { reason, .. }) = fed {
             assert!(code == 0x80 || reason != "unspecified error", "{code:#x}");
         }
     }

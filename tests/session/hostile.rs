@@ -315,7 +315,7 @@ fn is_as_expected(
             let farewell: &[u8] = if version == 5 { &[0xe0, 2, *code, 0] } else { &[] };
             reason == code && sent == farewell
         }
-        (Says(what), Some(SessionError::Refused(reason) | SessionError::Disconnected(reason))) => {
+        (Says(what), Some(SessionError::Refused { reason, .. } | SessionError::Disconnected(reason))) => {
             reason == what && sent.is_empty()
         }
         (Says(what), Some(SessionError::TakenOver)) => *what == "session taken over" && sent.is_empty(),

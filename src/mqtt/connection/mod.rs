@@ -198,7 +198,15 @@ impl<S: MessageSink> Connection<S> {
                      {client_id:?} too; connecting again in {wait} ms"
                 ),
             ),
-            _ => ("MQTT_RECONNECTING", format!("{error}; connecting again in {wait} ms")),
+            _ => match error {
+                Error::MqttRefused { code: Some(code), .. } => {
+                    ("MQTT_REFUSED", format!("{error} (code {code}); connecting again in {wait} ms"))
+                }
+                Error::CredentialsFailed { .. } => {
+                    ("CREDENTIALS_FAILED", format!("{error}; connecting again in {wait} ms"))
+                }
+                _ => ("MQTT_RECONNECTING", format!("{error}; connecting again in {wait} ms")),
+            },
         };
         let warning = Warning::new(code, message).client_id(&client_id).error(error).retry_in(retry_in);
         self.context.warn_of_fault(&mut self.fault, warning);
@@ -278,6 +286,12 @@ impl<S: MessageSink> Connection<S> {
         let context = self.context.clone();
         let url = &context.config.mqtt.urls[self.url_at];
         self.was_subscribing = false;
+        // Before the socket is opened: a broker waits for CONNECT a few seconds only.
+        match self.run_disconnected(context.config.mqtt.login()).await {
+            Err(closed) => return closed,
+            Ok(Err(error)) => return ConnectionEnd::Lost(error, DisconnectCause::GivenUp),
+            Ok(Ok(login)) => self.session.set_login(login),
+        }
         let mut stream = match self.run_disconnected(transport::connect(url, &context.config.mqtt)).await {
             Err(closed) => return closed,
             Ok(Err(error)) => {
@@ -300,7 +314,7 @@ impl<S: MessageSink> Connection<S> {
             }
         }
         match error {
-            SessionError::Refused(_) | SessionError::TakenOver => self.lost(error),
+            SessionError::Refused { .. } | SessionError::TakenOver => self.lost(error),
             error if is_unanswered => ConnectionEnd::Refused(error),
             error => self.lost(error),
         }

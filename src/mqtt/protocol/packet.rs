@@ -9,8 +9,7 @@ use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes as v5codec;
 use rumqttc::v5::mqttbytes::v5;
 
-use crate::config::ProtocolVersion;
-use crate::core::secret::Secret;
+use crate::config::{Login, ProtocolVersion};
 use crate::mqtt::protocol::property::{self, PropertySet, Value, property_set};
 use crate::mqtt::protocol::reason;
 use crate::mqtt::session::SessionError;
@@ -20,7 +19,7 @@ use crate::mqtt::session::SessionError;
 pub struct Connect {
     pub version: ProtocolVersion,
     pub client_id: String,
-    pub login: Option<(String, Secret)>,
+    pub login: Option<Login>,
     pub keep_alive_seconds: u16,
     pub persistent: bool,
     pub expiry_seconds: u32,
@@ -36,8 +35,8 @@ impl Connect {
                 let mut connect = v4::Connect::new(&self.client_id);
                 connect.keep_alive = self.keep_alive_seconds;
                 connect.clean_session = !self.persistent;
-                if let Some((name, password)) = &self.login {
-                    connect.set_login(name, password.expose());
+                if let Some(Login { username, password }) = &self.login {
+                    connect.set_login(username, password.expose());
                 }
                 write_v4(out, v4::Packet::Connect(connect));
             }
@@ -55,7 +54,7 @@ impl Connect {
                     properties: Some(properties),
                 };
                 let login =
-                    self.login.clone().map(|(name, password)| v5::Login::new(name, password.expose()));
+                    self.login.as_ref().map(|login| v5::Login::new(&login.username, login.password.expose()));
                 write_v5(out, v5::Packet::Connect(connect, None, login));
             }
         }
@@ -181,7 +180,10 @@ pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck
             _ if !body.is_empty() => Err(TOO_LONG),
             0 => Ok(ack),
             1 => Err(SessionError::VersionRefused),
-            _ => Err(SessionError::Refused(reason::return_code(code).ok_or(UNKNOWN_CODE)?.into())),
+            _ => {
+                let reason = reason::return_code(code).ok_or(UNKNOWN_CODE)?.into();
+                Err(SessionError::Refused { reason, code })
+            }
         };
     }
     let properties = rest_is_properties(body)?;
@@ -192,7 +194,8 @@ pub fn read_connack(version: ProtocolVersion, mut body: &[u8]) -> Result<ConnAck
         if !reason::CONNACK.contains(&code) {
             return Err(UNKNOWN_CODE);
         }
-        return Err(SessionError::Refused(reason_text(code, properties, CONNACK_PROPERTIES)?));
+        let reason = reason_text(code, properties, CONNACK_PROPERTIES)?;
+        return Err(SessionError::Refused { reason, code });
     }
     property::walk(properties, CONNACK_PROPERTIES, |id, value| {
         match (id, value) {

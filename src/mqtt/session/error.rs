@@ -14,8 +14,11 @@ pub enum SessionError {
         what: &'static str,
         reason: u8,
     },
-    /// The broker refused the connection in CONNACK.
-    Refused(String),
+    /// The broker refused the connection in CONNACK, with this code.
+    Refused {
+        reason: String,
+        code: u8,
+    },
     /// The broker refused the version of the protocol, or answered in another one.
     VersionRefused,
     /// The connection ended, or nothing came in time (`is_timeout`), before the broker answered CONNECT.
@@ -74,12 +77,14 @@ impl SessionError {
     pub fn at(self, url: &BrokerUrl) -> Error {
         let url = url.to_string();
         match self {
-            SessionError::Refused(reason) => Error::MqttRefused { url, reason },
+            SessionError::Refused { reason, code } => Error::MqttRefused { url, reason, code: Some(code) },
             SessionError::VersionRefused => {
-                Error::MqttRefused { url, reason: "unacceptable protocol version".into() }
+                Error::MqttRefused { url, reason: "unacceptable protocol version".into(), code: None }
             }
-            SessionError::NoConnAck => Error::MqttRefused { url, reason: NO_CONNACK.into() },
-            SessionError::Unanswered { reason, is_timeout: true } => Error::MqttRefused { url, reason },
+            SessionError::NoConnAck => Error::MqttRefused { url, reason: NO_CONNACK.into(), code: None },
+            SessionError::Unanswered { reason, is_timeout: true } => {
+                Error::MqttRefused { url, reason, code: None }
+            }
             SessionError::SubscriptionRefused { filter, reason } => {
                 Error::SubscriptionRefused { filter, reason }
             }
@@ -101,7 +106,7 @@ impl fmt::Display for SessionError {
             SessionError::Unanswered { reason, .. } => f.write_str(reason),
             SessionError::NoConnAck => f.write_str(NO_CONNACK),
             SessionError::NoSubAck { filter } => write!(f, "the subscription to {filter}: {NO_SUBACK}"),
-            SessionError::Refused(reason) => write!(f, "the connection was refused: {reason}"),
+            SessionError::Refused { reason, .. } => write!(f, "the connection was refused: {reason}"),
             SessionError::SubscriptionRefused { filter, reason } => {
                 write!(f, "the subscription to {filter} was refused: {reason}")
             }

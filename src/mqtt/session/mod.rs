@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use crate::config::{Mqtt, ProtocolVersion};
+use crate::config::{Login, Mqtt, ProtocolVersion};
 use crate::core::ack_history::AckHistory;
 use crate::core::ack_set::AckSet;
 use crate::core::varint::{self, VarintError};
@@ -159,10 +159,7 @@ impl Session {
             connect_options: packet::Connect {
                 version: config.version.unwrap_or(ProtocolVersion::V5),
                 client_id,
-                login: config
-                    .username
-                    .clone()
-                    .map(|name| (name, config.password.clone().unwrap_or_default())),
+                login: config.fixed_login(),
                 keep_alive_seconds: config.keep_alive.as_secs() as u16,
                 persistent: config.is_persistent(),
                 expiry_seconds: config.session_expiry_seconds,
@@ -214,6 +211,11 @@ impl Session {
         self.last_received = now;
         self.pinged_at = None;
         self.connect_options.write(&mut self.out);
+    }
+
+    /// The user and the password of the next connection.
+    pub fn set_login(&mut self, login: Option<Login>) {
+        self.connect_options.login = login;
     }
 
     /// The next connection goes to another broker, which may lack our subscriptions.
