@@ -155,6 +155,11 @@ export type MqttConfig = {
     /** The longest wait; not less than `minMs`. In milliseconds, 1 to 86400000. @default 30000 */
     maxMs?: number | undefined
   } | undefined
+  /**
+   * How many filters a SUBSCRIBE or an UNSUBSCRIBE holds at most, such as 8 for AWS IoT Core. From 1 to 65535.
+   * @default all of them
+   */
+  filtersPerSubscribe?: number | undefined
   /** TLS of `mqtts://` and `wss://`. */
   tls?: TlsConfig & {
     /** The name that the broker's certificate must be valid for. @default the host of the URL */
@@ -568,8 +573,8 @@ export interface InputSource {
 
 /**
  * Gives a user name or a password: before each attempt to connect to the broker, and for ClickHouse at start and whenever it
- * refuses the last one. It has 10 s. What it throws, and what is no text, is `CREDENTIALS_FAILED`, and it is called again after a
- * wait.
+ * refuses the last one. It has 10 s. An error that it throws, and a value that is not a text, is `CREDENTIALS_FAILED`; it is called
+ * again after a wait.
  */
 export type CredentialFunction = () => string | PromiseLike<string>
 
@@ -903,6 +908,8 @@ export interface Warning {
   topic?: string
   /** Filters of subscriptions. */
   filters?: string[]
+  /** How many filters a SUBSCRIBE holds from now on. */
+  filtersPerSubscribe?: number
   /** Seconds for which the broker keeps the session. */
   sessionExpirySeconds?: number
   /** The broker's window: unacknowledged messages in flight. */
@@ -1597,6 +1604,7 @@ export type WarningCode =
   | 'SPOOL_TORN'
   | 'START_WAITING'
   | 'STOP_TIMEOUT'
+  | 'SUBSCRIBE_SPLIT'
   | 'TABLE_CHANGED'
   | 'TABLE_DISCARDS'
   | 'TIME_PRECISION_CUT'

@@ -24,7 +24,7 @@ function credentialsOf(config) {
   return native
 }
 
-/** What the engine calls. It does not throw, and answers each call once, unless the function never settles. */
+/** The function that the engine calls. It does not throw, and answers each call once, unless the function never settles. */
 function caller(give) {
   // Without it, calls would run in the context of AsyncLocalStorage of whatever ran last.
   const context = new AsyncResource('millrace.credentials')

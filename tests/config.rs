@@ -28,6 +28,7 @@ fn full() -> Value {
             "ackAfter": "receive",
             "retained": "skip",
             "topicRewrite": "rabbitmq",
+            "filtersPerSubscribe": 8,
             "reconnect": { "minMs": 10, "maxMs": 20 },
             "tls": { "ca": "ca.pem", "cert": "c.pem", "key": "k.pem", "serverName": "one", "insecure": false, "alpn": ["mqtt"] },
         },
@@ -146,7 +147,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 103] = [
+const OPTIONS: [(&str, Takes); 104] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -166,6 +167,7 @@ const OPTIONS: [(&str, Takes); 103] = [
     ("/mqtt/ackAfter", Choice),
     ("/mqtt/retained", Choice),
     ("/mqtt/topicRewrite", Choice),
+    ("/mqtt/filtersPerSubscribe", Integer(1, 65535)),
     ("/mqtt/reconnect", Section),
     ("/mqtt/reconnect/minMs", Integer(1, 20)),
     ("/mqtt/reconnect/maxMs", Integer(10, DAY_MS)),

@@ -333,7 +333,7 @@ test('files of certificates are read again when a connection is made after they 
   const names = (door) => new Set(door.visitors.map(({ name }) => name))
   for (const door of Object.values(doors)) assert.deepEqual(names(door), new Set(['first']))
 
-  // What is wrong with a file is said, and tried again.
+  // A wrong file is reported, and read again.
   writeFileSync(files.cert, 'nothing')
   for (const socket of doors.mqtt.sockets) socket.destroy()
   const isSaid = () => warnings.some(({ reason }) => /mqtt\.tls\.cert: holds no certificate in PEM/.test(reason))

@@ -5,6 +5,7 @@ import { createServer } from 'node:net'
 
 const CONNECT = 1
 const SUBSCRIBE = 8
+const UNSUBSCRIBE = 10
 const PINGREQ = 12
 const TYPES = {
   1: 'CONNECT',
@@ -21,13 +22,17 @@ const TYPES = {
 /**
  * `connect` and `subscribe` are what it answers: a return code, or nothing with `null`, or a function that says so for the
  * number of a connection, the first being 1. `present` says that it knows the session; `properties` are the bytes of
- * those of CONNACK, in MQTT 5. It speaks the version of MQTT that it is spoken to, and ends when the test ends.
+ * those of CONNACK, in MQTT 5. `maxFilters` is how many filters it takes in one SUBSCRIBE or UNSUBSCRIBE: on more it closes the
+ * connection, or with `refuses` refuses them all. It speaks the version of MQTT that it is spoken to, and ends when the test ends.
  *
  * @param {any} t
- * @param {{ connect?: any, subscribe?: any, present?: boolean, properties?: number[] }} [answers]
+ * @param {{ connect?: any, subscribe?: any, present?: boolean, properties?: number[], maxFilters?: number, refuses?: boolean }} [answers]
  */
-export async function startScriptedBroker(t, { connect = 0, subscribe = 1, present = false, properties = [] } = {}) {
-  const broker = new ScriptedBroker({ connect, subscribe, present, properties })
+export async function startScriptedBroker(
+  t,
+  { connect = 0, subscribe = 1, present = false, properties = [], maxFilters = Infinity, refuses = false } = {},
+) {
+  const broker = new ScriptedBroker({ connect, subscribe, present, properties, maxFilters, refuses })
   await broker.listen()
   t.after(() => broker.close())
   return broker
@@ -142,8 +147,16 @@ class ScriptedBroker {
       socket.write(packet(0x20, [connect === 0 && present ? 1 : 0, connect, ...told]))
     }
     if (type === SUBSCRIBE && subscribe !== null) {
-      const filters = countFilters(body, isV5 ? 3 + body[2] : 2)
-      socket.write(packet(0x90, [body[0], body[1], ...noProperties, ...Array(filters).fill(subscribe)]))
+      const filters = filtersOf(body, isV5, 1).length
+      const isTooMany = filters > this.#answers.maxFilters
+      if (isTooMany && !this.#answers.refuses) return socket.destroy()
+      const grant = isTooMany ? 0x80 : subscribe
+      socket.write(packet(0x90, [body[0], body[1], ...noProperties, ...Array(filters).fill(grant)]))
+    }
+    if (type === UNSUBSCRIBE) {
+      const filters = filtersOf(body, isV5, 0).length
+      if (filters > this.#answers.maxFilters) return socket.destroy()
+      socket.write(packet(0xb0, [body[0], body[1], ...(isV5 ? [0, ...Array(filters).fill(0)] : [])]))
     }
     if (type === PINGREQ) socket.write(Buffer.from([0xd0, 0]))
   }
@@ -183,9 +196,20 @@ function firstPacket(buffer) {
   }
 }
 
-function countFilters(body, first) {
-  let filters = 0
-  for (let at = first; at < body.length; at += 3 + body.readUInt16BE(at)) filters++
+/**
+ * The filters of a SUBSCRIBE, with a byte of `options` behind each, or of an UNSUBSCRIBE without.
+ *
+ * @param {Buffer} body
+ * @param {boolean} isV5
+ * @param {0 | 1} options
+ */
+export function filtersOf(body, isV5, options) {
+  const filters = []
+  for (let at = isV5 ? 3 + body[2] : 2; at < body.length; ) {
+    const end = at + 2 + body.readUInt16BE(at)
+    filters.push(body.toString('utf8', at + 2, end))
+    at = end + options
+  }
   return filters
 }
 

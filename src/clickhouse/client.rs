@@ -57,7 +57,7 @@ pub struct HttpClient {
     password: Option<Credential>,
 }
 
-/// What a request says of who sends it.
+/// The password of a request, which says who sends it.
 pub struct RequestLogin {
     password: Option<(Asked, HeaderValue)>,
 }

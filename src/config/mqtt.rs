@@ -68,6 +68,8 @@ pub struct Mqtt {
     pub skip_retained: bool,
     /// Topics come with slashes in place of dots, as RabbitMQ delivers them.
     pub dots_become_slashes: bool,
+    /// The most filters of a SUBSCRIBE or an UNSUBSCRIBE.
+    pub filters_per_subscribe: usize,
     pub reconnect: Backoff,
     pub tls: Tls,
 }
@@ -147,6 +149,7 @@ pub fn mqtt(o: ObjectReader<'_>, has_spool: bool, memory: Ceiling) -> Result<Mqt
         ack_after: ack_after(&o, has_spool)?,
         skip_retained: o.word_or_default("retained")? == "skip",
         dots_become_slashes: o.word_or_default("topicRewrite")? == "rabbitmq",
+        filters_per_subscribe: o.integer("filtersPerSubscribe")?.map_or(usize::MAX, |most| most as usize),
         reconnect: backoff::backoff(o.section("reconnect")?)?,
         tls: tls::broker_tls(o.section("tls")?, "mqtt.tls", is_encrypted)?,
     };

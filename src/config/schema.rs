@@ -360,6 +360,17 @@ static MQTT: Object = Object {
             "Waits between attempts to connect: exponential, with jitter.",
         )
         .note("Each wait is shortened by up to a half at random."),
+        row(
+            "filtersPerSubscribe",
+            integer(1, 65535),
+            Described("all of them"),
+            "How many filters a SUBSCRIBE or an UNSUBSCRIBE holds at most, such as 8 for AWS IoT Core.",
+        )
+        .note(
+            "A broker that refuses a SUBSCRIBE of several filters, or closes the connection on it, is asked again with 8, and \
+             then with one in each; the warning `SUBSCRIBE_SPLIT` reports it once. A packet is also kept below the broker's \
+             Maximum Packet Size. With subscription identifiers each filter has a SUBSCRIBE of its own.",
+        ),
         row("tls", object(&BROKER_TLS), Absent, "TLS of `mqtts://` and `wss://`."),
     ],
     // A password needs a username, and more than one connection needs a group.

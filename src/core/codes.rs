@@ -50,7 +50,7 @@ static ERRORS: [&str; 24] = [
 ];
 
 /// Codes of warnings, sorted; `docs/metrics.md` explains each.
-pub const WARNING_CODES: [&str; 48] = [
+pub const WARNING_CODES: [&str; 49] = [
     "BATCH_SPLIT",
     "CLICKHOUSE_RECOVERED",
     "CLICKHOUSE_REFUSED",
@@ -88,6 +88,7 @@ pub const WARNING_CODES: [&str; 48] = [
     "SPOOL_TORN",
     "START_WAITING",
     "STOP_TIMEOUT",
+    "SUBSCRIBE_SPLIT",
     "TABLE_CHANGED",
     "TABLE_DISCARDS",
     "TIME_PRECISION_CUT",

@@ -42,7 +42,7 @@ pub struct Tls {
     loaded: Arc<Mutex<Option<Loaded>>>,
 }
 
-/// What came of the files, as they were then.
+/// The configuration by the files, as they were then.
 #[derive(Debug)]
 struct Loaded {
     files: Vec<Option<FileStamp>>,
@@ -159,7 +159,7 @@ impl Tls {
         Ok(client)
     }
 
-    /// Those that hold certificates and the key.
+    /// The files that hold certificates and the key.
     fn files(&self) -> impl Iterator<Item = &Path> {
         let identity = self.identity.iter().flat_map(|identity| [&identity.cert, &identity.key]);
         self.ca.iter().chain(identity).filter_map(|pem| match pem {

@@ -195,6 +195,11 @@ impl Warning {
         self.field("filters", filters)
     }
 
+    /// How many filters a SUBSCRIBE holds from now on.
+    pub fn filters_per_subscribe(self, filters: usize) -> Warning {
+        self.field("filtersPerSubscribe", filters)
+    }
+
     pub fn session_expiry(self, seconds: u32) -> Warning {
         self.field("sessionExpirySeconds", seconds)
     }

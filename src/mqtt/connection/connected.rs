@@ -236,6 +236,7 @@ impl<S: MessageSink> Connection<S> {
         }
         self.report_fallback();
         self.report_overlap();
+        self.report_split();
         self.expect_shared_messages();
         match self.ready.take() {
             Some(ready) => drop(ready.send(Ok(()))),
@@ -283,6 +284,22 @@ impl<S: MessageSink> Connection<S> {
         );
         self.context.warn(Warning::new("FILTERS_OVERLAP", message).filters(refused));
         self.overlap_reported = true;
+    }
+
+    /// Warns once where the broker took fewer filters in one SUBSCRIBE than it was given.
+    fn report_split(&mut self) {
+        let most = self.session.filters_per_subscribe();
+        let is_first = self.sink.connection() == 0 && !self.split_reported;
+        if most == self.context.config.mqtt.filters_per_subscribe || !is_first {
+            return;
+        }
+        self.split_reported = true;
+        let url = self.url().to_string();
+        let message = format!(
+            "{url} refused a SUBSCRIBE of several filters and takes {most} in one packet. Set mqtt.filtersPerSubscribe to {most} to \
+             have it so from the start"
+        );
+        self.context.warn(Warning::new("SUBSCRIBE_SPLIT", message).url(&url).filters_per_subscribe(most));
     }
 
     /// MQTT 3.1.1 has no shared subscriptions. Many brokers have them nevertheless; the others take the filter for an ordinary

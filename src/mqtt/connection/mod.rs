@@ -32,7 +32,7 @@ use crate::mqtt::connection::inflight_window::InflightWindowDetector;
 use crate::mqtt::connection::read_buffer::ReadBuffer;
 use crate::mqtt::connection::reconnect::{DisconnectCause, Reconnection};
 use crate::mqtt::connection::transfer::close_gracefully;
-use crate::mqtt::session::{Session, SessionError};
+use crate::mqtt::session::{Session, SessionError, fewer_filters};
 use crate::mqtt::transport;
 use crate::mqtt::{Command, MessageSink};
 use crate::telemetry::context::PipelineContext;
@@ -62,6 +62,7 @@ pub struct Connection<S: MessageSink> {
     /// Whether the last connection ended between SUBSCRIBE and its answer.
     was_subscribing: bool,
     overlap_reported: bool,
+    split_reported: bool,
     /// When the silence of a shared group becomes a warning, if no message comes before.
     shared_silent_at: Option<Instant>,
     /// The broker of the last connection.
@@ -131,6 +132,7 @@ impl<S: MessageSink> Connection<S> {
             fallback_reported: false,
             was_subscribing: false,
             overlap_reported: false,
+            split_reported: false,
             shared_silent_at: None,
             broker: None,
             ready: Some(ready),
@@ -264,14 +266,33 @@ impl<S: MessageSink> Connection<S> {
         &self.context.config.mqtt.urls[self.url_at]
     }
 
-    /// Connects. A broker that closes the connection when it is asked for a filter that covers several is at once asked for
-    /// these one by one: some refuse a filter so.
+    /// Connects. A broker that closes the connection on a SUBSCRIBE refuses it so: it is at once asked with fewer filters in one
+    /// packet, and in place of a filter that covers several for these one by one.
     async fn attempt_subscribed(&mut self) -> ConnectionEnd {
-        let end = self.attempt().await;
-        let is_refusal = self.was_subscribing && self.session.has_covers();
-        if !matches!(end, ConnectionEnd::Lost(_, DisconnectCause::Closed)) || !is_refusal {
-            return end;
+        let before = self.session.filters_per_subscribe();
+        let mut end = self.attempt().await;
+        while self.is_subscribe_refused(&end)
+            && let Some(fewer) = fewer_filters(self.session.filters_together())
+        {
+            self.reset();
+            self.session.set_filters_per_subscribe(fewer);
+            end = self.attempt().await;
         }
+        if self.is_subscribe_refused(&end) && self.session.has_covers() {
+            end = self.attempt_without_covers().await;
+        }
+        if !self.is_up {
+            // It was something else, or will be seen again.
+            self.session.set_filters_per_subscribe(before);
+        }
+        end
+    }
+
+    fn is_subscribe_refused(&self, end: &ConnectionEnd) -> bool {
+        self.was_subscribing && matches!(end, ConnectionEnd::Lost(_, DisconnectCause::Closed))
+    }
+
+    async fn attempt_without_covers(&mut self) -> ConnectionEnd {
         self.reset();
         self.session.refuse_covers(true);
         let end = self.attempt().await;

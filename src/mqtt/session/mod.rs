@@ -6,9 +6,11 @@
 //! from one connection to the next. A packet that the specification forbids is an error; [`Session::abort`] then sends the
 //! broker the reason code, if the protocol is MQTT 5.
 //!
-//! [`mod@publish`] takes messages in, [`mod@subscribe`] asks for them and checks the answers.
+//! [`mod@publish`] takes messages in, [`mod@subscribe`] asks for them and checks the answers, `keep_alive` notices a broker
+//! that is gone.
 
 mod error;
+mod keep_alive;
 mod publish;
 mod subscribe;
 
@@ -31,6 +33,7 @@ use crate::mqtt::protocol::topic_alias::Aliases;
 use crate::mqtt::subscriptions::Filters;
 
 pub use error::SessionError;
+pub use subscribe::fewer_filters;
 
 /// The meaning of a packet.
 #[derive(Debug)]
@@ -117,6 +120,8 @@ pub struct Session {
     filters: Vec<String>,
     /// The filters of `wanted.offers` that the broker refused though it may grant their parts.
     refused_covers: Vec<String>,
+    /// The most filters of a SUBSCRIBE or an UNSUBSCRIBE, as it is configured and as the broker's refusals showed.
+    filters_per_subscribe: usize,
 
     phase: Phase,
     /// The packet id and the filters of each SUBSCRIBE or UNSUBSCRIBE without an answer.
@@ -173,6 +178,7 @@ impl Session {
             filters: wanted.separate.clone(),
             wanted,
             refused_covers: Vec::new(),
+            filters_per_subscribe: config.filters_per_subscribe,
             phase: Phase::Closed,
             pending_requests: Vec::new(),
             downgraded: Vec::new(),
@@ -369,49 +375,6 @@ impl Session {
 
     fn is_v5(&self) -> bool {
         self.connect_options.version == ProtocolVersion::V5
-    }
-
-    /// Bytes of the broker came at this time, perhaps less than a packet.
-    pub fn note_received(&mut self, at: Instant) {
-        self.last_received = self.last_received.max(at);
-    }
-
-    /// When [`Session::tick`] is due.
-    pub fn deadline(&self) -> Option<Instant> {
-        match (self.phase, self.timeout_at()) {
-            (Phase::Closed, _) => None,
-            (_, Some(timeout_at)) => Some(timeout_at.min(self.last_sent + self.keep_alive / 2)),
-            (_, None) => Some(self.last_sent.min(self.last_received) + self.keep_alive / 2),
-        }
-    }
-
-    /// When the broker counts as dead if nothing comes. A ping has a full interval for its answer: it
-    /// may have been sent late, when this thread was held up.
-    fn timeout_at(&self) -> Option<Instant> {
-        let pinged_at = self.pinged_at?;
-        Some((self.last_received + self.keep_alive * 3 / 2).max(pinged_at + self.keep_alive))
-    }
-
-    /// Pings when nothing was sent or nothing came for half a keep-alive interval, and fails when a broker was silent for one
-    /// and a half. (Brokers count in full seconds, so a ping after a full short interval would come too
-    /// late.) While we do not read (`reading` is false), silence says nothing about the broker, unless
-    /// it does not read either.
-    pub fn tick(&mut self, now: Instant, reading: bool) -> Result<(), SessionError> {
-        if !reading && !self.is_congested() {
-            self.last_received = now;
-        }
-        if self.phase == Phase::Closed || self.deadline().is_some_and(|at| now < at) {
-            return Ok(());
-        }
-        if self.timeout_at().is_some_and(|at| now >= at) {
-            return Err(SessionError::Timeout);
-        }
-        if self.pinged_at.is_none() || now >= self.last_sent + self.keep_alive / 2 {
-            self.out.extend_from_slice(&[0xc0, 0]); // PINGREQ
-            self.pinged_at.get_or_insert(now);
-            self.last_sent = now;
-        }
-        Ok(())
     }
 
     /// Reads the next packet of `input` and returns its length and its meaning; `None` if it is not complete.

@@ -8,6 +8,29 @@ use crate::mqtt::protocol::packet::{self, SubAck};
 use crate::mqtt::protocol::reason;
 use crate::mqtt::subscriptions::subscription_id;
 
+/// AWS IoT Core takes this many filters in one SUBSCRIBE, and no broker that is known takes fewer, but one.
+const FEW_FILTERS: usize = 8;
+
+/// How many filters to put into one SUBSCRIBE where `together` were too many; `None`: there are no fewer.
+pub fn fewer_filters(together: usize) -> Option<usize> {
+    match together {
+        0 | 1 => None,
+        2..=FEW_FILTERS => Some(1),
+        _ => Some(FEW_FILTERS),
+    }
+}
+
+/// A range, in ranges of at most `most`.
+fn limited(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(most).map(move |begin| begin..begin.saturating_add(most).min(end))
+}
+
+fn halves(range: Range<usize>) -> [Range<usize>; 2] {
+    let middle = range.start + range.len() / 2;
+    [range.start..middle, middle..range.end]
+}
+
 impl Session {
     /// The error of a broker that did not answer CONNECT or SUBSCRIBE in time.
     pub fn unanswered(&self) -> SessionError {
@@ -43,23 +66,24 @@ impl Session {
     pub fn unsubscribe(&mut self) {
         self.phase = Phase::Unsubscribing;
         self.pending_requests.clear();
-        let begin = self.out.len();
-        self.write_unsubscribe(0..self.filters.len());
-        if self.out.len() - begin > self.broker_max_packet_bytes {
-            self.out.truncate(begin);
-            self.pending_requests.clear();
-            (0..self.filters.len()).for_each(|i| self.write_unsubscribe(i..i + 1));
+        for range in limited(0..self.filters.len(), self.filters_per_subscribe) {
+            self.write_unsubscribe(range);
         }
     }
 
     fn write_unsubscribe(&mut self, range: Range<usize>) {
         let packet_id = self.next_packet_id();
+        let begin = self.out.len();
         packet::write_unsubscribe(
             &mut self.out,
             self.connect_options.version,
             packet_id,
             &self.filters[range.clone()],
         );
+        if self.out.len() - begin > self.broker_max_packet_bytes && range.len() > 1 {
+            self.out.truncate(begin);
+            return halves(range).into_iter().for_each(|half| self.write_unsubscribe(half));
+        }
         self.pending_requests.push((packet_id, range));
     }
 
@@ -107,7 +131,7 @@ impl Session {
                 self.subscribe(i..i + 1, Some(subscription_id(&self.filters[i])))?;
             }
         } else {
-            self.subscribe(filters, None)?;
+            self.subscribe_within_limit(filters)?;
         }
         Ok(match ack.session_expiry_seconds {
             Some(seconds)
@@ -145,7 +169,46 @@ impl Session {
         let begin = self.filters.len();
         self.filters.extend(offer.parts.iter().cloned());
         self.refused_covers.push(filter.into());
-        self.subscribe(begin..self.filters.len(), None)?;
+        self.subscribe_within_limit(begin..self.filters.len())?;
+        Ok(true)
+    }
+
+    /// The most filters of a SUBSCRIBE that waits for its answer, or waited when the connection ended.
+    pub fn filters_together(&self) -> usize {
+        self.pending_requests.iter().map(|(_, range)| range.len()).max().unwrap_or(0)
+    }
+
+    /// The most filters of a SUBSCRIBE from now on.
+    pub fn filters_per_subscribe(&self) -> usize {
+        self.filters_per_subscribe
+    }
+
+    pub fn set_filters_per_subscribe(&mut self, most: usize) {
+        self.filters_per_subscribe = most;
+    }
+
+    fn subscribe_within_limit(&mut self, range: Range<usize>) -> Result<(), SessionError> {
+        limited(range, self.filters_per_subscribe).try_for_each(|range| self.subscribe(range, None))
+    }
+
+    /// A broker that takes fewer filters in one packet may refuse all of them. Asks again in smaller packets, and returns
+    /// whether it does.
+    fn subscribe_split(
+        &mut self,
+        range: Range<usize>,
+        grants: &[Result<u8, String>],
+    ) -> Result<bool, SessionError> {
+        let is_cover = |filter: &String| {
+            self.wanted.offers.iter().any(|offer| offer.filter == *filter && !offer.parts.is_empty())
+        };
+        let Some(fewer) = fewer_filters(range.len()).filter(|_| grants.iter().all(Result::is_err)) else {
+            return Ok(false);
+        };
+        if self.filters[range.clone()].iter().any(is_cover) {
+            return Ok(false);
+        }
+        self.filters_per_subscribe = self.filters_per_subscribe.min(fewer);
+        self.subscribe_within_limit(range)?;
         Ok(true)
     }
 
@@ -165,7 +228,7 @@ impl Session {
         if self.out.len() - begin > self.broker_max_packet_bytes {
             self.out.truncate(begin);
             if range.len() > 1 {
-                return range.into_iter().try_for_each(|i| self.subscribe(i..i + 1, subscription_id));
+                return halves(range).into_iter().try_for_each(|half| self.subscribe(half, subscription_id));
             }
             let reason =
                 format!("the broker takes packets of {} bytes at most", self.broker_max_packet_bytes);
@@ -191,6 +254,9 @@ impl Session {
         let range = self.take_pending_request(packet_id)?;
         if grants.len() != range.len() {
             return Err(SessionError::protocol("a SUBACK with a wrong number of grants")); // [MQTT-3.8.4-6]
+        }
+        if self.subscribe_split(range.clone(), &grants)? {
+            return Ok(Event::Ignored);
         }
         let asked = self.filters[range].to_vec();
         for (filter, grant) in asked.into_iter().zip(grants) {
