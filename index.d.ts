@@ -924,6 +924,8 @@ export interface Warning {
   elapsedMs?: number
   /** Milliseconds until it is given up. */
   timeLeftMs?: number
+  /** When tables were read, by RFC 3339. */
+  readAt?: string
   /** Where a transform threw. */
   stack?: string
   /** Events that were dropped. */
@@ -1398,8 +1400,10 @@ export interface ProposalOptions extends Pick<Route, 'format' | 'compression' | 
  * - `/` is the dashboard: rates, waiting messages, and problems as text
  * - `/metrics` is `pipeline.prometheus()`
  * - `/healthz` is 200 while the pipeline can work, and 503 once it has failed for good (its 'error' event)
- * - `/readyz` is 200 while it runs, all its connections to the broker are up, no INSERT is being retried, the
- *   spool works, and no message has waited for 30 seconds in which nothing was inserted; else 503 with the reasons
+ * - `/startupz` is 200 once a start has succeeded, and from then on; before that 503 with the reasons
+ * - `/readyz` is 200 while it runs, all its connections to the broker are up, no INSERT is being retried (with a
+ *   spool: but for a ClickHouse that cannot be reached), the spool works and has room, and no message has waited for
+ *   30 seconds in which nothing was inserted; else 503 with the reasons
  * - `/status.json` is the data of the dashboard; it may change with any version
  *
  * The dashboard shows topics and reasons of dead letters, but no payloads. See docs/http.md.
@@ -1593,6 +1597,7 @@ export type WarningCode =
   | 'RETAINED_SKIPPED'
   | 'RETRY_EXPIRED'
   | 'ROWS_RESTORED'
+  | 'SCHEMA_REMEMBERED'
   | 'SESSION_SHORTENED'
   | 'SESSION_TAKEN_OVER'
   | 'SHARED_GROUP_SILENT'

@@ -50,7 +50,7 @@ static ERRORS: [&str; 24] = [
 ];
 
 /// Codes of warnings, sorted; `docs/metrics.md` explains each.
-pub const WARNING_CODES: [&str; 49] = [
+pub const WARNING_CODES: [&str; 50] = [
     "BATCH_SPLIT",
     "CLICKHOUSE_RECOVERED",
     "CLICKHOUSE_REFUSED",
@@ -77,6 +77,7 @@ pub const WARNING_CODES: [&str; 49] = [
     "RETAINED_SKIPPED",
     "RETRY_EXPIRED",
     "ROWS_RESTORED",
+    "SCHEMA_REMEMBERED",
     "SESSION_SHORTENED",
     "SESSION_TAKEN_OVER",
     "SHARED_GROUP_SILENT",

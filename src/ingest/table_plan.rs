@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::clickhouse::schema::remembered::RememberedTables;
 use crate::clickhouse::schema::{RepairSql, Table, TableColumn};
 use crate::clickhouse::{Column, CompressionHints};
-use crate::config::Route;
+use crate::config::{Config, Route};
 use crate::core::error::{Error, Result};
 use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryBudget;
@@ -151,6 +152,14 @@ impl TablePlans {
             })
         });
         Ok(TablePlans { routes: places.collect::<Result<_>>()?, memory: memory.clone() })
+    }
+
+    /// Writes the tables beside the spool, if there is one, for a start without ClickHouse. Where that fails, as on a disk that is
+    /// full, what was written before stays.
+    pub fn remember(&self, config: &Config) {
+        let Some(spool) = &config.spool else { return };
+        let tables = (0..self.routes.len()).map(|at| self.latest(at).table.facts()).collect();
+        let _ = RememberedTables::new(tables, config.dead_letters.table.clone()).write(&spool.dir);
     }
 
     /// The generation of [`TablePlans::latest`].

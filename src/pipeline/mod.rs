@@ -11,6 +11,7 @@
 
 mod drain;
 mod links;
+mod remembered;
 #[cfg(test)]
 mod simulation;
 pub mod stages;
@@ -37,7 +38,7 @@ use crate::mqtt::connection::Connection;
 use crate::mqtt::session::Session;
 use crate::mqtt::{AckSender, Command, filters};
 use crate::pipeline::links::Links;
-use crate::pipeline::stages::{OutputStages, Prepared, StageInputs, prepare};
+use crate::pipeline::stages::{OutputStages, Prepared, StageInputs};
 use crate::spool::{self, Control};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::{Event, Listener, Warning};
@@ -168,7 +169,7 @@ impl Pipeline {
             tokio::select! {
                 biased;
                 () = context.cancelled() => Err(aborted()),
-                prepared = prepare(context) => prepared,
+                prepared = remembered::prepare(context) => prepared,
             }
         })?;
 

@@ -51,11 +51,12 @@ pub struct Prepared {
     pub store: Store,
 }
 
-/// Asks ClickHouse what it must be asked before anything flows.
-pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
+/// Asks ClickHouse what it must be asked before anything flows. A server that accepts connections and does not answer is waited
+/// for, `patience` at most.
+pub async fn prepare(context: &PipelineContext, patience: Duration) -> Result<Prepared> {
     let Config { clickhouse, routes, dead_letters, .. } = &context.config;
     check_reachable(routes)?;
-    let schema = first_answer(context).await?;
+    let schema = first_answer(context, patience).await?;
     let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
         let mut tables = Vec::new();
         for route in context.config.all_routes() {
@@ -77,8 +78,8 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
         for route in context.config.all_routes() {
             check_views(context, &schema, &route.table).await?;
         }
-        let store = match (&dead_letters.table, &dead_letters.dir) {
-            (Some(table), _) => {
+        let store = match &dead_letters.table {
+            Some(table) => {
                 // Even with IF NOT EXISTS the statement needs a right, which many do well without.
                 if schema.columns(table).await?.is_empty() {
                     let created = schema.execute(&store::create_sql(table)).await;
@@ -88,14 +89,7 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
                 let servers = Servers::new(servers(clickhouse)?, 0);
                 Store::Table { name: table.clone(), servers }
             }
-            (None, Some(dir)) => {
-                let dir = PathBuf::from(dir);
-                std::fs::create_dir_all(&dir).map_err(|error| {
-                    Error::config("deadLetters.dir", format!("cannot be created: {error}"))
-                })?;
-                Store::Directory(dir)
-            }
-            (None, None) => Store::Event,
+            None => local_store(dead_letters)?,
         };
         let filled = context
             .config
@@ -115,6 +109,15 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
         probe_insert(&schema, &plans.latest(i), route, clickhouse).await?;
     }
     Ok(Prepared { plans, store })
+}
+
+/// The place of dead letters that needs no ClickHouse.
+pub fn local_store(dead_letters: &config::DeadLetters) -> Result<Store> {
+    let Some(dir) = &dead_letters.dir else { return Ok(Store::Event) };
+    let dir = PathBuf::from(dir);
+    std::fs::create_dir_all(&dir)
+        .map_err(|error| Error::config("deadLetters.dir", format!("cannot be created: {error}")))?;
+    Ok(Store::Directory(dir))
 }
 
 /// Inserts no rows: settings and constraints that make every INSERT fail are the answer to `start()`, not rows that wait
@@ -175,10 +178,10 @@ pub async fn inspect(clickhouse: &config::ClickHouse) -> Result<SchemaClient> {
         .unwrap_or_else(|_| Err(no_answer(clickhouse)))
 }
 
-/// The first server that answers, within `startTimeoutMs`: a server that sleeps accepts connections long before it answers.
-async fn first_answer(context: &PipelineContext) -> Result<SchemaClient> {
-    let Config { clickhouse, start_timeout, .. } = &context.config;
-    let deadline = tokio::time::Instant::now() + *start_timeout;
+/// The first server that answers, within `patience`: a server that sleeps accepts connections long before it answers.
+async fn first_answer(context: &PipelineContext, patience: Duration) -> Result<SchemaClient> {
+    let clickhouse = &context.config.clickhouse;
+    let deadline = tokio::time::Instant::now() + patience;
     let all = servers(clickhouse)?;
     clickhouse.ask_password().await?;
     let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;

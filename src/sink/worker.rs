@@ -344,6 +344,7 @@ impl Worker {
         };
         let Ok(table) = table else { return };
         let Some(SchemaChange { message, added }) = self.plans.apply_schema(at, route, table) else { return };
+        self.plans.remember(config);
         self.context.warn(Warning::new("TABLE_CHANGED", message).table(&route.table).route(at));
         for column in added {
             let message = format!(

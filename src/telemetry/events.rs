@@ -177,6 +177,11 @@ impl Warning {
         self.field("timeLeftMs", millis(left))
     }
 
+    /// When something was read, by RFC 3339.
+    pub fn read_at(self, time: &str) -> Warning {
+        self.field("readAt", time)
+    }
+
     /// Names of files in a directory.
     pub fn files(self, files: &[String]) -> Warning {
         self.field("files", files)

@@ -136,7 +136,7 @@ impl Running {
         let opened = spool::open(&context).unwrap();
         let known = opened.as_ref().and_then(|opened| opened.acknowledged(0, "client"));
         let known = known.map(|known| known.iter().map(|record| record.fingerprint).collect());
-        let prepared = run_on(runtime().unwrap(), prepare(&context)).unwrap();
+        let prepared = run_on(runtime().unwrap(), prepare(&context, Duration::from_secs(60))).unwrap();
         let (acks, commands) = AckSender::channel();
         let tokens = Tokens::Random("sink-life".into());
         let plans = prepared.plans.clone();
