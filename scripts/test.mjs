@@ -95,6 +95,12 @@ const STEPS = [
     command: () => ['cargo', 'test', '--test', 'spool', ...forHost(), '--', '--ignored', 'crashes'],
   },
   {
+    name: 'thousands of sessions with cuts',
+    groups: ['rust'],
+    isFull: true,
+    command: () => ['cargo', 'test', '--test', 'session', ...forHost(), '--', '--ignored', 'redeliveries'],
+  },
+  {
     name: 'thousands of lives of the sinks',
     groups: ['rust'],
     isFull: true,

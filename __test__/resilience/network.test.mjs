@@ -90,7 +90,7 @@ for (const [i, { name, breaks = false, begin }] of FAULTS.entries()) {
 }
 
 test('a network that fails in every way, again and again', { timeout }, async (t) => {
-  const network = await startNetwork(t, servers.broker.port)
+  const network = await startNetwork(t, servers.broker.port, { isRecorded: true })
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const pipeline = await servers.started(t, {
@@ -101,7 +101,8 @@ test('a network that fails in every way, again and again', { timeout }, async (t
   const ledger = watchLedger(pipeline)
   const publisher = await servers.publisher(t, { clients: 2, inFlight: 50 })
   const total = 12_000
-  const flood = publisher.flood(total, (i) => position(prefix, i))
+  let acknowledged = 0
+  const flood = publisher.flood(total, (i) => position(prefix, i), { acknowledged: () => acknowledged++ })
   await received(pipeline, 100)
   for (const { begin, breaks } of FAULTS) {
     const before = pipeline.metrics().mqtt.reconnects
@@ -115,13 +116,20 @@ test('a network that fails in every way, again and again', { timeout }, async (t
   }
   network.mend()
   await flood
-  await waitFor(
-    async () => {
-      await pipeline.flush()
-      return (await servers.counted(table)).different === total
-    },
-    { timeoutMs: 30_000, message: () => `${total} different rows: ${JSON.stringify(pipeline.metrics())}` },
-  )
+  assert.equal(acknowledged, total)
+  const isComplete = async () => {
+    await pipeline.flush()
+    return (await servers.counted(table)).different === total
+  }
+  const message = () => `${total} different rows: ${JSON.stringify(pipeline.metrics())}`
+  await waitFor(isComplete, { timeoutMs: 30_000, message }).catch(async (error) => {
+    // Whether the broker did not deliver them, or we took them for others.
+    const missing = await servers.rows(
+      `SELECT toUInt32(number) AS seq FROM numbers(${total}) WHERE number NOT IN (SELECT seq FROM ${table}) LIMIT 10`,
+    )
+    const carried = missing.map(({ seq }) => [seq, network.carried(`"seq":${seq},`)])
+    throw new Error(`${error.message}; missing, and how they were carried: ${JSON.stringify(carried)}`)
+  })
   ledger.close()
 })
 

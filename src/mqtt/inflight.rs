@@ -49,7 +49,7 @@ pub struct InflightTracker {
     /// How many more messages may be redeliveries among new ones, for a broker that does not set DUP.
     unmarked_left: usize,
     /// The contents of the messages that came since then: aedes delivers queued ones twice.
-    unmarked_contents: HashSet<u32>,
+    unmarked_contents: HashSet<u64>,
     /// Where an unsettled entry of an earlier connection is now, by its first sequence number.
     redelivered_as: HashMap<u64, Redelivery>,
     history: AckHistory,
@@ -68,7 +68,7 @@ pub struct InflightTracker {
 struct Entry {
     packet_id: u16,
     qos: u8,
-    fingerprint: u32,
+    fingerprint: u64,
     settled: bool,
     /// `history` already has it.
     is_in_history: bool,
@@ -78,14 +78,14 @@ struct Entry {
 
 #[derive(Debug)]
 struct AwaitingPubrel {
-    fingerprint: u32,
+    fingerprint: u64,
     sequence: u64,
 }
 
 #[derive(Debug)]
 struct UnconfirmedPubcomp {
     packet_id: u16,
-    fingerprint: u32,
+    fingerprint: u64,
     /// The acknowledgements from this sequence number on were written later than the PUBCOMP.
     before: u64,
 }
@@ -177,9 +177,9 @@ impl InflightTracker {
         self.entries.len() - self.unsent_acks
     }
 
-    /// Records a message. `fingerprint` is the CRC-32C of topic and payload.
+    /// Records a message. `fingerprint` is that of [`fingerprint`](crate::core::ack_history::fingerprint).
     #[inline]
-    pub fn receive(&mut self, packet_id: u16, qos: u8, duplicate: bool, fingerprint: u32) -> ReceiveOutcome {
+    pub fn receive(&mut self, packet_id: u16, qos: u8, duplicate: bool, fingerprint: u64) -> ReceiveOutcome {
         if self.is_in_use(packet_id)
             && let Some(outcome) = self.receive_again(packet_id, qos, duplicate, fingerprint)
         {
@@ -301,7 +301,7 @@ impl InflightTracker {
         packet_id: u16,
         qos: u8,
         duplicate: bool,
-        fingerprint: u32,
+        fingerprint: u64,
     ) -> Option<ReceiveOutcome> {
         if let Some(at) = self.entries.iter().position(|entry| entry.packet_id == packet_id) {
             let entry = &self.entries[at];

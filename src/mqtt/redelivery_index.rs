@@ -27,7 +27,7 @@ pub struct RedeliveryIndex {
     /// The position of the newest record of each packet id.
     ids: HashMap<u16, u64>,
     /// The position of the newest record of each content, and the number of records.
-    contents: HashMap<u32, (u64, u32)>,
+    contents: HashMap<u64, (u64, u32)>,
     /// From here on all packet ids are different.
     ids_differ_from: u64,
     /// From here on all contents are different.
@@ -147,8 +147,8 @@ mod tests {
         }
     }
 
-    fn record(packet_id: u32, fingerprint: u32) -> AckRecord {
-        AckRecord { packet_id: packet_id as u16, qos: 1, fingerprint }
+    fn record(packet_id: u32, content: u32) -> AckRecord {
+        AckRecord { packet_id: packet_id as u16, qos: 1, fingerprint: u64::from(content) }
     }
 
     /// Contents of which every second one stood in front of it once before, so that content alone shows nothing.

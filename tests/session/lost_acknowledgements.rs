@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::broker::{at_least_once, publish};
+use crate::broker::{at_least_once, puback, publish};
 use crate::client::{Client, Message, Seen, options, owed};
 use crate::no_files;
 
@@ -134,6 +134,28 @@ impl Broker {
         self.client.session.acknowledge();
         let arrived = (self.client.written().len() / 4).saturating_sub(lost);
         self.in_flight.drain(..arrived);
+    }
+}
+
+/// Two messages with the same CRC-32C of topic and payload, of which the second is delivered again and never came before.
+#[test]
+fn messages_with_the_same_checksum_are_not_taken_for_one() {
+    let [first, second] = [r#"{"seq":17153,"v":489953}"#, r#"{"seq":76322,"v":680499}"#];
+    let checksum = |payload: &str| crc32c::crc32c(format!("a/b{payload}").as_bytes());
+    assert_eq!(checksum(first), checksum(second));
+    for is_acknowledged in [false, true] {
+        let mut broker = Broker::new(Ids::CountUp, 1);
+        let id = broker.next_id();
+        broker.client.feed(&publish(5, &at_least_once(id, first))).unwrap();
+        if is_acknowledged {
+            let sequence = broker.client.seen.pop().unwrap().sequence().unwrap();
+            assert_eq!(broker.client.settle(&[sequence]), puback(id));
+        }
+        broker.client.reconnect(5, true);
+        broker.client.seen.clear();
+        let again = Message { duplicate: true, ..at_least_once(broker.next_id(), second) };
+        broker.client.feed(&publish(5, &again)).unwrap();
+        assert!(matches!(broker.client.seen[..], [Seen::Message { .. }]), "{:?}", broker.client.seen);
     }
 }
 

@@ -12,6 +12,9 @@ mod exactly_once;
 mod hostile;
 mod limits;
 mod lost_acknowledgements;
+#[path = "../spool/random.rs"]
+mod random;
+mod redeliveries;
 mod requests;
 mod streams;
 mod time;

@@ -11,9 +11,14 @@ use tokio::sync::mpsc;
 
 use super::engine::{
     AckSender, Command, Config, Event, MessageSink, OutputStages, PipelineContext, Properties, Publish,
-    ReceiveTime, Router, StageInputs, Tokens, TransformHosts, prepare, run_on, runtime, spool,
+    ReceiveTime, Router, StageInputs, Tokens, TransformHosts, fingerprint, prepare, run_on, runtime, spool,
 };
 use super::fake_clickhouse::{Listening, Server};
+
+/// The fingerprint of a message of these tests.
+pub fn checksum(payload: &str) -> u64 {
+    fingerprint(b"", payload.as_bytes())
+}
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -63,7 +68,7 @@ pub struct Running {
     sent: u64,
     acknowledged: BTreeSet<u64>,
     /// Numbers of the messages that the spool knew at the beginning.
-    known: Vec<u32>,
+    known: Vec<u64>,
 }
 
 /// The state at the end.
@@ -171,7 +176,7 @@ impl Running {
             retain: false,
             duplicate: false,
             packet_id: (self.sent % 65_535) as u16 + 1,
-            fingerprint: crc32c::crc32c(payload.as_bytes()),
+            fingerprint: checksum(payload),
             properties: Properties::NONE,
         };
         let router = self.router.as_mut().unwrap();
@@ -198,7 +203,7 @@ impl Running {
     }
 
     /// The checksums of the messages that would be recognised if the broker sent them again.
-    pub fn known_fingerprints(&self) -> Vec<u32> {
+    pub fn known_fingerprints(&self) -> Vec<u64> {
         self.known.clone()
     }
 

@@ -9,7 +9,7 @@ const MAX_MESSAGES: usize = 65_535;
 pub struct Resumed {
     pub packet_id: u16,
     pub qos: u8,
-    pub fingerprint: u32,
+    pub fingerprint: u64,
     pub state: ResumedState,
     /// The history of acknowledged messages already has it.
     pub is_in_history: bool,
@@ -44,7 +44,7 @@ pub struct ResumedMessages {
     /// The youngest message of each packet id.
     by_id: HashMap<u16, usize>,
     /// The messages of each content, the oldest first.
-    by_content: HashMap<u32, VecDeque<usize>>,
+    by_content: HashMap<u64, VecDeque<usize>>,
 }
 
 impl ResumedMessages {
@@ -87,7 +87,7 @@ impl ResumedMessages {
         &mut self,
         packet_id: u16,
         qos: u8,
-        fingerprint: u32,
+        fingerprint: u64,
         duplicate: bool,
         may_be_renumbered: bool,
     ) -> Option<Resumed> {
