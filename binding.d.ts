@@ -44,6 +44,8 @@ export declare class NativePipeline {
   stop(timeoutMs: number): Promise<string>
   /** Rows for a declared table, as `lib/row-encoder.js` writes them; resolves when they are confirmed or synced. */
   insert(table: string, rows: Uint8Array): Promise<string>
+  /** Sets the map of a lookup, as JSON. */
+  setLookup(name: string, entries: string): string
   pause(): string
   resume(): string
   metrics(): string

@@ -33,6 +33,11 @@ export interface PipelineConfig {
    * the routes.
    */
   tables?: readonly string[] | undefined
+  /**
+   * Maps that columns with the source `{ lookup }` are filled from, by name. `pipeline.lookup()` replaces them while
+   * the pipeline runs.
+   */
+  lookups?: Readonly<Record<string, { file: string | Buffer } | { entries: Readonly<Record<string, JsonValue>> }>> | undefined
   /** When rows are inserted. */
   batch?: BatchConfig | undefined
   /**
@@ -505,6 +510,20 @@ export type ColumnSource =
         /** A number that is added, after `scale`. */
         offset?: number | undefined
       }
+    /** A map of the program's, by a key of the message: set by `pipeline.lookup()`, or by `lookups`. */
+    | {
+        /** The name of the map. */
+        lookup: string
+        /**
+         * Where the message has the key: a text is a `{name}` of the topic if it has that name, else a path into the
+         * payload.
+         */
+        key: string | { path: string } | { topic: string } | { meta: 'topic' | 'clientId' } | { userProperty: string }
+        /** The field of the entry. @default the value of the entry itself */
+        field?: string | undefined
+        /** The value where the message has no key, the map has no entry for it, or the entry no such field. */
+        default?: JsonValue | undefined
+      }
     /** The name of a key that a path with `*` leads to. */
     | { key: string }
     /** A `{name}` of the topic. */
@@ -557,8 +576,12 @@ export interface InputSource {
   scale?: number | undefined
   /** A number that is added, after `scale`. */
   offset?: number | undefined
-  /** The name of the key that a path with `*` leads to. */
-  key?: string | undefined
+  /** The name of a map of the program's; needs `key`, which is the key in it. */
+  lookup?: string | undefined
+  /** The field of the entry of `lookup`. */
+  field?: string | undefined
+  /** The name of the key that a path with `*` leads to; with `lookup` the key there. */
+  key?: string | { path: string } | { topic: string } | { meta: 'topic' | 'clientId' } | { userProperty: string } | undefined
   /** A `{name}` of the topic. */
   topic?: string | undefined
   /** A property of the message itself. */
@@ -771,6 +794,14 @@ export interface PipelineEvents {
   error: [error: MillraceError]
 }
 
+/** A value of a lookup's map: what a field of JSON may be, and `bigint` and `Date`. `null` and `undefined` are missing. */
+export type LookupValue = string | number | bigint | boolean | Date | null | undefined
+
+/** The entries of a lookup by key. */
+export type LookupMap =
+  | ReadonlyMap<string | number | bigint | boolean, LookupValue | Readonly<Record<string, LookupValue>>>
+  | Readonly<Record<string, LookupValue | Readonly<Record<string, LookupValue>>>>
+
 export class Pipeline extends EventEmitter {
   /** Checks the configuration and opens nothing. @throws {MillraceError} `CONFIG_INVALID` with the option's `path` */
   constructor(config: PipelineConfig)
@@ -809,6 +840,17 @@ export class Pipeline extends EventEmitter {
    *   not running; `ROWS_UNCONFIRMED` if it stopped before. See docs/delivery.md.
    */
   insert(table: string, rows: object | readonly object[]): Promise<void>
+
+  /**
+   * Sets the map that columns with the source `{ lookup: name, … }` are filled from, in place of the one before: rows that are
+   * decoded after this call are filled from it. At any time, also before `start()`. The map is copied; what the program changes
+   * in it later has no effect until the next call.
+   *
+   * @param map by key, which is compared as a text, a scalar or an object of scalars
+   * @throws {MillraceError} `CONFIG_INVALID` with the `path` `name`, `map` or the entry's, such as `map["d1"].tenant`;
+   *   `LOOKUP_TOO_LARGE` where all maps together would take more than a quarter of `memory.maxBytes`. The map is then as before.
+   */
+  lookup(name: string, map: LookupMap): void
 
   /**
    * Shows what a route inserts, live: calls a function with a sample of its rows, behind a transform if there is one. It never slows
@@ -882,7 +924,7 @@ export interface Warning {
   /** Position in `routes`. */
   route?: number
   column?: string
-  /** The path in the payload that `column` is filled from. */
+  /** The path in the payload that `column` is filled from; of a lookup the field of its entries. */
   path?: string
   /** The fault alone, without its place and what is done about it. */
   reason?: string
@@ -906,6 +948,8 @@ export interface Warning {
   protocolVersion?: number
   /** The topic of a message. */
   topic?: string
+  /** The name of a lookup. */
+  lookup?: string
   /** Filters of subscriptions. */
   filters?: string[]
   /** How many filters a SUBSCRIBE holds from now on. */
@@ -998,6 +1042,8 @@ export interface Metrics {
    * routes share a topic the first has it alone, and the others have their place behind it: `drivers/+/position (routes[2])`.
    */
   transforms: Record<string, TransformMetrics>
+  /** The maps that columns are filled from, by name. */
+  lookups: Record<string, LookupMetrics>
   /** Warnings by code. Codes with a count of 0 are omitted. */
   warnings: Record<string, number>
   /** The faults at present: one for each code and table, directory or client. Empty: nothing. */
@@ -1025,6 +1071,15 @@ export interface TableMetrics {
   failing: boolean
   /** How long ago ClickHouse last confirmed an INSERT, in milliseconds; null if it never has. */
   lastInsertMs: number | null
+}
+
+/** A map that columns are filled from. */
+export interface LookupMetrics {
+  entries: number
+  /** The memory that it takes, which counts towards `memory.maxBytes`. */
+  bytes: number
+  /** Rows whose key was not in the map. */
+  misses: number
 }
 
 /** The contents and the health of the spool. */
@@ -1532,6 +1587,7 @@ export type ErrorCode =
   | 'CREDENTIALS_FAILED'
   | 'INTERNAL'
   | 'INVALID_STATE'
+  | 'LOOKUP_TOO_LARGE'
   | 'MQTT_REFUSED'
   | 'MQTT_UNREACHABLE'
   | 'ROWS_UNCONFIRMED'
@@ -1587,6 +1643,8 @@ export type WarningCode =
   | 'INSERT_UNCONFIRMED'
   | 'INSERT_UNVERIFIED'
   | 'LETTER_MALFORMED'
+  | 'LOOKUP_FIELD_UNKNOWN'
+  | 'LOOKUP_UNSET'
   | 'MQTT_FALLBACK'
   | 'MQTT_RECONNECTING'
   | 'MQTT_REFUSED'

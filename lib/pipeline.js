@@ -201,6 +201,16 @@ class Pipeline extends EventEmitter {
     throw configError('route', `routes ${places.join(' and ')} have the topic ${text}: name one by its place`)
   }
 
+  /**
+   * @param {string} name
+   * @param {ReadonlyMap<any, any> | object} map
+   */
+  lookup(name, map) {
+    if (typeof name !== 'string') throw configError('name', 'must be a string')
+    // Loaded for those who use it.
+    unwrap(this.#native.setLookup(name, require('./lookup-map.js').lookupToJson(map)))
+  }
+
   pause() {
     unwrap(this.#native.pause())
   }

@@ -64,6 +64,8 @@ fn full() -> Value {
                 "driver": { "topic": "driver_id" },
                 "got": { "meta": "receivedAt" },
                 "colour": { "userProperty": "colour" },
+                "tenant": { "lookup": "drivers", "key": "driver_id", "field": "tenant", "default": "" },
+                "class": { "lookup": "classes", "key": { "path": "meta.class" } },
                 "site": { "value": "north" },
             },
             "continue": true,
@@ -81,6 +83,7 @@ fn full() -> Value {
         "batch": { "maxRows": 10, "maxBytes": 1000, "maxDelayMs": 100 },
         "spool": { "dir": "spool", "maxBytes": 1u64 << 50, "commitMs": 1, "segmentBytes": 65536 },
         "deadLetters": { "table": "dead" },
+        "lookups": { "drivers": { "entries": { "d": { "tenant": "acme" } } } },
         "memory": { "maxBytes": 1048576 },
         "tracing": { "sampleRatio": 0.5 },
         "metricsIntervalMs": 0,
@@ -147,7 +150,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 104] = [
+const OPTIONS: [(&str, Takes); 110] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -223,6 +226,12 @@ const OPTIONS: [(&str, Takes); 104] = [
     ("/routes/0/columns/driver/topic", Text),
     ("/routes/0/columns/got/meta", Choice),
     ("/routes/0/columns/colour/userProperty", Text),
+    ("/routes/0/columns/tenant/lookup", Text),
+    ("/routes/0/columns/tenant/key", TextOrSection),
+    ("/routes/0/columns/tenant/field", Text),
+    ("/routes/0/columns/class/key/path", Text),
+    ("/lookups", Section),
+    ("/lookups/drivers/entries", Section),
     ("/routes/0/unknownFields", Choice),
     ("/routes/0/missingFields", Choice),
     ("/routes/0/allowNullTable", Flag),

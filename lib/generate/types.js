@@ -113,6 +113,8 @@ function elsewhereText({ kind, name, isNamed }) {
       return name
     case 'computed':
       return 'the transform'
+    case 'lookup':
+      return `the lookup ${name}`
     case 'userProperty':
       return `user property ${name}`
     default:

@@ -10,9 +10,11 @@ mod broker_url;
 mod ceiling;
 mod check;
 mod clickhouse;
+mod column_source;
 mod condition;
 mod credential;
 mod dead_letters;
+mod lookup;
 mod mqtt;
 mod object_reader;
 pub mod option;
@@ -29,20 +31,20 @@ use std::time::Duration;
 pub use crate::core::backoff::Limits as Backoff;
 use crate::core::credential::Credential;
 use crate::core::error::{Error, Result};
+use crate::core::lookups::Lookups;
 pub use batch::{Limits, MAX_BLOCK_ROWS};
 pub use broker_url::{BrokerUrl, Transport};
 use ceiling::Ceiling;
 pub use check::{CheckOptions, SampleLimits};
 pub use clickhouse::{ClickHouse, Compression};
+pub use column_source::{ColumnSource, Meta, Parse, Reading, Unit};
 pub use condition::{Check, Condition, Constant, Operand, Relation};
 pub use dead_letters::DeadLetters;
+pub use lookup::{LookupKey, LookupSource};
 pub use mqtt::{AckAfter, Login, Mqtt, ProtocolVersion};
 use object_reader::ObjectReader;
 pub use replay::ReplaySource;
-pub use route::{
-    ColumnSource, Csv, Format, Meta, Nan, Parse, PayloadCompression, Protobuf, ROWS_TOPIC, Reading, Route,
-    Unit,
-};
+pub use route::{Csv, Format, Nan, PayloadCompression, Protobuf, ROWS_TOPIC, Route};
 pub use spool::Spool;
 pub use transform::{Input, Transform, TransformCode};
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub row_routes: Vec<Route>,
     /// Tables that a program may insert rows into.
     pub tables: Vec<String>,
+    /// Those that columns are filled from.
+    pub lookups: Lookups,
     pub batch: Limits,
     /// `None`: batches go to ClickHouse at once.
     pub spool: Option<Spool>,
@@ -124,7 +128,9 @@ impl Config {
         // In the order of the documentation: the first error is reported.
         let mqtt = mqtt::mqtt(root.required_section("mqtt")?, spool.is_some(), memory)?;
         let clickhouse = clickhouse::clickhouse(root.required_section("clickhouse")?)?;
-        let mut routes = routes(&root, memory)?;
+        let lookups = Lookups::default();
+        let mut routes = routes(&root, memory, &lookups)?;
+        lookup::lookups(&root, &lookups, memory)?;
         if mqtt.dots_become_slashes {
             for route in &mut routes {
                 route.topic = route.topic.with_slashes_for_dots().unwrap_or_else(|| route.topic.clone());
@@ -134,6 +140,7 @@ impl Config {
         let config = Config {
             row_routes: row_routes(&tables, &routes),
             tables,
+            lookups,
             name,
             mqtt,
             clickhouse,
@@ -161,9 +168,10 @@ fn name(root: &ObjectReader<'_>) -> Result<String> {
     Ok(name)
 }
 
-fn routes(root: &ObjectReader<'_>, memory: Ceiling) -> Result<Vec<Route>> {
+fn routes(root: &ObjectReader<'_>, memory: Ceiling, lookups: &Lookups) -> Result<Vec<Route>> {
     let sections = root.sections("routes")?.into_iter();
-    let routes = sections.map(|section| route::route(section, memory)).collect::<Result<Vec<_>>>()?;
+    let routes =
+        sections.map(|section| route::route(section, memory, lookups)).collect::<Result<Vec<_>>>()?;
     if routes.is_empty() {
         return Err(root.wrong("routes", "must name at least one route"));
     }

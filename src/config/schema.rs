@@ -50,6 +50,14 @@ pub static PIPELINE: Object = Object {
              the routes.",
         )
         .note("See [Rows of your own](delivery.md#rows-of-your-own)."),
+        row(
+            "lookups",
+            Kind::Record { value: &Kind::Union { of: &CONFIGURED_LOOKUPS }, refused: &[] },
+            Absent,
+            "Maps that columns with the source `{ lookup }` are filled from, by name. `pipeline.lookup()` replaces them while \
+             the pipeline runs.",
+        )
+        .note("See [Lookups](#lookups)."),
         row("batch", object(&BATCH), Absent, "When rows are inserted."),
         row(
             "spool",
@@ -114,6 +122,72 @@ pub static PIPELINE: Object = Object {
         "then": { "required": ["spool"] }
     }"#,
 };
+
+/// Where a map is that a configuration brings along.
+pub static CONFIGURED_LOOKUPS: [Kind; 2] = [
+    object(&Object {
+        name: None,
+        about: "A file of JSON.",
+        includes: &[],
+        rows: &[row(
+            "file",
+            Kind::File,
+            REQUIRED,
+            "A file of JSON: an object that has under each key a scalar, or an object of scalars. It is read once.",
+        )],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "The entries themselves.",
+        includes: &[],
+        rows: &[row(
+            "entries",
+            Kind::Record { value: &Kind::Any, refused: &[] },
+            REQUIRED,
+            "The entries themselves: under each key a scalar, or an object of scalars.",
+        )],
+        rules: NO_RULES,
+    }),
+];
+
+/// Where a message has the key of a lookup.
+pub static LOOKUP_KEYS: [Kind; 5] = [
+    READ_TEXT,
+    object(&Object {
+        name: None,
+        about: "A field of the payload.",
+        includes: &[],
+        rows: &[row(
+            "path",
+            READ_TEXT,
+            REQUIRED,
+            "A path into the payload, where the topic has a `{name}` of that text too.",
+        )],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "A `{name}` of the topic.",
+        includes: &[],
+        rows: &[row("topic", TEXT, REQUIRED, "A `{name}` of the topic.")],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "A property of the message itself.",
+        includes: &[],
+        rows: &[row("meta", choice(&["topic", "clientId"]), REQUIRED, "A property of the message itself.")],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "A user property of MQTT 5.",
+        includes: &[],
+        rows: &[row("userProperty", TEXT, REQUIRED, "The first user property of that name.")],
+        rules: NO_RULES,
+    }),
+];
 
 pub static MEMORY: Object = Object {
     name: None,
@@ -827,7 +901,19 @@ static INPUT: Object = Object {
         ),
         row("scale", NUMBER, Absent, "A factor for a number."),
         row("offset", NUMBER, Absent, "A number that is added, after `scale`."),
-        row("key", READ_TEXT, Absent, "The name of the key that a path with `*` leads to."),
+        row(
+            "lookup",
+            filled_text(""),
+            Absent,
+            "The name of a map of the program's; needs `key`, which is the key in it.",
+        ),
+        row("field", filled_text(""), Absent, "The field of the entry of `lookup`."),
+        row(
+            "key",
+            Kind::Union { of: &LOOKUP_KEYS },
+            Absent,
+            "The name of the key that a path with `*` leads to; with `lookup` the key there.",
+        ),
         row("topic", TEXT, Absent, "A `{name}` of the topic."),
         row(
             "meta",
@@ -914,7 +1000,7 @@ pub const COLUMN_SOURCE: Kind = Kind::Named {
 };
 
 /// The forms of a `ColumnSource`. The first option of an object says which it is.
-pub static COLUMN_SOURCES: [Kind; 9] = [
+pub static COLUMN_SOURCES: [Kind; 10] = [
     READ_TEXT,
     Kind::List { item: &READ_TEXT },
     object(&Object {
@@ -962,6 +1048,35 @@ pub static COLUMN_SOURCES: [Kind; 9] = [
             ),
             row("scale", NUMBER, Absent, "A factor for a number."),
             row("offset", NUMBER, Absent, "A number that is added, after `scale`."),
+        ],
+        rules: NO_RULES,
+    }),
+    // Before the other one with a `key`, which would be taken for it.
+    object(&Object {
+        name: None,
+        about: "A map of the program's, by a key of the message: set by `pipeline.lookup()`, or by `lookups`.",
+        includes: &[],
+        rows: &[
+            row("lookup", filled_text(""), REQUIRED, "The name of the map."),
+            row(
+                "key",
+                Kind::Union { of: &LOOKUP_KEYS },
+                REQUIRED,
+                "Where the message has the key: a text is a `{name}` of the topic if it has that name, else a path into the \
+                 payload.",
+            ),
+            row(
+                "field",
+                filled_text(": leave it out for the value of the entry itself"),
+                Described("the value of the entry itself"),
+                "The field of the entry.",
+            ),
+            row(
+                "default",
+                Kind::Any,
+                Absent,
+                "The value where the message has no key, the map has no entry for it, or the entry no such field.",
+            ),
         ],
         rules: NO_RULES,
     }),

@@ -22,7 +22,7 @@ pub fn all() -> Codes {
 }
 
 /// Codes of a `MillraceError`. One about rows of a program has the code of a dead letter.
-static ERRORS: [&str; 24] = [
+static ERRORS: [&str; 25] = [
     "ABORTED",
     "BINDING_NOT_FOUND",
     "BINDING_REFUSED",
@@ -34,6 +34,7 @@ static ERRORS: [&str; 24] = [
     "CREDENTIALS_FAILED",
     "INTERNAL",
     "INVALID_STATE",
+    "LOOKUP_TOO_LARGE",
     "MQTT_REFUSED",
     "MQTT_UNREACHABLE",
     "ROWS_UNCONFIRMED",
@@ -50,7 +51,7 @@ static ERRORS: [&str; 24] = [
 ];
 
 /// Codes of warnings, sorted; `docs/metrics.md` explains each.
-pub const WARNING_CODES: [&str; 50] = [
+pub const WARNING_CODES: [&str; 52] = [
     "BATCH_SPLIT",
     "CLICKHOUSE_RECOVERED",
     "CLICKHOUSE_REFUSED",
@@ -67,6 +68,8 @@ pub const WARNING_CODES: [&str; 50] = [
     "INSERT_UNCONFIRMED",
     "INSERT_UNVERIFIED",
     "LETTER_MALFORMED",
+    "LOOKUP_FIELD_UNKNOWN",
+    "LOOKUP_UNSET",
     "MQTT_FALLBACK",
     "MQTT_RECONNECTING",
     "MQTT_REFUSED",

@@ -125,6 +125,13 @@ pub enum Error {
     TableNotDeclared {
         table: String,
     },
+    /// A map of the program's for which there is no room below the ceiling.
+    LookupTooLarge {
+        lookup: String,
+        /// Of all maps together.
+        bytes: usize,
+        limit: usize,
+    },
     /// Rows of a program were under way when the pipeline ended.
     RowsUnconfirmed,
     /// A thread of millrace panicked: a fault in millrace, reported instead of hidden.
@@ -183,6 +190,7 @@ impl Error {
             Error::TransformInvalid { .. } => "TRANSFORM_INVALID",
             Error::RowsRefused { reason, .. } => reason.code.as_str(),
             Error::TableNotDeclared { .. } => "TABLE_NOT_DECLARED",
+            Error::LookupTooLarge { .. } => "LOOKUP_TOO_LARGE",
             Error::RowsUnconfirmed => "ROWS_UNCONFIRMED",
             Error::Internal { .. } => "INTERNAL",
         }
@@ -292,6 +300,12 @@ impl fmt::Display for Error {
             Error::TableNotDeclared { table } => {
                 write!(f, "the table {table:?} is not declared: name it in `tables` of the configuration")
             }
+            Error::LookupTooLarge { lookup, bytes, limit } => write!(
+                f,
+                "with the lookup {lookup:?} all lookups take {bytes} bytes, and a quarter of memory.maxBytes is {limit}: set \
+                 memory.maxBytes to {} or more",
+                bytes.saturating_mul(4)
+            ),
             Error::RowsUnconfirmed => f.write_str(
                 "the pipeline ended before the rows were confirmed; whether ClickHouse has them is not known",
             ),

@@ -17,6 +17,7 @@ pub mod free_list;
 pub mod fs;
 pub mod json_path;
 pub mod lock;
+pub mod lookups;
 pub mod memory_budget;
 pub mod mqtt_property;
 pub mod reason;

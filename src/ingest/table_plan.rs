@@ -6,6 +6,7 @@
 //! table that can no longer be filled, such as one without a column that the configuration names, is a
 //! fault: its rows wait until an operator has fixed it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub struct TablePlan {
     pub sql: String,
     /// The statement that inserts what the table has lost, where it can lose anything.
     pub repair: Option<RepairSql>,
+    /// The columns of a batch that no block has.
+    pub inputs: Range<usize>,
     /// The names and types that blocks declare.
     pub column_headers: Vec<(String, String)>,
     pub resistance: CompressionHints,
@@ -53,6 +56,7 @@ impl TablePlan {
             table,
             sql,
             repair,
+            inputs: decoder.inputs(),
             column_headers,
             resistance,
             column_pool: ColumnPool::of(memory),

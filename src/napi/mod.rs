@@ -143,6 +143,12 @@ impl NativePipeline {
         Ok(promise)
     }
 
+    /// Sets the map of a lookup, as JSON.
+    #[napi]
+    pub fn set_lookup(&self, name: String, entries: String) -> String {
+        answer(self.pipeline.set_lookup(&name, &entries))
+    }
+
     #[napi]
     pub fn pause(&self) -> String {
         answer(self.pipeline.pause())

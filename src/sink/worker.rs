@@ -193,6 +193,7 @@ impl Worker {
         batch.queue_permit = None;
         let rows = batch.rows();
         batch.describe_trace(rows);
+        batch.without_inputs();
         let columns = std::mem::take(&mut batch.columns);
         let plan = batch.plan.clone();
         let token = self.tokens.token(batch.completion.id(), &plan.sql, || {

@@ -305,6 +305,7 @@ impl<D: Disk> SpoolThread<D> {
             if self.inserts.len() >= MAX_TRACED {
                 batch.trace = None;
             }
+            batch.without_inputs();
             self.taps.offer(&self.context, batch.route, &batch.plan, &batch.columns);
             let compression = self.compression_of_messages();
             let of_batch = batch_record::of(*batch, &self.context.config, &mut self.packer, compression);

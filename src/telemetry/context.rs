@@ -53,6 +53,8 @@ impl PipelineContext {
             TransformCounters::of_routes(transforms.map(|(at, route)| (at, route.topic.as_str())));
         metrics.spool = config.spool.as_ref().map(|spool| SpoolGauges::new(spool.max_bytes));
         let memory = Arc::new(MemoryBudget::new(config.memory_max_bytes));
+        config.lookups.reserve(&memory);
+        metrics.lookups = config.lookups.clone();
         PipelineContext {
             metrics,
             chunk_pool: ChunkPool::of(&memory),

@@ -146,6 +146,11 @@ impl Warning {
         self.field("topic", topic)
     }
 
+    /// The name of a lookup.
+    pub fn lookup(self, lookup: &str) -> Warning {
+        self.field("lookup", lookup)
+    }
+
     pub fn url(self, url: &str) -> Warning {
         self.field("url", url)
     }

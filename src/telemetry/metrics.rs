@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use crate::core::codes::WARNING_CODES;
+use crate::core::lookups::{Lookup, Lookups};
 use crate::core::memory_budget::MemoryBudget;
 use crate::core::reason::Code;
 use crate::telemetry::faults::{Fault, Faults};
@@ -46,6 +47,8 @@ pub struct Recorder {
     pub spool: Option<SpoolGauges>,
     /// By table, in the order of their first route.
     tables: Vec<(String, Table)>,
+    /// The maps that columns are filled from.
+    pub lookups: Lookups,
     /// Counters of the routes with a transform, by the position of the route.
     pub transforms: Vec<(usize, TransformCounters)>,
 }
@@ -134,6 +137,8 @@ pub struct Metrics {
     pub tables: BTreeMap<String, TableMetrics>,
     /// By [`TransformCounters::name`]; only of routes with a transform.
     pub transforms: BTreeMap<String, TransformMetrics>,
+    /// By name; only those that columns are filled from.
+    pub lookups: BTreeMap<String, LookupMetrics>,
     /// By code; only those that there were.
     pub warnings: BTreeMap<&'static str, u64>,
     /// The faults at present.
@@ -231,6 +236,14 @@ pub struct TransformMetrics {
     pub duration_ms: Quantiles,
 }
 
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LookupMetrics {
+    pub entries: u64,
+    pub bytes: u64,
+    /// Rows whose key was not in the map.
+    pub misses: u64,
+}
+
 impl TransformCounters {
     /// Counters of routes by their places and topics. Each has a name of its own: of routes with one topic the first has the topic
     /// alone, as it would by itself.
@@ -296,6 +309,7 @@ impl Recorder {
             spool: None,
             tables: named,
             transforms: Vec::new(),
+            lookups: Lookups::default(),
         }
     }
 
@@ -454,9 +468,20 @@ impl Recorder {
                 .iter()
                 .map(|(_, counters)| (counters.name.clone(), counters.snapshot()))
                 .collect(),
+            lookups: self
+                .lookups
+                .all()
+                .iter()
+                .map(|lookup| (lookup.name().into(), lookup_metrics(lookup)))
+                .collect(),
             faults,
         }
     }
+}
+
+fn lookup_metrics(lookup: &Lookup) -> LookupMetrics {
+    let map = lookup.map();
+    LookupMetrics { entries: map.len() as u64, bytes: map.bytes() as u64, misses: lookup.misses() }
 }
 
 impl SpoolGauges {
