@@ -156,7 +156,7 @@ fn main() {
     }
 }
 
-/// What a column from a map of 10,000 entries adds to a position of 6 fields: in each round both decoders take the same messages,
+/// The cost of a column from a map of 10,000 entries, added to a position of 6 fields: in each round both decoders take the same messages,
 /// one after the other, and the difference of the best rounds is the lookup's.
 fn lookups(messages: &[Fields]) {
     let entries: serde_json::Map<String, serde_json::Value> = (0..10_000)

@@ -1,7 +1,7 @@
 'use strict'
 
-// The map of a lookup as the engine reads it: JSON, `{ key: scalar }` or `{ key: { field: scalar } }`. What JSON.stringify would
-// drop or change without a word is refused here, and a bigint keeps its digits.
+// The map of a lookup as the engine reads it: JSON, `{ key: scalar }` or `{ key: { field: scalar } }`. Values that JSON.stringify
+// would drop or change without a word are refused here, and a bigint keeps its digits.
 
 const { configError } = require('./native.js')
 

@@ -167,7 +167,7 @@ test('a configuration can bring maps along, and so can a replay', { timeout }, a
   assert.deepEqual((await servers.rows(`SELECT tenant, class FROM ${table} ORDER BY class`)).at(-1), { tenant: 'from a replay', class: 5 })
 })
 
-test('what is no map is refused with its place, and changes nothing', { timeout }, async (t) => {
+test('anything but a map is refused with its place, and changes nothing', { timeout }, async (t) => {
   const table = await servers.table('device_id String, tenant String')
   const pipeline = servers.pipeline(t, { routes: [{ topic: unique('topic'), table, columns: { tenant } }], memory: { maxBytes: 4 << 20 }, mqtt: { maxPacketBytes: 65536 } })
   pipeline.lookup('tenants', { a: { tenant: 'acme' } })

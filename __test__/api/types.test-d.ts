@@ -121,7 +121,7 @@ const sources: ColumnSource[] = [
   { lookup: 'devices', key: { path: 'meta.id' } },
   { lookup: 'devices', key: { meta: 'clientId' } },
   { lookup: 'devices', key: { userProperty: 'site' } },
-  // @ts-expect-error the QoS is no key
+  // @ts-expect-error the QoS cannot be a key
   { lookup: 'devices', key: { meta: 'qos' } },
 ]
 
@@ -285,7 +285,7 @@ async function use(): Promise<void> {
   await pipeline.flush()
   pipeline.lookup('devices', new Map([['a', { tenant: 'acme', since: new Date(), quota: 5n }]]))
   pipeline.lookup('devices', { a: 1, b: { tenant: null, on: true } })
-  // @ts-expect-error a list is no value
+  // @ts-expect-error a list cannot be a value
   pipeline.lookup('devices', { a: { tenant: ['acme'] } })
   pipeline.pause()
   pipeline.resume()

@@ -59,7 +59,7 @@ pub struct Config {
     pub row_routes: Vec<Route>,
     /// Tables that a program may insert rows into.
     pub tables: Vec<String>,
-    /// Those that columns are filled from.
+    /// The maps that columns are filled from.
     pub lookups: Lookups,
     pub batch: Limits,
     /// `None`: batches go to ClickHouse at once.

@@ -128,7 +128,7 @@ pub enum Error {
     /// A map of the program's for which there is no room below the ceiling.
     LookupTooLarge {
         lookup: String,
-        /// Of all maps together.
+        /// The size of all maps together.
         bytes: usize,
         limit: usize,
     },

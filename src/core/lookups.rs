@@ -1,8 +1,8 @@
 //! Maps that a program sets while it runs. Columns are filled from them by a key of each message:
 //! `{ lookup: 'tenants', key: 'device_id', field: 'tenant' }`.
 //!
-//! A map is replaced as a whole: a decoder compares one number for each message, and takes the new map when it differs.
-//! Of each entry a map keeps the fields that columns ask for, as JSON texts, so that a column takes them as it takes
+//! A map is replaced completely: a decoder compares one number for each message, and takes the new map when it differs.
+//! It keeps the fields of its entries that columns ask for, as JSON texts, so that a column takes them as it takes
 //! fields of a payload.
 
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ pub struct Lookups(Arc<Mutex<Vec<Arc<Lookup>>>>);
 #[derive(Debug)]
 pub struct Lookup {
     name: String,
-    /// The fields that columns ask for; `None` is the whole value of an entry.
+    /// The fields that columns ask for; `None` is the value of an entry itself.
     fields: Mutex<Vec<Option<String>>>,
     map: Mutex<Arc<LookupMap>>,
     /// How often it was set.
@@ -289,10 +289,10 @@ fn scalar(value: &RawValue, path: impl Fn() -> String) -> Result<Option<&str>> {
     match text.as_bytes().first() {
         Some(b'n') => Ok(None),
         Some(b'[' | b'{') => Err(Error::config(path(), "must be a text, a number, a boolean or null")),
-        // A surrogate by itself is no text.
+        // JSON may hold a surrogate by itself, and texts may not.
         Some(b'"') => match serde_json::from_str::<String>(text) {
             Ok(_) => Ok(Some(text)),
-            Err(error) => Err(Error::config(path(), format!("is no text: {error}"))),
+            Err(error) => Err(Error::config(path(), format!("is not a text: {error}"))),
         },
         _ => Ok(Some(text)),
     }
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_map_is_refused_and_changes_nothing() {
+    fn anything_but_a_map_is_refused_and_changes_nothing() {
         let lookups = Lookups::default();
         let (lookup, _) = lookups.ask("devices", None);
         lookups.set("devices", "map", r#"{"a":1}"#, &budget()).unwrap();
@@ -381,7 +381,7 @@ mod tests {
             ("{", "map", "is not JSON: EOF while parsing an object at line 1 column 1"),
             (r#"{"a":[1]}"#, "map[\"a\"]", "must be a text, a number, a boolean or null"),
             (r#"{"a":{"b":{}}}"#, "map[\"a\"].b", "must be a text, a number, a boolean or null"),
-            (r#"{"a":"\ud800"}"#, "map[\"a\"]", "is no text"),
+            (r#"{"a":"\ud800"}"#, "map[\"a\"]", "is not a text"),
         ] {
             let error = lookups.set("devices", "map", entries, &budget()).unwrap_err();
             assert_eq!((error.code(), error.path()), ("CONFIG_INVALID", Some(path)), "{error}");

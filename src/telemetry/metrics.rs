@@ -8,12 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use crate::core::codes::WARNING_CODES;
-use crate::core::lookups::{Lookup, Lookups};
+use crate::core::lookups::Lookups;
 use crate::core::memory_budget::MemoryBudget;
 use crate::core::reason::Code;
 use crate::telemetry::faults::{Fault, Faults};
 use crate::telemetry::histogram::{Histogram, Quantiles};
 use crate::telemetry::ledger::{Counts, Ledger};
+pub use crate::telemetry::route_metrics::{LookupMetrics, TransformCounters, TransformMetrics};
 
 /// Shared by all threads of a pipeline.
 #[derive(Debug)]
@@ -86,20 +87,6 @@ pub struct SpoolGauges {
     pub blocked: AtomicU64,
     /// When the last sync succeeded, in milliseconds since 1970.
     pub last_sync: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-pub struct TransformCounters {
-    /// The topic of the route, and where routes share it the place of the route behind it.
-    pub name: String,
-    pub calls: AtomicU64,
-    pub rows: AtomicU64,
-    pub dropped: AtomicU64,
-    pub rejected: AtomicU64,
-    pub emitted: AtomicU64,
-    pub failed: AtomicU64,
-    pub waiting: AtomicU64,
-    pub duration: Histogram,
 }
 
 #[derive(Debug, Default)]
@@ -220,55 +207,6 @@ pub struct TableMetrics {
     /// Whether an INSERT into it has failed and waits to be made again.
     pub failing: bool,
     pub dead_lettered: u64,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TransformMetrics {
-    pub calls: u64,
-    pub rows: u64,
-    pub dropped: u64,
-    pub rejected: u64,
-    pub emitted: u64,
-    pub failed: u64,
-    /// Batches that wait for a call.
-    pub waiting: u64,
-    pub duration_ms: Quantiles,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct LookupMetrics {
-    pub entries: u64,
-    pub bytes: u64,
-    /// Rows whose key was not in the map.
-    pub misses: u64,
-}
-
-impl TransformCounters {
-    /// Counters of routes by their places and topics. Each has a name of its own: of routes with one topic the first has the topic
-    /// alone, as it would by itself.
-    pub fn of_routes<'a>(routes: impl Iterator<Item = (usize, &'a str)>) -> Vec<(usize, TransformCounters)> {
-        let mut all: Vec<(usize, TransformCounters)> = Vec::new();
-        for (at, topic) in routes {
-            let is_taken = all.iter().any(|(_, counters)| counters.name == topic);
-            let name = if is_taken { format!("{topic} (routes[{at}])") } else { topic.into() };
-            all.push((at, TransformCounters { name, ..TransformCounters::default() }));
-        }
-        all
-    }
-
-    fn snapshot(&self) -> TransformMetrics {
-        TransformMetrics {
-            calls: get(&self.calls),
-            rows: get(&self.rows),
-            dropped: get(&self.dropped),
-            rejected: get(&self.rejected),
-            emitted: get(&self.emitted),
-            failed: get(&self.failed),
-            waiting: get(&self.waiting),
-            duration_ms: self.duration.quantiles(),
-        }
-    }
 }
 
 /// Tables with counters of their own: each is three time series. The others are counted together.
@@ -472,16 +410,11 @@ impl Recorder {
                 .lookups
                 .all()
                 .iter()
-                .map(|lookup| (lookup.name().into(), lookup_metrics(lookup)))
+                .map(|lookup| (lookup.name().into(), LookupMetrics::of(lookup)))
                 .collect(),
             faults,
         }
     }
-}
-
-fn lookup_metrics(lookup: &Lookup) -> LookupMetrics {
-    let map = lookup.map();
-    LookupMetrics { entries: map.len() as u64, bytes: map.bytes() as u64, misses: lookup.misses() }
 }
 
 impl SpoolGauges {

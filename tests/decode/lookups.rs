@@ -66,7 +66,7 @@ impl Route {
         self.decoder.append(&message, &mut self.columns)
     }
 
-    /// The texts of a column, without those that are no column of a block.
+    /// The texts of a column of a block.
     fn texts(&self, at: usize) -> Vec<Option<String>> {
         let mut columns = self.columns.clone();
         columns.drain(self.decoder.inputs());
@@ -198,7 +198,7 @@ fn values_follow_the_rules_for_fields_of_a_payload() {
     let mut route = Route::new(json!({ "columns": columns }), &table);
     assert_eq!(route.append("t/1/x", r#"{"dev":"a"}"#), Ok(1));
     assert_eq!((route.texts(0), route.texts(1)), (some(&["7"]), some(&["1796040000"])));
-    // Required, and 300 is no UInt8.
+    // Required, and 300 does not fit a UInt8.
     let reason = route.append("t/1/x", r#"{"dev":"b"}"#).unwrap_err();
     assert_eq!(reason.code.as_str(), "FIELD_MISSING");
     assert_eq!(&*reason.message, "column limit: is required, and the lookup devices has nothing for it");
