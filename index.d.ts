@@ -1304,6 +1304,8 @@ export interface BrokerReport {
   url: string
   /** Whether it accepted the connection. */
   reachable: boolean
+  /** Its software, such as `mosquitto` or `NATS`; null where it is not recognised. */
+  name: string | null
   /** From its `$SYS` topics; null if it publishes none. */
   version: string | null
   protocolVersion: 4 | 5

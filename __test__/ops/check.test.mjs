@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { checkPipeline } from '../../index.js'
-import { externalBroker, externalClickHouse, startBroker, startClickHouse, waitFor } from '../../tools/servers/index.mjs'
+import { externalBroker, externalClickHouse, startAedes, startBroker, startClickHouse, waitFor } from '../../tools/servers/index.mjs'
 import { asFiles, Authority } from '../support/certificates.mjs'
 import { configFile, directory } from '../support/config-file.mjs'
 import { startTransportProxy } from '../support/transport-proxy.mjs'
@@ -322,6 +322,29 @@ test('subscriptions that a broker refuses or lowers', { timeout, skip }, async (
   })
   const shared = await findings({ mqtt: { sharedGroup: 'g', connections: 2 }, routes })
   assertFound(shared, { level: 'note', code: 'SHARED_GROUP_NOT_TRIED', path: 'mqtt.sharedGroup', advice: /^/ })
+})
+
+test('a shared group with MQTT 3.1.1, by what the broker is', { timeout, skip: externalBroker }, async (t) => {
+  const table = await servers.table('seq UInt64')
+  const routes = [{ topic: 'a/{x}', table }]
+  const check = async (url) => {
+    const mqtt = { url, protocolVersion: 4, sharedGroup: 'g' }
+    const { brokers, findings: all } = await checkPipeline(servers.config({ mqtt, routes }))
+    const about = all.filter(({ code, path }) => path === 'mqtt.sharedGroup' && code !== 'SHARED_GROUP_NOT_TRIED')
+    return { name: brokers[0].name, found: about.map(({ level, code }) => ({ level, code })) }
+  }
+  assert.deepEqual(await check(servers.broker.url), { name: 'mosquitto', found: [] })
+  const aedes = await startAedes()
+  t.after(() => aedes.remove())
+  assert.deepEqual(await check(aedes.url), {
+    name: 'aedes',
+    found: [{ level: 'error', code: 'SUBSCRIPTION_REFUSED' }],
+  })
+  const unknown = await startScriptedBroker(t)
+  assert.deepEqual(await check(unknown.url), {
+    name: null,
+    found: [{ level: 'warning', code: 'SHARED_GROUP_SILENT' }],
+  })
 })
 
 test('limits that a broker states', { timeout }, async (t) => {

@@ -23,14 +23,27 @@ class Proxy extends TcpProxy {
   controls = 0
 
   #toLose = 0
+  #isAway = false
 
   /** The answers to the next `count` INSERTs are lost: the server did what it was asked, and the connection ends. */
   loseAnswers(count) {
     this.#toLose = count
   }
 
+  /** From now on it is as if nothing was behind it. */
+  refuse() {
+    this.#isAway = true
+    this.cut()
+  }
+
+  /** Forwards again. */
+  accept() {
+    this.#isAway = false
+  }
+
   /** @override */
   serve(client) {
+    if (this.#isAway) return client.destroy()
     const server = this.connected(client)
     let isInsert = false
     client.on('data', (data) => {

@@ -3,10 +3,13 @@
 //! [`session`] is the protocol's state machine: bytes and the time in, events and bytes out, without sockets and without a
 //! clock. [`connection`] does the I/O, one thread each, over a stream of [`transport`], and hands the messages to a
 //! [`MessageSink`]. [`protocol`] reads and writes the packets of both versions, [`subscriptions`] chooses the filters,
-//! [`inflight`] tracks what must be acknowledged. [`probe`] is the connection of a check.
+//! [`inflight`] tracks what must be acknowledged. [`probe`] is the connection of a check, and of [`identify`], which finds out
+//! which software a broker is.
 
+pub mod broker_kind;
 mod command;
 pub mod connection;
+pub mod identify;
 mod inflight;
 mod message_sink;
 pub mod probe;

@@ -39,8 +39,10 @@ enum Ids {
     LowestFree,
     /// They count from 1 on each connection, as those of RabbitMQ.
     Renumbered,
-    /// They count from any number on each connection, and nothing has DUP, as with aedes.
+    /// They count from any number on each connection, and nothing has DUP.
     Unmarked,
+    /// The same, but that a message keeps its id, as with aedes. The first number is a high one.
+    Random,
 }
 
 struct Broker {
@@ -60,7 +62,8 @@ impl Broker {
     fn new(ids: Ids, repeats: usize) -> Broker {
         let client = Client::subscribed(&options(5, json!({})), 5);
         let (in_flight, taken, unsettled) = (VecDeque::new(), Vec::new(), Vec::new());
-        let mut broker = Broker { ids, repeats, last_id: 0, in_flight, taken, client, unsettled };
+        let last_id = if ids == Ids::Random { 40_000 } else { 0 };
+        let mut broker = Broker { ids, repeats, last_id, in_flight, taken, client, unsettled };
         for _ in 0..BEFORE {
             broker.step(&Step::Send(1));
             broker.step(&Step::Acknowledge);
@@ -113,6 +116,7 @@ impl Broker {
                 match self.ids {
                     Ids::Renumbered => self.last_id = 0,
                     Ids::Unmarked => self.last_id = self.last_id.wrapping_mul(31),
+                    Ids::Random => self.last_id = self.last_id.wrapping_add(20_000),
                     _ => {}
                 }
                 if matches!(self.ids, Ids::Renumbered | Ids::Unmarked) {
@@ -121,7 +125,7 @@ impl Broker {
                     }
                 }
                 for message in self.in_flight.clone() {
-                    self.deliver(message, self.ids != Ids::Unmarked);
+                    self.deliver(message, !matches!(self.ids, Ids::Unmarked | Ids::Random));
                 }
             }
         }
@@ -167,8 +171,8 @@ proptest! {
     #![proptest_config(no_files(256))]
 
     #[test]
-    fn where_ids_count_up_each_message_is_taken_once(
-        steps in some_steps(), ids in prop::sample::select(vec![Ids::CountUp]),
+    fn where_ids_count_up_or_begin_at_random_each_message_is_taken_once(
+        steps in some_steps(), ids in prop::sample::select(vec![Ids::CountUp, Ids::Random]),
     ) {
         let mut broker = Broker::new(ids, 1);
         steps.iter().for_each(|step| broker.step(step));
@@ -178,7 +182,9 @@ proptest! {
     #[test]
     fn whatever_the_broker_and_the_devices_do_nothing_is_lost(
         steps in some_steps(),
-        ids in prop::sample::select(vec![Ids::CountUp, Ids::LowestFree, Ids::Renumbered, Ids::Unmarked]),
+        ids in prop::sample::select(vec![
+            Ids::CountUp, Ids::LowestFree, Ids::Renumbered, Ids::Unmarked, Ids::Random,
+        ]),
         repeats in 1..4usize,
     ) {
         let mut broker = Broker::new(ids, repeats);

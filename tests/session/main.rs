@@ -12,6 +12,7 @@ mod exactly_once;
 mod hostile;
 mod limits;
 mod lost_acknowledgements;
+mod mixed_pubrels;
 #[path = "../spool/random.rs"]
 mod random;
 mod redeliveries;

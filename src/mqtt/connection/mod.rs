@@ -8,6 +8,7 @@
 
 mod connected;
 mod inflight_window;
+mod known_brokers;
 pub(super) mod read_buffer;
 mod read_pacing;
 mod reconnect;
@@ -63,6 +64,8 @@ pub struct Connection<S: MessageSink> {
     was_subscribing: bool,
     overlap_reported: bool,
     split_reported: bool,
+    /// Whether the broker closed the connection when it was asked for MQTT 5, if it was.
+    refused_v5_silently: Option<bool>,
     /// When the silence of a shared group becomes a warning, if no message comes before.
     shared_silent_at: Option<Instant>,
     /// The broker of the last connection.
@@ -84,8 +87,6 @@ struct Drain {
     idle_at: Instant,
 }
 
-/// A shared group without a message for this long is worth a warning, where the broker may have none.
-const SHARED_SILENCE: Duration = Duration::from_secs(10);
 /// After UNSUBACK and this long without a message, no more messages are expected.
 const DRAIN_IDLE: Duration = Duration::from_millis(100);
 
@@ -133,6 +134,7 @@ impl<S: MessageSink> Connection<S> {
             was_subscribing: false,
             overlap_reported: false,
             split_reported: false,
+            refused_v5_silently: None,
             shared_silent_at: None,
             broker: None,
             ready: Some(ready),
@@ -239,13 +241,14 @@ impl<S: MessageSink> Connection<S> {
     async fn connect(&mut self, at: usize) -> ConnectionEnd {
         self.url_at = at;
         self.session.set_version(self.versions[at].unwrap_or(ProtocolVersion::V5));
-        let end = self.attempt_subscribed().await;
+        let end = self.attempt_as_configured().await;
         let ConnectionEnd::Refused(error) = end else { return end };
         let is_auto = self.context.config.mqtt.version.is_none();
         if is_auto && self.session.version() == ProtocolVersion::V5 && self.may_fall_back(&error) {
             self.reset();
             self.session.set_version(ProtocolVersion::V4);
-            let end = self.attempt_subscribed().await;
+            self.refused_v5_silently = Some(matches!(error, SessionError::Disconnected(_)));
+            let end = self.attempt_as_configured().await;
             let ConnectionEnd::Refused(error) = end else { return end };
             return self.lost(error);
         }
@@ -260,6 +263,14 @@ impl<S: MessageSink> Connection<S> {
     /// reasons.
     fn may_fall_back(&self, error: &SessionError) -> bool {
         *error == SessionError::VersionRefused || self.versions[self.url_at].is_none()
+    }
+
+    /// Connects, unless the broker is known to have no shared subscriptions and is asked for them.
+    async fn attempt_as_configured(&mut self) -> ConnectionEnd {
+        match self.missing_shared_group().await {
+            Some(end) => end,
+            None => self.attempt_subscribed().await,
+        }
     }
 
     fn url(&self) -> &BrokerUrl {

@@ -288,3 +288,55 @@ fn equal_messages_are_as_many_as_they_were() {
     assert_eq!(tracker.receive(1, 1, true, 29), ReceiveOutcome::Duplicate, "the one in a batch");
     assert_eq!(tracker.receive(2, 1, true, 29), ReceiveOutcome::New(61));
 }
+
+/// As aedes does it: each connection counts from a random id, queued messages come without DUP, some of them twice.
+#[test]
+fn where_ids_begin_at_random_redeliveries_without_dup_are_recognised() {
+    let mut tracker = InflightTracker::default();
+    tracker.reconnect(false);
+    for i in 0..20 {
+        assert_eq!(tracker.receive(40_000 + i, 1, false, u64::from(i)), ReceiveOutcome::New(u64::from(i)));
+    }
+    tracker.settle(&acks(&(0..15).collect::<Vec<_>>()));
+    assert_eq!(sent_acks(&mut tracker).len(), 15);
+    tracker.reconnect(true);
+    // The last acknowledgements were lost.
+    for i in 10..20 {
+        assert_eq!(tracker.receive(40_000 + i, 1, false, u64::from(i)), ReceiveOutcome::Duplicate, "{i}");
+    }
+    assert_eq!(sent_acks(&mut tracker), [40_010, 40_011, 40_012, 40_013, 40_014]);
+    for i in 20..30 {
+        assert!(matches!(tracker.receive(7_000 + i, 1, false, u64::from(i)), ReceiveOutcome::New(_)), "{i}");
+    }
+    // One of this connection again, before and after its acknowledgement.
+    assert_eq!(tracker.receive(7_029, 1, false, 29), ReceiveOutcome::Duplicate);
+    tracker.settle(&acks(&(15..40).collect::<Vec<_>>()));
+    assert_eq!(sent_acks(&mut tracker).len(), 15);
+    assert_eq!(tracker.receive(7_028, 1, false, 28), ReceiveOutcome::Duplicate);
+    // An equal message under the next id is another one.
+    assert!(matches!(tracker.receive(7_030, 1, false, 28), ReceiveOutcome::New(_)));
+    assert!(matches!(tracker.receive(7_031, 1, false, 28), ReceiveOutcome::New(_)));
+    assert!(matches!(tracker.receive(7_030, 1, false, 31), ReceiveOutcome::InUse));
+}
+
+#[test]
+fn a_recognised_copy_does_not_count_as_content_that_repeats() {
+    let mut tracker = InflightTracker::default();
+    tracker.reconnect(false);
+    for i in 0..1_500 {
+        tracker.receive(40_000 + i, 1, false, u64::from(i));
+    }
+    tracker.settle(&acks(&(0..1_500).collect::<Vec<_>>()));
+    assert_eq!(sent_acks(&mut tracker).len(), 1_500);
+    tracker.reconnect(true);
+    for i in 1_500..1_600 {
+        let sequence = match tracker.receive(2 * i, 1, false, u64::from(i)) {
+            ReceiveOutcome::New(sequence) => sequence,
+            outcome => panic!("{outcome:?} for {i}"),
+        };
+        tracker.settle(&acks(&[sequence]));
+        sent_acks(&mut tracker);
+        assert_eq!(tracker.receive(2 * i + 1, 1, false, u64::from(i)), ReceiveOutcome::Duplicate, "{i}");
+        sent_acks(&mut tracker);
+    }
+}

@@ -227,6 +227,7 @@ impl Session {
     /// The next connection goes to another broker, which may lack our subscriptions.
     pub fn change_broker(&mut self) {
         self.subscribed_before = false;
+        self.inflight.change_broker();
     }
 
     /// The next connection speaks this version.
@@ -318,6 +319,11 @@ impl Session {
     /// These messages may be acknowledged; [`Session::acknowledge`] writes the acknowledgements.
     pub fn settle(&mut self, acks: &AckSet) {
         self.inflight.settle(acks);
+    }
+
+    /// Whether PUBRECs wait until the broker has answered another one.
+    pub fn has_paced_acks(&self) -> bool {
+        self.inflight.has_paced_acks()
     }
 
     /// Writes the acknowledgements that may be sent, in the order of receipt, and returns their number.
@@ -436,6 +442,7 @@ impl Session {
             (11, Phase::Unsubscribing) => self.unsuback(body),
             (13, _) if body.is_empty() => {
                 self.pinged_at = None;
+                self.inflight.ponged();
                 Ok(Event::Ignored)
             }
             (13, _) => Err(SessionError::malformed("a PINGRESP with a body")),

@@ -103,6 +103,7 @@ impl Session {
             return Err(SessionError::protocol("a session after a clean start")); // [MQTT-3.2.2-4]
         }
         self.inflight.reconnect(ack.session_present);
+        self.inflight.pace_pubrecs(!self.is_v5() && self.connect_options.persistent);
         self.is_inherited = ack.session_present && (self.is_inherited || !self.subscribed_before);
         if ack.session_present && self.subscribed_before {
             self.phase = Phase::Subscribed;
