@@ -347,6 +347,15 @@ export interface Route {
     /** The full name of the message: `package.Message`. */
     message: string
   } | undefined
+  /** What is done for `format: 'sparkplug'` beside reading. */
+  sparkplug?: {
+    /**
+     * Whether an edge node is asked for its BIRTH messages, by the command `Node Control/Rebirth`, where one of them is
+     * not known or a message is missing. The broker must allow the user to publish to `spBv1.0/+/NCMD/+`.
+     * @default false
+     */
+    rebirth?: boolean | undefined
+  } | undefined
   /** How payloads are compressed; `'auto'` looks at the first bytes of each. @default 'none' */
   compression?: 'none' | 'gzip' | 'zlib' | 'zstd' | 'auto' | undefined
   /**
@@ -1018,6 +1027,8 @@ export interface Metrics {
     connected: number
     connections: number
     reconnects: number
+    /** Requests to edge nodes of Sparkplug B for their BIRTH messages: `routes[].sparkplug.rebirth`. */
+    rebirthRequests: number
     unacknowledged: number
     writes: number
     /** 4 is MQTT 3.1.1, 5 is MQTT 5; 0 until a broker has answered. */
@@ -1661,6 +1672,7 @@ export type WarningCode =
   | 'SESSION_SHORTENED'
   | 'SESSION_TAKEN_OVER'
   | 'SHARED_GROUP_SILENT'
+  | 'SPARKPLUG_REBIRTH'
   | 'SPOOL_CORRUPT'
   | 'SPOOL_FOREIGN_FILES'
   | 'SPOOL_FULL'

@@ -379,6 +379,7 @@ const OPENED_BY_WARNINGS = {
   SESSION_SHORTENED: null,
   SESSION_TAKEN_OVER: { text: /^There is no connection to the broker/, blocks: true, change: { mqtt: { connected: 0 } } },
   SHARED_GROUP_SILENT: null,
+  SPARKPLUG_REBIRTH: null,
   SPOOL_CORRUPT: null,
   SPOOL_FOREIGN_FILES: null,
   SPOOL_FULL: { text: /^The spool is full/, blocks: true },

@@ -21,6 +21,7 @@ pub mod option;
 mod replay;
 mod route;
 pub mod schema;
+mod sparkplug;
 mod spool;
 mod taken;
 mod tls;

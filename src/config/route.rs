@@ -10,6 +10,7 @@ use crate::config::column_source::{ColumnSource, column_source, json_path};
 use crate::config::condition::{Condition, condition};
 use crate::config::lookup::{LookupKey, LookupSource};
 use crate::config::object_reader::ObjectReader;
+use crate::config::sparkplug::asks_rebirth;
 use crate::config::taken::Taken;
 use crate::config::transform::{Transform, transform};
 use crate::core::edge_nodes::EdgeNodes;
@@ -50,6 +51,8 @@ pub struct Route {
     pub nan: Nan,
     /// Names and types from birth messages of Sparkplug, shared by all decoders of this route.
     pub edge_nodes: EdgeNodes,
+    /// Whether edge nodes are asked for their BIRTH messages.
+    pub asks_rebirth: bool,
     pub reject_unknown_fields: bool,
     pub zero_missing_fields: bool,
     /// `None`: rows are inserted as they were decoded.
@@ -83,6 +86,7 @@ impl Route {
             nulls: Vec::new(),
             nan: Nan::Value,
             edge_nodes: EdgeNodes::default(),
+            asks_rebirth: false,
             reject_unknown_fields: true,
             zero_missing_fields: false,
             transform: None,
@@ -207,6 +211,7 @@ pub fn route(o: ObjectReader<'_>, memory: Ceiling, lookups: &Lookups) -> Result<
             _ => PayloadCompression::None,
         },
         edge_nodes: EdgeNodes::within(memory.share() as usize),
+        asks_rebirth: asks_rebirth(&o)?,
         max_payload_bytes: memory.within_share(&o, "maxPayloadBytes")? as usize,
         max_decoded_bytes: memory.share() as usize,
         nulls: o.texts("nulls")?.into_iter().map(|(_, text)| text).collect(),

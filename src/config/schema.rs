@@ -751,6 +751,7 @@ static ROUTE: Object = Object {
              CBOR; Protocol Buffers; or Sparkplug B.",
         )
         .note("See [Formats](#formats)."),
+        row("sparkplug", object(&SPARKPLUG), Absent, "What is done for `format: 'sparkplug'` beside reading."),
         row(
             "compression",
             choice(&["none", "gzip", "zlib", "zstd", "auto"]),
@@ -836,6 +837,21 @@ static ROUTE: Object = Object {
         )
         .unit(Milliseconds),
     ],
+    rules: NO_RULES,
+};
+
+pub static SPARKPLUG: Object = Object {
+    name: None,
+    about: "What is done for `format: 'sparkplug'` beside reading.",
+    includes: &[],
+    rows: &[row(
+        "rebirth",
+        Kind::Flag,
+        Flag(false),
+        "Whether an edge node is asked for its BIRTH messages, by the command `Node Control/Rebirth`, where one of them is not \
+         known or a message is missing. The broker must allow the user to publish to `spBv1.0/+/NCMD/+`.",
+    )
+    .note("See [Formats](#formats).")],
     rules: NO_RULES,
 };
 

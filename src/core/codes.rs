@@ -51,7 +51,7 @@ static ERRORS: [&str; 25] = [
 ];
 
 /// Codes of warnings, sorted; `docs/metrics.md` explains each.
-pub const WARNING_CODES: [&str; 52] = [
+pub const WARNING_CODES: [&str; 53] = [
     "BATCH_SPLIT",
     "CLICKHOUSE_RECOVERED",
     "CLICKHOUSE_REFUSED",
@@ -84,6 +84,7 @@ pub const WARNING_CODES: [&str; 52] = [
     "SESSION_SHORTENED",
     "SESSION_TAKEN_OVER",
     "SHARED_GROUP_SILENT",
+    "SPARKPLUG_REBIRTH",
     "SPOOL_CORRUPT",
     "SPOOL_FOREIGN_FILES",
     "SPOOL_FULL",

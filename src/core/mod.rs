@@ -21,6 +21,7 @@ pub mod lookups;
 pub mod memory_budget;
 pub mod mqtt_property;
 pub mod reason;
+pub mod rebirths;
 pub mod secret;
 pub(crate) mod swar;
 pub mod thread;

@@ -129,6 +129,7 @@ impl DocumentPlan {
                 nan: route.nan,
                 descriptors,
                 edge_nodes: route.edge_nodes.clone(),
+                keeps_unknown: route.reject_unknown_fields,
                 max_bytes: route.max_payload_bytes,
                 max_decoded_bytes: route.max_decoded_bytes,
             },

@@ -51,6 +51,7 @@ mod value_source;
 mod variant;
 mod walk;
 
+pub use format::rebirth_command;
 pub use one_value::put_value;
 pub use rows::{RowDecoder, RowError};
 pub use time::Instant;

@@ -8,11 +8,12 @@
 //!
 //! Each route has a [`RouteState`]: its decoder and the open batch. A batch is opened for the table as
 //! it is known then. [`joined`] has messages that several routes take, [`left_out`] those without a
-//! row. [`Router::commit_read_stats`] enters one read's messages in the ledger, once per read.
+//! row, [`rebirths`] those that edge nodes are asked for. [`Router::commit_read_stats`] enters one read's messages in the ledger, once per read.
 
 pub mod joined;
 mod left_out;
 mod program_rows;
+mod rebirths;
 pub mod route_order;
 
 use std::sync::Arc;
@@ -35,9 +36,10 @@ use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::raw_messages;
 use crate::ingest::route_state::{MAX_ROWS, Origin, RouteState, is_large};
 use crate::ingest::router::joined::{Holder, JoinedRoutes};
+use crate::ingest::router::rebirths::Rebirths;
 use crate::ingest::router::route_order::{NO_ROUTE, NO_TEXT, Selection, select};
 use crate::ingest::table_plan::TablePlans;
-use crate::mqtt::{AckSender, Fault, MessageSink, Publish, Subscription, offers, subscriptions};
+use crate::mqtt::{AckSender, Fault, MessageSink, Outgoing, Publish, Subscription, offers, subscriptions};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::ledger::Settled;
 use crate::telemetry::metrics::add;
@@ -72,6 +74,7 @@ pub struct Router {
     /// Messages that need no confirmation before they are acknowledged.
     ready_acks: AckSet,
     stats: ReadStats,
+    rebirths: Vec<Rebirths>,
     /// Whether the warning of [`Router::skip_unrequested`] was given.
     unrequested_reported: bool,
 }
@@ -122,11 +125,9 @@ impl Router {
         dead_letters: Sender<DeadLetterBatch>,
     ) -> Router {
         let config = &context.config;
-        let routes = config
-            .all_routes()
-            .enumerate()
-            .map(|(at, route)| RouteState::new(route.clone(), plans.latest(at)))
-            .collect();
+        let (observed, rebirths) = Rebirths::of_routes(config);
+        let routes = observed.into_iter().enumerate();
+        let routes = routes.map(|(at, route)| RouteState::new(route, plans.latest(at))).collect();
         let mut subscriptions = subscriptions(config);
         if subscriptions.len() == 1 {
             subscriptions.clear();
@@ -158,6 +159,7 @@ impl Router {
             open_dead_letters: None,
             ready_acks: AckSet::default(),
             stats: ReadStats::default(),
+            rebirths,
             unrequested_reported: false,
         }
     }
@@ -422,6 +424,11 @@ impl MessageSink for Router {
         if let Some(dead_letters) = &mut self.open_dead_letters {
             dead_letters.reserve();
         }
+    }
+
+    fn take_outgoing(&mut self, now: ReceiveTime) -> Vec<Outgoing> {
+        let context = &self.context;
+        self.rebirths.iter_mut().flat_map(|rebirths| rebirths.due(context, now)).collect()
     }
 
     fn take_ready_acks(&mut self) -> AckSet {

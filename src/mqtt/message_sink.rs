@@ -6,6 +6,13 @@ use crate::core::ack_set::AckSet;
 use crate::core::clock::ReceiveTime;
 use crate::mqtt::{Fault, Publish};
 
+/// A message to the broker, at QoS 0.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    pub topic: String,
+    pub payload: Vec<u8>,
+}
+
 pub trait MessageSink {
     /// The number of the connection, from 0.
     fn connection(&self) -> usize;
@@ -44,6 +51,9 @@ pub trait MessageSink {
 
     /// Counts the memory that the open batches take now, in the middle of a read.
     fn count_memory(&mut self);
+
+    /// Takes the messages that are to be published because of what was accepted: after each read.
+    fn take_outgoing(&mut self, now: ReceiveTime) -> Vec<Outgoing>;
 
     /// Takes the messages that may be acknowledged without waiting.
     fn take_ready_acks(&mut self) -> AckSet;

@@ -20,7 +20,7 @@ mod subscriptions;
 pub mod transport;
 
 pub use command::{AckSender, Command};
-pub use message_sink::MessageSink;
+pub use message_sink::{MessageSink, Outgoing};
 pub use protocol::packet::ConnAck;
 pub use protocol::publish::{Fault, Publish};
 pub use session::SessionError;

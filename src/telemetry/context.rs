@@ -15,6 +15,7 @@ use crate::core::chunk_pool::ChunkPool;
 use crate::core::error::{Error, Result};
 use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryBudget;
+use crate::core::rebirths::RebirthLimits;
 use crate::core::thread::{panic_message, run_on, runtime, thread};
 use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::faults::OpenFault;
@@ -30,6 +31,8 @@ pub struct PipelineContext {
     /// Memory for the messages of all batches.
     pub chunk_pool: Arc<ChunkPool>,
     pub metrics: Recorder,
+    /// When edge nodes may be asked for their BIRTH messages.
+    pub rebirth_limits: RebirthLimits,
     listener: Listener,
     cancelled: watch::Sender<bool>,
     wakers: Mutex<Vec<Waker>>,
@@ -59,6 +62,7 @@ impl PipelineContext {
             metrics,
             chunk_pool: ChunkPool::of(&memory),
             memory,
+            rebirth_limits: RebirthLimits::default(),
             decoding_again: Mutex::default(),
             ledger: Ledger::default(),
             cancelled: watch::Sender::new(false),

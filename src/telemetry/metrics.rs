@@ -61,6 +61,7 @@ pub struct ConnectionCounters {
     /// 1 while it is up.
     pub connected: AtomicU64,
     pub reconnects: AtomicU64,
+    pub rebirth_requests: AtomicU64,
     pub unacknowledged: AtomicU64,
     pub writes: AtomicU64,
     /// 4 or 5, once a broker has answered.
@@ -173,6 +174,7 @@ pub struct Mqtt {
     pub connected: u64,
     pub connections: u64,
     pub reconnects: u64,
+    pub rebirth_requests: u64,
     pub unacknowledged: u64,
     pub writes: u64,
     /// 4 or 5; 0 until a broker has answered.
@@ -189,7 +191,6 @@ pub struct Spool {
     pub damages: u64,
     pub lost_messages: u64,
     pub errors: u64,
-    /// How long ago it was last written and synced.
     pub last_sync_ms: u64,
     /// Whether it takes messages: it is not full, and its disk works.
     pub writable: bool,
@@ -380,6 +381,7 @@ impl Recorder {
                 connected: sum(|connection| &connection.connected),
                 connections: self.connections.len() as u64,
                 reconnects: sum(|connection| &connection.reconnects),
+                rebirth_requests: sum(|connection| &connection.rebirth_requests),
                 unacknowledged: sum(|connection| &connection.unacknowledged),
                 writes: sum(|connection| &connection.writes),
                 protocol_version: self

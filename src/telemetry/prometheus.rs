@@ -160,6 +160,8 @@ fn mqtt(all: &mut Families<'_>, recorder: &Recorder) {
     };
     each(Kind::Gauge, "mqtt_connected", "1 while a connection is up and subscribed.", |c| &c.connected);
     each(Kind::Counter, "mqtt_reconnects_total", "Connections made after the first.", |c| &c.reconnects);
+    let rebirths = "Requests to edge nodes of Sparkplug for their BIRTH messages.";
+    each(Kind::Counter, "mqtt_rebirth_requests_total", rebirths, |c| &c.rebirth_requests);
     each(Kind::Gauge, "mqtt_unacknowledged", "Messages that the broker waits for us to acknowledge.", |c| {
         &c.unacknowledged
     });

@@ -225,6 +225,11 @@ impl<S: MessageSink> Connection<S> {
             drain.idle_at = now.instant + DRAIN_IDLE;
         }
         self.sink.commit_read_stats();
+        for message in self.sink.take_outgoing(now) {
+            if self.session.send(&message) {
+                add(&self.counters().rebirth_requests, 1);
+            }
+        }
         self.session.settle(&self.sink.take_ready_acks());
         taken.map(|()| messages)
     }

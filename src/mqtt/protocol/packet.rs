@@ -105,6 +105,19 @@ impl Subscribe<'_> {
     }
 }
 
+/// A message at QoS 0 that is not retained.
+pub fn write_publish(out: &mut BytesMut, version: ProtocolVersion, topic: &str, payload: &[u8]) {
+    match version {
+        ProtocolVersion::V4 => {
+            write_v4(out, v4::Packet::Publish(v4::Publish::new(topic, v4codec::QoS::AtMostOnce, payload)));
+        }
+        ProtocolVersion::V5 => {
+            let publish = v5::Publish::new(topic, v5codec::QoS::AtMostOnce, payload.to_vec(), None);
+            write_v5(out, v5::Packet::Publish(publish));
+        }
+    }
+}
+
 pub fn write_unsubscribe(out: &mut BytesMut, version: ProtocolVersion, packet_id: u16, filters: &[String]) {
     let filters = filters.to_vec();
     match version {

@@ -6,11 +6,12 @@
 //! from one connection to the next. A packet that the specification forbids is an error; [`Session::abort`] then sends the
 //! broker the reason code, if the protocol is MQTT 5.
 //!
-//! [`mod@publish`] takes messages in, [`mod@subscribe`] asks for them and checks the answers, `keep_alive` notices a broker
-//! that is gone.
+//! [`mod@publish`] takes messages in, [`mod@outgoing`] sends some, [`mod@subscribe`] asks for them and checks the answers,
+//! `keep_alive` notices a broker that is gone.
 
 mod error;
 mod keep_alive;
+mod outgoing;
 mod publish;
 mod subscribe;
 
@@ -360,23 +361,6 @@ impl Session {
     fn answer(&mut self, kind: u8, packet_id: u16) {
         let [high, low] = packet_id.to_be_bytes();
         self.out.extend_from_slice(&[kind, 2, high, low]);
-    }
-
-    pub fn disconnect(&mut self) {
-        // The same two bytes in both versions: in MQTT 5 the reason code 0 may be left out, 3.14.2.1.
-        self.out.extend_from_slice(&[0xe0, 0]);
-        self.phase = Phase::Closed;
-    }
-
-    /// The connection ends because of an error. If the broker caused it, MQTT 5 wants the reason code sent: 4.13.
-    pub fn abort(&mut self, error: &SessionError) {
-        if let SessionError::ProtocolViolation { reason, .. } = error
-            && self.is_v5()
-            && self.phase != Phase::Closed
-        {
-            self.out.extend_from_slice(&[0xe0, 2, *reason, 0]);
-        }
-        self.phase = Phase::Closed;
     }
 
     fn is_v5(&self) -> bool {
