@@ -347,7 +347,7 @@ export interface Route {
     /** The full name of the message: `package.Message`. */
     message: string
   } | undefined
-  /** What is done for `format: 'sparkplug'` beside reading. */
+  /** Conduct towards the edge nodes of `format: 'sparkplug'`. */
   sparkplug?: {
     /**
      * Whether an edge node is asked for its BIRTH messages, by the command `Node Control/Rebirth`, where one of them is

@@ -18,7 +18,7 @@ const TABLE = "type String, device Nullable(String), name String, value Float64"
 /** An edge node with one device: it publishes what the test says, and its BIRTH messages when it is asked to. */
 class EdgeNode {
   node = unique('node')
-  /** What it was asked. */
+  /** The commands to it. */
   commands = /** @type {any[]} */ ([])
   seq = 0
 

@@ -751,7 +751,7 @@ static ROUTE: Object = Object {
              CBOR; Protocol Buffers; or Sparkplug B.",
         )
         .note("See [Formats](#formats)."),
-        row("sparkplug", object(&SPARKPLUG), Absent, "What is done for `format: 'sparkplug'` beside reading."),
+        row("sparkplug", object(&SPARKPLUG), Absent, "Conduct towards the edge nodes of `format: 'sparkplug'`."),
         row(
             "compression",
             choice(&["none", "gzip", "zlib", "zstd", "auto"]),
@@ -842,7 +842,7 @@ static ROUTE: Object = Object {
 
 pub static SPARKPLUG: Object = Object {
     name: None,
-    about: "What is done for `format: 'sparkplug'` beside reading.",
+    about: "Conduct towards the edge nodes of `format: 'sparkplug'`.",
     includes: &[],
     rows: &[row(
         "rebirth",

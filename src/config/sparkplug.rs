@@ -1,4 +1,4 @@
-//! `routes[].sparkplug`: what is done for edge nodes beside reading their messages.
+//! `routes[].sparkplug`: the conduct towards edge nodes.
 
 use serde_json::Value;
 

@@ -28,7 +28,7 @@ pub struct RebirthRequest {
     pub reason: String,
 }
 
-/// What the decoders of a route on one connection have noted.
+/// Notes of the decoder of a route on one connection.
 #[derive(Debug, Clone, Default)]
 pub struct NotedRebirths(Arc<Mutex<Vec<RebirthRequest>>>);
 
@@ -105,7 +105,7 @@ mod tests {
         let start = Instant::now();
         let asked = |from: usize, at| (from..from + 200).filter(|n| limits.allow(&n.to_string(), at)).count();
         assert_eq!((asked(0, start), asked(200, start)), (50, 0));
-        // Those that were not asked are not left alone for it.
+        // A node that was not asked need not wait for it.
         let next = start + Duration::from_secs(1);
         assert_eq!((50..100).filter(|n| limits.allow(&n.to_string(), next)).count(), 50);
     }

@@ -3,7 +3,7 @@
 //! - Only BIRTH messages say names and types of all metrics; later ones may have an alias in place of a name: see [`EdgeNodes`].
 //! - A value is in whichever field is set. Its type is the metric's datatype, else that of the BIRTH, else that of the field.
 //! - Signed integers travel as unsigned ones: -5 of 32 bits as 4294967291, of some libraries of 8 bits as 251.
-//! - Where messages are observed, a node that has to tell its BIRTH again is noted: see [`crate::core::rebirths`].
+//! - Where messages are observed, a node that has to publish its BIRTH again is noted: see [`crate::core::rebirths`].
 //! - A DataSet with a column `timestamps` is a row for each of its rows, which are values that an edge node has kept; any other is
 //!   a list.
 //! - A metric's time is its own, else that of the message, else when the message arrived; a DEATH was made when its client
