@@ -703,7 +703,7 @@ async function send(t, table, documents, route = {}) {
   const [letters, warnings] = [collect(pipeline, 'deadLetters'), collect(pipeline, 'warning')]
   const publisher = await servers.publisher(t, { clients: 1 })
   await publisher.flood(documents.length, (i) => ({ topic, payload: documents[i] }), { qos: 0 })
-  await settled(pipeline, documents.length, { warnings })
+  await settled(pipeline, documents.length, { timeoutMs: full ? 300_000 : 30_000, warnings })
   await heard(pipeline, letters)
   return letters
 }

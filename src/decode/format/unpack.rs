@@ -8,6 +8,7 @@ use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 use crate::config::PayloadCompression;
 use crate::core::reason::{Code, Reason};
 use crate::decode::format::bytes::invalid_at;
+use crate::decode::format::wire;
 use crate::decode::value_reader::Result;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -102,6 +103,12 @@ pub fn advice(payload: &[u8]) -> Option<&'static str> {
         0xa0..=0xbf => Some("it begins as CBOR does: set format: 'cbor'"),
         0x78 if by_first_bytes(payload) == PayloadCompression::Zlib => {
             Some("it begins as zlib does: set compression: 'zlib'")
+        }
+        // A text may look like fields, and has no such bytes.
+        _ if payload.iter().any(|byte| *byte < b' ' && !byte.is_ascii_whitespace())
+            && wire::fields(payload, 0, "").is_ok() =>
+        {
+            Some("it reads as Protocol Buffers: set format: { type: 'protobuf', … }, or 'sparkplug'")
         }
         _ => None,
     }
