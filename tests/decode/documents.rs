@@ -417,7 +417,7 @@ fn a_json_error_says_what_the_payload_looks_like() {
         assert!(reason.message.contains(advice), "{}", reason.message);
     }
     let mut rows = Rows::of(&route(json!({})), table(&[("v", "UInt8")]));
-    for text in ["\n hello", "nonsense", "\x0a\x02{", "\0\0\0"] {
+    for text in ["\n hello", "nonsense", "\x0a\x02{"] {
         assert!(!rows.append(text.as_bytes()).unwrap_err().message.contains("; it "), "{text:?}");
     }
 }
