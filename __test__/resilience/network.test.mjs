@@ -133,6 +133,29 @@ test('a network that fails in every way, again and again', { timeout }, async (t
   ledger.close()
 })
 
+test('a message that comes for the first time with DUP, and has the CRC-32C of an acknowledged one, is stored', { timeout }, async (t) => {
+  const network = await startNetwork(t, servers.broker.port)
+  const table = await servers.table('seq UInt32, v UInt32')
+  const topic = unique('topic')
+  const pipeline = await servers.started(t, {
+    mqtt: { url: network.url, clientId: unique('client'), keepAliveSeconds: 1, reconnect },
+    routes: [{ topic, table }],
+  })
+  const publisher = await servers.publisher(t, { clients: 1 })
+  // A message is recognised by its content after 1,000 messages of which none was equal to another.
+  const before = 1_100
+  await publisher.flood(before, (seq) => ({ topic, payload: JSON.stringify({ seq, v: 0 }) }))
+  // These two have the same CRC-32C, behind any topic.
+  const [first, second] = [{ seq: 17153, v: 489953 }, { seq: 76322, v: 680499 }]
+  await publisher.publish(topic, first)
+  await settled(pipeline, before + 1)
+  network.silence('down')
+  await publisher.publish(topic, second)
+  await settled(pipeline, before + 2)
+  const seqs = await servers.rows(`SELECT seq FROM ${table} WHERE v > 0 ORDER BY seq`)
+  assert.deepEqual(seqs, [{ seq: first.seq }, { seq: second.seq }])
+})
+
 for (const what of ['says nothing', 'does not answer SUBSCRIBE', 'falls silent after CONNACK']) {
   test(`a broker that lets us connect and ${what} is left for the next`, { timeout }, async (t) => {
     const table = await servers.table('seq UInt32')

@@ -149,6 +149,7 @@ pub use insert_queue::InsertLimits;
 pub use inspect::{Backlog, Inspection, inspect};
 pub use job::{Control, InsertJob, WorkerPermit};
 pub use open::{Opened, open};
+pub use thread::waits::{Sources, Waits, Woken};
 pub use thread::{Channels, SpoolThread};
 pub use wal::chain::Missing;
 pub use wal::corruption::{ChainBreak, CorruptRange};
