@@ -46,6 +46,15 @@ export declare class NativePipeline {
   insert(table: string, rows: Uint8Array): Promise<string>
   /** Sets the map of a lookup, as JSON. */
   setLookup(name: string, entries: string): string
+  /** The place that the next route gets. */
+  nextPlace(): number
+  /** Throws if the options of a route, `{ route }` as JSON, are wrong. */
+  checkRoute(route: string): void
+  /** Has threads of modules find the route at a place. */
+  addModule(place: number): void
+  /** Adds a route, `{ route }` as JSON, or replaces the one at a place; resolves to its own place. */
+  setRoute(route: string, replaced?: number | undefined | null): Promise<string>
+  removeRoute(place: number): Promise<string>
   pause(): string
   resume(): string
   metrics(): string

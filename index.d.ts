@@ -160,6 +160,8 @@ export type MqttConfig = {
     /** The longest wait; not less than `minMs`. In milliseconds, 1 to 86400000. @default 30000 */
     maxMs?: number | undefined
   } | undefined
+  /** Filters to unsubscribe from, such as `['old/#']`: a persistent session keeps those of earlier configurations. */
+  unsubscribe?: readonly string[] | undefined
   /**
    * How many filters a SUBSCRIBE or an UNSUBSCRIBE holds at most, such as 8 for AWS IoT Core. From 1 to 65535.
    * @default all of them
@@ -877,6 +879,36 @@ export class Pipeline extends EventEmitter {
     fn: (batch: TapBatch<B>) => unknown,
     options?: { everyMs?: number },
   ): Untap
+
+  /**
+   * Adds a route behind all others, checked as those of the configuration are, and resolves when the broker has granted its
+   * subscription on every connection. After an error the pipeline is as it was. Added routes are not remembered: after a restart the
+   * program adds them again.
+   *
+   * @returns the number of the route, as warnings, dead letters and batches have it; a number is not used twice
+   * @throws {MillraceError} `ROUTE_EXISTS` if a route has its topic; `CONFIG_INVALID`, `TABLE_NOT_FOUND` and the other errors of
+   *   `start()`, with a `path` that begins with `route`; `SUBSCRIPTION_REFUSED`; `INVALID_STATE` unless the pipeline runs;
+   *   `ABORTED` if it is stopped meanwhile
+   */
+  addRoute(route: Route): Promise<number>
+
+  /**
+   * Replaces the route of the same topic: from here on messages are taken by the new one, in the same place among the routes. Rows
+   * that the old one has made are inserted.
+   *
+   * @returns the number of the new route
+   * @throws {MillraceError} as `addRoute()`, and `ROUTE_NOT_FOUND` if no route has the topic
+   */
+  updateRoute(route: Route): Promise<number>
+
+  /**
+   * Removes a route, and resolves when the broker has ended its subscription. Rows in hand are inserted, and what the broker had
+   * queued before still becomes rows.
+   *
+   * @param topic as the route has it
+   * @throws {MillraceError} `ROUTE_NOT_FOUND`; `CONFIG_INVALID` for the last route; `INVALID_STATE`; `ABORTED`
+   */
+  removeRoute(topic: string): Promise<void>
 
   /** Stops reading from the broker, which keeps messages as its queue allows. Received messages are still inserted. */
   pause(): void
@@ -1603,6 +1635,8 @@ export type ErrorCode =
   | 'LOOKUP_TOO_LARGE'
   | 'MQTT_REFUSED'
   | 'MQTT_UNREACHABLE'
+  | 'ROUTE_EXISTS'
+  | 'ROUTE_NOT_FOUND'
   | 'ROWS_UNCONFIRMED'
   | 'SOURCE_UNREADABLE'
   | 'SPOOL_CORRUPT'
@@ -1682,6 +1716,7 @@ export type WarningCode =
   | 'START_WAITING'
   | 'STOP_TIMEOUT'
   | 'SUBSCRIBE_SPLIT'
+  | 'SUBSCRIPTION_LEFT_OVER'
   | 'TABLE_CHANGED'
   | 'TABLE_DISCARDS'
   | 'TIME_PRECISION_CUT'

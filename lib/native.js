@@ -68,12 +68,18 @@ function configToJson(config) {
     mqtt: withMarks(mqtt, 'mqtt', ['username', 'password']),
     clickhouse: withMarks(clickhouse, 'clickhouse', ['password']),
     logger: undefined,
-    routes: Array.isArray(routes) ? routes.map(withoutFunction) : routes,
+    routes: Array.isArray(routes) ? routes.map((route, i) => withoutFunction(route, `routes[${i}]`)) : routes,
     tracing: isObject(tracing) ? { ...tracing, tracer: undefined } : tracing,
   })
 }
 
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** A route that is added, as the engine takes it. */
+function routeToJson(route) {
+  if (!isObject(route)) throw configError('route', 'must be an object')
+  return toJson({ route: withoutFunction(route, 'route') })
+}
 
 /** A section in which functions are `{ function: true }`. */
 function withMarks(section, path, names) {
@@ -88,12 +94,12 @@ function withMarks(section, path, names) {
 }
 
 /** A route as the engine takes it: a function as transform is `{ function: true }`. */
-function withoutFunction(route, i) {
+function withoutFunction(route, path) {
   if (!isObject(route)) return route
   const { transform } = route
   if (typeof transform === 'function') return { ...route, transform: { function: true } }
   if (!isObject(transform)) return route
-  if ('function' in transform) throw configError(`routes[${i}].transform.function`, 'is not an option')
+  if ('function' in transform) throw configError(`${path}.transform.function`, 'is not an option')
   return transform.module instanceof URL ? { ...route, transform: { ...transform, module: transform.module.href } } : route
 }
 
@@ -156,6 +162,7 @@ module.exports = {
   configError,
   configToJson,
   fromEvent,
+  routeToJson,
   toJson,
   unwrap,
 }

@@ -28,6 +28,7 @@ fn full() -> Value {
             "ackAfter": "receive",
             "retained": "skip",
             "topicRewrite": "rabbitmq",
+            "unsubscribe": ["old/#"],
             "filtersPerSubscribe": 8,
             "reconnect": { "minMs": 10, "maxMs": 20 },
             "tls": { "ca": "ca.pem", "cert": "c.pem", "key": "k.pem", "serverName": "one", "insecure": false, "alpn": ["mqtt"] },
@@ -150,7 +151,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 110] = [
+const OPTIONS: [(&str, Takes); 111] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -170,6 +171,7 @@ const OPTIONS: [(&str, Takes); 110] = [
     ("/mqtt/ackAfter", Choice),
     ("/mqtt/retained", Choice),
     ("/mqtt/topicRewrite", Choice),
+    ("/mqtt/unsubscribe", List),
     ("/mqtt/filtersPerSubscribe", Integer(1, 65535)),
     ("/mqtt/reconnect", Section),
     ("/mqtt/reconnect/minMs", Integer(1, 20)),
@@ -419,6 +421,10 @@ fn an_impossible_text_is_refused() {
         ("/mqtt/url", json!("mqtt://broker/path")),
         ("/mqtt/url", json!("mqtt://user:secret@broker")),
         ("/mqtt/url/1", json!("mqtt://[::1")),
+        ("/mqtt/unsubscribe/0", json!("")),
+        ("/mqtt/unsubscribe/0", json!("a/#/b")),
+        ("/mqtt/unsubscribe/0", json!("a/{b}")),
+        ("/mqtt/unsubscribe/0", json!("$share/g")),
         ("/mqtt/tls/alpn/0", json!("")),
         ("/mqtt/tls/alpn/0", json!("x".repeat(256))),
         ("/mqtt/clientId", json!("")),

@@ -287,6 +287,12 @@ async function use(): Promise<void> {
   pipeline.lookup('devices', { a: 1, b: { tenant: null, on: true } })
   // @ts-expect-error a list cannot be a value
   pipeline.lookup('devices', { a: { tenant: ['acme'] } })
+  const added: number = await pipeline.addRoute({ topic: 'a', table: 't', transform: (batch) => batch.drop(0) })
+  const updated: number = await pipeline.updateRoute({ topic: 'a', table: 't' })
+  await pipeline.removeRoute('a')
+  // @ts-expect-error a route has a table
+  await pipeline.addRoute({ topic: 'a' })
+  void [added, updated]
   pipeline.pause()
   pipeline.resume()
   const text: string = pipeline.prometheus()

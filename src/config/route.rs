@@ -93,6 +93,11 @@ impl Route {
         }
     }
 
+    /// Whether both fill the same table from the same topic.
+    pub fn is_alike(&self, other: &Route) -> bool {
+        self.topic.as_str() == other.topic.as_str() && self.table == other.table
+    }
+
     /// The option that names the table of the route at `path`: an entry of a list where rows are not of messages.
     pub fn table_option(&self, path: &str) -> String {
         if self.format == Format::Rows { path.into() } else { format!("{path}.table") }

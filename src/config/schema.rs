@@ -435,6 +435,16 @@ static MQTT: Object = Object {
         )
         .note("Each wait is shortened by up to a half at random."),
         row(
+            "unsubscribe",
+            Kind::List { item: &READ_TEXT },
+            Absent,
+            "Filters to unsubscribe from, such as `['old/#']`: a persistent session keeps those of earlier configurations.",
+        )
+        .note(
+            "They are unsubscribed from whenever the broker has kept the session from before this process, and those of the routes \
+             are not among them. Messages that the broker has already queued for them still come, and are dead letters, `NO_ROUTE`.",
+        ),
+        row(
             "filtersPerSubscribe",
             integer(1, 65535),
             Described("all of them"),
@@ -696,7 +706,7 @@ static BROKER_TLS: Object = Object {
     rules: NO_RULES,
 };
 
-static ROUTE: Object = Object {
+pub static ROUTE: Object = Object {
     name: Some("Route"),
     about: "A topic and the table that it fills.",
     includes: &[],

@@ -22,7 +22,7 @@ pub fn all() -> Codes {
 }
 
 /// Codes of a `MillraceError`. One about rows of a program has the code of a dead letter.
-static ERRORS: [&str; 25] = [
+static ERRORS: [&str; 27] = [
     "ABORTED",
     "BINDING_NOT_FOUND",
     "BINDING_REFUSED",
@@ -37,6 +37,8 @@ static ERRORS: [&str; 25] = [
     "LOOKUP_TOO_LARGE",
     "MQTT_REFUSED",
     "MQTT_UNREACHABLE",
+    "ROUTE_EXISTS",
+    "ROUTE_NOT_FOUND",
     "ROWS_UNCONFIRMED",
     "SOURCE_UNREADABLE",
     "SPOOL_CORRUPT",
@@ -51,7 +53,7 @@ static ERRORS: [&str; 25] = [
 ];
 
 /// Codes of warnings, sorted; `docs/metrics.md` explains each.
-pub const WARNING_CODES: [&str; 53] = [
+pub const WARNING_CODES: [&str; 54] = [
     "BATCH_SPLIT",
     "CLICKHOUSE_RECOVERED",
     "CLICKHOUSE_REFUSED",
@@ -94,6 +96,7 @@ pub const WARNING_CODES: [&str; 53] = [
     "START_WAITING",
     "STOP_TIMEOUT",
     "SUBSCRIBE_SPLIT",
+    "SUBSCRIPTION_LEFT_OVER",
     "TABLE_CHANGED",
     "TABLE_DISCARDS",
     "TIME_PRECISION_CUT",

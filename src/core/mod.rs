@@ -5,6 +5,7 @@ pub mod ack_set;
 // A fuzz target has an allocator of its own, which counts, and the sanitizer watches its allocations.
 #[cfg(not(fuzzing))]
 mod allocator;
+pub mod append_only;
 pub mod backoff;
 pub mod chunk_pool;
 pub mod clock;

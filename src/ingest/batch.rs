@@ -231,6 +231,12 @@ impl RouteSenders {
     }
 }
 
+impl From<Vec<Sender<Box<Batch>>>> for RouteSenders {
+    fn from(senders: Vec<Sender<Box<Batch>>>) -> RouteSenders {
+        RouteSenders::ByRoute(senders.into())
+    }
+}
+
 impl From<Sender<Box<Batch>>> for RouteSenders {
     fn from(sender: Sender<Box<Batch>>) -> RouteSenders {
         RouteSenders::One(sender)

@@ -21,6 +21,13 @@ pub trait MessageSink {
     /// routes (see [`crate::mqtt::offers`]), and what no route takes of these is skipped.
     fn begin_session(&mut self, session: u64, has_covers: bool);
 
+    /// Takes messages by the routes as they are now; `false`: batches must leave first, ask again soon. Until
+    /// [`MessageSink::settle_routes`] messages of both sets of subscriptions may come.
+    fn adopt_routes(&mut self) -> bool;
+
+    /// The subscriptions are those of the routes.
+    fn settle_routes(&mut self);
+
     /// Takes one message: into the batch of the first route that matches its topic, or to the dead letters.
     fn accept(&mut self, publish: &Publish<'_>, sequence: Option<u64>, now: ReceiveTime, client_id: &str);
 

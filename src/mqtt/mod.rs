@@ -25,5 +25,6 @@ pub use protocol::packet::ConnAck;
 pub use protocol::publish::{Fault, Publish};
 pub use session::SessionError;
 pub use subscriptions::{
-    Filters, Offer, Subscription, filters, is_primary_copy, offers, subscription_id, subscriptions,
+    Filters, Offer, Subscription, filters, filters_of, is_primary_copy, offers, offers_of, subscription_id,
+    subscriptions, subscriptions_of,
 };

@@ -8,10 +8,10 @@
 //!   again. So no two filters overlap there: one [`Offer`] covers those that do, `t/+/+` in the example, and the router skips
 //!   what no route takes. A broker that refuses the wider filter is asked for the filters themselves.
 
-use crate::config::Config;
+use crate::config::{Config, Mqtt};
 use crate::core::topic_filter::{Captures, TopicFilter};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Subscription {
     topic: TopicFilter,
     /// As SUBSCRIBE sends it: with the shared group.
@@ -19,16 +19,24 @@ pub struct Subscription {
 }
 
 pub fn subscriptions(config: &Config) -> Vec<Subscription> {
-    let routes = &config.routes;
-    let covers = |j: usize, i: usize| routes[j].topic.covers(&routes[i].topic);
-    // Only the first of equal filters is subscribed to.
-    let covered = |i: usize| (0..routes.len()).any(|j| j != i && covers(j, i) && (j < i || !covers(i, j)));
-    let needed = (0..routes.len()).filter(|i| !covered(*i)).map(|i| &routes[i].topic);
-    needed.map(|topic| Subscription { topic: topic.clone(), filter: shared_filter(config, topic) }).collect()
+    subscriptions_of(&config.mqtt, &topics(config))
 }
 
-fn shared_filter(config: &Config, topic: &TopicFilter) -> String {
-    match &config.mqtt.shared_group {
+fn topics(config: &Config) -> Vec<&TopicFilter> {
+    config.routes.iter().map(|route| &route.topic).collect()
+}
+
+/// The same for other routes than those of the configuration.
+pub fn subscriptions_of(mqtt: &Mqtt, topics: &[&TopicFilter]) -> Vec<Subscription> {
+    let covers = |j: usize, i: usize| topics[j].covers(topics[i]);
+    // Only the first of equal filters is subscribed to.
+    let covered = |i: usize| (0..topics.len()).any(|j| j != i && covers(j, i) && (j < i || !covers(i, j)));
+    let needed = (0..topics.len()).filter(|i| !covered(*i)).map(|i| topics[i]);
+    needed.map(|topic| Subscription { topic: topic.clone(), filter: shared_filter(mqtt, topic) }).collect()
+}
+
+fn shared_filter(mqtt: &Mqtt, topic: &TopicFilter) -> String {
+    match &mqtt.shared_group {
         Some(group) => format!("$share/{group}/{}", topic.as_str()),
         None => topic.as_str().into(),
     }
@@ -67,23 +75,36 @@ impl From<Vec<String>> for Filters {
 }
 
 pub fn filters(config: &Config) -> Filters {
+    filters_of(&config.mqtt, &topics(config))
+}
+
+/// The same for other routes than those of the configuration.
+pub fn filters_of(mqtt: &Mqtt, topics: &[&TopicFilter]) -> Filters {
     Filters {
-        separate: subscriptions(config).into_iter().map(|subscription| subscription.filter).collect(),
-        offers: offers(config),
+        separate: subscriptions_of(mqtt, topics)
+            .into_iter()
+            .map(|subscription| subscription.filter)
+            .collect(),
+        offers: offers_of(mqtt, topics),
     }
 }
 
 /// Filters that bring what [`subscriptions`] bring, and no message twice.
 pub fn offers(config: &Config) -> Vec<Offer> {
+    offers_of(&config.mqtt, &topics(config))
+}
+
+/// The same for other routes than those of the configuration.
+pub fn offers_of(mqtt: &Mqtt, topics: &[&TopicFilter]) -> Vec<Offer> {
     let mut offers: Vec<Offer> = Vec::new();
-    for Subscription { topic, filter } in subscriptions(config) {
+    for Subscription { topic, filter } in subscriptions_of(mqtt, topics) {
         let mut offer = Offer { topic, filter, parts: Vec::new() };
         // A wider filter may overlap others that its parts do not.
         while let Some(at) = offers.iter().position(|other| other.topic.overlaps(&offer.topic)) {
             let other = offers.remove(at);
             let parts = |offer: Offer| if offer.parts.is_empty() { vec![offer.filter] } else { offer.parts };
             let topic = other.topic.cover(&offer.topic);
-            let filter = shared_filter(config, &topic);
+            let filter = shared_filter(mqtt, &topic);
             offer = Offer { topic, filter, parts: [parts(other), parts(offer)].concat() };
         }
         offers.push(offer);

@@ -149,6 +149,42 @@ impl NativePipeline {
         answer(self.pipeline.set_lookup(&name, &entries))
     }
 
+    /// The place that the next route gets.
+    #[napi]
+    pub fn next_place(&self) -> u32 {
+        self.pipeline.next_place() as u32
+    }
+
+    /// Throws if the options of a route, `{ route }` as JSON, are wrong.
+    #[napi]
+    pub fn check_route(&self, route: String) -> napi::Result<()> {
+        self.pipeline.config().parse_route(&route).map(|_| ()).map_err(|error| throw(&error))
+    }
+
+    /// Has threads of modules find the route at a place.
+    #[napi]
+    pub fn add_module(&self, place: u32) {
+        transform::add_module(self.id, self.pipeline.hosts(), place);
+    }
+
+    /// Adds a route, `{ route }` as JSON, or replaces the one at a place; resolves to its own place.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn set_route<'env>(
+        &self,
+        env: &'env Env,
+        route: String,
+        replaced: Option<u32>,
+    ) -> napi::Result<Object<'env>> {
+        let operation = if replaced.is_some() { "updateRoute" } else { "addRoute" };
+        let replaced = replaced.map(|place| place as usize);
+        self.run(env, move |pipeline| pipeline.set_route(operation, &route, replaced))
+    }
+
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn remove_route<'env>(&self, env: &'env Env, place: u32) -> napi::Result<Object<'env>> {
+        self.run(env, move |pipeline| pipeline.remove_route(place as usize))
+    }
+
     #[napi]
     pub fn pause(&self) -> String {
         answer(self.pipeline.pause())

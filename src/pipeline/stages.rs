@@ -22,7 +22,7 @@ use crate::clickhouse::BlockEncoder;
 use crate::clickhouse::client::servers;
 use crate::clickhouse::error_class::{ACCESS_DENIED, ErrorClass, Failure};
 use crate::clickhouse::insert_request::{Insert, ViewMode};
-use crate::clickhouse::schema::SchemaClient;
+use crate::clickhouse::schema::{SchemaClient, Table};
 use crate::clickhouse::servers::Servers;
 use crate::clickhouse::token::Tokens;
 use crate::clickhouse::view_rights::with_grant;
@@ -30,7 +30,7 @@ use crate::config::{self, Config, Route};
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
 use crate::dead_letter::store::{self, DeadLetterThread, Store};
-use crate::ingest::batch::{Batch, RouteSenders};
+use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::router::joined::JoinedRoutes;
 use crate::ingest::table_plan::{TablePlan, TablePlans};
@@ -60,20 +60,7 @@ pub async fn prepare(context: &PipelineContext, patience: Duration) -> Result<Pr
     let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
         let mut tables = Vec::new();
         for route in context.config.all_routes() {
-            let table = schema.table(&route.path, route).await?;
-            table.check_keeps_rows(&route.path, route)?;
-            for name in route.unused_names(|name| table.has_column(name)) {
-                let message = format!(
-                    "{}: {{{name}}} of the topic fills nothing: there is no column {name}",
-                    route.table
-                );
-                context.warn(
-                    Warning::new("TOPIC_NAME_UNUSED", message)
-                        .table(&route.table)
-                        .topic(route.topic.as_str()),
-                );
-            }
-            tables.push(table);
+            tables.push(read_table(context, &schema, route).await?);
         }
         for route in context.config.all_routes() {
             check_views(context, &schema, &route.table).await?;
@@ -118,6 +105,43 @@ pub fn local_store(dead_letters: &config::DeadLetters) -> Result<Store> {
     std::fs::create_dir_all(&dir)
         .map_err(|error| Error::config("deadLetters.dir", format!("cannot be created: {error}")))?;
     Ok(Store::Directory(dir))
+}
+
+async fn read_table(context: &PipelineContext, schema: &SchemaClient, route: &Route) -> Result<Table> {
+    let table = schema.table(&route.path, route).await?;
+    table.check_keeps_rows(&route.path, route)?;
+    for name in route.unused_names(|name| table.has_column(name)) {
+        let message =
+            format!("{}: {{{name}}} of the topic fills nothing: there is no column {name}", route.table);
+        let warning = Warning::new("TOPIC_NAME_UNUSED", message);
+        context.warn(warning.table(&route.table).topic(route.topic.as_str()));
+    }
+    Ok(table)
+}
+
+/// Asks ClickHouse about the tables of routes that are added while the pipeline runs.
+pub async fn prepare_added(
+    context: &PipelineContext,
+    plans: &TablePlans,
+    routes: &[Route],
+) -> Result<Vec<Arc<TablePlan>>> {
+    let clickhouse = &context.config.clickhouse;
+    let schema = inspect(clickhouse).await?;
+    let ask = async {
+        let mut added = Vec::new();
+        for route in routes {
+            let table = read_table(context, &schema, route).await?;
+            check_views(context, &schema, &route.table).await?;
+            let plan = plans.plan(route, table)?;
+            probe_insert(&schema, &plan, route, clickhouse).await?;
+            added.push(plan);
+        }
+        for (table, message) in schema.warnings(routes.iter().map(|route| route.table.as_str())).await? {
+            context.warn(Warning::new("DEDUPLICATION_OFF", message).table(&table));
+        }
+        Ok(added)
+    };
+    tokio::time::timeout(clickhouse.request_timeout, ask).await.unwrap_or_else(|_| Err(no_answer(clickhouse)))
 }
 
 /// Inserts no rows: settings and constraints that make every INSERT fail are the answer to `start()`, not rows that wait
@@ -218,7 +242,10 @@ pub struct OutputStages {
 
 /// Where ingest puts what it makes.
 pub struct StageInputs {
-    pub batches: RouteSenders,
+    /// By route.
+    pub batches: Vec<Sender<Box<Batch>>>,
+    /// Where batches go from there.
+    pub sink: Sender<Box<Batch>>,
     pub dead_letters: Sender<DeadLetterBatch>,
     /// `None`: there is no spool.
     pub spool: Option<Sender<spool::Control>>,
@@ -264,8 +291,18 @@ impl OutputStages {
         let thread = DeadLetterThread { context: context.clone(), store, batches: dead_letters, tokens };
         let dead_letters = context.spawn("letters", async move || thread.run().await)?;
         let TransformStages { threads: transforms, senders } = transforms;
-        let inputs = StageInputs { batches: senders, dead_letters: dead_letter_sender, spool: control };
+        let inputs = StageInputs {
+            batches: senders,
+            sink: batch_sender,
+            dead_letters: dead_letter_sender,
+            spool: control,
+        };
         Ok((OutputStages { transforms, spool, workers, dead_letters }, inputs))
+    }
+
+    /// A thread of a route that was added.
+    pub fn add_transform(&mut self, thread: JoinHandle<()>) {
+        self.transforms.push(thread);
     }
 
     /// Waits for all of them, in the order in which they end.
@@ -281,7 +318,7 @@ impl OutputStages {
 /// The threads of the routes with a transform, and where the batches of each route go.
 struct TransformStages {
     threads: Vec<JoinHandle<()>>,
-    senders: RouteSenders,
+    senders: Vec<Sender<Box<Batch>>>,
 }
 
 impl TransformStages {
@@ -298,36 +335,47 @@ impl TransformStages {
         let mut senders = vec![batches.clone(); context.config.all_routes().count()];
         let mut threads = Vec::new();
         // From the last one on: a unit goes from one transform to the next.
-        for (at, route) in routes.iter().enumerate().rev().filter(|(_, route)| route.transform.is_some()) {
-            let host = hosts.of(at).ok_or_else(|| Error::TransformInvalid {
-                path: format!("{}.transform", route.path),
-                message: "no JavaScript runs it".into(),
-            })?;
-            let (sender, waiting) = crossbeam_channel::bounded(transform::stage::QUEUE);
-            let (signaller, signals) = crossbeam_channel::unbounded();
-            let (canceller, awaiter) = (signaller.clone(), signaller);
-            // A thread that has ended needs no signal.
-            context.on_cancel(move || _ = canceller.send(Signal::Cancelled));
-            context.on_awaited(move || _ = awaiter.send(Signal::Awaited));
+        for (at, _) in routes.iter().enumerate().rev().filter(|(_, route)| route.transform.is_some()) {
             let next = joined.next_transform(at).map_or(batches, |next| &senders[next]).clone();
-            let (context, plans) = (context.clone(), plans.clone());
-            let dead_letters = dead_letters.clone();
-            let stage = TransformStage {
-                context: context.clone(),
-                plans,
-                at,
-                host,
-                batches: waiting,
-                next,
-                dead_letters,
-                signals,
-                gathers,
-            };
-            threads.push(context.spawn("transform", async move || stage.run())?);
+            let (thread, sender) = start_transform(context, plans, hosts, at, (next, dead_letters), gathers)?;
+            threads.push(thread);
             senders[at] = sender;
         }
-        Ok(TransformStages { threads, senders: RouteSenders::ByRoute(senders.into()) })
+        Ok(TransformStages { threads, senders })
     }
+}
+
+/// Starts the thread of a route with a transform, and gives where its batches go. `next` is where they go on from there.
+pub fn start_transform(
+    context: &Arc<PipelineContext>,
+    plans: &Arc<TablePlans>,
+    hosts: &TransformHosts,
+    at: usize,
+    (next, dead_letters): (Sender<Box<Batch>>, &Sender<DeadLetterBatch>),
+    gathers: bool,
+) -> Result<(JoinHandle<()>, Sender<Box<Batch>>)> {
+    let host = hosts.of(at).ok_or_else(|| Error::TransformInvalid {
+        path: format!("{}.transform", context.config.route(at).path),
+        message: "no JavaScript runs it".into(),
+    })?;
+    let (sender, waiting) = crossbeam_channel::bounded(transform::stage::QUEUE);
+    let (signaller, signals) = crossbeam_channel::unbounded();
+    let (canceller, awaiter) = (signaller.clone(), signaller);
+    // A thread that has ended needs no signal.
+    context.on_cancel(move || _ = canceller.send(Signal::Cancelled));
+    context.on_awaited(move || _ = awaiter.send(Signal::Awaited));
+    let stage = TransformStage {
+        context: context.clone(),
+        plans: plans.clone(),
+        at,
+        host,
+        batches: waiting,
+        next,
+        dead_letters: dead_letters.clone(),
+        signals,
+        gathers,
+    };
+    Ok((context.spawn("transform", async move || stage.run())?, sender))
 }
 
 type SpoolStage = (JoinHandle<()>, Sender<spool::Control>, Receiver<InsertJob>);
@@ -353,15 +401,22 @@ fn start_spool(
 
 /// A route below one that takes all its topics would never see a message.
 pub fn check_reachable(routes: &[Route]) -> Result<()> {
-    for (i, route) in routes.iter().enumerate() {
-        if let Some(earlier) =
-            routes[..i].iter().position(|earlier| !earlier.continues && earlier.topic.covers(&route.topic))
-        {
+    let routes: Vec<&Route> = routes.iter().collect();
+    match unreachable(&routes) {
+        None => Ok(()),
+        Some((i, earlier)) => {
             let message = format!("can never match: routes[{earlier}] takes all its topics first");
-            return Err(Error::config(format!("routes[{i}].topic"), message));
+            Err(Error::config(format!("routes[{i}].topic"), message))
         }
     }
-    Ok(())
+}
+
+/// The first route that no message can reach, and the one that takes all of its topics.
+pub fn unreachable(routes: &[&Route]) -> Option<(usize, usize)> {
+    (0..routes.len()).find_map(|i| {
+        let takes = |earlier: &&Route| !earlier.continues && earlier.topic.covers(&routes[i].topic);
+        Some((i, routes[..i].iter().position(takes)?))
+    })
 }
 
 pub fn no_answer(config: &config::ClickHouse) -> Error {

@@ -75,6 +75,15 @@ impl PipelineContext {
         }
     }
 
+    /// Has counters for a route that was added.
+    pub fn count_route(&self, at: usize) {
+        let route = self.config.route(at);
+        self.metrics.add_table(route.table.clone());
+        if route.transform.is_some() {
+            TransformCounters::add(&self.metrics.transforms, at, route.topic.as_str());
+        }
+    }
+
     pub fn emit(&self, event: Event) {
         (self.listener)(event);
     }

@@ -1,5 +1,7 @@
 //! Counters that the stages add to, and the snapshots that JavaScript sees.
 
+mod tables;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+pub use tables::{MAX_TABLES, OTHER_TABLES};
+
+use crate::core::append_only::AppendOnly;
 use crate::core::codes::WARNING_CODES;
 use crate::core::lookups::Lookups;
 use crate::core::memory_budget::MemoryBudget;
@@ -47,11 +52,11 @@ pub struct Recorder {
     /// `None`: there is no spool.
     pub spool: Option<SpoolGauges>,
     /// By table, in the order of their first route.
-    tables: Vec<(String, Table)>,
+    tables: AppendOnly<(String, Table)>,
     /// The maps that columns are filled from.
     pub lookups: Lookups,
     /// Counters of the routes with a transform, by the position of the route.
-    pub transforms: Vec<(usize, TransformCounters)>,
+    pub transforms: AppendOnly<(usize, TransformCounters)>,
 }
 
 /// Each on cache lines of its own: every connection counts on its own thread.
@@ -210,23 +215,9 @@ pub struct TableMetrics {
     pub dead_lettered: u64,
 }
 
-/// Tables with counters of their own: each is three time series. The others are counted together.
-pub const MAX_TABLES: usize = 1000;
-/// How the others are called. No table of ClickHouse's that needs no quotes has this name.
-pub const OTHER_TABLES: &str = "(other)";
-
 impl Recorder {
     pub fn new(tables: impl IntoIterator<Item = String>, connections: usize) -> Recorder {
-        let mut named: Vec<(String, Table)> = Vec::new();
-        for table in tables {
-            let is_known = named.iter().any(|(name, _)| *name == table);
-            if !is_known && named.len() < MAX_TABLES {
-                named.push((table, Table::default()));
-            } else if !is_known && named.len() == MAX_TABLES {
-                named.push((OTHER_TABLES.into(), Table::default()));
-            }
-        }
-        Recorder {
+        let recorder = Recorder {
             started_at: Instant::now(),
             bytes_received: AtomicU64::new(0),
             bytes_inserted: AtomicU64::new(0),
@@ -246,25 +237,12 @@ impl Recorder {
             faults: Arc::default(),
             dead_letters_failing: AtomicU64::new(0),
             spool: None,
-            tables: named,
-            transforms: Vec::new(),
+            tables: AppendOnly::default(),
+            transforms: AppendOnly::default(),
             lookups: Lookups::default(),
-        }
-    }
-
-    /// The counters of a table; of tables beyond [`MAX_TABLES`] they are the same.
-    pub fn table(&self, name: &str) -> Option<&Table> {
-        let others = || self.tables.get(MAX_TABLES);
-        self.tables.iter().find(|(n, _)| n == name).or_else(others).map(|(_, table)| table)
-    }
-
-    /// When ClickHouse last confirmed an INSERT into each table, in milliseconds since 1970.
-    pub fn last_inserts(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.tables.iter().map(|(name, table)| (name.as_str(), get(&table.last_insert_time)))
-    }
-
-    fn is_other(&self, name: &str) -> bool {
-        !self.tables.iter().take(MAX_TABLES).any(|(known, _)| known == name)
+        };
+        tables.into_iter().for_each(|table| recorder.add_table(table));
+        recorder
     }
 
     /// The counters of a route with a transform.

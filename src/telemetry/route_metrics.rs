@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use serde::Serialize;
 
+use crate::core::append_only::AppendOnly;
 use crate::core::lookups::Lookup;
 use crate::telemetry::histogram::{Histogram, Quantiles};
 use crate::telemetry::metrics::get;
@@ -47,14 +48,21 @@ pub struct LookupMetrics {
 impl TransformCounters {
     /// Counters of routes by their places and topics. Each has a name of its own: of routes with one topic the first has the topic
     /// alone, as it would by itself.
-    pub fn of_routes<'a>(routes: impl Iterator<Item = (usize, &'a str)>) -> Vec<(usize, TransformCounters)> {
-        let mut all: Vec<(usize, TransformCounters)> = Vec::new();
+    pub fn of_routes<'a>(
+        routes: impl Iterator<Item = (usize, &'a str)>,
+    ) -> AppendOnly<(usize, TransformCounters)> {
+        let all = AppendOnly::default();
         for (at, topic) in routes {
-            let is_taken = all.iter().any(|(_, counters)| counters.name == topic);
-            let name = if is_taken { format!("{topic} (routes[{at}])") } else { topic.into() };
-            all.push((at, TransformCounters { name, ..TransformCounters::default() }));
+            TransformCounters::add(&all, at, topic);
         }
         all
+    }
+
+    /// Adds the counters of a route.
+    pub fn add(all: &AppendOnly<(usize, TransformCounters)>, at: usize, topic: &str) {
+        let is_taken = all.iter().any(|(_, counters)| counters.name == topic);
+        let name = if is_taken { format!("{topic} (routes[{at}])") } else { topic.into() };
+        all.push((at, TransformCounters { name, ..TransformCounters::default() }));
     }
 
     pub fn snapshot(&self) -> TransformMetrics {

@@ -7,6 +7,7 @@ mod acknowledgements;
 mod aliases;
 mod answers;
 mod broker;
+mod changes;
 mod client;
 mod exactly_once;
 mod hostile;

@@ -34,7 +34,7 @@ impl Rebirths {
     }
 
     /// Has the decoder of a route note what it does not understand, where the route asks edge nodes.
-    fn of(config: &Config, at: usize, route: &mut Route) -> Option<Rebirths> {
+    pub fn of(config: &Config, at: usize, route: &mut Route) -> Option<Rebirths> {
         if !route.asks_rebirth {
             return None;
         }

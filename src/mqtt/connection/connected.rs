@@ -36,6 +36,7 @@ impl<S: MessageSink> Connection<S> {
             if !reading {
                 // Answers of the broker are not late while we do not read.
                 last_message = now;
+                self.delay_change(now);
             }
             if let Some(at) = stream.last_read() {
                 self.session.note_received(at);
@@ -46,6 +47,7 @@ impl<S: MessageSink> Connection<S> {
                 continue;
             }
             self.tick(now, reading).await?;
+            self.continue_change(now);
             self.seal(now);
             self.acknowledge();
             self.answer_drain(now);
@@ -121,7 +123,7 @@ impl<S: MessageSink> Connection<S> {
         granted_by: Option<Instant>,
         now: Instant,
     ) -> Result<Option<Instant>, SessionError> {
-        if granted_by.is_some_and(|at| now >= at) {
+        if granted_by.is_some_and(|at| now >= at) || self.change_deadline().is_some_and(|at| now >= at) {
             return Err(self.session.unanswered());
         }
         let deadlines = [
@@ -131,6 +133,7 @@ impl<S: MessageSink> Connection<S> {
             self.drain.as_ref().map(|drain| drain.idle_at).filter(|at| *at > now),
             granted_by,
             self.shared_silent_at,
+            self.change_deadline(),
         ];
         Ok(deadlines.into_iter().flatten().min())
     }
@@ -247,6 +250,10 @@ impl<S: MessageSink> Connection<S> {
             Some(ready) => drop(ready.send(Ok(()))),
             None => add(&self.counters().reconnects, 1),
         }
+        self.warn_of_lowered_qos(downgraded);
+    }
+
+    pub(super) fn warn_of_lowered_qos(&self, downgraded: &[String]) {
         if !downgraded.is_empty() {
             let message = format!("the broker granted a lower QoS than asked for: {}", downgraded.join(", "));
             self.context.warn(Warning::new("QOS_LOWERED", message).filters(downgraded));
@@ -357,7 +364,10 @@ impl<S: MessageSink> Connection<S> {
             }
             Some(Command::Pause) => self.paused = true,
             Some(Command::Resume) => self.paused = false,
+            Some(Command::Routes(filters, done)) => self.begin_change(*filters, done),
             Some(Command::Drain(done)) => {
+                // Who waits for it learns that the pipeline stops.
+                self.change = None;
                 if self.session.is_subscribed() && !self.context.config.mqtt.is_persistent() {
                     self.session.unsubscribe();
                 }

@@ -6,6 +6,7 @@
 //! - Under back-pressure the connection stops reading and goes on pinging.
 //! - After a disconnect it reconnects, with back-off; the session recognises what the broker delivers again.
 
+mod change;
 mod connected;
 mod inflight_window;
 mod known_brokers;
@@ -29,6 +30,7 @@ use tokio::sync::mpsc;
 use crate::config::{AckAfter, BrokerUrl, ProtocolVersion};
 use crate::core::error::{Error, Result};
 use crate::core::memory_budget::MemoryReservation;
+use crate::mqtt::connection::change::RouteChange;
 use crate::mqtt::connection::inflight_window::InflightWindowDetector;
 use crate::mqtt::connection::read_buffer::ReadBuffer;
 use crate::mqtt::connection::reconnect::{DisconnectCause, Reconnection};
@@ -50,6 +52,7 @@ pub struct Connection<S: MessageSink> {
     window: InflightWindowDetector,
     paused: bool,
     drain: Option<Drain>,
+    change: Option<RouteChange>,
     closing: bool,
     /// Whether the loop read once more after the broker was found silent.
     has_yielded: bool,
@@ -125,6 +128,7 @@ impl<S: MessageSink> Connection<S> {
             window,
             paused: false,
             drain: None,
+            change: None,
             closing: false,
             has_yielded: false,
             is_up: false,
@@ -153,6 +157,7 @@ impl<S: MessageSink> Connection<S> {
             let began = clock();
             let ConnectionEnd::Lost(error, cause) = self.connect(at).await else { return };
             let was_up = self.reset();
+            self.break_off_change(&error);
             if let Some(ready) = &self.ready {
                 if at + 1 == urls {
                     let _ = ready.send(Err(error));
@@ -388,6 +393,7 @@ impl<S: MessageSink> Connection<S> {
         let context = self.context.clone();
         loop {
             let now = clock();
+            self.continue_change(now);
             match &mut self.drain {
                 None => self.sink.seal_due(now),
                 // Without a connection nothing more can come.

@@ -6,9 +6,11 @@
 //! from one connection to the next. A packet that the specification forbids is an error; [`Session::abort`] then sends the
 //! broker the reason code, if the protocol is MQTT 5.
 //!
-//! [`mod@publish`] takes messages in, [`mod@outgoing`] sends some, [`mod@subscribe`] asks for them and checks the answers,
+//! [`mod@publish`] takes messages in, [`mod@outgoing`] sends some, [`mod@subscribe`] asks for them and checks the answers, `change`
+//! changes what is asked for,
 //! `keep_alive` notices a broker that is gone.
 
+mod change;
 mod error;
 mod keep_alive;
 mod outgoing;
@@ -33,6 +35,7 @@ use crate::mqtt::protocol::reason;
 use crate::mqtt::protocol::topic_alias::Aliases;
 use crate::mqtt::subscriptions::Filters;
 
+pub use change::ChangeOutcome;
 pub use error::SessionError;
 pub use subscribe::fewer_filters;
 
@@ -124,6 +127,17 @@ pub struct Session {
     /// The most filters of a SUBSCRIBE or an UNSUBSCRIBE, as it is configured and as the broker's refusals showed.
     filters_per_subscribe: usize,
 
+    /// Filters that a session from before may have and nothing wants, as `mqtt.unsubscribe` names them.
+    leftovers: Vec<String>,
+    /// Filters of which it is not known whether the broker has them.
+    uncertain: Vec<String>,
+    /// The packet ids of requests whose answers nothing waits for.
+    unheeded: Vec<u16>,
+    change: Option<change::Change>,
+    change_outcome: Option<ChangeOutcome>,
+    /// Filters that the broker refused in a change.
+    refused_filters: Vec<String>,
+
     phase: Phase,
     /// The packet id and the filters of each SUBSCRIBE or UNSUBSCRIBE without an answer.
     pending_requests: Vec<(u16, Range<usize>)>,
@@ -180,6 +194,12 @@ impl Session {
             wanted,
             refused_covers: Vec::new(),
             filters_per_subscribe: config.filters_per_subscribe,
+            leftovers: config.unsubscribe.clone(),
+            uncertain: Vec::new(),
+            unheeded: Vec::new(),
+            change: None,
+            change_outcome: None,
+            refused_filters: Vec::new(),
             phase: Phase::Closed,
             pending_requests: Vec::new(),
             downgraded: Vec::new(),
@@ -205,6 +225,9 @@ impl Session {
 
     /// Begins a connection: writes CONNECT.
     pub fn connect(&mut self, now: Instant) {
+        self.break_off_change();
+        self.change_outcome = None;
+        self.unheeded.clear();
         self.phase = Phase::Connecting;
         self.was_unanswered = true;
         self.out.clear();
@@ -422,8 +445,11 @@ impl Session {
             (14, _) if self.is_v5() => Err(packet::read_disconnect(body)?),
             (_, Phase::Connecting | Phase::Closed) => Err(SessionError::protocol("a packet before CONNACK")),
             (6, _) => self.pubrel(packet::read_pubrel(version, body)?),
+            (9 | 11, _) if self.is_unheeded(body) => Ok(Event::Ignored),
             (9, Phase::Subscribing) => self.suback(body),
+            (9, Phase::Subscribed) if self.change.is_some() => self.suback(body),
             (11, Phase::Unsubscribing) => self.unsuback(body),
+            (11, Phase::Subscribed) if self.change.is_some() => self.unsuback(body),
             (13, _) if body.is_empty() => {
                 self.pinged_at = None;
                 self.inflight.ponged();

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::{Event, Phase, Session, SessionError};
 use crate::mqtt::protocol::packet::{self, SubAck};
 use crate::mqtt::protocol::reason;
-use crate::mqtt::subscriptions::subscription_id;
 
 /// AWS IoT Core takes this many filters in one SUBSCRIBE, and no broker that is known takes fewer, but one.
 const FEW_FILTERS: usize = 8;
@@ -35,7 +34,7 @@ impl Session {
     /// The error of a broker that did not answer CONNECT or SUBSCRIBE in time.
     pub fn unanswered(&self) -> SessionError {
         match self.phase {
-            Phase::Subscribing => {
+            Phase::Subscribing | Phase::Subscribed => {
                 let open =
                     self.pending_requests.iter().flat_map(|(_, filters)| &self.filters[filters.clone()]);
                 SessionError::NoSubAck { filter: open.map(String::as_str).collect::<Vec<_>>().join(", ") }
@@ -65,8 +64,14 @@ impl Session {
 
     pub fn unsubscribe(&mut self) {
         self.phase = Phase::Unsubscribing;
-        self.pending_requests.clear();
-        for range in limited(0..self.filters.len(), self.filters_per_subscribe) {
+        // A change that is under way is given up; its answers may still come.
+        self.change = None;
+        self.unheeded.extend(self.pending_requests.drain(..).map(|(packet_id, _)| packet_id));
+        self.unsubscribe_from(0..self.filters.len());
+    }
+
+    pub(super) fn unsubscribe_from(&mut self, range: Range<usize>) {
+        for range in limited(range, self.filters_per_subscribe) {
             self.write_unsubscribe(range);
         }
     }
@@ -109,7 +114,7 @@ impl Session {
             self.phase = Phase::Subscribed;
             return Ok(Event::Subscribed { downgraded: Vec::new() });
         }
-        self.choose_filters(ack.has_subscription_ids);
+        self.filters = self.chosen_filters(ack.has_subscription_ids);
         for (filter, lacks, reason) in self.filters.iter().flat_map(|filter| {
             let shared = filter.starts_with("$share/") && !ack.has_shared;
             let wildcard = filter.contains(['+', '#']) && !ack.has_wildcards;
@@ -125,14 +130,11 @@ impl Session {
         self.phase = Phase::Subscribing;
         self.pending_requests.clear();
         self.downgraded.clear();
-        let filters = 0..self.filters.len();
-        if ack.has_subscription_ids && filters.len() > 1 {
-            // An identifier belongs to all filters of a SUBSCRIBE.
-            for i in filters {
-                self.subscribe(i..i + 1, Some(subscription_id(&self.filters[i])))?;
-            }
+        self.ask_for(0..self.filters.len(), ack.has_subscription_ids)?;
+        if ack.session_present {
+            self.unsubscribe_leftovers();
         } else {
-            self.subscribe_within_limit(filters)?;
+            self.uncertain.clear();
         }
         Ok(match ack.session_expiry_seconds {
             Some(seconds)
@@ -145,19 +147,19 @@ impl Session {
     }
 
     /// Without subscription identifiers no two filters may overlap: see [`crate::mqtt::subscriptions`].
-    fn choose_filters(&mut self, has_subscription_ids: bool) {
+    pub(super) fn chosen_filters(&self, has_subscription_ids: bool) -> Vec<String> {
         if has_subscription_ids {
-            self.filters.clone_from(&self.wanted.separate);
-            return;
+            return self.wanted.separate.clone();
         }
-        self.filters.clear();
+        let mut filters = Vec::new();
         for offer in &self.wanted.offers {
             if self.refused_covers.contains(&offer.filter) {
-                self.filters.extend(offer.parts.iter().cloned());
+                filters.extend(offer.parts.iter().cloned());
             } else {
-                self.filters.push(offer.filter.clone());
+                filters.push(offer.filter.clone());
             }
         }
+        filters
     }
 
     /// Subscribes to the parts of a filter that the broker refused, if it has any. Returns whether it has.
@@ -188,7 +190,7 @@ impl Session {
         self.filters_per_subscribe = most;
     }
 
-    fn subscribe_within_limit(&mut self, range: Range<usize>) -> Result<(), SessionError> {
+    pub(super) fn subscribe_within_limit(&mut self, range: Range<usize>) -> Result<(), SessionError> {
         limited(range, self.filters_per_subscribe).try_for_each(|range| self.subscribe(range, None))
     }
 
@@ -213,7 +215,11 @@ impl Session {
         Ok(true)
     }
 
-    fn subscribe(&mut self, range: Range<usize>, subscription_id: Option<usize>) -> Result<(), SessionError> {
+    pub(super) fn subscribe(
+        &mut self,
+        range: Range<usize>,
+        subscription_id: Option<usize>,
+    ) -> Result<(), SessionError> {
         let packet_id = self.next_packet_id();
         let begin = self.out.len();
         packet::Subscribe {
@@ -268,7 +274,7 @@ impl Session {
                 }
                 Ok(_) => {}
                 Err(reason) => {
-                    if !self.subscribe_to_parts(&filter)? {
+                    if !self.subscribe_to_parts(&filter)? && !self.refuse_change(&filter, &reason) {
                         return Err(SessionError::SubscriptionRefused { filter, reason });
                     }
                 }
@@ -280,6 +286,10 @@ impl Session {
             self.filters.retain(|filter| !refused.contains(filter));
         }
         if !self.pending_requests.is_empty() {
+            return Ok(Event::Ignored);
+        }
+        if self.change.is_some() {
+            self.go_on_with_change();
             return Ok(Event::Ignored);
         }
         self.phase = Phase::Subscribed;
@@ -296,12 +306,16 @@ impl Session {
         if !self.pending_requests.is_empty() {
             return Ok(Event::Ignored);
         }
+        if self.change.is_some() {
+            self.go_on_with_change();
+            return Ok(Event::Ignored);
+        }
         self.phase = Phase::Unsubscribed;
         Ok(Event::Unsubscribed)
     }
 
     /// We only number SUBSCRIBE and UNSUBSCRIBE, and few of them are pending at a time.
-    fn next_packet_id(&mut self) -> u16 {
+    pub(super) fn next_packet_id(&mut self) -> u16 {
         self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
         self.last_packet_id
     }
