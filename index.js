@@ -45,7 +45,7 @@ function inspectSpool(...args) {
 
 /** For its types: they know the names of each route's topic. */
 function definePipeline(config) {
-  return config
+  return config === undefined ? (own) => own : config
 }
 
 module.exports.Pipeline = Pipeline

@@ -5,7 +5,6 @@
 
 const { EventEmitter } = require('node:events')
 const { setTimeout: delay } = require('node:timers/promises')
-const { RouteList } = require('./routes.js')
 const { credentialsOf } = require('./credentials.js')
 const { FAMILIES, MillraceError, NativePipeline, callNative, configError, configToJson, fromEvent, unwrap } = require('./native.js')
 
@@ -35,7 +34,7 @@ class Pipeline extends EventEmitter {
   #refOverride
   #rowEncoder
   #stopping
-  /** @type {InstanceType<typeof RouteList>} */
+  /** @type {{ topic: string, table: string }[]} */
   #routes
   /** @type {Set<InstanceType<typeof import('./transform/tap.js').Tap>>} */
   #taps = new Set()
@@ -54,20 +53,16 @@ class Pipeline extends EventEmitter {
     )
     const { name = 'millrace', logger, tracing } = config
     this.#name = name
-    this.#routes = new RouteList(this.#native, config.routes, () => (this.#transforms ??= this.#newTransforms([])))
+    this.#routes = config.routes.map(({ topic, table }) => ({ topic, table }))
     // Like tracing, it is loaded for those who use it.
     if (logger !== undefined) require('./observe/log.js').checkLogger(logger)
     this.#logger = logger
     // @opentelemetry/api is optional: it is loaded only where tracing is configured.
     if (tracing !== undefined) this.#tracing = new (require('./observe/tracing.js').Tracing)(config)
     if (config.routes.some(({ transform }) => transform !== undefined)) {
-      this.#transforms = this.#newTransforms(config.routes)
+      const { Transforms } = require('./transform/transforms.js')
+      this.#transforms = new Transforms(config.routes, this.#native, (warning) => this.#warn(warning))
     }
-  }
-
-  #newTransforms(routes) {
-    const { Transforms } = require('./transform/transforms.js')
-    return new Transforms(routes, this.#native, (warning) => this.#warn(warning))
   }
 
   get state() {
@@ -170,7 +165,7 @@ class Pipeline extends EventEmitter {
    * @param {{ everyMs?: number }} [options]
    */
   tap(route, fn, { everyMs = TAP_MS } = {}) {
-    const at = this.#routes.placeOf(route)
+    const at = this.#routeNamed(route)
     if (typeof fn !== 'function') throw configError('fn', 'must be a function')
     if (typeof everyMs !== 'number' || !(everyMs >= 1) || everyMs > FOREVER_MS) {
       throw configError('everyMs', `must be a number of milliseconds from 1 to ${FOREVER_MS}`)
@@ -179,7 +174,8 @@ class Pipeline extends EventEmitter {
       throw new MillraceError({ code: 'INVALID_STATE', message: `tap() is not possible in the state '${this.state}'` })
     }
     const { Tap } = require('./transform/tap.js')
-    const tap = new Tap(this.#native, this.#routes.where(at), everyMs, fn)
+    const { whereOf } = require('./transform/where.js')
+    const tap = new Tap(this.#native, whereOf(this.#routes, at), everyMs, fn)
     this.#taps.add(tap)
     this.#updateKeepAlive()
     const untap = () => {
@@ -190,29 +186,19 @@ class Pipeline extends EventEmitter {
     return Object.assign(untap, { [Symbol.dispose ?? Symbol.for('Symbol.dispose')]: untap })
   }
 
-  /** @param {any} route */
-  async addRoute(route) {
-    return this.#routes.add(route)
-  }
-
-  /** @param {any} route */
-  async updateRoute(route) {
-    return this.#routes.update(route)
-  }
-
-  /** @param {string} topic */
-  async removeRoute(topic) {
-    await this.#routes.remove(topic)
-  }
-
-  /**
-   * @param {string} name
-   * @param {ReadonlyMap<any, any> | object} map
-   */
-  lookup(name, map) {
-    if (typeof name !== 'string') throw configError('name', 'must be a string')
-    // Loaded for those who use it.
-    unwrap(this.#native.setLookup(name, require('./lookup-map.js').lookupToJson(map)))
+  /** The place of a route, from its place or from its topic. */
+  #routeNamed(route) {
+    const count = this.#routes.length
+    if (typeof route === 'number') {
+      if (Number.isInteger(route) && route >= 0 && route < count) return route
+      throw configError('route', `must be the place of a route, from 0 to ${count - 1}, not ${route}`)
+    }
+    if (typeof route !== 'string') throw configError('route', 'must be the place of a route, or its topic')
+    const places = [...this.#routes.keys()].filter((at) => this.#routes[at].topic === route)
+    if (places.length === 1) return places[0]
+    const text = JSON.stringify(route)
+    if (places.length === 0) throw configError('route', `no route has the topic ${text}`)
+    throw configError('route', `routes ${places.join(' and ')} have the topic ${text}: name one by its place`)
   }
 
   pause() {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::clickhouse::error_class::ACCESS_DENIED;
 use crate::clickhouse::quote;
@@ -11,7 +11,7 @@ use crate::clickhouse::schema::SchemaClient;
 use crate::core::error::{Error, Result};
 
 /// A table as `system.tables` has it.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Deserialize)]
 pub struct TableRow {
     engine: String,
     engine_full: String,

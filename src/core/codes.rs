@@ -22,7 +22,7 @@ pub fn all() -> Codes {
 }
 
 /// Codes of a `MillraceError`. One about rows of a program has the code of a dead letter.
-static ERRORS: [&str; 27] = [
+static ERRORS: [&str; 25] = [
     "ABORTED",
     "BINDING_NOT_FOUND",
     "BINDING_REFUSED",
@@ -34,12 +34,10 @@ static ERRORS: [&str; 27] = [
     "CREDENTIALS_FAILED",
     "INTERNAL",
     "INVALID_STATE",
-    "LOOKUP_TOO_LARGE",
     "MQTT_REFUSED",
     "MQTT_UNREACHABLE",
-    "ROUTE_EXISTS",
-    "ROUTE_NOT_FOUND",
     "ROWS_UNCONFIRMED",
+    "SCHEMA_INVALID",
     "SOURCE_UNREADABLE",
     "SPOOL_CORRUPT",
     "SPOOL_IO",
@@ -53,7 +51,7 @@ static ERRORS: [&str; 27] = [
 ];
 
 /// Codes of warnings, sorted; `docs/metrics.md` explains each.
-pub const WARNING_CODES: [&str; 54] = [
+pub const WARNING_CODES: [&str; 49] = [
     "BATCH_SPLIT",
     "CLICKHOUSE_RECOVERED",
     "CLICKHOUSE_REFUSED",
@@ -70,8 +68,6 @@ pub const WARNING_CODES: [&str; 54] = [
     "INSERT_UNCONFIRMED",
     "INSERT_UNVERIFIED",
     "LETTER_MALFORMED",
-    "LOOKUP_FIELD_UNKNOWN",
-    "LOOKUP_UNSET",
     "MQTT_FALLBACK",
     "MQTT_RECONNECTING",
     "MQTT_REFUSED",
@@ -82,11 +78,9 @@ pub const WARNING_CODES: [&str; 54] = [
     "RETAINED_SKIPPED",
     "RETRY_EXPIRED",
     "ROWS_RESTORED",
-    "SCHEMA_REMEMBERED",
     "SESSION_SHORTENED",
     "SESSION_TAKEN_OVER",
     "SHARED_GROUP_SILENT",
-    "SPARKPLUG_REBIRTH",
     "SPOOL_CORRUPT",
     "SPOOL_FOREIGN_FILES",
     "SPOOL_FULL",
@@ -96,7 +90,6 @@ pub const WARNING_CODES: [&str; 54] = [
     "START_WAITING",
     "STOP_TIMEOUT",
     "SUBSCRIBE_SPLIT",
-    "SUBSCRIPTION_LEFT_OVER",
     "TABLE_CHANGED",
     "TABLE_DISCARDS",
     "TIME_PRECISION_CUT",

@@ -30,17 +30,14 @@ fn newest(acknowledged: &AckHistory, client_id: &str, bytes: usize) -> Bytes {
     out.extend(client_id.as_bytes());
     for AckRecord { packet_id, qos, fingerprint } in receipts {
         out.extend(packet_id.to_le_bytes());
-        out.push(qos | WIDE);
+        out.push(qos);
         out.extend(fingerprint.to_le_bytes());
     }
     out.into()
 }
 
 const HEAD: usize = 10;
-const RECEIPT: usize = 11;
-/// A bit of the QoS, of receipts with a fingerprint of 64 bits. Earlier ones have the CRC32C of topic and payload, which equals no
-/// fingerprint of today.
-const WIDE: u8 = 0x80;
+const RECEIPT: usize = 7;
 
 /// The acknowledgement history of each connection.
 #[derive(Debug, Default)]
@@ -107,8 +104,12 @@ impl AckHistoryStore {
         if (session.client_id.as_str(), session.acknowledged.session()) != (client_id, id) {
             *session = SessionHistory::new(client_id, id);
         }
-        while let Some(record) = parse(&mut receipts) {
-            session.acknowledged.push(record);
+        while receipts.len() >= RECEIPT {
+            session.acknowledged.push(AckRecord {
+                packet_id: receipts.get_u16_le(),
+                qos: receipts.get_u8(),
+                fingerprint: receipts.get_u32_le(),
+            });
         }
     }
 
@@ -175,17 +176,6 @@ impl SessionHistory {
     }
 }
 
-/// The next receipt.
-fn parse(receipts: &mut &[u8]) -> Option<AckRecord> {
-    let packet_id = receipts.try_get_u16_le().ok()?;
-    let qos = receipts.try_get_u8().ok()?;
-    let fingerprint = match qos & WIDE {
-        0 => receipts.try_get_u32_le().ok()?.into(),
-        _ => receipts.try_get_u64_le().ok()?,
-    };
-    Some(AckRecord { packet_id, qos: qos & !WIDE, fingerprint })
-}
-
 /// Session, client id, and the rest.
 fn parse_head(mut receipts: &[u8]) -> Option<(u64, &str, &[u8])> {
     let session = receipts.try_get_u64_le().ok()?;
@@ -204,7 +194,7 @@ mod tests {
             acknowledged.push(AckRecord {
                 packet_id: *id,
                 qos: 1 + (id % 2) as u8,
-                fingerprint: u64::from(*id) * 0x1234_5678_9abc,
+                fingerprint: *id as u32 * 7,
             });
         }
         encode(&acknowledged, client_id)

@@ -7,6 +7,5 @@ pub mod histogram;
 pub mod ledger;
 pub mod metrics;
 pub mod prometheus;
-pub mod route_metrics;
 pub mod state;
 pub mod trace;

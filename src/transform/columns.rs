@@ -99,8 +99,7 @@ impl ColumnLayout {
             // Blocks do not have the inputs.
             Some(place + inputs.len())
         };
-        // The keys of lookups are nobody's to see.
-        let columns: Vec<_> = bindings[..decoder.keys().start]
+        let columns: Vec<_> = bindings
             .iter()
             .enumerate()
             .map(|(place, binding)| {
@@ -123,11 +122,11 @@ impl ColumnLayout {
     /// The columns of a block, to be read alone: NULL is never a value that is still to be filled.
     pub fn of_block(plan: &TablePlan, route: &Route) -> ColumnLayout {
         let mut layout = ColumnLayout::new(plan, route);
-        let inputs = layout.inputs.start..layout.columns.len();
+        let inputs = layout.inputs.clone();
         layout.inputs = inputs.start..inputs.start;
         layout.columns.drain(inputs.clone());
-        layout.types.truncate(layout.columns.len());
-        layout.flags.truncate(layout.columns.len());
+        layout.types.drain(inputs.clone());
+        layout.flags.drain(inputs);
         for column in &mut layout.columns {
             (column.computed, column.default) = (false, false);
         }
@@ -381,10 +380,14 @@ impl BatchColumns<'_> {
 
     /// The values of any column as a list in JSON.
     pub fn read_json(&self, at: usize) -> Result<String, Misuse> {
+        Ok(self.values(at)?.to_string())
+    }
+
+    /// The values of any column.
+    pub fn values(&self, at: usize) -> Result<serde_json::Value, Misuse> {
         let column = self.column(at)?;
         let mut cursor = JsonCursor::new(column, &self.layout.types[at]);
-        let values: serde_json::Value = (0..column.rows()).map(|_| cursor.read()).collect();
-        Ok(values.to_string())
+        Ok((0..column.rows()).map(|_| cursor.read()).collect())
     }
 
     /// Sets one value of any column, as CBOR; `None` is NULL.

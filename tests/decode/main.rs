@@ -3,7 +3,6 @@
 
 mod conditions;
 mod documents;
-mod lookups;
 mod program_rows;
 mod protobuf;
 mod rows;
