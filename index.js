@@ -11,8 +11,8 @@ function replayDeadLetters(...args) {
   return require('./lib/replay.js').replayDeadLetters(...args)
 }
 
-function describeTables(...args) {
-  return require('./lib/generate/types.js').describeTables(...args)
+function describeTables(config, options) {
+  return require('./lib/generate/types.js').describeTables(config, options)
 }
 
 function proposeTable(...args) {
