@@ -26,19 +26,6 @@ export declare class NativeCredentials {
   onAsk(path: string, callback: (arg0: NativeCredentialCall) => void): void
 }
 
-export declare class NativeDryRun {
-  /** `schema` has texts with CREATE TABLE statements. Throws an error whose message is JSON: `{ code, message, path }`. */
-  constructor(config: string, schema: Array<string>, zone: string)
-  /** The number that a `NativeTransformWorker` names. */
-  get id(): number
-  /** Has a function called with the rows of a route. */
-  onTransform(route: number, callback: (arg0: NativeTransformCall) => void): void
-  /** The tables of CREATE TABLE statements: an answer with name, database and columns of each. `path` names the texts in errors. */
-  static tables(path: string, schema: Array<string>): string
-  /** Resolves to what becomes of a message. To be called once. */
-  run(head: string, payload: Buffer): Promise<string>
-}
-
 export declare class NativePipeline {
   /** Resolves to what lies in a spool. */
   static inspectSpool(dir: string): Promise<string>
@@ -57,6 +44,17 @@ export declare class NativePipeline {
   stop(timeoutMs: number): Promise<string>
   /** Rows for a declared table, as `lib/row-encoder.js` writes them; resolves when they are confirmed or synced. */
   insert(table: string, rows: Uint8Array): Promise<string>
+  /** Sets the map of a lookup, as JSON. */
+  setLookup(name: string, entries: string): string
+  /** The place that the next route gets. */
+  nextPlace(): number
+  /** Throws if the options of a route, `{ route }` as JSON, are wrong. */
+  checkRoute(route: string): void
+  /** Has threads of modules find the route at a place. */
+  addModule(place: number): void
+  /** Adds a route, `{ route }` as JSON, or replaces the one at a place; resolves to its own place. */
+  setRoute(route: string, replaced?: number | undefined | null): Promise<string>
+  removeRoute(place: number): Promise<string>
   pause(): string
   resume(): string
   metrics(): string
@@ -67,8 +65,6 @@ export declare class NativePipeline {
   families(runtime: string): string
   /** Resolves to what the table of each route looks like. */
   static describe(config: string, credentials: NativeCredentials): Promise<string>
-  /** Resolves to the columns of all tables of the configuration's databases. */
-  static tables(config: string, credentials: NativeCredentials): Promise<string>
 }
 
 export declare class NativeReplay {

@@ -33,6 +33,11 @@ export interface PipelineConfig {
    * the routes.
    */
   tables?: readonly string[] | undefined
+  /**
+   * Maps that columns with the source `{ lookup }` are filled from, by name. `pipeline.lookup()` replaces them while
+   * the pipeline runs.
+   */
+  lookups?: Readonly<Record<string, { file: string | Buffer } | { entries: Readonly<Record<string, JsonValue>> }>> | undefined
   /** When rows are inserted. */
   batch?: BatchConfig | undefined
   /**
@@ -111,8 +116,8 @@ export type MqttConfig = {
    */
   keepAliveSeconds?: number | undefined
   /**
-   * Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower (mosquitto 20
-   * with MQTT 3.1.1, EMQX 32). From 1 to 65535.
+   * Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower (mosquitto 20,
+   * EMQX 32). From 1 to 65535.
    * @default 65535
    */
   receiveMaximum?: number | undefined
@@ -155,6 +160,8 @@ export type MqttConfig = {
     /** The longest wait; not less than `minMs`. In milliseconds, 1 to 86400000. @default 30000 */
     maxMs?: number | undefined
   } | undefined
+  /** Filters to unsubscribe from, such as `['old/#']`: a persistent session keeps those of earlier configurations. */
+  unsubscribe?: readonly string[] | undefined
   /**
    * How many filters a SUBSCRIBE or an UNSUBSCRIBE holds at most, such as 8 for AWS IoT Core. From 1 to 65535.
    * @default all of them
@@ -295,8 +302,6 @@ export type TlsConfig = {
 export interface Route {
   /** An MQTT filter; `{name}` is a `+` that is kept, `{name#}` a `#` that is kept. */
   topic: string
-  /** The quality of service asked for, for the topics of this route. Without it, that of `mqtt.qos`. */
-  qos?: 0 | 1 | 2 | undefined
   /** `table` or `database.table`. */
   table: string
   /**
@@ -343,6 +348,15 @@ export interface Route {
     schema: string | Buffer
     /** The full name of the message: `package.Message`. */
     message: string
+  } | undefined
+  /** Conduct towards the edge nodes of `format: 'sparkplug'`. */
+  sparkplug?: {
+    /**
+     * Whether an edge node is asked for its BIRTH messages, by the command `Node Control/Rebirth`, where one of them is
+     * not known or a message is missing. The broker must allow the user to publish to `spBv1.0/+/NCMD/+`.
+     * @default false
+     */
+    rebirth?: boolean | undefined
   } | undefined
   /** How payloads are compressed; `'auto'` looks at the first bytes of each. @default 'none' */
   compression?: 'none' | 'gzip' | 'zlib' | 'zstd' | 'auto' | undefined
@@ -507,6 +521,20 @@ export type ColumnSource =
         /** A number that is added, after `scale`. */
         offset?: number | undefined
       }
+    /** A map of the program's, by a key of the message: set by `pipeline.lookup()`, or by `lookups`. */
+    | {
+        /** The name of the map. */
+        lookup: string
+        /**
+         * Where the message has the key: a text is a `{name}` of the topic if it has that name, else a path into the
+         * payload.
+         */
+        key: string | { path: string } | { topic: string } | { meta: 'topic' | 'clientId' } | { userProperty: string }
+        /** The field of the entry. @default the value of the entry itself */
+        field?: string | undefined
+        /** The value where the message has no key, the map has no entry for it, or the entry no such field. */
+        default?: JsonValue | undefined
+      }
     /** The name of a key that a path with `*` leads to. */
     | { key: string }
     /** A `{name}` of the topic. */
@@ -559,8 +587,12 @@ export interface InputSource {
   scale?: number | undefined
   /** A number that is added, after `scale`. */
   offset?: number | undefined
-  /** The name of the key that a path with `*` leads to. */
-  key?: string | undefined
+  /** The name of a map of the program's; needs `key`, which is the key in it. */
+  lookup?: string | undefined
+  /** The field of the entry of `lookup`. */
+  field?: string | undefined
+  /** The name of the key that a path with `*` leads to; with `lookup` the key there. */
+  key?: string | { path: string } | { topic: string } | { meta: 'topic' | 'clientId' } | { userProperty: string } | undefined
   /** A `{name}` of the topic. */
   topic?: string | undefined
   /** A property of the message itself. */
@@ -762,32 +794,6 @@ export function definePipeline<const Config extends PipelineConfig>(
   config: Config & { readonly routes: { readonly [At in keyof Config['routes']]: NamedRoute<Config['routes'][At]> } },
 ): Config
 
-/**
- * Gives a configuration back. `Tables` has the columns of each table, as `millrace types --tables` writes them: a table, a column or
- * a table of `emits` that is not there does not compile.
- */
-export function definePipeline<Tables extends { [Table in keyof Tables]: object } = {}>(config: PipelineConfigOf<NoInfer<Tables>>): PipelineConfig
-
-/** The same in two calls, `definePipeline<Tables>()({ … })`: names of topics are checked too. */
-export function definePipeline<Tables extends { [Table in keyof Tables]: object }>(): <const Config extends PipelineConfigOf<Tables>>(
-  config: Config & { readonly routes: { readonly [At in keyof Config['routes']]: NamedRoute<Config['routes'][At]> } },
-) => Config
-
-/** A configuration that only names tables and columns of `Tables`. */
-export type PipelineConfigOf<Tables> = Omit<PipelineConfig, 'routes' | 'tables'> & {
-  readonly routes: readonly RouteOf<Tables>[]
-  readonly tables?: readonly (keyof Tables & string)[] | undefined
-}
-
-/** A route to one of these tables. */
-export type RouteOf<Tables> = {
-  [Table in keyof Tables & string]: Omit<Route, 'table' | 'columns' | 'emits'> & {
-    readonly table: Table
-    readonly columns?: { readonly [Column in keyof Tables[Table]]?: ColumnSource | undefined } | undefined
-    readonly emits?: readonly (keyof Tables & string)[] | undefined
-  }
-}[keyof Tables & string]
-
 /** The events of a pipeline, with the arguments of their listeners. */
 export interface PipelineEvents {
   metrics: [metrics: Metrics]
@@ -798,6 +804,14 @@ export interface PipelineEvents {
   /** The pipeline has failed for good: call `stop()` and create a new one. */
   error: [error: MillraceError]
 }
+
+/** A value of a lookup's map: what a field of JSON may be, and `bigint` and `Date`. `null` and `undefined` are missing. */
+export type LookupValue = string | number | bigint | boolean | Date | null | undefined
+
+/** The entries of a lookup by key. */
+export type LookupMap =
+  | ReadonlyMap<string | number | bigint | boolean, LookupValue | Readonly<Record<string, LookupValue>>>
+  | Readonly<Record<string, LookupValue | Readonly<Record<string, LookupValue>>>>
 
 export class Pipeline extends EventEmitter {
   /** Checks the configuration and opens nothing. @throws {MillraceError} `CONFIG_INVALID` with the option's `path` */
@@ -839,6 +853,17 @@ export class Pipeline extends EventEmitter {
   insert(table: string, rows: object | readonly object[]): Promise<void>
 
   /**
+   * Sets the map that columns with the source `{ lookup: name, … }` are filled from, in place of the one before: rows that are
+   * decoded after this call are filled from it. At any time, also before `start()`. The map is copied; what the program changes
+   * in it later has no effect until the next call.
+   *
+   * @param map by key, which is compared as a text, a scalar or an object of scalars
+   * @throws {MillraceError} `CONFIG_INVALID` with the `path` `name`, `map` or the entry's, such as `map["d1"].tenant`;
+   *   `LOOKUP_TOO_LARGE` where all maps together would take more than a quarter of `memory.maxBytes`. The map is then as before.
+   */
+  lookup(name: string, map: LookupMap): void
+
+  /**
    * Shows what a route inserts, live: calls a function with a sample of its rows, behind a transform if there is one. It never slows
    * what it shows: there is one sample at most in each interval, the next one only when the function or its promise is done, and none
    * where memory is short. An error of the function is an uncaught exception, as of a listener. May be called before `start()`;
@@ -852,8 +877,38 @@ export class Pipeline extends EventEmitter {
   tap<B extends Batch<any> = Batch>(
     route: number | string,
     fn: (batch: TapBatch<B>) => unknown,
-    options?: { everyMs?: number | undefined },
+    options?: { everyMs?: number },
   ): Untap
+
+  /**
+   * Adds a route behind all others, checked as those of the configuration are, and resolves when the broker has granted its
+   * subscription on every connection. After an error the pipeline is as it was. Added routes are not remembered: after a restart the
+   * program adds them again.
+   *
+   * @returns the number of the route, as warnings, dead letters and batches have it; a number is not used twice
+   * @throws {MillraceError} `ROUTE_EXISTS` if a route has its topic; `CONFIG_INVALID`, `TABLE_NOT_FOUND` and the other errors of
+   *   `start()`, with a `path` that begins with `route`; `SUBSCRIPTION_REFUSED`; `INVALID_STATE` unless the pipeline runs;
+   *   `ABORTED` if it is stopped meanwhile
+   */
+  addRoute(route: Route): Promise<number>
+
+  /**
+   * Replaces the route of the same topic: from here on messages are taken by the new one, in the same place among the routes. Rows
+   * that the old one has made are inserted.
+   *
+   * @returns the number of the new route
+   * @throws {MillraceError} as `addRoute()`, and `ROUTE_NOT_FOUND` if no route has the topic
+   */
+  updateRoute(route: Route): Promise<number>
+
+  /**
+   * Removes a route, and resolves when the broker has ended its subscription. Rows in hand are inserted, and what the broker had
+   * queued before still becomes rows.
+   *
+   * @param topic as the route has it
+   * @throws {MillraceError} `ROUTE_NOT_FOUND`; `CONFIG_INVALID` for the last route; `INVALID_STATE`; `ABORTED`
+   */
+  removeRoute(topic: string): Promise<void>
 
   /** Stops reading from the broker, which keeps messages as its queue allows. Received messages are still inserted. */
   pause(): void
@@ -910,7 +965,7 @@ export interface Warning {
   /** Position in `routes`. */
   route?: number
   column?: string
-  /** The path in the payload that `column` is filled from. */
+  /** The path in the payload that `column` is filled from; of a lookup the field of its entries. */
   path?: string
   /** The fault alone, without its place and what is done about it. */
   reason?: string
@@ -934,6 +989,8 @@ export interface Warning {
   protocolVersion?: number
   /** The topic of a message. */
   topic?: string
+  /** The name of a lookup. */
+  lookup?: string
   /** Filters of subscriptions. */
   filters?: string[]
   /** How many filters a SUBSCRIBE holds from now on. */
@@ -952,6 +1009,8 @@ export interface Warning {
   elapsedMs?: number
   /** Milliseconds until it is given up. */
   timeLeftMs?: number
+  /** When tables were read, by RFC 3339. */
+  readAt?: string
   /** Where a transform threw. */
   stack?: string
   /** Events that were dropped. */
@@ -1000,6 +1059,8 @@ export interface Metrics {
     connected: number
     connections: number
     reconnects: number
+    /** Requests to edge nodes of Sparkplug B for their BIRTH messages: `routes[].sparkplug.rebirth`. */
+    rebirthRequests: number
     unacknowledged: number
     writes: number
     /** 4 is MQTT 3.1.1, 5 is MQTT 5; 0 until a broker has answered. */
@@ -1024,6 +1085,8 @@ export interface Metrics {
    * routes share a topic the first has it alone, and the others have their place behind it: `drivers/+/position (routes[2])`.
    */
   transforms: Record<string, TransformMetrics>
+  /** The maps that columns are filled from, by name. */
+  lookups: Record<string, LookupMetrics>
   /** Warnings by code. Codes with a count of 0 are omitted. */
   warnings: Record<string, number>
   /** The faults at present: one for each code and table, directory or client. Empty: nothing. */
@@ -1051,6 +1114,15 @@ export interface TableMetrics {
   failing: boolean
   /** How long ago ClickHouse last confirmed an INSERT, in milliseconds; null if it never has. */
   lastInsertMs: number | null
+}
+
+/** A map that columns are filled from. */
+export interface LookupMetrics {
+  entries: number
+  /** The memory that it takes, which counts towards `memory.maxBytes`. */
+  bytes: number
+  /** Rows whose key was not in the map. */
+  misses: number
 }
 
 /** The contents and the health of the spool. */
@@ -1176,13 +1248,13 @@ export type ReplaySource =
 
 export interface ReplayOptions {
   /** Ends the replay: it rejects with the signal's `reason`. */
-  signal?: AbortSignal | undefined
+  signal?: AbortSignal
   /** Called with the counts so far every `metricsIntervalMs` of the configuration, or every second if that is 0. */
-  onProgress?: ((report: ReplayReport) => void) | undefined
+  onProgress?: (report: ReplayReport) => void
   /** Called with dead letters that failed again, once they are stored. */
-  onDeadLetters?: ((letters: DeadLetter[]) => void) | undefined
+  onDeadLetters?: (letters: DeadLetter[]) => void
   /** Called for the warnings of a pipeline, and for each malformed dead letter (`LETTER_MALFORMED`). */
-  onWarning?: ((warning: Warning) => void) | undefined
+  onWarning?: (warning: Warning) => void
 }
 
 /** Once a replay has ended, `read = inserted + deadLettered + dropped`. */
@@ -1275,6 +1347,8 @@ export interface BrokerReport {
   url: string
   /** Whether it accepted the connection. */
   reachable: boolean
+  /** Its software, such as `mosquitto` or `NATS`; null where it is not recognised. */
+  name: string | null
   /** From its `$SYS` topics; null if it publishes none. */
   version: string | null
   protocolVersion: 4 | 5
@@ -1378,10 +1452,6 @@ export interface SampleReport {
     messages: number
     rows: number
     dropped: number
-    /** How many partitions the rows are of; absent where the table has none. */
-    partitions?: number
-    /** How many of the rows are past a TTL of the table; absent where it has none. */
-    expired?: number
     /**
      * One example for each column of a time type that the payload fills: the text of the payload, and
      * the time of the row in UTC.
@@ -1399,12 +1469,10 @@ export interface SampleReport {
  * optional if a message may omit them; comments have ClickHouse's type, the units of times, and the comments of
  * the columns. See docs/types.md.
  *
- * @param options `tables`: in place of that, the columns of all tables of the databases that the configuration names, for
- *   `definePipeline<Tables>()`
  * @returns the text of a TypeScript file
  * @throws {MillraceError} what `start()` throws about the configuration, ClickHouse and its tables
  */
-export function describeTables(config: PipelineConfig, options?: { tables?: boolean | undefined }): Promise<string>
+export function describeTables(config: PipelineConfig): Promise<string>
 
 /**
  * Proposes a table for sample payloads: a `CREATE TABLE` whose columns accept every sample through a route without `columns`. It
@@ -1421,9 +1489,9 @@ export function proposeTable(samples: Iterable<string | Uint8Array | object>, op
 /** How the route reads payloads is how samples are read. */
 export interface ProposalOptions extends Pick<Route, 'format' | 'compression' | 'rows' | 'nulls' | 'nan' | 'maxPayloadBytes'> {
   /** `table` or `database.table`. @default 'messages' */
-  table?: string | undefined
+  table?: string
   /** The topic of the route: each `{name}` becomes a column. @default none */
-  topic?: string | undefined
+  topic?: string
 }
 
 /**
@@ -1432,8 +1500,10 @@ export interface ProposalOptions extends Pick<Route, 'format' | 'compression' | 
  * - `/` is the dashboard: rates, waiting messages, and problems as text
  * - `/metrics` is `pipeline.prometheus()`
  * - `/healthz` is 200 while the pipeline can work, and 503 once it has failed for good (its 'error' event)
- * - `/readyz` is 200 while it runs, all its connections to the broker are up, no INSERT is being retried, the
- *   spool works, and no message has waited for 30 seconds in which nothing was inserted; else 503 with the reasons
+ * - `/startupz` is 200 once a start has succeeded, and from then on; before that 503 with the reasons
+ * - `/readyz` is 200 while it runs, all its connections to the broker are up, no INSERT is being retried (with a
+ *   spool: but for a ClickHouse that cannot be reached), the spool works and has room, and no message has waited for
+ *   30 seconds in which nothing was inserted; else 503 with the reasons
  * - `/status.json` is the data of the dashboard; it may change with any version
  *
  * The dashboard shows topics and reasons of dead letters, but no payloads. See docs/http.md.
@@ -1451,14 +1521,14 @@ export interface HttpOptions {
    * loopback under its own name.
    * @default loopback names for `serveHttp` on the loopback, else all
    */
-  hosts?: readonly string[] | undefined
+  hosts?: string[]
 }
 
 export interface HttpServerOptions extends HttpOptions {
   /** The address to listen on. `0.0.0.0` and `::` are all addresses: everybody who reaches the machine has access. @default '127.0.0.1' */
-  host?: string | undefined
+  host?: string
   /** 0 is any free port. @default 0 */
-  port?: number | undefined
+  port?: number
 }
 
 export interface HttpServer {
@@ -1562,10 +1632,12 @@ export type ErrorCode =
   | 'CREDENTIALS_FAILED'
   | 'INTERNAL'
   | 'INVALID_STATE'
+  | 'LOOKUP_TOO_LARGE'
   | 'MQTT_REFUSED'
   | 'MQTT_UNREACHABLE'
+  | 'ROUTE_EXISTS'
+  | 'ROUTE_NOT_FOUND'
   | 'ROWS_UNCONFIRMED'
-  | 'SCHEMA_INVALID'
   | 'SOURCE_UNREADABLE'
   | 'SPOOL_CORRUPT'
   | 'SPOOL_IO'
@@ -1618,6 +1690,8 @@ export type WarningCode =
   | 'INSERT_UNCONFIRMED'
   | 'INSERT_UNVERIFIED'
   | 'LETTER_MALFORMED'
+  | 'LOOKUP_FIELD_UNKNOWN'
+  | 'LOOKUP_UNSET'
   | 'MQTT_FALLBACK'
   | 'MQTT_RECONNECTING'
   | 'MQTT_REFUSED'
@@ -1628,9 +1702,11 @@ export type WarningCode =
   | 'RETAINED_SKIPPED'
   | 'RETRY_EXPIRED'
   | 'ROWS_RESTORED'
+  | 'SCHEMA_REMEMBERED'
   | 'SESSION_SHORTENED'
   | 'SESSION_TAKEN_OVER'
   | 'SHARED_GROUP_SILENT'
+  | 'SPARKPLUG_REBIRTH'
   | 'SPOOL_CORRUPT'
   | 'SPOOL_FOREIGN_FILES'
   | 'SPOOL_FULL'
@@ -1640,6 +1716,7 @@ export type WarningCode =
   | 'START_WAITING'
   | 'STOP_TIMEOUT'
   | 'SUBSCRIBE_SPLIT'
+  | 'SUBSCRIPTION_LEFT_OVER'
   | 'TABLE_CHANGED'
   | 'TABLE_DISCARDS'
   | 'TIME_PRECISION_CUT'

@@ -151,6 +151,63 @@ fn main() {
         ];
         shape::<Trace>("large: 2 KB, mostly numbers in a list", &columns, &traces());
     }
+    if wanted("lookup") {
+        lookups(&positions());
+    }
+}
+
+/// The cost of a column from a map of 10,000 entries, added to a position of 6 fields: in each round both decoders take the same messages,
+/// one after the other, and the difference of the best rounds is the lookup's.
+fn lookups(messages: &[Fields]) {
+    let entries: serde_json::Map<String, serde_json::Value> = (0..10_000)
+        .map(|i| {
+            (
+                format!("driver-{i}"),
+                serde_json::json!({ "tenant": format!("tenant {}", i % 50), "class": i % 9 }),
+            )
+        })
+        .collect();
+    let columns = [
+        ("driver_id", "String", ""),
+        ("lat", "Float64", ""),
+        ("lng", "Float64", ""),
+        ("speed", "Float32", ""),
+        ("heading", "UInt16", ""),
+        ("ts", "DateTime64(3)", ""),
+    ];
+    let messages: Vec<String> = messages.iter().map(text).collect();
+    println!("lookup: a column from a map of {} entries, beside the same without it", entries.len());
+    for (name, type_name, field, first) in [
+        ("a text, by a key that is a column", "String", "tenant", 0),
+        ("a number, by a key that is a column", "UInt8", "class", 0),
+        ("a text, by a key that is no column", "String", "tenant", 1),
+    ] {
+        let without = &columns[first..];
+        let with = [&[("of_lookup", type_name, "")], without].concat();
+        let source =
+            serde_json::json!({ "of_lookup": { "lookup": "drivers", "key": "driver_id", "field": field } });
+        let lookups = serde_json::json!({ "drivers": { "entries": entries } });
+        let mut plain = decoding(without);
+        let mut enriched = decoding_with(&with, source, lookups);
+        let mut best = [Duration::MAX; 2];
+        let began = Clock::now();
+        while began.elapsed() < Duration::from_secs(3) {
+            for (best, round) in best.iter_mut().zip([&mut plain as &mut dyn FnMut(&[String]), &mut enriched])
+            {
+                let start = Clock::now();
+                round(&messages);
+                *best = (*best).min(start.elapsed());
+            }
+        }
+        let nanos = |time: Duration| time.as_nanos() as f64 / messages.len() as f64;
+        println!(
+            "{:>9.1} {:>9}  {name}: {:.0} ns in place of {:.0}",
+            nanos(best[1]) - nanos(best[0]),
+            "",
+            nanos(best[1]),
+            nanos(best[0])
+        );
+    }
 }
 
 type Fields = Vec<(&'static str, String)>;
@@ -225,11 +282,12 @@ fn traces() -> Vec<Fields> {
     (0..500).map(trace).collect()
 }
 
+fn text(fields: &Fields) -> String {
+    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
 fn shape<Typed: DeserializeOwned>(name: &str, columns: &[(&str, &str, &str)], messages: &[Fields]) {
-    let text = |fields: &Fields| {
-        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-        format!("{{{}}}", fields.join(","))
-    };
     let usual: Vec<String> = messages.iter().map(text).collect();
     let turned: Vec<String> = messages
         .iter()
@@ -267,15 +325,26 @@ fn shape<Typed: DeserializeOwned>(name: &str, columns: &[(&str, &str, &str)], me
 
 /// A connection's work on the messages of one batch after the other.
 fn decoding(columns: &[(&str, &str, &str)]) -> impl FnMut(&[String]) {
+    decoding_with(columns, serde_json::json!({}), serde_json::json!({}))
+}
+
+/// The same with sources of columns, and with lookups.
+fn decoding_with(
+    columns: &[(&str, &str, &str)],
+    sources: serde_json::Value,
+    lookups: serde_json::Value,
+) -> impl FnMut(&[String]) {
     let mapped: serde_json::Map<String, serde_json::Value> = columns
         .iter()
         .filter(|(_, _, path)| !path.is_empty())
         .map(|(name, _, path)| (name.to_string(), (*path).into()))
+        .chain(sources.as_object().cloned().unwrap_or_default())
         .collect();
     let config = serde_json::json!({
         "mqtt": { "url": "mqtt://x" },
         "clickhouse": { "url": "http://x" },
         "routes": [{ "topic": "t", "table": "t", "columns": mapped }],
+        "lookups": lookups,
     });
     let table: Vec<TableColumn> = columns
         .iter()

@@ -4,9 +4,7 @@
 // direction, and payloads as Buffers: this file turns objects into that text, and answers, errors and
 // events of the engine back into objects.
 
-const { NativeCheck, NativeCredentials, NativeDryRun, NativePipeline, NativeReplay, NativeSamples, NativeTransformWorker } = /** @type {any} */ (
-  require('../binding.js')
-)
+const { NativeCheck, NativeCredentials, NativePipeline, NativeReplay, NativeSamples, NativeTransformWorker } = /** @type {any} */ (require('../binding.js'))
 const { MillraceError } = require('./error.js')
 
 /**
@@ -70,12 +68,18 @@ function configToJson(config) {
     mqtt: withMarks(mqtt, 'mqtt', ['username', 'password']),
     clickhouse: withMarks(clickhouse, 'clickhouse', ['password']),
     logger: undefined,
-    routes: Array.isArray(routes) ? routes.map(withoutFunction) : routes,
+    routes: Array.isArray(routes) ? routes.map((route, i) => withoutFunction(route, `routes[${i}]`)) : routes,
     tracing: isObject(tracing) ? { ...tracing, tracer: undefined } : tracing,
   })
 }
 
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** A route that is added, as the engine takes it. */
+function routeToJson(route) {
+  if (!isObject(route)) throw configError('route', 'must be an object')
+  return toJson({ route: withoutFunction(route, 'route') })
+}
 
 /** A section in which functions are `{ function: true }`. */
 function withMarks(section, path, names) {
@@ -90,34 +94,13 @@ function withMarks(section, path, names) {
 }
 
 /** A route as the engine takes it: a function as transform is `{ function: true }`. */
-function withoutFunction(route, i) {
+function withoutFunction(route, path) {
   if (!isObject(route)) return route
   const { transform } = route
   if (typeof transform === 'function') return { ...route, transform: { function: true } }
   if (!isObject(transform)) return route
-  if ('function' in transform) throw configError(`routes[${i}].transform.function`, 'is not an option')
+  if ('function' in transform) throw configError(`${path}.transform.function`, 'is not an option')
   return transform.module instanceof URL ? { ...route, transform: { ...transform, module: transform.module.href } } : route
-}
-
-/**
- * The tables of CREATE TABLE statements.
- *
- * @param {string} path names the texts in errors
- * @param {string | readonly string[]} schema
- * @returns {{ database: string | null, name: string, columns: any[] }[]}
- * @throws {MillraceError} `SCHEMA_INVALID`
- */
-function createdTables(path, schema) {
-  return unwrap(NativeDryRun.tables(path, schemaTexts(path, schema)))
-}
-
-/** @param {string} path @param {any} schema @returns {string[]} */
-function schemaTexts(path, schema) {
-  const texts = typeof schema === 'string' ? [schema] : schema
-  if (!Array.isArray(texts) || texts.some((text) => typeof text !== 'string')) {
-    throw configError(path, 'must be a text with CREATE TABLE statements, or a list of such texts')
-  }
-  return texts
 }
 
 /** Returns the value of an answer `{"ok": …}` of the engine; throws the error of an answer `{"error": …}`. */
@@ -171,7 +154,6 @@ module.exports = {
   MillraceError,
   NativeCheck,
   NativeCredentials,
-  NativeDryRun,
   NativePipeline,
   NativeReplay,
   NativeSamples,
@@ -179,9 +161,8 @@ module.exports = {
   callNative,
   configError,
   configToJson,
-  createdTables,
   fromEvent,
-  schemaTexts,
+  routeToJson,
   toJson,
   unwrap,
 }

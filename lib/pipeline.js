@@ -5,6 +5,7 @@
 
 const { EventEmitter } = require('node:events')
 const { setTimeout: delay } = require('node:timers/promises')
+const { RouteList } = require('./routes.js')
 const { credentialsOf } = require('./credentials.js')
 const { FAMILIES, MillraceError, NativePipeline, callNative, configError, configToJson, fromEvent, unwrap } = require('./native.js')
 
@@ -34,7 +35,7 @@ class Pipeline extends EventEmitter {
   #refOverride
   #rowEncoder
   #stopping
-  /** @type {{ topic: string, table: string }[]} */
+  /** @type {InstanceType<typeof RouteList>} */
   #routes
   /** @type {Set<InstanceType<typeof import('./transform/tap.js').Tap>>} */
   #taps = new Set()
@@ -53,16 +54,20 @@ class Pipeline extends EventEmitter {
     )
     const { name = 'millrace', logger, tracing } = config
     this.#name = name
-    this.#routes = config.routes.map(({ topic, table }) => ({ topic, table }))
+    this.#routes = new RouteList(this.#native, config.routes, () => (this.#transforms ??= this.#newTransforms([])))
     // Like tracing, it is loaded for those who use it.
     if (logger !== undefined) require('./observe/log.js').checkLogger(logger)
     this.#logger = logger
     // @opentelemetry/api is optional: it is loaded only where tracing is configured.
     if (tracing !== undefined) this.#tracing = new (require('./observe/tracing.js').Tracing)(config)
     if (config.routes.some(({ transform }) => transform !== undefined)) {
-      const { Transforms } = require('./transform/transforms.js')
-      this.#transforms = new Transforms(config.routes, this.#native, (warning) => this.#warn(warning))
+      this.#transforms = this.#newTransforms(config.routes)
     }
+  }
+
+  #newTransforms(routes) {
+    const { Transforms } = require('./transform/transforms.js')
+    return new Transforms(routes, this.#native, (warning) => this.#warn(warning))
   }
 
   get state() {
@@ -165,7 +170,7 @@ class Pipeline extends EventEmitter {
    * @param {{ everyMs?: number }} [options]
    */
   tap(route, fn, { everyMs = TAP_MS } = {}) {
-    const at = this.#routeNamed(route)
+    const at = this.#routes.placeOf(route)
     if (typeof fn !== 'function') throw configError('fn', 'must be a function')
     if (typeof everyMs !== 'number' || !(everyMs >= 1) || everyMs > FOREVER_MS) {
       throw configError('everyMs', `must be a number of milliseconds from 1 to ${FOREVER_MS}`)
@@ -174,8 +179,7 @@ class Pipeline extends EventEmitter {
       throw new MillraceError({ code: 'INVALID_STATE', message: `tap() is not possible in the state '${this.state}'` })
     }
     const { Tap } = require('./transform/tap.js')
-    const { whereOf } = require('./transform/where.js')
-    const tap = new Tap(this.#native, whereOf(this.#routes, at), everyMs, fn)
+    const tap = new Tap(this.#native, this.#routes.where(at), everyMs, fn)
     this.#taps.add(tap)
     this.#updateKeepAlive()
     const untap = () => {
@@ -186,19 +190,29 @@ class Pipeline extends EventEmitter {
     return Object.assign(untap, { [Symbol.dispose ?? Symbol.for('Symbol.dispose')]: untap })
   }
 
-  /** The place of a route, from its place or from its topic. */
-  #routeNamed(route) {
-    const count = this.#routes.length
-    if (typeof route === 'number') {
-      if (Number.isInteger(route) && route >= 0 && route < count) return route
-      throw configError('route', `must be the place of a route, from 0 to ${count - 1}, not ${route}`)
-    }
-    if (typeof route !== 'string') throw configError('route', 'must be the place of a route, or its topic')
-    const places = [...this.#routes.keys()].filter((at) => this.#routes[at].topic === route)
-    if (places.length === 1) return places[0]
-    const text = JSON.stringify(route)
-    if (places.length === 0) throw configError('route', `no route has the topic ${text}`)
-    throw configError('route', `routes ${places.join(' and ')} have the topic ${text}: name one by its place`)
+  /** @param {any} route */
+  async addRoute(route) {
+    return this.#routes.add(route)
+  }
+
+  /** @param {any} route */
+  async updateRoute(route) {
+    return this.#routes.update(route)
+  }
+
+  /** @param {string} topic */
+  async removeRoute(topic) {
+    await this.#routes.remove(topic)
+  }
+
+  /**
+   * @param {string} name
+   * @param {ReadonlyMap<any, any> | object} map
+   */
+  lookup(name, map) {
+    if (typeof name !== 'string') throw configError('name', 'must be a string')
+    // Loaded for those who use it.
+    unwrap(this.#native.setLookup(name, require('./lookup-map.js').lookupToJson(map)))
   }
 
   pause() {

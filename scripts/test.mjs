@@ -95,6 +95,18 @@ const STEPS = [
     command: () => ['cargo', 'test', '--test', 'spool', ...forHost(), '--', '--ignored', 'crashes'],
   },
   {
+    name: 'thousands of orders of the threads of the spool',
+    groups: ['rust'],
+    isFull: true,
+    command: () => ['cargo', 'test', '--test', 'spool', ...forHost(), '--', '--ignored', 'hand_over'],
+  },
+  {
+    name: 'thousands of sessions with cuts',
+    groups: ['rust'],
+    isFull: true,
+    command: () => ['cargo', 'test', '--test', 'session', ...forHost(), '--', '--ignored', 'redeliveries'],
+  },
+  {
     name: 'thousands of lives of the sinks',
     groups: ['rust'],
     isFull: true,

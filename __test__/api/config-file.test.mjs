@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { Ajv } from 'ajv'
 import { Pipeline } from '../../index.js'
@@ -56,6 +57,12 @@ test('${NAME} is read from the environment', (t) => {
   assert.equal(of('$${HOST} $HOST {HOST} $SYS/{x}'), '${HOST} $HOST {HOST} $SYS/{x}')
   assertWrong(t, '{\n "a": [{"b c": "x${NOBODY}"}]}', '2:16', /^.*: a\[0\]\["b c"\]: .* NOBODY is not set.*\$\{NOBODY:-default\}/)
   for (const text of ['${', '${}', '${1}', '${A B}', '${A-b}']) assertWrong(t, JSON.stringify({ a: text }), '1:6', /\$\{NAME\}/)
+})
+
+test('the file of a lookup counts from the configuration', (t) => {
+  const file = configFile(t, JSON.stringify({ ...minimal, lookups: { a: { file: 'devices.json' }, b: { entries: {} } } }))
+  const { lookups } = new ConfigFile(file).config
+  assert.deepEqual(lookups, { a: { file: join(dirname(file), 'devices.json') }, b: { entries: {} } })
 })
 
 test('an error of the engine has its place in the file', (t) => {
@@ -136,6 +143,8 @@ const full = {
         d: { meta: 'clientId' },
         e: { userProperty: 'p' },
         f: { value: { any: ['thing'] } },
+        g: { lookup: 'l', key: 'a.b', field: 'f', default: 0 },
+        h: { lookup: 'm', key: { topic: 'b' } },
       },
       rows: 'samples',
       unknownFields: 'reject',
@@ -145,6 +154,7 @@ const full = {
   batch: { maxRows: 1, maxBytes: 1, maxDelayMs: 1 },
   spool: { dir: 'spool', maxBytes: 1 << 30, commitMs: 1, segmentBytes: 1 << 20 },
   deadLetters: { dir: 'letters' },
+  lookups: { l: { entries: { k: { f: 1 } } }, m: { entries: { k: 'v' } } },
   memory: { maxBytes: 1 << 26 },
   metricsIntervalMs: 0,
 }

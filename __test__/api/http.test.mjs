@@ -18,7 +18,7 @@ import { collect, OPEN_BROKER, settled, unique, useServers } from '../support/se
 const servers = useServers({ ownClickHouse: true })
 const timeout = 60_000
 
-const PATHS = ['/', '/metrics', '/healthz', '/readyz', '/status.json']
+const PATHS = ['/', '/metrics', '/startupz', '/healthz', '/readyz', '/status.json']
 const CONFIG = {
   mqtt: { url: 'mqtt://localhost' },
   clickhouse: { url: 'http://localhost:8123' },
@@ -63,7 +63,7 @@ test('each path, of a pipeline that is not started', { timeout }, async (t) => {
   assert.doesNotMatch(policy, /unsafe/)
   // Nothing of the page comes from elsewhere: no address in an attribute but those of this server.
   const addresses = Array.from(page.text.matchAll(/(?:src|href)="(?!#|data:)([^"]*)"/g), ([, address]) => address)
-  assert.deepEqual(addresses, ['metrics', 'healthz', 'readyz'])
+  assert.deepEqual(addresses, ['metrics', 'startupz', 'healthz', 'readyz'])
 
   const metrics = await get('/metrics')
   assert.equal(metrics.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
@@ -73,6 +73,8 @@ test('each path, of a pipeline that is not started', { timeout }, async (t) => {
   assert.deepEqual([health.status, health.text], [200, 'alive\n'])
   const ready = await get('/readyz')
   assert.deepEqual([ready.status, ready.text], [503, 'not ready\nNot started.\n'])
+  const started = await get('/startupz')
+  assert.deepEqual([started.status, started.text], [503, 'not started\nNot started.\n'])
 
   const status = JSON.parse((await get('/status.json?from=nonsense')).text)
   assert.equal(status.name, 'fleet')
@@ -373,9 +375,11 @@ const OPENED_BY_WARNINGS = {
   RETAINED_SKIPPED: null,
   RETRY_EXPIRED: null,
   ROWS_RESTORED: null,
+  SCHEMA_REMEMBERED: null,
   SESSION_SHORTENED: null,
   SESSION_TAKEN_OVER: { text: /^There is no connection to the broker/, blocks: true, change: { mqtt: { connected: 0 } } },
   SHARED_GROUP_SILENT: null,
+  SPARKPLUG_REBIRTH: null,
   SPOOL_CORRUPT: null,
   SPOOL_FOREIGN_FILES: null,
   SPOOL_FULL: { text: /^The spool is full/, blocks: true },
@@ -385,6 +389,7 @@ const OPENED_BY_WARNINGS = {
   START_WAITING: null,
   STOP_TIMEOUT: null,
   SUBSCRIBE_SPLIT: null,
+  SUBSCRIPTION_LEFT_OVER: null,
   TABLE_CHANGED: null,
   TABLE_DISCARDS: null,
   TIME_PRECISION_CUT: null,
@@ -423,6 +428,26 @@ test('each warning opens a problem or none, and what closes the fault closes the
     assert.deepEqual(monitor.readiness(), { ready: true, reasons: [] }, code)
     assert.deepEqual(after().map(({ level }) => level), ['good'], code)
   }
+})
+
+test('with a spool an outage of ClickHouse leaves it ready until the spool is full, and a refusal does not', (t) => {
+  const { pipeline, monitor, after } = play(t)
+  const away = { table: 'a', reason: 'no answer', errorCode: 'CLICKHOUSE_UNREACHABLE' }
+  pipeline.fail('CLICKHOUSE_RETRYING', 'a: no answer; trying again in 100 ms', away)
+  after(1)
+  assert.equal(monitor.readiness().ready, false)
+  const [first] = after(40, { spool: { bytes: 10, maxBytes: 100 }, oldestPendingMs: 40_000, lastInsertMs: null })
+  assert.equal(first.text, 'ClickHouse cannot be reached. Retrying.')
+  assert.deepEqual(monitor.readiness(), { ready: true, reasons: [] })
+  after(1, { spool: { bytes: 99 } })
+  assert.deepEqual(monitor.readiness().reasons, ['The spool is full: the broker has to keep what comes.'])
+  after(1, { spool: { bytes: 10 } })
+  pipeline.fail('CLICKHOUSE_RETRYING', 'a: gone; trying again in 100 ms', { table: 'a', reason: 'gone', errorCode: 'CLICKHOUSE_REJECTED' })
+  assert.equal(monitor.readiness().ready, false)
+  // Started is started, also when it has stopped.
+  assert.equal(monitor.startup().isStarted, true)
+  pipeline.state = 'stopped'
+  assert.equal(monitor.startup().isStarted, true)
 })
 
 test('everything else that can be wrong, the worst first', (t) => {

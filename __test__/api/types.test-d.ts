@@ -116,6 +116,13 @@ const sources: ColumnSource[] = [
   { meta: 'clientId' },
   { userProperty: 'site' },
   { value: 5 },
+  { lookup: 'devices', key: 'driver_id' },
+  { lookup: 'devices', key: { topic: 'driver_id' }, field: 'tenant', default: null },
+  { lookup: 'devices', key: { path: 'meta.id' } },
+  { lookup: 'devices', key: { meta: 'clientId' } },
+  { lookup: 'devices', key: { userProperty: 'site' } },
+  // @ts-expect-error the QoS cannot be a key
+  { lookup: 'devices', key: { meta: 'qos' } },
 ]
 
 const condition: Condition = {
@@ -156,6 +163,7 @@ const most: PipelineConfig = {
   batch,
   spool,
   deadLetters: deadLetters[0],
+  lookups: { devices: { file: 'devices.json' }, classes: { entries: { a: 1, b: { c: 'd', e: null } } } },
   memory: { maxBytes: 256 * 1024 * 1024 },
   metricsIntervalMs: 1_000,
   logger: pino(),
@@ -275,6 +283,16 @@ async function use(): Promise<void> {
   await pipeline.start()
   await pipeline.start({ signal: new AbortController().signal, wait: true })
   await pipeline.flush()
+  pipeline.lookup('devices', new Map([['a', { tenant: 'acme', since: new Date(), quota: 5n }]]))
+  pipeline.lookup('devices', { a: 1, b: { tenant: null, on: true } })
+  // @ts-expect-error a list cannot be a value
+  pipeline.lookup('devices', { a: { tenant: ['acme'] } })
+  const added: number = await pipeline.addRoute({ topic: 'a', table: 't', transform: (batch) => batch.drop(0) })
+  const updated: number = await pipeline.updateRoute({ topic: 'a', table: 't' })
+  await pipeline.removeRoute('a')
+  // @ts-expect-error a route has a table
+  await pipeline.addRoute({ topic: 'a' })
+  void [added, updated]
   pipeline.pause()
   pipeline.resume()
   const text: string = pipeline.prometheus()

@@ -99,6 +99,28 @@ test('the figures of a pipeline, and dead letters as text', { timeout, skip: noB
   assert.deepEqual({ errors, foreign }, { errors: [], foreign: [] })
 })
 
+test('figures of lookups, and no card without lookups', { timeout, skip: noBrowser }, async (t) => {
+  const table = await servers.table('seq UInt64, tenant String')
+  const topic = unique('topic')
+  const columns = { tenant: { lookup: 'tenants', key: 'seq', default: '' } }
+  const { pipeline, url } = await served(t, { routes: [{ topic, table, columns }] })
+  const without = await served(t, { routes: [{ topic: unique('topic'), table: await servers.table('seq UInt64') }] })
+  pipeline.lookup('tenants', Object.fromEntries(Array.from({ length: 1_100 }, (_, seq) => [seq, 'acme'])))
+  const publisher = await servers.publisher(t)
+  await publisher.flood(1_200, (seq) => ({ topic, payload: `{"seq":${seq}}` }))
+  await settled(pipeline, 1_200)
+  const browser = await openBrowser(t)
+  const { page, errors } = await openPage(browser, url)
+  await shows(page, '#lookups tr td:nth-child(4)', '100')
+  const [[name, entries]] = await cells(page, '#lookups tr')
+  assert.deepEqual([name, entries], ['tenants', '1,100'])
+  assert.equal(await page.isVisible('#lookups-title'), true)
+  const other = await openPage(browser, without.url)
+  await shows(other.page, '#headline', 'Connected. No messages are coming.')
+  assert.equal(await other.page.isVisible('#lookups-title'), false)
+  assert.deepEqual([errors, other.errors], [[], []])
+})
+
 test('figures of transforms, and no card without transforms', { timeout, skip: noBrowser }, async (t) => {
   const table = await servers.table('seq UInt64')
   const topic = unique('topic')

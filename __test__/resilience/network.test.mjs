@@ -90,7 +90,7 @@ for (const [i, { name, breaks = false, begin }] of FAULTS.entries()) {
 }
 
 test('a network that fails in every way, again and again', { timeout }, async (t) => {
-  const network = await startNetwork(t, servers.broker.port)
+  const network = await startNetwork(t, servers.broker.port, { isRecorded: true })
   const table = await servers.table(COLUMNS)
   const prefix = unique('topic')
   const pipeline = await servers.started(t, {
@@ -101,7 +101,8 @@ test('a network that fails in every way, again and again', { timeout }, async (t
   const ledger = watchLedger(pipeline)
   const publisher = await servers.publisher(t, { clients: 2, inFlight: 50 })
   const total = 12_000
-  const flood = publisher.flood(total, (i) => position(prefix, i))
+  let acknowledged = 0
+  const flood = publisher.flood(total, (i) => position(prefix, i), { acknowledged: () => acknowledged++ })
   await received(pipeline, 100)
   for (const { begin, breaks } of FAULTS) {
     const before = pipeline.metrics().mqtt.reconnects
@@ -115,14 +116,44 @@ test('a network that fails in every way, again and again', { timeout }, async (t
   }
   network.mend()
   await flood
-  await waitFor(
-    async () => {
-      await pipeline.flush()
-      return (await servers.counted(table)).different === total
-    },
-    { timeoutMs: 30_000, message: () => `${total} different rows: ${JSON.stringify(pipeline.metrics())}` },
-  )
+  assert.equal(acknowledged, total)
+  const isComplete = async () => {
+    await pipeline.flush()
+    return (await servers.counted(table)).different === total
+  }
+  const message = () => `${total} different rows: ${JSON.stringify(pipeline.metrics())}`
+  await waitFor(isComplete, { timeoutMs: 30_000, message }).catch(async (error) => {
+    // Whether the broker did not deliver them, or we took them for others.
+    const missing = await servers.rows(
+      `SELECT toUInt32(number) AS seq FROM numbers(${total}) WHERE number NOT IN (SELECT seq FROM ${table}) LIMIT 10`,
+    )
+    const carried = missing.map(({ seq }) => [seq, network.carried(`"seq":${seq},`)])
+    throw new Error(`${error.message}; missing, and how they were carried: ${JSON.stringify(carried)}`)
+  })
   ledger.close()
+})
+
+test('a message that comes for the first time with DUP, and has the CRC-32C of an acknowledged one, is stored', { timeout }, async (t) => {
+  const network = await startNetwork(t, servers.broker.port)
+  const table = await servers.table('seq UInt32, v UInt32')
+  const topic = unique('topic')
+  const pipeline = await servers.started(t, {
+    mqtt: { url: network.url, clientId: unique('client'), keepAliveSeconds: 1, reconnect },
+    routes: [{ topic, table }],
+  })
+  const publisher = await servers.publisher(t, { clients: 1 })
+  // A message is recognised by its content after 1,000 messages of which none was equal to another.
+  const before = 1_100
+  await publisher.flood(before, (seq) => ({ topic, payload: JSON.stringify({ seq, v: 0 }) }))
+  // These two have the same CRC-32C, behind any topic.
+  const [first, second] = [{ seq: 17153, v: 489953 }, { seq: 76322, v: 680499 }]
+  await publisher.publish(topic, first)
+  await settled(pipeline, before + 1)
+  network.silence('down')
+  await publisher.publish(topic, second)
+  await settled(pipeline, before + 2)
+  const seqs = await servers.rows(`SELECT seq FROM ${table} WHERE v > 0 ORDER BY seq`)
+  assert.deepEqual(seqs, [{ seq: first.seq }, { seq: second.seq }])
 })
 
 for (const what of ['says nothing', 'does not answer SUBSCRIBE', 'falls silent after CONNACK']) {

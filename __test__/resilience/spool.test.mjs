@@ -709,3 +709,81 @@ test('several connections and routes through one spool', { timeout }, async (t) 
   for (const table of tables) await assertPositions(servers, table, 5_000)
   await atRest(pipeline)
 })
+
+test('a start while ClickHouse is away takes messages for the tables of the last start', { timeout, skip }, async (t) => {
+  const table = await servers.table(COLUMNS)
+  const prefix = unique('topic')
+  const deadLetters = { table: unique('letters') }
+  const config = resumable(t, { routes: [route(prefix, table)], deadLetters })
+  const publisher = await servers.publisher(t)
+  const first = await servers.started(t, config)
+  await publisher.flood(100, (i) => position(prefix, i))
+  await settled(first, 100)
+  await first.stop()
+  // A change before ClickHouse goes away is not known to the next start.
+  await servers.command(`ALTER TABLE ${table} ADD COLUMN added String`)
+
+  const second = servers.pipeline(t, config)
+  const warnings = collect(second, 'warning')
+  await withoutClickHouse(async () => {
+    await second.start()
+    const [{ readAt, errorCode, message }] = warnings.filter(({ code }) => code === 'SCHEMA_REMEMBERED')
+    assert.equal(errorCode, 'CLICKHOUSE_UNREACHABLE')
+    assert.ok(message.includes(readAt), message)
+    assert.ok(Date.now() - Date.parse(readAt) < timeout)
+    await publisher.flood(1_000, (i) => position(prefix, 100 + i))
+    await publisher.publish(`${prefix}/driver-1/position`, { seq: 'none' })
+    await received(second, 1_001)
+    await waitFor(() => second.metrics().mqtt.unacknowledged === 1, { message: 'all but the dead letter acknowledged' })
+  })
+  await settled(second, 1_001)
+  assert.equal(await servers.count(deadLetters.table), 1)
+  // The table is looked at once a second at most.
+  let sent = 1_100
+  const isAdded = () => warnings.some(({ code, column }) => code === 'COLUMN_ADDED' && column === 'added')
+  while (!isAdded() && sent < 2_000) {
+    await publisher.flood(1, () => position(prefix, sent++))
+    await settled(second, sent - 99)
+  }
+  assert.ok(isAdded())
+  assert.deepEqual(await servers.counted(table), { rows: sent, different: sent })
+  await second.stop()
+
+  // The change that the second one met is known to the third: missingFields applies to the column.
+  const third = servers.pipeline(t, config)
+  await withoutClickHouse(async () => {
+    await third.start()
+    await publisher.flood(1, () => position(prefix, sent))
+    await received(third, 1)
+    await waitFor(() => third.metrics().mqtt.unacknowledged === 1, { message: 'it is no row for the spool' })
+  })
+  await settled(third, 1)
+  assert.equal(await servers.count(deadLetters.table), 2)
+})
+
+test('without the tables of an earlier start, or with other tables, a start needs ClickHouse', { timeout, skip }, async (t) => {
+  const table = await servers.table('seq UInt32')
+  const other = await servers.table('seq UInt32')
+  const config = resumable(t, { routes: [{ topic: unique('topic'), table }] })
+  const refused = (more) => assert.rejects(servers.pipeline(t, { ...config, ...more }).start(), { code: 'CLICKHOUSE_UNREACHABLE' })
+  const tables = join(config.spool.dir, 'tables.json')
+  await withoutClickHouse(() => refused())
+  await (await servers.started(t, config)).stop()
+  const text = readFileSync(tables, 'utf8')
+  await withoutClickHouse(async () => {
+    await refused({ routes: [...config.routes, { topic: unique('topic'), table: other }] })
+    await refused({ deadLetters: { table: unique('letters') } })
+    for (const broken of [text.slice(0, -10), text.replace('"version": 1', '"version": 2'), '']) {
+      writeFileSync(tables, broken)
+      await refused()
+    }
+    writeFileSync(tables, text)
+    await (await servers.started(t, config)).stop()
+  })
+  // A new table is asked about, and the file does not count as foreign.
+  const pipeline = servers.pipeline(t, { ...config, routes: [{ topic: unique('topic'), table: other }] })
+  const warnings = collect(pipeline, 'warning')
+  await pipeline.start()
+  assert.deepEqual(warnings.filter(({ code }) => code === 'SPOOL_FOREIGN_FILES'), [])
+  assert.ok(readFileSync(tables, 'utf8').includes(other))
+})

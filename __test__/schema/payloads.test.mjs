@@ -161,6 +161,63 @@ test('compressed payloads', { timeout }, async (t) => {
   assert.match(plain.letters[0].message, /compression: 'gzip'/)
 })
 
+test('payloads that unpack to 1 GiB are dead letters, and take no more memory than the limit', { timeout }, async (t) => {
+  const group = unique('group')
+  const topic = `spBv1.0/${group}/NDATA/node`
+  // Members of 1 MiB, of about 1 KiB each: as gzip allows, one behind the other.
+  const packed = Buffer.concat(Array.from({ length: 1_024 }, () => MEBIBYTE))
+  const table = await servers.table('n UInt32')
+  const routes = [
+    { topic: `${group}/gzip`, table, compression: 'gzip' },
+    { topic: `${group}/zstd`, table, compression: 'auto' },
+    { topic, table, format: 'sparkplug', compression: 'gzip', columns: { n: 'value' } },
+  ]
+  const pipeline = await servers.started(t, { routes, memory: { maxBytes: 2 ** 26 }, mqtt: { maxPacketBytes: 2 ** 21 } })
+  const letters = collect(pipeline, 'deadLetters')
+  const publisher = await servers.publisher(t, { clients: 1 })
+  const sparkplug = Buffer.concat([field(4, Buffer.from('SPBV1.0_COMPRESSED')), field(5, packed)])
+  const nested = zlib.gzipSync(sparkplug, { level: 9 })
+  assert.ok(nested.length < 16_384, `${nested.length} bytes`)
+  const before = process.memoryUsage().rss
+  for (let i = 0; i < 5; i++) {
+    await publisher.publish(`${group}/gzip`, packed)
+    await publisher.publish(`${group}/zstd`, zstdOf(8_192))
+    await publisher.publish(topic, nested)
+  }
+  await settled(pipeline, 15)
+  const grown = process.memoryUsage().rss - before
+  await heard(pipeline, letters)
+  assert.deepEqual(new Set(letters.map(({ code }) => code)), new Set(['PAYLOAD_TOO_LARGE']))
+  assert.equal(letters.length, 15)
+  for (const { message } of letters) assert.match(message, /more than maxPayloadBytes, 8388608, at byte \d+$/)
+  assert.ok(grown < 2 ** 27, `${grown} bytes`)
+})
+
+/** 1 MiB of blanks in gzip. */
+const MEBIBYTE = zlib.gzipSync(Buffer.alloc(2 ** 20, ' '), { level: 9 })
+
+/** A field of Protocol Buffers that has bytes. */
+function field(number, content) {
+  const length = []
+  for (let rest = content.length; ; rest >>>= 7) {
+    length.push((rest & 0x7f) | (rest > 0x7f ? 0x80 : 0))
+    if (rest <= 0x7f) break
+  }
+  return Buffer.concat([Buffer.from([(number << 3) | 2, ...length]), content])
+}
+
+/** A frame of Zstandard (RFC 8878) whose blocks each repeat one byte 131,072 times. */
+function zstdOf(blocks) {
+  const frame = Buffer.alloc(6 + 4 * blocks)
+  // The magic number, no content size, a window of 128 KiB.
+  frame.set([0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3])
+  for (let i = 0; i < blocks; i++) {
+    frame.writeUIntLE((131_072 << 3) | (1 << 1) | (i === blocks - 1 ? 1 : 0), 6 + 4 * i, 3)
+    frame[9 + 4 * i] = 0x20
+  }
+  return frame
+}
+
 test('rows of every kind', { timeout }, async (t) => {
   const devices = '{"gw":"g1","devices":[{"dev":"a","readings":[{"v":1},{"v":2}]},{"dev":"b","readings":[{"v":3}]}]}'
   const table = 'gw String, dev String, v Float64'

@@ -51,17 +51,20 @@ for (const family of Object.keys(FAMILIES)) {
     const theirs = unique('table')
     await servers.command(`CREATE TABLE ${theirs} (${structure}) ENGINE = Memory`, TABLE.settings)
     const letters = await send(t, ours, documents)
-    await servers.command(`INSERT INTO ${theirs} FORMAT JSONEachRow\n${documents.join('\n')}`, {
-      ...JSON_EACH_ROW,
-      // Each document alone: what ClickHouse finds in a JSON column depends on the rows before it in a block.
-      ...(family === 'free' && { max_insert_block_size: 1 }),
-    })
+    // Each document alone: what ClickHouse finds in a JSON column depends on the rows before it in a block. That takes its time.
+    const [settings, most] = family === 'free' ? [{ ...JSON_EACH_ROW, max_insert_block_size: 1 }, 250] : [JSON_EACH_ROW, DOCUMENTS]
+    const theirRows = []
+    for (let at = 0; at < documents.length; at += most) {
+      await servers.command(`INSERT INTO ${theirs} FORMAT JSONEachRow\n${documents.slice(at, at + most).join('\n')}`, settings)
+      theirRows.push(...(await exactRows(theirs, columns)))
+      await servers.command(`TRUNCATE TABLE ${theirs}`)
+    }
 
     const told = (id) => `SEED=${seed} gives this document:\n${documents[id]}`
     for (const { code, message, payload } of letters) {
       assert.fail(`${letters.length} dead letters, such as ${code}: ${message}; ${told(JSON.parse(payload).id)}`)
     }
-    const [ourRows, theirRows] = [await exactRows(ours, columns), await exactRows(theirs, columns)]
+    const ourRows = await exactRows(ours, columns)
     assert.equal(ourRows.length, documents.length)
     for (const [id, row] of theirRows.entries()) {
       for (const [name, expected] of Object.entries(row)) {
@@ -703,7 +706,7 @@ async function send(t, table, documents, route = {}) {
   const [letters, warnings] = [collect(pipeline, 'deadLetters'), collect(pipeline, 'warning')]
   const publisher = await servers.publisher(t, { clients: 1 })
   await publisher.flood(documents.length, (i) => ({ topic, payload: documents[i] }), { qos: 0 })
-  await settled(pipeline, documents.length, { warnings })
+  await settled(pipeline, documents.length, { timeoutMs: full ? 300_000 : 30_000, warnings })
   await heard(pipeline, letters)
   return letters
 }

@@ -23,14 +23,27 @@ class Proxy extends TcpProxy {
   controls = 0
 
   #toLose = 0
+  #isAway = false
 
   /** The answers to the next `count` INSERTs are lost: the server did what it was asked, and the connection ends. */
   loseAnswers(count) {
     this.#toLose = count
   }
 
+  /** From now on it is as if nothing was behind it. */
+  refuse() {
+    this.#isAway = true
+    this.cut()
+  }
+
+  /** Forwards again. */
+  accept() {
+    this.#isAway = false
+  }
+
   /** @override */
   serve(client) {
+    if (this.#isAway) return client.destroy()
     const server = this.connected(client)
     let isInsert = false
     client.on('data', (data) => {
@@ -55,13 +68,35 @@ class Proxy extends TcpProxy {
 
 /**
  * A network before a broker, with faults to be had; ends when the test ends. Faults last until `mend()`, and concern the
- * connections of the time; `silence`, `halfClose` and `cut` only those that there are when they are called.
+ * connections of the time; `silence`, `halfClose` and `cut` only those that there are when they are called. With
+ * `isRecorded` it keeps what it carries to us, for `carried()`.
  */
-export async function startNetwork(t, port) {
-  const network = new Network(port)
+export async function startNetwork(t, port, { isRecorded = false } = {}) {
+  const network = new Network(port, isRecorded)
   await network.listen()
   t.after(() => network.close())
   return network
+}
+
+/** The complete MQTT packets in these chunks. */
+function packets(chunks) {
+  const bytes = Buffer.concat(chunks)
+  const found = []
+  let at = 0
+  while (at + 1 < bytes.length) {
+    let length = 0
+    let digits = 0
+    while (at + 1 + digits < bytes.length) {
+      const digit = bytes[at + 1 + digits]
+      length += (digit & 127) * 128 ** digits++
+      if (digit < 128) break
+    }
+    const begin = at + 1 + digits
+    if (begin + length > bytes.length) break
+    found.push({ first: bytes[at], body: bytes.subarray(begin, begin + length) })
+    at = begin + length
+  }
+  return found
 }
 
 /** @typedef {'up' | 'down'} Direction `down` is from the broker to us */
@@ -76,9 +111,13 @@ class Network {
   #delayMs = 0
   #bytesPerSecond = Infinity
   #isSplit = false
+  #isRecorded
+  /** A link for each connection, with the chunks that it carried in `down` and `up`. */
+  #records = []
 
-  constructor(target) {
+  constructor(target, isRecorded) {
     this.#target = target
+    this.#isRecorded = isRecorded
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#serve(socket))
   }
 
@@ -143,10 +182,30 @@ class Network {
     this.#isSplit = false
   }
 
+  /**
+   * Each PUBLISH of QoS 1 with this text that was carried to us, and whether the PUBACK of its packet id was carried back on the
+   * same connection.
+   *
+   * @param {string} text
+   */
+  carried(text) {
+    return this.#records.flatMap((link, connection) => {
+      const acknowledged = new Set()
+      for (const { first, body } of packets(link.up)) if (first === 0x40) acknowledged.add(body.readUInt16BE(0))
+      return packets(link.down)
+        .filter(({ first, body }) => first >> 4 === 3 && (first & 6) === 2 && body.includes(text))
+        .map(({ first, body }) => {
+          const packetId = body.readUInt16BE(2 + body.readUInt16BE(0))
+          return { connection, packetId, isDuplicate: (first & 8) !== 0, isAcknowledged: acknowledged.has(packetId) }
+        })
+    })
+  }
+
   #serve(client) {
     this.connections++
     const server = connect({ port: this.#target, host: '127.0.0.1', allowHalfOpen: true })
-    const link = { client, server, silent: new Set() }
+    const link = { client, server, silent: new Set(), down: [], up: [] }
+    if (this.#isRecorded) this.#records.push(link)
     this.#links.add(link)
     for (const socket of [client, server]) {
       socket.setNoDelay(true)
@@ -177,6 +236,7 @@ class Network {
     while (at < chunk.length && !link.silent.has(direction) && sink.writable) {
       const bytes = this.#isSplit ? 1 : Math.min(chunk.length - at, Math.max(1, this.#bytesPerSecond / 20))
       const isTaken = sink.write(chunk.subarray(at, at + bytes))
+      if (this.#isRecorded) link[direction].push(chunk.subarray(at, at + bytes))
       at += bytes
       if (this.#isSplit) await new Promise((resolve) => setImmediate(resolve))
       if (this.#bytesPerSecond < Infinity) await sleep((1000 * bytes) / this.#bytesPerSecond)

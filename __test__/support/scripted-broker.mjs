@@ -185,7 +185,12 @@ export function packet(first, body) {
   return Buffer.from([first, ...varint(body.length), ...body])
 }
 
-function firstPacket(buffer) {
+/**
+ * The first packet of these bytes, if all of it is there.
+ *
+ * @param {Buffer} buffer
+ */
+export function firstPacket(buffer) {
   let length = 0
   for (let i = 1; i < Math.min(buffer.length, 5); i++) {
     length += (buffer[i] & 127) * 128 ** (i - 1)

@@ -26,7 +26,7 @@ class ConfigFile {
     this.config = this.#value(this.#root, '', environment)
     // Editors read it; the engine does not know it.
     delete this.config.$schema
-    this.#resolveModules()
+    this.#resolveFiles()
   }
 
   /**
@@ -44,10 +44,13 @@ class ConfigFile {
     return this.#place(this.#offsetOf(path))
   }
 
-  /** Paths of modules count from the file. */
-  #resolveModules() {
+  /** Paths of modules and lookups count from the file. */
+  #resolveFiles() {
     const resolved = (module) => (typeof module === 'string' && !/^\w+:\/\//.test(module) ? resolve(dirname(this.#file), module) : module)
-    const { routes } = this.config
+    const { routes, lookups } = this.config
+    for (const lookup of Object.values(lookups ?? {})) {
+      if (typeof lookup?.file === 'string') lookup.file = resolve(dirname(this.#file), lookup.file)
+    }
     for (const route of Array.isArray(routes) ? routes : []) {
       if (typeof route?.transform === 'string') route.transform = resolved(route.transform)
       else if (typeof route?.transform?.module === 'string') route.transform.module = resolved(route.transform.module)

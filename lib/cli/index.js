@@ -81,11 +81,9 @@ ${EXIT_CODES}`,
   command('types', 'Write TypeScript for the tables: what messages must look like, and what rows look like.', [
     'millrace types fleet.json > tables.ts',
     'millrace types fleet.json --out src/tables.ts',
-    'millrace types fleet.json --tables --out src/tables.ts',
   ])
     .argument('<config>', 'configuration file')
     .option('--out <file>', 'write to a file instead of standard output')
-    .option('--tables', 'the columns of all tables, for definePipeline<Tables>(), instead')
     .action(async (file, options) => end(await types(file, options)))
 
   command('spool', 'Say what lies in the directory of a spool; it may be in use.', [
@@ -139,13 +137,13 @@ function failure(error) {
   return error.exitCode ?? FAILED
 }
 
-async function types(file, { out, tables }) {
+async function types(file, { out }) {
   const { describeTables } = require('../generate/types.js')
   const { ConfigFile } = require('./config-file.js')
   const source = new ConfigFile(file)
   let text
   try {
-    text = await describeTables(source.config, { tables })
+    text = await describeTables(source.config)
   } catch (error) {
     throw source.located(error)
   }

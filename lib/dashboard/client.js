@@ -83,6 +83,7 @@ function showParts({ metrics, connections, tables }) {
     true,
   )
   showTransforms(metrics.transforms ?? {})
+  showLookups(metrics.lookups ?? {})
   const down = Object.keys(connections).filter((number) => connections[number] === 0)
   fillPairs($('broker'), [
     ['Connections up', `${mqtt.connected} of ${mqtt.connections}`],
@@ -117,6 +118,12 @@ function showTransforms(transforms) {
   ])
   $('transforms-card').hidden = rows.length === 0
   fillTable($('transforms'), rows, true)
+}
+
+function showLookups(lookups) {
+  const rows = Object.entries(lookups).map(([name, its]) => [name, whole.format(its.entries), bytes(its.bytes), whole.format(its.misses)])
+  $('lookups-card').hidden = rows.length === 0
+  fillTable($('lookups'), rows, true)
 }
 
 function makeGauge() {

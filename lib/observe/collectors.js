@@ -121,6 +121,7 @@ const COUNTED = [
   [/damages/, '{range}'],
   [/segments/, '{segment}'],
   [/writes/, '{write}'],
+  [/requests/, '{request}'],
   [/calls|failed/, '{call}'],
   [/waiting/, '{batch}'],
   [/failing|table/, '{table}'],

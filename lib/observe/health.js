@@ -2,7 +2,7 @@
 
 // describeHealth(): lists the problems of a pipeline, the worst first; a healthy one has a single entry that says so. `text` has
 // no number that changes by itself, because screen readers read it aloud when it changes; `detail` is the error's own text.
-// A problem with `blocks` makes the pipeline not ready.
+// A problem with `blocks` makes the pipeline not ready: it takes no messages, or cannot keep them.
 
 /** Nothing is inserted although messages wait: a problem after 30 s. */
 const STALLED_MS = 30_000
@@ -48,6 +48,9 @@ function failed({ failure }) {
 const faultsOf = ({ metrics }, ...codes) => metrics.faults.filter(({ code }) => codes.includes(code))
 const failingInserts = (facts) => faultsOf(facts, 'CLICKHOUSE_RETRYING', 'INSERT_UNCONFIRMED')
 
+/** An outage ends by itself, and a spool takes messages meanwhile; a refusal needs somebody. */
+const isKept = ({ metrics }, { errorCode }) => Boolean(metrics.spool) && errorCode === 'CLICKHOUSE_UNREACHABLE'
+
 /** An outage fails the INSERTs of all tables with the same text, and is one problem. */
 function clickHouse(facts) {
   const byText = new Map()
@@ -59,7 +62,7 @@ function clickHouse(facts) {
       problem.tables.push(table)
       problem.since = Math.min(problem.since, since)
     } else {
-      byText.set(text, { level: 'bad', text, detail: reason, tables: [table], since, blocks: true })
+      byText.set(text, { level: 'bad', text, detail: reason, tables: [table], since, blocks: !isKept(facts, failure) })
     }
   }
   return Array.from(byText.values(), ({ tables, ...problem }) => ({
@@ -124,7 +127,7 @@ function spool(facts) {
   const [fault] = faultsOf(facts, 'SPOOL_FULL')
   const text = 'The spool is full: the broker has to keep what comes.'
   if (fault) return { level: 'bad', text, since: fault.since, blocks: true }
-  if (share >= FULL) return { level: 'bad', text }
+  if (share >= FULL) return { level: 'bad', text, blocks: true }
   if (share >= NEARLY_FULL) return { level: 'warn', text: 'The spool fills up.' }
   return undefined
 }

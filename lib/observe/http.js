@@ -35,6 +35,10 @@ function httpHandler(pipeline, { hosts } = {}) {
       const { failure } = monitor
       return failure ? { status: 503, body: `failed: ${failure}\n` } : { body: 'alive\n' }
     },
+    '/startupz': () => {
+      const { isStarted, reasons } = monitor.startup()
+      return isStarted ? { body: 'started\n' } : { status: 503, body: `not started\n${reasons.join('\n')}\n` }
+    },
     '/readyz': () => {
       const { ready, reasons } = monitor.readiness()
       return ready ? { body: 'ready\n' } : { status: 503, body: `not ready\n${reasons.join('\n')}\n` }

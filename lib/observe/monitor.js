@@ -54,6 +54,8 @@ class Monitor {
   /** When the last message was received. */
   #lastMessage = -Infinity
   #stateSince
+  /** A start has succeeded. */
+  #isStarted = false
   #listeners
 
   /** @param now a clock, in milliseconds since 1970 */
@@ -98,12 +100,21 @@ class Monitor {
     if (this.#samples.length > SAMPLES) this.#samples.shift()
   }
 
-  /** Whether the pipeline is connected at both ends and not stalled, and if it is not, why. */
+  /** Whether the pipeline takes messages and can keep them, and if not, why. */
   readiness() {
-    const reasons = this.#situation({ at: this.#now(), metrics: this.#pipeline.metrics() })
+    const reasons = this.#reasons()
+    return { ready: reasons.length === 0, reasons }
+  }
+
+  /** Whether a start of the pipeline has succeeded since there is this monitor, and if not, why. */
+  startup() {
+    return { isStarted: this.#isStarted, reasons: this.#isStarted ? [] : this.#reasons() }
+  }
+
+  #reasons() {
+    return this.#situation({ at: this.#now(), metrics: this.#pipeline.metrics() })
       .filter(({ blocks }) => blocks)
       .map(({ text, detail }) => (detail ? `${text} ${detail}` : text))
-    return { ready: reasons.length === 0, reasons }
   }
 
   /** Why the pipeline failed for good; undefined if it did not. */
@@ -177,6 +188,7 @@ class Monitor {
 
   /** Metrics do not change before start() and after stop(). */
   #watch(state) {
+    this.#isStarted ||= ['running', 'paused', 'stopping'].includes(state)
     const isAtRest = state === 'idle' || state === 'stopped'
     if (isAtRest) {
       clearInterval(this.#timer)

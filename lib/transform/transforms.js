@@ -44,6 +44,29 @@ class Transforms {
     return this.#threads.length > 0 ? this.#startThreads() : undefined
   }
 
+  /**
+   * Makes a transform of a route that is added, and resolves when its threads have their function.
+   *
+   * @param {any} transform
+   * @param {{ table: string, route: number, topicFilter: string }} where
+   * @throws {MillraceError} `TRANSFORM_INVALID`
+   */
+  async add(transform, where) {
+    const one = this.#make(transform, where, 'route.transform')
+    if (one instanceof WorkerThreads) {
+      this.#native.addModule(where.route)
+      await one.start()
+    }
+    this.#running.push(one)
+    return one
+  }
+
+  /** Ends one that was added. */
+  async remove(one) {
+    this.#running = this.#running.filter((other) => other !== one)
+    if (one instanceof WorkerThreads) await one.stop()
+  }
+
   async #startThreads() {
     try {
       await Promise.all(this.#threads.map((its) => its.start()))
@@ -73,8 +96,7 @@ class Transforms {
     return this.#running.filter((one) => one instanceof WorkerThreads)
   }
 
-  #make(transform, where) {
-    const path = `routes[${where.route}].transform`
+  #make(transform, where, path = `routes[${where.route}].transform`) {
     if (typeof transform === 'function') {
       const runner = new Runner(where, checked(transform, path))
       this.#native.onTransform(where.route, runner.run)

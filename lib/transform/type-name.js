@@ -6,25 +6,24 @@
  * Makes the value that `get` gives of a value of JSON; undefined where that is the same.
  *
  * @param {string} type such as `Array(Tuple(id UInt64, name String))`
- * @param {(digits: string) => number | bigint} [integer] of 64 bits and more
  * @returns {((value: any) => any) | undefined}
  */
-function converter(type, integer = BigInt) {
+function converter(type) {
   const { name, parts } = parse(type)
   switch (name) {
     case 'Nullable':
     case 'LowCardinality':
-      return converter(parts[0], integer)
+      return converter(parts[0])
     case 'SimpleAggregateFunction':
-      return converter(parts.at(-1), integer)
+      return converter(parts.at(-1))
     case 'Array':
-      return ofList(parts[0], integer)
+      return ofList(parts[0])
     case 'Map':
-      return ofMap(parts[1], integer)
+      return ofMap(parts[1])
     case 'Tuple':
-      return ofTuple(parts, integer)
+      return ofTuple(parts)
   }
-  if (/^U?Int(64|128|256)$/.test(name)) return optional(integer)
+  if (/^U?Int(64|128|256)$/.test(name)) return optional(BigInt)
   // JSON has no other way to write these.
   if (/^(B?Float)\d+$/.test(name)) return (value) => (typeof value === 'string' ? DENORMAL[value] : value)
   return undefined
@@ -35,22 +34,22 @@ const DENORMAL = { nan: Number.NaN, inf: Number.POSITIVE_INFINITY, '-inf': Numbe
 /** NULL needs no converting. */
 const optional = (convert) => convert && ((value) => (value === null ? null : convert(value)))
 
-function ofList(part, integer) {
-  const convert = converter(part, integer)
+function ofList(part) {
+  const convert = converter(part)
   return optional(convert && ((items) => items.map(convert)))
 }
 
-function ofMap(part, integer) {
-  const convert = converter(part, integer)
+function ofMap(part) {
+  const convert = converter(part)
   return optional(
     convert && ((map) => Object.fromEntries(Object.entries(map).map(([key, value]) => [key, convert(value)]))),
   )
 }
 
-function ofTuple(parts, integer) {
+function ofTuple(parts) {
   const members = parts.map((part) => {
     const [, quoted, plain, type] = ELEMENT.exec(part) ?? []
-    return { name: quoted?.replace(/\\(.)/g, '$1') ?? plain, convert: converter(type ?? part, integer) }
+    return { name: quoted?.replace(/\\(.)/g, '$1') ?? plain, convert: converter(type ?? part) }
   })
   if (members.every(({ convert }) => convert === undefined)) return undefined
   const byName = new Map(members.map(({ name, convert }) => [name, convert]))

@@ -1,7 +1,7 @@
 //! Checks the brokers: whether they accept the connection, which subscriptions they grant, and which limits they announce.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -10,9 +10,10 @@ use crate::check::tables::option;
 use crate::check::tls_probe::{self, TlsInfo};
 use crate::check::{Level, Report, RouteReport};
 use crate::config::{AckAfter, BrokerUrl, CheckOptions, Config, Mqtt, ProtocolVersion};
-use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
+use crate::mqtt::broker_kind::BrokerKind;
 use crate::mqtt::connection::MIN_SILENCE;
+use crate::mqtt::identify::{Identity, identify, random_client_id};
 use crate::mqtt::probe::Probe;
 use crate::mqtt::session::Event;
 use crate::mqtt::transport::CONNECT_TIMEOUT;
@@ -23,6 +24,8 @@ use crate::mqtt::{ConnAck, Filters, Subscription, offers, subscriptions};
 pub struct Broker {
     url: String,
     reachable: bool,
+    /// Its software, where that is recognised.
+    name: Option<&'static str>,
     /// The version that it publishes below `$SYS`, if it does.
     version: Option<String>,
     /// 4 is MQTT 3.1.1.
@@ -58,10 +61,6 @@ pub struct ReachableBroker {
     pub subscriptions: Vec<Subscription>,
 }
 
-/// How long to wait for the version of a broker, which is a retained message.
-const VERSION_TIMEOUT: Duration = Duration::from_millis(300);
-const VERSIONS: [&str; 2] = ["$SYS/broker/version", "$SYS/brokers/+/version"];
-
 /// Checks each broker and returns the first that accepts the connection.
 pub async fn check_brokers(
     config: &Config,
@@ -76,10 +75,12 @@ pub async fn check_brokers(
     }
     let mut first = None;
     let mut errors = Vec::new();
+    let mut kind = None;
     for (i, url) in config.mqtt.urls.iter().enumerate() {
         let mut broker = Broker {
             url: url.to_string(),
             reachable: false,
+            name: None,
             version: None,
             protocol_version: config.mqtt.version.unwrap_or(ProtocolVersion::V5).number(),
             limits: None,
@@ -90,7 +91,7 @@ pub async fn check_brokers(
             broker.tls = tls_probe::probe(&url.host, url.port, &config.mqtt.tls, CONNECT_TIMEOUT).await;
         }
         let client_id = client_id(options);
-        let mut prober = BrokerProber { config: config.clone(), url, client_id, is_like_rabbitmq: false };
+        let mut prober = BrokerProber { config: config.clone(), url, client_id, refused_v5_silently: None };
         match prober.find_version().await {
             Ok((ack, version)) => {
                 broker.reachable = true;
@@ -107,11 +108,14 @@ pub async fn check_brokers(
                 if version == ProtocolVersion::V5 {
                     broker.limits = Some(limits(&config.mqtt, &ack));
                 }
-                compare_limits(&prober.config, &ack, report);
+                let identity = prober.identify().await;
+                compare_limits(&prober.config, &ack, identity.kind, report);
                 let granted = prober.subscribe(report).await;
                 prober.try_covers(&ack, report).await;
                 prober.report_dots(report);
-                broker.version = prober.version().await;
+                broker.name = identity.kind.map(BrokerKind::name);
+                broker.version = identity.version;
+                kind = kind.or(identity.kind);
                 broker.granted = granted.iter().map(|subscription| subscription.filter.clone()).collect();
                 first = first
                     .or_else(|| Some(ReachableBroker { url: url.clone(), version, subscriptions: granted }));
@@ -130,14 +134,14 @@ pub async fn check_brokers(
         report.add_finding(level, error.code(), path, error.to_string(), advice::for_error(&error));
     }
     if first.is_some() {
-        report_window(config, report);
+        report_window(config, kind, report);
     }
     first
 }
 
 /// A client id of its own, so that a running pipeline keeps its session.
 pub fn client_id(options: &CheckOptions) -> String {
-    options.client_id.clone().unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4))
+    options.client_id.clone().unwrap_or_else(random_client_id)
 }
 
 /// The subscriptions without the shared group, so that the check receives copies and takes no message from a pipeline.
@@ -150,9 +154,9 @@ struct BrokerProber<'a> {
     config: Config,
     url: &'a BrokerUrl,
     client_id: String,
-    /// It closes MQTT 5 connections without an answer and speaks 3.1.1, as RabbitMQ 3.10 does and no other broker that was
-    /// tried.
-    is_like_rabbitmq: bool,
+    /// Whether it closes MQTT 5 connections without an answer, if it was asked: RabbitMQ 3.10 does so, and no other broker that
+    /// was tried.
+    refused_v5_silently: Option<bool>,
 }
 
 impl BrokerProber<'_> {
@@ -173,12 +177,12 @@ impl BrokerProber<'_> {
         self.config.mqtt.version = Some(ProtocolVersion::V4);
         let ack = self.connect().await?;
         // An answer in another version and silence are refusals.
-        self.is_like_rabbitmq = matches!(refusal, Error::MqttUnreachable { .. });
+        self.refused_v5_silently = Some(matches!(refusal, Error::MqttUnreachable { .. }));
         Ok((ack, ProtocolVersion::V4))
     }
 
     fn report_dots(&self, report: &mut Report) {
-        if !self.is_like_rabbitmq || self.config.mqtt.dots_become_slashes {
+        if self.refused_v5_silently != Some(true) || self.config.mqtt.dots_become_slashes {
             return;
         }
         for (i, route) in self.config.routes.iter().enumerate() {
@@ -200,7 +204,7 @@ impl BrokerProber<'_> {
 
     /// Connects and returns the CONNACK.
     async fn connect(&self) -> Result<ConnAck> {
-        let filters = Filters::of(&self.config, &plain_subscriptions(&self.config));
+        let filters: Vec<_> = plain_subscriptions(&self.config).into_iter().map(|s| s.filter).collect();
         let mqtt = &self.config.mqtt;
         let mut probe = Probe::begin_persistent(self.url, mqtt, self.client_id.clone(), filters).await?;
         let until = Instant::now() + CONNECT_TIMEOUT;
@@ -225,7 +229,7 @@ impl BrokerProber<'_> {
         let mqtt = Mqtt { skip_retained: true, ..self.config.mqtt.clone() };
         let mut wanted = plain_subscriptions(&self.config);
         while !wanted.is_empty() {
-            let filters = Filters::of(&self.config, &wanted);
+            let filters: Vec<_> = wanted.iter().map(|subscription| subscription.filter.clone()).collect();
             let mut lowered = Vec::new();
             let asked = async {
                 let mut probe = self.begin(&mqtt, filters).await?;
@@ -247,11 +251,7 @@ impl BrokerProber<'_> {
                 }
                 // Mostly one of several filters: subscribes again to the others.
                 Err(Error::SubscriptionRefused { filter, reason }) => {
-                    let route = self
-                        .config
-                        .routes
-                        .iter()
-                        .position(|route| route.topic.subscribed().as_str() == filter);
+                    let route = self.config.routes.iter().position(|route| route.topic.as_str() == filter);
                     let path = route.map_or_else(|| "routes".into(), |i| format!("routes[{i}].topic"));
                     wanted.retain(|subscription| subscription.filter != filter);
                     let error = Error::SubscriptionRefused { filter, reason };
@@ -318,33 +318,15 @@ impl BrokerProber<'_> {
             Level::Warning,
             "QOS_LOWERED",
             "mqtt.qos",
-            format!("less QoS was granted than the routes ask for: {}", lowered.join(", ")),
-            "let the broker allow that QoS (max_qos in mosquitto), or set mqtt.qos or qos of the routes to what it grants; at QoS 0 messages are \
+            format!("QoS {} was asked for, and less was granted: {}", self.config.mqtt.qos, lowered.join(", ")),
+            "let the broker allow that QoS (max_qos in mosquitto), or set mqtt.qos to what it grants; at QoS 0 messages are \
              lost whenever a connection breaks",
         );
     }
 
-    /// The version that the broker publishes. Many publish none, or not to every user.
-    async fn version(&self) -> Option<String> {
-        for filter in VERSIONS {
-            let mqtt = Mqtt { skip_retained: false, qos: 0, ..self.config.mqtt.clone() };
-            let mut probe = self.begin(&mqtt, vec![filter.into()]).await.ok()?;
-            let mut version = None;
-            let heard = probe.listen(Instant::now() + VERSION_TIMEOUT, |event| match event {
-                Event::Message { publish, .. } => {
-                    version = Some(String::from_utf8_lossy(publish.payload).into_owned());
-                    ControlFlow::Break(())
-                }
-                _ => ControlFlow::Continue(()),
-            });
-            // A refusal does not matter: a pipeline does not subscribe to this.
-            let _ = heard.await;
-            probe.end().await;
-            if version.is_some() {
-                return version;
-            }
-        }
-        None
+    /// Finds out which software it is.
+    async fn identify(&self) -> Identity {
+        identify(self.url, &self.config.mqtt, self.client_id.clone(), self.refused_v5_silently).await
     }
 }
 
@@ -370,7 +352,7 @@ fn limits(mqtt: &Mqtt, ack: &ConnAck) -> Limits {
 }
 
 /// Reports options that the limits of the broker do not allow.
-fn compare_limits(config: &Config, ack: &ConnAck, report: &mut Report) {
+fn compare_limits(config: &Config, ack: &ConnAck, kind: Option<BrokerKind>, report: &mut Report) {
     let mqtt = &config.mqtt;
     let is_v5 = mqtt.version == Some(ProtocolVersion::V5);
     if mqtt.shared_group.is_some() && !ack.has_shared {
@@ -387,8 +369,11 @@ fn compare_limits(config: &Config, ack: &ConnAck, report: &mut Report) {
             "SHARED_GROUP_NOT_TRIED",
             "mqtt.sharedGroup",
             "the filters were tried outside of the shared group: a member of it would have taken messages from the others",
-            if is_v5 { "" } else { "see that your broker has shared subscriptions: MQTT 3.1.1 cannot tell" },
+            "",
         );
+        if !is_v5 {
+            report_shared_group(kind, report);
+        }
     }
     let seconds = session_expiry(mqtt, ack);
     if mqtt.is_persistent() && seconds < mqtt.session_expiry_seconds {
@@ -412,14 +397,43 @@ fn compare_limits(config: &Config, ack: &ConnAck, report: &mut Report) {
     }
 }
 
+/// MQTT 3.1.1 does not say whether a broker has shared subscriptions; its software may.
+fn report_shared_group(kind: Option<BrokerKind>, report: &mut Report) {
+    match kind {
+        Some(kind) if kind.has_shared() => {}
+        Some(kind) => report.add_finding(
+            Level::Error,
+            "SUBSCRIPTION_REFUSED",
+            "mqtt.sharedGroup",
+            format!(
+                "{} has no shared subscriptions with MQTT 3.1.1: it takes $share/… for an ordinary filter, and delivers nothing",
+                kind.name()
+            ),
+            "leave sharedGroup out, with connections at 1",
+        ),
+        None => report.add_finding(
+            Level::Warning,
+            "SHARED_GROUP_SILENT",
+            "mqtt.sharedGroup",
+            "MQTT 3.1.1 has no shared subscriptions, and a broker without them takes $share/… for an ordinary filter and \
+             delivers nothing",
+            "see that your broker has them with MQTT 3.1.1, or leave sharedGroup out, with connections at 1",
+        ),
+    }
+}
+
 /// In flight to one client by default: 20 in mosquitto and VerneMQ, 32 in EMQX; a wider one to compare with.
 const WINDOWS: [u32; 3] = [20, 32, 100];
 /// How long arrivals must have stopped before a batch is sealed for a broker that waits, in ms.
 const MIN_SILENCE_MS: f64 = MIN_SILENCE.as_millis() as f64;
 
 /// Reports that no packet states the broker's window, and which rate each size of it allows.
-fn report_window(config: &Config, report: &mut Report) {
-    if config.highest_qos() == 0 || config.mqtt.ack_after != AckAfter::Insert {
+fn report_window(config: &Config, kind: Option<BrokerKind>, report: &mut Report) {
+    // aedes and amqtt have no limit.
+    if kind.is_some_and(|kind| kind.window_setting().is_none()) {
+        return;
+    }
+    if config.mqtt.qos == 0 || config.mqtt.ack_after != AckAfter::Insert {
         return;
     }
     let slowest = report.routes.iter().filter_map(RouteReport::insert_ms).reduce(f64::max);
@@ -429,6 +443,12 @@ fn report_window(config: &Config, report: &mut Report) {
             WINDOWS.iter().map(|window| format!("{window} allow {:.0}", rate(window))).collect();
         format!("; of messages a second, at most: {}", rates.join(", "))
     });
+    let settings = match kind.and_then(|kind| Some((kind, kind.window_setting()?))) {
+        Some((kind, (setting, default))) => format!("{setting} in {} ({default} by default)", kind.name()),
+        None => "max_inflight_messages in mosquitto (20 by default, 0 lifts it), mqtt.max_inflight in EMQX (32), mqtt.prefetch in \
+                 RabbitMQ (10), max_ack_pending in NATS (1024)"
+            .into(),
+    };
     report.add_finding(
         Level::Note,
         "WINDOW_UNKNOWN",
@@ -437,10 +457,6 @@ fn report_window(config: &Config, report: &mut Report) {
             "no broker tells how many unacknowledged messages it keeps in flight to a client, and no batch can have more{}",
             rates.unwrap_or_default()
         ),
-        format!(
-            "set it to {} or more, twice batch.maxRows: max_inflight_messages in mosquitto (with MQTT 3.1.1; 20 by default, 0 lifts it), \
-             mqtt.max_inflight in EMQX (32)",
-            config.batch.rows * 2
-        ),
+        format!("set it to {} or more, twice batch.maxRows: {settings}", config.batch.rows * 2),
     );
 }

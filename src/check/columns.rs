@@ -38,13 +38,22 @@ impl ColumnReport {
             ValueSource::Meta { name } => meta_text(*name).into(),
             ValueSource::UserProperty { name } => format!("user property {name}"),
             ValueSource::Constant { value } => format!("always {value}"),
+            ValueSource::Lookup { name, key, field: Some(field), .. } => {
+                format!("{field} of the lookup {name}, by {key}")
+            }
+            ValueSource::Lookup { name, key, field: None, .. } => format!("the lookup {name}, by {key}"),
+            ValueSource::Key { path } => format!("field {path}"),
             ValueSource::Computed => "the transform".into(),
         };
-        let may_be_missing = matches!(source, ValueSource::Payload { .. } | ValueSource::UserProperty { .. });
+        let may_be_missing = matches!(
+            source,
+            ValueSource::Payload { .. } | ValueSource::UserProperty { .. } | ValueSource::Lookup { .. }
+        );
         let (taken, required) = (binding.column_type(), binding.is_required());
         let missing = may_be_missing.then(|| match source {
             _ if required => "a dead letter".into(),
-            ValueSource::Payload { default: Some(value), .. } => value.to_string(),
+            ValueSource::Payload { default: Some(value), .. }
+            | ValueSource::Lookup { default: Some(value), .. } => value.to_string(),
             _ if column.default_kind == "DEFAULT" => format!("DEFAULT {}", column.default_expression),
             _ if taken.aggregate.is_some() => "the state of no value".into(),
             _ if taken.nullable || taken.kind.holds_null() => "NULL".into(),

@@ -197,6 +197,17 @@ pub struct ColumnType {
 }
 
 impl ColumnType {
+    /// String.
+    pub fn text() -> ColumnType {
+        ColumnType {
+            kind: Kind::String,
+            nullable: false,
+            inner_name: "String".into(),
+            is_unwrapped: false,
+            aggregate: None,
+        }
+    }
+
     /// Parses the type of a table's column: one of values, as [`ColumnType::parse`] reads it, or of states of an aggregate function.
     pub fn parse_column(text: &str, server_zone: &str) -> Result<ColumnType, String> {
         let Some(aggregate) = Aggregate::parse(text) else { return ColumnType::parse(text, server_zone) };

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clickhouse::error_class::ACCESS_DENIED;
 use crate::clickhouse::quote;
@@ -11,7 +11,7 @@ use crate::clickhouse::schema::SchemaClient;
 use crate::core::error::{Error, Result};
 
 /// A table as `system.tables` has it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct TableRow {
     engine: String,
     engine_full: String,

@@ -10,12 +10,13 @@ use crate::config::Route;
 use crate::core::error::{Error, Result};
 
 mod insert_sql;
+pub mod remembered;
 
 pub use insert_sql::RepairSql;
 pub(super) use insert_sql::escaped;
 
 /// The expression by which ClickHouse describes an EPHEMERAL column that was declared without one.
-pub(super) const NO_EXPRESSION: &str = "defaultValueOfTypeName(";
+const NO_EXPRESSION: &str = "defaultValueOfTypeName(";
 
 /// A column of a table as ClickHouse describes it.
 #[derive(Debug, Clone)]
@@ -48,6 +49,19 @@ pub struct Table {
     may_lose_rows: bool,
     /// Whether it has the engine Null, and if so, whether no view reads it.
     discards: Option<bool>,
+    /// `None`: the user may not see it, or no server was asked.
+    row: Option<TableRow>,
+}
+
+/// The description of a table by ClickHouse, from which [`Table`] follows.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct TableFacts {
+    database: String,
+    name: String,
+    /// The server's time zone.
+    zone: String,
+    columns: Vec<ColumnRow>,
+    row: Option<TableRow>,
 }
 
 /// A row of `system.columns`.
@@ -131,23 +145,14 @@ impl SchemaClient {
                 table: format!("{database}.{name}"),
             });
         }
-        let known = fillable(path, route, &self.zone, &described, before)?;
-        if known.is_empty() {
-            return Err(nothing_to_fill(path, route, database, name));
-        }
-        let row = self.table_row(database, name).await?;
-        let mut table = Table {
+        let facts = TableFacts {
             database: database.into(),
             name: name.into(),
             zone: self.zone.clone(),
-            described,
-            columns: known,
-            supports_bisect: false,
-            may_lose_rows: row.as_ref().is_some_and(TableRow::may_lose_rows),
-            discards: row.as_ref().filter(|row| row.is_null()).map(|row| !row.has_views()),
+            columns: described,
+            row: self.table_row(database, name).await?,
         };
-        table.supports_bisect = row.is_some_and(|row| row.keeps_once()) && !table.is_filled_by_select();
-        Ok(table)
+        Table::of_facts(path, route, facts, before)
     }
 
     /// Whether a table of the engine Null has lost its last view, or has one again. `None`: it has another engine.
@@ -209,81 +214,85 @@ impl SchemaClient {
     }
 }
 
-/// The columns that a route can fill, of those that ClickHouse describes.
-fn fillable(
-    path: &str,
-    route: &Route,
-    zone: &str,
-    described: &[ColumnRow],
-    before: Option<&Table>,
-) -> Result<Vec<TableColumn>> {
-    // Where a filled column is gone, another one may be its new name: rows without their values would be worse than
-    // messages that say so.
-    let is_widened = before.is_some_and(|table| {
-        table.columns.iter().all(|known| described.iter().any(|column| column.name == known.name))
-    });
-    let mut known = Vec::new();
-    for column in described.iter().cloned() {
-        // MATERIALIZED and ALIAS columns are computed: they are not ours to send.
-        let is_ephemeral = column.default_kind == "EPHEMERAL";
-        let default = match column.default_kind.as_str() {
-            "" => None,
-            "EPHEMERAL" if column.default_expression.starts_with(NO_EXPRESSION) => None,
-            "DEFAULT" | "EPHEMERAL" => Some(column.default_expression),
-            _ => continue,
-        };
-        match ColumnType::parse_column(&column.column_type, zone) {
-            Ok(column_type) => {
-                let is_added = is_widened
-                    && before.is_some_and(|table| !table.had(&column.name))
-                    && !route.columns.iter().any(|(name, _)| *name == column.name);
-                known.push(TableColumn { name: column.name, column_type, default, is_ephemeral, is_added });
-            }
-            // A column with a DEFAULT that no option maps need not be sent. When a table changes, a
-            // filled column must not get lost, and a new one must not stop the stream.
-            Err(_)
-                if before.map_or(default.is_some(), |table| !table.fills(&column.name))
-                    && !route.columns.iter().any(|(name, _)| *name == column.name) => {}
-            Err(advice) => {
-                return Err(Error::ColumnUnsupported {
-                    path: format!("{path}.columns.{}", column.name),
-                    column: column.name,
-                    column_type: column.column_type,
-                    advice,
-                });
-            }
-        }
-    }
-    Ok(known)
-}
-
-fn nothing_to_fill(path: &str, route: &Route, database: &str, name: &str) -> Error {
-    Error::config(route.table_option(path), format!("{database}.{name} has no column to fill"))
-}
-
 impl Table {
-    /// A table that a CREATE TABLE describes: no server is asked, and times without a zone are in `zone`.
-    pub fn created(
-        path: &str,
-        route: &Route,
-        (database, name): (&str, &str),
-        zone: &str,
-        described: &[ColumnRow],
-    ) -> Result<Table> {
-        let columns = fillable(path, route, zone, described, None)?;
-        if columns.is_empty() {
-            return Err(nothing_to_fill(path, route, database, name));
+    /// The columns that a route can fill. `path` is the route's, such as `routes[0]`; `before` is the table as it was while the
+    /// pipeline ran.
+    pub fn of_facts(path: &str, route: &Route, facts: TableFacts, before: Option<&Table>) -> Result<Table> {
+        let TableFacts { database, name, zone, columns: described, row } = facts;
+        // Where a filled column is gone, another one may be its new name: rows without their values would be worse than
+        // messages that say so.
+        let is_widened = before.is_some_and(|table| {
+            table.columns.iter().all(|known| described.iter().any(|column| column.name == known.name))
+        });
+        let mut known = Vec::new();
+        for column in described.clone() {
+            // MATERIALIZED and ALIAS columns are computed: they are not ours to send.
+            let is_ephemeral = column.default_kind == "EPHEMERAL";
+            let default = match column.default_kind.as_str() {
+                "" => None,
+                "EPHEMERAL" if column.default_expression.starts_with(NO_EXPRESSION) => None,
+                "DEFAULT" | "EPHEMERAL" => Some(column.default_expression),
+                _ => continue,
+            };
+            match ColumnType::parse_column(&column.column_type, &zone) {
+                Ok(column_type) => {
+                    let is_added = is_widened
+                        && before.is_some_and(|table| !table.had(&column.name))
+                        && !route.columns.iter().any(|(name, _)| *name == column.name);
+                    known.push(TableColumn {
+                        name: column.name,
+                        column_type,
+                        default,
+                        is_ephemeral,
+                        is_added,
+                    });
+                }
+                // A column with a DEFAULT that no option maps need not be sent. When a table changes, a
+                // filled column must not get lost, and a new one must not stop the stream.
+                Err(_)
+                    if before.map_or(default.is_some(), |table| !table.fills(&column.name))
+                        && !route.columns.iter().any(|(name, _)| *name == column.name) => {}
+                Err(advice) => {
+                    return Err(Error::ColumnUnsupported {
+                        path: format!("{path}.columns.{}", column.name),
+                        column: column.name,
+                        column_type: column.column_type,
+                        advice,
+                    });
+                }
+            }
         }
-        Ok(Table {
-            database: database.into(),
-            name: name.into(),
-            zone: zone.into(),
-            described: described.to_vec(),
-            columns,
+        if known.is_empty() {
+            return Err(Error::config(
+                route.table_option(path),
+                format!("{database}.{name} has no column to fill"),
+            ));
+        }
+        let supports_bisect = row.as_ref().is_some_and(TableRow::keeps_once);
+        let mut table = Table {
+            database,
+            name,
+            zone,
+            described,
+            columns: known,
             supports_bisect: false,
-            may_lose_rows: false,
-            discards: None,
-        })
+            may_lose_rows: row.as_ref().is_some_and(TableRow::may_lose_rows),
+            discards: row.as_ref().filter(|row| row.is_null()).map(|row| !row.has_views()),
+            row,
+        };
+        table.supports_bisect = supports_bisect && !table.is_filled_by_select();
+        Ok(table)
+    }
+
+    /// The description it was made of.
+    pub fn facts(&self) -> TableFacts {
+        TableFacts {
+            database: self.database.clone(),
+            name: self.name.clone(),
+            zone: self.zone.clone(),
+            columns: self.described.clone(),
+            row: self.row.clone(),
+        }
     }
 
     /// Refuses a table that would confirm and discard each row, unless the route allows it.
@@ -331,6 +340,7 @@ impl Table {
             supports_bisect: true,
             may_lose_rows: true,
             discards: None,
+            row: None,
         }
     }
 
@@ -434,6 +444,7 @@ impl Table {
             supports_bisect: true,
             may_lose_rows: true,
             discards: None,
+            row: None,
         }
     }
 }

@@ -4,9 +4,9 @@
 
 use serde_json::Value;
 
+use crate::config::column_source::paths;
 use crate::config::object_reader::ObjectReader;
 use crate::config::option::Kind;
-use crate::config::route::paths;
 use crate::config::schema::{COMPARED, CONDITIONS, ORDERED};
 use crate::config::taken::{Taken, given, phrase};
 use crate::core::error::{Error, Result};

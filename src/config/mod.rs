@@ -10,39 +10,44 @@ mod broker_url;
 mod ceiling;
 mod check;
 mod clickhouse;
+mod column_source;
 mod condition;
 mod credential;
 mod dead_letters;
+mod lookup;
 mod mqtt;
 mod object_reader;
 pub mod option;
 mod replay;
 mod route;
 pub mod schema;
+mod sparkplug;
 mod spool;
 mod taken;
 mod tls;
 mod transform;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::append_only::AppendOnly;
 pub use crate::core::backoff::Limits as Backoff;
 use crate::core::credential::Credential;
 use crate::core::error::{Error, Result};
+use crate::core::lookups::Lookups;
 pub use batch::{Limits, MAX_BLOCK_ROWS};
 pub use broker_url::{BrokerUrl, Transport};
 use ceiling::Ceiling;
 pub use check::{CheckOptions, SampleLimits};
 pub use clickhouse::{ClickHouse, Compression};
+pub use column_source::{ColumnSource, Meta, Parse, Reading, Unit};
 pub use condition::{Check, Condition, Constant, Operand, Relation};
 pub use dead_letters::DeadLetters;
+pub use lookup::{LookupKey, LookupSource};
 pub use mqtt::{AckAfter, Login, Mqtt, ProtocolVersion};
 use object_reader::ObjectReader;
 pub use replay::ReplaySource;
-pub use route::{
-    ColumnSource, Csv, Format, Meta, Nan, Parse, PayloadCompression, Protobuf, ROWS_TOPIC, Reading, Route,
-    Unit,
-};
+pub use route::{Csv, Format, Nan, PayloadCompression, Protobuf, ROWS_TOPIC, Route};
 pub use spool::Spool;
 pub use transform::{Input, Transform, TransformCode};
 
@@ -55,8 +60,12 @@ pub struct Config {
     /// Routes for the rows that a program inserts, one for each table; their positions follow those of
     /// `routes`.
     pub row_routes: Vec<Route>,
+    /// Routes that were added while the pipeline runs; their places follow those of `row_routes`. Clones share them.
+    pub added: Arc<AppendOnly<AddedRoute>>,
     /// Tables that a program may insert rows into.
     pub tables: Vec<String>,
+    /// The maps that columns are filled from.
+    pub lookups: Lookups,
     pub batch: Limits,
     /// `None`: batches go to ClickHouse at once.
     pub spool: Option<Spool>,
@@ -70,33 +79,72 @@ pub struct Config {
     pub trace_sample_ratio: f64,
 }
 
+/// A route that was added while the pipeline runs.
+#[derive(Debug)]
+pub struct AddedRoute {
+    pub route: Route,
+    /// See [`Config::stream_name`].
+    stream_name: String,
+}
+
+/// A topic, and a number behind it where others are alike.
+fn numbered(topic: &str, alike: usize) -> String {
+    match alike {
+        0 => topic.into(),
+        // No topic has a NUL.
+        alike => format!("{topic}\0{alike}"),
+    }
+}
+
 impl Config {
-    /// The route at a place: one of `routes`, or behind them of `row_routes`.
+    /// The route at a place: one of `routes`, behind them of `row_routes`, and behind these of `added`. A place keeps its route,
+    /// also when it takes no more messages.
     pub fn route(&self, at: usize) -> &Route {
-        self.routes.get(at).unwrap_or_else(|| &self.row_routes[at - self.routes.len()])
+        self.find_route(at).expect("a place is given to a route that is there")
+    }
+
+    pub fn find_route(&self, at: usize) -> Option<&Route> {
+        let (routes, rows) = (self.routes.len(), self.row_routes.len());
+        self.routes
+            .get(at)
+            .or_else(|| self.row_routes.get(at.checked_sub(routes)?))
+            .or_else(|| Some(&self.added.get(at.checked_sub(routes + rows)?)?.route))
     }
 
     /// All of them, in the order of their places.
     pub fn all_routes(&self) -> impl Iterator<Item = &Route> {
-        self.routes.iter().chain(&self.row_routes)
+        let added = self.added.iter().map(|added| &added.route);
+        self.routes.iter().chain(&self.row_routes).chain(added)
     }
 
-    /// The highest QoS that a route asks for.
-    pub fn highest_qos(&self) -> u8 {
-        let all = self.routes.iter().map(|route| route.qos.unwrap_or(self.mqtt.qos));
-        all.max().unwrap_or(self.mqtt.qos)
+    /// How many places there are.
+    pub fn places(&self) -> usize {
+        self.routes.len() + self.row_routes.len() + self.added.len()
+    }
+
+    /// Gives a route its place. `alike` is how many routes fill the same table from the same topic and come before it.
+    pub fn add_route(&self, route: Route, alike: usize) -> usize {
+        let stream_name = numbered(route.topic.as_str(), alike);
+        self.routes.len() + self.row_routes.len() + self.added.push(AddedRoute { route, stream_name })
+    }
+
+    /// Whether a route is for rows, and not for messages.
+    pub fn is_of_rows(&self, at: usize) -> bool {
+        self.route(at).format == Format::Rows
     }
 
     /// The name of a route in the spool: its topic, and a number where an earlier route fills the same
     /// table from it.
     pub fn stream_name(&self, at: usize) -> String {
-        let Route { topic, table, .. } = self.route(at);
-        let is_alike = |route: &&Route| route.topic.as_str() == topic.as_str() && route.table == *table;
-        match self.all_routes().take(at).filter(is_alike).count() {
-            0 => topic.as_str().into(),
-            // No topic has a NUL.
-            earlier => format!("{}\0{earlier}", topic.as_str()),
+        let initial = self.routes.len() + self.row_routes.len();
+        if let Some(added) = at.checked_sub(initial).and_then(|at| self.added.get(at)) {
+            return added.stream_name.clone();
         }
+        let route = self.route(at);
+        numbered(
+            route.topic.as_str(),
+            self.all_routes().take(at).filter(|other| other.is_alike(route)).count(),
+        )
     }
 
     /// The user names and passwords that may come from a file or a function.
@@ -106,7 +154,29 @@ impl Config {
 
     /// The place of the route for rows that a program gives for a table.
     pub fn row_route(&self, table: &str) -> Option<usize> {
-        Some(self.routes.len() + self.row_routes.iter().position(|route| route.table == table)?)
+        let routes = self.routes.len();
+        let declared = self.row_routes.iter().position(|route| route.table == table);
+        let added = || {
+            let is_it = |added: &AddedRoute| added.route.format == Format::Rows && added.route.table == table;
+            Some(self.row_routes.len() + self.added.iter().position(is_it)?)
+        };
+        Some(routes + declared.or_else(added)?)
+    }
+
+    /// Reads a route that is added while the pipeline runs, from the JSON text of it. Every error is `CONFIG_INVALID` with the
+    /// option's path, which begins with `route`.
+    pub fn parse_route(&self, text: &str) -> Result<Route> {
+        let value: serde_json::Value = serde_json::from_str(text)
+            .map_err(|e| Error::config("route", format!("the route is not valid JSON: {e}")))?;
+        let value = value.get("route").unwrap_or(&serde_json::Value::Null);
+        let reader = ObjectReader::at("route", value, &schema::ROUTE)?;
+        let mut route = route::route(reader, Ceiling { bytes: self.memory_max_bytes as u64 }, &self.lookups)?;
+        if self.mqtt.dots_become_slashes
+            && let Some(topic) = route.topic.with_slashes_for_dots()
+        {
+            route.topic = topic;
+        }
+        Ok(route)
     }
 
     /// How long a message may wait in a batch. With a spool it is acknowledged soon after; `batch.maxDelayMs` is then for the
@@ -130,7 +200,9 @@ impl Config {
         // In the order of the documentation: the first error is reported.
         let mqtt = mqtt::mqtt(root.required_section("mqtt")?, spool.is_some(), memory)?;
         let clickhouse = clickhouse::clickhouse(root.required_section("clickhouse")?)?;
-        let mut routes = routes(&root, memory)?;
+        let lookups = Lookups::default();
+        let mut routes = routes(&root, memory, &lookups)?;
+        lookup::lookups(&root, &lookups, memory)?;
         if mqtt.dots_become_slashes {
             for route in &mut routes {
                 route.topic = route.topic.with_slashes_for_dots().unwrap_or_else(|| route.topic.clone());
@@ -139,7 +211,9 @@ impl Config {
         let tables = tables(&root)?;
         let config = Config {
             row_routes: row_routes(&tables, &routes),
+            added: Arc::default(),
             tables,
+            lookups,
             name,
             mqtt,
             clickhouse,
@@ -167,9 +241,10 @@ fn name(root: &ObjectReader<'_>) -> Result<String> {
     Ok(name)
 }
 
-fn routes(root: &ObjectReader<'_>, memory: Ceiling) -> Result<Vec<Route>> {
+fn routes(root: &ObjectReader<'_>, memory: Ceiling, lookups: &Lookups) -> Result<Vec<Route>> {
     let sections = root.sections("routes")?.into_iter();
-    let routes = sections.map(|section| route::route(section, memory)).collect::<Result<Vec<_>>>()?;
+    let routes =
+        sections.map(|section| route::route(section, memory, lookups)).collect::<Result<Vec<_>>>()?;
     if routes.is_empty() {
         return Err(root.wrong("routes", "must name at least one route"));
     }

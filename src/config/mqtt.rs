@@ -10,9 +10,10 @@ use crate::config::object_reader::ObjectReader;
 use crate::config::tls;
 use crate::core::backoff::Limits as Backoff;
 use crate::core::credential::Credential;
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
 use crate::core::secret::Secret;
 use crate::core::tls::Tls;
+use crate::core::topic_filter::TopicFilter;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtocolVersion {
@@ -68,6 +69,8 @@ pub struct Mqtt {
     pub skip_retained: bool,
     /// Topics come with slashes in place of dots, as RabbitMQ delivers them.
     pub dots_become_slashes: bool,
+    /// Filters that a session from before may have and that are unsubscribed from.
+    pub unsubscribe: Vec<String>,
     /// The most filters of a SUBSCRIBE or an UNSUBSCRIBE.
     pub filters_per_subscribe: usize,
     pub reconnect: Backoff,
@@ -149,6 +152,7 @@ pub fn mqtt(o: ObjectReader<'_>, has_spool: bool, memory: Ceiling) -> Result<Mqt
         ack_after: ack_after(&o, has_spool)?,
         skip_retained: o.word_or_default("retained")? == "skip",
         dots_become_slashes: o.word_or_default("topicRewrite")? == "rabbitmq",
+        unsubscribe: unsubscribe(&o)?,
         filters_per_subscribe: o.integer("filtersPerSubscribe")?.map_or(usize::MAX, |most| most as usize),
         reconnect: backoff::backoff(o.section("reconnect")?)?,
         tls: tls::broker_tls(o.section("tls")?, "mqtt.tls", is_encrypted)?,
@@ -191,6 +195,21 @@ fn sharing(o: &ObjectReader<'_>) -> Result<(Option<String>, usize)> {
         );
     }
     Ok((group, connections))
+}
+
+fn unsubscribe(o: &ObjectReader<'_>) -> Result<Vec<String>> {
+    let check = |(path, filter): (String, String)| {
+        let plain = match filter.strip_prefix("$share/") {
+            Some(rest) => rest.split_once('/').map_or("", |(_, plain)| plain),
+            None => &filter,
+        };
+        match TopicFilter::parse(plain) {
+            Ok(topic) if topic.names().next().is_none() => Ok(filter),
+            Ok(_) => Err(Error::config(path, "must be a filter of MQTT, with + and # in place of names")),
+            Err(message) => Err(Error::config(path, message)),
+        }
+    };
+    o.texts("unsubscribe")?.into_iter().map(check).collect()
 }
 
 fn session_expiry(o: &ObjectReader<'_>, has_client_id: bool) -> Result<u32> {

@@ -50,6 +50,14 @@ pub static PIPELINE: Object = Object {
              the routes.",
         )
         .note("See [Rows of your own](delivery.md#rows-of-your-own)."),
+        row(
+            "lookups",
+            Kind::Record { value: &Kind::Union { of: &CONFIGURED_LOOKUPS }, refused: &[] },
+            Absent,
+            "Maps that columns with the source `{ lookup }` are filled from, by name. `pipeline.lookup()` replaces them while \
+             the pipeline runs.",
+        )
+        .note("See [Lookups](#lookups)."),
         row("batch", object(&BATCH), Absent, "When rows are inserted."),
         row(
             "spool",
@@ -114,6 +122,72 @@ pub static PIPELINE: Object = Object {
         "then": { "required": ["spool"] }
     }"#,
 };
+
+/// Where a map is that a configuration brings along.
+pub static CONFIGURED_LOOKUPS: [Kind; 2] = [
+    object(&Object {
+        name: None,
+        about: "A file of JSON.",
+        includes: &[],
+        rows: &[row(
+            "file",
+            Kind::File,
+            REQUIRED,
+            "A file of JSON: an object that has under each key a scalar, or an object of scalars. It is read once.",
+        )],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "The entries themselves.",
+        includes: &[],
+        rows: &[row(
+            "entries",
+            Kind::Record { value: &Kind::Any, refused: &[] },
+            REQUIRED,
+            "The entries themselves: under each key a scalar, or an object of scalars.",
+        )],
+        rules: NO_RULES,
+    }),
+];
+
+/// Where a message has the key of a lookup.
+pub static LOOKUP_KEYS: [Kind; 5] = [
+    READ_TEXT,
+    object(&Object {
+        name: None,
+        about: "A field of the payload.",
+        includes: &[],
+        rows: &[row(
+            "path",
+            READ_TEXT,
+            REQUIRED,
+            "A path into the payload, where the topic has a `{name}` of that text too.",
+        )],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "A `{name}` of the topic.",
+        includes: &[],
+        rows: &[row("topic", TEXT, REQUIRED, "A `{name}` of the topic.")],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "A property of the message itself.",
+        includes: &[],
+        rows: &[row("meta", choice(&["topic", "clientId"]), REQUIRED, "A property of the message itself.")],
+        rules: NO_RULES,
+    }),
+    object(&Object {
+        name: None,
+        about: "A user property of MQTT 5.",
+        includes: &[],
+        rows: &[row("userProperty", TEXT, REQUIRED, "The first user property of that name.")],
+        rules: NO_RULES,
+    }),
+];
 
 pub static MEMORY: Object = Object {
     name: None,
@@ -282,7 +356,7 @@ static MQTT: Object = Object {
             integer(1, 65535),
             Integer(65535),
             "Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower \
-             (mosquitto 20 with MQTT 3.1.1, EMQX 32).",
+             (mosquitto 20, EMQX 32).",
         )
         .note(
             "At QoS 2 a message counts until PUBCOMP. Only MQTT 5 sends the limit to the broker, see \
@@ -360,6 +434,16 @@ static MQTT: Object = Object {
             "Waits between attempts to connect: exponential, with jitter.",
         )
         .note("Each wait is shortened by up to a half at random."),
+        row(
+            "unsubscribe",
+            Kind::List { item: &READ_TEXT },
+            Absent,
+            "Filters to unsubscribe from, such as `['old/#']`: a persistent session keeps those of earlier configurations.",
+        )
+        .note(
+            "They are unsubscribed from whenever the broker has kept the session from before this process, and those of the routes \
+             are not among them. Messages that the broker has already queued for them still come, and are dead letters, `NO_ROUTE`.",
+        ),
         row(
             "filtersPerSubscribe",
             integer(1, 65535),
@@ -622,7 +706,7 @@ static BROKER_TLS: Object = Object {
     rules: NO_RULES,
 };
 
-static ROUTE: Object = Object {
+pub static ROUTE: Object = Object {
     name: Some("Route"),
     about: "A topic and the table that it fills.",
     includes: &[],
@@ -635,17 +719,7 @@ static ROUTE: Object = Object {
         )
         .example("drivers/{driver_id}/position")
         .note(
-            "A name takes a full level and occurs once. `{name#}` may have levels behind it. A shared subscription \
-             (`$share/…`) is `mqtt.sharedGroup`. See [Topics](#topics).",
-        ),
-        row(
-            "qos",
-            level(0, 2),
-            Absent,
-            "The quality of service asked for, for the topics of this route. Without it, that of `mqtt.qos`.",
-        )
-        .note(
-            "Where the topics of routes overlap, the highest QoS among them counts. See [Topics](#topics).",
+            "A name takes a full level and occurs once. A shared subscription (`$share/…`) is `mqtt.sharedGroup`.",
         ),
         row("table", filled_text(""), REQUIRED, "`table` or `database.table`.")
             .note("Everything behind the first dot is the table's name."),
@@ -687,6 +761,7 @@ static ROUTE: Object = Object {
              CBOR; Protocol Buffers; or Sparkplug B.",
         )
         .note("See [Formats](#formats)."),
+        row("sparkplug", object(&SPARKPLUG), Absent, "Conduct towards the edge nodes of `format: 'sparkplug'`."),
         row(
             "compression",
             choice(&["none", "gzip", "zlib", "zstd", "auto"]),
@@ -775,6 +850,21 @@ static ROUTE: Object = Object {
     rules: NO_RULES,
 };
 
+pub static SPARKPLUG: Object = Object {
+    name: None,
+    about: "Conduct towards the edge nodes of `format: 'sparkplug'`.",
+    includes: &[],
+    rows: &[row(
+        "rebirth",
+        Kind::Flag,
+        Flag(false),
+        "Whether an edge node is asked for its BIRTH messages, by the command `Node Control/Rebirth`, where one of them is not \
+         known or a message is missing. The broker must allow the user to publish to `spBv1.0/+/NCMD/+`.",
+    )
+    .note("See [Formats](#formats).")],
+    rules: NO_RULES,
+};
+
 /// The kinds of a module's name.
 static MODULES: [Kind; 2] = [filled_text(""), Kind::Code { typescript: "URL", phrase: "a URL" }];
 
@@ -837,7 +927,19 @@ static INPUT: Object = Object {
         ),
         row("scale", NUMBER, Absent, "A factor for a number."),
         row("offset", NUMBER, Absent, "A number that is added, after `scale`."),
-        row("key", READ_TEXT, Absent, "The name of the key that a path with `*` leads to."),
+        row(
+            "lookup",
+            filled_text(""),
+            Absent,
+            "The name of a map of the program's; needs `key`, which is the key in it.",
+        ),
+        row("field", filled_text(""), Absent, "The field of the entry of `lookup`."),
+        row(
+            "key",
+            Kind::Union { of: &LOOKUP_KEYS },
+            Absent,
+            "The name of the key that a path with `*` leads to; with `lookup` the key there.",
+        ),
         row("topic", TEXT, Absent, "A `{name}` of the topic."),
         row(
             "meta",
@@ -924,7 +1026,7 @@ pub const COLUMN_SOURCE: Kind = Kind::Named {
 };
 
 /// The forms of a `ColumnSource`. The first option of an object says which it is.
-pub static COLUMN_SOURCES: [Kind; 9] = [
+pub static COLUMN_SOURCES: [Kind; 10] = [
     READ_TEXT,
     Kind::List { item: &READ_TEXT },
     object(&Object {
@@ -972,6 +1074,35 @@ pub static COLUMN_SOURCES: [Kind; 9] = [
             ),
             row("scale", NUMBER, Absent, "A factor for a number."),
             row("offset", NUMBER, Absent, "A number that is added, after `scale`."),
+        ],
+        rules: NO_RULES,
+    }),
+    // Before the other one with a `key`, which would be taken for it.
+    object(&Object {
+        name: None,
+        about: "A map of the program's, by a key of the message: set by `pipeline.lookup()`, or by `lookups`.",
+        includes: &[],
+        rows: &[
+            row("lookup", filled_text(""), REQUIRED, "The name of the map."),
+            row(
+                "key",
+                Kind::Union { of: &LOOKUP_KEYS },
+                REQUIRED,
+                "Where the message has the key: a text is a `{name}` of the topic if it has that name, else a path into the \
+                 payload.",
+            ),
+            row(
+                "field",
+                filled_text(": leave it out for the value of the entry itself"),
+                Described("the value of the entry itself"),
+                "The field of the entry.",
+            ),
+            row(
+                "default",
+                Kind::Any,
+                Absent,
+                "The value where the message has no key, the map has no entry for it, or the entry no such field.",
+            ),
         ],
         rules: NO_RULES,
     }),

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::config::column_source::{ColumnSource, column_source};
 use crate::config::object_reader::ObjectReader;
-use crate::config::route::{ColumnSource, column_source};
 use crate::config::taken::Taken;
 use crate::core::error::{Error, Result};
+use crate::core::lookups::Lookups;
 use crate::core::topic_filter::TopicFilter;
 
 /// Business logic that a program brings, called with each batch of a route.
@@ -49,7 +50,7 @@ pub struct Input {
     pub source: ColumnSource,
 }
 
-pub fn transform(o: &ObjectReader<'_>, topic: &TopicFilter) -> Result<Option<Transform>> {
+pub fn transform(o: &ObjectReader<'_>, topic: &TopicFilter, lookups: &Lookups) -> Result<Option<Transform>> {
     let threads = match o.value("transform") {
         None => return no_transform(o),
         // JavaScript keeps the function, and says that there is one.
@@ -68,7 +69,7 @@ pub fn transform(o: &ObjectReader<'_>, topic: &TopicFilter) -> Result<Option<Tra
     };
     let mut inputs = Vec::new();
     for (path, name, value) in o.record("inputs")? {
-        inputs.push(input(&path, name, value, topic)?);
+        inputs.push(input(&path, name, value, topic, lookups)?);
     }
     Ok(Some(Transform {
         code: threads.map_or(TransformCode::Function, |threads| TransformCode::Module { threads }),
@@ -89,7 +90,7 @@ fn no_transform(o: &ObjectReader<'_>) -> Result<Option<Transform>> {
 }
 
 /// `{ path: 'gps.acc', type: 'Float32' }`: a source, and the type that it is read as.
-fn input(path: &str, name: &str, value: &Value, topic: &TopicFilter) -> Result<Input> {
+fn input(path: &str, name: &str, value: &Value, topic: &TopicFilter, lookups: &Lookups) -> Result<Input> {
     let mut source = value.clone();
     let type_name = source.as_object_mut().and_then(|source| source.remove("type"));
     let Some(Value::String(type_name)) = type_name else {
@@ -100,8 +101,10 @@ fn input(path: &str, name: &str, value: &Value, topic: &TopicFilter) -> Result<I
     };
     let source = match source.as_object() {
         // Nothing but a type: the field of that name.
-        Some(source) if source.is_empty() => column_source(path, &Value::String(quoted(name)), topic)?,
-        _ => column_source(path, &source, topic)?,
+        Some(source) if source.is_empty() => {
+            column_source(path, &Value::String(quoted(name)), topic, lookups)?
+        }
+        _ => column_source(path, &source, topic, lookups)?,
     };
     if source == ColumnSource::Computed {
         return Err(Error::config(path, "must have a source: a transform reads it"));

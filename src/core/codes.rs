@@ -22,7 +22,7 @@ pub fn all() -> Codes {
 }
 
 /// Codes of a `MillraceError`. One about rows of a program has the code of a dead letter.
-static ERRORS: [&str; 25] = [
+static ERRORS: [&str; 27] = [
     "ABORTED",
     "BINDING_NOT_FOUND",
     "BINDING_REFUSED",
@@ -34,10 +34,12 @@ static ERRORS: [&str; 25] = [
     "CREDENTIALS_FAILED",
     "INTERNAL",
     "INVALID_STATE",
+    "LOOKUP_TOO_LARGE",
     "MQTT_REFUSED",
     "MQTT_UNREACHABLE",
+    "ROUTE_EXISTS",
+    "ROUTE_NOT_FOUND",
     "ROWS_UNCONFIRMED",
-    "SCHEMA_INVALID",
     "SOURCE_UNREADABLE",
     "SPOOL_CORRUPT",
     "SPOOL_IO",
@@ -51,7 +53,7 @@ static ERRORS: [&str; 25] = [
 ];
 
 /// Codes of warnings, sorted; `docs/metrics.md` explains each.
-pub const WARNING_CODES: [&str; 49] = [
+pub const WARNING_CODES: [&str; 54] = [
     "BATCH_SPLIT",
     "CLICKHOUSE_RECOVERED",
     "CLICKHOUSE_REFUSED",
@@ -68,6 +70,8 @@ pub const WARNING_CODES: [&str; 49] = [
     "INSERT_UNCONFIRMED",
     "INSERT_UNVERIFIED",
     "LETTER_MALFORMED",
+    "LOOKUP_FIELD_UNKNOWN",
+    "LOOKUP_UNSET",
     "MQTT_FALLBACK",
     "MQTT_RECONNECTING",
     "MQTT_REFUSED",
@@ -78,9 +82,11 @@ pub const WARNING_CODES: [&str; 49] = [
     "RETAINED_SKIPPED",
     "RETRY_EXPIRED",
     "ROWS_RESTORED",
+    "SCHEMA_REMEMBERED",
     "SESSION_SHORTENED",
     "SESSION_TAKEN_OVER",
     "SHARED_GROUP_SILENT",
+    "SPARKPLUG_REBIRTH",
     "SPOOL_CORRUPT",
     "SPOOL_FOREIGN_FILES",
     "SPOOL_FULL",
@@ -90,6 +96,7 @@ pub const WARNING_CODES: [&str; 49] = [
     "START_WAITING",
     "STOP_TIMEOUT",
     "SUBSCRIBE_SPLIT",
+    "SUBSCRIPTION_LEFT_OVER",
     "TABLE_CHANGED",
     "TABLE_DISCARDS",
     "TIME_PRECISION_CUT",

@@ -79,13 +79,6 @@ pub enum Error {
         filter: String,
         reason: String,
     },
-    /// The text of a CREATE TABLE. `line` and `column` begin with 1.
-    SchemaInvalid {
-        path: String,
-        line: usize,
-        column: usize,
-        message: String,
-    },
     /// A place from which dead letters are to be read again.
     SourceUnreadable {
         path: String,
@@ -131,6 +124,13 @@ pub enum Error {
     /// `tables` of the configuration does not name it.
     TableNotDeclared {
         table: String,
+    },
+    /// A map of the program's for which there is no room below the ceiling.
+    LookupTooLarge {
+        lookup: String,
+        /// The size of all maps together.
+        bytes: usize,
+        limit: usize,
     },
     /// Rows of a program were under way when the pipeline ended.
     RowsUnconfirmed,
@@ -180,7 +180,6 @@ impl Error {
             Error::MqttRefused { .. } => "MQTT_REFUSED",
             Error::CredentialsFailed { .. } => "CREDENTIALS_FAILED",
             Error::SubscriptionRefused { .. } => "SUBSCRIPTION_REFUSED",
-            Error::SchemaInvalid { .. } => "SCHEMA_INVALID",
             Error::SourceUnreadable { .. } => "SOURCE_UNREADABLE",
             Error::SpoolLocked { .. } => "SPOOL_LOCKED",
             Error::SpoolCorrupt { .. } => "SPOOL_CORRUPT",
@@ -191,6 +190,7 @@ impl Error {
             Error::TransformInvalid { .. } => "TRANSFORM_INVALID",
             Error::RowsRefused { reason, .. } => reason.code.as_str(),
             Error::TableNotDeclared { .. } => "TABLE_NOT_DECLARED",
+            Error::LookupTooLarge { .. } => "LOOKUP_TOO_LARGE",
             Error::RowsUnconfirmed => "ROWS_UNCONFIRMED",
             Error::Internal { .. } => "INTERNAL",
         }
@@ -231,7 +231,6 @@ impl Error {
             | Error::CredentialsFailed { path, .. }
             | Error::TransformInvalid { path, .. }
             | Error::SourceUnreadable { path, .. }
-            | Error::SchemaInvalid { path, .. }
             | Error::TableNotFound { path, .. }
             | Error::TableDiscards { path, .. }
             | Error::ColumnNotFound { path, .. }
@@ -250,9 +249,6 @@ impl fmt::Display for Error {
             | Error::SourceUnreadable { path, message }
             | Error::TransformInvalid { path, message } => {
                 write!(f, "{path}: {message}")
-            }
-            Error::SchemaInvalid { path, line, column, message } => {
-                write!(f, "{path}: line {line}, column {column}: {message}")
             }
             Error::ClickHouseUnreachable { url, message } => {
                 write!(f, "ClickHouse at {url} cannot be reached: {message}")
@@ -304,6 +300,12 @@ impl fmt::Display for Error {
             Error::TableNotDeclared { table } => {
                 write!(f, "the table {table:?} is not declared: name it in `tables` of the configuration")
             }
+            Error::LookupTooLarge { lookup, bytes, limit } => write!(
+                f,
+                "with the lookup {lookup:?} all lookups take {bytes} bytes, and a quarter of memory.maxBytes is {limit}: set \
+                 memory.maxBytes to {} or more",
+                bytes.saturating_mul(4)
+            ),
             Error::RowsUnconfirmed => f.write_str(
                 "the pipeline ended before the rows were confirmed; whether ClickHouse has them is not known",
             ),

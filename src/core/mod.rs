@@ -5,6 +5,7 @@ pub mod ack_set;
 // A fuzz target has an allocator of its own, which counts, and the sanitizer watches its allocations.
 #[cfg(not(fuzzing))]
 mod allocator;
+pub mod append_only;
 pub mod backoff;
 pub mod chunk_pool;
 pub mod clock;
@@ -17,9 +18,11 @@ pub mod free_list;
 pub mod fs;
 pub mod json_path;
 pub mod lock;
+pub mod lookups;
 pub mod memory_budget;
 pub mod mqtt_property;
 pub mod reason;
+pub mod rebirths;
 pub mod secret;
 pub(crate) mod swar;
 pub mod thread;

@@ -73,7 +73,7 @@ impl DeadLetterThread {
         let DeadLetterBatch { letters, mut completion, .. } = batch;
         let count = letters.len() as u64;
         for letter in &letters {
-            let route = letter.route.and_then(|route| self.context.config.routes.get(route));
+            let route = letter.route.and_then(|route| self.context.config.find_route(route));
             if let Some(table) = route.and_then(|route| self.context.metrics.table(&route.table)) {
                 add(&table.dead_lettered, 1);
             }

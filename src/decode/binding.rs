@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use crate::clickhouse::schema::TableColumn;
 use crate::clickhouse::{Column, ColumnType, Kind};
-use crate::config::{ColumnSource, Format, Input, Meta, PayloadCompression, Route, Unit};
+use crate::config::{ColumnSource, Format, Input, LookupSource, Meta, PayloadCompression, Route, Unit};
 use crate::core::error::{Error, Result};
 use crate::core::json_path::{Path, Root, Segment};
 use crate::decode::condition::Filter;
 use crate::decode::documents::DocumentPlan;
 use crate::decode::fill::Filled;
 use crate::decode::format::json::lexer::Reader;
+use crate::decode::lookup_column::{self, LookupColumn, key_column};
 use crate::decode::non_payload::{MissingPolicy, NonPayloadSource, RowCompletion};
 use crate::decode::path_tree::PathNode;
 use crate::decode::required_paths::RequiredPaths;
@@ -54,7 +55,15 @@ impl Decoder {
                 });
             }
         }
-        let filled: Vec<TableColumn> = table.iter().cloned().chain(inputs(path, route, table)?).collect();
+        let mut filled: Vec<TableColumn> = table.iter().cloned().chain(inputs(path, route, table)?).collect();
+        let without_keys = filled.len();
+        let mut keys: Vec<&Path> = Vec::new();
+        for key in lookup_column::key_paths(route) {
+            if key_column(route, &filled[..without_keys], key).is_none() && !keys.contains(&key) {
+                keys.push(key);
+                filled.push(lookup_column::own_column(key));
+            }
+        }
         let inputs = table.len()..filled.len();
         let table = &filled[..];
         let context = DecodeContext {
@@ -67,6 +76,8 @@ impl Decoder {
             heads: Vec::new(),
             columns: Vec::new(),
             inputs,
+            keys: without_keys..table.len(),
+            has_lookups: false,
             non_payload: Vec::new(),
             root: PathNode::default(),
             document_root: route.rows.as_ref().map(|_| PathNode::default()),
@@ -95,8 +106,12 @@ impl Decoder {
                 ..Scratch::default()
             },
         };
-        for column in table {
-            decoder.add(path, route, column)?;
+        for (at, column) in table.iter().enumerate() {
+            if let Some(key) = at.checked_sub(without_keys) {
+                decoder.add(path, route, column, Some(keys[key]))?;
+                continue;
+            }
+            decoder.add(path, route, column, None)?;
             // A field that bears a column's name is known, even where the column is filled from elsewhere.
             for node in [Some(&mut decoder.root), decoder.document_root.as_mut()].into_iter().flatten() {
                 node.mark_known(&[Segment::Field(column.name.clone())]);
@@ -110,8 +125,9 @@ impl Decoder {
             decoder.root.mark_known(&path.segments);
         }
         decoder.row.required = RequiredPaths::new(&decoder.bindings);
-        decoder.nested = nested_columns(table);
+        decoder.nested = nested_columns(&table[..without_keys]);
         decoder.add_flags(table);
+        decoder.add_lookups(route, &table[..without_keys], &keys);
         let marks = |column: &Column| {
             let mut lengths = Vec::new();
             column.mark_row(&mut lengths);
@@ -134,18 +150,23 @@ impl Decoder {
         Ok(decoder)
     }
 
-    fn add(&mut self, path: &str, route: &Route, column: &TableColumn) -> Result<()> {
+    /// `key` is the path of a column that has the key of a lookup.
+    fn add(&mut self, path: &str, route: &Route, column: &TableColumn, key: Option<&Path>) -> Result<()> {
         let TableColumn { name, column_type, default: table_default, is_added, .. } = column;
         let path = format!("{path}.columns.{name}");
         let at = self.bindings.len();
-        let source = ValueSource::of(route, name, column_type);
+        let source = match key {
+            Some(path) => ValueSource::Key { path: path.clone() },
+            None => ValueSource::of(route, name, column_type),
+        };
 
         // A column with a DEFAULT is sent as Nullable: NULL then means "compute the default for this row"; how, is
         // for `Table::insert_sql` to say. NULL for a column of states means "the state of no value".
         let is_state = column_type.aggregate.is_some();
         let nullable =
             column_type.nullable || ((table_default.is_some() || is_state) && column_type.kind.can_be_null());
-        let is_zero = route.zero_missing_fields || *is_added || source == ValueSource::Computed;
+        let is_unread = matches!(source, ValueSource::Computed | ValueSource::Key { .. });
+        let is_zero = route.zero_missing_fields || *is_added || is_unread;
         let holds_null = match is_state && !column_type.nullable && table_default.is_none() {
             true => is_zero && nullable,
             false => nullable || (column_type.kind.holds_null() && table_default.is_none()),
@@ -189,6 +210,11 @@ impl Decoder {
                     MissingPolicy::Value(constant(&format!("{path}.default"), &binding, value)?);
             }
         }
+        if let Some(ColumnSource::Lookup(LookupSource { default: Some(value), .. })) = given
+            && !value.is_null()
+        {
+            binding.missing = MissingPolicy::Value(constant(&format!("{path}.default"), &binding, value)?);
+        }
         match &binding.source.clone() {
             ValueSource::Payload { path, list, .. } => {
                 self.add_path(path, list.as_deref(), at);
@@ -196,6 +222,7 @@ impl Decoder {
                     self.add_part(path, at);
                 }
             }
+            ValueSource::Key { path } => self.add_path(path, None, at),
             ValueSource::Document => {
                 self.add_path(&Path { root: Root::Document, segments: Vec::new() }, None, at);
             }
@@ -244,6 +271,23 @@ impl Decoder {
             && self.document_root.is_none()
         {
             self.root.nest(list, part, at);
+        }
+    }
+
+    /// Adds the columns that are filled from maps, when it is known where their keys are. `table` is without those of `keys`.
+    fn add_lookups(&mut self, route: &Route, table: &[TableColumn], keys: &[&Path]) {
+        for at in 0..table.len() {
+            let Some(source @ ColumnSource::Lookup(lookup)) = route.source_of(&self.bindings[at].name) else {
+                continue;
+            };
+            let column_of = |path: &Path| {
+                let own = || Some(table.len() + keys.iter().position(|key| *key == path)?);
+                key_column(route, table, path).or_else(own)
+            };
+            let key = lookup_column::key_path(source).and_then(column_of);
+            let column = LookupColumn::new(lookup, route, key, &self.bindings);
+            self.non_payload.push((at, NonPayloadSource::Lookup(Box::new(column))));
+            self.has_lookups = true;
         }
     }
 

@@ -22,6 +22,18 @@ impl Checkpoint {
         marked.iter().for_each(|at| columns[*at].mark_row(&mut self.lengths));
     }
 
+    /// Rows of the columns then.
+    #[inline]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// A number that a column noted.
+    #[inline]
+    pub fn length(&self, at: usize) -> Option<usize> {
+        self.lengths.get(at).copied()
+    }
+
     #[cold]
     pub fn rollback(&self, columns: &mut [Column]) {
         let mut lengths = self.lengths.as_slice();

@@ -10,6 +10,7 @@ use crate::decode::condition::{Fields, Filter, scalar};
 use crate::decode::format::{self, Descriptors, FormatReader, json};
 use crate::decode::known_fields::KnownFields;
 use crate::decode::lookup::{self, Place, RowPlace};
+use crate::decode::lookup_column;
 use crate::decode::scalar_paths;
 use crate::decode::tape::{Tape, Value};
 use crate::decode::value_reader::{Result, Token};
@@ -64,7 +65,7 @@ impl DocumentPlan {
                 ColumnSource::Path { path, reading, .. } => {
                     path.is_simple() && *reading == Reading::default()
                 }
-                _ => true,
+                source => lookup_column::key_path(source).is_none_or(is_simple),
             });
         if is_walk {
             return Ok(None);
@@ -98,6 +99,7 @@ impl DocumentPlan {
                         _ => return None,
                     },
                     ValueSource::Payload { path, .. } => nested_part(route, binding, path),
+                    ValueSource::Key { path } => (path.clone(), None),
                     ValueSource::Document => (Path { root: Root::Document, segments: Vec::new() }, None),
                     _ => return None,
                 };
@@ -127,6 +129,7 @@ impl DocumentPlan {
                 nan: route.nan,
                 descriptors,
                 edge_nodes: route.edge_nodes.clone(),
+                keeps_unknown: route.reject_unknown_fields,
                 max_bytes: route.max_payload_bytes,
                 max_decoded_bytes: route.max_decoded_bytes,
             },

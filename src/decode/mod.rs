@@ -15,6 +15,7 @@
 //! value         any value → any column; variant and dynamic where the type is open
 //! coerce        a scalar → a column          coerce_time, time   texts and numbers → points in time
 //! scalar_paths  paths that find nothing because they lead through a text or a number
+//! lookup_column  values from a map of the program's, by a key
 //! required_paths  required paths that no message has
 //! non_payload   what a row gets that is not in the payload
 //! number        digits → integers, floats, decimals                  one_value    a value without a message
@@ -31,6 +32,7 @@ mod fill;
 mod format;
 mod known_fields;
 mod lookup;
+mod lookup_column;
 mod non_payload;
 mod number;
 mod one_value;
@@ -49,6 +51,7 @@ mod value_source;
 mod variant;
 mod walk;
 
+pub use format::rebirth_command;
 pub use one_value::put_value;
 pub use rows::{RowDecoder, RowError};
 pub use time::Instant;
@@ -139,8 +142,12 @@ pub struct Decoder {
     /// Name and type of each column as a block declares it: those of the bindings but the inputs, then the flags.
     heads: Vec<(String, String)>,
     columns: Vec<Column>,
-    /// The columns that only a transform reads: their places among the bindings.
+    /// The columns that no block has: their places among the bindings. First what a transform alone reads, then the keys of
+    /// lookups.
     inputs: Range<usize>,
+    /// The last of these.
+    keys: Range<usize>,
+    has_lookups: bool,
     non_payload: Vec<(usize, NonPayloadSource)>,
     /// The places of what a row is made of: the document, or an item of its list of rows.
     root: PathNode,
@@ -215,9 +222,14 @@ impl Decoder {
         self.columns.clone()
     }
 
-    /// The bindings that only a transform reads. No block has them.
+    /// The bindings that no block has: those that only a transform reads, and the keys of lookups.
     pub fn inputs(&self) -> Range<usize> {
         self.inputs.clone()
+    }
+
+    /// The last ones of the inputs: keys of lookups, which not even a transform sees.
+    pub fn keys(&self) -> Range<usize> {
+        self.keys.clone()
     }
 
     /// Empty columns of a block.
@@ -258,6 +270,9 @@ impl Decoder {
     ) -> std::result::Result<usize, Reason> {
         self.row.start.note(columns, &self.marked);
         self.row.message_start = None;
+        if self.has_lookups {
+            self.refresh_lookups();
+        }
         let filled =
             if self.is_plain { self.plain(message, columns) } else { self.append_any(message, columns) };
         match filled {
@@ -266,6 +281,15 @@ impl Decoder {
                 Ok(rows)
             }
             Err(reason) => Err(self.refuse(*reason, message, columns)),
+        }
+    }
+
+    /// Has lookups read the maps as they are now: all rows of a message the same.
+    fn refresh_lookups(&mut self) {
+        for (_, source) in &mut self.non_payload {
+            if let NonPayloadSource::Lookup(lookup) = source {
+                lookup.refresh();
+            }
         }
     }
 
@@ -325,7 +349,9 @@ impl Decoder {
         match self.row_completions.get_mut(run.members) {
             Some(completion) => {
                 let (bindings, non_payload) = (&self.bindings, &self.non_payload);
-                let done = completion.finish(bindings, non_payload, key_order, run.members, message, columns);
+                let (members, start) = (run.members, &self.row.start);
+                let done =
+                    completion.finish(bindings, non_payload, key_order, members, message, columns, start);
                 if let Err(reason) = done {
                     self.mark(run.members);
                     self.note_missing();
@@ -416,14 +442,14 @@ impl Decoder {
     /// The columns of a row that no value of the payload fills.
     #[inline]
     fn finish(&mut self, message: &Message<'_>, columns: &mut [Column]) -> Result<()> {
-        let filled = &mut self.row.filled;
+        let Scratch { filled, start, scalars, .. } = &mut self.row;
         for (at, non_payload) in &self.non_payload {
-            if non_payload.put(&mut columns[*at], &self.bindings[*at], message)? {
+            if non_payload.put(*at, columns, &self.bindings[*at], message, start)? {
                 filled.add(*at);
             }
         }
-        if self.row.scalars.has_met() {
-            self.row.scalars.settle(filled);
+        if scalars.has_met() {
+            scalars.settle(filled);
         }
         if !filled.is_complete() {
             let rest = filled.missing().try_for_each(|at| self.bindings[at].fill_missing(&mut columns[at]));

@@ -3,12 +3,14 @@
 use crate::clickhouse::{Column, Kind};
 use crate::config::Meta;
 use crate::core::reason::{Code, Reason};
+use crate::decode::checkpoint::Checkpoint;
 use crate::decode::coerce::{self, Scalar};
 use crate::decode::coerce_time;
 use crate::decode::format::json::fast_path::{ExpectedMember, KeyOrder};
+use crate::decode::lookup_column::LookupColumn;
 use crate::decode::value::DecodeContext;
 use crate::decode::value_reader::Result;
-use crate::decode::{ColumnBinding, Instant, Message};
+use crate::decode::{ColumnBinding, Instant, Message, ValueSource};
 
 /// The value of a column that the message lacks.
 #[derive(Debug, Clone)]
@@ -30,15 +32,25 @@ pub enum NonPayloadSource {
     Topic(usize),
     Meta(Meta),
     UserProperty(String),
+    Lookup(Box<LookupColumn>),
     /// The one row of this column.
     Constant(Column),
 }
 
 impl NonPayloadSource {
-    /// Says whether there was a value.
+    /// Fills the column of a binding; says whether there was a value. `start` is how far the columns were before the row.
     #[inline]
-    pub fn put(&self, column: &mut Column, binding: &ColumnBinding, message: &Message<'_>) -> Result<bool> {
+    pub fn put(
+        &self,
+        at: usize,
+        columns: &mut [Column],
+        binding: &ColumnBinding,
+        message: &Message<'_>,
+        start: &Checkpoint,
+    ) -> Result<bool> {
+        let column = &mut columns[at];
         let value = match self {
+            NonPayloadSource::Lookup(lookup) => return lookup.put(at, columns, binding, message, start),
             NonPayloadSource::Constant(value) => {
                 column.append(value);
                 return Ok(true);
@@ -100,7 +112,13 @@ impl ColumnBinding {
             MissingPolicy::Value(value) => column.append(value),
             MissingPolicy::Zero | MissingPolicy::Flagged => column.push_zero(),
             MissingPolicy::Refused => {
-                let reason = Reason::new(Code::FieldMissing, "is required and missing");
+                let reason = match &self.source {
+                    ValueSource::Lookup { name, .. } => {
+                        let message = format!("is required, and the lookup {name} has nothing for it");
+                        Reason::new(Code::FieldMissing, message)
+                    }
+                    _ => Reason::new(Code::FieldMissing, "is required and missing"),
+                };
                 return Err(Box::new(reason.about(&self.name)));
             }
         }
@@ -121,6 +139,7 @@ pub struct RowCompletion {
 impl RowCompletion {
     /// Fills the rest of a row whose first `members` are read.
     #[inline]
+    #[allow(clippy::too_many_arguments, reason = "one call of its own for each row")]
     pub fn finish(
         &mut self,
         bindings: &[ColumnBinding],
@@ -129,12 +148,13 @@ impl RowCompletion {
         members: usize,
         message: &Message<'_>,
         columns: &mut [Column],
+        start: &Checkpoint,
     ) -> Result<()> {
         if !self.is_known || self.changes != key_order.changes() {
             self.learn(bindings.len(), non_payload, key_order, members);
         }
         for (at, non_payload) in non_payload {
-            if !non_payload.put(&mut columns[*at], &bindings[*at], message)? {
+            if !non_payload.put(*at, columns, &bindings[*at], message, start)? {
                 bindings[*at].fill_missing(&mut columns[*at])?;
             }
         }

@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::clickhouse::{ColumnType, Kind};
-use crate::config::{ColumnSource, Meta, Route, Unit};
+use crate::config::{ColumnSource, LookupKey, LookupSource, Meta, Route, Unit};
 use crate::core::json_path::{Path, Segment};
 
 /// A column that millrace fills, so never one that ClickHouse computes.
@@ -43,6 +43,20 @@ pub enum ValueSource {
     Constant {
         value: Value,
     },
+    /// A map of the program's.
+    Lookup {
+        name: String,
+        /// In words: `field device_id`.
+        key: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        field: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        default: Option<Value>,
+    },
+    /// The key of a lookup, which no column of the table has.
+    Key {
+        path: Path,
+    },
     /// The transform of the route.
     Computed,
 }
@@ -71,6 +85,7 @@ impl ValueSource {
             Some(ColumnSource::Meta(meta)) => ValueSource::Meta { name: *meta },
             Some(ColumnSource::UserProperty(name)) => ValueSource::UserProperty { name: name.clone() },
             Some(ColumnSource::Value(value)) => ValueSource::Constant { value: value.clone() },
+            Some(ColumnSource::Lookup(source)) => ValueSource::by_lookup(source),
             Some(ColumnSource::Computed) => ValueSource::Computed,
         }
     }
@@ -83,6 +98,19 @@ impl ValueSource {
         let mut path = path.clone();
         path.segments.push(Segment::Field(part.into()));
         Some(ValueSource::Payload { path, list: None, unit: unit_name(*unit), default: None })
+    }
+
+    fn by_lookup(source: &LookupSource) -> ValueSource {
+        let LookupSource { lookup, field, key, default, .. } = source;
+        let key = match key {
+            LookupKey::Path(path) => format!("field {path}"),
+            LookupKey::Level(name) => format!("topic {{{name}}}"),
+            LookupKey::Topic => "the topic".into(),
+            LookupKey::ClientId => "the client id".into(),
+            LookupKey::UserProperty(name) => format!("user property {name}"),
+        };
+        let default = default.clone().filter(|value| !value.is_null());
+        ValueSource::Lookup { name: lookup.name().into(), key, field: field.clone(), default }
     }
 
     /// The field that is named like the column. A column `n.a Array(…)` is one of a Nested: a list `n` has it as `a`.

@@ -3,6 +3,7 @@
 //! A batch keeps, beside its columns, the messages they came from: should the table change, they are decoded again, and
 //! should ClickHouse refuse rows, the dead letters hold the bytes as they arrived. Its [`Completion`] settles it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -47,7 +48,7 @@ pub struct Batch {
     /// Further messages, which become dead letters. Only where there is a spool, and where other routes or a transform made rows
     /// of them too.
     pub rejected: Option<Box<RejectedMessages>>,
-    /// Columns that were read for a transform alone, without rows, and their place among those of the pool.
+    /// Columns that no block has, without rows, and their place among those of the pool.
     pub inputs: Option<(usize, Vec<Column>)>,
     /// Batches that are in the spool together with this one or not at all: rows that a transform emitted.
     pub companions: Vec<Box<Batch>>,
@@ -159,6 +160,23 @@ impl Batch {
         self.reserve(false);
     }
 
+    /// Takes the columns out that no block has, if a transform has not done so.
+    pub fn without_inputs(&mut self) {
+        if self.inputs.is_none() {
+            self.take_inputs(self.plan.inputs.clone());
+        }
+    }
+
+    /// Takes the columns out that no block has.
+    pub fn take_inputs(&mut self, places: Range<usize>) {
+        let at = places.start;
+        let mut inputs: Vec<Column> = self.columns.drain(places).collect();
+        inputs.iter_mut().for_each(Column::clear);
+        if !inputs.is_empty() {
+            self.inputs = Some((at, inputs));
+        }
+    }
+
     /// Settles a batch without rows: messages that hold an empty list count as inserted.
     pub fn complete(mut self) {
         let columns = std::mem::take(&mut self.columns);
@@ -210,6 +228,12 @@ impl RouteSenders {
             RouteSenders::One(sender) => sender,
             RouteSenders::ByRoute(senders) => &senders[route],
         }
+    }
+}
+
+impl From<Vec<Sender<Box<Batch>>>> for RouteSenders {
+    fn from(senders: Vec<Sender<Box<Batch>>>) -> RouteSenders {
+        RouteSenders::ByRoute(senders.into())
     }
 }
 

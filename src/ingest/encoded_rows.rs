@@ -100,6 +100,7 @@ impl DecodedRows {
             }
             counts.push((columns.first().map_or(0, Column::rows) - before) as u32);
         }
+        columns.drain(decoder.inputs());
         DecodedRows { columns, rejected, counts }
     }
 }

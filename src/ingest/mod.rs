@@ -1,6 +1,7 @@
 //! From a message to a sealed batch: the stage that each connection runs on its own thread.
 //!
-//! [`router`] finds the route of a message and appends its rows to the open [`batch`] of the route ([`route_state`]), for
+//! [`router`] finds the route of a message, of those in the [`route_set`], and appends its rows to the open [`batch`] of the route
+//! ([`route_state`]), for
 //! the table as [`table_plan`] knows it. A [`completion`] settles the messages of a batch, or of a [`dead_letter_batch`].
 //! [`raw_messages`] keeps the messages of a batch as they came, so that rows can be decoded again ([`encoded_rows`]);
 //! rows that a transform changed are [`kept_rows`]; messages that a spool keeps as dead letters are
@@ -17,6 +18,7 @@ pub mod encoded_rows;
 pub mod kept_rows;
 pub mod raw_messages;
 pub mod rejected_messages;
+pub mod route_set;
 pub mod route_state;
 pub mod router;
 pub mod row_intake;

@@ -24,6 +24,8 @@ pub const MAX_ROWS: usize = MAX_BLOCK_ROWS - decode::MAX_ROWS;
 const MAX_RESERVED: usize = 8192;
 
 pub struct RouteState {
+    /// Its place among all routes.
+    pub place: usize,
     pub route: Route,
     /// Whether the open batch keeps the MQTT properties of its messages.
     pub keeps_properties: bool,
@@ -44,9 +46,10 @@ impl AsRef<Route> for RouteState {
 }
 
 impl RouteState {
-    pub fn new(route: Route, plan: Arc<TablePlan>) -> RouteState {
+    pub fn new(place: usize, route: Route, plan: Arc<TablePlan>) -> RouteState {
         let decoder = plan.decoder(&route);
         RouteState {
+            place,
             keeps_properties: false,
             batch: None,
             queued: QueueDepth::default(),

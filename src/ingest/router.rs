@@ -8,11 +8,14 @@
 //!
 //! Each route has a [`RouteState`]: its decoder and the open batch. A batch is opened for the table as
 //! it is known then. [`joined`] has messages that several routes take, [`left_out`] those without a
-//! row. [`Router::commit_read_stats`] enters one read's messages in the ledger, once per read.
+//! row, [`rebirths`] those that edge nodes are asked for. [`Router::commit_read_stats`] enters one read's messages in the ledger, once per read.
 
+mod adopt;
+mod arrival;
 pub mod joined;
 mod left_out;
 mod program_rows;
+mod rebirths;
 pub mod route_order;
 
 use std::sync::Arc;
@@ -33,13 +36,14 @@ use crate::ingest::column_warnings;
 use crate::ingest::completion::Completion;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::raw_messages;
+use crate::ingest::route_set::{LiveRoutes, RouteSet};
 use crate::ingest::route_state::{MAX_ROWS, Origin, RouteState, is_large};
+use crate::ingest::router::arrival::{Arrival, ReadStats, Taken};
 use crate::ingest::router::joined::{Holder, JoinedRoutes};
+use crate::ingest::router::rebirths::Rebirths;
 use crate::ingest::router::route_order::{NO_ROUTE, NO_TEXT, Selection, select};
 use crate::ingest::table_plan::TablePlans;
-use crate::mqtt::{
-    AckSender, Fault, MessageSink, Publish, Subscription, offers, subscriptions, wider_filters,
-};
+use crate::mqtt::{AckSender, Fault, MessageSink, Outgoing, Publish, Subscription};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::ledger::Settled;
 use crate::telemetry::metrics::add;
@@ -57,7 +61,11 @@ pub struct Router {
     /// The session of the broker that messages come from.
     session: u64,
     keeps_receipts: bool,
+    /// In the order in which they are asked: those of messages, those of rows, and from `removed_from` on those that were removed.
     routes: Vec<RouteState>,
+    removed_from: usize,
+    /// `None`: they never change.
+    live: Option<LiveRoutes>,
     joined: JoinedRoutes,
     /// The holders of the message that several routes take, while they take it.
     holders: Vec<Holder>,
@@ -66,8 +74,6 @@ pub struct Router {
     /// The filters that cover several routes, and whether this connection subscribed to them.
     covers: Vec<TopicFilter>,
     has_covers: bool,
-    /// Filters of routes that take a part of what they bring.
-    wider: Vec<TopicFilter>,
     rewritten: Vec<TopicFilter>,
     captures: Captures,
     batches: RouteSenders,
@@ -76,35 +82,10 @@ pub struct Router {
     /// Messages that need no confirmation before they are acknowledged.
     ready_acks: AckSet,
     stats: ReadStats,
+    rebirths: Vec<Rebirths>,
     /// Whether the warning of [`Router::skip_unrequested`] was given.
     unrequested_reported: bool,
-}
-
-/// Counts of one read.
-#[derive(Default)]
-struct ReadStats {
-    received: u64,
-    skipped: u64,
-    dropped: u64,
-    bytes: u64,
-    rows: u64,
-}
-
-/// A message that came, as the router needs it.
-#[derive(Clone, Copy)]
-struct Arrival<'a> {
-    publish: &'a Publish<'a>,
-    sequence: Option<u64>,
-    now: ReceiveTime,
-    client_id: &'a str,
-}
-
-/// The result of a message in a route.
-enum Taken {
-    /// The open batch has its rows.
-    Rows,
-    /// `where` excludes it.
-    Dropped,
+    left_over_reported: bool,
 }
 
 /// Adding up the bytes of all columns takes longer than decoding many a message. It is done once per
@@ -126,18 +107,14 @@ impl Router {
         dead_letters: Sender<DeadLetterBatch>,
     ) -> Router {
         let config = &context.config;
-        let routes = config
-            .all_routes()
-            .enumerate()
-            .map(|(at, route)| RouteState::new(route.clone(), plans.latest(at)))
-            .collect();
-        let mut subscriptions = subscriptions(config);
-        if subscriptions.len() == 1 {
-            subscriptions.clear();
-        }
-        let wider = wider_filters(config);
-        let covers = offers(config).into_iter().filter(|offer| !offer.parts.is_empty());
+        let (observed, rebirths) = Rebirths::of_routes(config);
+        let routes = observed.into_iter().enumerate();
+        let routes: Vec<RouteState> =
+            routes.map(|(at, route)| RouteState::new(at, route, plans.latest(at))).collect();
+        let set = RouteSet::initial(config, batches.into());
         Router {
+            removed_from: routes.len(),
+            live: None,
             rewritten: left_out::rewritten_filters(&config.routes),
             delay: config.seal_delay(),
             max_waiting: match &config.spool {
@@ -146,7 +123,7 @@ impl Router {
                 None => config.clickhouse.max_in_flight,
             },
             session: 0,
-            joined: JoinedRoutes::of(&config.routes, config.spool.is_some()),
+            joined: set.joined,
             holders: Vec::new(),
             keeps_receipts: config.spool.is_some() && config.mqtt.is_persistent(),
             context,
@@ -154,17 +131,18 @@ impl Router {
             connection,
             ack_sender,
             routes,
-            subscriptions,
-            covers: covers.map(|offer| offer.topic).collect(),
+            subscriptions: set.subscriptions,
+            covers: set.covers,
             has_covers: false,
-            wider,
             captures: Captures::default(),
-            batches: batches.into(),
+            batches: set.batches,
             dead_letters,
             open_dead_letters: None,
             ready_acks: AckSet::default(),
             stats: ReadStats::default(),
+            rebirths,
             unrequested_reported: false,
+            left_over_reported: false,
         }
     }
 
@@ -176,13 +154,14 @@ impl Router {
             Ok(Taken::Dropped) => return self.drop(sequence),
             Err(reason) => {
                 // The message may fit the table as it is now: only the batch was opened before.
-                if self.plans.generation(at) != self.routes[at].plan.generation {
+                if self.plans.generation(self.routes[at].place) != self.routes[at].plan.generation {
                     self.seal(at);
                     if self.routes[at].batch.is_none() {
                         return self.append(at, topic, arrival);
                     }
                 }
-                return self.dead_letter(Some(at), publish.topic, publish.payload, reason, sequence, now);
+                let place = self.routes[at].place;
+                return self.dead_letter(Some(place), publish.topic, publish.payload, reason, sequence, now);
             }
         }
         let Some(batch) = &mut self.routes[at].batch else { return };
@@ -221,7 +200,7 @@ impl Router {
         };
         let rows = state.decoder.append(&message, &mut batch.columns);
         if state.decoder.has_findings() {
-            column_warnings::warn(&self.context, at, &state.route.table, &mut state.decoder);
+            column_warnings::warn(&self.context, state.place, &state.route.table, &mut state.decoder);
         }
         let rows = rows?;
         if rows == 0 && state.decoder.has_excluded() {
@@ -267,12 +246,13 @@ impl Router {
     #[cold]
     fn open(&mut self, at: usize, arrival: Arrival<'_>) {
         let state = &mut self.routes[at];
-        if self.plans.generation(at) != state.plan.generation {
-            state.switch_plan(self.plans.latest(at));
+        let place = state.place;
+        if self.plans.generation(place) != state.plan.generation {
+            state.switch_plan(self.plans.latest(place));
         }
         let Arrival { now, client_id, .. } = arrival;
         let completion = Completion::open(&self.context, &self.ack_sender, now.instant);
-        let origin = Origin { route: at, connection: self.connection, client_id, session: self.session };
+        let origin = Origin { route: place, connection: self.connection, client_id, session: self.session };
         state.open(&self.context, completion, origin, now);
     }
 
@@ -284,7 +264,8 @@ impl Router {
         // Batches grow behind a transform (`transform/outgoing`), so that a call has no more rows than `batch` allows.
         let limits = &self.context.config.batch;
         let grows = !self.goes_to_transform(at) && self.routes[at].is_better_grown(self.max_waiting, limits);
-        if grows || self.batches.of(at).is_full() {
+        let place = self.routes[at].place;
+        if grows || self.batches.of(place).is_full() {
             self.routes[at].seal_pending = true;
             return;
         }
@@ -295,7 +276,7 @@ impl Router {
             return batch.complete();
         }
         if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
-            self.batches.of(at).try_send(batch)
+            self.batches.of(place).try_send(batch)
         {
             // Another connection was quicker.
             state.batch = Some(batch);
@@ -341,6 +322,14 @@ impl MessageSink for Router {
         }
     }
 
+    fn adopt_routes(&mut self) -> bool {
+        self.adopt()
+    }
+
+    fn settle_routes(&mut self) {
+        self.settle();
+    }
+
     fn accept(&mut self, publish: &Publish<'_>, sequence: Option<u64>, now: ReceiveTime, client_id: &str) {
         self.stats.received += 1;
         self.stats.bytes += publish.payload.len() as u64;
@@ -349,10 +338,13 @@ impl MessageSink for Router {
         let (at, topic) = match select(routes, subscriptions, skip_retained, publish, captures) {
             Selection::Route(at, topic) => (at, topic),
             Selection::Skipped => return self.skip(sequence),
-            Selection::Unrouted(topic) if self.is_unasked(topic) => return self.skip(sequence),
+            Selection::Unrouted(topic) if self.has_covers && self.is_covered(topic) => {
+                return self.skip(sequence);
+            }
             Selection::Unrouted(topic) if publish.retain => return self.skip_unrequested(topic, sequence),
             Selection::Unrouted(topic) => {
                 self.warn_of_rewritten(topic);
+                self.warn_of_left_over(topic);
                 let reason = Reason::new(Code::NoRoute, NO_ROUTE);
                 return self.dead_letter(None, publish.topic, publish.payload, reason, sequence, now);
             }
@@ -362,6 +354,9 @@ impl MessageSink for Router {
             }
         };
         let arrival = Arrival { publish, sequence, now, client_id };
+        if at >= self.removed_from {
+            return self.append_removed(at, topic, arrival);
+        }
         match self.routes[at].route.continues {
             false => self.append(at, topic, arrival),
             true => self.append_joined(at, topic, arrival),
@@ -428,6 +423,11 @@ impl MessageSink for Router {
         }
     }
 
+    fn take_outgoing(&mut self, now: ReceiveTime) -> Vec<Outgoing> {
+        let context = &self.context;
+        self.rebirths.iter_mut().flat_map(|rebirths| rebirths.due(context, now)).collect()
+    }
+
     fn take_ready_acks(&mut self) -> AckSet {
         std::mem::take(&mut self.ready_acks)
     }
@@ -465,7 +465,7 @@ impl MessageSink for Router {
             Some(batch) if self.goes_to_transform(at) => {
                 state.seal_pending
                     && is_large(batch, limits)
-                    && self.batches.of(self.joined.entry(at)).is_full()
+                    && self.batches.of(self.routes[self.joined.entry(at)].place).is_full()
             }
             Some(batch) => batch.rows() >= MAX_ROWS,
             None => false,

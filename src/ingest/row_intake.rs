@@ -125,7 +125,7 @@ impl RowIntake {
             }
             Command::Drain(done) => self.draining = Some(done),
             // Rows of a program do not come from the broker.
-            Command::Pause | Command::Resume | Command::Close => {}
+            Command::Pause | Command::Resume | Command::Close | Command::Routes(..) => {}
         }
     }
 

@@ -6,13 +6,16 @@
 //! table that can no longer be filled, such as one without a column that the configuration names, is a
 //! fault: its rows wait until an operator has fixed it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::clickhouse::schema::remembered::RememberedTables;
 use crate::clickhouse::schema::{RepairSql, Table, TableColumn};
 use crate::clickhouse::{Column, CompressionHints};
-use crate::config::Route;
+use crate::config::{Config, Route};
+use crate::core::append_only::AppendOnly;
 use crate::core::error::{Error, Result};
 use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryBudget;
@@ -29,6 +32,8 @@ pub struct TablePlan {
     pub sql: String,
     /// The statement that inserts what the table has lost, where it can lose anything.
     pub repair: Option<RepairSql>,
+    /// The columns of a batch that no block has.
+    pub inputs: Range<usize>,
     /// The names and types that blocks declare.
     pub column_headers: Vec<(String, String)>,
     pub resistance: CompressionHints,
@@ -52,6 +57,7 @@ impl TablePlan {
             table,
             sql,
             repair,
+            inputs: decoder.inputs(),
             column_headers,
             resistance,
             column_pool: ColumnPool::of(memory),
@@ -79,7 +85,7 @@ impl TablePlan {
 /// The plans of all routes.
 #[derive(Debug)]
 pub struct TablePlans {
-    routes: Vec<RoutePlanState>,
+    routes: AppendOnly<RoutePlanState>,
     /// The budget that pools of columns have a part of.
     memory: Arc<MemoryBudget>,
 }
@@ -138,24 +144,46 @@ impl TablePlans {
         tables: Vec<Table>,
         now: Instant,
     ) -> Result<TablePlans> {
-        let places = routes.into_iter().zip(tables).map(|(route, table)| {
-            let plan = Arc::new(TablePlan::new(0, route, table, memory)?);
-            Ok(RoutePlanState {
-                generation: AtomicU64::new(0),
-                state: Mutex::new(State { plan, fault: None, checked_at: now }),
-                exhausted: AtomicU32::new(0),
-                part_limit: AtomicUsize::new(usize::MAX),
-                is_discarding: AtomicBool::new(false),
-                partition_limit: AtomicUsize::new(0),
-                partition_batches: AtomicU32::new(0),
-            })
+        let plans = TablePlans { routes: AppendOnly::default(), memory: memory.clone() };
+        for (route, table) in routes.into_iter().zip(tables) {
+            plans.add(plans.plan(route, table)?, now);
+        }
+        Ok(plans)
+    }
+
+    /// The first plan of a route.
+    pub fn plan(&self, route: &Route, table: Table) -> Result<Arc<TablePlan>> {
+        TablePlan::new(0, route, table, &self.memory).map(Arc::new)
+    }
+
+    /// Gives the next place its plan.
+    pub fn add(&self, plan: Arc<TablePlan>, now: Instant) {
+        self.routes.push(RoutePlanState {
+            generation: AtomicU64::new(0),
+            state: Mutex::new(State { plan, fault: None, checked_at: now }),
+            exhausted: AtomicU32::new(0),
+            part_limit: AtomicUsize::new(usize::MAX),
+            is_discarding: AtomicBool::new(false),
+            partition_limit: AtomicUsize::new(0),
+            partition_batches: AtomicU32::new(0),
         });
-        Ok(TablePlans { routes: places.collect::<Result<_>>()?, memory: memory.clone() })
+    }
+
+    fn place(&self, route: usize) -> &RoutePlanState {
+        self.routes.get(route).expect("each route has a plan before it takes a message")
+    }
+
+    /// Writes the tables beside the spool, if there is one, for a start without ClickHouse. Where that fails, as on a disk that is
+    /// full, what was written before stays.
+    pub fn remember(&self, config: &Config) {
+        let Some(spool) = &config.spool else { return };
+        let tables = (0..self.routes.len()).map(|at| self.latest(at).table.facts()).collect();
+        let _ = RememberedTables::new(tables, config.dead_letters.table.clone()).write(&spool.dir);
     }
 
     /// The generation of [`TablePlans::latest`].
     pub fn generation(&self, route: usize) -> u64 {
-        self.routes[route].generation.load(Ordering::Acquire)
+        self.place(route).generation.load(Ordering::Acquire)
     }
 
     /// The newest plan that could be made.
@@ -209,7 +237,7 @@ impl TablePlans {
                 let message = format!("{name} has changed: {}", plan.table.changes_since(&state.plan.table));
                 let added = plan.table.added_since(&state.plan.table).map(String::from).collect();
                 state.plan = Arc::new(plan);
-                self.routes[at].generation.store(state.plan.generation, Ordering::Release);
+                self.place(at).generation.store(state.plan.generation, Ordering::Release);
                 Some(SchemaChange { message, added })
             }
             Ok(None) => state.fault.take().map(|_| SchemaChange::new(format!("{name} is again as it was"))),
@@ -228,24 +256,24 @@ impl TablePlans {
 
     /// Notes whether the table of a route discards its rows; whether this is a new loss.
     pub fn set_discarding(&self, route: usize, is_discarding: bool) -> bool {
-        !self.routes[route].is_discarding.swap(is_discarding, Ordering::Relaxed) && is_discarding
+        !self.place(route).is_discarding.swap(is_discarding, Ordering::Relaxed) && is_discarding
     }
 
     /// How many messages to send as one INSERT at most: `usize::MAX` while none was too large.
     pub fn part_limit(&self, route: usize) -> usize {
-        self.routes[route].part_limit.load(Ordering::Relaxed)
+        self.place(route).part_limit.load(Ordering::Relaxed)
     }
 
     /// An INSERT of more messages than these was too large.
     pub fn record_part_limit(&self, route: usize, messages: usize) {
-        let limit = &self.routes[route].part_limit;
+        let limit = &self.place(route).part_limit;
         // All parts were inserted: the next ones may be an eighth larger.
         limit.store(messages.saturating_add(messages / 8 + 1), Ordering::Relaxed);
     }
 
     /// An undivided batch was inserted: the limit grows, so that an obsolete limit is forgotten.
     pub fn record_part_ok(&self, route: usize) {
-        let limit = &self.routes[route].part_limit;
+        let limit = &self.place(route).part_limit;
         let before = limit.load(Ordering::Relaxed);
         if before != usize::MAX {
             let grown = if before > MAX_PART_LIMIT { usize::MAX } else { before + before / 8 + 1 };
@@ -256,7 +284,7 @@ impl TablePlans {
     /// How many partitions a block of the next batch may have; `None`: no block was refused for its partitions within the last
     /// batches. A call counts as one batch.
     pub fn partition_limit(&self, route: usize) -> Option<usize> {
-        let RoutePlanState { partition_limit, partition_batches, .. } = &self.routes[route];
+        let RoutePlanState { partition_limit, partition_batches, .. } = self.place(route);
         let counted =
             partition_batches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         counted.is_ok().then(|| partition_limit.load(Ordering::Relaxed))
@@ -264,14 +292,14 @@ impl TablePlans {
 
     /// ClickHouse has refused a block for having more partitions than these.
     pub fn record_partition_limit(&self, route: usize, partitions: usize) {
-        let route = &self.routes[route];
+        let route = self.place(route);
         route.partition_limit.store(partitions, Ordering::Relaxed);
         route.partition_batches.store(PARTITION_MEMORY, Ordering::Relaxed);
     }
 
     /// How often in a row the rows of a batch could not all be isolated.
     pub fn bisects_exhausted(&self, route: usize) -> u32 {
-        self.routes[route].exhausted.load(Ordering::Relaxed)
+        self.place(route).exhausted.load(Ordering::Relaxed)
     }
 
     pub fn record_bisect_exhausted(&self, route: usize) {
@@ -283,14 +311,14 @@ impl TablePlans {
     }
 
     fn update_exhausted(&self, route: usize, change: impl Fn(u32) -> u32) {
-        let exhausted = &self.routes[route].exhausted;
+        let exhausted = &self.place(route).exhausted;
         // The closure always gives a value.
         let _ = exhausted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(change(count)));
     }
 
     fn state(&self, route: usize) -> MutexGuard<'_, State> {
         // A plan is replaced in one assignment: a panic elsewhere cannot leave half of one.
-        lock(&self.routes[route].state)
+        lock(&self.place(route).state)
     }
 }
 

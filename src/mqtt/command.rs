@@ -4,7 +4,9 @@ use crossbeam_channel::Sender;
 use tokio::sync::mpsc;
 
 use crate::core::ack_set::AckSet;
+use crate::core::error::Result;
 use crate::core::reason::Reason;
+use crate::mqtt::subscriptions::Filters;
 
 #[derive(Debug)]
 pub enum Command {
@@ -19,6 +21,9 @@ pub enum Command {
     Flush(Sender<()>),
     Pause,
     Resume,
+    /// Take messages by the routes that are published now, and subscribe to these filters; answered when the broker has granted
+    /// all of it.
+    Routes(Box<Filters>, Sender<Result<()>>),
     /// Take no further messages and hand everything to the sinks; answered when that is done.
     Drain(Sender<()>),
     /// Acknowledge what may be, disconnect and end.

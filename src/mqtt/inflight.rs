@@ -6,24 +6,32 @@
 //! - A broker that kept the session redelivers what was not acknowledged (MQTT 5, 4.4). Such a message already is in a
 //!   batch: it is recognised, not taken twice. MQTT wants the same packet id and DUP. Brokers that number anew (RabbitMQ) are
 //!   recognised by topic and payload; brokers that leave out DUP as well (aedes), if the redeliveries come before the first
-//!   new message of the connection.
+//!   new message of the connection, or by packet id and content where each connection counts from a random id.
 //! - At QoS 2 the acknowledgement is PUBREC, and the packet id is kept until PUBREL, over reconnects too
 //!   (MQTT 5, 4.3.3). It is kept a little longer, until the broker's packets show that our PUBCOMP arrived: a mosquitto that
 //!   restarts before that delivers the message again, though it had sent PUBREL.
 //! - At QoS 1 an acknowledgement that was sent may be lost, and some brokers redeliver long after the reconnect (NATS after
 //!   30 s). [`RedeliveryIndex`] recognises the message in the history.
 
+mod exactly_once;
+mod pubrec_pacing;
 mod resumed;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::core::ack_history::{AckHistory, AckRecord};
 use crate::core::ack_set::AckSet;
+use crate::mqtt::inflight::exactly_once::{AwaitingPubrel, UnconfirmedPubcomp};
+use crate::mqtt::inflight::pubrec_pacing::PubrecPacing;
 use crate::mqtt::inflight::resumed::{Resumed, ResumedMessages, ResumedState};
-use crate::mqtt::redelivery_index::{Evidence, Match, RedeliveryIndex, ascends};
+use crate::mqtt::redelivery_index::{Evidence, Match, RedeliveryIndex, ascends, follows};
+
+pub use crate::mqtt::inflight::exactly_once::PubrelOutcome;
 
 /// How many messages of a connection may be redeliveries without DUP.
 const MAX_UNMARKED: usize = 4_096;
+/// Brokers that do not begin at a random id begin a session with 1, or close to it.
+const MAX_FIRST_ID: u16 = 256;
 
 #[derive(Debug)]
 pub struct InflightTracker {
@@ -36,6 +44,11 @@ pub struct InflightTracker {
     awaiting_pubrel: HashMap<u16, AwaitingPubrel>,
     /// Messages of QoS 2 whose PUBCOMP is written and may not have arrived, in the order of the PUBCOMPs.
     unconfirmed_pubcomps: VecDeque<UnconfirmedPubcomp>,
+    pacing: PubrecPacing,
+    /// Two messages whose PUBRECs had left together when the last connection ended.
+    interrupted_pair: Option<(u16, u16)>,
+    /// PUBRECs below this sequence number left before a ping.
+    pinged_below: u64,
     /// The packet ids of `entries` and `awaiting_pubrel`, a bit for each.
     in_use: Box<[u64; 1024]>,
     /// Entries of earlier connections that the broker has not delivered again yet.
@@ -48,8 +61,12 @@ pub struct InflightTracker {
     omits_dup: bool,
     /// How many more messages may be redeliveries among new ones, for a broker that does not set DUP.
     unmarked_left: usize,
+    /// Whether the session began on this connection, with no message yet.
+    is_session_new: bool,
+    /// Whether the session's first packet id was a high one: the broker counts from a random id on each connection (aedes).
+    has_random_ids: bool,
     /// The contents of the messages that came since then: aedes delivers queued ones twice.
-    unmarked_contents: HashSet<u32>,
+    unmarked_contents: HashSet<u64>,
     /// Where an unsettled entry of an earlier connection is now, by its first sequence number.
     redelivered_as: HashMap<u64, Redelivery>,
     history: AckHistory,
@@ -68,26 +85,12 @@ pub struct InflightTracker {
 struct Entry {
     packet_id: u16,
     qos: u8,
-    fingerprint: u32,
+    fingerprint: u64,
     settled: bool,
     /// `history` already has it.
     is_in_history: bool,
     /// The sequence number under which a batch knows the message: its own, unless it is a redelivery.
     origin: u64,
-}
-
-#[derive(Debug)]
-struct AwaitingPubrel {
-    fingerprint: u32,
-    sequence: u64,
-}
-
-#[derive(Debug)]
-struct UnconfirmedPubcomp {
-    packet_id: u16,
-    fingerprint: u32,
-    /// The acknowledgements from this sequence number on were written later than the PUBCOMP.
-    before: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -118,16 +121,6 @@ pub struct Acknowledgement {
     pub qos: u8,
 }
 
-/// The message that a PUBREL names.
-#[derive(Debug, PartialEq, Eq)]
-pub enum PubrelOutcome {
-    Known,
-    /// A message that never came, or whose PUBREL came before.
-    Unknown,
-    /// A message whose PUBREC was not sent.
-    Early,
-}
-
 impl Default for InflightTracker {
     fn default() -> Self {
         InflightTracker {
@@ -136,12 +129,17 @@ impl Default for InflightTracker {
             unsent_acks: 0,
             awaiting_pubrel: HashMap::new(),
             unconfirmed_pubcomps: VecDeque::new(),
+            pacing: PubrecPacing::default(),
+            interrupted_pair: None,
+            pinged_below: 0,
             in_use: Box::new([0; 1024]),
             resumed: ResumedMessages::default(),
             is_leading: false,
             sets_dup: false,
             omits_dup: false,
             unmarked_left: 0,
+            is_session_new: false,
+            has_random_ids: false,
             unmarked_contents: HashSet::new(),
             redelivered_as: HashMap::new(),
             history: AckHistory::default(),
@@ -177,13 +175,16 @@ impl InflightTracker {
         self.entries.len() - self.unsent_acks
     }
 
-    /// Records a message. `fingerprint` is the CRC-32C of topic and payload.
+    /// Records a message. `fingerprint` is that of [`fingerprint`](crate::core::ack_history::fingerprint).
     #[inline]
-    pub fn receive(&mut self, packet_id: u16, qos: u8, duplicate: bool, fingerprint: u32) -> ReceiveOutcome {
+    pub fn receive(&mut self, packet_id: u16, qos: u8, duplicate: bool, fingerprint: u64) -> ReceiveOutcome {
         if self.is_in_use(packet_id)
             && let Some(outcome) = self.receive_again(packet_id, qos, duplicate, fingerprint)
         {
             return outcome;
+        }
+        if std::mem::take(&mut self.is_session_new) {
+            self.has_random_ids = packet_id > MAX_FIRST_ID;
         }
         self.in_use[packet_id as usize / 64] |= 1 << (packet_id % 64);
         let sequence = self.first + self.entries.len() as u64;
@@ -212,12 +213,14 @@ impl InflightTracker {
     #[cold]
     fn recognise(&mut self, entry: &mut Entry, duplicate: bool) -> bool {
         let Entry { packet_id, qos, fingerprint, .. } = *entry;
-        self.sets_dup |= duplicate;
+        // With random ids DUP is that of the publisher, which aedes passes on.
+        self.sets_dup |= duplicate && !self.has_random_ids;
         if self.sets_dup {
             self.unmarked_left = 0;
         }
+        // A broker that mixes PUBRELs up delivers again what it has released, and without DUP.
         let may_be_again = duplicate || self.is_leading || self.unmarked_left > 0;
-        if let Some(resumed) = self.resumed.take(packet_id, qos, fingerprint, duplicate, may_be_again) {
+        if let Some(resumed) = self.resumed.take(entry, duplicate || self.pacing.mixes(), may_be_again) {
             entry.is_in_history = resumed.is_in_history;
             if !duplicate && qos == 1 {
                 self.omits_dup = true;
@@ -234,13 +237,11 @@ impl InflightTracker {
         }
         let record = AckRecord { packet_id, qos, fingerprint };
         // Without DUP an acknowledged message that looks the same may be an earlier one: to drop it would lose it.
-        if duplicate && qos == 1 {
-            let evidence = Evidence {
-                end: self.history_end,
-                ids_ascend_from: self.ids_ascend_from,
-                max_in_flight: self.max_in_flight,
-                duplicate,
-            };
+        // It cannot if its id is of another run than the new ones of this connection.
+        let is_of_another_run =
+            self.has_random_ids && (self.is_leading || !follows(self.last_new_id, packet_id));
+        if (duplicate || is_of_another_run) && qos == 1 {
+            let evidence = self.evidence(duplicate, is_of_another_run);
             match self.index.find(&self.history, record, evidence) {
                 Some(Match::Sure) => {
                     (entry.is_in_history, entry.settled) = (true, true);
@@ -249,7 +250,7 @@ impl InflightTracker {
                     }
                     return true;
                 }
-                Some(Match::Ambiguous) => entry.is_in_history = true,
+                Some(Match::Ambiguous) => entry.is_in_history |= duplicate,
                 None => {}
             }
         }
@@ -263,9 +264,22 @@ impl InflightTracker {
         // It may stand between redeliveries.
         self.end_leading();
         self.unmarked_left -= 1;
-        let is_known = qos == 1 && self.omits_dup && self.recognise_unmarked(record);
+        let omits_dup = self.omits_dup || self.has_random_ids;
+        let is_known = qos == 1 && omits_dup && self.recognise_unmarked(record);
+        // The message itself is in the history or will be: a second record would say that contents repeat.
         entry.settled |= is_known;
+        entry.is_in_history |= is_known;
         is_known
+    }
+
+    fn evidence(&self, duplicate: bool, is_of_another_run: bool) -> Evidence {
+        Evidence {
+            end: self.history_end,
+            ids_ascend_from: self.ids_ascend_from,
+            max_in_flight: self.max_in_flight,
+            duplicate,
+            is_of_another_run,
+        }
     }
 
     /// Whether a broker that does not set DUP delivers again a message that was acknowledged, or one of this connection. An
@@ -275,12 +289,7 @@ impl InflightTracker {
         if !self.index.contents_differ(&self.history, self.history_end) {
             return false;
         }
-        let evidence = Evidence {
-            end: self.history_end,
-            ids_ascend_from: self.ids_ascend_from,
-            max_in_flight: self.max_in_flight,
-            duplicate: false,
-        };
+        let evidence = self.evidence(false, false);
         let is_acknowledged = self.index.find(&self.history, record, evidence) == Some(Match::Sure);
         !self.unmarked_contents.insert(record.fingerprint) || is_acknowledged
     }
@@ -301,12 +310,14 @@ impl InflightTracker {
         packet_id: u16,
         qos: u8,
         duplicate: bool,
-        fingerprint: u32,
+        fingerprint: u64,
     ) -> Option<ReceiveOutcome> {
         if let Some(at) = self.entries.iter().position(|entry| entry.packet_id == packet_id) {
             let entry = &self.entries[at];
-            // At QoS 2 the packet id alone says it, [MQTT-4.3.3-10]; at QoS 1 it takes DUP, [MQTT-3.3.1-1].
-            if (duplicate || qos == 2) && (entry.qos, entry.fingerprint) == (qos, fingerprint) {
+            // At QoS 2 the packet id alone says it, [MQTT-4.3.3-10]; at QoS 1 it takes DUP, [MQTT-3.3.1-1], which aedes omits.
+            if (duplicate || qos == 2 || self.has_random_ids)
+                && (entry.qos, entry.fingerprint) == (qos, fingerprint)
+            {
                 return Some(ReceiveOutcome::Duplicate);
             }
             if at >= self.unsent_acks {
@@ -316,36 +327,14 @@ impl InflightTracker {
             self.acks_sent(self.first + at as u64 + 1);
         }
         let awaiting_pubrel = self.awaiting_pubrel.get(&packet_id)?;
+        if awaiting_pubrel.is_skipped && !duplicate {
+            self.awaiting_pubrel.remove(&packet_id);
+            return None;
+        }
         Some(match qos == 2 && awaiting_pubrel.fingerprint == fingerprint {
             true => ReceiveOutcome::AwaitingPubrel,
             false => ReceiveOutcome::InUse,
         })
-    }
-
-    /// The broker will not send this message of QoS 2 again.
-    pub fn release(&mut self, packet_id: u16) -> PubrelOutcome {
-        if self.is_in_use(packet_id)
-            && let Some(at) = self.entries.iter().position(|entry| entry.packet_id == packet_id)
-        {
-            if at >= self.unsent_acks || self.entries[at].qos != 2 {
-                return PubrelOutcome::Early;
-            }
-            // It has had our PUBREC, and what was written before.
-            self.acks_sent(self.first + at as u64 + 1);
-        }
-        if let Some(AwaitingPubrel { fingerprint, sequence }) = self.awaiting_pubrel.remove(&packet_id) {
-            self.forget(packet_id);
-            // It answers our PUBREC, so that all we wrote before that has arrived.
-            while self.unconfirmed_pubcomps.front().is_some_and(|pubcomp| pubcomp.before <= sequence) {
-                self.unconfirmed_pubcomps.pop_front();
-            }
-            let before = self.first + self.unsent_acks as u64;
-            self.unconfirmed_pubcomps.push_back(UnconfirmedPubcomp { packet_id, fingerprint, before });
-            return PubrelOutcome::Known;
-        }
-        // Also one that is not settled: the broker may have had a PUBREC of the earlier connection of which we do not know
-        // that it was sent.
-        if self.resumed.release(packet_id) { PubrelOutcome::Known } else { PubrelOutcome::Unknown }
     }
 
     /// These messages may be acknowledged.
@@ -383,6 +372,9 @@ impl InflightTracker {
     pub fn next_acknowledgement(&mut self) -> Option<Acknowledgement> {
         let Entry { packet_id, qos, .. } =
             *self.entries.get(self.unsent_acks).filter(|entry| entry.settled)?;
+        if qos == 2 && !self.may_send_pubrec(packet_id) {
+            return None;
+        }
         self.unsent_acks += 1;
         Some(Acknowledgement { sequence: self.first + self.unsent_acks as u64 - 1, packet_id, qos })
     }
@@ -394,7 +386,8 @@ impl InflightTracker {
             let Some(entry) = self.entries.pop_front() else { break };
             let Entry { packet_id, qos, fingerprint, origin, is_in_history, .. } = entry;
             if qos == 2 {
-                self.awaiting_pubrel.insert(packet_id, AwaitingPubrel { fingerprint, sequence: self.first });
+                let awaiting = AwaitingPubrel { fingerprint, sequence: self.first, is_skipped: false };
+                self.awaiting_pubrel.insert(packet_id, awaiting);
             } else {
                 self.forget(packet_id);
                 if !is_in_history {
@@ -413,6 +406,9 @@ impl InflightTracker {
     /// A new connection begins. Only a broker that kept the session delivers again what is not acknowledged.
     pub fn reconnect(&mut self, session_present: bool) {
         self.unsent_acks = 0;
+        self.pinged_below = 0;
+        self.is_session_new = !session_present;
+        self.interrupted_pair = self.pacing.interrupt().filter(|_| session_present);
         self.in_use.fill(0);
         self.first += self.entries.len() as u64;
         if !session_present {
@@ -427,6 +423,7 @@ impl InflightTracker {
             self.index = RedeliveryIndex::default();
             (self.last_new_id, self.ids_ascend_from) = (0, 0);
             (self.sets_dup, self.omits_dup, self.unmarked_left) = (false, false, 0);
+            self.has_random_ids = false;
             return;
         }
         let resumed = |packet_id, qos, fingerprint, state| Resumed {
@@ -447,7 +444,7 @@ impl InflightTracker {
         messages.extend(
             awaiting
                 .into_iter()
-                .map(|(id, message)| resumed(id, 2, message.fingerprint, ResumedState::Settled)),
+                .map(|(id, message)| resumed(id, 2, message.fingerprint, message.resumed_state())),
         );
         messages.extend(self.entries.drain(..).map(|entry| Resumed {
             state: if entry.settled { ResumedState::Settled } else { ResumedState::Open(entry.origin) },

@@ -6,6 +6,13 @@ use crate::core::ack_set::AckSet;
 use crate::core::clock::ReceiveTime;
 use crate::mqtt::{Fault, Publish};
 
+/// A message to the broker, at QoS 0.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    pub topic: String,
+    pub payload: Vec<u8>,
+}
+
 pub trait MessageSink {
     /// The number of the connection, from 0.
     fn connection(&self) -> usize;
@@ -13,6 +20,13 @@ pub trait MessageSink {
     /// Messages from now on belong to this session of the broker. With `has_covers` it has subscriptions that cover several
     /// routes (see [`crate::mqtt::offers`]), and what no route takes of these is skipped.
     fn begin_session(&mut self, session: u64, has_covers: bool);
+
+    /// Takes messages by the routes as they are now; `false`: batches must leave first, ask again soon. Until
+    /// [`MessageSink::settle_routes`] messages of both sets of subscriptions may come.
+    fn adopt_routes(&mut self) -> bool;
+
+    /// The subscriptions are those of the routes.
+    fn settle_routes(&mut self);
 
     /// Takes one message: into the batch of the first route that matches its topic, or to the dead letters.
     fn accept(&mut self, publish: &Publish<'_>, sequence: Option<u64>, now: ReceiveTime, client_id: &str);
@@ -44,6 +58,9 @@ pub trait MessageSink {
 
     /// Counts the memory that the open batches take now, in the middle of a read.
     fn count_memory(&mut self);
+
+    /// Takes the messages that are to be published because of what was accepted: after each read.
+    fn take_outgoing(&mut self, now: ReceiveTime) -> Vec<Outgoing>;
 
     /// Takes the messages that may be acknowledged without waiting.
     fn take_ready_acks(&mut self) -> AckSet;

@@ -6,6 +6,8 @@
 //! - **By packet id.** A broker that counts packet ids up uses one again after 65,535 messages, long after the history has
 //!   forgotten it. Where the ids of the newest records ascend and differ, and are more than the broker had in flight at any
 //!   time, one of these records is recognised by id and content, if the history has the content once.
+//! - **By packet id, without DUP.** Where a broker counts from a random id on each connection (aedes), a new message has the
+//!   next id. Any other id with the content of its record, if the history has that once, is a redelivery.
 //! - **By content.** Some brokers number anew on each connection (RabbitMQ, aedes). Where the newest [`MIN_CONTENTS`] records
 //!   or more all have different contents, a record in the newer half of these is recognised by its content; with DUP any
 //!   record, if all contents of the history differ.
@@ -27,7 +29,7 @@ pub struct RedeliveryIndex {
     /// The position of the newest record of each packet id.
     ids: HashMap<u16, u64>,
     /// The position of the newest record of each content, and the number of records.
-    contents: HashMap<u32, (u64, u32)>,
+    contents: HashMap<u64, (u64, u32)>,
     /// From here on all packet ids are different.
     ids_differ_from: u64,
     /// From here on all contents are different.
@@ -45,6 +47,13 @@ pub struct Evidence {
     pub max_in_flight: usize,
     /// The message has DUP: without it a packet id says nothing.
     pub duplicate: bool,
+    /// The broker counts from a random id on each connection, and this id does not follow on the last new one.
+    pub is_of_another_run: bool,
+}
+
+/// Whether `id` is the next one behind `before`.
+pub fn follows(before: u16, id: u16) -> bool {
+    id == before.wrapping_add(1).max(1)
 }
 
 /// Whether a broker that counts up gives `id` after `before`.
@@ -64,13 +73,16 @@ pub enum Match {
 impl RedeliveryIndex {
     /// Looks for the message in `history`.
     pub fn find(&mut self, history: &AckHistory, record: AckRecord, evidence: Evidence) -> Option<Match> {
-        let Evidence { end, ids_ascend_from, max_in_flight, duplicate } = evidence;
+        let Evidence { end, ids_ascend_from, max_in_flight, duplicate, is_of_another_run } = evidence;
         self.extend(history, end);
         let (at, count) = *self.contents.get(&record.fingerprint)?;
         if at < end - history.iter().len() as u64 {
             return None;
         }
-        let has_id = duplicate && self.ids.get(&record.packet_id) == Some(&at);
+        let has_id = (duplicate || is_of_another_run) && self.ids.get(&record.packet_id) == Some(&at);
+        if is_of_another_run && has_id && count == 1 {
+            return Some(Match::Sure);
+        }
         // Twice the window may be in flight by our count: acknowledgements that are on their way are not by theirs.
         let min_ids = MAX_MIN_IDS.min(4 * max_in_flight as u64 + 16);
         let ids = end.saturating_sub(self.ids_differ_from.max(ids_ascend_from));
@@ -141,14 +153,17 @@ mod tests {
         }
 
         fn find(&mut self, packet_id: u32, fingerprint: u32) -> Option<Match> {
-            let evidence =
-                Evidence { end: self.end, ids_ascend_from: 0, max_in_flight: WINDOW, duplicate: true };
+            let evidence = evidence(self.end, 0, WINDOW);
             self.index.find(&self.history, record(packet_id, fingerprint), evidence)
         }
     }
 
-    fn record(packet_id: u32, fingerprint: u32) -> AckRecord {
-        AckRecord { packet_id: packet_id as u16, qos: 1, fingerprint }
+    fn evidence(end: u64, ids_ascend_from: u64, max_in_flight: usize) -> Evidence {
+        Evidence { end, ids_ascend_from, max_in_flight, duplicate: true, is_of_another_run: false }
+    }
+
+    fn record(packet_id: u32, content: u32) -> AckRecord {
+        AckRecord { packet_id: packet_id as u16, qos: 1, fingerprint: u64::from(content) }
     }
 
     /// Contents of which every second one stood in front of it once before, so that content alone shows nothing.
@@ -174,7 +189,7 @@ mod tests {
     #[test]
     fn a_small_window_needs_fewer_ids() {
         let mut case = Case::new((1..=60).map(|i| (i, repeating(i))));
-        let evidence = Evidence { end: case.end, ids_ascend_from: 0, max_in_flight: 10, duplicate: true };
+        let evidence = evidence(case.end, 0, 10);
         let narrow = case.index.find(&case.history, record(59, repeating(59)), evidence);
         assert_eq!(narrow, Some(Match::Sure));
         assert_eq!(case.find(59, repeating(59)), Some(Match::Ambiguous));
@@ -194,8 +209,7 @@ mod tests {
     fn ids_that_begin_anew_are_not_recognised() {
         assert!(ascends(1, 2) && ascends(65_535, 1) && !ascends(2_000, 1) && !ascends(7, 7));
         let mut case = Case::new((1..=2000).map(|i| (i, repeating(i))));
-        let evidence =
-            Evidence { end: case.end, ids_ascend_from: 1_500, max_in_flight: WINDOW, duplicate: true };
+        let evidence = evidence(case.end, 1_500, WINDOW);
         let found = case.index.find(&case.history, record(1999, repeating(1999)), evidence);
         assert_eq!(found, Some(Match::Ambiguous));
     }
@@ -205,6 +219,19 @@ mod tests {
         let mut case = Case::new((1..=2000).map(|i| (i, if i == 3 || i == 1998 { 0 } else { repeating(i) })));
         assert_eq!(case.find(1998, 0), Some(Match::Ambiguous));
         assert_eq!(case.find(1997, repeating(1997)), Some(Match::Sure));
+    }
+
+    #[test]
+    fn an_id_of_another_run_is_recognised_without_dup() {
+        let mut case = Case::new((1..=100).map(|i| (40_000 + i, repeating(i))));
+        let mut find = |packet_id, fingerprint| {
+            let evidence =
+                Evidence { duplicate: false, is_of_another_run: true, ..evidence(case.end, 0, WINDOW) };
+            case.index.find(&case.history, record(packet_id, fingerprint), evidence)
+        };
+        assert_eq!(find(40_099, repeating(99)), Some(Match::Sure));
+        assert_eq!(find(40_098, repeating(99)), None, "another id");
+        assert_eq!(find(40_021, repeating(21)), Some(Match::Ambiguous), "content that came twice");
     }
 
     #[test]
@@ -232,12 +259,7 @@ mod tests {
                     let i = i.saturating_sub(back).max(1);
                     let mut fresh = RedeliveryIndex::default();
                     let wanted = record(i % 65_535 + 1, repeating(i));
-                    let evidence = Evidence {
-                        end: case.end,
-                        ids_ascend_from: 0,
-                        max_in_flight: WINDOW,
-                        duplicate: true,
-                    };
+                    let evidence = evidence(case.end, 0, WINDOW);
                     let expected = fresh.find(&case.history, wanted, evidence);
                     assert_eq!(case.find(i % 65_535 + 1, repeating(i)), expected);
                 }

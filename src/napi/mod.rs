@@ -6,7 +6,6 @@
 
 mod check;
 mod credentials;
-mod dry_run;
 mod replay;
 mod samples;
 mod spool;
@@ -28,7 +27,7 @@ use serde_json::json;
 use tap::{NativeSample, NativeTap};
 use transform::NativeTransformCall;
 
-use crate::check::generate_types::{describe as describe_tables, tables as taken_tables};
+use crate::check::generate_types::describe as describe_tables;
 use crate::config::Config;
 use crate::core::error::{Error, Result};
 use crate::pipeline::{Pipeline, Reply};
@@ -144,6 +143,48 @@ impl NativePipeline {
         Ok(promise)
     }
 
+    /// Sets the map of a lookup, as JSON.
+    #[napi]
+    pub fn set_lookup(&self, name: String, entries: String) -> String {
+        answer(self.pipeline.set_lookup(&name, &entries))
+    }
+
+    /// The place that the next route gets.
+    #[napi]
+    pub fn next_place(&self) -> u32 {
+        self.pipeline.next_place() as u32
+    }
+
+    /// Throws if the options of a route, `{ route }` as JSON, are wrong.
+    #[napi]
+    pub fn check_route(&self, route: String) -> napi::Result<()> {
+        self.pipeline.config().parse_route(&route).map(|_| ()).map_err(|error| throw(&error))
+    }
+
+    /// Has threads of modules find the route at a place.
+    #[napi]
+    pub fn add_module(&self, place: u32) {
+        transform::add_module(self.id, self.pipeline.hosts(), place);
+    }
+
+    /// Adds a route, `{ route }` as JSON, or replaces the one at a place; resolves to its own place.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn set_route<'env>(
+        &self,
+        env: &'env Env,
+        route: String,
+        replaced: Option<u32>,
+    ) -> napi::Result<Object<'env>> {
+        let operation = if replaced.is_some() { "updateRoute" } else { "addRoute" };
+        let replaced = replaced.map(|place| place as usize);
+        self.run(env, move |pipeline| pipeline.set_route(operation, &route, replaced))
+    }
+
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn remove_route<'env>(&self, env: &'env Env, place: u32) -> napi::Result<Object<'env>> {
+        self.run(env, move |pipeline| pipeline.remove_route(place as usize))
+    }
+
     #[napi]
     pub fn pause(&self) -> String {
         answer(self.pipeline.pause())
@@ -186,18 +227,6 @@ impl NativePipeline {
         let config = Config::parse(&config).map_err(|error| throw(&error))?;
         credentials.serve(&config);
         promise(env, move || describe_tables(&config))
-    }
-
-    /// Resolves to the columns of all tables of the configuration's databases.
-    #[napi(ts_return_type = "Promise<string>")]
-    pub fn tables<'env>(
-        env: &'env Env,
-        config: String,
-        credentials: &NativeCredentials,
-    ) -> napi::Result<Object<'env>> {
-        let config = Config::parse(&config).map_err(|error| throw(&error))?;
-        credentials.serve(&config);
-        promise(env, move || taken_tables(&config))
     }
 
     fn run<'env, T: Serialize>(

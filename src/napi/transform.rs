@@ -115,6 +115,14 @@ pub fn add_modules(config: &Config, hosts: &TransformHosts) -> u32 {
     id
 }
 
+/// Makes a host for the module of a route that is added to a pipeline.
+pub fn add_module(id: u32, hosts: &TransformHosts, route: u32) {
+    let host = Arc::new(ModuleHost::default());
+    let mut all = lock(&MODULES);
+    all.get_or_insert_default().entry(id).or_default().insert(route as usize, Arc::downgrade(&host));
+    hosts.set(route as usize, host);
+}
+
 /// Has a function of the program called for a route.
 pub fn set_function(
     hosts: &TransformHosts,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 
 use crate::core::error::{Error, Result};
+use crate::core::lock::lock;
 use crate::mqtt::Command;
 use crate::pipeline::{Pipeline, Threads};
 use crate::spool::Control;
@@ -19,6 +20,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 impl Pipeline {
     /// Takes nothing more, settles what is in hand, and ends the threads.
     pub(super) fn drain(&self, threads: Threads, deadline: Instant) {
+        drop(lock(&self.changer).take());
         let hurry = Arc::new(());
         self.links().control(Control::FlushNow(Arc::downgrade(&hurry)));
         let (done, ready) = crossbeam_channel::unbounded();

@@ -11,6 +11,9 @@
 
 mod drain;
 mod links;
+mod remembered;
+mod reporter;
+mod route_changes;
 #[cfg(test)]
 mod simulation;
 pub mod stages;
@@ -19,7 +22,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::Sender;
 use tokio::sync::mpsc;
 
 use crate::clickhouse::token::Tokens;
@@ -28,16 +31,19 @@ use crate::core::ack_history::AckHistory;
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
 use crate::core::lock::{lock, wait};
-use crate::core::thread::{run_on, runtime, thread};
+use crate::core::lookups::Lookup;
+use crate::core::thread::{run_on, runtime};
+use crate::ingest::route_set::{LiveRoutes, RouteSet};
 use crate::ingest::router::Router;
 pub use crate::ingest::row_intake::Reply;
 use crate::ingest::row_intake::{RowCall, RowIntake};
 use crate::ingest::table_plan::TablePlans;
 use crate::mqtt::connection::Connection;
 use crate::mqtt::session::Session;
-use crate::mqtt::{AckSender, Command, filters};
+use crate::mqtt::{AckSender, Command};
 use crate::pipeline::links::Links;
-use crate::pipeline::stages::{OutputStages, Prepared, StageInputs, prepare};
+use crate::pipeline::route_changes::RouteChanger;
+use crate::pipeline::stages::{OutputStages, Prepared, StageInputs};
 use crate::spool::{self, Control};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::events::{Event, Listener, Warning};
@@ -55,6 +61,10 @@ pub struct Pipeline {
     /// To the threads that take commands; replaced at each start.
     links: Mutex<Links>,
     hosts: TransformHosts,
+    /// Held during a change of the routes.
+    changing: Mutex<()>,
+    /// `None`: it does not run, or a change is under way.
+    changer: Mutex<Option<RouteChanger>>,
     rates: Arc<Mutex<Rates>>,
 }
 
@@ -83,6 +93,8 @@ impl Pipeline {
             threads: Mutex::new(None),
             links: Mutex::default(),
             hosts: TransformHosts::default(),
+            changing: Mutex::default(),
+            changer: Mutex::default(),
             rates: Arc::default(),
         }
     }
@@ -139,6 +151,7 @@ impl Pipeline {
         match self.start_stages() {
             Ok(threads) => {
                 if self.context.is_cancelled() {
+                    drop(lock(&self.changer).take());
                     threads.join();
                     self.transition("start", &[State::Starting], State::Idle)?;
                     return Err(aborted());
@@ -163,12 +176,13 @@ impl Pipeline {
     fn start_stages(self: &Arc<Self>) -> Result<Threads> {
         let context = &self.context;
         open_tls(context)?;
+        warn_of_unset_lookups(context);
         let spool = spool::open(context)?;
         let Prepared { plans, store } = run_on(runtime()?, async {
             tokio::select! {
                 biased;
                 () = context.cancelled() => Err(aborted()),
-                prepared = prepare(context) => prepared,
+                prepared = remembered::prepare(context) => prepared,
             }
         })?;
 
@@ -194,10 +208,17 @@ impl Pipeline {
         if let Some(rows) = rows {
             threads.connections.push(self.start_rows(rows, &plans, &inputs)?);
         }
-        match self.connect(plans, inputs, commands, acknowledged, &mut threads.connections) {
-            Ok(()) => Ok(threads),
+        let StageInputs { batches, sink, dead_letters, .. } = inputs;
+        let live = LiveRoutes::new(RouteSet::initial(&context.config, batches.clone().into()));
+        let changer = RouteChanger { live, plans, senders: batches, sink, dead_letters };
+        match self.connect(&changer, commands, acknowledged, &mut threads.connections) {
+            Ok(()) => {
+                *lock(&self.changer) = Some(changer);
+                Ok(threads)
+            }
             Err(error) => {
                 context.cancel();
+                drop(changer);
                 threads.join();
                 Err(error)
             }
@@ -247,17 +268,16 @@ impl Pipeline {
     /// Starts the connections, and returns when every subscription of each is granted.
     fn connect(
         &self,
-        plans: Arc<TablePlans>,
-        inputs: StageInputs,
+        changer: &RouteChanger,
         commands: Vec<(AckSender, mpsc::UnboundedReceiver<Command>)>,
         acknowledged: Vec<Option<AckHistory>>,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<()> {
         let context = &self.context;
         let mqtt = &context.config.mqtt;
-        let StageInputs { batches, dead_letters, .. } = inputs;
+        let RouteChanger { live, plans, senders, dead_letters, .. } = changer;
         let (ready_sender, ready) = crossbeam_channel::bounded(mqtt.connections);
-        let filters = filters(&context.config);
+        let filters = live.current().filters.clone();
         for (at, ((acks, commands), acknowledged)) in commands.into_iter().zip(acknowledged).enumerate() {
             let client_id =
                 mqtt.client_id_of(at).unwrap_or_else(|| format!("millrace{:015x}", random_bits() >> 4));
@@ -265,8 +285,9 @@ impl Pipeline {
             if let Some(acknowledged) = acknowledged {
                 session.restore_ack_history(acknowledged);
             }
-            let (batches, dead_letters) = (batches.clone(), dead_letters.clone());
-            let router = Router::new(context.clone(), at, acks, plans.clone(), batches, dead_letters);
+            let (batches, dead_letters) = (senders.clone(), dead_letters.clone());
+            let router = Router::new(context.clone(), at, acks, plans.clone(), batches, dead_letters)
+                .following(live.clone());
             let connection =
                 Connection::new(context.clone(), session, router, commands, ready_sender.clone());
             threads.push(context.spawn("mqtt", async move || connection.run().await)?);
@@ -277,31 +298,6 @@ impl Pipeline {
             ready.recv().unwrap_or_else(|_| Err(aborted()))?;
         }
         Ok(())
-    }
-
-    fn spawn_reporter(self: &Arc<Self>, until: Receiver<()>) -> Result<JoinHandle<()>> {
-        let (context, rates) = (self.context.clone(), self.rates.clone());
-        // Weak: a pipeline that is dropped ends its threads, this one among them.
-        let pipeline = Arc::downgrade(self);
-        thread("metrics", move || {
-            let interval = context.config.metrics_interval.unwrap_or(Duration::from_secs(1));
-            let mut last = (Instant::now(), context.ledger.counts().received, 0);
-            while let Err(RecvTimeoutError::Timeout) = until.recv_timeout(interval) {
-                let Some(pipeline) = pipeline.upgrade() else { return };
-                let now = Instant::now();
-                let metrics = pipeline.metrics();
-                let seconds = (now - last.0).as_secs_f64();
-                let rate = |now: u64, before: u64| (now - before) as f64 / seconds;
-                *lock(&rates) = Rates {
-                    messages_per_second: rate(metrics.messages.received, last.1),
-                    rows_per_second: rate(metrics.rows.inserted, last.2),
-                };
-                last = (now, metrics.messages.received, metrics.rows.inserted);
-                if context.config.metrics_interval.is_some() {
-                    context.emit(Event::Metrics(Box::new(Metrics { rates: *lock(&rates), ..metrics })));
-                }
-            }
-        })
     }
 
     /// Returns when all that was received before the call is in ClickHouse or in the dead letters.
@@ -323,6 +319,14 @@ impl Pipeline {
         } else {
             Err(Error::InvalidState { operation: "flush", state: self.state().as_str() })
         }
+    }
+
+    /// Sets the map of a lookup: JSON, `{ key: scalar }` or `{ key: { field: scalar } }`. Rows that are decoded from now on are
+    /// filled from it. After an error the lookup is as before.
+    pub fn set_lookup(&self, name: &str, entries: &str) -> Result<()> {
+        let lookup = self.context.config.lookups.set(name, "map", entries, &self.context.memory)?;
+        warn_of_absent_fields(&self.context, &lookup);
+        Ok(())
     }
 
     /// Has a listener take samples of what is inserted by a route, until the result is dropped.
@@ -404,6 +408,7 @@ impl Pipeline {
     /// Ends everything at once; nothing more is acknowledged. For a runtime that goes away under us.
     pub fn abort(&self) {
         self.context.cancel();
+        drop(lock(&self.changer).take());
         self.links().command(|| Command::Close);
         if let Some(threads) = lock(&self.threads).take() {
             threads.join();
@@ -455,6 +460,31 @@ fn open_tls(context: &PipelineContext) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn warn_of_unset_lookups(context: &PipelineContext) {
+    for lookup in context.config.lookups.all() {
+        if lookup.is_set() {
+            warn_of_absent_fields(context, &lookup);
+            continue;
+        }
+        let name = lookup.name();
+        let message = format!(
+            "the lookup {name} has no map yet: its columns take what they take where a key is missing, until \
+             pipeline.lookup({name:?}, map) sets one"
+        );
+        context.warn(Warning::new("LOOKUP_UNSET", message).lookup(name));
+    }
+}
+
+fn warn_of_absent_fields(context: &PipelineContext, lookup: &Lookup) {
+    for field in lookup.map().absent() {
+        let name = lookup.name();
+        let message =
+            format!("no entry of the lookup {name} has the field {field}, which a column is filled from");
+        let warning = Warning::new("LOOKUP_FIELD_UNKNOWN", message).lookup(name).path(field);
+        context.warn_once(format!("lookup {name} {field}"), warning);
+    }
 }
 
 fn aborted() -> Error {

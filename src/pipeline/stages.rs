@@ -30,7 +30,7 @@ use crate::config::{self, Config, Route};
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
 use crate::dead_letter::store::{self, DeadLetterThread, Store};
-use crate::ingest::batch::{Batch, RouteSenders};
+use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::router::joined::JoinedRoutes;
 use crate::ingest::table_plan::{TablePlan, TablePlans};
@@ -51,24 +51,22 @@ pub struct Prepared {
     pub store: Store,
 }
 
-/// Asks ClickHouse what it must be asked before anything flows.
-pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
+/// Asks ClickHouse what it must be asked before anything flows. A server that accepts connections and does not answer is waited
+/// for, `patience` at most.
+pub async fn prepare(context: &PipelineContext, patience: Duration) -> Result<Prepared> {
     let Config { clickhouse, routes, dead_letters, .. } = &context.config;
     check_reachable(routes)?;
-    let schema = first_answer(context).await?;
+    let schema = first_answer(context, patience).await?;
     let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
         let mut tables = Vec::new();
         for route in context.config.all_routes() {
-            let table = schema.table(&route.path, route).await?;
-            table.check_keeps_rows(&route.path, route)?;
-            warn_of_unused_names(context, route, &table);
-            tables.push(table);
+            tables.push(read_table(context, &schema, route).await?);
         }
         for route in context.config.all_routes() {
             check_views(context, &schema, &route.table).await?;
         }
-        let store = match (&dead_letters.table, &dead_letters.dir) {
-            (Some(table), _) => {
+        let store = match &dead_letters.table {
+            Some(table) => {
                 // Even with IF NOT EXISTS the statement needs a right, which many do well without.
                 if schema.columns(table).await?.is_empty() {
                     let created = schema.execute(&store::create_sql(table)).await;
@@ -78,14 +76,7 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
                 let servers = Servers::new(servers(clickhouse)?, 0);
                 Store::Table { name: table.clone(), servers }
             }
-            (None, Some(dir)) => {
-                let dir = PathBuf::from(dir);
-                std::fs::create_dir_all(&dir).map_err(|error| {
-                    Error::config("deadLetters.dir", format!("cannot be created: {error}"))
-                })?;
-                Store::Directory(dir)
-            }
-            (None, None) => Store::Event,
+            None => local_store(dead_letters)?,
         };
         let filled = context
             .config
@@ -107,13 +98,50 @@ pub async fn prepare(context: &PipelineContext) -> Result<Prepared> {
     Ok(Prepared { plans, store })
 }
 
-pub fn warn_of_unused_names(context: &PipelineContext, route: &Route, table: &Table) {
+/// The place of dead letters that needs no ClickHouse.
+pub fn local_store(dead_letters: &config::DeadLetters) -> Result<Store> {
+    let Some(dir) = &dead_letters.dir else { return Ok(Store::Event) };
+    let dir = PathBuf::from(dir);
+    std::fs::create_dir_all(&dir)
+        .map_err(|error| Error::config("deadLetters.dir", format!("cannot be created: {error}")))?;
+    Ok(Store::Directory(dir))
+}
+
+async fn read_table(context: &PipelineContext, schema: &SchemaClient, route: &Route) -> Result<Table> {
+    let table = schema.table(&route.path, route).await?;
+    table.check_keeps_rows(&route.path, route)?;
     for name in route.unused_names(|name| table.has_column(name)) {
         let message =
             format!("{}: {{{name}}} of the topic fills nothing: there is no column {name}", route.table);
         let warning = Warning::new("TOPIC_NAME_UNUSED", message);
         context.warn(warning.table(&route.table).topic(route.topic.as_str()));
     }
+    Ok(table)
+}
+
+/// Asks ClickHouse about the tables of routes that are added while the pipeline runs.
+pub async fn prepare_added(
+    context: &PipelineContext,
+    plans: &TablePlans,
+    routes: &[Route],
+) -> Result<Vec<Arc<TablePlan>>> {
+    let clickhouse = &context.config.clickhouse;
+    let schema = inspect(clickhouse).await?;
+    let ask = async {
+        let mut added = Vec::new();
+        for route in routes {
+            let table = read_table(context, &schema, route).await?;
+            check_views(context, &schema, &route.table).await?;
+            let plan = plans.plan(route, table)?;
+            probe_insert(&schema, &plan, route, clickhouse).await?;
+            added.push(plan);
+        }
+        for (table, message) in schema.warnings(routes.iter().map(|route| route.table.as_str())).await? {
+            context.warn(Warning::new("DEDUPLICATION_OFF", message).table(&table));
+        }
+        Ok(added)
+    };
+    tokio::time::timeout(clickhouse.request_timeout, ask).await.unwrap_or_else(|_| Err(no_answer(clickhouse)))
 }
 
 /// Inserts no rows: settings and constraints that make every INSERT fail are the answer to `start()`, not rows that wait
@@ -174,10 +202,10 @@ pub async fn inspect(clickhouse: &config::ClickHouse) -> Result<SchemaClient> {
         .unwrap_or_else(|_| Err(no_answer(clickhouse)))
 }
 
-/// The first server that answers, within `startTimeoutMs`: a server that sleeps accepts connections long before it answers.
-async fn first_answer(context: &PipelineContext) -> Result<SchemaClient> {
-    let Config { clickhouse, start_timeout, .. } = &context.config;
-    let deadline = tokio::time::Instant::now() + *start_timeout;
+/// The first server that answers, within `patience`: a server that sleeps accepts connections long before it answers.
+async fn first_answer(context: &PipelineContext, patience: Duration) -> Result<SchemaClient> {
+    let clickhouse = &context.config.clickhouse;
+    let deadline = tokio::time::Instant::now() + patience;
     let all = servers(clickhouse)?;
     clickhouse.ask_password().await?;
     let within = clickhouse.connect_timeout * clickhouse.urls.len() as u32;
@@ -214,7 +242,10 @@ pub struct OutputStages {
 
 /// Where ingest puts what it makes.
 pub struct StageInputs {
-    pub batches: RouteSenders,
+    /// By route.
+    pub batches: Vec<Sender<Box<Batch>>>,
+    /// Where batches go from there.
+    pub sink: Sender<Box<Batch>>,
     pub dead_letters: Sender<DeadLetterBatch>,
     /// `None`: there is no spool.
     pub spool: Option<Sender<spool::Control>>,
@@ -260,8 +291,18 @@ impl OutputStages {
         let thread = DeadLetterThread { context: context.clone(), store, batches: dead_letters, tokens };
         let dead_letters = context.spawn("letters", async move || thread.run().await)?;
         let TransformStages { threads: transforms, senders } = transforms;
-        let inputs = StageInputs { batches: senders, dead_letters: dead_letter_sender, spool: control };
+        let inputs = StageInputs {
+            batches: senders,
+            sink: batch_sender,
+            dead_letters: dead_letter_sender,
+            spool: control,
+        };
         Ok((OutputStages { transforms, spool, workers, dead_letters }, inputs))
+    }
+
+    /// A thread of a route that was added.
+    pub fn add_transform(&mut self, thread: JoinHandle<()>) {
+        self.transforms.push(thread);
     }
 
     /// Waits for all of them, in the order in which they end.
@@ -275,14 +316,14 @@ impl OutputStages {
 }
 
 /// The threads of the routes with a transform, and where the batches of each route go.
-pub struct TransformStages {
-    pub threads: Vec<JoinHandle<()>>,
-    pub senders: RouteSenders,
+struct TransformStages {
+    threads: Vec<JoinHandle<()>>,
+    senders: Vec<Sender<Box<Batch>>>,
 }
 
 impl TransformStages {
     /// `batches` is where they go on from there. `gathers`: they may depend on time.
-    pub fn start(
+    fn start(
         context: &Arc<PipelineContext>,
         plans: &Arc<TablePlans>,
         hosts: &TransformHosts,
@@ -294,36 +335,47 @@ impl TransformStages {
         let mut senders = vec![batches.clone(); context.config.all_routes().count()];
         let mut threads = Vec::new();
         // From the last one on: a unit goes from one transform to the next.
-        for (at, route) in routes.iter().enumerate().rev().filter(|(_, route)| route.transform.is_some()) {
-            let host = hosts.of(at).ok_or_else(|| Error::TransformInvalid {
-                path: format!("{}.transform", route.path),
-                message: "no JavaScript runs it".into(),
-            })?;
-            let (sender, waiting) = crossbeam_channel::bounded(transform::stage::QUEUE);
-            let (signaller, signals) = crossbeam_channel::unbounded();
-            let (canceller, awaiter) = (signaller.clone(), signaller);
-            // A thread that has ended needs no signal.
-            context.on_cancel(move || _ = canceller.send(Signal::Cancelled));
-            context.on_awaited(move || _ = awaiter.send(Signal::Awaited));
+        for (at, _) in routes.iter().enumerate().rev().filter(|(_, route)| route.transform.is_some()) {
             let next = joined.next_transform(at).map_or(batches, |next| &senders[next]).clone();
-            let (context, plans) = (context.clone(), plans.clone());
-            let dead_letters = dead_letters.clone();
-            let stage = TransformStage {
-                context: context.clone(),
-                plans,
-                at,
-                host,
-                batches: waiting,
-                next,
-                dead_letters,
-                signals,
-                gathers,
-            };
-            threads.push(context.spawn("transform", async move || stage.run())?);
+            let (thread, sender) = start_transform(context, plans, hosts, at, (next, dead_letters), gathers)?;
+            threads.push(thread);
             senders[at] = sender;
         }
-        Ok(TransformStages { threads, senders: RouteSenders::ByRoute(senders.into()) })
+        Ok(TransformStages { threads, senders })
     }
+}
+
+/// Starts the thread of a route with a transform, and gives where its batches go. `next` is where they go on from there.
+pub fn start_transform(
+    context: &Arc<PipelineContext>,
+    plans: &Arc<TablePlans>,
+    hosts: &TransformHosts,
+    at: usize,
+    (next, dead_letters): (Sender<Box<Batch>>, &Sender<DeadLetterBatch>),
+    gathers: bool,
+) -> Result<(JoinHandle<()>, Sender<Box<Batch>>)> {
+    let host = hosts.of(at).ok_or_else(|| Error::TransformInvalid {
+        path: format!("{}.transform", context.config.route(at).path),
+        message: "no JavaScript runs it".into(),
+    })?;
+    let (sender, waiting) = crossbeam_channel::bounded(transform::stage::QUEUE);
+    let (signaller, signals) = crossbeam_channel::unbounded();
+    let (canceller, awaiter) = (signaller.clone(), signaller);
+    // A thread that has ended needs no signal.
+    context.on_cancel(move || _ = canceller.send(Signal::Cancelled));
+    context.on_awaited(move || _ = awaiter.send(Signal::Awaited));
+    let stage = TransformStage {
+        context: context.clone(),
+        plans: plans.clone(),
+        at,
+        host,
+        batches: waiting,
+        next,
+        dead_letters: dead_letters.clone(),
+        signals,
+        gathers,
+    };
+    Ok((context.spawn("transform", async move || stage.run())?, sender))
 }
 
 type SpoolStage = (JoinHandle<()>, Sender<spool::Control>, Receiver<InsertJob>);
@@ -349,15 +401,22 @@ fn start_spool(
 
 /// A route below one that takes all its topics would never see a message.
 pub fn check_reachable(routes: &[Route]) -> Result<()> {
-    for (i, route) in routes.iter().enumerate() {
-        if let Some(earlier) =
-            routes[..i].iter().position(|earlier| !earlier.continues && earlier.topic.covers(&route.topic))
-        {
+    let routes: Vec<&Route> = routes.iter().collect();
+    match unreachable(&routes) {
+        None => Ok(()),
+        Some((i, earlier)) => {
             let message = format!("can never match: routes[{earlier}] takes all its topics first");
-            return Err(Error::config(format!("routes[{i}].topic"), message));
+            Err(Error::config(format!("routes[{i}].topic"), message))
         }
     }
-    Ok(())
+}
+
+/// The first route that no message can reach, and the one that takes all of its topics.
+pub fn unreachable(routes: &[&Route]) -> Option<(usize, usize)> {
+    (0..routes.len()).find_map(|i| {
+        let takes = |earlier: &&Route| !earlier.continues && earlier.topic.covers(&routes[i].topic);
+        Some((i, routes[..i].iter().position(takes)?))
+    })
 }
 
 pub fn no_answer(config: &config::ClickHouse) -> Error {

@@ -197,7 +197,7 @@ impl Replay {
     /// Asks ClickHouse about the tables, and opens the source.
     async fn prepare(&self, supplied: mpsc::Receiver<Vec<Supplied>>) -> Result<Ready> {
         let config = &self.context.config;
-        let mut prepared = prepare(&self.context).await?;
+        let mut prepared = prepare(&self.context, self.context.config.start_timeout).await?;
         let reader = match &self.source {
             ReplaySource::Dir(dir) => Reader::Files(Files::of_directory(dir, config.mqtt.max_packet_bytes)?),
             ReplaySource::File(file) => Reader::Files(Files::one(file, config.mqtt.max_packet_bytes)?),

@@ -136,7 +136,8 @@ impl Worker {
 
     fn route_named(&self, name: &str, table: &str) -> Option<usize> {
         let config = &self.context.config;
-        let mut places = 0..config.all_routes().count();
+        // Where a route was replaced, the last one with its name counts, as after a restart.
+        let mut places = (0..config.places()).rev();
         places.find(|at| config.route(*at).table == table && config.stream_name(*at) == name)
     }
 

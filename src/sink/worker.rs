@@ -193,6 +193,7 @@ impl Worker {
         batch.queue_permit = None;
         let rows = batch.rows();
         batch.describe_trace(rows);
+        batch.without_inputs();
         let columns = std::mem::take(&mut batch.columns);
         let plan = batch.plan.clone();
         let token = self.tokens.token(batch.completion.id(), &plan.sql, || {
@@ -344,6 +345,7 @@ impl Worker {
         };
         let Ok(table) = table else { return };
         let Some(SchemaChange { message, added }) = self.plans.apply_schema(at, route, table) else { return };
+        self.plans.remember(config);
         self.context.warn(Warning::new("TABLE_CHANGED", message).table(&route.table).route(at));
         for column in added {
             let message = format!(

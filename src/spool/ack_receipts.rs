@@ -30,14 +30,17 @@ fn newest(acknowledged: &AckHistory, client_id: &str, bytes: usize) -> Bytes {
     out.extend(client_id.as_bytes());
     for AckRecord { packet_id, qos, fingerprint } in receipts {
         out.extend(packet_id.to_le_bytes());
-        out.push(qos);
+        out.push(qos | WIDE);
         out.extend(fingerprint.to_le_bytes());
     }
     out.into()
 }
 
 const HEAD: usize = 10;
-const RECEIPT: usize = 7;
+const RECEIPT: usize = 11;
+/// A bit of the QoS, of receipts with a fingerprint of 64 bits. Earlier ones have the CRC32C of topic and payload, which equals no
+/// fingerprint of today.
+const WIDE: u8 = 0x80;
 
 /// The acknowledgement history of each connection.
 #[derive(Debug, Default)]
@@ -104,12 +107,8 @@ impl AckHistoryStore {
         if (session.client_id.as_str(), session.acknowledged.session()) != (client_id, id) {
             *session = SessionHistory::new(client_id, id);
         }
-        while receipts.len() >= RECEIPT {
-            session.acknowledged.push(AckRecord {
-                packet_id: receipts.get_u16_le(),
-                qos: receipts.get_u8(),
-                fingerprint: receipts.get_u32_le(),
-            });
+        while let Some(record) = parse(&mut receipts) {
+            session.acknowledged.push(record);
         }
     }
 
@@ -176,6 +175,17 @@ impl SessionHistory {
     }
 }
 
+/// The next receipt.
+fn parse(receipts: &mut &[u8]) -> Option<AckRecord> {
+    let packet_id = receipts.try_get_u16_le().ok()?;
+    let qos = receipts.try_get_u8().ok()?;
+    let fingerprint = match qos & WIDE {
+        0 => receipts.try_get_u32_le().ok()?.into(),
+        _ => receipts.try_get_u64_le().ok()?,
+    };
+    Some(AckRecord { packet_id, qos: qos & !WIDE, fingerprint })
+}
+
 /// Session, client id, and the rest.
 fn parse_head(mut receipts: &[u8]) -> Option<(u64, &str, &[u8])> {
     let session = receipts.try_get_u64_le().ok()?;
@@ -194,7 +204,7 @@ mod tests {
             acknowledged.push(AckRecord {
                 packet_id: *id,
                 qos: 1 + (id % 2) as u8,
-                fingerprint: *id as u32 * 7,
+                fingerprint: u64::from(*id) * 0x1234_5678_9abc,
             });
         }
         encode(&acknowledged, client_id)

@@ -45,7 +45,8 @@
 //! receipts of a record, of one session that a broker keeps:
 //!    0  u64  the session, a random number
 //!    8  u16 length + bytes: client id
-//!       u16 packet id, u8 QoS, u32 checksum of topic and payload: for each message above QoS 0
+//!       u16 packet id, u8 QoS + 128, u64 fingerprint of topic and payload: for each message above QoS 0;
+//!       in earlier records u16 packet id, u8 QoS, u32 CRC32C of topic and payload
 //!
 //! kind 4: u32 connections; for each, u32 connection, u32 length + receipts; then of records that had been synced behind one
 //!    that had not, for each, u64 sequence, u32 connection, u32 length + receipts
@@ -148,6 +149,7 @@ pub use insert_queue::InsertLimits;
 pub use inspect::{Backlog, Inspection, inspect};
 pub use job::{Control, InsertJob, WorkerPermit};
 pub use open::{Opened, open};
+pub use thread::waits::{Sources, Waits, Woken};
 pub use thread::{Channels, SpoolThread};
 pub use wal::chain::Missing;
 pub use wal::corruption::{ChainBreak, CorruptRange};

@@ -11,6 +11,7 @@
 
 mod hand_over;
 mod reports;
+pub mod waits;
 
 use std::collections::HashMap;
 use std::mem;
@@ -18,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, after, never, select};
+use crossbeam_channel::{Receiver, Sender, never};
 
 use crate::clickhouse::BlockEncoder;
 use crate::config::{self, AckAfter, Compression};
@@ -32,6 +33,7 @@ use crate::spool::batch_record::{self, Appended};
 use crate::spool::cuts::Cuts;
 use crate::spool::job::{Control, InsertJob};
 use crate::spool::open::Opened;
+use crate::spool::thread::waits::{Sources, SystemWaits, Waits, Woken};
 use crate::spool::wal::log::Log;
 use crate::spool::wal::storage::Disk;
 use crate::telemetry::context::PipelineContext;
@@ -47,7 +49,8 @@ pub struct Channels {
     pub jobs: Sender<InsertJob>,
 }
 
-pub struct SpoolThread<D: Disk> {
+pub struct SpoolThread<D: Disk, W = SystemWaits> {
+    waits: W,
     context: Arc<PipelineContext>,
     log: Log<D>,
     cuts: Arc<Cuts>,
@@ -139,6 +142,19 @@ const MAX_TRACED: usize = 64;
 impl<D: Disk> SpoolThread<D> {
     /// Counts the messages that were found as received; they are pending until they are settled.
     pub fn new(context: Arc<PipelineContext>, opened: Opened<D>, channels: Channels) -> SpoolThread<D> {
+        SpoolThread::waiting_by(SystemWaits, context, opened, channels)
+    }
+}
+
+impl<D: Disk, W: Waits> SpoolThread<D, W> {
+    /// The same, with other waits than those of the system.
+    pub fn waiting_by(
+        waits: W,
+        context: Arc<PipelineContext>,
+        opened: Opened<D>,
+        channels: Channels,
+    ) -> SpoolThread<D, W> {
+        let now = waits.now();
         let Opened { log, recovered } = opened;
         let memory = MemoryReservation::new(&context.memory);
         let is_of_rows = |insert: &u64| recovered.row_inserts.contains(insert);
@@ -147,7 +163,7 @@ impl<D: Disk> SpoolThread<D> {
         context.ledger.receive(messages.sum(), 0);
         context.metrics.rows_decoded.fetch_add(recovered.rows, Ordering::Relaxed);
         let pending = |id: &u64, messages: &u64| {
-            let mut completion = Completion::recovered(&context, Instant::now());
+            let mut completion = Completion::recovered(&context, now);
             if is_of_rows(id) {
                 completion.is_of_rows();
             }
@@ -160,6 +176,7 @@ impl<D: Disk> SpoolThread<D> {
         let (freed_tx, freed) = crossbeam_channel::unbounded();
         let [fault, read_fault, delete_fault] = [(); 3].map(|()| context.no_fault());
         SpoolThread {
+            waits,
             packer: BlockEncoder::within(&context.memory, context.config.clickhouse.compression),
             commit_every: context.config.seal_delay(),
             compress_from: context.config.spool.as_ref().map_or(0, |spool| spool.max_bytes / COMPRESS_FROM),
@@ -185,7 +202,7 @@ impl<D: Disk> SpoolThread<D> {
             read_at: None,
             cannot_delete: false,
             tidy_at: None,
-            check_at: Instant::now() + CHECK_INTERVAL,
+            check_at: now + CHECK_INTERVAL,
             health: None,
             fault,
             read_fault,
@@ -196,7 +213,7 @@ impl<D: Disk> SpoolThread<D> {
     }
 
     /// Shows these what is stored.
-    pub fn with_taps(self, taps: &Arc<Taps>) -> SpoolThread<D> {
+    pub fn with_taps(self, taps: &Arc<Taps>) -> SpoolThread<D, W> {
         SpoolThread { taps: taps.clone(), ..self }
     }
 
@@ -205,7 +222,7 @@ impl<D: Disk> SpoolThread<D> {
         // DONE entries that may not have been synced before a crash.
         let mut is_due = true;
         loop {
-            let now = Instant::now();
+            let now = self.waits.now();
             if is_due || [self.retry_at, self.tidy_at].into_iter().flatten().any(|at| at <= now) {
                 self.commit(now);
             }
@@ -213,7 +230,7 @@ impl<D: Disk> SpoolThread<D> {
                 self.check_directory(now);
             }
             // A commit may take longer than an INSERT is still to wait.
-            let now = Instant::now();
+            let now = self.waits.now();
             if self.read_at.is_none_or(|at| at <= now) {
                 self.send_due_inserts(now);
             }
@@ -234,22 +251,28 @@ impl<D: Disk> SpoolThread<D> {
     /// come to their end. `offered_at` is when INSERTs were last sent to workers: those due since then
     /// are still there.
     fn wait(&mut self, offered_at: Instant) -> Option<bool> {
-        let now = Instant::now();
+        let now = self.waits.now();
         let due_at = if self.free > 0 { self.log.due_at(offered_at) } else { None };
         // There is space again for the blocked batch.
         let at_once = (self.blocked_batch.is_some() && !self.log.is_full()).then_some(now);
         let alarms = [at_once, due_at, self.retry_at, self.tidy_at, self.read_at];
-        let alarm = alarms.into_iter().flatten().fold(self.check_at, Instant::min);
-        let alarm = after(alarm.saturating_duration_since(now));
+        let alarm = alarms.into_iter().flatten().min();
         // One batch may be blocked: otherwise a full log would not notice the end of the channel.
         let batches = if self.blocked_batch.is_none() { self.channels.batches.clone() } else { never() };
         let mut is_due = false;
-        select! {
-            recv(batches) -> batch => self.blocked_batch = Some(batch.ok()?),
-            recv(self.settled) -> id => is_due |= self.on_job_settled(id.ok()?),
-            recv(self.freed) -> _ => self.free += 1,
-            recv(self.channels.controls) -> control => is_due |= self.on_control(control.ok()?)?,
-            recv(alarm) -> _ => {}
+        let sources = Sources {
+            batches: &batches,
+            settled: &self.settled,
+            freed: &self.freed,
+            controls: &self.channels.controls,
+        };
+        match self.waits.wait(&sources, alarm, self.check_at) {
+            Woken::Batch(batch) => self.blocked_batch = Some(batch),
+            Woken::Settled(id) => is_due |= self.on_job_settled(id),
+            Woken::Freed => self.free += 1,
+            Woken::Control(control) => is_due |= self.on_control(control)?,
+            Woken::Alarm => {}
+            Woken::Ended => return None,
         }
         while let Ok(id) = self.settled.try_recv() {
             is_due |= self.on_job_settled(id);
@@ -257,12 +280,12 @@ impl<D: Disk> SpoolThread<D> {
         while self.freed.try_recv().is_ok() {
             self.free += 1;
         }
-        let until = Instant::now() + self.commit_every;
+        let until = self.waits.now() + self.commit_every;
         while !self.log.is_full() {
             let Some(batch) = self.blocked_batch.take().or_else(|| batches.try_recv().ok()) else { break };
             self.append(batch);
             is_due = true;
-            if Instant::now() >= until {
+            if self.waits.now() >= until {
                 break;
             }
         }
@@ -292,7 +315,7 @@ impl<D: Disk> SpoolThread<D> {
         self.log.done(id);
         self.cuts.done(id);
         self.out_bytes -= self.inserts.remove(&id).map_or(0, |pending| pending.bytes);
-        self.tidy_at.get_or_insert(Instant::now() + TIDY);
+        self.tidy_at.get_or_insert(self.waits.now() + TIDY);
         // The space of settled records is needed at once.
         self.health.is_some()
     }
@@ -305,6 +328,7 @@ impl<D: Disk> SpoolThread<D> {
             if self.inserts.len() >= MAX_TRACED {
                 batch.trace = None;
             }
+            batch.without_inputs();
             self.taps.offer(&self.context, batch.route, &batch.plan, &batch.columns);
             let compression = self.compression_of_messages();
             let of_batch = batch_record::of(*batch, &self.context.config, &mut self.packer, compression);
@@ -313,7 +337,7 @@ impl<D: Disk> SpoolThread<D> {
                 appended.push(settles);
             }
         }
-        let inserts = self.log.append_together(records, Instant::now());
+        let inserts = self.log.append_together(records, self.waits.now());
         // The log counts its records itself. Until here the batches counted what was made of them.
         self.count_memory();
         for (id, appended) in inserts.into_iter().zip(appended) {

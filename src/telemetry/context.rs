@@ -15,6 +15,7 @@ use crate::core::chunk_pool::ChunkPool;
 use crate::core::error::{Error, Result};
 use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryBudget;
+use crate::core::rebirths::RebirthLimits;
 use crate::core::thread::{panic_message, run_on, runtime, thread};
 use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::faults::OpenFault;
@@ -30,6 +31,8 @@ pub struct PipelineContext {
     /// Memory for the messages of all batches.
     pub chunk_pool: Arc<ChunkPool>,
     pub metrics: Recorder,
+    /// When edge nodes may be asked for their BIRTH messages.
+    pub rebirth_limits: RebirthLimits,
     listener: Listener,
     cancelled: watch::Sender<bool>,
     wakers: Mutex<Vec<Waker>>,
@@ -53,10 +56,13 @@ impl PipelineContext {
             TransformCounters::of_routes(transforms.map(|(at, route)| (at, route.topic.as_str())));
         metrics.spool = config.spool.as_ref().map(|spool| SpoolGauges::new(spool.max_bytes));
         let memory = Arc::new(MemoryBudget::new(config.memory_max_bytes));
+        config.lookups.reserve(&memory);
+        metrics.lookups = config.lookups.clone();
         PipelineContext {
             metrics,
             chunk_pool: ChunkPool::of(&memory),
             memory,
+            rebirth_limits: RebirthLimits::default(),
             decoding_again: Mutex::default(),
             ledger: Ledger::default(),
             cancelled: watch::Sender::new(false),
@@ -66,6 +72,15 @@ impl PipelineContext {
             warned: Mutex::default(),
             config,
             listener,
+        }
+    }
+
+    /// Has counters for a route that was added.
+    pub fn count_route(&self, at: usize) {
+        let route = self.config.route(at);
+        self.metrics.add_table(route.table.clone());
+        if route.transform.is_some() {
+            TransformCounters::add(&self.metrics.transforms, at, route.topic.as_str());
         }
     }
 

@@ -146,6 +146,11 @@ impl Warning {
         self.field("topic", topic)
     }
 
+    /// The name of a lookup.
+    pub fn lookup(self, lookup: &str) -> Warning {
+        self.field("lookup", lookup)
+    }
+
     pub fn url(self, url: &str) -> Warning {
         self.field("url", url)
     }
@@ -175,6 +180,11 @@ impl Warning {
     /// How long it is waited for before it fails.
     pub fn time_left(self, left: Duration) -> Warning {
         self.field("timeLeftMs", millis(left))
+    }
+
+    /// When something was read, by RFC 3339.
+    pub fn read_at(self, time: &str) -> Warning {
+        self.field("readAt", time)
     }
 
     /// Names of files in a directory.

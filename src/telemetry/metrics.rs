@@ -1,5 +1,7 @@
 //! Counters that the stages add to, and the snapshots that JavaScript sees.
 
+mod tables;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,12 +9,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+pub use tables::{MAX_TABLES, OTHER_TABLES};
+
+use crate::core::append_only::AppendOnly;
 use crate::core::codes::WARNING_CODES;
+use crate::core::lookups::Lookups;
 use crate::core::memory_budget::MemoryBudget;
 use crate::core::reason::Code;
 use crate::telemetry::faults::{Fault, Faults};
 use crate::telemetry::histogram::{Histogram, Quantiles};
 use crate::telemetry::ledger::{Counts, Ledger};
+pub use crate::telemetry::route_metrics::{LookupMetrics, TransformCounters, TransformMetrics};
 
 /// Shared by all threads of a pipeline.
 #[derive(Debug)]
@@ -45,9 +52,11 @@ pub struct Recorder {
     /// `None`: there is no spool.
     pub spool: Option<SpoolGauges>,
     /// By table, in the order of their first route.
-    tables: Vec<(String, Table)>,
+    tables: AppendOnly<(String, Table)>,
+    /// The maps that columns are filled from.
+    pub lookups: Lookups,
     /// Counters of the routes with a transform, by the position of the route.
-    pub transforms: Vec<(usize, TransformCounters)>,
+    pub transforms: AppendOnly<(usize, TransformCounters)>,
 }
 
 /// Each on cache lines of its own: every connection counts on its own thread.
@@ -57,6 +66,7 @@ pub struct ConnectionCounters {
     /// 1 while it is up.
     pub connected: AtomicU64,
     pub reconnects: AtomicU64,
+    pub rebirth_requests: AtomicU64,
     pub unacknowledged: AtomicU64,
     pub writes: AtomicU64,
     /// 4 or 5, once a broker has answered.
@@ -83,20 +93,6 @@ pub struct SpoolGauges {
     pub blocked: AtomicU64,
     /// When the last sync succeeded, in milliseconds since 1970.
     pub last_sync: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-pub struct TransformCounters {
-    /// The topic of the route, and where routes share it the place of the route behind it.
-    pub name: String,
-    pub calls: AtomicU64,
-    pub rows: AtomicU64,
-    pub dropped: AtomicU64,
-    pub rejected: AtomicU64,
-    pub emitted: AtomicU64,
-    pub failed: AtomicU64,
-    pub waiting: AtomicU64,
-    pub duration: Histogram,
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +130,8 @@ pub struct Metrics {
     pub tables: BTreeMap<String, TableMetrics>,
     /// By [`TransformCounters::name`]; only of routes with a transform.
     pub transforms: BTreeMap<String, TransformMetrics>,
+    /// By name; only those that columns are filled from.
+    pub lookups: BTreeMap<String, LookupMetrics>,
     /// By code; only those that there were.
     pub warnings: BTreeMap<&'static str, u64>,
     /// The faults at present.
@@ -181,6 +179,7 @@ pub struct Mqtt {
     pub connected: u64,
     pub connections: u64,
     pub reconnects: u64,
+    pub rebirth_requests: u64,
     pub unacknowledged: u64,
     pub writes: u64,
     /// 4 or 5; 0 until a broker has answered.
@@ -197,7 +196,6 @@ pub struct Spool {
     pub damages: u64,
     pub lost_messages: u64,
     pub errors: u64,
-    /// How long ago it was last written and synced.
     pub last_sync_ms: u64,
     /// Whether it takes messages: it is not full, and its disk works.
     pub writable: bool,
@@ -217,64 +215,9 @@ pub struct TableMetrics {
     pub dead_lettered: u64,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TransformMetrics {
-    pub calls: u64,
-    pub rows: u64,
-    pub dropped: u64,
-    pub rejected: u64,
-    pub emitted: u64,
-    pub failed: u64,
-    /// Batches that wait for a call.
-    pub waiting: u64,
-    pub duration_ms: Quantiles,
-}
-
-impl TransformCounters {
-    /// Counters of routes by their places and topics. Each has a name of its own: of routes with one topic the first has the topic
-    /// alone, as it would by itself.
-    pub fn of_routes<'a>(routes: impl Iterator<Item = (usize, &'a str)>) -> Vec<(usize, TransformCounters)> {
-        let mut all: Vec<(usize, TransformCounters)> = Vec::new();
-        for (at, topic) in routes {
-            let is_taken = all.iter().any(|(_, counters)| counters.name == topic);
-            let name = if is_taken { format!("{topic} (routes[{at}])") } else { topic.into() };
-            all.push((at, TransformCounters { name, ..TransformCounters::default() }));
-        }
-        all
-    }
-
-    fn snapshot(&self) -> TransformMetrics {
-        TransformMetrics {
-            calls: get(&self.calls),
-            rows: get(&self.rows),
-            dropped: get(&self.dropped),
-            rejected: get(&self.rejected),
-            emitted: get(&self.emitted),
-            failed: get(&self.failed),
-            waiting: get(&self.waiting),
-            duration_ms: self.duration.quantiles(),
-        }
-    }
-}
-
-/// Tables with counters of their own: each is three time series. The others are counted together.
-pub const MAX_TABLES: usize = 1000;
-/// How the others are called. No table of ClickHouse's that needs no quotes has this name.
-pub const OTHER_TABLES: &str = "(other)";
-
 impl Recorder {
     pub fn new(tables: impl IntoIterator<Item = String>, connections: usize) -> Recorder {
-        let mut named: Vec<(String, Table)> = Vec::new();
-        for table in tables {
-            let is_known = named.iter().any(|(name, _)| *name == table);
-            if !is_known && named.len() < MAX_TABLES {
-                named.push((table, Table::default()));
-            } else if !is_known && named.len() == MAX_TABLES {
-                named.push((OTHER_TABLES.into(), Table::default()));
-            }
-        }
-        Recorder {
+        let recorder = Recorder {
             started_at: Instant::now(),
             bytes_received: AtomicU64::new(0),
             bytes_inserted: AtomicU64::new(0),
@@ -294,24 +237,12 @@ impl Recorder {
             faults: Arc::default(),
             dead_letters_failing: AtomicU64::new(0),
             spool: None,
-            tables: named,
-            transforms: Vec::new(),
-        }
-    }
-
-    /// The counters of a table; of tables beyond [`MAX_TABLES`] they are the same.
-    pub fn table(&self, name: &str) -> Option<&Table> {
-        let others = || self.tables.get(MAX_TABLES);
-        self.tables.iter().find(|(n, _)| n == name).or_else(others).map(|(_, table)| table)
-    }
-
-    /// When ClickHouse last confirmed an INSERT into each table, in milliseconds since 1970.
-    pub fn last_inserts(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.tables.iter().map(|(name, table)| (name.as_str(), get(&table.last_insert_time)))
-    }
-
-    fn is_other(&self, name: &str) -> bool {
-        !self.tables.iter().take(MAX_TABLES).any(|(known, _)| known == name)
+            tables: AppendOnly::default(),
+            transforms: AppendOnly::default(),
+            lookups: Lookups::default(),
+        };
+        tables.into_iter().for_each(|table| recorder.add_table(table));
+        recorder
     }
 
     /// The counters of a route with a transform.
@@ -428,6 +359,7 @@ impl Recorder {
                 connected: sum(|connection| &connection.connected),
                 connections: self.connections.len() as u64,
                 reconnects: sum(|connection| &connection.reconnects),
+                rebirth_requests: sum(|connection| &connection.rebirth_requests),
                 unacknowledged: sum(|connection| &connection.unacknowledged),
                 writes: sum(|connection| &connection.writes),
                 protocol_version: self
@@ -453,6 +385,12 @@ impl Recorder {
                 .transforms
                 .iter()
                 .map(|(_, counters)| (counters.name.clone(), counters.snapshot()))
+                .collect(),
+            lookups: self
+                .lookups
+                .all()
+                .iter()
+                .map(|lookup| (lookup.name().into(), LookupMetrics::of(lookup)))
                 .collect(),
             faults,
         }

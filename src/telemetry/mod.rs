@@ -7,5 +7,6 @@ pub mod histogram;
 pub mod ledger;
 pub mod metrics;
 pub mod prometheus;
+pub mod route_metrics;
 pub mod state;
 pub mod trace;

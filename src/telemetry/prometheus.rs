@@ -14,7 +14,7 @@ use crate::core::codes::WARNING_CODES;
 use crate::core::reason::Code;
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::metrics::{
-    ConnectionCounters, Metrics, Recorder, TableMetrics, TransformCounters, get,
+    ConnectionCounters, LookupMetrics, Metrics, Recorder, TableMetrics, TransformCounters, get,
 };
 use crate::telemetry::state::State;
 
@@ -58,6 +58,7 @@ pub fn families(pipeline: &str, runtime: &str, metrics: &Metrics, recorder: &Rec
     buffers(&mut all, metrics, recorder);
     by_table(&mut all, metrics, recorder);
     transforms(&mut all, recorder);
+    lookups(&mut all, metrics);
     all.families
 }
 
@@ -159,6 +160,8 @@ fn mqtt(all: &mut Families<'_>, recorder: &Recorder) {
     };
     each(Kind::Gauge, "mqtt_connected", "1 while a connection is up and subscribed.", |c| &c.connected);
     each(Kind::Counter, "mqtt_reconnects_total", "Connections made after the first.", |c| &c.reconnects);
+    let rebirths = "Requests to edge nodes of Sparkplug for their BIRTH messages.";
+    each(Kind::Counter, "mqtt_rebirth_requests_total", rebirths, |c| &c.rebirth_requests);
     each(Kind::Gauge, "mqtt_unacknowledged", "Messages that the broker waits for us to acknowledge.", |c| {
         &c.unacknowledged
     });
@@ -260,6 +263,21 @@ fn transforms(all: &mut Families<'_>, recorder: &Recorder) {
     each(Kind::Gauge, "transform_waiting", "Batches that wait for a transform.", |t| &t.waiting);
     let durations = transforms.iter().map(|counters| (labels(counters), &counters.duration));
     all.histograms("transform_duration_seconds", "Time of a call, to the end of its promise.", durations);
+}
+
+/// Only of a pipeline that has lookups.
+fn lookups(all: &mut Families<'_>, metrics: &Metrics) {
+    if metrics.lookups.is_empty() {
+        return;
+    }
+    let mut each = |kind, name, help, value: fn(&LookupMetrics) -> u64| {
+        let samples = metrics.lookups.iter();
+        let samples = samples.map(|(name, lookup)| (vec![("lookup", name.clone())], value(lookup) as f64));
+        all.add(kind, name, help, samples);
+    };
+    each(Kind::Gauge, "lookup_entries", "Entries of a lookup's map.", |lookup| lookup.entries);
+    each(Kind::Gauge, "lookup_bytes", "Memory of a lookup's map.", |lookup| lookup.bytes);
+    each(Kind::Counter, "lookup_misses_total", "Rows whose key was not in the map.", |lookup| lookup.misses);
 }
 
 type Labels = Vec<(&'static str, String)>;

@@ -99,7 +99,8 @@ impl ColumnLayout {
             // Blocks do not have the inputs.
             Some(place + inputs.len())
         };
-        let columns: Vec<_> = bindings
+        // The keys of lookups are nobody's to see.
+        let columns: Vec<_> = bindings[..decoder.keys().start]
             .iter()
             .enumerate()
             .map(|(place, binding)| {
@@ -122,11 +123,11 @@ impl ColumnLayout {
     /// The columns of a block, to be read alone: NULL is never a value that is still to be filled.
     pub fn of_block(plan: &TablePlan, route: &Route) -> ColumnLayout {
         let mut layout = ColumnLayout::new(plan, route);
-        let inputs = layout.inputs.clone();
+        let inputs = layout.inputs.start..layout.columns.len();
         layout.inputs = inputs.start..inputs.start;
         layout.columns.drain(inputs.clone());
-        layout.types.drain(inputs.clone());
-        layout.flags.drain(inputs);
+        layout.types.truncate(layout.columns.len());
+        layout.flags.truncate(layout.columns.len());
         for column in &mut layout.columns {
             (column.computed, column.default) = (false, false);
         }
@@ -380,14 +381,10 @@ impl BatchColumns<'_> {
 
     /// The values of any column as a list in JSON.
     pub fn read_json(&self, at: usize) -> Result<String, Misuse> {
-        Ok(self.values(at)?.to_string())
-    }
-
-    /// The values of any column.
-    pub fn values(&self, at: usize) -> Result<serde_json::Value, Misuse> {
         let column = self.column(at)?;
         let mut cursor = JsonCursor::new(column, &self.layout.types[at]);
-        Ok((0..column.rows()).map(|_| cursor.read()).collect())
+        let values: serde_json::Value = (0..column.rows()).map(|_| cursor.read()).collect();
+        Ok(values.to_string())
     }
 
     /// Sets one value of any column, as CBOR; `None` is NULL.

@@ -51,7 +51,7 @@ impl Outcome {
     pub fn of(context: &Arc<PipelineContext>, finished: Finished, emit_tables: &[EmitTable]) -> Outcome {
         let Finished { mut batch, layout, verdicts, reasons, emitted } = finished;
         let mut counts = OutcomeCounts { rows: batch.rows() as u64, ..OutcomeCounts::default() };
-        without_inputs(&mut batch, layout.inputs.clone());
+        batch.take_inputs(layout.inputs.clone());
         let mut emitted: Vec<_> = emitted
             .into_iter()
             .map(|emitted| {
@@ -91,16 +91,6 @@ impl Outcome {
         batch.message_rows = Some(MessageRows::default());
         batch.reserve(context.config.spool.is_some());
         Outcome { batches: vec![batch], dead_letters, counts }
-    }
-}
-
-/// Takes the columns out that no block has.
-fn without_inputs(batch: &mut Batch, inputs: Range<usize>) {
-    let at = inputs.start;
-    let mut inputs: Vec<Column> = batch.columns.drain(inputs).collect();
-    inputs.iter_mut().for_each(Column::clear);
-    if !inputs.is_empty() {
-        batch.inputs = Some((at, inputs));
     }
 }
 

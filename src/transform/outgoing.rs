@@ -89,7 +89,7 @@ impl Outgoing {
         if !self.gathers || self.context.is_awaited() || !may_grow(batch, limits) {
             return false;
         }
-        let is_emitted = batch.route >= self.context.config.routes.len();
+        let is_emitted = self.context.config.is_of_rows(batch.route);
         let may_wait = is_emitted && !batch.completion.has_acks() && !is_large(batch, limits);
         self.waits_for_worker(batch) || (may_wait && now < self.due_by_age(batch))
     }

@@ -360,9 +360,12 @@ fn a_broken_document_is_a_dead_letter() {
         ("cbor", deep("81")),
         ("cbor", deep("c1")),
     ] {
-        let got = decoded(json!({ "format": format }), &columns, &hex(&payload));
+        let mut rows = Rows::of(&route(json!({ "format": format })), table(&columns));
+        let reason = rows.append(&hex(&payload)).unwrap_err();
         let shown = &payload[..payload.len().min(40)];
-        assert_eq!(got, Err(Code::PayloadInvalid), "{format} {shown}");
+        assert_eq!(reason.code, Code::PayloadInvalid, "{format} {shown}");
+        let message = &reason.message;
+        assert!(payload.is_empty() || message.contains(", at byte "), "{format} {shown}: {message}");
     }
     assert_eq!(decoded(json!({ "format": "cbor" }), &columns, &hex("05")), Err(Code::NotAnObject));
 }
@@ -404,11 +407,18 @@ fn a_json_error_says_what_the_payload_looks_like() {
         (hex("a1617605"), "format: 'cbor'"),
         (b"\xff\xfe{\0}\0".to_vec(), "UTF-16"),
         (b"{\0}\0".to_vec(), "UTF-16"),
+        // Fields of Protocol Buffers: a text and a number; and a metric of Sparkplug.
+        (hex("0a0568656c6c6f 1005"), "type: 'protobuf'"),
+        (hex("08e807120b0a0174200350fbffffff0f"), "'sparkplug'"),
     ] {
         let mut rows = Rows::of(&route(json!({})), table(&[("v", "UInt8")]));
         let reason = rows.append(&payload).unwrap_err();
         assert_eq!(reason.code, Code::JsonInvalid);
         assert!(reason.message.contains(advice), "{}", reason.message);
+    }
+    let mut rows = Rows::of(&route(json!({})), table(&[("v", "UInt8")]));
+    for text in ["\n hello", "nonsense", "\x0a\x02{"] {
+        assert!(!rows.append(text.as_bytes()).unwrap_err().message.contains("; it "), "{text:?}");
     }
 }
 

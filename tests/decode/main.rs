@@ -3,6 +3,7 @@
 
 mod conditions;
 mod documents;
+mod lookups;
 mod program_rows;
 mod protobuf;
 mod rows;

@@ -272,6 +272,22 @@ fn rows_and_json_names_work_as_in_json() {
 }
 
 #[test]
+fn fields_that_the_schema_has_not_are_ignored_or_refused() {
+    let payload = [bytes(1, "d"), number(99, 5), bytes(6, [fixed_64(1, 0), number(77, 1)].concat())].concat();
+    let columns = [("id", "String")];
+    assert_eq!(device(json!({}), &columns, &payload), Ok(vec![texts(&["d"])]));
+    let reject = json!({ "unknownFields": "reject", "columns": { "all": "readings" } });
+    let columns = [("id", "String"), ("all", "String")];
+    assert_eq!(device(reject.clone(), &columns, &payload), Err(Code::UnknownField));
+    let known = [bytes(1, "d"), bytes(6, fixed_64(1, 0))].concat();
+    let others = "big change state codes registers raw ratio";
+    let known_columns: Vec<_> =
+        columns.into_iter().chain(others.split(' ').map(|name| (name, "String"))).collect();
+    assert!(device(reject.clone(), &known_columns, &known).is_ok());
+    assert_eq!(device(reject, &known_columns, &[known, number(99, 5)].concat()), Err(Code::UnknownField));
+}
+
+#[test]
 fn a_payload_that_is_not_a_message_is_a_dead_letter() {
     for payload in [
         vec![0x0a],
@@ -445,4 +461,74 @@ fn a_death_is_dated_when_it_arrived_and_compressed_payloads_are_unpacked() {
     let payload = [bytes(4, "SPBV1.0_COMPRESSED"), bytes(5, packed)].concat();
     assert_eq!(rows.decode_as("spBv1.0/g/DDATA/n/d", &payload), Ok(1));
     assert_eq!(column(&rows, "timestamp")[8..], 7_000i64.to_le_bytes());
+}
+
+#[test]
+fn a_data_set_with_times_is_rows() {
+    let cell = |content: Vec<u8>| bytes(1, content);
+    let data_set = |times: &str| {
+        let row = |at: u64, speed: f64, state: &str| {
+            bytes(
+                4,
+                [cell(number(2, at)), cell(fixed_64(4, speed.to_bits())), cell(bytes(6, state))].concat(),
+            )
+        };
+        let names = [bytes(2, times), bytes(2, "speed"), bytes(2, "state")].concat();
+        let types = [number(3, 4), number(3, 10), number(3, 12)].concat();
+        [number(1, 3), names, types, row(1_500, 1.5, "on"), row(2_500, -2.0, "off")].concat()
+    };
+    let columns = [
+        ("name", "String"),
+        ("timestamp", "DateTime64(3, 'UTC')"),
+        ("speed", "Nullable(Float64)"),
+        ("state", "Nullable(String)"),
+        ("value", "Nullable(String)"),
+    ];
+    let options =
+        json!({ "format": "sparkplug", "columns": { "speed": "value.speed", "state": "value.state" } });
+    let decoded = |content: Vec<u8>| {
+        let mut rows = Rows::of(&route(options.clone()), table(&columns));
+        let payload =
+            [number(1, 9_000), metric(&[bytes(1, "history"), number(4, 16), bytes(17, content)])].concat();
+        let count = rows.decode_as("spBv1.0/g/NDATA/n", &payload);
+        (count, rows.columns.iter().map(encoded).collect::<Vec<_>>())
+    };
+    let millis = |times: &[i64]| times.iter().flat_map(|at| at.to_le_bytes()).collect::<Vec<u8>>();
+    let (count, columns) = decoded(data_set("timestamps"));
+    assert_eq!(count, Ok(2));
+    assert_eq!(columns[0], texts(&["history", "history"]));
+    assert_eq!(columns[1], millis(&[1_500, 2_500]));
+    assert_eq!(columns[2], [vec![0, 0], floats(&[1.5, -2.0])].concat());
+    assert_eq!(columns[3], [vec![0, 0], texts(&["on", "off"])].concat());
+    let (count, columns) = decoded(data_set("at"));
+    assert_eq!(count, Ok(1));
+    assert_eq!(columns[1], millis(&[9_000]));
+    let list = r#"[{"at":1500,"speed":1.5,"state":"on"},{"at":2500,"speed":-2,"state":"off"}]"#;
+    assert_eq!(columns[4], [vec![0], texts(&[list])].concat());
+    let without_time = [bytes(2, "timestamps"), bytes(4, cell(Vec::new()))].concat();
+    assert_eq!(decoded(without_time).0.unwrap_err().code, Code::PayloadInvalid);
+}
+
+#[test]
+fn a_broken_message_says_where_in_the_payload() {
+    let reason = |options: Value, payload: &[u8]| {
+        let mut rows = Rows::of(&options, table(&[("n", "Nullable(UInt32)")]));
+        let reason = rows.append(payload).unwrap_err();
+        assert_eq!(reason.code, Code::PayloadInvalid);
+        reason.message.to_string()
+    };
+    let mut metrics = Rows::of(&route(json!({ "format": "sparkplug" })), table(&[("name", "String")]));
+    // The second metric has a name that is said to be longer than the metric.
+    let payload = [metric(&[bytes(1, "t")]), metric(&[vec![0x0a, 9, b'x']])].concat();
+    let broken = metrics.decode_as("spBv1.0/g/NDATA/n", &payload).unwrap_err();
+    assert!(broken.message.ends_with("it is shorter than it announces, at byte 9"), "{}", broken.message);
+    let payload = [bytes(1, "a"), bytes(6, number(1, 5))].concat();
+    let message = reason(route(protobuf("p.Device", json!({}))), &payload);
+    assert!(message.ends_with("the field value has the wire type of another, at byte 6"), "{message}");
+    let csv =
+        |payload: &[u8]| reason(route(json!({ "format": { "type": "csv", "columns": ["n"] } })), payload);
+    assert!(csv(b"1\n2,3\n").ends_with("in line 2, at byte 2"), "{}", csv(b"1\n2,3\n"));
+    assert!(csv(b"1\n\xff\n").ends_with("it is not UTF-8, at byte 2"));
+    let gzip = |payload: &[u8]| reason(route(json!({ "compression": "gzip" })), payload);
+    assert!(gzip(b"{}").contains(", at byte "), "{}", gzip(b"{}"));
 }

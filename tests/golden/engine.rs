@@ -7,7 +7,7 @@ pub use millrace::clickhouse::{
     BlockEncoder, Column, ColumnType, CompressionHints, compression as frame, native as block,
 };
 pub use millrace::config::{Compression, Config};
-pub use millrace::core::ack_history::{AckHistory, AckRecord};
+pub use millrace::core::ack_history::{AckHistory, AckRecord, fingerprint};
 pub use millrace::core::clock::ReceiveTime;
 pub use millrace::core::dead_letter::DeadLetter;
 pub use millrace::core::memory_budget::{MemoryBudget, MemoryReservation};

@@ -27,6 +27,7 @@ fn recorder() -> Recorder {
     for (at, connection) in recorder.connections.iter().enumerate() {
         connection.connected.store(1 - at as u64, Ordering::Relaxed);
         connection.reconnects.store(3 + at as u64, Ordering::Relaxed);
+        connection.rebirth_requests.store(5 + at as u64, Ordering::Relaxed);
         connection.unacknowledged.store(20, Ordering::Relaxed);
         connection.writes.store(500, Ordering::Relaxed);
     }

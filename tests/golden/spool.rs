@@ -1,7 +1,7 @@
 //! Spool directories for the same input in both versions of the layout: `spool-f83bdce/` is version 1, which the code at that
-//! commit wrote, `spool-v2/` is version 2. Both must be read and must give the INSERTs that they always gave, under the same
-//! tokens. The files that are written today must be those of version 2, byte for byte. (The segments of the two end at different
-//! records, and with a segment INSERTs are closed: so INSERTs differ.)
+//! commit wrote, `spool-v2/` is version 2 with receipts of 32 bits, `spool-v2-xxh3/` with receipts of 64. All must be read and must
+//! give the INSERTs that they always gave, under the same tokens. The files that are written today must be those of the last,
+//! byte for byte. (The segments end at different records, and with a segment INSERTs are closed: so INSERTs differ.)
 //!
 //! Two processes wrote each. The first had the thread of the spool: three commits of one and two batches, all pending at its end. The
 //! second had the log alone, with small segments: it inserted the first of what it found, appended records of another
@@ -20,7 +20,7 @@ use super::engine::{
     AckHistory, AckRecord, AckSender, BlockEncoder, Channels, Column, ColumnType, Command, Compression,
     CompressionHints, Config, Directory, Disk, Insert, InsertLimits, Inspection, Log, MessageSink, Opened,
     Options, PipelineContext, Properties, Publish, RawMessage, RawMessages, ReceiveTime, Record, Router,
-    SpoolThread, StreamKey, Table, TableColumn, TablePlans, frame, inspect, messages, receipts,
+    SpoolThread, StreamKey, Table, TableColumn, TablePlans, fingerprint, frame, inspect, messages, receipts,
 };
 use super::expected::{assert_golden, digest, directory, hex, is_writing};
 
@@ -30,6 +30,8 @@ const SESSION: u64 = 0x5e55_0001_5e55_0001;
 
 const VERSION_1: &str = "spool-f83bdce";
 const VERSION_2: &str = "spool-v2";
+/// Version 2, where the fingerprints of messages have 64 bits.
+const TODAY: &str = "spool-v2-xxh3";
 
 fn fixture(name: &str) -> PathBuf {
     directory().join(name)
@@ -114,7 +116,7 @@ fn write_by_the_thread(dir: &Path) {
                 retain: *packet_id == 4,
                 duplicate: false,
                 packet_id: *packet_id,
-                fingerprint: crc32c::crc32c(payload.as_bytes()),
+                fingerprint: fingerprint(topic.as_bytes(), payload.as_bytes()),
                 properties: Properties::NONE,
             };
             let sequence = (*qos > 0).then_some(u64::from(*packet_id));
@@ -146,7 +148,11 @@ fn record(number: u32, compression: Compression) -> Record {
         columns[0].push_fixed((10 * number + row).to_le_bytes());
         columns[1].push_string("long ".repeat(20).as_bytes());
         let packet_id = (100 + 10 * number + row) as u16;
-        acknowledged.push(AckRecord { packet_id, qos: 2, fingerprint: crc32c::crc32c(payload.as_bytes()) });
+        acknowledged.push(AckRecord {
+            packet_id,
+            qos: 2,
+            fingerprint: fingerprint(b"second/t", payload.as_bytes()),
+        });
         raw.push(&RawMessage {
             received,
             topic: b"second/t",
@@ -219,13 +225,13 @@ fn the_log_is_written_as_it_was_before() {
     write_by_the_thread(dir.path());
     write_by_the_log(dir.path());
     let today = files(dir.path());
-    if is_writing() && !fixture(VERSION_2).exists() {
-        std::fs::create_dir(fixture(VERSION_2)).unwrap();
+    if is_writing() && !fixture(TODAY).exists() {
+        std::fs::create_dir(fixture(TODAY)).unwrap();
         for (name, content) in &today {
-            std::fs::write(fixture(VERSION_2).join(name), content).unwrap();
+            std::fs::write(fixture(TODAY).join(name), content).unwrap();
         }
     }
-    let before = files(&fixture(VERSION_2));
+    let before = files(&fixture(TODAY));
     assert_eq!(today.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
     for (name, before) in before {
         assert_eq!(hex(&today[&name]), hex(&before), "{name}");
@@ -245,9 +251,10 @@ fn copy(fixture: &Path) -> tempfile::TempDir {
 }
 
 #[test]
-fn both_versions_are_read() {
+fn every_version_is_read() {
     assert_golden("spool.txt", &read(&fixture(VERSION_1)));
     assert_golden("spool-v2.txt", &read(&fixture(VERSION_2)));
+    assert_golden("spool-v2-xxh3.txt", &read(&fixture(TODAY)));
 }
 
 #[test]

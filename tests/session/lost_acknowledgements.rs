@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::broker::{at_least_once, publish};
+use crate::broker::{at_least_once, puback, publish};
 use crate::client::{Client, Message, Seen, options, owed};
 use crate::no_files;
 
@@ -39,8 +39,10 @@ enum Ids {
     LowestFree,
     /// They count from 1 on each connection, as those of RabbitMQ.
     Renumbered,
-    /// They count from any number on each connection, and nothing has DUP, as with aedes.
+    /// They count from any number on each connection, and nothing has DUP.
     Unmarked,
+    /// The same, but that a message keeps its id, as with aedes. The first number is a high one.
+    Random,
 }
 
 struct Broker {
@@ -60,7 +62,8 @@ impl Broker {
     fn new(ids: Ids, repeats: usize) -> Broker {
         let client = Client::subscribed(&options(5, json!({})), 5);
         let (in_flight, taken, unsettled) = (VecDeque::new(), Vec::new(), Vec::new());
-        let mut broker = Broker { ids, repeats, last_id: 0, in_flight, taken, client, unsettled };
+        let last_id = if ids == Ids::Random { 40_000 } else { 0 };
+        let mut broker = Broker { ids, repeats, last_id, in_flight, taken, client, unsettled };
         for _ in 0..BEFORE {
             broker.step(&Step::Send(1));
             broker.step(&Step::Acknowledge);
@@ -113,6 +116,7 @@ impl Broker {
                 match self.ids {
                     Ids::Renumbered => self.last_id = 0,
                     Ids::Unmarked => self.last_id = self.last_id.wrapping_mul(31),
+                    Ids::Random => self.last_id = self.last_id.wrapping_add(20_000),
                     _ => {}
                 }
                 if matches!(self.ids, Ids::Renumbered | Ids::Unmarked) {
@@ -121,7 +125,7 @@ impl Broker {
                     }
                 }
                 for message in self.in_flight.clone() {
-                    self.deliver(message, self.ids != Ids::Unmarked);
+                    self.deliver(message, !matches!(self.ids, Ids::Unmarked | Ids::Random));
                 }
             }
         }
@@ -137,6 +141,28 @@ impl Broker {
     }
 }
 
+/// Two messages with the same CRC-32C of topic and payload, of which the second is delivered again and never came before.
+#[test]
+fn messages_with_the_same_checksum_are_not_taken_for_one() {
+    let [first, second] = [r#"{"seq":17153,"v":489953}"#, r#"{"seq":76322,"v":680499}"#];
+    let checksum = |payload: &str| crc32c::crc32c(format!("a/b{payload}").as_bytes());
+    assert_eq!(checksum(first), checksum(second));
+    for is_acknowledged in [false, true] {
+        let mut broker = Broker::new(Ids::CountUp, 1);
+        let id = broker.next_id();
+        broker.client.feed(&publish(5, &at_least_once(id, first))).unwrap();
+        if is_acknowledged {
+            let sequence = broker.client.seen.pop().unwrap().sequence().unwrap();
+            assert_eq!(broker.client.settle(&[sequence]), puback(id));
+        }
+        broker.client.reconnect(5, true);
+        broker.client.seen.clear();
+        let again = Message { duplicate: true, ..at_least_once(broker.next_id(), second) };
+        broker.client.feed(&publish(5, &again)).unwrap();
+        assert!(matches!(broker.client.seen[..], [Seen::Message { .. }]), "{:?}", broker.client.seen);
+    }
+}
+
 fn some_steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(some_step(), 1..60)
 }
@@ -145,8 +171,8 @@ proptest! {
     #![proptest_config(no_files(256))]
 
     #[test]
-    fn where_ids_count_up_each_message_is_taken_once(
-        steps in some_steps(), ids in prop::sample::select(vec![Ids::CountUp]),
+    fn where_ids_count_up_or_begin_at_random_each_message_is_taken_once(
+        steps in some_steps(), ids in prop::sample::select(vec![Ids::CountUp, Ids::Random]),
     ) {
         let mut broker = Broker::new(ids, 1);
         steps.iter().for_each(|step| broker.step(step));
@@ -156,7 +182,9 @@ proptest! {
     #[test]
     fn whatever_the_broker_and_the_devices_do_nothing_is_lost(
         steps in some_steps(),
-        ids in prop::sample::select(vec![Ids::CountUp, Ids::LowestFree, Ids::Renumbered, Ids::Unmarked]),
+        ids in prop::sample::select(vec![
+            Ids::CountUp, Ids::LowestFree, Ids::Renumbered, Ids::Unmarked, Ids::Random,
+        ]),
         repeats in 1..4usize,
     ) {
         let mut broker = Broker::new(ids, repeats);

@@ -7,11 +7,16 @@ mod acknowledgements;
 mod aliases;
 mod answers;
 mod broker;
+mod changes;
 mod client;
 mod exactly_once;
 mod hostile;
 mod limits;
 mod lost_acknowledgements;
+mod mixed_pubrels;
+#[path = "../spool/random.rs"]
+mod random;
+mod redeliveries;
 mod requests;
 mod streams;
 mod time;

@@ -1,5 +1,7 @@
 //! The answers that confirm an INSERT, and those that condemn a row.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::engine::{PipelineContext, prepare, run_on, runtime};
@@ -54,7 +56,9 @@ fn start_refuses_what_makes_every_insert_fail() {
         clickhouse.fail_all(Some((code, text)));
         let config = config(&clickhouse.url, &json!({}));
         let context = PipelineContext::new(config, Box::new(|_| {}));
-        let Err(error) = run_on(runtime().unwrap(), prepare(&context)) else { panic!("it starts") };
+        let Err(error) = run_on(runtime().unwrap(), prepare(&context, Duration::from_secs(60))) else {
+            panic!("it starts")
+        };
         assert_eq!(error.code(), "CLICKHOUSE_REJECTED");
         assert!(error.to_string().contains(text), "{error}");
     }
@@ -62,7 +66,7 @@ fn start_refuses_what_makes_every_insert_fail() {
     let running = clickhouse();
     running.fail_all(Some((252, "Too many parts")));
     let context = PipelineContext::new(config(&running.url, &json!({})), Box::new(|_| {}));
-    assert!(run_on(runtime().unwrap(), prepare(&context)).is_ok());
+    assert!(run_on(runtime().unwrap(), prepare(&context, Duration::from_secs(60))).is_ok());
 }
 
 #[test]

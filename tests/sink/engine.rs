@@ -5,6 +5,7 @@ pub use millrace::clickhouse::schema::SchemaClient;
 pub use millrace::clickhouse::servers::Servers;
 pub use millrace::clickhouse::token::Tokens;
 pub use millrace::config::{Config, ReplaySource};
+pub use millrace::core::ack_history::fingerprint;
 pub use millrace::core::clock::ReceiveTime;
 pub use millrace::core::mqtt_property::Properties;
 pub use millrace::core::thread::{run_on, runtime};

@@ -11,9 +11,14 @@ use tokio::sync::mpsc;
 
 use super::engine::{
     AckSender, Command, Config, Event, MessageSink, OutputStages, PipelineContext, Properties, Publish,
-    ReceiveTime, Router, StageInputs, Tokens, TransformHosts, prepare, run_on, runtime, spool,
+    ReceiveTime, Router, StageInputs, Tokens, TransformHosts, fingerprint, prepare, run_on, runtime, spool,
 };
 use super::fake_clickhouse::{Listening, Server};
+
+/// The fingerprint of a message of these tests.
+pub fn checksum(payload: &str) -> u64 {
+    fingerprint(b"", payload.as_bytes())
+}
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -63,7 +68,7 @@ pub struct Running {
     sent: u64,
     acknowledged: BTreeSet<u64>,
     /// Numbers of the messages that the spool knew at the beginning.
-    known: Vec<u32>,
+    known: Vec<u64>,
 }
 
 /// The state at the end.
@@ -136,13 +141,15 @@ impl Running {
         let opened = spool::open(&context).unwrap();
         let known = opened.as_ref().and_then(|opened| opened.acknowledged(0, "client"));
         let known = known.map(|known| known.iter().map(|record| record.fingerprint).collect());
-        let prepared = run_on(runtime().unwrap(), prepare(&context)).unwrap();
+        let prepared = run_on(runtime().unwrap(), prepare(&context, Duration::from_secs(60))).unwrap();
         let (acks, commands) = AckSender::channel();
         let tokens = Tokens::Random("sink-life".into());
         let plans = prepared.plans.clone();
         let (stages, inputs) =
             OutputStages::start(&context, plans.clone(), prepared.store, tokens, opened, &hosts).unwrap();
-        let StageInputs { batches, dead_letters, spool } = inputs;
+        let StageInputs { batches, sink, dead_letters, spool } = inputs;
+        // It would keep the sinks from ending.
+        drop(sink);
         let router = Router::new(context.clone(), 0, acks, plans, batches, dead_letters);
         Running {
             clickhouse,
@@ -171,7 +178,7 @@ impl Running {
             retain: false,
             duplicate: false,
             packet_id: (self.sent % 65_535) as u16 + 1,
-            fingerprint: crc32c::crc32c(payload.as_bytes()),
+            fingerprint: checksum(payload),
             properties: Properties::NONE,
         };
         let router = self.router.as_mut().unwrap();
@@ -198,7 +205,7 @@ impl Running {
     }
 
     /// The checksums of the messages that would be recognised if the broker sent them again.
-    pub fn known_fingerprints(&self) -> Vec<u32> {
+    pub fn known_fingerprints(&self) -> Vec<u64> {
         self.known.clone()
     }
 

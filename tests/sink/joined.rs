@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::fake_clickhouse::{Answer, Gate, Listening};
-use super::harness::{Ended, Running};
+use super::harness::{Ended, Running, checksum};
 
 /// `t/#` goes on to `u/#`'s neighbours: the first route has everything, the second one what is large, the third the rest.
 fn routes() -> Value {
@@ -249,10 +249,9 @@ fn a_log_that_is_cut_anywhere_has_all_rows_of_a_message_or_none_and_knows_those_
         assert_eq!(all, texts, "cut at {cut}");
         assert_eq!(all.iter().copied().filter(|seq| *seq >= 100).collect::<Vec<_>>(), large, "cut at {cut}");
         assert_eq!(all.len() % 4, 0, "a message is there with its batch");
-        let fingerprint = |seq: &u32| {
-            crc32c::crc32c(json!({ "seq": seq, "text": format!("text {seq}") }).to_string().as_bytes())
-        };
-        let expected: BTreeSet<u32> = all.iter().map(fingerprint).collect();
+        let fingerprint =
+            |seq: &u32| checksum(&json!({ "seq": seq, "text": format!("text {seq}") }).to_string());
+        let expected: BTreeSet<u64> = all.iter().map(fingerprint).collect();
         assert_eq!(known.len(), expected.len());
         assert_eq!(BTreeSet::from_iter(known), expected, "what is there is known: cut at {cut}");
         seen.insert(all.len());

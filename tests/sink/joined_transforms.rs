@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::engine::{TransformCall, TransformHost, TransformHosts, Verdict};
 use super::fake_clickhouse::{Answer, Listening};
-use super::harness::{Ended, Running};
+use super::harness::{Ended, Running, checksum};
 
 /// Runs a function for each call, on the thread of the stage.
 struct Host(fn(TransformCall));
@@ -143,9 +143,9 @@ fn a_log_that_is_cut_anywhere_has_all_that_became_of_a_message_or_nothing() {
         std::fs::write(copy.path().join(segment.file_name().unwrap()), &bytes[..cut]).unwrap();
         let again =
             start(clickhouse(), copy.path(), [|_| panic!("it runs again"), |_| panic!("it runs again")]);
-        let known: BTreeSet<u32> = again.known_fingerprints().into_iter().collect();
+        let known: BTreeSet<u64> = again.known_fingerprints().into_iter().collect();
         let ended = again.finish_spooled();
-        let fingerprint = |seq: &u32| crc32c::crc32c(payload(*seq).as_bytes());
+        let fingerprint = |seq: &u32| checksum(&payload(*seq));
         let there: Vec<&[u32]> =
             batches.into_iter().filter(|batch| known.contains(&fingerprint(&batch[0]))).collect();
         let all: Vec<u32> = there.concat();

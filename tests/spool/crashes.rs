@@ -140,7 +140,7 @@ impl World {
         for connection in 0..3 {
             let session = self.log.as_ref().unwrap().session(connection);
             let receipts = session.into_iter().flat_map(|session| session.acknowledged.iter());
-            let known: Vec<u32> = receipts.map(|receipt| receipt.fingerprint).collect();
+            let known: Vec<u32> = receipts.map(|receipt| receipt.fingerprint as u32).collect();
             assert!(known.is_sorted_by(|a, b| a < b), "in order, none twice: {known:?}");
             self.committed.extend(&known);
             let stream =

@@ -26,7 +26,7 @@ pub fn record(key: u32, stream: u32, block_len: usize) -> Record {
 /// One message, with the key as its checksum.
 fn receipts(key: u32) -> Bytes {
     let mut acknowledged = AckHistory::of_session(1);
-    acknowledged.push(AckRecord { packet_id: key as u16, qos: 1, fingerprint: key });
+    acknowledged.push(AckRecord { packet_id: key as u16, qos: 1, fingerprint: key.into() });
     ack_receipts::encode(&acknowledged, "c")
 }
 

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use crate::simulated::{Faults, Simulated};
 
 const BROKEN: Faults = Faults { one_in: Some(1), room: None };
+type Listener = dyn Fn(Event) + Send + Sync;
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
 
@@ -45,13 +46,6 @@ fn start(disk: &Simulated, life: u64, delay: Duration) -> Running {
 
 /// `memory` is `memory.maxBytes`, and `in_flight` `clickhouse.maxInFlight`.
 fn start_with(disk: &Simulated, life: u64, delay: Duration, memory: u64, in_flight: u64) -> Running {
-    let config = serde_json::json!({
-        "mqtt": { "url": "mqtt://nowhere", "maxPacketBytes": 1024 },
-        "clickhouse": { "url": "http://nowhere", "maxInFlight": in_flight },
-        "routes": [{ "topic": "t", "table": "t" }, { "topic": "u", "table": "u" }],
-        "spool": { "dir": "simulated" },
-        "memory": { "maxBytes": memory },
-    });
     let warnings: Arc<Mutex<Vec<&'static str>>> = Arc::default();
     let told = warnings.clone();
     let listener = move |event| {
@@ -59,29 +53,10 @@ fn start_with(disk: &Simulated, life: u64, delay: Duration, memory: u64, in_flig
             told.lock().unwrap().push(warning.code);
         }
     };
-    let context =
-        Arc::new(PipelineContext::new(Config::parse(&config.to_string()).unwrap(), Box::new(listener)));
-    let column_type = ColumnType::parse("UInt32", "UTC").unwrap();
-    let table = Table::assumed(vec![TableColumn {
-        name: "seq".into(),
-        column_type,
-        default: None,
-        is_ephemeral: false,
-        is_added: false,
-    }]);
-    let tables = vec![table.clone(), table];
-    let plans = Arc::new(TablePlans::new(&context.config.routes, tables, Instant::now()).unwrap());
+    let context = context(memory, in_flight, Box::new(listener));
+    let plans = plans(&context);
     let (ack_sender, commands) = AckSender::channel();
-
-    let options = Options {
-        name: "test".into(),
-        open_id: life,
-        max_bytes: 1 << 20,
-        segment_bytes: 64 << 10,
-        keep_bytes: 0,
-        insert: InsertLimits { rows: 1000, rows_behind: 1000, bytes: 1 << 20, decoded_bytes: 1 << 30, delay },
-    };
-    let (log, recovered) = Log::open(disk.clone(), options, Instant::now()).unwrap();
+    let (log, recovered) = Log::open(disk.clone(), log_options(life, delay), Instant::now()).unwrap();
     let (batch_sender, batches) = bounded::<Box<Batch>>(8);
     let (controls, controls_receiver) = unbounded();
     let (job_sender, jobs) = unbounded();
@@ -94,6 +69,60 @@ fn start_with(disk: &Simulated, life: u64, delay: Duration, memory: u64, in_flig
     Running { context, router, commands, jobs, controls, warnings, thread, sent: 0 }
 }
 
+/// A pipeline of two routes, from `t` to the table `t` and from `u` to `u`.
+pub fn context(memory: u64, in_flight: u64, listener: Box<Listener>) -> Arc<PipelineContext> {
+    let config = serde_json::json!({
+        "mqtt": { "url": "mqtt://nowhere", "maxPacketBytes": 1024 },
+        "clickhouse": { "url": "http://nowhere", "maxInFlight": in_flight },
+        "routes": [{ "topic": "t", "table": "t" }, { "topic": "u", "table": "u" }],
+        "spool": { "dir": "simulated" },
+        "memory": { "maxBytes": memory },
+    });
+    Arc::new(PipelineContext::new(Config::parse(&config.to_string()).unwrap(), listener))
+}
+
+pub fn plans(context: &PipelineContext) -> Arc<TablePlans> {
+    let column_type = ColumnType::parse("UInt32", "UTC").unwrap();
+    let table = Table::assumed(vec![TableColumn {
+        name: "seq".into(),
+        column_type,
+        default: None,
+        is_ephemeral: false,
+        is_added: false,
+    }]);
+    let tables = vec![table.clone(), table];
+    Arc::new(TablePlans::new(&context.config.routes, tables, Instant::now()).unwrap())
+}
+
+/// `delay` is `batch.maxDelayMs`.
+pub fn log_options(life: u64, delay: Duration) -> Options {
+    Options {
+        name: "test".into(),
+        open_id: life,
+        max_bytes: 1 << 20,
+        segment_bytes: 64 << 10,
+        keep_bytes: 0,
+        insert: InsertLimits { rows: 1000, rows_behind: 1000, bytes: 1 << 20, decoded_bytes: 1 << 30, delay },
+    }
+}
+
+/// Seals a batch of one message of QoS 1.
+pub fn publish_to(router: &mut Router, topic: &[u8], payload: &[u8], sequence: u64) {
+    let properties = Properties::NONE;
+    let publish = Publish {
+        topic,
+        payload,
+        qos: 1,
+        retain: false,
+        duplicate: false,
+        packet_id: 1,
+        fingerprint: 0,
+        properties,
+    };
+    router.accept(&publish, Some(sequence), ReceiveTime::read(), "c");
+    router.seal_all();
+}
+
 impl Running {
     /// A record of one message of QoS 1.
     fn send(&mut self) {
@@ -102,19 +131,7 @@ impl Running {
     }
 
     fn send_to(&mut self, topic: &[u8], payload: &[u8]) {
-        let properties = Properties::NONE;
-        let publish = Publish {
-            topic,
-            payload,
-            qos: 1,
-            retain: false,
-            duplicate: false,
-            packet_id: 1,
-            fingerprint: 0,
-            properties,
-        };
-        self.router.accept(&publish, Some(self.sent), ReceiveTime::read(), "c");
-        self.router.seal_all();
+        publish_to(&mut self.router, topic, payload, self.sent);
         self.sent += 1;
     }
 

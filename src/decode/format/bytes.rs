@@ -7,13 +7,25 @@ use crate::decode::value_reader::Result;
 pub struct Bytes<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Where they begin in the payload.
+    begin: usize,
     format: &'static str,
 }
 
 impl<'a> Bytes<'a> {
     /// `format` is how errors name it.
     pub fn new(bytes: &'a [u8], format: &'static str) -> Bytes<'a> {
-        Bytes { bytes, at: 0, format }
+        Bytes::within(bytes, 0, format)
+    }
+
+    /// The bytes of a part of a payload that begins at `begin`.
+    pub fn within(bytes: &'a [u8], begin: usize, format: &'static str) -> Bytes<'a> {
+        Bytes { bytes, at: 0, begin, format }
+    }
+
+    /// How far they are read, in the payload.
+    pub fn position(&self) -> usize {
+        self.begin + self.at
     }
 
     pub fn left(&self) -> usize {
@@ -66,10 +78,15 @@ impl<'a> Bytes<'a> {
 
     #[cold]
     pub fn invalid(&self, what: &str) -> Box<Reason> {
-        let message = match self.bytes.is_empty() {
-            true => "the payload is empty".into(),
-            false => format!("no {}: {what}, at byte {}", self.format, self.at.min(self.bytes.len())),
-        };
-        Box::new(Reason::new(Code::PayloadInvalid, message))
+        match self.bytes.is_empty() && self.begin == 0 {
+            true => Box::new(Reason::new(Code::PayloadInvalid, "the payload is empty")),
+            false => invalid_at(self.format, what, self.begin + self.at.min(self.bytes.len())),
+        }
     }
+}
+
+/// The reason of a payload that is not of its format.
+#[cold]
+pub fn invalid_at(format: &str, what: &str, at: usize) -> Box<Reason> {
+    Box::new(Reason::new(Code::PayloadInvalid, format!("no {format}: {what}, at byte {at}")))
 }

@@ -5,12 +5,17 @@ use std::borrow::Cow;
 use crate::config::Csv;
 use crate::core::reason::{Code, Reason};
 use crate::decode::format::Documents;
+use crate::decode::format::bytes::invalid_at;
 use crate::decode::format::text::bare;
 use crate::decode::tape::Value;
 use crate::decode::value_reader::Result;
 
+const NAME: &str = "CSV";
+
 pub fn read<'a>(payload: &'a [u8], csv: &Csv) -> Result<Documents<'a>> {
-    let text = std::str::from_utf8(payload).map_err(|_| invalid("it is not UTF-8".into()))?;
+    let text = std::str::from_utf8(payload)
+        .map_err(|error| invalid_at(NAME, "it is not UTF-8", error.valid_up_to()))?;
+    let position = |rest: &str| rest.as_ptr() as usize - payload.as_ptr() as usize;
     let mut documents = Documents::default();
     let mut names: Vec<Cow<'a, str>> = csv.columns.iter().map(|name| Cow::Owned(name.clone())).collect();
     let mut is_header = csv.has_header && csv.pairs.is_none();
@@ -18,7 +23,8 @@ pub fn read<'a>(payload: &'a [u8], csv: &Csv) -> Result<Documents<'a>> {
     let mut line = 0;
     while !rest.is_empty() {
         line += 1;
-        let (values, behind) = split(rest, &csv.delimiter, line)?;
+        let begin = position(rest);
+        let (values, behind) = split(rest, &csv.delimiter, |what| invalid(what, line, begin))?;
         rest = behind;
         if let [only] = values.as_slice()
             && only.is_empty()
@@ -38,19 +44,16 @@ pub fn read<'a>(payload: &'a [u8], csv: &Csv) -> Result<Documents<'a>> {
                 for pair in values.iter().filter(|pair| !pair.trim().is_empty()) {
                     let (name, value) = pair
                         .split_once(between.as_str())
-                        .ok_or_else(|| invalid(format!("{pair:?} in line {line} has no {between:?}")))?;
+                        .ok_or_else(|| invalid(&format!("{pair:?} has no {between:?}"), line, begin))?;
                     documents.tape.push(Value::Text(Cow::Owned(name.trim().to_string())))?;
                     documents.tape.push(value_of(Cow::Owned(value.trim().to_string()), csv))?;
                 }
             }
             None => {
                 if values.len() > names.len() {
-                    let message = format!(
-                        "line {line} has {} values, and there are {} names",
-                        values.len(),
-                        names.len()
-                    );
-                    return Err(invalid(message));
+                    let message =
+                        format!("it has {} values, and there are {} names", values.len(), names.len());
+                    return Err(invalid(&message, line, begin));
                 }
                 for (name, value) in names.iter().zip(values) {
                     documents.tape.push(Value::Text(name.clone()))?;
@@ -62,7 +65,7 @@ pub fn read<'a>(payload: &'a [u8], csv: &Csv) -> Result<Documents<'a>> {
         documents.roots.push(at);
     }
     if documents.roots.is_empty() && is_header {
-        return Err(invalid("the payload is empty".into()));
+        return Err(Box::new(Reason::new(Code::PayloadInvalid, "no CSV: the payload is empty")));
     }
     Ok(documents)
 }
@@ -75,7 +78,11 @@ fn value_of<'a>(value: Cow<'a, str>, csv: &Csv) -> Value<'a> {
 }
 
 /// The values of the first line, and what follows it. A value in quotes may hold the delimiter, quotes twice, and line ends.
-fn split<'a>(text: &'a str, delimiter: &str, line: usize) -> Result<(Vec<Cow<'a, str>>, &'a str)> {
+fn split<'a>(
+    text: &'a str,
+    delimiter: &str,
+    invalid: impl Fn(&str) -> Box<Reason>,
+) -> Result<(Vec<Cow<'a, str>>, &'a str)> {
     let mut values = Vec::new();
     let mut rest = text;
     loop {
@@ -83,9 +90,7 @@ fn split<'a>(text: &'a str, delimiter: &str, line: usize) -> Result<(Vec<Cow<'a,
         if let Some(mut quoted) = rest.strip_prefix('"') {
             let mut unquoted = String::new();
             loop {
-                let end = quoted
-                    .find('"')
-                    .ok_or_else(|| invalid(format!("a value in quotes in line {line} does not end")))?;
+                let end = quoted.find('"').ok_or_else(|| invalid("a value in quotes does not end"))?;
                 unquoted += &quoted[..end];
                 quoted = &quoted[end + 1..];
                 match quoted.strip_prefix('"') {
@@ -116,12 +121,12 @@ fn split<'a>(text: &'a str, delimiter: &str, line: usize) -> Result<(Vec<Cow<'a,
         }
         match behind.strip_prefix('\n') {
             Some(behind) => return Ok((values, behind)),
-            None => return Err(invalid(format!("something follows a value in quotes in line {line}"))),
+            None => return Err(invalid("something follows a value in quotes")),
         }
     }
 }
 
 #[cold]
-fn invalid(what: String) -> Box<Reason> {
-    Box::new(Reason::new(Code::PayloadInvalid, format!("no CSV: {what}")))
+fn invalid(what: &str, line: usize, begin: usize) -> Box<Reason> {
+    invalid_at(NAME, &format!("{what}, in line {line}"), begin)
 }

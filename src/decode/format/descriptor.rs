@@ -77,8 +77,8 @@ impl Descriptors {
             enum_places: HashMap::new(),
         };
         let mut unresolved = Vec::new();
-        for file in children(&fields(set, NAME)?, 1) {
-            let file = fields(file, NAME)?;
+        for file in children(&fields(set, 0, NAME)?, 1) {
+            let file = fields(file, 0, NAME)?;
             let package = text(&file, 2);
             let is_proto3 = text(&file, 12) == "proto3";
             for message in children(&file, 4) {
@@ -137,13 +137,13 @@ impl Descriptors {
             let message = format!("no {NAME}: its messages are nested more than {MAX_DEPTH} deep");
             return Err(Box::new(Reason::new(Code::PayloadInvalid, message)));
         }
-        let described = fields(message, NAME)?;
+        let described = fields(message, 0, NAME)?;
         let name = full_name(around, &text(&described, 1));
         let place = self.messages.len();
         self.message_places.insert(name.clone(), place);
         let mut fields_of_it = Vec::new();
         for field in children(&described, 2) {
-            let field = fields(field, NAME)?;
+            let field = fields(field, 0, NAME)?;
             let kind = kind(number(&field, 5));
             if matches!(kind, Kind::Message(_) | Kind::Enum(_)) {
                 let type_name = text(&field, 6);
@@ -162,7 +162,7 @@ impl Descriptors {
                 has_presence: !is_repeated && (!is_proto3 || is_in_oneof || matches!(kind, Kind::Message(_))),
             });
         }
-        let options = children(&described, 7).next().map(|options| fields(options, NAME)).transpose()?;
+        let options = children(&described, 7).next().map(|options| fields(options, 0, NAME)).transpose()?;
         let is_entry = options.is_some_and(|options| number(&options, 7) == 1);
         self.messages.push(Message { name: name.clone(), fields: fields_of_it, is_entry });
         for inner in children(&described, 3) {
@@ -175,10 +175,10 @@ impl Descriptors {
     }
 
     fn add_enum(&mut self, described: &[u8], around: &str) -> Result<()> {
-        let described = fields(described, NAME)?;
+        let described = fields(described, 0, NAME)?;
         let mut names = HashMap::new();
         for value in children(&described, 2) {
-            let value = fields(value, NAME)?;
+            let value = fields(value, 0, NAME)?;
             // The first of two names for a number counts.
             names.entry(number(&value, 2) as i32).or_insert_with(|| text(&value, 1));
         }

@@ -14,6 +14,7 @@ pub mod unpack;
 mod wire;
 
 pub use descriptor::Descriptors;
+pub use sparkplug::rebirth_command;
 
 use crate::config::{Format, Nan};
 use crate::core::edge_nodes::EdgeNodes;
@@ -43,6 +44,8 @@ pub struct FormatReader {
     /// For Protocol Buffers, with the place of the message.
     pub descriptors: Option<(Descriptors, usize)>,
     pub edge_nodes: EdgeNodes,
+    /// Whether fields that a descriptor has not are read, to be refused.
+    pub keeps_unknown: bool,
     pub max_bytes: usize,
     /// The most that the values of a payload may take.
     pub max_decoded_bytes: usize,
@@ -52,7 +55,8 @@ impl FormatReader {
     pub fn read<'a>(&self, message: &Message<'a>) -> Result<Documents<'a>> {
         tape::limit_bytes(self.max_decoded_bytes);
         if let Some((descriptors, place)) = &self.descriptors {
-            return protobuf::read(message.payload, descriptors, *place).map(Documents::one);
+            return protobuf::read(message.payload, descriptors, *place, self.keeps_unknown)
+                .map(Documents::one);
         }
         if self.format == Format::Sparkplug {
             let context = sparkplug::Context {

@@ -7,7 +7,8 @@
 
 use std::borrow::Cow;
 
-use crate::core::reason::{Code, Reason};
+use crate::core::reason::Reason;
+use crate::decode::format::bytes::invalid_at;
 use crate::decode::format::descriptor::{Descriptors, FieldType, Kind};
 use crate::decode::format::wire::{Field, Wire, fields, packed, zigzag};
 use crate::decode::tape::{MAX_DEPTH, Tape, Value};
@@ -16,39 +17,54 @@ use crate::decode::value_reader::Result;
 
 const NAME: &str = "Protocol Buffers";
 
-/// Reads a payload: one message of a type.
-pub fn read<'a>(payload: &'a [u8], descriptors: &Descriptors, message: usize) -> Result<Tape<'a>> {
+/// Reads a payload: one message of a type. With `keeps_unknown` a field that the type has not is there by its number, for a route
+/// that refuses it.
+pub fn read<'a>(
+    payload: &'a [u8],
+    descriptors: &Descriptors,
+    message: usize,
+    keeps_unknown: bool,
+) -> Result<Tape<'a>> {
     let mut tape = Tape::default();
-    write_message(payload, descriptors, message, &mut tape, 0)?;
+    let types = Types { descriptors, keeps_unknown };
+    write_message(fields(payload, 0, NAME)?, 0, &types, message, &mut tape, 0)?;
     Ok(tape)
 }
 
+/// The types of a payload's messages.
+struct Types<'d> {
+    descriptors: &'d Descriptors,
+    keeps_unknown: bool,
+}
+
+/// A message with the fields `there`, which begins at `begin` of the payload.
 fn write_message<'a>(
-    bytes: &'a [u8],
-    descriptors: &Descriptors,
+    there: Vec<Field<'a>>,
+    begin: usize,
+    types: &Types<'_>,
     message: usize,
     tape: &mut Tape<'a>,
     depth: usize,
 ) -> Result<()> {
     if depth > MAX_DEPTH {
-        return Err(invalid("it is nested more than 128 deep".into()));
+        return Err(invalid("it is nested more than 128 deep", begin));
     }
+    let descriptors = types.descriptors;
     let described = descriptors.at(message);
-    let there = fields(bytes, NAME)?;
-    if let Some(value) = well_known(&described.name, &there)? {
+    if let Some(value) = well_known(&described.name, &there, begin)? {
         return tape.push(value);
     }
     let at = tape.begin_object()?;
     for field in &described.fields {
-        let mut values = there.iter().filter(|there| there.number == field.number).map(|there| there.value);
+        let mut values = there.iter().filter(|there| there.number == field.number).copied();
         if field.is_repeated {
-            let all: Vec<Wire<'a>> = values.collect();
+            let all: Vec<Field<'a>> = values.collect();
             tape.push(Value::Text(Cow::Owned(field.name.clone())))?;
             match field.kind {
                 Kind::Message(entry) if descriptors.at(entry).is_entry => {
-                    write_map(&all, descriptors, entry, tape, depth)?;
+                    write_map(&all, types, entry, tape, depth)?;
                 }
-                _ => write_list(&all, field, descriptors, tape, depth)?,
+                _ => write_list(&all, field, types, tape, depth)?,
             }
             continue;
         }
@@ -56,7 +72,7 @@ fn write_message<'a>(
         match values.next_back() {
             Some(value) => {
                 tape.push(Value::Text(Cow::Owned(field.name.clone())))?;
-                write_value(value, field, descriptors, tape, depth)?;
+                write_value(value, field, types, tape, depth)?;
             }
             None if field.has_presence => {}
             None => {
@@ -65,27 +81,34 @@ fn write_message<'a>(
             }
         }
     }
+    if types.keeps_unknown {
+        let is_known = |there: &Field<'_>| described.fields.iter().any(|field| field.number == there.number);
+        for unknown in there.iter().filter(|there| !is_known(there)) {
+            tape.push(Value::Text(Cow::Owned(unknown.number.to_string())))?;
+            tape.push(Value::Null)?;
+        }
+    }
     tape.end(at);
     Ok(())
 }
 
 fn write_list<'a>(
-    values: &[Wire<'a>],
+    values: &[Field<'a>],
     field: &FieldType,
-    descriptors: &Descriptors,
+    types: &Types<'_>,
     tape: &mut Tape<'a>,
     depth: usize,
 ) -> Result<()> {
     let at = tape.begin_list()?;
     for value in values {
         let is_packable = !matches!(field.kind, Kind::String | Kind::Bytes | Kind::Message(_));
-        match value {
-            Wire::Bytes(content) if is_packable => {
-                for value in packed(content, wire_type(field.kind), NAME)? {
-                    write_value(value, field, descriptors, tape, depth)?;
+        match value.value {
+            Wire::Bytes(_) if is_packable => {
+                for value in packed(*value, wire_type(field.kind), NAME)? {
+                    write_value(value, field, types, tape, depth)?;
                 }
             }
-            value => write_value(*value, field, descriptors, tape, depth)?,
+            _ => write_value(*value, field, types, tape, depth)?,
         }
     }
     tape.end(at);
@@ -93,31 +116,33 @@ fn write_list<'a>(
 }
 
 fn write_map<'a>(
-    entries: &[Wire<'a>],
-    descriptors: &Descriptors,
+    entries: &[Field<'a>],
+    types: &Types<'_>,
     entry: usize,
     tape: &mut Tape<'a>,
     depth: usize,
 ) -> Result<()> {
     let at = tape.begin_object()?;
-    let (key, value) = match &descriptors.at(entry).fields[..] {
+    let begin = entries.first().map_or(0, |entry| entry.at);
+    let (key, value) = match &types.descriptors.at(entry).fields[..] {
         [key, value] => (key, value),
-        _ => return Err(invalid("an entry of a map is none".into())),
+        _ => return Err(invalid("an entry of a map is none", begin)),
     };
-    for bytes in entries.iter().filter_map(|entry| entry.bytes()) {
-        let there = fields(bytes, NAME)?;
-        let find =
-            |number: u32| there.iter().rev().find(|field| field.number == number).map(|field| field.value);
+    for entry in entries.iter().filter(|entry| entry.value.bytes().is_some()) {
+        let there = entry.fields(NAME)?;
+        let find = |number: u32| there.iter().rev().find(|field| field.number == number).copied();
         let mut name = Tape::default();
         match find(1) {
-            Some(wire) => write_value(wire, key, descriptors, &mut name, depth)?,
-            None => name.push(zero(key.kind, descriptors))?,
+            Some(wire) => write_value(wire, key, types, &mut name, depth)?,
+            None => name.push(zero(key.kind, types.descriptors))?,
         }
-        tape.push(name.into_key().ok_or_else(|| invalid("a key of a map is none".into()))?)?;
+        tape.push(name.into_key().ok_or_else(|| invalid("a key of a map is none", entry.at))?)?;
         match (find(2), value.kind) {
-            (Some(wire), _) => write_value(wire, value, descriptors, tape, depth)?,
-            (None, Kind::Message(message)) => write_message(&[], descriptors, message, tape, depth + 1)?,
-            (None, kind) => tape.push(zero(kind, descriptors))?,
+            (Some(wire), _) => write_value(wire, value, types, tape, depth)?,
+            (None, Kind::Message(message)) => {
+                write_message(Vec::new(), entry.at, types, message, tape, depth + 1)?;
+            }
+            (None, kind) => tape.push(zero(kind, types.descriptors))?,
         }
     }
     tape.end(at);
@@ -125,17 +150,17 @@ fn write_map<'a>(
 }
 
 fn write_value<'a>(
-    value: Wire<'a>,
+    value: Field<'a>,
     field: &FieldType,
-    descriptors: &Descriptors,
+    types: &Types<'_>,
     tape: &mut Tape<'a>,
     depth: usize,
 ) -> Result<()> {
-    let wrong = || invalid(format!("the field {} has the wire type of another", field.name));
-    if let (Kind::Message(message), Wire::Bytes(bytes)) = (field.kind, value) {
-        return write_message(bytes, descriptors, message, tape, depth + 1);
+    let wrong = || invalid(&format!("the field {} has the wire type of another", field.name), value.at);
+    if let (Kind::Message(message), Wire::Bytes(_)) = (field.kind, value.value) {
+        return write_message(value.fields(NAME)?, value.at, types, message, tape, depth + 1);
     }
-    let value = match (field.kind, value) {
+    let value = match (field.kind, value.value) {
         (Kind::String, Wire::Bytes(bytes)) => match std::str::from_utf8(bytes) {
             Ok(text) => Value::Text(Cow::Borrowed(text)),
             Err(_) => Value::Bytes(Cow::Borrowed(bytes)),
@@ -153,7 +178,7 @@ fn write_value<'a>(
         (Kind::SFixed64, Wire::Fixed64(number)) => Value::Integer(number as i64),
         (Kind::Fixed64, Wire::Fixed64(number)) => Value::Unsigned(number),
         (Kind::Bool, Wire::Varint(number)) => Value::Bool(number != 0),
-        (Kind::Enum(place), Wire::Varint(number)) => enumerated(descriptors, place, number as i32),
+        (Kind::Enum(place), Wire::Varint(number)) => enumerated(types.descriptors, place, number as i32),
         _ => return Err(wrong()),
     };
     tape.push(value)
@@ -192,7 +217,7 @@ fn wire_type(kind: Kind) -> u8 {
 }
 
 /// The values of messages of Google's own types.
-fn well_known<'a>(name: &str, fields: &[Field<'a>]) -> Result<Option<Value<'a>>> {
+fn well_known<'a>(name: &str, fields: &[Field<'a>], begin: usize) -> Result<Option<Value<'a>>> {
     let Some(name) = name.strip_prefix("google.protobuf.") else { return Ok(None) };
     let find =
         |number: u32| fields.iter().rev().find(|field| field.number == number).map(|field| field.value);
@@ -201,7 +226,7 @@ fn well_known<'a>(name: &str, fields: &[Field<'a>]) -> Result<Option<Value<'a>>>
     Ok(Some(match name {
         "Timestamp" => match u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000) {
             Some(nanos) => Value::Time(Instant { seconds, nanos }),
-            None => return Err(invalid("a Timestamp is none".into())),
+            None => return Err(invalid("a Timestamp is none", begin)),
         },
         "Duration" => {
             let total = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
@@ -221,6 +246,6 @@ fn well_known<'a>(name: &str, fields: &[Field<'a>]) -> Result<Option<Value<'a>>>
 }
 
 #[cold]
-fn invalid(what: String) -> Box<Reason> {
-    Box::new(Reason::new(Code::PayloadInvalid, format!("no {NAME}: {what}")))
+fn invalid(what: &str, at: usize) -> Box<Reason> {
+    invalid_at(NAME, what, at)
 }

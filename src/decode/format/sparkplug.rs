@@ -3,6 +3,9 @@
 //! - Only BIRTH messages say names and types of all metrics; later ones may have an alias in place of a name: see [`EdgeNodes`].
 //! - A value is in whichever field is set. Its type is the metric's datatype, else that of the BIRTH, else that of the field.
 //! - Signed integers travel as unsigned ones: -5 of 32 bits as 4294967291, of some libraries of 8 bits as 251.
+//! - Where messages are observed, a node that has to publish its BIRTH again is noted: see [`crate::core::rebirths`].
+//! - A DataSet with a column `timestamps` is a row for each of its rows, which are values that an edge node has kept; any other is
+//!   a list.
 //! - A metric's time is its own, else that of the message, else when the message arrived; a DEATH was made when its client
 //!   connected, and is dated when it arrived.
 
@@ -10,16 +13,22 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use crate::config::PayloadCompression;
-use crate::core::edge_nodes::EdgeNodes;
+use crate::core::edge_nodes::{EdgeNodes, NodeMessage};
 use crate::core::reason::{Code, Reason};
+use crate::core::varint;
 use crate::decode::format::Documents;
+use crate::decode::format::bytes::invalid_at;
 use crate::decode::format::unpack::unpack;
-use crate::decode::format::wire::{Field, Wire, fields};
+use crate::decode::format::wire::{Field, Wire, fields, packed};
 use crate::decode::tape::{MAX_DEPTH, Tape, Value};
 use crate::decode::time::Instant;
 use crate::decode::value_reader::Result;
 
 const NAME: &str = "Sparkplug B";
+/// The field of a DataSet in a metric.
+const DATA_SET: u32 = 17;
+/// The column with the times of rows.
+const TIMESTAMPS: &str = "timestamps";
 const COMPRESSED: &str = "SPBV1.0_COMPRESSED";
 
 /// `spBv1.0/group/type/node[/device]`
@@ -41,6 +50,13 @@ impl<'a> Topic<'a> {
             device: levels.next(),
         };
         levels.next().is_none().then_some(topic)
+    }
+
+    /// The topic of commands to the node; `topic` is one of its messages.
+    fn of_commands(&self, topic: &str) -> String {
+        let Topic { group, node, .. } = self;
+        let before = topic.split_once("spBv1.0").map_or("", |(before, _)| before);
+        format!("{before}spBv1.0/{group}/NCMD/{node}")
     }
 }
 
@@ -65,19 +81,23 @@ struct Metric<'a> {
 
 pub fn read(payload: &[u8], context: &Context<'_>) -> Result<Documents<'static>> {
     let topic = Topic::parse(context.topic).ok_or_else(|| {
-        invalid("the topic is not spBv1.0/group/type/node or spBv1.0/group/type/node/device")
+        invalid_topic("the topic is not spBv1.0/group/type/node or spBv1.0/group/type/node/device")
     })?;
-    let mut message = fields(payload, NAME)?;
+    let mut message = fields(payload, 0, NAME)?;
     let outer_timestamp = number(&message, 1);
     let unpacked;
     if text(&message, 4) == Some(COMPRESSED) {
-        let body = bytes(&message, 5).ok_or_else(|| invalid("a compressed payload has no body"))?;
+        let body =
+            bytes(&message, 5).ok_or_else(|| invalid("a compressed payload has no body", payload.len()))?;
         unpacked = match unpack(body, PayloadCompression::Auto, context.max_bytes)? {
             // Java's Deflater may leave out the header of zlib.
-            Cow::Borrowed(_) => return Err(invalid("a compressed payload is neither GZIP nor DEFLATE")),
+            Cow::Borrowed(_) => {
+                let at = find(&message, 5).map_or(0, |field| field.at);
+                return Err(invalid("a compressed payload is neither GZIP nor DEFLATE", at));
+            }
             Cow::Owned(unpacked) => unpacked,
         };
-        message = fields(&unpacked, NAME)?;
+        message = fields(&unpacked, 0, NAME)?;
     }
     let node = format!("{}/{}", topic.group, topic.node);
     let device = topic.device.unwrap_or_default();
@@ -91,8 +111,16 @@ pub fn read(payload: &[u8], context: &Context<'_>) -> Result<Documents<'static>>
         false => number(&message, 1).or(outer_timestamp).map(millis),
     };
     let seq = number(&message, 3);
+    let observed = NodeMessage {
+        kind: topic.kind,
+        node: &node,
+        device,
+        sequence: seq,
+        command_topic: &|| topic.of_commands(context.topic),
+    };
+    context.nodes.observe(&observed);
     let mut documents = Documents::default();
-    for content in message.iter().filter(|field| field.number == 2).filter_map(|field| field.value.bytes()) {
+    for content in parts(&message, 2) {
         let mut metric = metric(content)?;
         match (&metric.name, metric.alias) {
             (Some(name), alias) if is_birth => {
@@ -102,6 +130,7 @@ pub fn read(payload: &[u8], context: &Context<'_>) -> Result<Documents<'static>>
             (None, Some(alias)) => {
                 let (name, datatype) = context.nodes.alias(&node, alias).ok_or_else(|| {
                     let message = format!("no BIRTH of the edge node {node} has named the alias {alias}");
+                    context.nodes.note(&observed, &message);
                     Box::new(Reason::new(Code::AliasUnknown, message))
                 })?;
                 metric.name = Some(Cow::Owned(name));
@@ -115,7 +144,17 @@ pub fn read(payload: &[u8], context: &Context<'_>) -> Result<Documents<'static>>
         let is_death = topic.kind.ends_with("DEATH");
         let own = metric.timestamp.filter(|_| !is_death).map(millis);
         let at = own.or(message_time).unwrap_or(arrived);
-        documents.roots.push(write_metric(&metric, &topic, seq, at, &mut documents.tape)?);
+        // Values that an edge node has kept, each with its time.
+        if let Some(content) = metric.value.filter(|field| field.number == DATA_SET && !metric.is_null)
+            && let Some(rows) = DataSet::read(content)?.dated_rows()?
+        {
+            for (at, row) in rows {
+                documents.roots.push(write_metric(&metric, &topic, seq, at, row, &mut documents.tape)?);
+            }
+            continue;
+        }
+        let own = if metric.is_null { Tape::of(Value::Null)? } else { value(&metric, 0)? };
+        documents.roots.push(write_metric(&metric, &topic, seq, at, own, &mut documents.tape)?);
     }
     Ok(documents)
 }
@@ -125,8 +164,8 @@ fn millis(millis: u64) -> Instant {
     Instant { seconds: i64::try_from(millis / 1000).unwrap_or(i64::MAX), nanos }
 }
 
-fn metric(content: &[u8]) -> Result<Metric<'_>> {
-    let there = fields(content, NAME)?;
+fn metric<'a>(content: Field<'a>) -> Result<Metric<'a>> {
+    let there = content.fields(NAME)?;
     Ok(Metric {
         name: text(&there, 1).map(Cow::Borrowed),
         alias: number(&there, 2),
@@ -143,9 +182,9 @@ fn write_metric(
     topic: &Topic<'_>,
     seq: Option<u64>,
     at: Instant,
+    value: Tape<'static>,
     tape: &mut Tape<'static>,
 ) -> Result<usize> {
-    let value = if metric.is_null { Tape::of(Value::Null)? } else { value(metric, 0)? };
     let root = tape.begin_object()?;
     let mut put = |name: &'static str, value: Value<'static>| {
         tape.push(Value::Text(Cow::Borrowed(name)))?;
@@ -182,22 +221,21 @@ fn write_metric(
 
 /// The value of a metric, by its type.
 fn value(metric: &Metric<'_>, depth: usize) -> Result<Tape<'static>> {
-    let Some(Field { number, value }) = metric.value else { return Tape::of(Value::Null) };
-    if let (17, Wire::Bytes(content)) = (number, value) {
-        return data_set(content);
+    let Some(field) = metric.value else { return Tape::of(Value::Null) };
+    match (field.number, field.value) {
+        (DATA_SET, Wire::Bytes(_)) => DataSet::read(field)?.list(),
+        (18, Wire::Bytes(_)) => template(field, depth),
+        (number, _) => Tape::of(scalar(number - 9, field, metric.datatype)?),
     }
-    if let (18, Wire::Bytes(content)) = (number, value) {
-        return template(content, depth);
-    }
-    Tape::of(scalar(number - 9, value, metric.datatype)?)
 }
 
 /// A scalar by the place of its field among `int_value`, `long_value`, `float_value`, `double_value`, `boolean_value`,
 /// `string_value`, `bytes_value`, from 1 on.
-fn scalar(place: u32, value: Wire<'_>, datatype: Option<u32>) -> Result<Value<'static>> {
-    Ok(match (place, value) {
+fn scalar(place: u32, field: Field<'_>, datatype: Option<u32>) -> Result<Value<'static>> {
+    Ok(match (place, field.value) {
         (1 | 2, value) => {
-            let number = value.number().ok_or_else(|| invalid("an integer has the wire type of another"))?;
+            let number =
+                value.number().ok_or_else(|| invalid("an integer has the wire type of another", field.at))?;
             match datatype {
                 Some(1) => Value::Integer((number as i8).into()),
                 Some(2) => Value::Integer((number as i16).into()),
@@ -226,51 +264,90 @@ fn scalar(place: u32, value: Wire<'_>, datatype: Option<u32>) -> Result<Value<'s
     })
 }
 
-/// A list with an object for each of its rows.
-fn data_set(content: &[u8]) -> Result<Tape<'static>> {
-    let there = fields(content, NAME)?;
-    let names: Vec<&str> =
-        there.iter().filter(|field| field.number == 2).filter_map(|field| field.value.text()).collect();
-    let mut types = Vec::new();
-    for field in there.iter().filter(|field| field.number == 3) {
-        match field.value {
-            Wire::Bytes(packed) => {
-                for number in crate::decode::format::wire::packed(packed, 0, NAME)? {
-                    types.push(number.number().unwrap_or(0) as u32);
+/// A table of values.
+struct DataSet<'a> {
+    names: Vec<&'a str>,
+    types: Vec<u32>,
+    rows: Vec<Field<'a>>,
+}
+
+impl<'a> DataSet<'a> {
+    fn read(content: Field<'a>) -> Result<DataSet<'a>> {
+        let there = content.fields(NAME)?;
+        let names = parts(&there, 2).filter_map(|field| field.value.text()).collect();
+        let mut types = Vec::new();
+        for field in there.iter().filter(|field| field.number == 3) {
+            match field.value {
+                Wire::Bytes(_) => {
+                    for number in packed(*field, 0, NAME)? {
+                        types.push(number.value.number().unwrap_or(0) as u32);
+                    }
                 }
+                value => types.push(value.number().unwrap_or(0) as u32),
             }
-            value => types.push(value.number().unwrap_or(0) as u32),
         }
+        Ok(DataSet { names, types, rows: parts(&there, 4).collect() })
     }
-    let mut tape = Tape::default();
-    let list = tape.begin_list()?;
-    for row in there.iter().filter(|field| field.number == 4).filter_map(|field| field.value.bytes()) {
+
+    /// A list with an object for each row.
+    fn list(&self) -> Result<Tape<'static>> {
+        let mut tape = Tape::default();
+        let list = tape.begin_list()?;
+        for row in &self.rows {
+            self.write_row(*row, None, &mut tape)?;
+        }
+        tape.end(list);
+        Ok(tape)
+    }
+
+    /// The rows with their times, if it has any: an object of the other columns each.
+    fn dated_rows(&self) -> Result<Option<Vec<(Instant, Tape<'static>)>>> {
+        let Some(dated) = self.names.iter().position(|name| *name == TIMESTAMPS) else { return Ok(None) };
+        let row = |row: &Field<'a>| {
+            let mut tape = Tape::default();
+            let at = self.write_row(*row, Some(dated), &mut tape)?;
+            let at = at.ok_or_else(|| invalid("a row of a DataSet has no time", row.at))?;
+            Ok((at, tape))
+        };
+        self.rows.iter().map(row).collect::<Result<_>>().map(Some)
+    }
+
+    /// Writes a row, without the column with its time, and gives that.
+    fn write_row(
+        &self,
+        row: Field<'a>,
+        dated: Option<usize>,
+        tape: &mut Tape<'static>,
+    ) -> Result<Option<Instant>> {
         let object = tape.begin_object()?;
-        let cells = fields(row, NAME)?;
-        let cells = cells.iter().filter(|field| field.number == 1).filter_map(|field| field.value.bytes());
-        for (place, (name, cell)) in names.iter().zip(cells).enumerate() {
+        let mut at = None;
+        let cells = row.fields(NAME)?;
+        for (place, (name, cell)) in self.names.iter().zip(parts(&cells, 1)).enumerate() {
+            let value = cell.fields(NAME)?.last().copied();
+            if dated == Some(place) {
+                at = value.and_then(|field| field.value.number()).map(millis);
+                continue;
+            }
             tape.push(Value::Text(Cow::Owned(name.to_string())))?;
-            let cell = fields(cell, NAME)?;
-            tape.push(match cell.last() {
-                Some(field) => scalar(field.number, field.value, types.get(place).copied())?,
+            tape.push(match value {
+                Some(field) => scalar(field.number, field, self.types.get(place).copied())?,
                 None => Value::Null,
             })?;
         }
         tape.end(object);
+        Ok(at)
     }
-    tape.end(list);
-    Ok(tape)
 }
 
 /// An object with its metrics by name.
-fn template(content: &[u8], depth: usize) -> Result<Tape<'static>> {
+fn template(content: Field<'_>, depth: usize) -> Result<Tape<'static>> {
     if depth > MAX_DEPTH {
-        return Err(invalid("it is nested more than 128 deep"));
+        return Err(invalid("it is nested more than 128 deep", content.at));
     }
     let mut tape = Tape::default();
     let object = tape.begin_object()?;
-    let there = fields(content, NAME)?;
-    for content in there.iter().filter(|field| field.number == 2).filter_map(|field| field.value.bytes()) {
+    let there = content.fields(NAME)?;
+    for content in parts(&there, 2) {
         let metric = metric(content)?;
         let Some(name) = &metric.name else { continue };
         tape.push(Value::Text(Cow::Owned(name.to_string())))?;
@@ -280,23 +357,59 @@ fn template(content: &[u8], depth: usize) -> Result<Tape<'static>> {
     Ok(tape)
 }
 
-fn find<'a>(fields: &[Field<'a>], number: u32) -> Option<Wire<'a>> {
-    fields.iter().rev().find(|field| field.number == number).map(|field| field.value)
+fn find<'a>(fields: &[Field<'a>], number: u32) -> Option<Field<'a>> {
+    fields.iter().rev().find(|field| field.number == number).copied()
+}
+
+/// The messages in the fields of a number.
+fn parts<'f, 'a>(fields: &'f [Field<'a>], number: u32) -> impl Iterator<Item = Field<'a>> + 'f {
+    fields.iter().filter(move |field| field.number == number && field.value.bytes().is_some()).copied()
 }
 
 fn number(fields: &[Field<'_>], at: u32) -> Option<u64> {
-    find(fields, at)?.number()
+    find(fields, at)?.value.number()
 }
 
 fn text<'a>(fields: &[Field<'a>], at: u32) -> Option<&'a str> {
-    find(fields, at)?.text()
+    find(fields, at)?.value.text()
 }
 
 fn bytes<'a>(fields: &[Field<'a>], at: u32) -> Option<&'a [u8]> {
-    find(fields, at)?.bytes()
+    find(fields, at)?.value.bytes()
 }
 
 #[cold]
-fn invalid(what: &str) -> Box<Reason> {
+fn invalid(what: &str, at: usize) -> Box<Reason> {
+    invalid_at(NAME, what, at)
+}
+
+#[cold]
+fn invalid_topic(what: &str) -> Box<Reason> {
     Box::new(Reason::new(Code::PayloadInvalid, format!("no {NAME}: {what}")))
+}
+
+/// The command that has an edge node publish its BIRTH messages again: 5.11.1 of the specification. It has no sequence number.
+pub fn rebirth_command(at: SystemTime) -> Vec<u8> {
+    const NAME: &[u8] = b"Node Control/Rebirth";
+    const BOOLEAN: u64 = 11;
+    let millis = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    // The tag of a field is its number and its wire type.
+    let number = |out: &mut Vec<u8>, field: u64, value: u64| {
+        varint::write(out, field << 3);
+        varint::write(out, value);
+    };
+    let bytes = |out: &mut Vec<u8>, field: u64, content: &[u8]| {
+        varint::write(out, field << 3 | 2);
+        varint::write(out, content.len() as u64);
+        out.extend_from_slice(content);
+    };
+    let mut metric = Vec::new();
+    bytes(&mut metric, 1, NAME);
+    number(&mut metric, 3, millis);
+    number(&mut metric, 4, BOOLEAN);
+    number(&mut metric, 14, 1);
+    let mut payload = Vec::new();
+    number(&mut payload, 1, millis);
+    bytes(&mut payload, 2, &metric);
+    payload
 }

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::io::Read;
 
-use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 
 use crate::config::PayloadCompression;
 use crate::core::reason::{Code, Reason};
+use crate::decode::format::bytes::invalid_at;
+use crate::decode::format::wire;
 use crate::decode::value_reader::Result;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -20,11 +22,22 @@ pub fn unpack(payload: &[u8], compression: PayloadCompression, max: usize) -> Re
     };
     match compression {
         PayloadCompression::None | PayloadCompression::Auto => Ok(Cow::Borrowed(payload)),
-        PayloadCompression::Gzip => read(MultiGzDecoder::new(payload), "gzip", max).map(Cow::Owned),
-        PayloadCompression::Zlib => read(ZlibDecoder::new(payload), "zlib", max).map(Cow::Owned),
-        PayloadCompression::Zstd => match zstd::stream::read::Decoder::new(payload) {
-            Ok(decoder) => read(decoder, "zstd", max).map(Cow::Owned),
-            Err(error) => Err(invalid("zstd", &error)),
+        PayloadCompression::Gzip => {
+            let mut decoder = MultiGzDecoder::new(payload);
+            let unpacked = read(&mut decoder, max);
+            finish(unpacked, "gzip", max, payload.len() - decoder.get_ref().len())
+        }
+        PayloadCompression::Zlib => {
+            let mut decoder = ZlibDecoder::new(payload);
+            let unpacked = read(&mut decoder, max);
+            finish(unpacked, "zlib", max, payload.len() - decoder.get_ref().len())
+        }
+        PayloadCompression::Zstd => match zstd::stream::read::Decoder::with_buffer(payload) {
+            Ok(mut decoder) => {
+                let unpacked = read(&mut decoder, max);
+                finish(unpacked, "zstd", max, payload.len() - decoder.get_ref().len())
+            }
+            Err(error) => Err(invalid_at("zstd", &error.to_string(), 0)),
         },
     }
 }
@@ -49,21 +62,27 @@ fn by_first_bytes(payload: &[u8]) -> PayloadCompression {
     }
 }
 
-fn read(reader: impl Read, name: &str, max: usize) -> Result<Vec<u8>> {
+/// At most one byte more than `max`.
+fn read(decoder: impl Read, max: usize) -> std::io::Result<Vec<u8>> {
     let mut unpacked = Vec::new();
-    match reader.take(max as u64 + 1).read_to_end(&mut unpacked) {
-        Ok(_) if unpacked.len() > max => {
-            let message = format!("it unpacks to more than maxPayloadBytes, {max}");
-            Err(Box::new(Reason::new(Code::PayloadTooLarge, message)))
-        }
-        Ok(_) => Ok(unpacked),
-        Err(error) => Err(invalid(name, &error)),
-    }
+    decoder.take(max as u64 + 1).read_to_end(&mut unpacked).map(|_| unpacked)
 }
 
-#[cold]
-fn invalid(name: &str, error: &std::io::Error) -> Box<Reason> {
-    Box::new(Reason::new(Code::PayloadInvalid, format!("no {name}: {error}")))
+/// The unpacked payload, of which `at` bytes were read.
+fn finish(
+    unpacked: std::io::Result<Vec<u8>>,
+    name: &str,
+    max: usize,
+    at: usize,
+) -> Result<Cow<'static, [u8]>> {
+    match unpacked {
+        Ok(unpacked) if unpacked.len() > max => {
+            let message = format!("it unpacks to more than maxPayloadBytes, {max}, at byte {at}");
+            Err(Box::new(Reason::new(Code::PayloadTooLarge, message)))
+        }
+        Ok(unpacked) => Ok(Cow::Owned(unpacked)),
+        Err(error) => Err(invalid_at(name, &error.to_string(), at)),
+    }
 }
 
 /// The probable format of a payload that is not JSON, and the option that reads it.
@@ -84,6 +103,12 @@ pub fn advice(payload: &[u8]) -> Option<&'static str> {
         0xa0..=0xbf => Some("it begins as CBOR does: set format: 'cbor'"),
         0x78 if by_first_bytes(payload) == PayloadCompression::Zlib => {
             Some("it begins as zlib does: set compression: 'zlib'")
+        }
+        // A text may look like fields, and has no such bytes.
+        _ if payload.iter().any(|byte| *byte < b' ' && !byte.is_ascii_whitespace())
+            && wire::fields(payload, 0, "").is_ok() =>
+        {
+            Some("it reads as Protocol Buffers: set format: { type: 'protobuf', … }, or 'sparkplug'")
         }
         _ => None,
     }

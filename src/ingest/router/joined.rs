@@ -19,12 +19,13 @@ use crate::ingest::batch::Batch;
 use crate::ingest::completion::Completion;
 use crate::ingest::raw_messages::Message;
 use crate::ingest::rejected_messages::RejectedMessages;
+use crate::ingest::router::Router;
+use crate::ingest::router::arrival::{Arrival, Taken};
 use crate::ingest::router::route_order::next_route;
-use crate::ingest::router::{Arrival, Router, Taken};
 use crate::mqtt::{MessageSink, Publish};
 
 /// The routes that take the same messages.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct JoinedRoutes {
     /// By route: the others and itself, in order. Empty for a route that shares no message.
     groups: Vec<Vec<usize>>,
@@ -43,7 +44,9 @@ pub(super) enum Holder {
 }
 
 impl JoinedRoutes {
-    pub fn of(routes: &[Route], has_spool: bool) -> JoinedRoutes {
+    /// The places are those in the list.
+    pub fn of<R: AsRef<Route>>(routes: &[R], has_spool: bool) -> JoinedRoutes {
+        let routes: Vec<&Route> = routes.iter().map(AsRef::as_ref).collect();
         if !routes.iter().any(|route| route.continues) {
             return JoinedRoutes::default();
         }
@@ -67,6 +70,19 @@ impl JoinedRoutes {
 
     fn group(&self, at: usize) -> &[usize] {
         self.groups.get(at).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the batches of any routes are sealed together.
+    pub fn has_units(&self) -> bool {
+        self.has_units && self.groups.iter().any(|group| !group.is_empty())
+    }
+
+    /// The routes of a unit that have a transform.
+    pub fn transforms(&self, at: usize) -> usize {
+        match self.is_unit(at) {
+            true => self.group(at).iter().filter(|member| self.has_transform[**member]).count(),
+            false => 0,
+        }
     }
 
     pub fn is_unit(&self, at: usize) -> bool {
@@ -96,7 +112,7 @@ impl Router {
         for place in 0..self.joined.group(first).len() {
             let at = self.joined.group(first)[place];
             let state = &self.routes[at];
-            if state.batch.is_some() && self.plans.generation(at) != state.plan.generation {
+            if state.batch.is_some() && self.plans.generation(state.place) != state.plan.generation {
                 self.seal(at);
             }
         }
@@ -140,11 +156,12 @@ impl Router {
                 .push(&message, reason);
             return Holder::Batch(at);
         }
-        self.push_dead_letter(Some(at), publish.topic, publish.payload, reason, now);
+        let place = self.routes[at].place;
+        self.push_dead_letter(Some(place), publish.topic, publish.payload, reason, now);
         Holder::DeadLetters
     }
 
-    /// Takes a dead letter that a route made. Where others took the message too, it is this route's alone.
+    /// Takes a dead letter that a route made: its place in the configuration. Where others took the message too, it is this route's alone.
     pub fn accept_again(
         &mut self,
         route: Option<usize>,
@@ -210,7 +227,7 @@ impl Router {
     /// Hands the batches of all routes that share messages with this one on, as one.
     pub(super) fn seal_unit(&mut self, at: usize) {
         let members = self.joined.group(at).to_vec();
-        let entry = self.joined.entry(at);
+        let entry = self.routes[self.joined.entry(at)].place;
         if self.batches.of(entry).is_full() {
             for at in members {
                 self.routes[at].seal_pending |= self.routes[at].batch.is_some();
@@ -225,7 +242,9 @@ impl Router {
         {
             // Another connection was quicker.
             for batch in unit.apart() {
-                let state = &mut self.routes[batch.route];
+                let Some(state) = self.routes.iter_mut().find(|state| state.place == batch.route) else {
+                    continue;
+                };
                 state.batch = Some(batch);
                 state.seal_pending = true;
             }

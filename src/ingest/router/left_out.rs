@@ -12,8 +12,8 @@ use crate::ingest::router::route_order::first_route;
 use crate::telemetry::events::Warning;
 
 /// The filters of routes as RabbitMQ delivers their topics, of those that differ.
-pub(super) fn rewritten_filters(routes: &[Route]) -> Vec<TopicFilter> {
-    routes.iter().filter_map(|route| route.topic.with_slashes_for_dots()).collect()
+pub(super) fn rewritten_filters<R: AsRef<Route>>(routes: &[R]) -> Vec<TopicFilter> {
+    routes.iter().filter_map(|route| route.as_ref().topic.with_slashes_for_dots()).collect()
 }
 
 impl Router {
@@ -29,6 +29,7 @@ impl Router {
         self.stats.received += 1;
         let name = std::str::from_utf8(topic).ok();
         let route = name.and_then(|name| first_route(&self.routes, name, &mut self.captures));
+        let route = route.map(|at| self.routes[at].place);
         self.dead_letter(route, topic, payload, reason, sequence, now);
     }
 
@@ -86,12 +87,26 @@ impl Router {
         self.context.warn(Warning::new("TOPIC_REWRITTEN", message).topic(topic));
     }
 
+    /// A session that a broker kept has the subscriptions of earlier configurations.
+    #[cold]
+    pub(super) fn warn_of_left_over(&mut self, topic: &str) {
+        if !self.context.config.mqtt.is_persistent() || std::mem::replace(&mut self.left_over_reported, true)
+        {
+            return;
+        }
+        let message = format!(
+            "no route takes {topic:?}: perhaps a subscription of an earlier configuration brings it, which the broker keeps for this \
+             clientId. mqtt.unsubscribe ends it, such as mqtt.unsubscribe: [{topic:?}] or a filter with # that was a route's topic"
+        );
+        let about = "SUBSCRIPTION_LEFT_OVER".to_string();
+        self.context.warn_once(about, Warning::new("SUBSCRIPTION_LEFT_OVER", message).topic(topic));
+    }
+
     /// Whether a subscription brings messages of this topic that no route asked for.
     #[cold]
-    pub(super) fn is_unasked(&mut self, topic: &str) -> bool {
-        let Router { covers, has_covers, wider, captures, .. } = self;
-        let covers = covers.iter().filter(|_| *has_covers);
-        covers.chain(wider.iter()).any(|filter| filter.matches(topic, captures))
+    pub(super) fn is_covered(&mut self, topic: &str) -> bool {
+        let Router { covers, captures, .. } = self;
+        covers.iter().any(|cover| cover.matches(topic, captures))
     }
 
     /// Some brokers (amqtt) send retained messages of filters that were not subscribed to.

@@ -6,7 +6,8 @@ use crate::core::mqtt_property::Properties;
 use crate::core::reason::Reason;
 use crate::decode::RowDecoder;
 use crate::ingest::batch::RowCalls;
-use crate::ingest::router::{Arrival, Router, Taken};
+use crate::ingest::router::Router;
+use crate::ingest::router::arrival::{Arrival, Taken};
 use crate::ingest::row_intake::refused;
 use crate::mqtt::Publish;
 
@@ -20,7 +21,9 @@ impl Router {
         now: ReceiveTime,
     ) -> Result<usize> {
         let at = self.context.config.tables.iter().any(|declared| declared == table);
-        let Some(at) = self.context.config.row_route(table).filter(|_| at) else {
+        let place = self.context.config.row_route(table).filter(|_| at);
+        let at = place.and_then(|place| self.routes.iter().position(|state| state.place == place));
+        let Some(at) = at else {
             return Err(Error::TableNotDeclared { table: table.into() });
         };
         let topic = self.routes[at].route.topic.as_str().to_string();
@@ -38,7 +41,7 @@ impl Router {
         let before = self.stats.rows;
         let mut taken = self.take_in(at, &topic, arrival);
         // The rows may fit the table as it is now: only the batch was opened before.
-        if taken.is_err() && self.plans.generation(at) != self.routes[at].plan.generation {
+        if taken.is_err() && self.plans.generation(self.routes[at].place) != self.routes[at].plan.generation {
             self.seal(at);
             if self.routes[at].batch.is_none() {
                 taken = self.take_in(at, &topic, arrival);

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::read_pacing::ReadPacer;
-use super::transfer::{Transfer, close_gracefully, transfer};
-use super::{Connection, DRAIN_IDLE, Drain, SHARED_SILENCE, clock, sleep_until};
+use super::transfer::{CLOSE_TIMEOUT, Transfer, close_gracefully, transfer};
+use super::{Connection, DRAIN_IDLE, Drain, clock, sleep_until};
 use crate::config::ProtocolVersion;
 use crate::core::clock::ReceiveTime;
 use crate::mqtt::session::{Event, SessionError};
@@ -36,6 +36,7 @@ impl<S: MessageSink> Connection<S> {
             if !reading {
                 // Answers of the broker are not late while we do not read.
                 last_message = now;
+                self.delay_change(now);
             }
             if let Some(at) = stream.last_read() {
                 self.session.note_received(at);
@@ -46,6 +47,7 @@ impl<S: MessageSink> Connection<S> {
                 continue;
             }
             self.tick(now, reading).await?;
+            self.continue_change(now);
             self.seal(now);
             self.acknowledge();
             self.answer_drain(now);
@@ -121,7 +123,7 @@ impl<S: MessageSink> Connection<S> {
         granted_by: Option<Instant>,
         now: Instant,
     ) -> Result<Option<Instant>, SessionError> {
-        if granted_by.is_some_and(|at| now >= at) {
+        if granted_by.is_some_and(|at| now >= at) || self.change_deadline().is_some_and(|at| now >= at) {
             return Err(self.session.unanswered());
         }
         let deadlines = [
@@ -131,6 +133,7 @@ impl<S: MessageSink> Connection<S> {
             self.drain.as_ref().map(|drain| drain.idle_at).filter(|at| *at > now),
             granted_by,
             self.shared_silent_at,
+            self.change_deadline(),
         ];
         Ok(deadlines.into_iter().flatten().min())
     }
@@ -225,6 +228,11 @@ impl<S: MessageSink> Connection<S> {
             drain.idle_at = now.instant + DRAIN_IDLE;
         }
         self.sink.commit_read_stats();
+        for message in self.sink.take_outgoing(now) {
+            if self.session.send(&message) {
+                add(&self.counters().rebirth_requests, 1);
+            }
+        }
         self.session.settle(&self.sink.take_ready_acks());
         taken.map(|()| messages)
     }
@@ -242,6 +250,10 @@ impl<S: MessageSink> Connection<S> {
             Some(ready) => drop(ready.send(Ok(()))),
             None => add(&self.counters().reconnects, 1),
         }
+        self.warn_of_lowered_qos(downgraded);
+    }
+
+    pub(super) fn warn_of_lowered_qos(&self, downgraded: &[String]) {
         if !downgraded.is_empty() {
             let message = format!("the broker granted a lower QoS than asked for: {}", downgraded.join(", "));
             self.context.warn(Warning::new("QOS_LOWERED", message).filters(downgraded));
@@ -302,38 +314,13 @@ impl<S: MessageSink> Connection<S> {
         self.context.warn(Warning::new("SUBSCRIBE_SPLIT", message).url(&url).filters_per_subscribe(most));
     }
 
-    /// MQTT 3.1.1 has no shared subscriptions. Many brokers have them nevertheless; the others take the filter for an ordinary
-    /// one, and deliver nothing.
-    fn expect_shared_messages(&mut self) {
-        let is_shared = self.context.config.mqtt.shared_group.is_some();
-        let is_first = self.ready.is_some() && self.sink.connection() == 0;
-        if is_shared && is_first && self.session.version() == ProtocolVersion::V4 {
-            self.shared_silent_at = Some(clock() + SHARED_SILENCE);
-        }
-    }
-
-    fn warn_of_shared_silence(&mut self, now: Instant) {
-        if self.shared_silent_at.is_some_and(|at| now >= at) && !self.paused {
-            self.shared_silent_at = None;
-            let message = "no message has come for 10 s: MQTT 3.1.1 has no shared subscriptions, and a broker without them takes \
-                           $share/… for an ordinary filter and delivers nothing. Leave mqtt.sharedGroup out if this one has none";
-            self.context.warn(Warning::new("SHARED_GROUP_SILENT", message).url(&self.url().to_string()));
-        }
-    }
-
     /// Seals the batches that are due: by age, because the broker waits for us, for lack of memory, or for a drain.
     fn seal(&mut self, now: Instant) {
         // At the memory ceiling nothing is read until a batch is inserted.
         let must_leave = self.drain.is_some() || self.context.memory.is_full();
         let is_idle = self.idle_deadline().is_some_and(|at| now >= at);
         if is_idle && let Some(limit) = self.window.stalled(self.session.unacknowledged(), now) {
-            let (messages, per_second) = (limit.messages, limit.messages_per_second);
-            let message = format!(
-                "the broker keeps at most {messages} unacknowledged messages in flight, which allows about {per_second:.0} \
-                 messages a second in batches as small: raise {}",
-                window_setting(messages)
-            );
-            self.context.warn(Warning::new("WINDOW_NARROW", message).window(messages, per_second));
+            self.report_window(limit);
         }
         if must_leave || is_idle {
             self.sink.seal_all();
@@ -377,7 +364,10 @@ impl<S: MessageSink> Connection<S> {
             }
             Some(Command::Pause) => self.paused = true,
             Some(Command::Resume) => self.paused = false,
+            Some(Command::Routes(filters, done)) => self.begin_change(*filters, done),
             Some(Command::Drain(done)) => {
+                // Who waits for it learns that the pipeline stops.
+                self.change = None;
                 if self.session.is_subscribed() && !self.context.config.mqtt.is_persistent() {
                     self.session.unsubscribe();
                 }
@@ -390,28 +380,40 @@ impl<S: MessageSink> Connection<S> {
 
     /// Writes the rest of the output and DISCONNECT, and waits until the broker has closed its side: closing a socket on which
     /// messages still arrive would destroy the acknowledgements that are on their way.
-    async fn close<T: TransportStream>(&mut self, stream: T) -> Result<(), SessionError> {
-        self.session.acknowledge();
-        self.session.disconnect();
+    async fn close<T: TransportStream>(&mut self, mut stream: T) -> Result<(), SessionError> {
         let context = self.context.clone();
+        let close = async {
+            // The broker would deliver the messages again to the next process.
+            let _ = self.finish_paced_acks(&mut stream).await;
+            self.session.acknowledge();
+            self.session.disconnect();
+            close_gracefully(stream, self.session.outgoing()).await;
+        };
         tokio::select! {
-            () = close_gracefully(stream, self.session.outgoing()) => {}
+            () = close => {}
             () = context.cancelled() => {}
         }
         Ok(())
     }
-}
 
-/// The setting of the brokers that have this window by default.
-fn window_setting(messages: usize) -> &'static str {
-    match messages {
-        10 => "mqtt.prefetch in RabbitMQ (10 by default), or what your broker calls it",
-        20 => "max_inflight_messages in mosquitto (20 by default), or what your broker calls it",
-        32 => "mqtt.max_inflight in EMQX (32 by default), or what your broker calls it",
-        1024 => "max_ack_pending in NATS (1024 by default), or what your broker calls it",
-        _ => {
-            "max_inflight_messages (mosquitto), mqtt.prefetch (RabbitMQ), max_ack_pending (NATS), mqtt.max_inflight (EMQX) or \
-             what your broker calls it"
+    /// Sends the PUBRECs that leave one at a time, as long as the broker answers. Anything else it sends is left to the next
+    /// connection.
+    async fn finish_paced_acks<T: TransportStream>(&mut self, stream: &mut T) -> Result<(), SessionError> {
+        let lost = |error: std::io::Error| SessionError::Disconnected(error.to_string());
+        self.session.acknowledge();
+        while self.session.has_paced_acks() {
+            let reading = transfer(stream, self.session.outgoing(), &mut self.read_buffer, true);
+            let Ok(transfer) = tokio::time::timeout(CLOSE_TIMEOUT, reading).await else { return Ok(()) };
+            match transfer.map_err(lost)? {
+                Transfer::Written(bytes) => self.session.sent(bytes, clock()),
+                Transfer::Read { bytes: 0, .. } => return Ok(()),
+                Transfer::Read { bytes, .. } => self.read_buffer.filled(bytes),
+            }
+            while let Some((bytes, _)) = self.session.receive(self.read_buffer.unread(), clock())? {
+                self.read_buffer.consume(bytes);
+            }
+            self.session.acknowledge();
         }
+        Ok(())
     }
 }

@@ -6,8 +6,10 @@
 //! - Under back-pressure the connection stops reading and goes on pinging.
 //! - After a disconnect it reconnects, with back-off; the session recognises what the broker delivers again.
 
+mod change;
 mod connected;
 mod inflight_window;
+mod known_brokers;
 pub(super) mod read_buffer;
 mod read_pacing;
 mod reconnect;
@@ -28,6 +30,7 @@ use tokio::sync::mpsc;
 use crate::config::{AckAfter, BrokerUrl, ProtocolVersion};
 use crate::core::error::{Error, Result};
 use crate::core::memory_budget::MemoryReservation;
+use crate::mqtt::connection::change::RouteChange;
 use crate::mqtt::connection::inflight_window::InflightWindowDetector;
 use crate::mqtt::connection::read_buffer::ReadBuffer;
 use crate::mqtt::connection::reconnect::{DisconnectCause, Reconnection};
@@ -49,6 +52,7 @@ pub struct Connection<S: MessageSink> {
     window: InflightWindowDetector,
     paused: bool,
     drain: Option<Drain>,
+    change: Option<RouteChange>,
     closing: bool,
     /// Whether the loop read once more after the broker was found silent.
     has_yielded: bool,
@@ -63,6 +67,8 @@ pub struct Connection<S: MessageSink> {
     was_subscribing: bool,
     overlap_reported: bool,
     split_reported: bool,
+    /// Whether the broker closed the connection when it was asked for MQTT 5, if it was.
+    refused_v5_silently: Option<bool>,
     /// When the silence of a shared group becomes a warning, if no message comes before.
     shared_silent_at: Option<Instant>,
     /// The broker of the last connection.
@@ -84,8 +90,6 @@ struct Drain {
     idle_at: Instant,
 }
 
-/// A shared group without a message for this long is worth a warning, where the broker may have none.
-const SHARED_SILENCE: Duration = Duration::from_secs(10);
 /// After UNSUBACK and this long without a message, no more messages are expected.
 const DRAIN_IDLE: Duration = Duration::from_millis(100);
 
@@ -124,6 +128,7 @@ impl<S: MessageSink> Connection<S> {
             window,
             paused: false,
             drain: None,
+            change: None,
             closing: false,
             has_yielded: false,
             is_up: false,
@@ -133,6 +138,7 @@ impl<S: MessageSink> Connection<S> {
             was_subscribing: false,
             overlap_reported: false,
             split_reported: false,
+            refused_v5_silently: None,
             shared_silent_at: None,
             broker: None,
             ready: Some(ready),
@@ -151,6 +157,7 @@ impl<S: MessageSink> Connection<S> {
             let began = clock();
             let ConnectionEnd::Lost(error, cause) = self.connect(at).await else { return };
             let was_up = self.reset();
+            self.break_off_change(&error);
             if let Some(ready) = &self.ready {
                 if at + 1 == urls {
                     let _ = ready.send(Err(error));
@@ -239,13 +246,14 @@ impl<S: MessageSink> Connection<S> {
     async fn connect(&mut self, at: usize) -> ConnectionEnd {
         self.url_at = at;
         self.session.set_version(self.versions[at].unwrap_or(ProtocolVersion::V5));
-        let end = self.attempt_subscribed().await;
+        let end = self.attempt_as_configured().await;
         let ConnectionEnd::Refused(error) = end else { return end };
         let is_auto = self.context.config.mqtt.version.is_none();
         if is_auto && self.session.version() == ProtocolVersion::V5 && self.may_fall_back(&error) {
             self.reset();
             self.session.set_version(ProtocolVersion::V4);
-            let end = self.attempt_subscribed().await;
+            self.refused_v5_silently = Some(matches!(error, SessionError::Disconnected(_)));
+            let end = self.attempt_as_configured().await;
             let ConnectionEnd::Refused(error) = end else { return end };
             return self.lost(error);
         }
@@ -260,6 +268,14 @@ impl<S: MessageSink> Connection<S> {
     /// reasons.
     fn may_fall_back(&self, error: &SessionError) -> bool {
         *error == SessionError::VersionRefused || self.versions[self.url_at].is_none()
+    }
+
+    /// Connects, unless the broker is known to have no shared subscriptions and is asked for them.
+    async fn attempt_as_configured(&mut self) -> ConnectionEnd {
+        match self.missing_shared_group().await {
+            Some(end) => end,
+            None => self.attempt_subscribed().await,
+        }
     }
 
     fn url(&self) -> &BrokerUrl {
@@ -377,6 +393,7 @@ impl<S: MessageSink> Connection<S> {
         let context = self.context.clone();
         loop {
             let now = clock();
+            self.continue_change(now);
             match &mut self.drain {
                 None => self.sink.seal_due(now),
                 // Without a connection nothing more can come.

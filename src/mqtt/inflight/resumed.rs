@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::Entry;
+
 /// As many as a broker can have in flight.
 const MAX_MESSAGES: usize = 65_535;
 
@@ -9,7 +11,7 @@ const MAX_MESSAGES: usize = 65_535;
 pub struct Resumed {
     pub packet_id: u16,
     pub qos: u8,
-    pub fingerprint: u32,
+    pub fingerprint: u64,
     pub state: ResumedState,
     /// The history of acknowledged messages already has it.
     pub is_in_history: bool,
@@ -44,7 +46,7 @@ pub struct ResumedMessages {
     /// The youngest message of each packet id.
     by_id: HashMap<u16, usize>,
     /// The messages of each content, the oldest first.
-    by_content: HashMap<u32, VecDeque<usize>>,
+    by_content: HashMap<u64, VecDeque<usize>>,
 }
 
 impl ResumedMessages {
@@ -82,19 +84,18 @@ impl ResumedMessages {
     }
 
     /// Takes the message that the broker delivers again: the one with this packet id and content, or the oldest with this
-    /// content if `may_be_renumbered`.
-    pub fn take(
+    /// content if `may_be_renumbered`. One that is finished is only delivered again with DUP (`may_be_finished`).
+    pub(super) fn take(
         &mut self,
-        packet_id: u16,
-        qos: u8,
-        fingerprint: u32,
-        duplicate: bool,
+        entry: &Entry,
+        may_be_finished: bool,
         may_be_renumbered: bool,
     ) -> Option<Resumed> {
+        let Entry { packet_id, qos, fingerprint, .. } = *entry;
         let is_same = |message: &Resumed| {
             (message.qos, message.fingerprint) == (qos, fingerprint)
                 // At QoS 2 the packet id alone says it, [MQTT-4.3.3-10].
-                && (duplicate || !message.state.is_finished())
+                && (may_be_finished || !message.state.is_finished())
         };
         let by_id = self.by_id.get(&packet_id).copied().filter(|place| {
             self.messages[*place]

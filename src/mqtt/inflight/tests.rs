@@ -75,7 +75,7 @@ fn an_acknowledgement_that_left_and_was_lost_is_made_again() {
     let lost = || {
         let mut tracker = InflightTracker::default();
         for id in 1..=2000 {
-            let fingerprint = if id == 1999 { 1998 } else { id as u32 };
+            let fingerprint = if id == 1999 { 1998 } else { id.into() };
             assert_eq!(tracker.receive(id, 1, false, fingerprint), ReceiveOutcome::New(id as u64 - 1));
         }
         tracker.settle(&acks(&(0..2000).collect::<Vec<_>>()));
@@ -236,7 +236,7 @@ fn an_early_pubrel_still_waits_for_its_batch() {
 }
 
 /// A session whose first `acknowledged` messages of `contents` are acknowledged, and the others in a batch.
-fn resumed(contents: &[u32], acknowledged: usize) -> InflightTracker {
+fn resumed(contents: &[u64], acknowledged: usize) -> InflightTracker {
     let mut tracker = InflightTracker::default();
     for (i, content) in contents.iter().enumerate() {
         assert_eq!(tracker.receive(i as u16 + 1, 1, false, *content), ReceiveOutcome::New(i as u64));
@@ -249,7 +249,7 @@ fn resumed(contents: &[u32], acknowledged: usize) -> InflightTracker {
 
 #[test]
 fn a_redelivery_under_another_packet_id_is_recognised() {
-    let contents: Vec<u32> = (1000..2100).collect();
+    let contents: Vec<u64> = (1000..2100).collect();
     let mut tracker = resumed(&contents, 1095);
     // The acknowledgements of the last three were lost, and five were not acknowledged.
     for (id, content) in (1..).zip(2092..2100) {
@@ -264,7 +264,7 @@ fn a_redelivery_under_another_packet_id_is_recognised() {
 /// Without DUP only what is still in a batch is recognised: a message that is equal to an acknowledged one may be a new one.
 #[test]
 fn a_redelivery_without_dup_is_recognised_while_it_is_in_a_batch() {
-    let contents: Vec<u32> = (100..150).collect();
+    let contents: Vec<u64> = (100..150).collect();
     let mut tracker = resumed(&contents, 48);
     for (id, content) in [(7001, 148), (7002, 149)] {
         assert_eq!(tracker.receive(id, 1, false, content), ReceiveOutcome::Duplicate, "{content}");
@@ -283,8 +283,60 @@ fn equal_messages_are_as_many_as_they_were() {
     tracker.settle(&acks(&[0, 1, 4]));
     assert_eq!(sent_acks(&mut tracker), [11, 12, 13]);
     // The publishers repeat themselves: a message that is equal to an acknowledged one may be a new one.
-    let contents: Vec<u32> = (0..60).map(|i| i / 2).collect();
+    let contents: Vec<u64> = (0..60).map(|i| i / 2).collect();
     let mut tracker = resumed(&contents, 59);
     assert_eq!(tracker.receive(1, 1, true, 29), ReceiveOutcome::Duplicate, "the one in a batch");
     assert_eq!(tracker.receive(2, 1, true, 29), ReceiveOutcome::New(61));
+}
+
+/// As aedes does it: each connection counts from a random id, queued messages come without DUP, some of them twice.
+#[test]
+fn where_ids_begin_at_random_redeliveries_without_dup_are_recognised() {
+    let mut tracker = InflightTracker::default();
+    tracker.reconnect(false);
+    for i in 0..20 {
+        assert_eq!(tracker.receive(40_000 + i, 1, false, u64::from(i)), ReceiveOutcome::New(u64::from(i)));
+    }
+    tracker.settle(&acks(&(0..15).collect::<Vec<_>>()));
+    assert_eq!(sent_acks(&mut tracker).len(), 15);
+    tracker.reconnect(true);
+    // The last acknowledgements were lost.
+    for i in 10..20 {
+        assert_eq!(tracker.receive(40_000 + i, 1, false, u64::from(i)), ReceiveOutcome::Duplicate, "{i}");
+    }
+    assert_eq!(sent_acks(&mut tracker), [40_010, 40_011, 40_012, 40_013, 40_014]);
+    for i in 20..30 {
+        assert!(matches!(tracker.receive(7_000 + i, 1, false, u64::from(i)), ReceiveOutcome::New(_)), "{i}");
+    }
+    // One of this connection again, before and after its acknowledgement.
+    assert_eq!(tracker.receive(7_029, 1, false, 29), ReceiveOutcome::Duplicate);
+    tracker.settle(&acks(&(15..40).collect::<Vec<_>>()));
+    assert_eq!(sent_acks(&mut tracker).len(), 15);
+    assert_eq!(tracker.receive(7_028, 1, false, 28), ReceiveOutcome::Duplicate);
+    // An equal message under the next id is another one.
+    assert!(matches!(tracker.receive(7_030, 1, false, 28), ReceiveOutcome::New(_)));
+    assert!(matches!(tracker.receive(7_031, 1, false, 28), ReceiveOutcome::New(_)));
+    assert!(matches!(tracker.receive(7_030, 1, false, 31), ReceiveOutcome::InUse));
+}
+
+#[test]
+fn a_recognised_copy_does_not_count_as_content_that_repeats() {
+    let mut tracker = InflightTracker::default();
+    tracker.reconnect(false);
+    for i in 0..1_500 {
+        tracker.receive(40_000 + i, 1, false, u64::from(i));
+    }
+    tracker.settle(&acks(&(0..1_500).collect::<Vec<_>>()));
+    assert_eq!(sent_acks(&mut tracker).len(), 1_500);
+    tracker.reconnect(true);
+    for i in 1_500..1_600 {
+        let sequence = match tracker.receive(2 * i, 1, false, u64::from(i)) {
+            ReceiveOutcome::New(sequence) => sequence,
+            outcome => panic!("{outcome:?} for {i}"),
+        };
+        tracker.settle(&acks(&[sequence]));
+        sent_acks(&mut tracker);
+        assert_eq!(tracker.receive(2 * i + 1, 1, false, u64::from(i)), ReceiveOutcome::Duplicate, "{i}");
+        sent_acks(&mut tracker);
+    }
 }

@@ -67,8 +67,7 @@ pub struct Subscribe<'a> {
     pub version: ProtocolVersion,
     pub packet_id: u16,
     pub filters: &'a [String],
-    /// One for each filter.
-    pub qos: &'a [u8],
+    pub qos: u8,
     pub skip_retained: bool,
     /// Only MQTT 5 has one.
     pub subscription_id: Option<usize>,
@@ -78,15 +77,14 @@ impl Subscribe<'_> {
     pub fn write(&self, out: &mut BytesMut) {
         match self.version {
             ProtocolVersion::V4 => {
-                let filters = self.filters.iter().zip(self.qos).map(|(path, qos)| v4::SubscribeFilter {
-                    path: path.clone(),
-                    qos: v4codec::qos(*qos).unwrap_or(v4codec::QoS::AtMostOnce),
-                });
+                let qos = v4codec::qos(self.qos).unwrap_or(v4codec::QoS::AtMostOnce);
+                let filters = self.filters.iter().map(|path| v4::SubscribeFilter { path: path.clone(), qos });
                 let mut subscribe = v4::Subscribe::new_many(filters);
                 subscribe.pkid = self.packet_id;
                 write_v4(out, v4::Packet::Subscribe(subscribe));
             }
             ProtocolVersion::V5 => {
+                let qos = v5codec::qos(self.qos).unwrap_or_default();
                 let id = self.subscription_id;
                 let properties = id.map(|_| v5::SubscribeProperties { id, user_properties: Vec::new() });
                 let rule = match self.skip_retained {
@@ -94,8 +92,8 @@ impl Subscribe<'_> {
                     // Not again for a subscription that the session already has.
                     false => v5::RetainForwardRule::OnNewSubscribe,
                 };
-                let filters = self.filters.iter().zip(self.qos).map(|(path, qos)| {
-                    let mut filter = v5::Filter::new(path, v5codec::qos(*qos).unwrap_or_default());
+                let filters = self.filters.iter().map(|path| {
+                    let mut filter = v5::Filter::new(path, qos);
                     filter.retain_forward_rule = rule.clone();
                     filter
                 });
@@ -103,6 +101,19 @@ impl Subscribe<'_> {
                 subscribe.pkid = self.packet_id;
                 write_v5(out, v5::Packet::Subscribe(subscribe));
             }
+        }
+    }
+}
+
+/// A message at QoS 0 that is not retained.
+pub fn write_publish(out: &mut BytesMut, version: ProtocolVersion, topic: &str, payload: &[u8]) {
+    match version {
+        ProtocolVersion::V4 => {
+            write_v4(out, v4::Packet::Publish(v4::Publish::new(topic, v4codec::QoS::AtMostOnce, payload)));
+        }
+        ProtocolVersion::V5 => {
+            let publish = v5::Publish::new(topic, v5codec::QoS::AtMostOnce, payload.to_vec(), None);
+            write_v5(out, v5::Packet::Publish(publish));
         }
     }
 }

@@ -17,8 +17,8 @@ pub struct Publish<'a> {
     pub duplicate: bool,
     /// 0 at QoS 0.
     pub packet_id: u16,
-    /// The CRC-32C of topic and payload; 0 at QoS 0.
-    pub fingerprint: u32,
+    /// The [`fingerprint`](crate::core::ack_history::fingerprint) of topic and payload; 0 at QoS 0.
+    pub fingerprint: u64,
     pub properties: Properties<'a>,
 }
 

@@ -43,6 +43,7 @@ impl Session {
         if self.pinged_at.is_none() || now >= self.last_sent + self.keep_alive / 2 {
             self.out.extend_from_slice(&[0xc0, 0]); // PINGREQ
             self.pinged_at.get_or_insert(now);
+            self.inflight.pinged();
             self.last_sent = now;
         }
         Ok(())

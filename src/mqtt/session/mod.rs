@@ -6,11 +6,14 @@
 //! from one connection to the next. A packet that the specification forbids is an error; [`Session::abort`] then sends the
 //! broker the reason code, if the protocol is MQTT 5.
 //!
-//! [`mod@publish`] takes messages in, [`mod@subscribe`] asks for them and checks the answers, `keep_alive` notices a broker
-//! that is gone.
+//! [`mod@publish`] takes messages in, [`mod@outgoing`] sends some, [`mod@subscribe`] asks for them and checks the answers, `change`
+//! changes what is asked for,
+//! `keep_alive` notices a broker that is gone.
 
+mod change;
 mod error;
 mod keep_alive;
+mod outgoing;
 mod publish;
 mod subscribe;
 
@@ -32,6 +35,7 @@ use crate::mqtt::protocol::reason;
 use crate::mqtt::protocol::topic_alias::Aliases;
 use crate::mqtt::subscriptions::Filters;
 
+pub use change::ChangeOutcome;
 pub use error::SessionError;
 pub use subscribe::fewer_filters;
 
@@ -111,8 +115,8 @@ const MAX_HEAD_BYTES: usize = 128 << 10;
 pub struct Session {
     connect_options: packet::Connect,
     qos: u8,
-    /// The QoS of filters that have none of their own.
-    default_qos: u8,
+    /// `qos`, or less where the broker has less.
+    asked_qos: u8,
     skip_retained: bool,
     /// The filters that the routes need.
     wanted: Filters,
@@ -122,6 +126,17 @@ pub struct Session {
     refused_covers: Vec<String>,
     /// The most filters of a SUBSCRIBE or an UNSUBSCRIBE, as it is configured and as the broker's refusals showed.
     filters_per_subscribe: usize,
+
+    /// Filters that a session from before may have and nothing wants, as `mqtt.unsubscribe` names them.
+    leftovers: Vec<String>,
+    /// Filters of which it is not known whether the broker has them.
+    uncertain: Vec<String>,
+    /// The packet ids of requests whose answers nothing waits for.
+    unheeded: Vec<u16>,
+    change: Option<change::Change>,
+    change_outcome: Option<ChangeOutcome>,
+    /// Filters that the broker refused in a change.
+    refused_filters: Vec<String>,
 
     phase: Phase,
     /// The packet id and the filters of each SUBSCRIBE or UNSUBSCRIBE without an answer.
@@ -172,13 +187,19 @@ impl Session {
                 topic_alias_maximum: config.topic_alias_maximum,
                 max_packet_bytes: config.max_packet_bytes as u32,
             },
-            qos: wanted.highest_qos(config.qos),
-            default_qos: config.qos,
+            qos: config.qos,
+            asked_qos: config.qos,
             skip_retained: config.skip_retained,
             filters: wanted.separate.clone(),
             wanted,
             refused_covers: Vec::new(),
             filters_per_subscribe: config.filters_per_subscribe,
+            leftovers: config.unsubscribe.clone(),
+            uncertain: Vec::new(),
+            unheeded: Vec::new(),
+            change: None,
+            change_outcome: None,
+            refused_filters: Vec::new(),
             phase: Phase::Closed,
             pending_requests: Vec::new(),
             downgraded: Vec::new(),
@@ -204,6 +225,9 @@ impl Session {
 
     /// Begins a connection: writes CONNECT.
     pub fn connect(&mut self, now: Instant) {
+        self.break_off_change();
+        self.change_outcome = None;
+        self.unheeded.clear();
         self.phase = Phase::Connecting;
         self.was_unanswered = true;
         self.out.clear();
@@ -227,6 +251,7 @@ impl Session {
     /// The next connection goes to another broker, which may lack our subscriptions.
     pub fn change_broker(&mut self) {
         self.subscribed_before = false;
+        self.inflight.change_broker();
     }
 
     /// The next connection speaks this version.
@@ -320,6 +345,11 @@ impl Session {
         self.inflight.settle(acks);
     }
 
+    /// Whether PUBRECs wait until the broker has answered another one.
+    pub fn has_paced_acks(&self) -> bool {
+        self.inflight.has_paced_acks()
+    }
+
     /// Writes the acknowledgements that may be sent, in the order of receipt, and returns their number.
     pub fn acknowledge(&mut self) -> usize {
         // Before SUBACK too: rumqttd sends none while its window is full of messages of an earlier connection.
@@ -354,23 +384,6 @@ impl Session {
     fn answer(&mut self, kind: u8, packet_id: u16) {
         let [high, low] = packet_id.to_be_bytes();
         self.out.extend_from_slice(&[kind, 2, high, low]);
-    }
-
-    pub fn disconnect(&mut self) {
-        // The same two bytes in both versions: in MQTT 5 the reason code 0 may be left out, 3.14.2.1.
-        self.out.extend_from_slice(&[0xe0, 0]);
-        self.phase = Phase::Closed;
-    }
-
-    /// The connection ends because of an error. If the broker caused it, MQTT 5 wants the reason code sent: 4.13.
-    pub fn abort(&mut self, error: &SessionError) {
-        if let SessionError::ProtocolViolation { reason, .. } = error
-            && self.is_v5()
-            && self.phase != Phase::Closed
-        {
-            self.out.extend_from_slice(&[0xe0, 2, *reason, 0]);
-        }
-        self.phase = Phase::Closed;
     }
 
     fn is_v5(&self) -> bool {
@@ -432,10 +445,14 @@ impl Session {
             (14, _) if self.is_v5() => Err(packet::read_disconnect(body)?),
             (_, Phase::Connecting | Phase::Closed) => Err(SessionError::protocol("a packet before CONNACK")),
             (6, _) => self.pubrel(packet::read_pubrel(version, body)?),
+            (9 | 11, _) if self.is_unheeded(body) => Ok(Event::Ignored),
             (9, Phase::Subscribing) => self.suback(body),
+            (9, Phase::Subscribed) if self.change.is_some() => self.suback(body),
             (11, Phase::Unsubscribing) => self.unsuback(body),
+            (11, Phase::Subscribed) if self.change.is_some() => self.unsuback(body),
             (13, _) if body.is_empty() => {
                 self.pinged_at = None;
+                self.inflight.ponged();
                 Ok(Event::Ignored)
             }
             (13, _) => Err(SessionError::malformed("a PINGRESP with a body")),

@@ -1,9 +1,13 @@
 //! Takes the messages in: PUBLISH and PUBREL.
 
 use super::{Event, MAX_HEAD_BYTES, PUBCOMP, PUBREC, Phase, Session, SessionError};
+use crate::core::ack_history::fingerprint;
 use crate::mqtt::inflight::{PubrelOutcome, ReceiveOutcome};
 use crate::mqtt::protocol::publish::{Head, Publish};
 use crate::mqtt::protocol::reason;
+
+/// A message with a payload over the limit is recognised by this number of bytes of it.
+const RECOGNISED_BYTES: usize = 1 << 10;
 
 impl Session {
     /// Takes the PUBLISH with these flags and this body.
@@ -16,7 +20,7 @@ impl Session {
         let mut head = head;
         let Some((sequence, fingerprint)) = self.record(&mut head, |topic| {
             // Topic and payload alone: properties such as the message expiry may change between deliveries.
-            crc32c::crc32c_append(crc32c::crc32c(topic), payload)
+            fingerprint(topic, payload)
         })?
         else {
             return Ok(Event::Duplicate);
@@ -37,7 +41,8 @@ impl Session {
         Ok(Event::Message { publish, sequence, client_id: &self.connect_options.client_id })
     }
 
-    /// Keeps the head of a message over the limit and skips the rest without holding it.
+    /// Keeps the head of a message over the limit, and the first bytes of its payload, by which it is recognised if it is delivered
+    /// again. Skips the rest without holding it.
     #[cold]
     pub(super) fn too_large<'a>(
         &'a mut self,
@@ -48,8 +53,15 @@ impl Session {
         let taken = input.len().min(packet_bytes);
         let seen = taken.min(MAX_HEAD_BYTES);
         let (flags, body) = (input[0] & 15, &input[header..seen]);
+        let mut known: &[u8] = &[];
         let mut head = match Head::parse(flags, body, self.is_v5())? {
-            Some(head) => head,
+            Some(head) => {
+                let payload = header + head.len;
+                let end = packet_bytes.min(payload + RECOGNISED_BYTES);
+                let Some(bytes) = input.get(payload..end) else { return Ok(None) };
+                known = bytes;
+                head
+            }
             None if seen == packet_bytes => {
                 return Err(SessionError::malformed("a PUBLISH that ends in its head"));
             }
@@ -60,7 +72,8 @@ impl Session {
         };
         // The payload's size and not the packet's, which changes when an alias replaces the topic.
         let payload_bytes = packet_bytes - header - head.len;
-        let recorded = self.record(&mut head, |topic| crc32c::crc32c_append(payload_bytes as u32, topic))?;
+        let recorded = self
+            .record(&mut head, |topic| fingerprint(topic, known) ^ (payload_bytes as u64).rotate_left(32))?;
         self.skip = packet_bytes - taken;
         let event = match recorded {
             Some((sequence, _)) => {
@@ -85,8 +98,8 @@ impl Session {
     fn record(
         &mut self,
         head: &mut Head<'_>,
-        fingerprint: impl Fn(&[u8]) -> u32,
-    ) -> Result<Option<(Option<u64>, u32)>, SessionError> {
+        fingerprint_with: impl Fn(&[u8]) -> u64,
+    ) -> Result<Option<(Option<u64>, u64)>, SessionError> {
         // A broker may deliver before it grants (3.8.4), but not before CONNACK.
         if matches!(self.phase, Phase::Connecting | Phase::Closed) {
             return Err(SessionError::protocol("a PUBLISH before CONNACK"));
@@ -101,7 +114,7 @@ impl Session {
         if head.qos == 0 {
             return Ok(Some((None, 0)));
         }
-        let fingerprint = fingerprint(self.topic(head));
+        let fingerprint = fingerprint_with(self.topic(head));
         // Redeliveries do not count: mosquitto sends all of them at once, whatever the quota.
         if self.is_v5() && !head.duplicate {
             let what = "more unacknowledged messages than receiveMaximum"; // [MQTT-3.3.4-9]

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::{Event, Phase, Session, SessionError};
 use crate::mqtt::protocol::packet::{self, SubAck};
 use crate::mqtt::protocol::reason;
-use crate::mqtt::subscriptions::{Filters, subscription_id};
 
 /// AWS IoT Core takes this many filters in one SUBSCRIBE, and no broker that is known takes fewer, but one.
 const FEW_FILTERS: usize = 8;
@@ -35,7 +34,7 @@ impl Session {
     /// The error of a broker that did not answer CONNECT or SUBSCRIBE in time.
     pub fn unanswered(&self) -> SessionError {
         match self.phase {
-            Phase::Subscribing => {
+            Phase::Subscribing | Phase::Subscribed => {
                 let open =
                     self.pending_requests.iter().flat_map(|(_, filters)| &self.filters[filters.clone()]);
                 SessionError::NoSubAck { filter: open.map(String::as_str).collect::<Vec<_>>().join(", ") }
@@ -65,8 +64,14 @@ impl Session {
 
     pub fn unsubscribe(&mut self) {
         self.phase = Phase::Unsubscribing;
-        self.pending_requests.clear();
-        for range in limited(0..self.filters.len(), self.filters_per_subscribe) {
+        // A change that is under way is given up; its answers may still come.
+        self.change = None;
+        self.unheeded.extend(self.pending_requests.drain(..).map(|(packet_id, _)| packet_id));
+        self.unsubscribe_from(0..self.filters.len());
+    }
+
+    pub(super) fn unsubscribe_from(&mut self, range: Range<usize>) {
+        for range in limited(range, self.filters_per_subscribe) {
             self.write_unsubscribe(range);
         }
     }
@@ -103,12 +108,13 @@ impl Session {
             return Err(SessionError::protocol("a session after a clean start")); // [MQTT-3.2.2-4]
         }
         self.inflight.reconnect(ack.session_present);
+        self.inflight.pace_pubrecs(!self.is_v5() && self.connect_options.persistent);
         self.is_inherited = ack.session_present && (self.is_inherited || !self.subscribed_before);
         if ack.session_present && self.subscribed_before {
             self.phase = Phase::Subscribed;
             return Ok(Event::Subscribed { downgraded: Vec::new() });
         }
-        self.choose_filters(ack.has_subscription_ids);
+        self.filters = self.chosen_filters(ack.has_subscription_ids);
         for (filter, lacks, reason) in self.filters.iter().flat_map(|filter| {
             let shared = filter.starts_with("$share/") && !ack.has_shared;
             let wildcard = filter.contains(['+', '#']) && !ack.has_wildcards;
@@ -119,17 +125,16 @@ impl Session {
                 return Err(SessionError::SubscriptionRefused { filter: filter.clone(), reason });
             }
         }
+        // Brokers with a Maximum QoS, such as AWS IoT Core, refuse subscriptions above it.
+        self.asked_qos = self.qos.min(ack.max_qos);
         self.phase = Phase::Subscribing;
         self.pending_requests.clear();
         self.downgraded.clear();
-        let filters = 0..self.filters.len();
-        if ack.has_subscription_ids && filters.len() > 1 {
-            // An identifier belongs to all filters of a SUBSCRIBE.
-            for i in filters {
-                self.subscribe(i..i + 1, Some(subscription_id(&self.filters[i])))?;
-            }
+        self.ask_for(0..self.filters.len(), ack.has_subscription_ids)?;
+        if ack.session_present {
+            self.unsubscribe_leftovers();
         } else {
-            self.subscribe_within_limit(filters)?;
+            self.uncertain.clear();
         }
         Ok(match ack.session_expiry_seconds {
             Some(seconds)
@@ -142,19 +147,19 @@ impl Session {
     }
 
     /// Without subscription identifiers no two filters may overlap: see [`crate::mqtt::subscriptions`].
-    fn choose_filters(&mut self, has_subscription_ids: bool) {
+    pub(super) fn chosen_filters(&self, has_subscription_ids: bool) -> Vec<String> {
         if has_subscription_ids {
-            self.filters.clone_from(&self.wanted.separate);
-            return;
+            return self.wanted.separate.clone();
         }
-        self.filters.clear();
+        let mut filters = Vec::new();
         for offer in &self.wanted.offers {
             if self.refused_covers.contains(&offer.filter) {
-                self.filters.extend(offer.parts.iter().cloned());
+                filters.extend(offer.parts.iter().cloned());
             } else {
-                self.filters.push(offer.filter.clone());
+                filters.push(offer.filter.clone());
             }
         }
+        filters
     }
 
     /// Subscribes to the parts of a filter that the broker refused, if it has any. Returns whether it has.
@@ -185,7 +190,7 @@ impl Session {
         self.filters_per_subscribe = most;
     }
 
-    fn subscribe_within_limit(&mut self, range: Range<usize>) -> Result<(), SessionError> {
+    pub(super) fn subscribe_within_limit(&mut self, range: Range<usize>) -> Result<(), SessionError> {
         limited(range, self.filters_per_subscribe).try_for_each(|range| self.subscribe(range, None))
     }
 
@@ -210,18 +215,18 @@ impl Session {
         Ok(true)
     }
 
-    fn subscribe(&mut self, range: Range<usize>, subscription_id: Option<usize>) -> Result<(), SessionError> {
+    pub(super) fn subscribe(
+        &mut self,
+        range: Range<usize>,
+        subscription_id: Option<usize>,
+    ) -> Result<(), SessionError> {
         let packet_id = self.next_packet_id();
         let begin = self.out.len();
-        // Brokers with a Maximum QoS, such as AWS IoT Core, refuse subscriptions above it.
-        let max_qos = self.broker.as_ref().map_or(2, |ack| ack.max_qos);
-        let asked = |filter: &String| self.wanted_qos(filter).min(max_qos);
-        let qos: Vec<u8> = self.filters[range.clone()].iter().map(asked).collect();
         packet::Subscribe {
             version: self.connect_options.version,
             packet_id,
             filters: &self.filters[range.clone()],
-            qos: &qos,
+            qos: self.asked_qos,
             skip_retained: self.skip_retained,
             subscription_id,
         }
@@ -241,16 +246,6 @@ impl Session {
         }
         self.pending_requests.push((packet_id, range));
         Ok(())
-    }
-
-    /// The QoS that the routes want of a filter. The parts of a cover that was refused have its QoS.
-    fn wanted_qos(&self, filter: &str) -> u8 {
-        let Filters { qos, offers, .. } = &self.wanted;
-        let of_cover = || {
-            let cover = offers.iter().find(|offer| offer.parts.iter().any(|part| part == filter))?;
-            qos.get(&cover.filter)
-        };
-        qos.get(filter).or_else(of_cover).copied().unwrap_or(self.default_qos)
     }
 
     /// Removes the request that the broker answers, and returns its filters.
@@ -273,13 +268,13 @@ impl Session {
         let asked = self.filters[range].to_vec();
         for (filter, grant) in asked.into_iter().zip(grants) {
             match grant {
-                Ok(qos) if qos < self.wanted_qos(&filter) => self.downgraded.push(filter),
-                Ok(qos) if qos > self.wanted_qos(&filter) => {
+                Ok(qos) if qos < self.qos => self.downgraded.push(filter),
+                Ok(qos) if qos > self.qos => {
                     return Err(SessionError::protocol("a SUBACK that grants more than was asked for"));
                 }
                 Ok(_) => {}
                 Err(reason) => {
-                    if !self.subscribe_to_parts(&filter)? {
+                    if !self.subscribe_to_parts(&filter)? && !self.refuse_change(&filter, &reason) {
                         return Err(SessionError::SubscriptionRefused { filter, reason });
                     }
                 }
@@ -291,6 +286,10 @@ impl Session {
             self.filters.retain(|filter| !refused.contains(filter));
         }
         if !self.pending_requests.is_empty() {
+            return Ok(Event::Ignored);
+        }
+        if self.change.is_some() {
+            self.go_on_with_change();
             return Ok(Event::Ignored);
         }
         self.phase = Phase::Subscribed;
@@ -307,12 +306,16 @@ impl Session {
         if !self.pending_requests.is_empty() {
             return Ok(Event::Ignored);
         }
+        if self.change.is_some() {
+            self.go_on_with_change();
+            return Ok(Event::Ignored);
+        }
         self.phase = Phase::Unsubscribed;
         Ok(Event::Unsubscribed)
     }
 
     /// We only number SUBSCRIBE and UNSUBSCRIBE, and few of them are pending at a time.
-    fn next_packet_id(&mut self) -> u16 {
+    pub(super) fn next_packet_id(&mut self) -> u16 {
         self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
         self.last_packet_id
     }

@@ -7,13 +7,14 @@ use crate::core::error::Error;
 use crate::ingest::completion::SpooledInsert;
 use crate::spool::job::{InsertJob, WorkerPermit};
 use crate::spool::open::warn_of_damages;
+use crate::spool::thread::waits::Waits;
 use crate::spool::thread::{PendingInsert, SpoolThread};
 use crate::spool::wal::read::Insert;
 use crate::spool::wal::storage::Disk;
 use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::add;
 
-impl<D: Disk> SpoolThread<D> {
+impl<D: Disk, W: Waits> SpoolThread<D, W> {
     /// Hands INSERTs to the workers that are free.
     pub(super) fn send_due_inserts(&mut self, now: Instant) {
         self.flush_requests.retain(|until| until.strong_count() > 0);

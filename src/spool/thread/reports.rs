@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use crate::core::error::Error;
+use crate::spool::thread::waits::Waits;
 use crate::spool::thread::{Health, SpoolThread};
 use crate::spool::wal::storage::Disk;
 use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::{SpoolGauges, add};
 
-impl<D: Disk> SpoolThread<D> {
+impl<D: Disk, W: Waits> SpoolThread<D, W> {
     /// Brings memory and metrics up to date.
     pub(super) fn update_metrics(&mut self) {
         self.count_memory();

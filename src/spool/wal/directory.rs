@@ -1,5 +1,6 @@
 //! The files of a spool directory, by their names.
 
+use crate::clickhouse::schema::remembered;
 use crate::core::error::{Error, Result};
 use crate::spool::cuts;
 use crate::spool::wal::corruption::DAMAGED;
@@ -32,7 +33,7 @@ impl Listing {
                 ParsedName::Other => match state::number_of(&file) {
                     Some(number) => listing.state_files.push(number),
                     None if [LOCK, OF_THE_SYSTEM].contains(&&*file) || file.ends_with(DAMAGED) => {}
-                    None if cuts::is_file_name(&file) => {}
+                    None if cuts::is_file_name(&file) || remembered::is_file_name(&file) => {}
                     None => listing.foreign.push(file),
                 },
             }

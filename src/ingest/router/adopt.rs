@@ -1,0 +1,72 @@
+//! Routes that change while messages come: a connection adopts the set that was published, between two messages.
+//!
+//! Open batches leave first. A route that stays keeps its decoder, and its batch where the queue has no room for it. A route that
+//! was removed stays behind all others: a broker may have queued messages for it before it took UNSUBSCRIBE (MQTT 5, 3.10.4), and
+//! those are rows like the ones before them.
+
+use std::collections::HashMap;
+
+use crate::ingest::route_set::{LiveRoutes, RouteSet};
+use crate::ingest::route_state::RouteState;
+use crate::ingest::router::arrival::Arrival;
+use crate::ingest::router::rebirths::Rebirths;
+use crate::ingest::router::{Router, left_out};
+use crate::mqtt::MessageSink;
+
+impl Router {
+    /// Takes messages by these routes, as they are whenever [`Router::adopt`] is called.
+    pub fn following(mut self, live: LiveRoutes) -> Router {
+        self.live = Some(live);
+        self
+    }
+
+    /// `false`: not yet. Batches of routes that share messages go together, and one of them cannot leave.
+    pub(super) fn adopt(&mut self) -> bool {
+        let Some(live) = &self.live else { return true };
+        let set = live.current();
+        self.seal_all();
+        if self.has_open_batch() && (self.joined.has_units() || set.joined.has_units()) {
+            return false;
+        }
+        let mut before: HashMap<usize, RouteState> =
+            self.routes.drain(..).map(|state| (state.place, state)).collect();
+        let config = &self.context.config;
+        let rows: Vec<usize> = (0..config.places()).filter(|place| config.is_of_rows(*place)).collect();
+        let RouteSet { places, removed, joined, covers, batches, .. } = &*set;
+        self.removed_from = places.len() + rows.len();
+        for place in places.iter().chain(&rows).chain(removed) {
+            let state = before.remove(place).unwrap_or_else(|| {
+                let mut route = config.route(*place).clone();
+                self.rebirths.extend(Rebirths::of(config, *place, &mut route));
+                RouteState::new(*place, route, self.plans.latest(*place))
+            });
+            self.routes.push(state);
+        }
+        // Routes that are too old to take messages may have batches that are still to leave.
+        self.routes.extend(before.into_values().filter(|state| state.batch.is_some()));
+        self.joined = joined.clone();
+        self.covers.clone_from(covers);
+        self.batches = batches.clone();
+        let routes: Vec<_> = places.iter().map(|place| config.route(*place)).collect();
+        self.rewritten = left_out::rewritten_filters(&routes);
+        // Copies may come for subscriptions of both sets, and one that comes alone must not be passed over.
+        self.subscriptions.clear();
+        true
+    }
+
+    pub(super) fn settle(&mut self) {
+        if let Some(live) = &self.live {
+            self.subscriptions.clone_from(&live.current().subscriptions);
+        }
+    }
+
+    /// A message that only a route takes that was removed.
+    #[cold]
+    pub(super) fn append_removed(&mut self, at: usize, topic: &str, arrival: Arrival<'_>) {
+        // A subscription that covers several routes goes on bringing its topic.
+        if self.has_covers && self.is_covered(topic) {
+            return self.skip(arrival.sequence);
+        }
+        self.append(at, topic, arrival);
+    }
+}
