@@ -140,21 +140,20 @@ const SCENARIOS = {
     const table = await servers.table('seq UInt32, site String, dev String')
     const prefix = unique('topic')
     const pipeline = await stage.started(t, {}, { routes: [{ topic: `${prefix}/{site}/+/{dev}`, table }] })
-    const letters = collect(pipeline, 'deadLetters')
     const sender = await stage.publisher(t)
-    const levels = [['s1', 'd1'], ['', 'Größe'], ['s1', ''], ['s.2', 'd.2']]
+    const levels = [['s1', 'd1'], ['', 'Größe'], ['s1', ''], ['s.2', 'd.2'], ['last', 'one']]
     for (const [seq, [site, dev]] of levels.entries()) await sender.publish(`${prefix}/${site}/x/${dev}`, { seq })
-    await settled(pipeline, levels.length)
+    const rows = () => servers.rows(`SELECT * FROM ${table} ORDER BY seq`)
+    await waitFor(async () => (await rows()).at(-1)?.seq === levels.length - 1, { message: 'the last one' })
+    await pipeline.flush()
+    const there = await rows()
     const expected = levels.map(([site, dev], seq) => ({ seq, site, dev }))
-    const rows = await servers.rows(`SELECT * FROM ${table} ORDER BY seq`)
-    if (rows.length === levels.length) {
-      assert.deepEqual(rows, expected)
-      return YES
-    }
-    assert.deepEqual(rows, expected.slice(0, 3))
-    await waitFor(() => letters.length === 1, { message: 'a dead letter' })
-    assert.equal(letters[0].topic, `${prefix}/s/2/x/d/2`)
-    return 'a dot comes as a slash'
+    const missed = expected.filter(({ seq }) => !there.some((row) => row.seq === seq))
+    assert.deepEqual(there, expected.filter((row) => !missed.includes(row)))
+    if (missed.length === 0) return YES
+    // RabbitMQ: a dot is a slash, and `+` matches one level.
+    assert.deepEqual(missed.map(({ site }) => site), ['s.2'])
+    return 'yes; a level with a dot becomes two'
   },
 
   wildcards: async (t, stage) => {
@@ -188,7 +187,8 @@ const SCENARIOS = {
     const dollar = await stage.started(t, {}, { routes: [{ topic: `$${name}/#`, table, columns }] })
     const sender = await stage.publisher(t)
     await sender.publish(`$${name}/a`, '{}')
-    await settled(dollar, 1)
+    const isThere = await arrived(dollar, table, 1, 5_000).then(() => true, () => false)
+    if (!isThere) return 'no: it delivers none of them'
     // Wildcards at the beginning do not match them [MQTT-4.7.2-1].
     await sender.publish(name, '{}')
     const own = () => servers.rows(`SELECT topic, toUInt32(count()) AS rows FROM ${table} WHERE topic LIKE '%${name}%' GROUP BY topic ORDER BY topic`)
@@ -206,9 +206,9 @@ const SCENARIOS = {
     for (let seq = 0; seq < 3; seq++) await sender.publish(`${prefix}/${seq}`, { seq }, { retain: true })
     const columns = { retain: { meta: 'retain' } }
     const exact = await stage.started(t, {}, { routes: [{ topic: `${prefix}/0`, table, columns }] })
-    await settled(exact, 1)
+    await arrived(exact, table, 1)
     await exact.stop()
-    assert.deepEqual(await servers.rows(`SELECT * FROM ${table}`), [{ seq: 0, retain: true }])
+    assert.deepEqual(await servers.rows(`SELECT DISTINCT * FROM ${table}`), [{ seq: 0, retain: true }])
     const pipeline = await stage.started(t, {}, { routes: [{ topic: `${prefix}/+`, table, columns }] })
     await sender.publish(`${prefix}/3`, { seq: 3 })
     const rows = () => servers.rows(`SELECT DISTINCT * FROM ${table} ORDER BY seq`)
@@ -231,7 +231,7 @@ const SCENARIOS = {
     const client = await connectAsync(stage.broker.url, options)
     client.on('error', () => {})
     client.stream.destroy()
-    await settled(pipeline, 1)
+    await arrived(pipeline, table, 1)
     assert.deepEqual(await servers.rows(`SELECT * FROM ${table}`), [{ seq: 1 }])
     return YES
   },
@@ -243,7 +243,7 @@ const SCENARIOS = {
     const pipeline = await stage.started(t, {}, { routes: [{ topic, table, columns }] })
     const sender = await stage.publisher(t)
     await sender.publish(topic, '')
-    await settled(pipeline, 1)
+    await arrived(pipeline, table, 1)
     assert.deepEqual(await servers.rows(`SELECT * FROM ${table}`), [{ topic, payload: '' }])
     return YES
   },
@@ -301,7 +301,8 @@ const SCENARIOS = {
     const { inserted, skipped, deadLettered } = pipeline.metrics().messages
     // With subscription identifiers the copies are skipped, without them what no route takes.
     assert.deepEqual([inserted, deadLettered], [26, 0])
-    if (!stage.isV5) assert.equal(skipped, 5)
+    // amqtt sends retained messages of others as well.
+    if (!stage.isV5) assert.ok(skipped >= 5, `${skipped} skipped`)
     assert.deepEqual(warnings.filter((warning) => warning.code === 'FILTERS_OVERLAP'), [])
     return `${YES}: each message is one row`
   },
@@ -403,7 +404,8 @@ const SCENARIOS = {
     await waitFor(() => old.metrics().mqtt.connected === 0, { message: 'the older one gone' })
     const sender = await stage.publisher(t)
     await sender.flood(100, (i) => position(prefix, i))
-    await settled(fresh, 100)
+    const isThere = await arrived(fresh, table, 100, 10_000).then(() => true, () => false)
+    if (!isThere) return 'no: the newer client receives nothing'
     await assertPositions(servers, table, 100)
     return YES
   },
@@ -432,6 +434,39 @@ const SCENARIOS = {
   'cut connections': (t, stage) => cuts(t, stage, false),
   'cut connections, with a spool': (t, stage) => cuts(t, stage, true),
 
+  // Nothing distinguishes a message that comes again from an equal one that is new: it may be doubled, and is never lost.
+  'equal messages and 50 cuts': async (t, stage) => {
+    const table = await servers.table('seq UInt32')
+    const topic = unique('topic')
+    const network = await startNetwork(t, stage.broker.port)
+    const mqtt = { url: network.url, clientId: unique('client') }
+    const pipeline = await stage.started(t, mqtt, { routes: [{ topic, table }] })
+    const sender = await stage.publisher(t)
+    let total = 0
+    for (let cut = 0; cut < (full ? 50 : 5); cut++) {
+      const { reconnects } = pipeline.metrics().mqtt
+      const from = total
+      total += 20
+      // Each content three times, one behind the other.
+      const sending = sender.flood(60, (i) => ({ topic, payload: JSON.stringify({ seq: from + Math.floor(i / 3) }) }))
+      await sleep(Math.random() * 40)
+      network.cut()
+      await waitFor(() => pipeline.metrics().mqtt.reconnects > reconnects, { timeoutMs: 30_000, message: 'the connection' })
+      await sending
+    }
+    const thrice = async () => {
+      await pipeline.flush()
+      const [{ count }] = await servers.rows(
+        `SELECT toUInt32(count()) AS count FROM (SELECT seq FROM ${table} GROUP BY seq HAVING count() >= 3)`,
+      )
+      return count === total
+    }
+    await waitFor(thrice, { timeoutMs: 60_000, message: () => `three rows of each: ${JSON.stringify(pipeline.metrics())}` })
+    t.diagnostic(`${await servers.count(table)} rows of ${3 * total} messages`)
+    assertLedger(pipeline.metrics())
+    return 'none lost'
+  },
+
   'a shared group': async (t, stage) => {
     const table = await servers.table('seq UInt32, client String')
     const topic = unique('topic')
@@ -440,6 +475,7 @@ const SCENARIOS = {
       routes: [{ topic, table, columns: { client: { meta: 'clientId' } } }],
     })
     const sender = await stage.publisher(t, { clients: 2 })
+    const warnings = collect(pipeline, 'warning')
     try {
       await pipeline.start()
     } catch (error) {
@@ -454,7 +490,13 @@ const SCENARIOS = {
     }
     const total = full ? 4_000 : 1_000
     await sender.flood(total, (seq) => ({ topic, payload: JSON.stringify({ seq }) }))
-    await settled(pipeline, total)
+    const isSilent = () => warnings.some((warning) => warning.code === 'SHARED_GROUP_SILENT')
+    const isThere = async () => (await servers.count(table)) >= total
+    await waitFor(async () => isSilent() || (await isThere()), { timeoutMs: 30_000, message: 'rows, or a warning' })
+    if (isSilent()) {
+      assert.equal(await servers.count(table), 0)
+      return 'none: `SHARED_GROUP_SILENT`'
+    }
     assert.deepEqual(await servers.counted(table), { rows: total, different: total })
     assert.equal((await servers.rows(`SELECT DISTINCT client FROM ${table}`)).length, 4)
     assertLedger(pipeline.metrics())
@@ -491,14 +533,14 @@ const SCENARIOS = {
     const warnings = collect(pipeline, 'warning')
     await pipeline.start()
     let sent = 0
-    for (const [rounds, burst] of full ? [[40, 1], [60, 9], [60, 50], [4, 1_500]] : [[10, 9], [15, 50], [1, 1_500]]) {
+    for (const [rounds, burst] of full ? [[40, 1], [40, 9], [40, 50], [2, 1_500]] : [[10, 9], [15, 50], [1, 1_500]]) {
       for (let round = 0; round < rounds; round++) {
         await sender.flood(burst, (seq) => ({ topic: `${topic}/${seq}`, payload: JSON.stringify({ seq }) }))
         sent += burst
         await sleep(25)
       }
     }
-    await settled(pipeline, sent)
+    await settled(pipeline, sent, { timeoutMs: rowsTimeoutMs })
     const narrow = warnings.filter((warning) => warning.code === 'WINDOW_NARROW')
     t.diagnostic(`WINDOW_NARROW: ${narrow.map(({ message }) => message)}`)
     const { findings } = await checkPipeline(servers.config({ mqtt: stage.mqtt(), routes }))
@@ -648,6 +690,15 @@ async function cuts(t, stage, isSpooled) {
   await assertPositions(servers, table, total)
   assertLedger(pipeline.metrics())
   return 'none lost, none doubled'
+}
+
+/** Waits for this number of rows. amqtt sends messages that were not asked for: how many were received says nothing there. */
+async function arrived(pipeline, table, count, timeoutMs = 30_000) {
+  const isThere = async () => {
+    await pipeline.flush()
+    return (await servers.count(table)) >= count
+  }
+  await waitFor(isThere, { timeoutMs, message: () => `${count} rows: ${JSON.stringify(pipeline.metrics().messages)}` })
 }
 
 /** @returns {Promise<Set<number>>} the numbers of the messages that are rows */

@@ -31,6 +31,7 @@ import { onlyFull } from './full.mjs'
  */
 
 const IN_MEMORY = 'no: it keeps everything in memory'
+const NO_SESSION = 'no: it keeps no session for clients without a name and password'
 const MOSQUITTO = {
   start: () => startBroker({ persistence: true }),
   // It prints its help, and exits with 3.
@@ -74,7 +75,12 @@ const ALL = [
     start: () => startAmqtt(),
     version: () => printed(findAmqtt() ?? '', ['--version'], /(\S+)/),
     skip: (!findAmqtt() && 'amqtt is not installed: pip install amqtt') || onlyFull,
-    lacks: {},
+    lacks: {
+      'cut connections': NO_SESSION,
+      'cut connections, with a spool': NO_SESSION,
+      'equal messages and 50 cuts': NO_SESSION,
+      'a shared group': 'no: `$share/…` is an ordinary filter',
+    },
   },
   ...[4, 5].map((protocolVersion) => ({
     name: `rumqttd, MQTT ${protocolVersion === 4 ? '3.1.1' : '5'}`,

@@ -7,8 +7,8 @@
 //! more for us than the memory ceiling allows.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -25,6 +25,7 @@ use crate::mqtt::connection::{CLOSE_TIMEOUT, Connection};
 use crate::mqtt::session::Session;
 use crate::mqtt::{AckSender, Command, filters};
 use crate::telemetry::context::PipelineContext;
+use crate::telemetry::events::Event;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -47,12 +48,12 @@ struct Play {
     step: Duration,
 }
 
-fn config(qos: u8) -> Config {
+fn config(qos: u8, more: &str) -> Config {
     Config::parse(&format!(
         r#"{{
             "mqtt": {{
                 "url": "mqtt://x", "clientId": "c", "protocolVersion": 4, "qos": {qos}, "coalesceMs": 0,
-                "maxPacketBytes": 1024, "keepAliveSeconds": {}
+                "maxPacketBytes": 1024, "keepAliveSeconds": {}{more}
             }},
             "clickhouse": {{ "url": "http://x" }},
             "memory": {{ "maxBytes": {CEILING} }},
@@ -227,7 +228,7 @@ async fn sink(
 /// held, how often we wrote, and how long it took.
 async fn played(play: Play) -> (Broker, usize, u64, Duration) {
     let began = Instant::now();
-    let context = Arc::new(PipelineContext::new(config(play.qos), Box::new(|_| {})));
+    let context = Arc::new(PipelineContext::new(config(play.qos, ""), Box::new(|_| {})));
     let (mut connection, batches, commander) = connection(&context);
     let (ours, theirs) = duplex(64 << 10);
     let broker = Broker::new(play, theirs).serve();
@@ -285,4 +286,37 @@ async fn a_backlog_before_the_subscription_does_not_count_as_silence() {
     let play = Play { qos: 1, window: 1000, total: 30_000, per_second: 1_000, outage, backlog, step };
     let (_, _, _, took) = played(play).await;
     assert!(took >= backlog);
+}
+
+/// The warnings of a connection to a broker that grants the filter of a shared group and sends these messages, within a minute.
+async fn warned_with_shared_group(total: u32) -> Vec<&'static str> {
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let listener = {
+        let warnings = warnings.clone();
+        move |event| {
+            if let Event::Warning(warning) = event {
+                warnings.lock().unwrap().push(warning.code);
+            }
+        }
+    };
+    let config = config(1, r#", "sharedGroup": "g""#);
+    let context = Arc::new(PipelineContext::new(config, Box::new(listener)));
+    let (mut connection, _batches, commander) = connection(&context);
+    let (ours, theirs) = duplex(64 << 10);
+    let (outage, step) = (Duration::ZERO, Duration::from_millis(100));
+    let play = Play { qos: 1, window: 10, total, per_second: 1, outage, backlog: Duration::ZERO, step };
+    let close = async {
+        sleep(Duration::from_secs(60)).await;
+        commander.send(Command::Close).unwrap();
+    };
+    let (ended, ..) = tokio::join!(connection.run_connected(ours), Broker::new(play, theirs).serve(), close);
+    assert_eq!(ended, Ok(()));
+    warnings.lock().unwrap().clone()
+}
+
+/// MQTT 3.1.1 does not say whether the broker took the filter for an ordinary one.
+#[tokio::test(start_paused = true)]
+async fn a_shared_group_without_a_message_in_ten_seconds_is_warned_of_once() {
+    assert_eq!(warned_with_shared_group(0).await, ["SHARED_GROUP_SILENT"]);
+    assert_eq!(warned_with_shared_group(1).await, [""; 0]);
 }

@@ -173,6 +173,7 @@ impl<S: MessageSink> Connection<S> {
         let now = ReceiveTime::read();
         self.sink.begin_session(self.session.broker_session(), self.session.has_covers());
         let mut messages = 0;
+        let mut is_live = false;
         let mut taken = Ok(());
         let mut uncounted = 0;
         loop {
@@ -196,6 +197,8 @@ impl<S: MessageSink> Connection<S> {
             match event {
                 Event::Message { publish, sequence, client_id } => {
                     messages += 1;
+                    // A shared group is sent no retained messages; amqtt sends those of other filters.
+                    is_live |= !publish.retain;
                     self.sink.accept(&publish, sequence, now, client_id);
                 }
                 Event::Invalid { topic, payload, fault, sequence } => {
@@ -219,7 +222,7 @@ impl<S: MessageSink> Connection<S> {
         }
         self.memory.resize(self.read_buffer.grown_bytes() + self.session.memory_bytes());
         self.window.arrived(messages, now.instant);
-        if messages > 0 {
+        if is_live {
             self.shared_silent_at = None;
         }
         if messages > 0
