@@ -445,6 +445,8 @@ fn an_impossible_text_is_refused() {
         ("/clickhouse/password", json!("a\r\nb")),
         ("/clickhouse/settings/async_insert", json!(1)),
         ("/clickhouse/settings/deduplicate_insert", json!("disable")),
+        ("/clickhouse/settings/timeout_overflow_mode", json!("break")),
+        ("/clickhouse/settings/insert_distributed_one_random_shard", json!(1)),
         ("/clickhouse/settings/min_insert_block_size_rows", json!(1)),
         ("/clickhouse/settings/materialized_views_ignore_errors", json!(1)),
         ("/routes", json!([])),

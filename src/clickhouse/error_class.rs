@@ -185,8 +185,12 @@ pub fn partition_limit(text: &str) -> Option<usize> {
     digits.parse().ok().filter(|limit| *limit > 0)
 }
 
+/// `max_execution_time` is over: nothing is in where no row was written.
+pub const TIMEOUT_EXCEEDED: u32 = 159;
+
 /// ClickHouse says that it does not know either, or that something on its own way did not answer.
-const UNKNOWN_OUTCOME: [u32; 7] = [
+const UNKNOWN_OUTCOME: [u32; 8] = [
+    TIMEOUT_EXCEEDED,
     209, // SOCKET_TIMEOUT
     210, // NETWORK_ERROR
     225, // NO_ZOOKEEPER
@@ -199,7 +203,7 @@ const UNKNOWN_OUTCOME: [u32; 7] = [
 /// Limits that an INSERT exceeds at times, or always.
 const SIZE_LIMITS: [u32; 6] = [
     158, // TOO_MANY_ROWS
-    159, // TIMEOUT_EXCEEDED
+    TIMEOUT_EXCEEDED,
     173, // CANNOT_ALLOCATE_MEMORY
     241, // MEMORY_LIMIT_EXCEEDED
     307, // TOO_MANY_BYTES

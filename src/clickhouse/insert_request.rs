@@ -145,11 +145,13 @@ const SQUASHED: [(&str, &str); 4] = [
 
 /// Settings that the body and the guarantees depend on, whatever the profile of the user says. The
 /// user's own `settings` come after these.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
     // The body is in frames.
     ("decompress", "1"),
     // On by default since ClickHouse 26.3; an asynchronous INSERT is confirmed before it is in.
     ("async_insert", "0"),
+    // With `break` an INSERT over `max_execution_time` is answered like one that is in, and its rows are dropped.
+    ("timeout_overflow_mode", "throw"),
     ("insert_deduplicate", "1"),
     // A retry whose first attempt failed in a materialized view must reach the view.
     ("deduplicate_blocks_in_dependent_materialized_views", "1"),

@@ -623,7 +623,7 @@ static CLICKHOUSE: Object = Object {
 };
 
 /// Settings that the promises depend on, or that name the request itself.
-pub const MANAGED_SETTINGS: [&str; 31] = [
+pub const MANAGED_SETTINGS: [&str; 33] = [
     "async_insert",
     "async_insert_deduplicate",
     "database",
@@ -639,6 +639,7 @@ pub const MANAGED_SETTINGS: [&str; 31] = [
     "input_format_skip_unknown_fields",
     "insert_deduplicate",
     "insert_deduplication_token",
+    "insert_distributed_one_random_shard",
     "insert_distributed_sync",
     "insert_null_as_default",
     "limit",
@@ -654,6 +655,7 @@ pub const MANAGED_SETTINGS: [&str; 31] = [
     "offset",
     "query",
     "query_id",
+    "timeout_overflow_mode",
     "use_strict_insert_block_limits",
 ];
 
