@@ -134,11 +134,11 @@ export type MqttConfig = {
    */
   maxPacketBytes?: number | undefined
   /**
-   * How long to rest after a read that brought several messages, so that the next one carries many; it grows to 10 in a
-   * steady stream; 0 is off. In milliseconds, 0 to 1000.
-   * @default 1
+   * The longest rest between two reads of a steady stream, so that one read brings many messages; `'auto'` is a
+   * twentieth of `batch.maxDelayMs`; 0 is off. In milliseconds, 0 to 1000.
+   * @default 'auto'
    */
-  coalesceMs?: number | undefined
+  coalesceMs?: number | 'auto' | undefined
   /**
    * When a message of QoS 1 or 2 is acknowledged: at once, when it is synced in the spool, or when its rows are
    * confirmed by ClickHouse.
@@ -254,11 +254,11 @@ export interface SpoolConfig {
    */
   maxBytes?: number | undefined
   /**
-   * The longest that a message waits before it is written and synced with all that came since. In milliseconds, 1 to
-   * 1000.
-   * @default 5
+   * The longest that a message waits before it is written and synced with all that came since; `'auto'` is 50, or a
+   * quarter of `batch.maxDelayMs` where that is less. In milliseconds, 1 to 1000.
+   * @default 'auto'
    */
-  commitMs?: number | undefined
+  commitMs?: number | 'auto' | undefined
   /**
    * Size of a file, soft; the spool shrinks by deleting files. At most `maxBytes`, by default too. In bytes, 65536 (64
    * KiB) to 1073741824 (1 GiB).

@@ -291,6 +291,40 @@ fn every_option_of_the_table_is_tried_here() {
 }
 
 #[test]
+fn pauses_and_commits_follow_from_the_time_that_rows_may_wait() {
+    let times = |mqtt: Value, spool: Value, batch: Value| {
+        let mut config = json!({
+            "mqtt": { "url": "mqtt://a" }, "clickhouse": { "url": "http://a" },
+            "routes": [{ "topic": "t", "table": "t" }],
+        });
+        config["mqtt"].as_object_mut().unwrap().extend(mqtt.as_object().unwrap().clone());
+        config["batch"] = batch;
+        if !spool.is_null() {
+            config["spool"] = spool;
+        }
+        let config = Config::parse(&config.to_string()).unwrap();
+        [config.max_rest(), config.seal_delay(), config.program_seal_delay()].map(|time| time.as_micros())
+    };
+    let (auto, none) = (json!({}), json!(null));
+    let delay = |ms: u64| json!({ "maxDelayMs": ms });
+    assert_eq!(times(auto.clone(), none.clone(), auto.clone()), [50_000, 1_000_000, 1_000_000]);
+    assert_eq!(times(json!({ "coalesceMs": "auto" }), none.clone(), delay(20)), [1_000, 20_000, 20_000]);
+    assert_eq!(times(auto.clone(), none.clone(), delay(60_000)), [250_000, 60_000_000, 60_000_000]);
+    for given in [0, 1, 1000] {
+        let rest = times(json!({ "coalesceMs": given }), none.clone(), delay(60_000))[0];
+        assert_eq!(rest, given * 1000);
+    }
+    // It is acknowledged soon.
+    assert_eq!(times(json!({ "ackAfter": "receive" }), none, delay(60_000))[0], 50_000);
+    let spool = |commit: Value| json!({ "dir": "d", "commitMs": commit });
+    assert_eq!(times(auto.clone(), spool(json!("auto")), auto.clone()), [50_000, 50_000, 5_000]);
+    assert_eq!(times(auto.clone(), json!({ "dir": "d" }), delay(20)), [1_000, 5_000, 5_000]);
+    assert_eq!(times(auto.clone(), spool(json!(20)), auto.clone()), [20_000, 20_000, 20_000]);
+    let inserted = json!({ "ackAfter": "insert" });
+    assert_eq!(times(inserted, spool(json!("auto")), auto), [50_000, 1_000_000, 1_000_000]);
+}
+
+#[test]
 fn every_option_can_be_given() {
     Config::parse(&full().to_string()).unwrap();
 }

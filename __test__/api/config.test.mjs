@@ -73,12 +73,12 @@ const WRONG = {
     // 1 MiB, the default, is too much for it.
     but({ memory: { maxBytes: 2 ** 20 } }),
   ],
-  'mqtt.coalesceMs': [-1, 0.5, NaN, '1'].map((coalesceMs) => mqttBut({ coalesceMs })),
+  'mqtt.coalesceMs': [-1, 0.5, 1_001, NaN, '1', 'often', null].map((coalesceMs) => mqttBut({ coalesceMs })),
   'mqtt.ackAfter': ['never', 'spool', 1, ''].map((ackAfter) => mqttBut({ ackAfter })),
   spool: [but({ spool: 'dir' }), but({ spool: [] })],
   'spool.dir': [{}, { dir: '' }, { dir: 3 }, { dir: 'a\0b' }].map((spool) => but({ spool })),
   'spool.maxBytes': [0, 1_000_000, 1.5, '4 GiB'].map((maxBytes) => but({ spool: { dir: 'd', maxBytes } })),
-  'spool.commitMs': [0, 1_001, -1, 0.5].map((commitMs) => but({ spool: { dir: 'd', commitMs } })),
+  'spool.commitMs': [0, 1_001, -1, 0.5, 'seldom', null].map((commitMs) => but({ spool: { dir: 'd', commitMs } })),
   'spool.segmentBytes': [0, 2 ** 31, 2 ** 21].map((segmentBytes) =>
     but({ spool: { dir: 'd', maxBytes: 2 ** 20, segmentBytes } }),
   ),
@@ -252,6 +252,7 @@ test('right configurations open nothing by themselves', () => {
     minimal,
     but({ batch: undefined, spool: undefined, memory: {}, deadLetters: {}, metricsIntervalMs: 0 }),
     but({ spool: { dir: 'd' } }),
+    but({ spool: { dir: 'd', commitMs: 'auto' }, mqtt: { ...minimal.mqtt, coalesceMs: 'auto' } }),
     but({ spool: { dir: 'd', maxBytes: 2 ** 20, commitMs: 1, segmentBytes: 2 ** 16 }, mqtt: { ...minimal.mqtt, ackAfter: 'spool' } }),
     mqttBut({ url: ['mqtt://localhost', 'mqtt://[::1]:1884', 'mqtt://127.0.0.1/'], clientId: undefined }),
     mqttBut({ qos: 0, protocolVersion: 4, keepAliveSeconds: 1, coalesceMs: 0, receiveMaximum: 1, retained: 'skip' }),

@@ -69,7 +69,7 @@ const mqtt: MqttConfig = {
   keepAliveSeconds: 30,
   receiveMaximum: 65_535,
   maxPacketBytes: 1024 * 1024,
-  coalesceMs: 1,
+  coalesceMs: 'auto',
   ackAfter: 'insert',
   retained: 'skip',
   reconnect: { minMs: 100, maxMs: 30_000 },
@@ -151,7 +151,7 @@ const route: Route = {
 }
 
 const batch: BatchConfig = { maxRows: 5_000, maxBytes: 8 * 1024 * 1024, maxDelayMs: 1_000 }
-const spool: SpoolConfig = { dir: 'spool', maxBytes: 4 * 1024 ** 3, commitMs: 5, segmentBytes: 64 * 1024 * 1024 }
+const spool: SpoolConfig = { dir: 'spool', maxBytes: 4 * 1024 ** 3, commitMs: 'auto', segmentBytes: 64 * 1024 * 1024 }
 const deadLetters: DeadLetterConfig[] = [{ table: 'dead' }, { dir: 'dead' }, {}]
 
 const most: PipelineConfig = {

@@ -17,12 +17,12 @@ const LOGGED = ['error', 'warning', 'notice', 'information', 'subscribe']
  * Starts mosquitto, or where it is not installed aedes, which comes from npm and speaks MQTT 3.1.1 only.
  *
  * @param {import('./scope.mjs').Scope} scope
- * @param {{ window?: number }} [options]
+ * @param {{ window?: number, lines?: string[] }} [options] `lines`: of mosquitto.conf, behind those of the listener
  */
-export async function ownBroker(scope, { window = 0 } = {}) {
+export async function ownBroker(scope, { window = 0, lines = [] } = {}) {
   const hasMosquitto = Boolean(process.env.MQTT_URL || findMosquitto())
   const limits = ['max_queued_messages 0', `max_inflight_messages ${window}`]
-  const config = [...limits, ...LOGGED.map((type) => `log_type ${type}`)]
+  const config = [...limits, ...LOGGED.map((type) => `log_type ${type}`), ...lines]
   const broker = hasMosquitto ? await startBroker({ config }) : await startAedes()
   scope.own(broker, 'remove')
   const name = process.env.MQTT_URL ? 'the broker' : hasMosquitto ? 'mosquitto' : 'aedes'

@@ -24,6 +24,7 @@ pub mod schema;
 mod sparkplug;
 mod spool;
 mod taken;
+mod timing;
 mod tls;
 mod transform;
 
@@ -177,15 +178,6 @@ impl Config {
             route.topic = topic;
         }
         Ok(route)
-    }
-
-    /// How long a message may wait in a batch. With a spool it is acknowledged soon after; `batch.maxDelayMs` is then for the
-    /// INSERTs that are made of what is in the spool.
-    pub fn seal_delay(&self) -> Duration {
-        match &self.spool {
-            Some(spool) if self.mqtt.ack_after != AckAfter::Insert => spool.commit,
-            _ => self.batch.delay,
-        }
     }
 
     /// Reads the JSON text from JavaScript. Every error is `CONFIG_INVALID` with the option's path.

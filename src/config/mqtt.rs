@@ -63,8 +63,8 @@ pub struct Mqtt {
     pub receive_maximum: u16,
     pub topic_alias_maximum: u16,
     pub max_packet_bytes: usize,
-    /// Zero: no rest.
-    pub coalesce: Duration,
+    /// The longest rest between two reads; zero: none. `None`: it follows from other options.
+    pub coalesce: Option<Duration>,
     pub ack_after: AckAfter,
     pub skip_retained: bool,
     /// Topics come with slashes in place of dots, as RabbitMQ delivers them.
@@ -148,7 +148,7 @@ pub fn mqtt(o: ObjectReader<'_>, has_spool: bool, memory: Ceiling) -> Result<Mqt
         receive_maximum: o.integer_or_default("receiveMaximum")? as u16,
         topic_alias_maximum: o.integer_or_default("topicAliasMaximum")? as u16,
         max_packet_bytes: memory.within_share_always(&o, "maxPacketBytes")? as usize,
-        coalesce: o.duration_or_default("coalesceMs")?,
+        coalesce: o.integer_unless_word("coalesceMs")?.map(Duration::from_millis),
         ack_after: ack_after(&o, has_spool)?,
         skip_retained: o.word_or_default("retained")? == "skip",
         dots_become_slashes: o.word_or_default("topicRewrite")? == "rabbitmq",

@@ -389,17 +389,18 @@ static MQTT: Object = Object {
         ),
         row(
             "coalesceMs",
-            integer(0, 1000),
-            Integer(1),
-            "How long to rest after a read that brought several messages, so that the next one carries many; it \
-             grows to 10 in a steady stream; 0 is off.",
+            Kind::Union { of: &[integer(0, 1000), choice(&["auto"])] },
+            Text("auto"),
+            "The longest rest between two reads of a steady stream, so that one read brings many messages; `'auto'` is \
+             a twentieth of `batch.maxDelayMs`; 0 is off.",
         )
         .unit(Milliseconds)
         .note(
-            "It sleeps after a read that emptied the socket, where the sleep will bring more than two messages. \
-             While a longer one brings more it grows to 10 ms, or to `batch.maxDelayMs` or `spool.commitMs` where \
-             that is less, until a read brings 64 KiB. It saves most of the CPU time of a fast stream; a slow one \
-             does not notice it.",
+            "It pauses after a read that emptied the socket, where the rest will bring more than two messages: most of \
+             what a message costs is waking up for it. The rest counts towards `batch.maxDelayMs`. It is shorter where the socket's \
+             buffer would fill, where the broker's window would, and where `flush()`, a command, a ping or a \
+             stop is due; it is never longer than `spool.commitMs`, and `'auto'` never longer than 250 ms, or 50 ms \
+             with `ackAfter: 'receive'`. A slow stream does not notice it.",
         ),
         row(
             "ackAfter",
@@ -1314,14 +1315,15 @@ static SPOOL: Object = Object {
         ),
         row(
             "commitMs",
-            integer(1, 1000),
-            Integer(5),
-            "The longest that a message waits before it is written and synced with all that came since.",
+            Kind::Union { of: &[integer(1, 1000), choice(&["auto"])] },
+            Text("auto"),
+            "The longest that a message waits before it is written and synced with all that came since; `'auto'` is 50, \
+             or a quarter of `batch.maxDelayMs` where that is less.",
         )
         .unit(Milliseconds)
         .note(
-            "It goes sooner when the broker's window is full. Each sync costs CPU time and wear of the disk: 20 is a \
-             quarter of the syncs for 15 ms more.",
+            "It goes sooner when the broker's window is nearly full, and when the stream pauses. Each sync costs CPU time \
+             and wear of the disk. With `'auto'`, rows of `pipeline.insert()` are synced within 5 ms.",
         ),
         row(
             "segmentBytes",

@@ -116,7 +116,10 @@ impl Router {
             removed_from: routes.len(),
             live: None,
             rewritten: left_out::rewritten_filters(&config.routes),
-            delay: config.seal_delay(),
+            delay: match connection < config.mqtt.connections {
+                true => config.seal_delay(),
+                false => config.program_seal_delay(),
+            },
             max_waiting: match &config.spool {
                 // It takes all that comes, and makes INSERTs itself.
                 Some(_) => usize::MAX,

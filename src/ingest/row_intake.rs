@@ -121,7 +121,7 @@ impl RowIntake {
                     self.take(call);
                 }
                 self.router.seal_all();
-                let _ = done.send(());
+                let _ = done.send(self.context.ledger.watermark());
             }
             Command::Drain(done) => self.draining = Some(done),
             // Rows of a program do not come from the broker.

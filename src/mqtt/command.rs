@@ -17,8 +17,9 @@ pub enum Command {
         sequence: u64,
         reason: Reason,
     },
-    /// Seal what is open, as soon as the sinks take it; answered once that is under way.
-    Flush(Sender<()>),
+    /// Read what has arrived and seal what is open, as soon as the sinks take it; answered once that is under way, with a number
+    /// above all groups of the ledger that have these messages.
+    Flush(Sender<u64>),
     Pause,
     Resume,
     /// Take messages by the routes that are published now, and subscribe to these filters; answered when the broker has granted

@@ -308,12 +308,15 @@ impl Pipeline {
         }
         let hurry = Arc::new(());
         self.links().control(Control::FlushNow(Arc::downgrade(&hurry)));
-        // Messages received until now are in groups that are open now: later groups are not waited for.
-        let watermark = self.context.ledger.watermark();
+        // Messages received until now are in groups that are open now, and those that connections find in their sockets in groups
+        // below what they answer: later groups are not waited for.
+        let mut watermark = self.context.ledger.watermark();
         let (done, flushed) = crossbeam_channel::unbounded();
         self.links().command(|| Command::Flush(done.clone()));
         drop(done);
-        while flushed.recv().is_ok() {}
+        while let Ok(found) = flushed.recv() {
+            watermark = watermark.max(found);
+        }
         if self.context.wait_below(watermark, None) {
             Ok(())
         } else {

@@ -78,7 +78,7 @@
 //! rows, or if the table has changed, and dead letters hold payloads as they came; columns could not give them back. Token,
 //! route, table and statement stand in every record, so that damage to one record costs one record.
 //!
-//! **Writing.** One thread owns the [`Log`]. It appends what arrives. Every `commitMs`, or sooner if the broker waits,
+//! **Writing.** One thread owns the [`Log`]. It appends what arrives. Every `commitMs`, or sooner if the broker's window fills,
 //! [`Log::commit`] writes all of it, syncs once, and then acknowledgements leave. After a failed write or sync the segment gets
 //! no more entries: the next attempt writes the same entries to a new segment.
 //!

@@ -10,8 +10,8 @@ pub enum Request {
     Subscribe,
     /// DISCONNECT.
     Leave,
-    /// PUBACK.
-    Acknowledge,
+    /// PUBACK, with its packet id.
+    Acknowledge(u16),
     /// PINGREQ and UNSUBSCRIBE, which only want their answer.
     Other,
 }
@@ -51,7 +51,10 @@ pub fn answer(
             Request::Other
         }
         14 => Request::Leave,
-        4 => Request::Acknowledge,
+        4 => match body {
+            [high, low, ..] => Request::Acknowledge(u16::from_be_bytes([*high, *low])),
+            _ => return Err(Malformed("a PUBACK without a packet id")),
+        },
         _ => return Err(Malformed("a packet that no subscriber sends")),
     };
     Ok(Some((request, header + length)))
@@ -125,7 +128,7 @@ mod tests {
             (Request::Other, b"\xB0\x04\x01\x02\x00\x00".to_vec())
         );
         assert_eq!(answered(b"\xC0\x00", V5), (Request::Other, b"\xD0\x00".to_vec()));
-        assert_eq!(answered(b"\x40\x02\x00\x07", V5), (Request::Acknowledge, vec![]));
+        assert_eq!(answered(b"\x40\x02\x00\x07", V5), (Request::Acknowledge(7), vec![]));
         assert_eq!(answered(b"\xE0\x00", V5), (Request::Leave, vec![]));
     }
 

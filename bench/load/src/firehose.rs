@@ -3,7 +3,7 @@
 //! The messages are encoded beforehand, side by side: `Round` has one of each driver, and a write carries as many of them
 //! as are due straight from there. Only their times and numbers are made anew, in place, each time they leave. A thread
 //! beside it reads what the subscriber says; `broker` knows the answers, and they leave between two writes. At QoS 1 it
-//! counts acknowledgements, in whatever order, and no more messages are in flight than the window holds.
+//! counts acknowledgements, in whatever order, and how long each took, and no more messages are in flight than the window holds.
 
 use crate::broker::{self, Request};
 use crate::fleet::Fleet;
@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::latency::Latency;
 
 /// Ten digits, up to the last number there can be: then a number is written over another in place.
 const FIRST: u64 = 1_000_000_000;
@@ -69,6 +71,9 @@ fn send(subscriber: &mut Subscriber, options: &Options, stop: &AtomicBool) -> Re
         while due > 0 {
             let range = round.next(due)?;
             due -= range.len() as u64;
+            if options.qos == Qos::AtLeastOnce {
+                subscriber.latency.sent(round.last_id, range.len());
+            }
             subscriber.write(round.bytes(range), stop)?;
         }
         if elapsed >= duration || sent == messages || stop.load(Ordering::Relaxed) {
@@ -88,7 +93,10 @@ fn send(subscriber: &mut Subscriber, options: &Options, stop: &AtomicBool) -> Re
     subscriber.attend(|| !is_owed(acknowledged.load(Ordering::Relaxed)) || stop.load(Ordering::Relaxed))?;
     let seconds = started.elapsed().as_secs_f64();
     let rate = sent as f64 / seconds.max(f64::MIN_POSITIVE);
-    report(format_args!("{{\"event\":\"done\",\"sent\":{sent},\"seconds\":{seconds:.3},\"rate\":{rate:.0}}}"))
+    let latency = subscriber.latency.report();
+    report(format_args!(
+        "{{\"event\":\"done\",\"sent\":{sent},\"seconds\":{seconds:.3},\"rate\":{rate:.0}{latency}}}"
+    ))
 }
 
 /// Messages side by side as the wire carries them.
@@ -168,6 +176,7 @@ struct Subscriber {
     answers: Receiver<Vec<u8>>,
     /// How many messages it has acknowledged.
     acknowledged: Arc<AtomicU64>,
+    latency: Arc<Latency>,
 }
 
 impl Subscriber {
@@ -193,9 +202,11 @@ impl Subscriber {
         let reader = stream.try_clone()?;
         let acknowledged = Arc::<AtomicU64>::default();
         let count = acknowledged.clone();
-        thread::spawn(move || listen(reader, &to_answers, &to_subscribed, &count));
+        let latency = Arc::new(Latency::new());
+        let measured = latency.clone();
+        thread::spawn(move || listen(reader, &to_answers, &to_subscribed, &count, &measured));
 
-        let mut subscriber = Self { stream, version: Version::V4, answers, acknowledged };
+        let mut subscriber = Self { stream, version: Version::V4, answers, acknowledged, latency };
         let mut version = None;
         subscriber.attend(|| {
             version = subscribed.try_recv().ok();
@@ -260,6 +271,7 @@ fn listen(
     answers: &Sender<Vec<u8>>,
     subscribed: &Sender<Version>,
     acknowledged: &AtomicU64,
+    latency: &Latency,
 ) {
     let mut version = Version::V4;
     let mut received = Vec::new();
@@ -274,7 +286,10 @@ fn listen(
             match request {
                 Request::Connect(its) => version = its,
                 Request::Subscribe => has_subscribed = true,
-                Request::Acknowledge => acknowledgements += 1,
+                Request::Acknowledge(id) => {
+                    acknowledgements += 1;
+                    latency.acknowledged(id);
+                }
                 Request::Leave => return,
                 Request::Other => {}
             }

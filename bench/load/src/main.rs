@@ -10,6 +10,7 @@ mod broker;
 mod connection;
 mod firehose;
 mod fleet;
+mod latency;
 mod mqtt;
 mod options;
 mod pace;

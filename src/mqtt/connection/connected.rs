@@ -1,15 +1,15 @@
 //! One connection, from CONNECT to its end.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::read_pacing::ReadPacer;
+use super::read_pacing::{Gathered, ReadPacer};
 use super::transfer::{CLOSE_TIMEOUT, Transfer, close_gracefully, transfer};
 use super::{Connection, DRAIN_IDLE, Drain, clock, sleep_until};
 use crate::config::ProtocolVersion;
 use crate::core::clock::ReceiveTime;
 use crate::mqtt::session::{Event, SessionError};
-use crate::mqtt::transport::{CONNECT_TIMEOUT, TransportStream};
+use crate::mqtt::transport::{CONNECT_TIMEOUT, TransportStream, socket};
 use crate::mqtt::{Command, MessageSink};
 use crate::telemetry::events::Warning;
 use crate::telemetry::metrics::add;
@@ -27,7 +27,8 @@ impl<S: MessageSink> Connection<S> {
         let began = clock();
         // A broker may send what it kept for the session before it grants the subscriptions.
         let mut last_message = began;
-        let mut pacer = ReadPacer::new(context.config.mqtt.coalesce, context.config.seal_delay());
+        self.pacer = ReadPacer::new(context.config.max_rest());
+        (self.gathered, self.resting_until) = (Gathered::default(), None);
         self.session.connect(began);
         loop {
             let now = clock();
@@ -48,20 +49,32 @@ impl<S: MessageSink> Connection<S> {
             }
             self.tick(now, reading).await?;
             self.continue_change(now);
-            self.seal(now);
+            // Bytes that have arrived meanwhile show that it was not silent.
+            let is_idle = self.idle_deadline().is_some_and(|at| now >= at)
+                && !stream.socket().is_some_and(socket::has_incoming);
+            if is_idle {
+                // The broker waits for us.
+                self.end_rest();
+            }
+            self.seal(now, is_idle);
             self.acknowledge();
+            self.answer_flushes(Some(&stream), reading);
             self.answer_drain(now);
             self.warn_of_shared_silence(now);
             if self.closing {
                 return self.close(stream).await;
             }
             let deadline = self.next_deadline(self.grant_deadline(began, last_message), now)?;
+            if self.is_resting(&stream, reading, now) && self.session.outgoing().is_empty() {
+                self.rest(deadline, now);
+                continue;
+            }
 
             let transfer = tokio::select! {
                 biased;
                 () = context.cancelled() => return Ok(()),
                 command = self.commands.recv() => {
-                    self.command(command);
+                    self.command_while_connected(command);
                     continue;
                 }
                 transfer = transfer(&mut stream, self.session.outgoing(), &mut self.read_buffer, reading) => transfer,
@@ -82,8 +95,10 @@ impl<S: MessageSink> Connection<S> {
                     if messages > 0 {
                         last_message = now;
                     }
-                    if drained && self.session.outgoing().is_empty() {
-                        self.pause_reading(pacer.after(messages, bytes, clock()));
+                    self.gathered.messages += messages;
+                    self.gathered.bytes += bytes;
+                    if drained {
+                        self.begin_rest();
                     }
                 }
             }
@@ -129,25 +144,14 @@ impl<S: MessageSink> Connection<S> {
         let deadlines = [
             self.session.deadline(),
             self.sink.deadline(now),
-            self.idle_deadline(),
+            self.idle_deadline().filter(|at| *at > now && self.awaits_silence()),
+            self.flush_deadline(now),
             self.drain.as_ref().map(|drain| drain.idle_at).filter(|at| *at > now),
             granted_by,
             self.shared_silent_at,
             self.change_deadline(),
         ];
         Ok(deadlines.into_iter().flatten().min())
-    }
-
-    /// Sleeps, so that the next read brings many messages.
-    fn pause_reading(&mut self, pause: Duration) {
-        if pause.is_zero() {
-            return;
-        }
-        // A batch that becomes due during the pause is not delayed by it.
-        self.sink.seal_due(clock() + pause);
-        // This thread has nothing else to do, and each segment that arrives would wake a timer of the runtime: the pause
-        // saves these wake-ups.
-        std::thread::sleep(pause);
     }
 
     /// Whether nothing more must be taken. CONNACK and SUBACK are read beyond the ceiling, but some brokers send what they kept for
@@ -318,10 +322,9 @@ impl<S: MessageSink> Connection<S> {
     }
 
     /// Seals the batches that are due: by age, because the broker waits for us, for lack of memory, or for a drain.
-    fn seal(&mut self, now: Instant) {
+    fn seal(&mut self, now: Instant, is_idle: bool) {
         // At the memory ceiling nothing is read until a batch is inserted.
         let must_leave = self.drain.is_some() || self.context.memory.is_full();
-        let is_idle = self.idle_deadline().is_some_and(|at| now >= at);
         if is_idle && let Some(limit) = self.window.stalled(self.session.unacknowledged(), now) {
             self.report_window(limit);
         }
@@ -340,6 +343,12 @@ impl<S: MessageSink> Connection<S> {
         } else {
             None
         }
+    }
+
+    /// Whether a rest ends where silence would show that the broker waits: never while more messages lacked an acknowledgement
+    /// before, and others came nevertheless.
+    fn awaits_silence(&self) -> bool {
+        self.resting_until.is_none() || self.pacer.is_window_unproved(self.session.unacknowledged())
     }
 
     /// Answers a drain once no more messages come and every batch is sealed.
@@ -361,10 +370,7 @@ impl<S: MessageSink> Connection<S> {
         match command {
             Some(Command::Settled(acks)) => self.session.settle(&acks),
             Some(Command::Refused { .. }) => {}
-            Some(Command::Flush(done)) => {
-                self.sink.seal_all();
-                let _ = done.send(());
-            }
+            Some(Command::Flush(done)) => self.flush(done),
             Some(Command::Pause) => self.paused = true,
             Some(Command::Resume) => self.paused = false,
             Some(Command::Routes(filters, done)) => self.begin_change(*filters, done),

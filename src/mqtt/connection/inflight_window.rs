@@ -19,13 +19,15 @@ use std::time::{Duration, Instant};
 /// The shortest silence after which a batch is sealed.
 pub const MIN_SILENCE: Duration = Duration::from_millis(20);
 
-/// The same where a spool acknowledges and commits often; the pause between two reads comes on top.
+/// The same where a spool acknowledges and commits often.
 const MIN_SILENCE_FOR_COMMIT: Duration = Duration::from_millis(2);
 
 /// Stalls that are further apart are the publishers' own pauses.
 const MAX_STALL_DISTANCE: Duration = Duration::from_millis(500);
 /// This many stalls at the same number prove a window.
 const STALLS_TO_PROVE: u32 = 5;
+/// This many make one likely.
+const STALLS_TO_SUSPECT: u32 = 2;
 /// No broker's window is smaller by default.
 const MIN_WINDOW: usize = 10;
 /// This many prompt stalls are proof enough to speak of.
@@ -94,8 +96,8 @@ impl InflightWindowDetector {
 
     /// For a spool that commits after `commit` at the latest. Half of that is the silence: on a busy machine any stream stops
     /// for some milliseconds, and each commit that is made for it costs a sync.
-    pub fn for_commits(commit: Duration, coalesce: Duration) -> InflightWindowDetector {
-        InflightWindowDetector::new((commit / 2).clamp(MIN_SILENCE_FOR_COMMIT, MIN_SILENCE) + coalesce, 1)
+    pub fn for_commits(commit: Duration) -> InflightWindowDetector {
+        InflightWindowDetector::new((commit / 2).clamp(MIN_SILENCE_FOR_COMMIT, MIN_SILENCE), 1)
     }
 
     /// One read brought `count` messages.
@@ -158,6 +160,12 @@ impl InflightWindowDetector {
     pub fn acknowledged(&mut self, now: Instant) {
         self.acknowledged = true;
         self.acknowledged_at = Some(now);
+    }
+
+    /// The number of messages that several stalls make the likely window of the broker.
+    pub fn suspected(&self) -> Option<usize> {
+        let stall = self.stall.filter(|_| self.matching_stalls >= STALLS_TO_SUSPECT)?;
+        Some(self.known.map_or(stall.0, |known| known.max(stall.0)))
     }
 
     /// When arrivals count as stopped, if no further message comes.
@@ -244,10 +252,10 @@ mod tests {
     #[test]
     fn a_commit_does_not_wait_for_any_window_that_is_known() {
         let start = Instant::now();
-        let mut detector = InflightWindowDetector::for_commits(4 * MS, MS);
+        let mut detector = InflightWindowDetector::for_commits(4 * MS);
         for i in 0..6 {
             detector.arrived(20, start);
-            assert_eq!(detector.idle_deadline(20), Some(start + 3 * MS));
+            assert_eq!(detector.idle_deadline(20), Some(start + 2 * MS));
             detector.stalled(20, start + i * 5 * MS);
         }
         detector.arrived(20, start);

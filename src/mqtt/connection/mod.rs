@@ -1,7 +1,7 @@
 //! The I/O and the time around a [`Session`]: one thread, one socket, one loop.
 //!
 //! - One read takes all that the socket has, up to 256 KiB; its messages are decoded and batched before the next read.
-//! - After a read that brought more than two messages the thread sleeps, so that the next read again brings many.
+//! - After a read the thread pauses, if that has the next read bring many messages.
 //! - All acknowledgements of a batch are one write.
 //! - Under back-pressure the connection stops reading and goes on pinging.
 //! - After a disconnect it reconnects, with back-off; the session recognises what the broker delivers again.
@@ -10,9 +10,11 @@ mod change;
 mod connected;
 mod inflight_window;
 mod known_brokers;
+mod parking;
 pub(super) mod read_buffer;
 mod read_pacing;
 mod reconnect;
+mod resting;
 mod transfer;
 
 pub use inflight_window::MIN_SILENCE;
@@ -32,8 +34,11 @@ use crate::core::error::{Error, Result};
 use crate::core::memory_budget::MemoryReservation;
 use crate::mqtt::connection::change::RouteChange;
 use crate::mqtt::connection::inflight_window::InflightWindowDetector;
+use crate::mqtt::connection::parking::Parking;
 use crate::mqtt::connection::read_buffer::ReadBuffer;
+use crate::mqtt::connection::read_pacing::{Gathered, ReadPacer};
 use crate::mqtt::connection::reconnect::{DisconnectCause, Reconnection};
+use crate::mqtt::connection::resting::PendingFlushes;
 use crate::mqtt::connection::transfer::close_gracefully;
 use crate::mqtt::session::{Session, SessionError, fewer_filters};
 use crate::mqtt::transport;
@@ -77,6 +82,14 @@ pub struct Connection<S: MessageSink> {
     ready: Option<Sender<Result<()>>>,
     /// Messages were left in the read buffer for want of memory.
     has_left_messages: bool,
+    pacer: ReadPacer,
+    gathered: Gathered,
+    /// When the rest ends that is under way.
+    resting_until: Option<Instant>,
+    parking: Parking,
+    flushes: PendingFlushes,
+    /// A batch that is sealed is acknowledged soon after, and costs no INSERT.
+    acknowledges_commits: bool,
     /// Why it is not connected, after it was.
     fault: OpenFault,
     /// The growth of the read buffer, and the session's topics.
@@ -110,14 +123,14 @@ impl<S: MessageSink> Connection<S> {
         ready: Sender<Result<()>>,
     ) -> Connection<S> {
         let mqtt = &context.config.mqtt;
-        let window = match mqtt.ack_after {
-            AckAfter::Spool => {
-                InflightWindowDetector::for_commits(context.config.seal_delay(), mqtt.coalesce)
-            }
-            _ => InflightWindowDetector::default(),
+        let acknowledges_commits = mqtt.ack_after == AckAfter::Spool;
+        let window = match acknowledges_commits {
+            true => InflightWindowDetector::for_commits(context.config.seal_delay()),
+            false => InflightWindowDetector::default(),
         };
         let versions = vec![mqtt.version; mqtt.urls.len()];
         let memory = MemoryReservation::new(&context.memory);
+        let pacer = ReadPacer::new(context.config.max_rest());
         Connection {
             fault: context.no_fault(),
             context,
@@ -143,6 +156,12 @@ impl<S: MessageSink> Connection<S> {
             broker: None,
             ready: Some(ready),
             has_left_messages: false,
+            pacer,
+            gathered: Gathered::default(),
+            resting_until: None,
+            parking: Parking::new(),
+            flushes: PendingFlushes::default(),
+            acknowledges_commits,
             memory,
         }
     }
@@ -150,6 +169,7 @@ impl<S: MessageSink> Connection<S> {
     /// Connects and reconnects until [`Command::Close`]. Before the first subscription, a round of all URLs that fails is the
     /// answer to `start()`.
     pub async fn run(mut self) {
+        self.parking = Parking::new();
         let urls = self.context.config.mqtt.urls.len();
         let mut reconnection = Reconnection::new(self.context.config.mqtt.reconnect);
         let mut at = 0;
@@ -412,7 +432,10 @@ impl<S: MessageSink> Connection<S> {
             tokio::select! {
                 biased;
                 () = context.cancelled() => return Err(ConnectionEnd::Closed),
-                command = self.commands.recv() => self.command(command),
+                command = self.commands.recv() => {
+                    self.command(command);
+                    self.answer_flushes(None::<&transport::Stream>, false);
+                }
                 result = &mut work, if self.drain.is_none() => return Ok(result),
                 () = sleep_until(self.sink.deadline(now)) => {}
             }

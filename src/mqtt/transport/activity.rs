@@ -18,28 +18,51 @@ pub trait TransportStream: AsyncRead + AsyncWrite + Unpin {
     fn last_read(&self) -> Option<Instant> {
         None
     }
+
+    /// The socket below; `None` in tests without one.
+    fn socket(&self) -> Option<&TcpStream>;
 }
 
 impl<T: TransportStream + ?Sized> TransportStream for &mut T {
     fn last_read(&self) -> Option<Instant> {
         (**self).last_read()
     }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        (**self).socket()
+    }
 }
 
-impl TransportStream for TcpStream {}
+impl TransportStream for TcpStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
 
 #[cfg(test)]
-impl TransportStream for tokio::io::DuplexStream {}
+impl TransportStream for tokio::io::DuplexStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+}
 
 impl<S: TransportStream> TransportStream for BufReader<S> {
     fn last_read(&self) -> Option<Instant> {
         self.get_ref().last_read()
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        self.get_ref().socket()
     }
 }
 
 impl<S: TransportStream> TransportStream for TlsStream<S> {
     fn last_read(&self) -> Option<Instant> {
         self.get_ref().0.last_read()
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        self.get_ref().0.socket()
     }
 }
 
@@ -55,9 +78,13 @@ impl<S> Observed<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> TransportStream for Observed<S> {
+impl<S: TransportStream> TransportStream for Observed<S> {
     fn last_read(&self) -> Option<Instant> {
         self.last_read
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        self.stream.socket()
     }
 }
 

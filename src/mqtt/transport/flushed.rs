@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use crate::core::tls;
 use crate::mqtt::transport::activity::TransportStream;
@@ -56,6 +57,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FlushedStream<S> {
 impl<S: TransportStream> TransportStream for FlushedStream<S> {
     fn last_read(&self) -> Option<Instant> {
         self.stream.last_read()
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        self.stream.socket()
     }
 }
 

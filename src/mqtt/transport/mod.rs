@@ -5,6 +5,7 @@
 
 mod activity;
 mod flushed;
+pub mod socket;
 mod websocket;
 
 use std::io;
@@ -128,6 +129,15 @@ impl TransportStream for Stream {
             Stream::Tls(inner) => inner.last_read(),
             Stream::WebSocket(inner) => inner.last_read(),
             Stream::WebSocketOverTls(inner) => inner.last_read(),
+        }
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(inner) => inner.socket(),
+            Stream::Tls(inner) => inner.socket(),
+            Stream::WebSocket(inner) => inner.socket(),
+            Stream::WebSocketOverTls(inner) => inner.socket(),
         }
     }
 }

@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
 use http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -54,6 +55,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 impl<S: TransportStream> TransportStream for WebSocket<S> {
     fn last_read(&self) -> Option<Instant> {
         self.stream.get_ref().last_read()
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        self.stream.get_ref().socket()
     }
 }
 
