@@ -45,7 +45,9 @@ impl<S: MessageSink> Connection<S> {
     pub(super) fn is_resting<T: TransportStream>(&mut self, stream: &T, reading: bool, now: Instant) -> bool {
         let Some(until) = self.resting_until else { return false };
         let is_over = now >= until || !reading || self.drain.is_some() || self.closing;
-        if is_over || !self.flushes.done.is_empty() {
+        // An answer of the broker, or somebody else, waits for it.
+        let is_hurried = self.session.is_opening() || self.change.is_some() || !self.flushes.done.is_empty();
+        if is_over || is_hurried {
             self.resting_until = None;
             self.gathered.fill = stream.socket().and_then(socket::fill);
         }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::core::ack_set::AckSet;
 use crate::core::clock::ReceiveTime;
 use crate::mqtt::connection::read_pacing::Gathered;
+use crate::mqtt::message_sink::Outgoing;
 use crate::mqtt::session::Session;
 use crate::mqtt::{Fault, Publish, filters};
 use crate::telemetry::context::PipelineContext;
@@ -53,6 +54,13 @@ impl MessageSink for Sink {
     }
     fn is_sealing(&self) -> bool {
         false
+    }
+    fn adopt_routes(&mut self) -> bool {
+        true
+    }
+    fn settle_routes(&mut self) {}
+    fn take_outgoing(&mut self, _: ReceiveTime) -> Vec<Outgoing> {
+        Vec::new()
     }
 }
 
