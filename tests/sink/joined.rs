@@ -105,7 +105,8 @@ fn a_batch_that_is_sealed_and_settled_first_acknowledges_nothing_that_a_later_ro
                 { "topic": "t/x", "table": "texts" },
             ],
             "batch": { "maxRows": 1 },
-            "clickhouse": { "maxInFlight": 2 },
+            // The answers of the script go to the batches in their order.
+            "clickhouse": { "maxInFlight": 1 },
         }),
     );
     running.clickhouse.script([Answer::Normal, Answer::Held(gate.clone())]);
