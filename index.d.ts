@@ -1522,6 +1522,11 @@ export interface HttpOptions {
    * @default loopback names for `serveHttp` on the loopback, else all
    */
   hosts?: string[]
+  /**
+   * Labels that each metric of `/metrics` gets, such as `{ process: '1' }` for one of several processes.
+   * @default none
+   */
+  labels?: Record<string, string>
 }
 
 export interface HttpServerOptions extends HttpOptions {

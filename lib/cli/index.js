@@ -7,6 +7,7 @@ const { writeFileSync } = require('node:fs')
 const { Command, InvalidArgumentError, Option } = require('commander')
 const { version } = require('../../package.json')
 const { CommandError, FAILED, OK, USAGE } = require('./exit.js')
+const { MAX_PROCESSES } = require('./process-config.js')
 
 /** How long output may take after the command has ended, before the process exits. */
 const LINGER_MS = 1_000
@@ -56,6 +57,7 @@ ${EXIT_CODES}`,
     'millrace run fleet.json --http 127.0.0.1:9090     also /metrics, /healthz, /readyz and the dashboard at /',
     'millrace run fleet.json --drain-timeout 10s       less than what your supervisor waits before SIGKILL',
     'millrace run fleet.json | pino-pretty             elsewhere than on a terminal it writes JSON lines',
+    'millrace run fleet.json --processes 4             four processes that share mqtt.sharedGroup, watched and restarted',
   ])
     .argument('<config>', 'configuration file')
     .option('--http <host:port>', 'serve metrics, health and the dashboard; without a host on 127.0.0.1', address)
@@ -63,7 +65,20 @@ ${EXIT_CODES}`,
     .option('--wait', 'wait for a ClickHouse or a broker that is away at the start, instead of ending')
     .addOption(time('--log-interval <duration>', 'between two lines of metrics in JSON', '10s'))
     .option('--json', 'JSON lines on a terminal as well')
-    .action(async (file, options) => end(await require('./run.js').run(file, options)))
+    .addOption(
+      new Option('--processes <n>', 'start and watch so many processes: spool <dir>/<n>, client id <id>-<n>')
+        .argParser(processNumber)
+        .conflicts('process'),
+    )
+    .option('--process <n>', 'be this one of them, for a supervisor of your own', processNumber)
+    .addOption(new Option('--watched').hideHelp())
+    .action(async (file, options) => {
+      const code =
+        options.processes === undefined
+          ? await require('./run.js').run(file, options)
+          : await require('./processes.js').runProcesses(file, options)
+      end(code)
+    })
 
   command('check', 'Look at the broker and the tables, and say what would happen. Nothing is consumed, nothing written.', [
     'millrace check fleet.json',
@@ -167,6 +182,12 @@ function time(flags, description, usual) {
 function integer(text) {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
   return Number(text)
+}
+
+function processNumber(text) {
+  const number = integer(text)
+  if (number < 1 || number > MAX_PROCESSES) throw new InvalidArgumentError(`It must be 1 to ${MAX_PROCESSES}.`)
+  return number
 }
 
 function address(text) {

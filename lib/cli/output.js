@@ -13,13 +13,16 @@ const CLEAR_LINE = '\r\u001b[2K'
 class Output {
   #stream
   #isTerminal
+  #fields
   #status = ''
 
   /**
-   * @param {{ json?: boolean, stream?: NodeJS.WriteStream }} [options] `json`: JSON on a terminal as well
+   * @param {{ json?: boolean, stream?: NodeJS.WriteStream, fields?: object }} [options] `json`: JSON on a terminal as well;
+   *   `fields` of each line
    */
-  constructor({ json = false, stream = process.stdout } = {}) {
+  constructor({ json = false, stream = process.stdout, fields = {} } = {}) {
     this.#stream = stream
+    this.#fields = fields
     this.#isTerminal = Boolean(stream.isTTY) && !json
   }
 
@@ -28,15 +31,15 @@ class Output {
   }
 
   info(msg, fields) {
-    this.#say('info', msg, fields)
+    this.say('info', msg, fields)
   }
 
   warn(msg, fields) {
-    this.#say('warn', msg, fields)
+    this.say('warn', msg, fields)
   }
 
   error(msg, fields) {
-    this.#say('error', msg, fields)
+    this.say('error', msg, fields)
   }
 
   /** Rewrites the status line; does nothing where the output is not a terminal. */
@@ -52,15 +55,17 @@ class Output {
     this.#status = ''
   }
 
-  #say(level, msg, fields = {}) {
+  /** @param {string} level `info`, `warn` or `error` */
+  say(level, msg, fields = {}) {
     const now = new Date()
     if (!this.#isTerminal) {
-      this.#stream.write(`${JSON.stringify({ level, time: now.toISOString(), msg, ...fields })}\n`)
+      this.#stream.write(`${JSON.stringify({ level, time: now.toISOString(), msg, ...this.#fields, ...fields })}\n`)
       return
     }
+    const from = fields.process === undefined ? '' : `[${fields.process}] `
     const mark = level === 'info' ? '' : `${level === 'warn' ? 'warning' : level}: `
     const clear = this.#status && CLEAR_LINE
-    this.#stream.write(`${clear}${now.toTimeString().slice(0, 8)} ${mark}${sanitize(msg)}\n${this.#status}`)
+    this.#stream.write(`${clear}${now.toTimeString().slice(0, 8)} ${from}${mark}${sanitize(msg)}\n${this.#status}`)
   }
 }
 

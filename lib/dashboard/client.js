@@ -37,6 +37,19 @@ function showTab({ level, text }, name) {
   $('icon').href = `data:image/svg+xml,${encodeURIComponent(icon)}`
 }
 
+/** Links to the pages of the processes, and from such a page back to the sums. */
+function showProcesses(processes, own) {
+  const links = processes.map(({ number, state }) => [`processes/${number}/`, `process ${number}, ${state}`])
+  // A process has this page below that of the sums where it is one of several.
+  if (own && location.pathname.endsWith(`/processes/${own}/`)) links.push(['../../', 'all processes'])
+  const nav = $('processes')
+  nav.hidden = links.length === 0
+  fill(nav, links, () => element('a'), (link, [href, text]) => {
+    link.href = href
+    setText(link, text)
+  })
+}
+
 function showNow(now, metrics) {
   const sample = samples.at(-1)
   const latest = (field) => sample[fields.indexOf(field)]
@@ -201,8 +214,10 @@ function show(status) {
   samples.push(...status.samples.rows)
   samples.splice(0, samples.length - KEPT_SAMPLES)
   const { metrics, now } = status
-  const name = status.name ?? 'millrace'
+  const { process } = status.labels ?? {}
+  const name = `${status.name ?? 'millrace'}${process ? ` · process ${process}` : ''}`
   setText($('name'), name)
+  showProcesses(status.processes ?? [], process)
   setText($('uptime'), `${metrics.state} · up ${duration(metrics.uptimeMs)}`)
   const behindMs = showNow(now, metrics)
   showTab(showSituation(status.situation, { now, behindMs }), name)

@@ -247,4 +247,4 @@ function round(value) {
   return Math.round(value * 10) / 10
 }
 
-module.exports = { Monitor }
+module.exports = { FIELDS, Monitor }
