@@ -12,7 +12,8 @@ const { join } = require('node:path')
 const { MillraceError } = require('../error.js')
 
 /**
- * Holds these client ids at a broker until the process ends, or until the returned function is called.
+ * Holds these client ids at a broker until the returned function is called, or the process is killed. Until then the process stays
+ * alive.
  *
  * @param {string | string[]} broker `mqtt.url`
  * @param {string[]} ids
@@ -50,7 +51,8 @@ function answers(path) {
       socket.destroy()
       resolve(true)
     })
-    socket.once('error', () => resolve(false))
+    // The other process closes the connection, which Bun may report as an error before the connection.
+    socket.once('error', (/** @type {NodeJS.ErrnoException} */ { code }) => resolve(code === 'ECONNRESET'))
   })
 }
 
@@ -60,7 +62,6 @@ function listening(path) {
     const server = createServer((socket) => socket.destroy())
     server.once('error', () => resolve(undefined))
     server.listen(path, () => resolve(server))
-    server.unref()
   })
 }
 
