@@ -282,6 +282,10 @@ fn pointers(object: &Object, parent: &str) -> Vec<String> {
 #[test]
 fn every_option_of_the_table_is_tried_here() {
     for pointer in pointers(&PIPELINE, "") {
+        // It is for a format of its own.
+        if pointer.starts_with("/routes/0/sparkplug") {
+            continue;
+        }
         assert!(OPTIONS.iter().any(|(tried, _)| *tried == pointer), "{pointer}");
         assert!(
             pointer == "/deadLetters/dir" || full().pointer(&pointer).is_some(),
@@ -322,6 +326,21 @@ fn pauses_and_commits_follow_from_the_time_that_rows_may_wait() {
     assert_eq!(times(auto.clone(), spool(json!(20)), auto.clone()), [20_000, 20_000, 20_000]);
     let inserted = json!({ "ackAfter": "insert" });
     assert_eq!(times(inserted, spool(json!("auto")), auto), [50_000, 1_000_000, 1_000_000]);
+}
+
+#[test]
+fn births_are_asked_for_on_a_route_of_sparkplug_alone() {
+    let with_format = |format: &str, sparkplug: Value| {
+        json!({
+            "mqtt": { "url": "mqtt://a" }, "clickhouse": { "url": "http://a" },
+            "routes": [{ "topic": "t", "table": "t", "format": format, "sparkplug": sparkplug }],
+        })
+    };
+    Config::parse(&with_format("sparkplug", json!({ "rebirth": true })).to_string()).unwrap();
+    check_wrong(&with_format("sparkplug", json!({ "rebirth": 1 })), "routes[0].sparkplug.rebirth");
+    check_wrong(&with_format("sparkplug", json!({ "birth": true })), "routes[0].sparkplug.birth");
+    check_wrong(&with_format("sparkplug", json!(true)), "routes[0].sparkplug");
+    check_wrong(&with_format("json", json!({ "rebirth": true })), "routes[0].sparkplug");
 }
 
 #[test]

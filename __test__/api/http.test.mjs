@@ -365,6 +365,8 @@ const OPENED_BY_WARNINGS = {
   INSERT_UNCONFIRMED: { text: /^INSERTs into ClickHouse fail/, blocks: true },
   INSERT_UNVERIFIED: null,
   LETTER_MALFORMED: null,
+  LOOKUP_FIELD_UNKNOWN: null,
+  LOOKUP_UNSET: null,
   MQTT_FALLBACK: null,
   MQTT_RECONNECTING: { text: /^There is no connection to the broker/, blocks: true, change: { mqtt: { connected: 0 } } },
   MQTT_REFUSED: { text: /^There is no connection to the broker/, blocks: true, change: { mqtt: { connected: 0 } } },

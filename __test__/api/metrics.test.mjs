@@ -46,10 +46,12 @@ function value(family, labels = {}) {
 /** Names of the table in the document that this pipeline should have. */
 function documented(pipeline) {
   const names = [...DOCUMENT.matchAll(/^\| `(millrace_\w+)` \| (?:counter|gauge|histogram) \|/gm)].map(([, name]) => name)
-  const { spool, transforms } = pipeline.metrics()
-  const hasTransforms = Object.keys(transforms).length > 0
+  const { spool, transforms, lookups } = pipeline.metrics()
+  const [hasTransforms, hasLookups] = [transforms, lookups].map((figures) => Object.keys(figures).length > 0)
   return names
-    .filter((name) => (spool || !name.startsWith('millrace_spool_')) && (hasTransforms || !name.startsWith('millrace_transform_')))
+    .filter((name) => spool || !name.startsWith('millrace_spool_'))
+    .filter((name) => hasTransforms || !name.startsWith('millrace_transform_'))
+    .filter((name) => hasLookups || !name.startsWith('millrace_lookup_'))
     .sort()
 }
 

@@ -667,7 +667,7 @@ test('a broker with a small window that waits for it is answered from the spool,
     while (round < 12 || (round < 3000 && !isTold())) {
       round++
       const ids = Array.from({ length: 20 }, (_, i) => (round - 1) * 20 + i + 1)
-      broker.send(Buffer.concat(ids.map((id) => publishPacket('a', JSON.stringify({ seq: id }), { id }))))
+      broker.send(Buffer.concat(ids.map((id) => publishPacket('a', JSON.stringify({ seq: id }), { id }))), broker.members[0])
       await waitFor(() => broker.acknowledged.length === round * 20, { message: `the acknowledgements of round ${round}` })
     }
     await waitFor(isTold, { message: 'a warning' })

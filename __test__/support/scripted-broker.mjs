@@ -86,6 +86,12 @@ class ScriptedBroker {
     return [...this.#sockets.keys()]
   }
 
+  /** The numbers of the connections that subscribed to what routes ask for, rather than to find out which broker this is. */
+  get members() {
+    const subscribed = this.packets.filter(({ type, body }) => type === 'SUBSCRIBE' && !/\$(SYS|MQT)/.test(body.toString('latin1')))
+    return [...new Set(subscribed.map(({ connection }) => connection))].sort((a, b) => a - b)
+  }
+
   #chosen(connection) {
     return [...this.#sockets].filter(([number]) => number === (connection ?? number)).map(([, socket]) => socket)
   }

@@ -406,6 +406,7 @@ mod tests {
     fn every_family_is_documented_as_it_is() {
         let mut recorder = Recorder::new(["t".to_string()], 2);
         recorder.transforms = TransformCounters::of_routes([(0, "t/#")].into_iter());
+        recorder.lookups.ask("l", None);
         let metrics =
             recorder.snapshot("idle", Default::default(), &Ledger::default(), &MemoryBudget::new(1));
         let spool = Spool { bytes: 1, max_bytes: 2, segments: 1, oldest_ms: 3, ..Spool::default() };
