@@ -44,6 +44,10 @@ export declare class NativePipeline {
   stop(timeoutMs: number): Promise<string>
   /** Rows for a declared table, as `lib/row-encoder.js` writes them; resolves when they are confirmed or synced. */
   insert(table: string, rows: Uint8Array): Promise<string>
+  /** Adds a column to the table of a route; resolves to `added`, `exists` or `full`. */
+  addColumn(route: number, name: string, definition: string): Promise<string>
+  /** Has the table of a route get no more columns. */
+  endGrowth(route: number): void
   /** Sets the map of a lookup, as JSON. */
   setLookup(name: string, entries: string): string
   /** The place that the next route gets. */
@@ -65,6 +69,8 @@ export declare class NativePipeline {
   families(runtime: string): string
   /** Resolves to what the table of each route looks like. */
   static describe(config: string, credentials: NativeCredentials): Promise<string>
+  /** Makes tables in the ClickHouse of a configuration. */
+  static createTables(config: string, credentials: NativeCredentials, statements: Array<string>): Promise<string>
 }
 
 export declare class NativeReplay {

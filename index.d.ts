@@ -1458,6 +1458,8 @@ export interface SampleReport {
      */
     times: { column: string; text: string; time: string }[]
     transform?: SampledTransform
+    /** The first ones with the option `payloads`, in base64: those that came for the route's topic. */
+    payloads?: { topic: string; payload: string }[]
   }[]
   /** Dead letters by reason, the most frequent first, each with an example. */
   reasons: { count: number; code: string; route: number | null; message: string; topic: string; payload: string }[]

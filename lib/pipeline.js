@@ -29,6 +29,8 @@ class Pipeline extends EventEmitter {
   #tracing
   /** @type {any} */
   #transforms
+  /** @type {InstanceType<typeof import('./schema-growth.js').SchemaGrowth> | undefined} */
+  #growth
   /** The process stays alive while this timer is referenced. */
   #keepAliveTimer
   /** Set by `ref()` and `unref()`; while it is undefined, the process is kept alive if the pipeline has a listener. */
@@ -60,6 +62,10 @@ class Pipeline extends EventEmitter {
     this.#logger = logger
     // @opentelemetry/api is optional: it is loaded only where tracing is configured.
     if (tracing !== undefined) this.#tracing = new (require('./observe/tracing.js').Tracing)(config)
+    if (config.routes.some(({ schema }) => schema === 'add-columns')) {
+      const { SchemaGrowth } = require('./schema-growth.js')
+      this.#growth = new SchemaGrowth(config.routes, this.#native, (warning) => this.#warn(warning))
+    }
     if (config.routes.some(({ transform }) => transform !== undefined)) {
       this.#transforms = this.#newTransforms(config.routes)
     }
@@ -280,6 +286,7 @@ class Pipeline extends EventEmitter {
     const value = fromEvent(kind, content, bytes)
     if (kind === 'delivered') return
     if (kind === 'trace') this.#tracing?.record(value)
+    else if (kind === 'unknownFields') this.#growth?.take(value)
     // The binding reports it, which has no counters.
     else if (kind === 'warning' && value.code === 'EVENTS_DROPPED') this.#warn(value)
     else this.#dispatch(kind, value)

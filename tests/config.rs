@@ -53,6 +53,8 @@ fn full() -> Value {
             "compression": "auto",
             "maxPayloadBytes": 65536,
             "rows": "samples",
+            "schema": "add-columns",
+            "addColumns": { "afterMessages": 5, "maxColumns": 10 },
             "where": {
                 "or": [
                     { "path": ["speed", "v"], "exists": true, "ge": 1, "lt": 9.5, "ne": "x" },
@@ -70,7 +72,7 @@ fn full() -> Value {
                 "site": { "value": "north" },
             },
             "continue": true,
-            "unknownFields": "reject",
+            "unknownFields": "ignore",
             "missingFields": "zero",
             "allowNullTable": true,
             "nulls": ["N/A"],
@@ -151,7 +153,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 111] = [
+const OPTIONS: [(&str, Takes); 115] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -233,6 +235,10 @@ const OPTIONS: [(&str, Takes); 111] = [
     ("/routes/0/columns/tenant/field", Text),
     ("/routes/0/columns/class/key/path", Text),
     ("/lookups", Section),
+    ("/routes/0/schema", Choice),
+    ("/routes/0/addColumns", Section),
+    ("/routes/0/addColumns/afterMessages", Integer(1, 100_000)),
+    ("/routes/0/addColumns/maxColumns", Integer(1, 1000)),
     ("/lookups/drivers/entries", Section),
     ("/routes/0/unknownFields", Choice),
     ("/routes/0/missingFields", Choice),

@@ -93,6 +93,19 @@ ${EXIT_CODES}`,
     .option('--json', 'the whole report as JSON')
     .action(async (file, options) => end(await require('./check.js').check(file, options)))
 
+  command('init', 'Write CREATE TABLE statements for the routes whose tables are not there, from live messages.', [
+    'millrace init fleet.json > tables.sql',
+    'millrace init fleet.json --sample 1000 --sample-timeout 5m --out tables.sql',
+    'millrace init fleet.json --execute                and make the tables',
+  ])
+    .argument('<config>', 'configuration file')
+    .option('--sample <n>', 'look at so many messages: copies, at QoS 0, outside of the shared group', integer, 100)
+    .addOption(time('--sample-timeout <duration>', 'how long to wait for them', '30s'))
+    .option('--client-id <id>', "visit the broker under this name instead of a random one; not the pipeline's own")
+    .option('--out <file>', 'write to a file instead of standard output')
+    .option('--execute', 'make the tables too')
+    .action(async (file, options) => end(await require('./init.js').init(file, options)))
+
   command('types', 'Write TypeScript for the tables: what messages must look like, and what rows look like.', [
     'millrace types fleet.json > tables.ts',
     'millrace types fleet.json --out src/tables.ts',

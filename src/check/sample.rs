@@ -7,6 +7,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::check::broker::{ReachableBroker, client_id};
@@ -50,9 +52,19 @@ struct Seen {
     dropped: usize,
     /// How times were understood.
     times: Vec<TimeExample>,
+    /// The first ones, if the report is to have them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    payloads: Vec<KeptPayload>,
     /// The result of the transform, if the route has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     transform: Option<TransformReport>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct KeptPayload {
+    topic: String,
+    /// As base64.
+    payload: String,
 }
 
 /// Dead letters of one kind, with the first of them.
@@ -97,6 +109,7 @@ pub async fn take(
             .collect(),
         decoders,
         captures: Captures::default(),
+        payloads: limits.payloads,
         sample: Sample { routes: vec![Seen::default(); config.routes.len()], ..Sample::default() },
     };
     if reached.subscriptions.is_empty() {
@@ -162,6 +175,8 @@ struct Sampler<'a> {
     /// By route.
     times: Vec<Option<TimeExamples>>,
     captures: Captures,
+    /// How many payloads are kept for each route.
+    payloads: usize,
     sample: Sample,
 }
 
@@ -213,6 +228,10 @@ impl Sampler<'_> {
     /// Decodes a message for one route, and says whether `where` excludes it.
     fn is_dropped_by(&mut self, at: usize, topic: &str, publish: &Publish<'_>, client_id: &str) -> bool {
         self.sample.routes[at].messages += 1;
+        if self.sample.routes[at].payloads.len() < self.payloads {
+            let payload = STANDARD.encode(publish.payload);
+            self.sample.routes[at].payloads.push(KeptPayload { topic: topic.into(), payload });
+        }
         // A route whose table cannot be filled has been reported.
         let Some(decoder) = &mut self.decoders[at] else { return false };
         let message = decode::Message {

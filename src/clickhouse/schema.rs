@@ -309,6 +309,11 @@ impl Table {
         self.described.iter().any(|described| described.name == name)
     }
 
+    /// The names of all its columns, also of those that are not filled.
+    pub fn column_names(&self) -> impl Iterator<Item = &str> {
+        self.described.iter().map(|described| described.name.as_str())
+    }
+
     /// Whether a column was there when the pipeline started.
     fn had(&self, column: &str) -> bool {
         self.described.iter().any(|described| described.name == column)

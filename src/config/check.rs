@@ -18,6 +18,8 @@ pub struct CheckOptions {
 pub struct SampleLimits {
     pub messages: usize,
     pub within: Duration,
+    /// How many payloads of each route the report keeps.
+    pub payloads: usize,
 }
 
 impl CheckOptions {
@@ -28,8 +30,12 @@ impl CheckOptions {
         let o = ObjectReader::at("options", &value, &CHECK)?;
         let messages = o.integer_or_default("sample")? as usize;
         let within = o.duration_or_default("sampleTimeoutMs")?;
+        let payloads = o.integer_or_default("payloads")? as usize;
         let client_id = o.text("clientId")?;
         o.finish()?;
-        Ok(CheckOptions { client_id, sample: (messages > 0).then_some(SampleLimits { messages, within }) })
+        Ok(CheckOptions {
+            client_id,
+            sample: (messages > 0).then_some(SampleLimits { messages, within, payloads }),
+        })
     }
 }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::config::ceiling::Ceiling;
 use crate::config::column_source::{ColumnSource, column_source, json_path};
 use crate::config::condition::{Condition, condition};
+use crate::config::growth::{Growth, growth};
 use crate::config::lookup::{LookupKey, LookupSource};
 use crate::config::object_reader::ObjectReader;
 use crate::config::sparkplug::asks_rebirth;
@@ -55,6 +56,8 @@ pub struct Route {
     pub asks_rebirth: bool,
     pub reject_unknown_fields: bool,
     pub zero_missing_fields: bool,
+    /// Whether the table gets columns for unknown fields.
+    pub growth: Option<Growth>,
     /// `None`: rows are inserted as they were decoded.
     pub transform: Option<Transform>,
 }
@@ -89,6 +92,7 @@ impl Route {
             asks_rebirth: false,
             reject_unknown_fields: true,
             zero_missing_fields: false,
+            growth: None,
             transform: None,
         }
     }
@@ -227,6 +231,7 @@ pub fn route(o: ObjectReader<'_>, memory: Ceiling, lookups: &Lookups) -> Result<
         },
         reject_unknown_fields: o.word_or_default("unknownFields")? == "reject",
         zero_missing_fields: o.word_or_default("missingFields")? == "zero",
+        growth: growth(&o)?,
         transform: transform(&o, &topic, lookups)?,
         topic,
     };

@@ -801,6 +801,20 @@ pub static ROUTE: Object = Object {
              column's name is known, even if the column is filled from elsewhere.",
         ),
         row(
+            "schema",
+            choice(&["fixed", "add-columns"]),
+            Text("fixed"),
+            "What becomes of a field that no column takes, beside `unknownFields`: nothing, or the table gets a column for it. No \
+             column is ever changed or dropped.",
+        )
+        .note("See [A schema that grows](#a-schema-that-grows)."),
+        row(
+            "addColumns",
+            object(&ADD_COLUMNS),
+            Absent,
+            "When a table gets a column, and how many, with `schema: 'add-columns'`.",
+        ),
+        row(
             "missingFields",
             choice(&["reject", "zero"]),
             Text("reject"),
@@ -865,6 +879,29 @@ pub static SPARKPLUG: Object = Object {
          known or a message is missing. The broker must allow the user to publish to `spBv1.0/+/NCMD/+`.",
     )
     .note("See [Formats](#formats).")],
+    rules: NO_RULES,
+};
+
+/// When a table gets columns.
+pub static ADD_COLUMNS: Object = Object {
+    name: None,
+    about: "When a table gets a column, and how many.",
+    includes: &[],
+    rows: &[
+        row(
+            "afterMessages",
+            integer(1, 100_000),
+            Integer(20),
+            "A field becomes a column when so many messages had it, of those that are looked at: 20 a second at most on each \
+             connection.",
+        ),
+        row(
+            "maxColumns",
+            integer(1, 1000),
+            Integer(100),
+            "The most columns that are added to the table, over all starts.",
+        ),
+    ],
     rules: NO_RULES,
 };
 
@@ -1433,6 +1470,12 @@ pub static CHECK: Object = Object {
         row("sample", integer(0, 1_000_000), Integer(0), "Messages to decode; 0 is none."),
         row("sampleTimeoutMs", integer(1, DAY_MS), Integer(30_000), "How long to wait for them.")
             .unit(Milliseconds),
+        row(
+            "payloads",
+            integer(0, 1000),
+            Integer(0),
+            "How many payloads of each route the report has, as they came: `proposeTable` takes them.",
+        ),
         row(
             "clientId",
             filled_text(": leave it out for a random one"),

@@ -53,7 +53,7 @@ static ERRORS: [&str; 27] = [
 ];
 
 /// Codes of warnings, sorted; `docs/metrics.md` explains each.
-pub const WARNING_CODES: [&str; 54] = [
+pub const WARNING_CODES: [&str; 57] = [
     "BATCH_SPLIT",
     "CLICKHOUSE_RECOVERED",
     "CLICKHOUSE_REFUSED",
@@ -82,6 +82,9 @@ pub const WARNING_CODES: [&str; 54] = [
     "RETAINED_SKIPPED",
     "RETRY_EXPIRED",
     "ROWS_RESTORED",
+    "SCHEMA_EXTENDED",
+    "SCHEMA_FULL",
+    "SCHEMA_REFUSED",
     "SCHEMA_REMEMBERED",
     "SESSION_SHORTENED",
     "SESSION_TAKEN_OVER",

@@ -52,7 +52,6 @@ impl DocumentPlan {
         bindings: &[ColumnBinding],
         filter: Option<&mut Filter>,
     ) -> crate::core::error::Result<Option<DocumentPlan>> {
-        let sources = || route.columns.iter().map(|(_, source)| source);
         let is_simple = |path: &Path| path.is_simple();
         let is_walk = route.format == Format::Json
             && route.nan == Nan::Reject
@@ -61,7 +60,7 @@ impl DocumentPlan {
             // A walk does not know of the rows while it is around them.
             && (route.rows.is_none() || route.condition.is_none())
             && route.rows.as_ref().is_none_or(is_simple)
-            && sources().all(|source| match source {
+            && route.sources().all(|(_, source)| match source {
                 ColumnSource::Path { path, reading, .. } => {
                     path.is_simple() && *reading == Reading::default()
                 }
@@ -103,8 +102,8 @@ impl DocumentPlan {
                     ValueSource::Document => (Path { root: Root::Document, segments: Vec::new() }, None),
                     _ => return None,
                 };
-                let reading = match route.columns.iter().find(|(name, _)| *name == binding.name) {
-                    Some((_, ColumnSource::Path { reading, .. })) => reading.clone(),
+                let reading = match route.source_of(&binding.name) {
+                    Some(ColumnSource::Path { reading, .. }) => reading.clone(),
                     _ => Reading::default(),
                 };
                 let mut paths = vec![path];
@@ -273,7 +272,7 @@ fn descriptors(path: &str, protobuf: &Protobuf) -> crate::core::error::Result<(D
 
 /// A column `n.a` of a Nested `n` for which the route gives another path: the list of objects there.
 fn nested_part(route: &Route, binding: &ColumnBinding, path: &Path) -> (Path, Option<String>) {
-    let is_given = route.columns.iter().any(|(name, _)| *name == binding.name);
+    let is_given = route.source_of(&binding.name).is_some();
     match (is_given, path.segments.split_last()) {
         (false, Some((Segment::Field(part), list))) if !list.is_empty() => {
             (Path { root: path.root, segments: list.to_vec() }, Some(part.clone()))

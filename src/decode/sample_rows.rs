@@ -38,6 +38,16 @@ impl SampleRows {
     /// One JSON object per row: the fields of its item, and those of the documents around it that have another name. An item
     /// that is not an object is the field `value`; the key of a member that is a row is the field `key`.
     pub fn read(&self, topic: &str, payload: &[u8]) -> Result<Vec<String>> {
+        self.read_without(topic, payload, &|_| false)
+    }
+
+    /// The same without the fields that are known; rows without others are left out.
+    pub fn read_without(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        is_known: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<String>> {
         let payload = match self.compression {
             PayloadCompression::None => Cow::Borrowed(payload),
             compression => unpack::unpack(payload, compression, self.max_bytes)?,
@@ -53,7 +63,8 @@ impl SampleRows {
             properties: Properties::checked(&[]),
         };
         let (tape, rows) = self.rows(&message)?;
-        Ok(rows.iter().map(|(root, row, zipped)| self.object(&tape, *root, row, zipped)).collect())
+        let object = |(root, row, zipped): &Row| self.object(&tape, *root, row, zipped, is_known);
+        Ok(rows.iter().filter_map(object).collect())
     }
 
     /// The rows on the tape of a payload, each with its document, and with its items of lists side by side.
@@ -81,7 +92,15 @@ impl SampleRows {
         Ok((tape, rows))
     }
 
-    fn object(&self, tape: &Tape<'_>, root: usize, row: &RowPlace, zipped: &[usize]) -> String {
+    /// `None`: all of its fields are known.
+    fn object(
+        &self,
+        tape: &Tape<'_>,
+        root: usize,
+        row: &RowPlace,
+        zipped: &[usize],
+        is_known: &dyn Fn(&str) -> bool,
+    ) -> Option<String> {
         let mut fields: Vec<(Cow<'_, str>, usize)> = Vec::new();
         let mut add = |name: Cow<'_, str>, value: usize| {
             if !fields.iter().any(|(other, _)| *other == name) {
@@ -111,7 +130,13 @@ impl SampleRows {
         }
         let mut json = String::from("{");
         let key = row.key.map(|key| ("key".into(), key));
-        for (place, (name, value)) in key.into_iter().chain(fields).enumerate() {
+        let wanted: Vec<_> = key.into_iter().chain(fields).collect();
+        let has_fields = !wanted.is_empty();
+        let wanted: Vec<_> = wanted.into_iter().filter(|(name, _)| !is_known(name)).collect();
+        if has_fields && wanted.is_empty() {
+            return None;
+        }
+        for (place, (name, value)) in wanted.into_iter().enumerate() {
             if place > 0 {
                 json.push(',');
             }
@@ -120,6 +145,6 @@ impl SampleRows {
             write_json(tape, value, &mut json);
         }
         json.push('}');
-        json
+        Some(json)
     }
 }

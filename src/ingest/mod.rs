@@ -7,7 +7,8 @@
 //! rows that a transform changed are [`kept_rows`]; messages that a spool keeps as dead letters are
 //! [`rejected_messages`]; a message of several routes is one of `shared_messages`;
 //! [`column_pool`] reuses columns, `column_warnings` reports what decoders find out about them.
-//! [`row_intake`] takes the rows of a program in place of messages; [`taps`] show it what is inserted.
+//! [`row_intake`] takes the rows of a program in place of messages; [`taps`] show it what is inserted,
+//! [`unknown_fields`] what no column takes.
 
 pub mod batch;
 pub mod column_pool;
@@ -25,3 +26,4 @@ pub mod row_intake;
 mod shared_messages;
 pub mod table_plan;
 pub mod taps;
+pub mod unknown_fields;

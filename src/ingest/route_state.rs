@@ -14,6 +14,7 @@ use crate::ingest::completion::Completion;
 use crate::ingest::kept_rows::MessageRows;
 use crate::ingest::raw_messages::RawMessages;
 use crate::ingest::table_plan::TablePlan;
+use crate::ingest::unknown_fields::UnknownFields;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::trace::{Trace, millis};
 
@@ -37,6 +38,8 @@ pub struct RouteState {
     queued: QueueDepth,
     /// The batch is to be sealed whatever its size and age, as soon as the sinks have capacity.
     pub seal_pending: bool,
+    /// Where the table gets columns for them.
+    pub unknown_fields: Option<Box<UnknownFields>>,
 }
 
 impl AsRef<Route> for RouteState {
@@ -54,6 +57,7 @@ impl RouteState {
             batch: None,
             queued: QueueDepth::default(),
             seal_pending: false,
+            unknown_fields: UnknownFields::of(&route, &plan),
             route,
             plan,
             decoder,
@@ -133,6 +137,7 @@ impl RouteState {
     #[cold]
     pub fn switch_plan(&mut self, plan: Arc<TablePlan>) {
         self.decoder = plan.decoder(&self.route);
+        self.unknown_fields = UnknownFields::of(&self.route, &plan);
         self.plan = plan;
     }
 }

@@ -12,6 +12,7 @@
 
 mod adopt;
 mod arrival;
+mod growth;
 pub mod joined;
 mod left_out;
 mod program_rows;
@@ -221,6 +222,11 @@ impl Router {
             retain: publish.retain,
             properties: if state.keeps_properties { publish.properties } else { Properties::NONE },
         });
+        if let Some(unknown) = &mut state.unknown_fields
+            && let Some(rows) = unknown.of_message(topic, publish.payload, now.instant)
+        {
+            self.report_unknown(at, rows);
+        }
         Ok(Taken::Rows)
     }
 

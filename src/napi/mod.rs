@@ -30,6 +30,7 @@ use transform::NativeTransformCall;
 use crate::check::generate_types::describe as describe_tables;
 use crate::config::Config;
 use crate::core::error::{Error, Result};
+use crate::pipeline::growth::create_tables;
 use crate::pipeline::{Pipeline, Reply};
 use crate::telemetry::events::{Delivered, Event, Listener, Warning};
 use crate::telemetry::prometheus;
@@ -143,6 +144,24 @@ impl NativePipeline {
         Ok(promise)
     }
 
+    /// Adds a column to the table of a route; resolves to `added`, `exists` or `full`.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn add_column<'env>(
+        &self,
+        env: &'env Env,
+        route: u32,
+        name: String,
+        definition: String,
+    ) -> napi::Result<Object<'env>> {
+        self.run(env, move |pipeline| pipeline.add_column(route as usize, &name, &definition))
+    }
+
+    /// Has the table of a route get no more columns.
+    #[napi]
+    pub fn end_growth(&self, route: u32) {
+        self.pipeline.end_growth(route as usize);
+    }
+
     /// Sets the map of a lookup, as JSON.
     #[napi]
     pub fn set_lookup(&self, name: String, entries: String) -> String {
@@ -227,6 +246,19 @@ impl NativePipeline {
         let config = Config::parse(&config).map_err(|error| throw(&error))?;
         credentials.serve(&config);
         promise(env, move || describe_tables(&config))
+    }
+
+    /// Makes tables in the ClickHouse of a configuration.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn create_tables<'env>(
+        env: &'env Env,
+        config: String,
+        credentials: &NativeCredentials,
+        statements: Vec<String>,
+    ) -> napi::Result<Object<'env>> {
+        let config = Config::parse(&config).map_err(|error| throw(&error))?;
+        credentials.serve(&config);
+        promise(env, move || create_tables(&config, &statements))
     }
 
     fn run<'env, T: Serialize>(
@@ -320,6 +352,9 @@ fn arguments(event: Event) -> Arguments {
         Event::State { state, previous } => ("state", text(&[state, previous])),
         Event::Warning(warning) => ("warning", text(&warning)),
         Event::Trace(trace) => ("trace", text(&trace)),
+        Event::UnknownFields { route, rows } => {
+            ("unknownFields", json!({ "route": route, "rows": rows }).to_string())
+        }
         Event::Error(error) => ("error", describe(&error).to_string()),
         Event::Delivered(_) => ("delivered", "null".into()),
         Event::DeadLetters(letters, _held) => {

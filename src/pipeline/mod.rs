@@ -10,7 +10,9 @@
 //! until they are done; the binding calls the slow ones on threads of their own.
 
 mod drain;
+pub mod growth;
 mod links;
+mod lookups;
 mod remembered;
 mod reporter;
 mod route_changes;
@@ -31,7 +33,6 @@ use crate::core::ack_history::AckHistory;
 use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
 use crate::core::lock::{lock, wait};
-use crate::core::lookups::Lookup;
 use crate::core::thread::{run_on, runtime};
 use crate::ingest::route_set::{LiveRoutes, RouteSet};
 use crate::ingest::router::Router;
@@ -42,6 +43,7 @@ use crate::mqtt::connection::Connection;
 use crate::mqtt::session::Session;
 use crate::mqtt::{AckSender, Command};
 use crate::pipeline::links::Links;
+use crate::pipeline::lookups::warn_of_unset_lookups;
 use crate::pipeline::route_changes::RouteChanger;
 use crate::pipeline::stages::{OutputStages, Prepared, StageInputs};
 use crate::spool::{self, Control};
@@ -324,14 +326,6 @@ impl Pipeline {
         }
     }
 
-    /// Sets the map of a lookup: JSON, `{ key: scalar }` or `{ key: { field: scalar } }`. Rows that are decoded from now on are
-    /// filled from it. After an error the lookup is as before.
-    pub fn set_lookup(&self, name: &str, entries: &str) -> Result<()> {
-        let lookup = self.context.config.lookups.set(name, "map", entries, &self.context.memory)?;
-        warn_of_absent_fields(&self.context, &lookup);
-        Ok(())
-    }
-
     /// Has a listener take samples of what is inserted by a route, until the result is dropped.
     pub fn tap(
         &self,
@@ -463,31 +457,6 @@ fn open_tls(context: &PipelineContext) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn warn_of_unset_lookups(context: &PipelineContext) {
-    for lookup in context.config.lookups.all() {
-        if lookup.is_set() {
-            warn_of_absent_fields(context, &lookup);
-            continue;
-        }
-        let name = lookup.name();
-        let message = format!(
-            "the lookup {name} has no map yet: its columns take what they take where a key is missing, until \
-             pipeline.lookup({name:?}, map) sets one"
-        );
-        context.warn(Warning::new("LOOKUP_UNSET", message).lookup(name));
-    }
-}
-
-fn warn_of_absent_fields(context: &PipelineContext, lookup: &Lookup) {
-    for field in lookup.map().absent() {
-        let name = lookup.name();
-        let message =
-            format!("no entry of the lookup {name} has the field {field}, which a column is filled from");
-        let warning = Warning::new("LOOKUP_FIELD_UNKNOWN", message).lookup(name).path(field);
-        context.warn_once(format!("lookup {name} {field}"), warning);
-    }
 }
 
 fn aborted() -> Error {

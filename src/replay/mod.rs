@@ -113,6 +113,7 @@ impl Replay {
         config.trace_sample_ratio = 0.0;
         // The dead letters are stored already, and the spool is the pipeline's.
         config.spool = None;
+        config.routes.iter_mut().for_each(|route| route.growth = None);
         let failure: Arc<Mutex<Option<Error>>> = Arc::default();
         let failed = failure.clone();
         let listener: Listener = Box::new(move |event| match event {

@@ -23,6 +23,11 @@ pub enum Event {
         previous: &'static str,
     },
     Warning(Box<Warning>),
+    /// Fields of a message that no column takes, as JSON for each of its rows: for a table that grows.
+    UnknownFields {
+        route: usize,
+        rows: Vec<String>,
+    },
     /// The trace of a sampled batch that has been settled.
     Trace(Box<Trace>),
     /// It cannot go on by itself.

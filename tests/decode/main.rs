@@ -3,6 +3,7 @@
 
 mod conditions;
 mod documents;
+mod inputs;
 mod lookups;
 mod program_rows;
 mod protobuf;
