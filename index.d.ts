@@ -379,6 +379,23 @@ export interface Route {
    */
   unknownFields?: 'ignore' | 'reject' | undefined
   /**
+   * What becomes of a field that no column takes, beside `unknownFields`: nothing, or the table gets a column for it.
+   * No column is ever changed or dropped.
+   * @default 'fixed'
+   */
+  schema?: 'fixed' | 'add-columns' | undefined
+  /** When a table gets a column, and how many, with `schema: 'add-columns'`. */
+  addColumns?: {
+    /**
+     * A field becomes a column when so many messages had it, of those that are looked at: 20 a second at most on each
+     * connection. From 1 to 100000.
+     * @default 20
+     */
+    afterMessages?: number | undefined
+    /** The most columns that are added to the table, over all starts. From 1 to 1000. @default 100 */
+    maxColumns?: number | undefined
+  } | undefined
+  /**
    * How to treat a missing field for a column that is neither Nullable nor has a DEFAULT: a dead letter
    * (`FIELD_MISSING`), or the type's zero.
    * @default 'reject'
@@ -1308,6 +1325,11 @@ export interface CheckOptions {
   /** How long to wait for them. In milliseconds, 1 to 86400000. @default 30000 */
   sampleTimeoutMs?: number | undefined
   /**
+   * How many payloads of each route the report has, as they came: `proposeTable` takes them. From 0 to 1000.
+   * @default 0
+   */
+  payloads?: number | undefined
+  /**
    * The name to visit the broker under, where it lets only certain names in; not the pipeline's own.
    * @default random
    */
@@ -1709,6 +1731,9 @@ export type WarningCode =
   | 'RETAINED_SKIPPED'
   | 'RETRY_EXPIRED'
   | 'ROWS_RESTORED'
+  | 'SCHEMA_EXTENDED'
+  | 'SCHEMA_FULL'
+  | 'SCHEMA_REFUSED'
   | 'SCHEMA_REMEMBERED'
   | 'SESSION_SHORTENED'
   | 'SESSION_TAKEN_OVER'
