@@ -56,19 +56,24 @@ class Pipeline extends EventEmitter {
     )
     const { name = 'millrace', logger, tracing } = config
     this.#name = name
-    this.#routes = new RouteList(this.#native, config.routes, () => (this.#transforms ??= this.#newTransforms([])))
+    this.#routes = new RouteList(this.#native, config.routes, () => (this.#transforms ??= this.#newTransforms([])), (place, route) => this.#watchGrowth(place, route))
     // Like tracing, it is loaded for those who use it.
     if (logger !== undefined) require('./observe/log.js').checkLogger(logger)
     this.#logger = logger
     // @opentelemetry/api is optional: it is loaded only where tracing is configured.
     if (tracing !== undefined) this.#tracing = new (require('./observe/tracing.js').Tracing)(config)
-    if (config.routes.some(({ schema }) => schema === 'add-columns')) {
-      const { SchemaGrowth } = require('./schema-growth.js')
-      this.#growth = new SchemaGrowth(config.routes, this.#native, (warning) => this.#warn(warning))
-    }
+    config.routes.forEach((route, place) => this.#watchGrowth(place, route))
     if (config.routes.some(({ transform }) => transform !== undefined)) {
       this.#transforms = this.#newTransforms(config.routes)
     }
+  }
+
+  #watchGrowth(place, route) {
+    if (route.schema !== 'add-columns') return
+    // Loaded for those who use it.
+    const { SchemaGrowth } = require('./schema-growth.js')
+    this.#growth ??= new SchemaGrowth(this.#native, (warning) => this.#warn(warning))
+    this.#growth.watch(place, route)
   }
 
   #newTransforms(routes) {

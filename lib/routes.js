@@ -10,6 +10,7 @@ class RouteList {
   /** By place; a removed route, and the place of a table that a transform emits into, leave a hole. @type {any[]} */
   #routes
   #transforms
+  #onSet
   /** The last change. @type {Promise<unknown>} */
   #last = Promise.resolve()
 
@@ -17,11 +18,13 @@ class RouteList {
    * @param {any} native
    * @param {any[]} routes of the configuration
    * @param {() => any} transforms gives the transforms of the pipeline
+   * @param {(place: number, route: any) => void} onSet is called for each route that is added
    */
-  constructor(native, routes, transforms) {
+  constructor(native, routes, transforms, onSet) {
     this.#native = native
     this.#routes = routes.map(({ topic, table }) => ({ topic, table }))
     this.#transforms = transforms
+    this.#onSet = onSet
   }
 
   /** Where the batches of a route belong. */
@@ -91,6 +94,7 @@ class RouteList {
     try {
       const given = unwrap(await this.#native.setRoute(text, replaced))
       this.#routes[given] = { topic, table }
+      this.#onSet(given, route)
       return given
     } catch (error) {
       // Batches may be on their way to it where some connections had the subscription already.

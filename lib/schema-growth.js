@@ -22,16 +22,17 @@ class SchemaGrowth {
   #routes = new Map()
 
   /**
-   * @param {any[]} routes of the configuration
    * @param {any} native
    * @param {(warning: object) => void} warn
    */
-  constructor(routes, native, warn) {
+  constructor(native, warn) {
     this.#native = native
     this.#warn = warn
-    routes.forEach(({ schema, table, format, addColumns }, route) => {
-      if (schema === 'add-columns') this.#routes.set(route, new RouteGrowth(route, table, hasTextsAlone(format), addColumns))
-    })
+  }
+
+  /** A route of the configuration, or one that was added while the pipeline runs. */
+  watch(place, { table, format, addColumns }) {
+    this.#routes.set(place, new RouteGrowth(place, table, hasTextsAlone(format), addColumns))
   }
 
   /** Takes the unknown fields of one message: JSON, an object for each of its rows. */

@@ -183,3 +183,17 @@ test('options that exclude each other are refused', () => {
     )
   }
 })
+
+test('a route that is added while the pipeline runs grows its table too', { timeout }, async (t) => {
+  const [table, grown] = [await servers.table('id String'), await servers.table('id String')]
+  const topic = unique('topic')
+  const pipeline = await servers.started(t, { routes: [{ topic: unique('topic'), table }] })
+  const warnings = collect(pipeline, 'warning')
+  const publisher = await servers.publisher(t, { clients: 1 })
+  const route = await pipeline.addRoute({ topic, table: grown, schema: 'add-columns', addColumns: { afterMessages: 2 } })
+  await publishUntil(publisher, topic, (i) => ({ id: 'a', level: i }), () => about(warnings).length === 1)
+  const [{ code, column, route: its }] = about(warnings)
+  assert.deepEqual([code, column, its], ['SCHEMA_EXTENDED', 'level', route])
+  assert.deepEqual(Object.keys(await added(grown)), ['level'])
+  assert.deepEqual(await added(table), {})
+})
