@@ -6,9 +6,8 @@
 //!    └──▶ skipped
 //! ```
 //!
-//! Each route has a [`RouteState`]: its decoder and the open batch. A batch is opened for the table as
-//! it is known then. [`joined`] has messages that several routes take, [`left_out`] those without a
-//! row, [`rebirths`] those that edge nodes are asked for. [`Router::commit_read_stats`] enters one read's messages in the ledger, once per read.
+//! Each route has a [`RouteState`]: its decoder and the open batch, made for the table as it is known then. [`joined`] has
+//! messages that several routes take, [`left_out`] those without a row. [`Router::commit_read_stats`] enters one read's.
 
 mod adopt;
 mod arrival;
