@@ -379,16 +379,16 @@ export interface Route {
    */
   unknownFields?: 'ignore' | 'reject' | undefined
   /**
-   * What becomes of a field that no column takes, beside `unknownFields`: nothing, or the table gets a column for it.
-   * No column is ever changed or dropped.
+   * Whether the table gets a column for a field that no column takes, beside `unknownFields`. No column is ever changed
+   * or dropped.
    * @default 'fixed'
    */
   schema?: 'fixed' | 'add-columns' | undefined
   /** When a table gets a column, and how many, with `schema: 'add-columns'`. */
   addColumns?: {
     /**
-     * A field becomes a column when so many messages had it, of those that are looked at: 20 a second at most on each
-     * connection. From 1 to 100000.
+     * The number of messages with a field after which it becomes a column, of those that are looked at: 20 a second at
+     * most on each connection. From 1 to 100000.
      * @default 20
      */
     afterMessages?: number | undefined

@@ -804,7 +804,7 @@ pub static ROUTE: Object = Object {
             "schema",
             choice(&["fixed", "add-columns"]),
             Text("fixed"),
-            "What becomes of a field that no column takes, beside `unknownFields`: nothing, or the table gets a column for it. No \
+            "Whether the table gets a column for a field that no column takes, beside `unknownFields`. No \
              column is ever changed or dropped.",
         )
         .note("See [A schema that grows](#a-schema-that-grows)."),
@@ -892,8 +892,8 @@ pub static ADD_COLUMNS: Object = Object {
             "afterMessages",
             integer(1, 100_000),
             Integer(20),
-            "A field becomes a column when so many messages had it, of those that are looked at: 20 a second at most on each \
-             connection.",
+            "The number of messages with a field after which it becomes a column, of those that are looked at: 20 a second at most \
+             on each connection.",
         ),
         row(
             "maxColumns",

@@ -6,8 +6,7 @@
 //!    └──▶ skipped
 //! ```
 //!
-//! Each route has a [`RouteState`]: its decoder and the open batch, made for the table as it is known then. [`joined`] has
-//! messages that several routes take, [`left_out`] those without a row. [`Router::commit_read_stats`] enters one read's.
+//! Each route has a [`RouteState`]: its decoder and the open batch, made for the table as it is known then.
 
 mod adopt;
 mod arrival;
