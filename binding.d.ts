@@ -26,6 +26,19 @@ export declare class NativeCredentials {
   onAsk(path: string, callback: (arg0: NativeCredentialCall) => void): void
 }
 
+export declare class NativeDryRun {
+  /** `schema` has texts with CREATE TABLE statements. Throws an error whose message is JSON: `{ code, message, path }`. */
+  constructor(config: string, schema: Array<string>, zone: string)
+  /** The number that a `NativeTransformWorker` names. */
+  get id(): number
+  /** Has a function called with the rows of a route. */
+  onTransform(route: number, callback: (arg0: NativeTransformCall) => void): void
+  /** The tables of CREATE TABLE statements: an answer with name, database and columns of each. `path` names the texts in errors. */
+  static tables(path: string, schema: Array<string>): string
+  /** Resolves to what becomes of a message. To be called once. */
+  run(head: string, payload: Buffer): Promise<string>
+}
+
 export declare class NativePipeline {
   /** Resolves to what lies in a spool. */
   static inspectSpool(dir: string): Promise<string>
@@ -71,6 +84,8 @@ export declare class NativePipeline {
   static describe(config: string, credentials: NativeCredentials): Promise<string>
   /** Makes tables in the ClickHouse of a configuration. */
   static createTables(config: string, credentials: NativeCredentials, statements: Array<string>): Promise<string>
+  /** Resolves to the columns of all tables of the configuration's databases. */
+  static tables(config: string, credentials: NativeCredentials): Promise<string>
 }
 
 export declare class NativeReplay {

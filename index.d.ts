@@ -116,8 +116,8 @@ export type MqttConfig = {
    */
   keepAliveSeconds?: number | undefined
   /**
-   * Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower (mosquitto 20,
-   * EMQX 32). From 1 to 65535.
+   * Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower (mosquitto 20
+   * with MQTT 3.1.1, EMQX 32). From 1 to 65535.
    * @default 65535
    */
   receiveMaximum?: number | undefined
@@ -302,6 +302,8 @@ export type TlsConfig = {
 export interface Route {
   /** An MQTT filter; `{name}` is a `+` that is kept, `{name#}` a `#` that is kept. */
   topic: string
+  /** The quality of service asked for, for the topics of this route. Without it, that of `mqtt.qos`. */
+  qos?: 0 | 1 | 2 | undefined
   /** `table` or `database.table`. */
   table: string
   /**
@@ -811,6 +813,32 @@ export function definePipeline<const Config extends PipelineConfig>(
   config: Config & { readonly routes: { readonly [At in keyof Config['routes']]: NamedRoute<Config['routes'][At]> } },
 ): Config
 
+/**
+ * Gives a configuration back. `Tables` has the columns of each table, as `millrace types --tables` writes them: a table, a column or
+ * a table of `emits` that is not there does not compile.
+ */
+export function definePipeline<Tables extends { [Table in keyof Tables]: object } = {}>(config: PipelineConfigOf<NoInfer<Tables>>): PipelineConfig
+
+/** The same in two calls, `definePipeline<Tables>()({ … })`: names of topics are checked too. */
+export function definePipeline<Tables extends { [Table in keyof Tables]: object }>(): <const Config extends PipelineConfigOf<Tables>>(
+  config: Config & { readonly routes: { readonly [At in keyof Config['routes']]: NamedRoute<Config['routes'][At]> } },
+) => Config
+
+/** A configuration that only names tables and columns of `Tables`. */
+export type PipelineConfigOf<Tables> = Omit<PipelineConfig, 'routes' | 'tables'> & {
+  readonly routes: readonly RouteOf<Tables>[]
+  readonly tables?: readonly (keyof Tables & string)[] | undefined
+}
+
+/** A route to one of these tables. */
+export type RouteOf<Tables> = {
+  [Table in keyof Tables & string]: Omit<Route, 'table' | 'columns' | 'emits'> & {
+    readonly table: Table
+    readonly columns?: { readonly [Column in keyof Tables[Table]]?: ColumnSource | undefined } | undefined
+    readonly emits?: readonly (keyof Tables & string)[] | undefined
+  }
+}[keyof Tables & string]
+
 /** The events of a pipeline, with the arguments of their listeners. */
 export interface PipelineEvents {
   metrics: [metrics: Metrics]
@@ -894,7 +922,7 @@ export class Pipeline extends EventEmitter {
   tap<B extends Batch<any> = Batch>(
     route: number | string,
     fn: (batch: TapBatch<B>) => unknown,
-    options?: { everyMs?: number },
+    options?: { everyMs?: number | undefined },
   ): Untap
 
   /**
@@ -1265,13 +1293,13 @@ export type ReplaySource =
 
 export interface ReplayOptions {
   /** Ends the replay: it rejects with the signal's `reason`. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   /** Called with the counts so far every `metricsIntervalMs` of the configuration, or every second if that is 0. */
-  onProgress?: (report: ReplayReport) => void
+  onProgress?: ((report: ReplayReport) => void) | undefined
   /** Called with dead letters that failed again, once they are stored. */
-  onDeadLetters?: (letters: DeadLetter[]) => void
+  onDeadLetters?: ((letters: DeadLetter[]) => void) | undefined
   /** Called for the warnings of a pipeline, and for each malformed dead letter (`LETTER_MALFORMED`). */
-  onWarning?: (warning: Warning) => void
+  onWarning?: ((warning: Warning) => void) | undefined
 }
 
 /** Once a replay has ended, `read = inserted + deadLettered + dropped`. */
@@ -1474,6 +1502,10 @@ export interface SampleReport {
     messages: number
     rows: number
     dropped: number
+    /** How many partitions the rows are of; absent where the table has none. */
+    partitions?: number
+    /** How many of the rows are past a TTL of the table; absent where it has none. */
+    expired?: number
     /**
      * One example for each column of a time type that the payload fills: the text of the payload, and
      * the time of the row in UTC.
@@ -1493,10 +1525,12 @@ export interface SampleReport {
  * optional if a message may omit them; comments have ClickHouse's type, the units of times, and the comments of
  * the columns. See docs/types.md.
  *
+ * @param options `tables`: in place of that, the columns of all tables of the databases that the configuration names, for
+ *   `definePipeline<Tables>()`
  * @returns the text of a TypeScript file
  * @throws {MillraceError} what `start()` throws about the configuration, ClickHouse and its tables
  */
-export function describeTables(config: PipelineConfig): Promise<string>
+export function describeTables(config: PipelineConfig, options?: { tables?: boolean | undefined }): Promise<string>
 
 /**
  * Proposes a table for sample payloads: a `CREATE TABLE` whose columns accept every sample through a route without `columns`. It
@@ -1513,9 +1547,9 @@ export function proposeTable(samples: Iterable<string | Uint8Array | object>, op
 /** How the route reads payloads is how samples are read. */
 export interface ProposalOptions extends Pick<Route, 'format' | 'compression' | 'rows' | 'nulls' | 'nan' | 'maxPayloadBytes'> {
   /** `table` or `database.table`. @default 'messages' */
-  table?: string
+  table?: string | undefined
   /** The topic of the route: each `{name}` becomes a column. @default none */
-  topic?: string
+  topic?: string | undefined
 }
 
 /**
@@ -1545,19 +1579,19 @@ export interface HttpOptions {
    * loopback under its own name.
    * @default loopback names for `serveHttp` on the loopback, else all
    */
-  hosts?: string[]
+  hosts?: readonly string[] | undefined
   /**
    * Labels that each metric of `/metrics` gets, such as `{ process: '1' }` for one of several processes.
    * @default none
    */
-  labels?: Record<string, string>
+  labels?: Readonly<Record<string, string>> | undefined
 }
 
 export interface HttpServerOptions extends HttpOptions {
   /** The address to listen on. `0.0.0.0` and `::` are all addresses: everybody who reaches the machine has access. @default '127.0.0.1' */
-  host?: string
+  host?: string | undefined
   /** 0 is any free port. @default 0 */
-  port?: number
+  port?: number | undefined
 }
 
 export interface HttpServer {
@@ -1667,6 +1701,7 @@ export type ErrorCode =
   | 'ROUTE_EXISTS'
   | 'ROUTE_NOT_FOUND'
   | 'ROWS_UNCONFIRMED'
+  | 'SCHEMA_INVALID'
   | 'SOURCE_UNREADABLE'
   | 'SPOOL_CORRUPT'
   | 'SPOOL_IO'

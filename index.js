@@ -11,8 +11,8 @@ function replayDeadLetters(...args) {
   return require('./lib/replay.js').replayDeadLetters(...args)
 }
 
-function describeTables(...args) {
-  return require('./lib/generate/types.js').describeTables(...args)
+function describeTables(config, options) {
+  return require('./lib/generate/types.js').describeTables(config, options)
 }
 
 function proposeTable(...args) {
@@ -45,7 +45,7 @@ function inspectSpool(...args) {
 
 /** For its types: they know the names of each route's topic. */
 function definePipeline(config) {
-  return config
+  return config === undefined ? (own) => own : config
 }
 
 module.exports.Pipeline = Pipeline

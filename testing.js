@@ -4,5 +4,6 @@
 
 const testing = require('./lib/testing/index.js')
 
+module.exports.decode = testing.decode
 module.exports.startServers = testing.startServers
 module.exports.startTestPipeline = testing.startTestPipeline

@@ -4,7 +4,9 @@
 // direction, and payloads as Buffers: this file turns objects into that text, and answers, errors and
 // events of the engine back into objects.
 
-const { NativeCheck, NativeCredentials, NativePipeline, NativeReplay, NativeSamples, NativeTransformWorker } = /** @type {any} */ (require('../binding.js'))
+const { NativeCheck, NativeCredentials, NativeDryRun, NativePipeline, NativeReplay, NativeSamples, NativeTransformWorker } = /** @type {any} */ (
+  require('../binding.js')
+)
 const { MillraceError } = require('./error.js')
 
 /**
@@ -103,6 +105,27 @@ function withoutFunction(route, path) {
   return transform.module instanceof URL ? { ...route, transform: { ...transform, module: transform.module.href } } : route
 }
 
+/**
+ * The tables of CREATE TABLE statements.
+ *
+ * @param {string} path names the texts in errors
+ * @param {string | readonly string[]} schema
+ * @returns {{ database: string | null, name: string, columns: any[] }[]}
+ * @throws {MillraceError} `SCHEMA_INVALID`
+ */
+function createdTables(path, schema) {
+  return unwrap(NativeDryRun.tables(path, schemaTexts(path, schema)))
+}
+
+/** @param {string} path @param {any} schema @returns {string[]} */
+function schemaTexts(path, schema) {
+  const texts = typeof schema === 'string' ? [schema] : schema
+  if (!Array.isArray(texts) || texts.some((text) => typeof text !== 'string')) {
+    throw configError(path, 'must be a text with CREATE TABLE statements, or a list of such texts')
+  }
+  return texts
+}
+
 /** Returns the value of an answer `{"ok": …}` of the engine; throws the error of an answer `{"error": …}`. */
 function unwrap(text) {
   const { ok, error } = JSON.parse(text)
@@ -154,6 +177,7 @@ module.exports = {
   MillraceError,
   NativeCheck,
   NativeCredentials,
+  NativeDryRun,
   NativePipeline,
   NativeReplay,
   NativeSamples,
@@ -161,8 +185,10 @@ module.exports = {
   callNative,
   configError,
   configToJson,
+  createdTables,
   fromEvent,
   routeToJson,
+  schemaTexts,
   toJson,
   unwrap,
 }

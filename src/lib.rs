@@ -14,7 +14,8 @@
 //! A route with a `transform` has its stage between 2 and 3: it calls JavaScript with each batch.
 //!
 //! With a `spool`, a log on disk stands between 2 and 3: its thread encodes the block, writes and syncs it, and the
-//! connection acknowledges. A `replay` feeds dead letters to the router without a broker.
+//! connection acknowledges. A `replay` feeds dead letters to the router without a broker, a `dry_run` a message without
+//! ClickHouse.
 //!
 //! `pipeline` starts and stops the threads. `config` checks the options before anything opens. `check` examines broker and
 //! tables before a start. Only `napi` knows JavaScript. ARCHITECTURE.md has a table that says which folder may import which
@@ -26,6 +27,7 @@ pub mod config;
 pub mod core;
 pub mod dead_letter;
 pub mod decode;
+pub mod dry_run;
 pub mod ingest;
 pub mod mqtt;
 mod napi;

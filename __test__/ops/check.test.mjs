@@ -317,7 +317,7 @@ test('subscriptions that a broker refuses or lowers', { timeout, skip }, async (
     level: 'warning',
     code: 'QOS_LOWERED',
     path: 'mqtt.qos',
-    message: /QoS 2 was asked for.*open\/\+, secret\/#/,
+    message: /less QoS was granted.*open\/\+, secret\/#/,
     advice: /max_qos/,
   })
   const shared = await findings({ mqtt: { sharedGroup: 'g', connections: 2 }, routes })
@@ -564,6 +564,49 @@ test('a sample shows how times were understood', { timeout }, async (t) => {
     day: '20261130 is 2026-11-30',
     far: '2200-01-02 is 2200-01-02',
   })
+})
+
+test('a sample shows the partitions and the TTL of its rows, and numbers that lose digits', { timeout }, async (t) => {
+  const columns = `n UInt32, at DateTime('UTC'), day Date MATERIALIZED toDate(at), kept Nullable(Float32), lat Float32,
+    total Float64, scaled Float32, source String DEFAULT 'x'`
+  const fine = await servers.table('n UInt32, lat Float64')
+  const topic = unique('topic')
+  const table = unique('partitioned')
+  await servers.command(`CREATE TABLE ${table} (${columns}) ENGINE = MergeTree PARTITION BY (day, source) ORDER BY n
+    TTL at + INTERVAL 30 DAY DELETE WHERE n < 1000, at + INTERVAL 1 DAY RECOMPRESS CODEC(ZSTD(3)) SETTINGS non_replicated_deduplication_window = 100`)
+  const config = {
+    clickhouse: { settings: { max_partitions_per_insert_block: 3 } },
+    routes: [
+      { topic, table, continue: true, columns: { scaled: { path: 'lat', scale: 3.6 } } },
+      { topic, table: fine },
+    ],
+  }
+  // Five days, the last of them in the future; n of 1000 and more is not deleted.
+  const days = ['2020-01-01', '2020-01-02', '2020-01-03', '2020-01-04', '2090-01-01']
+  const payloads = days.map((day, i) =>
+    `{"n":${i === 0 ? 1000 : i},"at":"${day}T12:00:00Z","kept":21.5,"lat":52.520008123,"total":9007199254740993}`)
+  const publisher = await servers.publisher(t)
+  let isOver = false
+  const checking = checkPipeline(servers.config(config), { sample: 20 }).finally(() => (isOver = true))
+  for (let i = 0; !isOver; i++) await publisher.publish(topic, payloads[i % 5])
+  const { sample, findings: all } = await checking
+  const [partitioned, plain] = sample.routes
+  assert.deepEqual([partitioned.rows, partitioned.partitions, partitioned.expired], [20, 5, 12])
+  assert.deepEqual([plain.rows, plain.partitions, plain.expired], [20, undefined, undefined])
+  const of = (/** @type {string} */ wanted) => all.filter(({ code }) => code === wanted).map(({ level, path, message }) => [level, path, message])
+  const [[level, path, message], ...more] = of('PARTITIONS_MANY')
+  assert.deepEqual([level, path, more], ['warning', 'routes[0].table', []])
+  assert.match(message, /^20 rows of the sample are of 5 partitions \(PARTITION BY \(day, source\)\), and max_partitions_per_insert_block is 3: /)
+  const [[, , expired], ...others] = of('ROWS_EXPIRED')
+  assert.deepEqual(others, [])
+  assert.match(expired, /^12 of 20 rows of the sample are past the TTL at \+ toIntervalDay\(30\): /)
+  assert.deepEqual(
+    of('VALUE_PRECISION_CUT').map(([, path, message]) => [path, message.replace(/^.*: of/, 'of')]),
+    [
+      ['routes[0].columns.lat', 'of 52.520008123 it keeps 52.520008'],
+      ['routes[0].columns.total', 'of 9007199254740993 it keeps 9007199254740992'],
+    ],
+  )
 })
 
 test('a sample warns of paths that lead through texts', { timeout }, async (t) => {

@@ -18,7 +18,21 @@ let project
 
 const RIGHT = `
 import { Pipeline, MillraceError, checkPipeline, describeTables, serveHttp, type DeadLetter, type Metrics, type PipelineConfig } from 'millrace'
-import { startTestPipeline, type TestRow } from 'millrace/testing'
+import { definePipeline } from 'millrace'
+import { decode, startTestPipeline, type TestRow } from 'millrace/testing'
+interface Tables { positions: { driver_id: string; lat: number }; alerts: { kind: string } }
+const mqtt = { url: 'mqtt://h', username: undefined }
+const typed: PipelineConfig = definePipeline<Tables>({ mqtt, clickhouse: { url: 'http://h' }, routes: [
+  { topic: 'a/{b}', table: 'positions', columns: { driver_id: { topic: 'b' }, lat: undefined }, emits: ['alerts'], where: { path: 'x', gt: 1 } },
+  { topic: 'c', table: 'alerts', qos: 2 },
+], tables: ['alerts'] })
+const both = definePipeline<Tables>()({ mqtt, clickhouse: { url: 'http://h' }, routes: [{ topic: 'a/{b}', table: 'positions', columns: { driver_id: { topic: 'b' } } }] })
+async function decoded(): Promise<void> {
+  const { rows, deadLetters, outcome } = await decode({ routes: typed.routes }, ['CREATE TABLE t (a UInt8)'], { topic: 'a', payload: { lat: 1 }, qos: undefined })
+  const [row] = rows['positions'] ?? []
+  void [row?.['lat'], deadLetters[0]?.code, outcome === 'dropped', both.routes[0].table]
+}
+void decoded
 const config: PipelineConfig = { mqtt: { url: 'mqtt://h' }, clickhouse: { url: 'http://h' }, routes: [{ topic: 'a/{b}', table: 't' }] }
 async function main(): Promise<Metrics> {
   await using pipeline = new Pipeline(config)
@@ -35,7 +49,7 @@ async function main(): Promise<Metrics> {
 void [main, checkPipeline, describeTables, serveHttp]
 `
 const WRONG = `
-import { Pipeline } from 'millrace'
+import { Pipeline, definePipeline } from 'millrace'
 import { startServers } from 'millrace/testing'
 const mqtt = { url: 'mqtt://h' }
 const clickhouse = { url: 'http://h' }
@@ -53,6 +67,19 @@ pipeline.on('rows', () => {})
 new Pipeline({ mqtt: { ...mqtt, password: 'p' }, clickhouse, routes })
 // @ts-expect-error two sources are none
 new Pipeline({ mqtt, clickhouse, routes: [{ topic: 'a', table: 't', columns: { b: { topic: 'c', meta: 'qos' } } }] })
+interface Tables { positions: { driver_id: string; lat: number }; alerts: { kind: string } }
+// @ts-expect-error there is no such table
+definePipeline<Tables>({ mqtt, clickhouse, routes: [{ topic: 'a', table: 'position' }] })
+// @ts-expect-error there is no such column
+definePipeline<Tables>({ mqtt, clickhouse, routes: [{ topic: 'a', table: 'positions', columns: { lng: 'x' } }] })
+// @ts-expect-error it is a column of another table
+definePipeline<Tables>({ mqtt, clickhouse, routes: [{ topic: 'a', table: 'alerts', columns: { lat: 'x' } }] })
+// @ts-expect-error there is no such table
+definePipeline<Tables>({ mqtt, clickhouse, routes: [{ topic: 'a', table: 'alerts', emits: ['none'] }] })
+// @ts-expect-error the topic has no {c}
+definePipeline<Tables>()({ mqtt, clickhouse, routes: [{ topic: 'a/{b}', table: 'positions', columns: { driver_id: { topic: 'c' } } }] })
+// @ts-expect-error there is no such column, in two calls
+definePipeline<Tables>()({ mqtt, clickhouse, routes: [{ topic: 'a/{b}', table: 'positions', columns: { lng: { topic: 'b' } } }] })
 // @ts-expect-error it cannot be set
 pipeline.state = 'running'
 // @ts-expect-error the columns of each table are needed

@@ -662,3 +662,43 @@ test('a proposal takes its samples, whatever they are', { timeout }, async (t) =
   }
   await assertCompiles(t, text, ...programs)
 })
+
+test('a configuration is compared with generated tables', { timeout }, async (t) => {
+  const positions = unique('positions')
+  const other = unique('other')
+  await servers.command(`CREATE DATABASE ${other}`)
+  t.after(() => servers.command(`DROP DATABASE ${other}`))
+  const columns = "driver_id String, lat Float64 COMMENT 'degrees', at DateTime DEFAULT now(), hidden UInt8 EPHEMERAL, day Date MATERIALIZED toDate(at)"
+  await servers.command(`CREATE TABLE ${positions} (${columns}) ENGINE = MergeTree ORDER BY at`)
+  await servers.command(`CREATE TABLE ${other}.alerts (kind String) ENGINE = Memory`)
+  await servers.command(`CREATE VIEW ${positions}_view AS SELECT 1 AS one`)
+  const config = servers.config({ routes: [{ topic: 'a/{b}', table: positions, columns: { driver_id: { topic: 'b' } } }], tables: [`${other}.alerts`] })
+  const generated = await describeTables(config, { tables: true })
+  const start = generated.indexOf(`  ${positions}: {`)
+  assert.equal(
+    generated.slice(start, generated.indexOf('  }', start)),
+    `  ${positions}: {
+    /** \`String\` */
+    driver_id: string
+    /** \`Float64\`; degrees */
+    lat: number
+    /** \`DateTime\`; \`now()\` if missing */
+    at: number | string
+    /** \`UInt8\` */
+    hidden: number
+`,
+  )
+  assert.ok(generated.includes(`"${other}.alerts": {`) && !generated.includes('_view'), generated)
+  const index = JSON.stringify(fileURLToPath(new URL('../../index.js', import.meta.url)))
+  const program = `import { definePipeline } from ${index}
+const ends = { mqtt: { url: 'mqtt://h' }, clickhouse: { url: 'http://h' } }
+definePipeline<it.Tables>({ ...ends, routes: [{ topic: 'a', table: '${positions}', columns: { lat: 'x' } }, { topic: 'b', table: '${other}.alerts' }] })
+// @ts-expect-error there is no such column
+definePipeline<it.Tables>({ ...ends, routes: [{ topic: 'a', table: '${positions}', columns: { day: 'x' } }] })
+// @ts-expect-error there is no such table
+definePipeline<it.Tables>({ ...ends, routes: [{ topic: 'a', table: 'alerts' }] })
+`
+  const modules = ['--module', 'node16', '--moduleResolution', 'node16', '--skipLibCheck', '--typeRoots', NODE_TYPES, '--types', 'node']
+  assert.equal(await compile(t, generated, program, modules), '')
+  await assert.rejects(describeTables(config, /** @type {any} */ ({ table: true })), { code: 'CONFIG_INVALID', path: 'options.table' })
+})

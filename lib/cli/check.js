@@ -105,6 +105,7 @@ function printSample({ messages, rows, deadLetters, dropped, seconds, routes: se
     `sample: ${many(messages, 'message')} in ${seconds.toFixed(1)} s, ${many(rows, 'row')}, ${many(deadLetters, 'dead letter')}${notTaken(dropped)}`,
     ...seen.flatMap((its, i) => [
       `  routes[${i}] ${routes[i]?.topic ?? ''}: ${many(its.messages, 'message')}, ${many(its.rows, 'row')}${notTaken(its.dropped)}`,
+      ...storedLines(its),
       ...its.times.map(({ column, text, time }) => `    ${sanitize(column)}: ${sanitize(text)} is ${time}`),
       ...transformLines(its.transform),
     ]),
@@ -113,6 +114,12 @@ function printSample({ messages, rows, deadLetters, dropped, seconds, routes: se
       `    such as ${sanitize(topic)} ${sanitize(payload)}`,
     ]),
   ])
+}
+
+/** Describes what ClickHouse would do with the rows. */
+function storedLines({ partitions, expired }) {
+  const parts = [...(partitions ? [`of ${many(partitions, 'partition')}`] : []), ...(expired ? [`${expired} past the TTL`] : [])]
+  return parts.length > 0 ? [`    its rows: ${parts.join(', ')}`] : []
 }
 
 /** Describes what a transform did with the rows. */

@@ -109,9 +109,11 @@ ${EXIT_CODES}`,
   command('types', 'Write TypeScript for the tables: what messages must look like, and what rows look like.', [
     'millrace types fleet.json > tables.ts',
     'millrace types fleet.json --out src/tables.ts',
+    'millrace types fleet.json --tables --out src/tables.ts',
   ])
     .argument('<config>', 'configuration file')
     .option('--out <file>', 'write to a file instead of standard output')
+    .option('--tables', 'the columns of all tables, for definePipeline<Tables>(), instead')
     .action(async (file, options) => end(await types(file, options)))
 
   command('spool', 'Say what lies in the directory of a spool; it may be in use.', [
@@ -165,13 +167,13 @@ function failure(error) {
   return error.exitCode ?? FAILED
 }
 
-async function types(file, { out }) {
+async function types(file, { out, tables }) {
   const { describeTables } = require('../generate/types.js')
   const { ConfigFile } = require('./config-file.js')
   const source = new ConfigFile(file)
   let text
   try {
-    text = await describeTables(source.config)
+    text = await describeTables(source.config, { tables })
   } catch (error) {
     throw source.located(error)
   }

@@ -4,7 +4,7 @@
 // and says where each column comes from; this file turns that into text.
 
 const { credentialsOf } = require('../credentials.js')
-const { NativePipeline, callNative, configToJson, unwrap } = require('../native.js')
+const { NativePipeline, callNative, configError, configToJson, unwrap } = require('../native.js')
 const { printBatch } = require('./batch-types.js')
 const { PathNode } = require('./path-node.js')
 const { property, typesOf } = require('./typescript.js')
@@ -30,12 +30,36 @@ const PACKAGE = JSON.stringify('millrace')
 const HEADER =
   '// Made by describeTables() of millrace from tables and mapping. When they change, make it anew rather than edit it.\n'
 
-async function describeTables(config) {
+/**
+ * @param {any} config
+ * @param {{ tables?: boolean }} [options]
+ */
+async function describeTables(config, options = {}) {
+  if (typeof options !== 'object' || options === null) throw configError('options', 'must be an object')
+  for (const [name, value] of Object.entries(options)) {
+    if (name !== 'tables') throw configError(`options.${name}`, 'is not an option; there is tables')
+    if (value !== undefined && typeof value !== 'boolean') throw configError('options.tables', 'must be true or false')
+  }
   const text = configToJson(config)
-  const described = unwrap(await callNative(() => NativePipeline.describe(text, credentialsOf(config))))
+  const credentials = credentialsOf(config)
+  if (options.tables) return printTables(unwrap(await callNative(() => NativePipeline.tables(text, credentials))))
+  const described = unwrap(await callNative(() => NativePipeline.describe(text, credentials)))
   const { routes } = JSON.parse(text)
   // The engine's description does not repeat the options of the route.
   return print(described.map((description, i) => ({ route: routes[i], ...description })))
+}
+
+/** The columns of each table, for `definePipeline<Tables>()`. */
+function printTables(tables) {
+  const members = tables.map(({ table, columns }) => {
+    const lines = columns.map((column) => {
+      const types = typesOf(column.input, 'message').join(' | ')
+      return `    /** ${docOf(column, [defaultNote(column)])} */\n    ${property(column.name)}: ${types}`
+    })
+    return `  ${property(table)}: {\n${lines.join('\n')}\n  }`
+  })
+  const doc = '/** The columns that rows of each table fill, for `definePipeline<Tables>()`. */'
+  return `${HEADER}\n${doc}\nexport interface Tables {\n${members.join('\n')}\n}\n`
 }
 
 function print(descriptions) {

@@ -6,7 +6,7 @@
 
 const { once } = require('node:events')
 const { createServer } = require('node:http')
-const { configError } = require('../native.js')
+const { configError, createdTables } = require('../native.js')
 const { readBlocks, unframe, unreadable } = require('./native.js')
 
 const UNKNOWN_TABLE = 60
@@ -28,17 +28,15 @@ class ClickHouse {
   #server = createServer((request, response) => this.#answer(request, response))
   url = ''
 
-  /** @param {Record<string, Record<string, string>>} tables the columns of each, with their types */
+  /** @param {Record<string, Record<string, string>> | string | string[]} tables the columns of each, or CREATE TABLE statements */
   constructor(tables) {
     this.#server.on('connection', (socket) => socket.unref())
-    for (const [name, columns] of Object.entries(tables)) {
-      const described = Object.entries(columns).map(([column, text]) => {
-        const [, type, kind = '', expression = ''] = /^(.+?)(?:\s+(DEFAULT|MATERIALIZED|ALIAS|EPHEMERAL)\b\s*(.*))?$/is.exec(text) ?? []
+    for (const [name, columns] of typeof tables === 'string' || Array.isArray(tables) ? ofStatements(tables) : ofColumns(tables)) {
+      for (const { name: column, type } of columns) {
         const wrong = unreadable(type)
         if (wrong !== undefined) throw configError(`tables.${name}.${column}`, `millrace/testing has no columns of type ${wrong}`)
-        return { name: column, type, default_kind: kind.toUpperCase(), default_expression: expression }
-      })
-      this.#tables.set(name, { columns: described, rows: [] })
+      }
+      this.#tables.set(name, { columns, rows: [] })
     }
   }
 
@@ -117,6 +115,24 @@ class ClickHouse {
     if (token !== null) this.#tokens.add(token)
     return []
   }
+}
+
+/** @typedef {[string, Table['columns']]} Described a table's name and columns */
+
+/** @param {string | string[]} statements @returns {Described[]} */
+function ofStatements(statements) {
+  return createdTables('tables', statements).map(({ database, name, columns }) => [database === null ? name : `${database}.${name}`, columns])
+}
+
+/** @param {Record<string, Record<string, string>>} tables @returns {Described[]} */
+function ofColumns(tables) {
+  return Object.entries(tables).map(([name, columns]) => [
+    name,
+    Object.entries(columns).map(([column, text]) => {
+      const [, type, kind = '', expression = ''] = /^(.+?)(?:\s+(DEFAULT|MATERIALIZED|ALIAS|EPHEMERAL)\b\s*(.*))?$/is.exec(text) ?? []
+      return { name: column, type, default_kind: kind.toUpperCase(), default_expression: expression }
+    }),
+  ])
 }
 
 /**

@@ -1,18 +1,23 @@
 'use strict'
 
-// For the tests of a service: a pipeline of its own configuration between a broker and a ClickHouse that are in this process.
+// For the tests of a service: a pipeline of its own configuration between a broker and a ClickHouse that are in this process, and
+// the way of a single message without either.
 
 const { configError } = require('../native.js')
 const { Pipeline } = require('../pipeline.js')
 const { Broker } = require('./broker.js')
 const { ClickHouse } = require('./clickhouse.js')
+const { decode } = require('./decode.js')
+const { bytes, serviceConfig } = require('./service-config.js')
 
 /** So that a test does not wait for a batch to fill. */
 const MAX_DELAY_MS = 5
 const HOLD_MS = 60_000
 
 async function startServers({ tables } = /** @type {any} */ ({})) {
-  if (typeof tables !== 'object' || tables === null) throw configError('tables', 'must be an object with the columns of each table')
+  if ((typeof tables !== 'object' || tables === null) && typeof tables !== 'string') {
+    throw configError('tables', 'must be an object with the columns of each table, or CREATE TABLE statements')
+  }
   const broker = new Broker()
   const clickhouse = new ClickHouse(tables)
   await Promise.all([broker.listen(), clickhouse.listen()])
@@ -60,19 +65,16 @@ async function startTestPipeline(config, { tables }) {
 }
 
 /**
- * The configuration of the service, without what belongs to its own servers.
- *
- * @param {any} config
+ * @param {any} config of the service
  * @param {any} servers
  */
-function forTests({ mqtt = {}, clickhouse = {}, batch, deadLetters: _deadLetters, spool: _spool, ...rest }, servers) {
-  const { url: _broker, username: _user, password: _password, tls: _tls, ...broker } = mqtt
-  const { url: _server, username: _name, password: _secret, tls: _certificates, compression: _compression, ...server } = clickhouse
+function forTests(config, servers) {
+  const { batch, mqtt, clickhouse, ...rest } = serviceConfig(config)
   return {
     metricsIntervalMs: 0,
     ...rest,
-    mqtt: { ...broker, ...servers.mqtt },
-    clickhouse: { ...server, ...servers.clickhouse },
+    mqtt: { ...mqtt, ...servers.mqtt },
+    clickhouse: { ...clickhouse, ...servers.clickhouse },
     batch: { ...batch, maxDelayMs: MAX_DELAY_MS },
   }
 }
@@ -90,9 +92,4 @@ async function held(promise) {
   }
 }
 
-function bytes(payload) {
-  if (typeof payload === 'string' || payload instanceof Uint8Array) return Buffer.from(payload)
-  return Buffer.from(JSON.stringify(payload))
-}
-
-module.exports = { startServers, startTestPipeline }
+module.exports = { decode, startServers, startTestPipeline }

@@ -185,11 +185,11 @@ class Reader {
       case 'String':
         return each(() => this.text())
       case 'FixedString':
-        return each(() => this.#take(Number(texts[0])).toString('utf8').replace(/\0+$/, ''))
+        return each(() => this.#take(Number(texts[0])).toString('utf8'))
       case 'Bool':
         return each(() => this.#take(1)[0] === 1)
       case 'Float32':
-        return each(() => this.#take(4).readFloatLE(0))
+        return each(() => shortest(this.#take(4).readFloatLE(0)))
       case 'Float64':
         return each(() => this.#take(8).readDoubleLE(0))
       case 'Nothing':
@@ -282,6 +282,15 @@ class Reader {
     const columns = order.map(({ part }, i) => this.values(part, which.filter((number) => number === i).length))
     return which.map((number) => (number === 255 ? null : columns[number].shift()))
   }
+}
+
+/** The fewest digits that are this float again, as ClickHouse writes it. @param {number} float */
+function shortest(float) {
+  for (let digits = 6; digits < 9; digits++) {
+    const value = Number(float.toPrecision(digits))
+    if (Math.fround(value) === float) return value
+  }
+  return float
 }
 
 /** @param {number} days */

@@ -6,24 +6,25 @@
  * Makes the value that `get` gives of a value of JSON; undefined where that is the same.
  *
  * @param {string} type such as `Array(Tuple(id UInt64, name String))`
+ * @param {(digits: string) => number | bigint} [integer] of 64 bits and more
  * @returns {((value: any) => any) | undefined}
  */
-function converter(type) {
+function converter(type, integer = BigInt) {
   const { name, parts } = parse(type)
   switch (name) {
     case 'Nullable':
     case 'LowCardinality':
-      return converter(parts[0])
+      return converter(parts[0], integer)
     case 'SimpleAggregateFunction':
-      return converter(parts.at(-1))
+      return converter(parts.at(-1), integer)
     case 'Array':
-      return ofList(parts[0])
+      return ofList(parts[0], integer)
     case 'Map':
-      return ofMap(parts[1])
+      return ofMap(parts[1], integer)
     case 'Tuple':
-      return ofTuple(parts)
+      return ofTuple(parts, integer)
   }
-  if (/^U?Int(64|128|256)$/.test(name)) return optional(BigInt)
+  if (/^U?Int(64|128|256)$/.test(name)) return optional(integer)
   // JSON has no other way to write these.
   if (/^(B?Float)\d+$/.test(name)) return (value) => (typeof value === 'string' ? DENORMAL[value] : value)
   return undefined
@@ -34,22 +35,22 @@ const DENORMAL = { nan: Number.NaN, inf: Number.POSITIVE_INFINITY, '-inf': Numbe
 /** NULL needs no converting. */
 const optional = (convert) => convert && ((value) => (value === null ? null : convert(value)))
 
-function ofList(part) {
-  const convert = converter(part)
+function ofList(part, integer) {
+  const convert = converter(part, integer)
   return optional(convert && ((items) => items.map(convert)))
 }
 
-function ofMap(part) {
-  const convert = converter(part)
+function ofMap(part, integer) {
+  const convert = converter(part, integer)
   return optional(
     convert && ((map) => Object.fromEntries(Object.entries(map).map(([key, value]) => [key, convert(value)]))),
   )
 }
 
-function ofTuple(parts) {
+function ofTuple(parts, integer) {
   const members = parts.map((part) => {
     const [, quoted, plain, type] = ELEMENT.exec(part) ?? []
-    return { name: quoted?.replace(/\\(.)/g, '$1') ?? plain, convert: converter(type ?? part) }
+    return { name: quoted?.replace(/\\(.)/g, '$1') ?? plain, convert: converter(type ?? part, integer) }
   })
   if (members.every(({ convert }) => convert === undefined)) return undefined
   const byName = new Map(members.map(({ name, convert }) => [name, convert]))

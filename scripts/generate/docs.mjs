@@ -22,6 +22,15 @@ export function updateTables([root], text) {
 }
 
 /**
+ * A cell of a table has one sentence: the first. The others are below the table.
+ *
+ * @param {Row} row
+ */
+function sentencesOf({ sentence }) {
+  return sentence.split(/(?<=[.!?])\s+(?=[A-Z`'0-9])/)
+}
+
+/**
  * The kind at a path such as `mqtt.tls`, `routes[]` or `.` for the configuration itself.
  *
  * @param {Kind} root
@@ -94,10 +103,10 @@ function table(kind, documented, path) {
   const absent = isUnion(kind) ? '' : 'required'
   const lines = rows.map(([name, row]) => {
     const value = isRequired(row) ? absent : markedDefault(row)
-    return `| \`${name}\` | ${takes(row.kind, row.unit)} | ${value} | ${row.sentence} |`
+    return `| \`${name}\` | ${takes(row.kind, row.unit)} | ${value} | ${sentencesOf(row)[0]} |`
   })
   const notes = rows.flatMap(([name, row]) => {
-    const text = [row.note, refusedNames(row.kind)].filter(Boolean).join(' ')
+    const text = [...sentencesOf(row).slice(1), row.note, refusedNames(row.kind)].filter(Boolean).join(' ')
     return text ? [`- \`${name}\`: ${text}`] : []
   })
   const parts = [['| option | takes | default | |', '| --- | --- | --- | --- |', ...lines], notes]

@@ -204,7 +204,7 @@ impl BrokerProber<'_> {
 
     /// Connects and returns the CONNACK.
     async fn connect(&self) -> Result<ConnAck> {
-        let filters: Vec<_> = plain_subscriptions(&self.config).into_iter().map(|s| s.filter).collect();
+        let filters = Filters::of(&self.config, &plain_subscriptions(&self.config));
         let mqtt = &self.config.mqtt;
         let mut probe = Probe::begin_persistent(self.url, mqtt, self.client_id.clone(), filters).await?;
         let until = Instant::now() + CONNECT_TIMEOUT;
@@ -229,7 +229,7 @@ impl BrokerProber<'_> {
         let mqtt = Mqtt { skip_retained: true, ..self.config.mqtt.clone() };
         let mut wanted = plain_subscriptions(&self.config);
         while !wanted.is_empty() {
-            let filters: Vec<_> = wanted.iter().map(|subscription| subscription.filter.clone()).collect();
+            let filters = Filters::of(&self.config, &wanted);
             let mut lowered = Vec::new();
             let asked = async {
                 let mut probe = self.begin(&mqtt, filters).await?;
@@ -251,7 +251,11 @@ impl BrokerProber<'_> {
                 }
                 // Mostly one of several filters: subscribes again to the others.
                 Err(Error::SubscriptionRefused { filter, reason }) => {
-                    let route = self.config.routes.iter().position(|route| route.topic.as_str() == filter);
+                    let route = self
+                        .config
+                        .routes
+                        .iter()
+                        .position(|route| route.topic.subscribed().as_str() == filter);
                     let path = route.map_or_else(|| "routes".into(), |i| format!("routes[{i}].topic"));
                     wanted.retain(|subscription| subscription.filter != filter);
                     let error = Error::SubscriptionRefused { filter, reason };
@@ -318,8 +322,8 @@ impl BrokerProber<'_> {
             Level::Warning,
             "QOS_LOWERED",
             "mqtt.qos",
-            format!("QoS {} was asked for, and less was granted: {}", self.config.mqtt.qos, lowered.join(", ")),
-            "let the broker allow that QoS (max_qos in mosquitto), or set mqtt.qos to what it grants; at QoS 0 messages are \
+            format!("less QoS was granted than the routes ask for: {}", lowered.join(", ")),
+            "let the broker allow that QoS (max_qos in mosquitto), or set mqtt.qos or qos of the routes to what it grants; at QoS 0 messages are \
              lost whenever a connection breaks",
         );
     }
@@ -433,7 +437,7 @@ fn report_window(config: &Config, kind: Option<BrokerKind>, report: &mut Report)
     if kind.is_some_and(|kind| kind.window_setting().is_none()) {
         return;
     }
-    if config.mqtt.qos == 0 || config.mqtt.ack_after != AckAfter::Insert {
+    if config.highest_qos() == 0 || config.mqtt.ack_after != AckAfter::Insert {
         return;
     }
     let slowest = report.routes.iter().filter_map(RouteReport::insert_ms).reduce(f64::max);

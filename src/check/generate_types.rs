@@ -3,7 +3,9 @@
 //! The checks are those of a start: what a pipeline could not fill is an error here too. The decoder
 //! itself says which fields a message needs.
 
-use serde::Serialize;
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
 
 use crate::clickhouse::aggregate::Aggregate;
 use crate::clickhouse::schema::ColumnRow;
@@ -70,6 +72,63 @@ pub fn describe(config: &Config) -> Result<Vec<Description>> {
             descriptions.push(Description { rows: route.rows.clone(), columns });
         }
         Ok(descriptions)
+    };
+    run_on(runtime()?, async {
+        tokio::time::timeout(config.clickhouse.request_timeout, ask)
+            .await
+            .unwrap_or_else(|_| Err(no_answer(&config.clickhouse)))
+    })
+}
+
+/// A table and the columns that rows of it fill.
+#[derive(Debug, Serialize)]
+pub struct TakenTable {
+    /// As a route names it.
+    table: String,
+    columns: Vec<TakenColumn>,
+}
+
+#[derive(Debug, Serialize)]
+struct TakenColumn {
+    #[serde(flatten)]
+    column: ColumnRow,
+    /// The type in a message; `None` for a type that cannot be filled from JSON.
+    input: Option<JsonType>,
+}
+
+#[derive(Deserialize)]
+struct TableColumnRow {
+    table: String,
+    #[serde(flatten)]
+    column: ColumnRow,
+}
+
+/// Asks ClickHouse about all tables of the databases that the configuration names, but for views.
+pub fn tables(config: &Config) -> Result<Vec<TakenTable>> {
+    let own = &config.clickhouse.database;
+    let named = config.all_routes().filter_map(|route| route.table.split_once('.'));
+    let databases: BTreeSet<&str> = named.map(|(database, _)| database).chain([own.as_str()]).collect();
+    let ask = async {
+        let schema = inspect(&config.clickhouse).await?;
+        let mut tables: Vec<TakenTable> = Vec::new();
+        for database in databases {
+            let sql = "SELECT table, name, type, default_kind, default_expression, comment FROM system.columns \
+                       WHERE database = ? AND default_kind IN ('', 'DEFAULT', 'EPHEMERAL') AND table IN \
+                       (SELECT name FROM system.tables WHERE database = ? AND engine NOT LIKE '%View' \
+                       AND engine != 'Dictionary' AND NOT startsWith(name, '.')) ORDER BY table, position";
+            for TableColumnRow { table, column } in
+                schema.rows::<TableColumnRow>(sql, &[database, database]).await?
+            {
+                let name = if database == own { table } else { format!("{database}.{table}") };
+                let input = ColumnType::parse_column(&column.column_type, "UTC").ok().map(|own| shape(&own));
+                let taken = TakenColumn { input, column };
+                match tables.last_mut().filter(|last| last.table == name) {
+                    Some(last) => last.columns.push(taken),
+                    None => tables.push(TakenTable { table: name, columns: vec![taken] }),
+                }
+            }
+        }
+        Ok(tables)
     };
     run_on(runtime()?, async {
         tokio::time::timeout(config.clickhouse.request_timeout, ask)

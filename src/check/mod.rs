@@ -3,14 +3,17 @@
 //! Nothing is consumed and nothing is written. ClickHouse is asked about its tables and given an INSERT of no rows, which it
 //! judges like any other ([`tables`]). The broker is visited under a client id of our own, outside of the shared group
 //! ([`broker`]); on request messages are decoded as they come, which are copies ([`sample`]), transforms are called with their
-//! rows ([`transforms`]), and examples show how their times were understood ([`times`]). Each fault
+//! rows ([`transforms`]), examples show how their times were understood ([`times`]) and which numbers lose digits
+//! ([`precision`]), and ClickHouse says of which partitions they are ([`stored`]). Each fault
 //! becomes a [`Finding`] and the check continues, so that a user sees all faults at once.
 
 mod advice;
 mod broker;
 mod columns;
 pub mod generate_types;
+mod precision;
 mod sample;
+mod stored;
 mod tables;
 mod times;
 mod tls_probe;
@@ -106,12 +109,10 @@ pub fn check(config: &Config, options: &CheckOptions, hosts: &TransformHosts) ->
         if let Some(spool) = &config.spool {
             check_spool(spool, &mut report);
         }
-        let (decoders, plans) = tables::check(config, &mut report).await;
+        let tables = tables::check(config, &mut report).await;
         let is_there = broker::check_brokers(config, options, &mut report).await;
         if let (Some(limits), Some(url)) = (&options.sample, is_there) {
-            let transforms = (&plans[..], hosts);
-            report.sample =
-                sample::take(config, options, limits, &url, decoders, transforms, &mut report).await;
+            report.sample = sample::take(config, options, limits, &url, tables, hosts, &mut report).await;
         }
         report.findings.sort_by_key(|finding| finding.level as u8);
         Ok(report)
@@ -123,7 +124,7 @@ fn check_configuration(config: &Config, report: &mut Report) {
     if let Err(error) = check_reachable(&config.routes) {
         report.fail(&error, "routes", "put the narrower route first, or leave one of them out");
     }
-    if config.mqtt.client_id.is_none() && config.mqtt.qos > 0 {
+    if config.mqtt.client_id.is_none() && config.highest_qos() > 0 {
         report.add_finding(
             Level::Note,
             "SESSION_CLEAN",
@@ -132,7 +133,7 @@ fn check_configuration(config: &Config, report: &mut Report) {
              comes",
             "give it a clientId that nobody else uses",
         );
-    } else if config.mqtt.qos > 0 {
+    } else if config.highest_qos() > 0 {
         report.add_finding(
             Level::Note,
             "QUEUE_UNKNOWN",

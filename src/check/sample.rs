@@ -4,7 +4,6 @@
 //! Rows that ClickHouse alone can refuse, by a constraint for example, show only in a pipeline.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use base64::Engine;
@@ -12,19 +11,21 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::check::broker::{ReachableBroker, client_id};
+use crate::check::precision::Precision;
+use crate::check::stored::{self, StoredRows};
+use crate::check::tables::CheckedTables;
 use crate::check::times::{TimeExample, TimeExamples};
 use crate::check::transforms::{self, SampledRows, TransformReport};
 use crate::check::{Level, Report, advice};
 use crate::clickhouse::Column;
 use crate::config::{CheckOptions, Config, Mqtt, SampleLimits};
 use crate::core::reason::{Code, Reason};
-use crate::core::topic_filter::Captures;
+use crate::core::topic_filter::{Captures, TopicFilter};
 use crate::decode::{self, Decoder};
 use crate::ingest::router::route_order::{NO_ROUTE, NO_TEXT, Selection, next_route, select};
-use crate::ingest::table_plan::TablePlan;
 use crate::mqtt::probe::Probe;
 use crate::mqtt::session::Event;
-use crate::mqtt::{Publish, Subscription};
+use crate::mqtt::{Publish, Subscription, wider_filters};
 use crate::transform::TransformHosts;
 
 #[derive(Debug, Default, Serialize)]
@@ -50,6 +51,12 @@ struct Seen {
     rows: usize,
     /// Messages that `where` excludes.
     dropped: usize,
+    /// How many partitions the rows are of, if the table has some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partitions: Option<usize>,
+    /// How many of the rows are past a TTL, if the table has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expired: Option<usize>,
     /// How times were understood.
     times: Vec<TimeExample>,
     /// The first ones, if the report is to have them.
@@ -91,10 +98,13 @@ pub async fn take(
     options: &CheckOptions,
     limits: &SampleLimits,
     reached: &ReachableBroker,
-    decoders: Vec<Option<Decoder>>,
-    (plans, hosts): (&[Option<Arc<TablePlan>>], &TransformHosts),
+    CheckedTables { decoders, plans, schema }: CheckedTables,
+    hosts: &TransformHosts,
     report: &mut Report,
 ) -> Option<Sample> {
+    let watched = config.routes.iter().zip(&decoders);
+    let precision =
+        watched.map(|(route, decoder)| Precision::of(&route.path, route, decoder.as_ref()?)).collect();
     let times = config.routes.iter().zip(&decoders).enumerate();
     let times = times
         .map(|(i, (route, decoder))| TimeExamples::of(&format!("routes[{i}]"), route, decoder.as_ref()?));
@@ -102,14 +112,12 @@ pub async fn take(
         times: times.collect(),
         config,
         subscriptions: &reached.subscriptions,
-        sampled: config
-            .routes
-            .iter()
-            .map(|route| route.transform.as_ref().map(|_| SampledRows::default()))
-            .collect(),
+        precision,
+        sampled: config.routes.iter().map(|_| SampledRows::default()).collect(),
         decoders,
         captures: Captures::default(),
         payloads: limits.payloads,
+        wider: wider_filters(config),
         sample: Sample { routes: vec![Seen::default(); config.routes.len()], ..Sample::default() },
     };
     if reached.subscriptions.is_empty() {
@@ -135,11 +143,22 @@ pub async fn take(
     if let Err(error) = listened.await {
         report.fail(&error, "mqtt", advice::for_error(&error));
     }
-    let Sampler { mut sample, mut decoders, sampled, .. } = sampler;
+    let Sampler { mut sample, mut decoders, sampled, precision, .. } = sampler;
     sample.seconds = began.elapsed().as_secs_f64();
+    for (at, precision) in precision.into_iter().enumerate() {
+        if let Some(precision) = precision {
+            precision.report(&config.route(at).path, report);
+        }
+    }
     for (at, sampled) in sampled.into_iter().enumerate() {
-        let Some(sampled) = sampled else { continue };
-        sample.routes[at].transform = transforms::run(config, at, sampled, plans, hosts, report);
+        let seen = &mut sample.routes[at];
+        if let (Some(schema), Some(plan), Some(decoder)) = (&schema, &plans[at], &decoders[at]) {
+            let asked = stored::ask(schema, config, at, (plan, decoder, &sampled.columns), report);
+            let stored = tokio::time::timeout(config.clickhouse.request_timeout, asked).await;
+            let StoredRows { partitions, expired } = stored.unwrap_or_default();
+            (seen.partitions, seen.expired) = (partitions, expired);
+        }
+        seen.transform = transforms::run(config, at, sampled, &plans, hosts, report);
     }
     sample.reasons.sort_by_key(|letters| std::cmp::Reverse(letters.count));
     report_sample(&sample, config, report);
@@ -170,13 +189,17 @@ struct Sampler<'a> {
     config: &'a Config,
     subscriptions: &'a [Subscription],
     decoders: Vec<Option<Decoder>>,
-    /// By route: of those that have a transform.
-    sampled: Vec<Option<SampledRows>>,
+    /// By route.
+    sampled: Vec<SampledRows>,
+    /// By route.
+    precision: Vec<Option<Precision>>,
     /// By route.
     times: Vec<Option<TimeExamples>>,
     captures: Captures,
     /// How many payloads are kept for each route.
     payloads: usize,
+    /// Filters of routes that take a part of what they bring.
+    wider: Vec<TopicFilter>,
     sample: Sample,
 }
 
@@ -204,6 +227,7 @@ impl Sampler<'_> {
                 Selection::Skipped => return,
                 // The broker sends it for filters of others.
                 Selection::Unrouted(_) if publish.retain => return,
+                Selection::Unrouted(topic) if self.is_unasked(topic) => return,
                 Selection::Unrouted(_) => {
                     self.sample.messages += 1;
                     let reason = Reason::new(Code::NoRoute, NO_ROUTE);
@@ -225,6 +249,12 @@ impl Sampler<'_> {
         self.sample.dropped += usize::from(is_dropped);
     }
 
+    /// Whether a route's subscription brings more topics than the route takes.
+    fn is_unasked(&mut self, topic: &str) -> bool {
+        let Sampler { wider, captures, .. } = self;
+        wider.iter().any(|filter| filter.matches(topic, captures))
+    }
+
     /// Decodes a message for one route, and says whether `where` excludes it.
     fn is_dropped_by(&mut self, at: usize, topic: &str, publish: &Publish<'_>, client_id: &str) -> bool {
         self.sample.routes[at].messages += 1;
@@ -244,20 +274,22 @@ impl Sampler<'_> {
             client_id,
             properties: publish.properties,
         };
-        let mut columns = match &mut self.sampled[at] {
-            Some(sampled) if !sampled.columns.is_empty() => std::mem::take(&mut sampled.columns),
-            _ => decoder.columns(),
+        let sampled = &mut self.sampled[at];
+        let mut columns = match sampled.columns.is_empty() {
+            false => std::mem::take(&mut sampled.columns),
+            true => decoder.columns(),
         };
         let first = columns.first().map_or(0, Column::rows);
         let appended = decoder.append(&message, &mut columns);
         if let (Ok(_), Some(times)) = (&appended, &mut self.times[at]) {
             self.sample.routes[at].times.extend(times.of_message(&message, &columns, first));
         }
-        if let Some(sampled) = &mut self.sampled[at] {
-            sampled.columns = columns;
-            if let Ok(rows) = &appended {
-                sampled.push(publish, *rows);
-            }
+        if let (Ok(_), Some(precision)) = (&appended, &mut self.precision[at]) {
+            precision.note(&message);
+        }
+        sampled.columns = columns;
+        if let Ok(rows) = &appended {
+            sampled.push(publish, *rows);
         }
         match appended {
             Ok(0) if decoder.has_excluded() => {

@@ -81,14 +81,24 @@ struct Name {
 
 const SLOW: &str = "is it busy, or the network slow? clickhouse.requestTimeoutMs says how long it may take";
 
-/// Decoders of the routes, and the plans of all tables, as far as they can be filled.
-pub type CheckedTables = (Vec<Option<Decoder>>, Vec<Option<Arc<TablePlan>>>);
+/// The tables of a configuration, as far as they can be filled.
+pub struct CheckedTables {
+    /// By the places in `routes`.
+    pub decoders: Vec<Option<Decoder>>,
+    /// By the places of all routes.
+    pub plans: Vec<Option<Arc<TablePlan>>>,
+    /// `None`: no server answered.
+    pub schema: Option<SchemaClient>,
+}
 
 /// Checks all tables.
 pub async fn check(config: &Config, report: &mut Report) -> CheckedTables {
-    let mut decoders: Vec<Option<Decoder>> = config.routes.iter().map(|_| None).collect();
-    let mut plans: Vec<Option<Arc<TablePlan>>> = config.all_routes().map(|_| None).collect();
-    let Some((schema, user)) = servers(&config.clickhouse, report).await else { return (decoders, plans) };
+    let mut tables = CheckedTables {
+        decoders: config.routes.iter().map(|_| None).collect(),
+        plans: config.all_routes().map(|_| None).collect(),
+        schema: None,
+    };
+    let Some((schema, user)) = servers(&config.clickhouse, report).await else { return tables };
     let checker = TableChecker { schema, user, config: &config.clickhouse };
     let within = config.clickhouse.request_timeout;
     for (i, route) in config.routes.iter().enumerate() {
@@ -96,9 +106,9 @@ pub async fn check(config: &Config, report: &mut Report) -> CheckedTables {
         let path = route.path.clone();
         let Ok(fitted) = timeout(within, checker.route(&path, route, report)).await else {
             report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
-            return (decoders, plans);
+            return tables;
         };
-        (decoders[i], plans[i]) = fitted.unzip();
+        (tables.decoders[i], tables.plans[i]) = fitted.unzip();
     }
     for (i, route) in config.row_routes.iter().enumerate() {
         // A report of its own would be of no route: what is found stays.
@@ -107,16 +117,17 @@ pub async fn check(config: &Config, report: &mut Report) -> CheckedTables {
         report.routes.pop();
         let Ok(fitted) = checked else {
             report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
-            return (decoders, plans);
+            return tables;
         };
-        plans[config.routes.len() + i] = fitted.map(|(_, plan)| plan);
+        tables.plans[config.routes.len() + i] = fitted.map(|(_, plan)| plan);
     }
     if let Some(table) = &config.dead_letters.table
         && timeout(within, checker.dead_letters(table, report)).await.is_err()
     {
         report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
     }
-    (decoders, plans)
+    tables.schema = Some(checker.schema);
+    tables
 }
 
 /// Asks each server who it is; the first that answers is asked all the rest.

@@ -60,21 +60,9 @@ impl TimeExamples {
                 kind: binding.column_type().kind.clone(),
             })
             .collect();
-        let text_type = ColumnType::parse("Nullable(String)", "UTC").ok()?;
-        let table: Vec<TableColumn> = wanted
-            .iter()
-            .map(|Wanted { name, .. }| TableColumn {
-                name: name.clone(),
-                column_type: text_type.clone(),
-                default: None,
-                is_ephemeral: false,
-                is_added: false,
-            })
-            .collect();
-        if table.is_empty() {
-            return None;
-        }
-        let texts = Decoder::new(path, &text_route(route, &wanted), &table).ok()?;
+        let names: Vec<&str> = wanted.iter().map(|column| column.name.as_str()).collect();
+        let table = text_columns(&names)?;
+        let texts = Decoder::new(path, &text_route(route, &names), &table).ok()?;
         Some(TimeExamples { texts, wanted })
     }
 
@@ -106,12 +94,25 @@ impl TimeExamples {
     }
 }
 
-/// The route, with its time columns alone, each as it stands in the payload.
-fn text_route(route: &Route, wanted: &[Wanted]) -> Route {
+/// Columns of texts; `None` if there are no names.
+pub(super) fn text_columns(names: &[&str]) -> Option<Vec<TableColumn>> {
+    let text_type = ColumnType::parse("Nullable(String)", "UTC").ok()?;
+    let column = |name: &&str| TableColumn {
+        name: (*name).into(),
+        column_type: text_type.clone(),
+        default: None,
+        is_ephemeral: false,
+        is_added: false,
+    };
+    (!names.is_empty()).then(|| names.iter().map(column).collect())
+}
+
+/// The route, with these columns alone, each as it stands in the payload.
+pub(super) fn text_route(route: &Route, wanted: &[&str]) -> Route {
     let mut route = route.clone();
     route.transform = None;
     route.reject_unknown_fields = false;
-    route.columns.retain(|(name, _)| wanted.iter().any(|column| column.name == *name));
+    route.columns.retain(|(name, _)| wanted.contains(&name.as_str()));
     for (_, source) in &mut route.columns {
         if let ColumnSource::Path { default, reading, .. } = source {
             *default = None;
@@ -134,7 +135,7 @@ fn value_at(column: &Column, row: usize) -> Option<&[u8]> {
     }
 }
 
-fn string_at(column: &Column, row: usize) -> Option<&[u8]> {
+pub(super) fn string_at(column: &Column, row: usize) -> Option<&[u8]> {
     let Column::Nullable { nulls, values } = column else { return None };
     let Column::Strings { data, .. } = &**values else { return None };
     let mut rest = data.as_slice();

@@ -3,7 +3,7 @@
 //!
 //! | type | JSON |
 //! | --- | --- |
-//! | integers of 64 bits and more, Decimal | their digits, as a text |
+//! | integers of 64 bits and more, Decimal | their digits, as a text; in a Variant, an integer that a double holds exactly is a number |
 //! | NaN and infinities | the texts `nan`, `inf`, `-inf` |
 //! | Date, DateTime, DateTime64 | `2026-11-30`, `2026-11-30T12:00:00Z`, with all digits that the type has |
 //! | Time | `12:00:00`, with all digits that the type has |
@@ -91,9 +91,21 @@ impl<'a> JsonCursor<'a> {
                 }
             }
             (Column::Variant { discriminators, .. }, _) => {
-                self.parts.get_mut(discriminators[row] as usize).map_or(Value::Null, JsonCursor::read)
+                self.parts.get_mut(discriminators[row] as usize).map_or(Value::Null, JsonCursor::read_variant)
             }
             _ => Value::Null,
+        }
+    }
+
+    /// The next value of a Variant, in which a text of digits could be a String.
+    fn read_variant(&mut self) -> Value {
+        const EXACT: u64 = 1 << 53;
+        match (self.read(), &self.column_type.kind) {
+            (Value::String(digits), Kind::Int { .. }) => match digits.parse::<i64>() {
+                Ok(number) if number.unsigned_abs() < EXACT => Value::from(number),
+                _ => Value::String(digits),
+            },
+            (value, _) => value,
         }
     }
 

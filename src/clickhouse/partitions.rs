@@ -12,7 +12,7 @@ use crate::clickhouse::query::Query;
 use crate::clickhouse::schema::{SchemaClient, Table};
 use crate::core::error::Result;
 
-/// The name of the table in [`Table::partition_sql`].
+/// The name of the table in [`Table::sent_sql`].
 const NAME: &str = "sent";
 
 #[derive(Deserialize)]
@@ -38,13 +38,30 @@ pub async fn of_rows(
     if partition_key.is_empty() {
         return Ok(None);
     }
+    let sql = table.sent_sql(&expression(&partition_key));
+    computed(server, database, heads, block, rows, &sql).await
+}
+
+/// A number that is the same for rows of one partition, and differs else.
+pub fn expression(partition_key: &str) -> String {
+    format!("cityHash64(formatRowNoNewline('RowBinary', {partition_key}))")
+}
+
+/// The numbers of a query of [`Table::sent_sql`], which are UInt64: one for each row. `None`: the answer has not that many.
+pub async fn computed(
+    server: &Server,
+    database: &str,
+    heads: &[(String, String)],
+    block: Bytes,
+    rows: usize,
+    sql: &str,
+) -> Result<Option<Vec<u64>>> {
     let (structure, allowed) = Table::sent_structure(heads);
-    let sql = table.partition_sql(&partition_key);
     // In the order of the block: one thread reads it. Columns keep their names, and an expression for one may use what was sent.
     let mut params = vec![("database", database), ("max_threads", "1"), ("prefer_column_name_to_alias", "1")];
     params.extend([("sent_format", "Native"), ("sent_structure", &*structure)]);
     params.extend(allowed);
-    let answer = Query { sql: &sql, params: &params }.send_with(server, NAME, block).await?;
+    let answer = Query { sql, params: &params }.send_with(server, NAME, block).await?;
     let bytes = answer.read(8 * rows).await?;
     Ok((bytes.len() == 8 * rows).then(|| bytes.chunks_exact(8).map(|mut bytes| bytes.get_u64_le()).collect()))
 }

@@ -16,7 +16,7 @@ pub use insert_sql::RepairSql;
 pub(super) use insert_sql::escaped;
 
 /// The expression by which ClickHouse describes an EPHEMERAL column that was declared without one.
-const NO_EXPRESSION: &str = "defaultValueOfTypeName(";
+pub(super) const NO_EXPRESSION: &str = "defaultValueOfTypeName(";
 
 /// A column of a table as ClickHouse describes it.
 #[derive(Debug, Clone)]
@@ -282,6 +282,25 @@ impl Table {
         };
         table.supports_bisect = supports_bisect && !table.is_filled_by_select();
         Ok(table)
+    }
+
+    /// A table that a CREATE TABLE describes: no server is asked, and times without a zone are in `zone`.
+    pub fn created(
+        path: &str,
+        route: &Route,
+        (database, name): (&str, &str),
+        zone: &str,
+        described: &[ColumnRow],
+    ) -> Result<Table> {
+        let columns = described.to_vec();
+        let facts = TableFacts {
+            database: database.into(),
+            name: name.into(),
+            zone: zone.into(),
+            columns,
+            row: None,
+        };
+        Table::of_facts(path, route, facts, None)
     }
 
     /// The description it was made of.

@@ -136,6 +136,12 @@ impl Config {
         self.route(at).format == Format::Rows
     }
 
+    /// The highest QoS that a route asks for.
+    pub fn highest_qos(&self) -> u8 {
+        let all = self.routes.iter().map(|route| route.qos.unwrap_or(self.mqtt.qos));
+        all.max().unwrap_or(self.mqtt.qos)
+    }
+
     /// The name of a route in the spool: its topic, and a number where an earlier route fills the same
     /// table from it.
     pub fn stream_name(&self, at: usize) -> String {

@@ -28,6 +28,8 @@ pub struct Route {
     /// The path of its option: `routes[0]`.
     pub path: String,
     pub topic: TopicFilter,
+    /// `None`: `mqtt.qos`.
+    pub qos: Option<u8>,
     /// As the user wrote it: `table` or `database.table`.
     pub table: String,
     /// Whether the table may discard its rows.
@@ -75,6 +77,7 @@ impl Route {
         Route {
             path: String::new(),
             topic: TopicFilter::literal(&format!("{ROWS_TOPIC}{table}")),
+            qos: None,
             table: table.into(),
             allow_null_table: false,
             columns: Vec::new(),
@@ -205,6 +208,7 @@ pub fn route(o: ObjectReader<'_>, memory: Ceiling, lookups: &Lookups) -> Result<
     let route = Route {
         path: o.path_of("topic").trim_end_matches(".topic").into(),
         table: o.required_text("table")?,
+        qos: o.integer("qos")?.map(|qos| qos as u8),
         allow_null_table: o.flag_or_default("allowNullTable")?,
         columns: columns(&o, &topic, lookups)?,
         continues: o.flag_or_default("continue")?,

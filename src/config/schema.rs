@@ -356,7 +356,7 @@ static MQTT: Object = Object {
             integer(1, 65535),
             Integer(65535),
             "Unacknowledged messages the broker may have in flight to us. The broker's own limit is often lower \
-             (mosquitto 20, EMQX 32).",
+             (mosquitto 20 with MQTT 3.1.1, EMQX 32).",
         )
         .note(
             "At QoS 2 a message counts until PUBCOMP. Only MQTT 5 sends the limit to the broker, see \
@@ -722,7 +722,17 @@ pub static ROUTE: Object = Object {
         )
         .example("drivers/{driver_id}/position")
         .note(
-            "A name takes a full level and occurs once. A shared subscription (`$share/…`) is `mqtt.sharedGroup`.",
+            "A name takes a full level and occurs once. `{name#}` may have levels behind it. A shared subscription \
+             (`$share/…`) is `mqtt.sharedGroup`. See [Topics](#topics).",
+        ),
+        row(
+            "qos",
+            level(0, 2),
+            Absent,
+            "The quality of service asked for, for the topics of this route. Without it, that of `mqtt.qos`.",
+        )
+        .note(
+            "Where the topics of routes overlap, the highest QoS among them counts. See [Topics](#topics).",
         ),
         row("table", filled_text(""), REQUIRED, "`table` or `database.table`.")
             .note("Everything behind the first dot is the table's name."),

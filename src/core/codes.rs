@@ -22,7 +22,7 @@ pub fn all() -> Codes {
 }
 
 /// Codes of a `MillraceError`. One about rows of a program has the code of a dead letter.
-static ERRORS: [&str; 27] = [
+static ERRORS: [&str; 28] = [
     "ABORTED",
     "BINDING_NOT_FOUND",
     "BINDING_REFUSED",
@@ -40,6 +40,7 @@ static ERRORS: [&str; 27] = [
     "ROUTE_EXISTS",
     "ROUTE_NOT_FOUND",
     "ROWS_UNCONFIRMED",
+    "SCHEMA_INVALID",
     "SOURCE_UNREADABLE",
     "SPOOL_CORRUPT",
     "SPOOL_IO",

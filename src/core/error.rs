@@ -79,6 +79,13 @@ pub enum Error {
         filter: String,
         reason: String,
     },
+    /// The text of a CREATE TABLE. `line` and `column` begin with 1.
+    SchemaInvalid {
+        path: String,
+        line: usize,
+        column: usize,
+        message: String,
+    },
     /// A place from which dead letters are to be read again.
     SourceUnreadable {
         path: String,
@@ -180,6 +187,7 @@ impl Error {
             Error::MqttRefused { .. } => "MQTT_REFUSED",
             Error::CredentialsFailed { .. } => "CREDENTIALS_FAILED",
             Error::SubscriptionRefused { .. } => "SUBSCRIPTION_REFUSED",
+            Error::SchemaInvalid { .. } => "SCHEMA_INVALID",
             Error::SourceUnreadable { .. } => "SOURCE_UNREADABLE",
             Error::SpoolLocked { .. } => "SPOOL_LOCKED",
             Error::SpoolCorrupt { .. } => "SPOOL_CORRUPT",
@@ -231,6 +239,7 @@ impl Error {
             | Error::CredentialsFailed { path, .. }
             | Error::TransformInvalid { path, .. }
             | Error::SourceUnreadable { path, .. }
+            | Error::SchemaInvalid { path, .. }
             | Error::TableNotFound { path, .. }
             | Error::TableDiscards { path, .. }
             | Error::ColumnNotFound { path, .. }
@@ -249,6 +258,9 @@ impl fmt::Display for Error {
             | Error::SourceUnreadable { path, message }
             | Error::TransformInvalid { path, message } => {
                 write!(f, "{path}: {message}")
+            }
+            Error::SchemaInvalid { path, line, column, message } => {
+                write!(f, "{path}: line {line}, column {column}: {message}")
             }
             Error::ClickHouseUnreachable { url, message } => {
                 write!(f, "ClickHouse at {url} cannot be reached: {message}")

@@ -2,6 +2,9 @@
 //!
 //! `drivers/{driver_id}/position` is the MQTT filter `drivers/+/position` whose `+` is kept under a name, and
 //! `logs/{path#}` is `logs/#` whose rest is kept. Rules: MQTT 5, section 4.7.
+//!
+//! `a/{name#}/b` has levels behind the one that takes several, which MQTT cannot say: [`TopicFilter::subscribed`] is the filter that
+//! brings its topics, among others.
 
 use crate::core::swar;
 
@@ -19,7 +22,7 @@ enum Level {
     Literal(String),
     /// `+`, kept at this place of the captures if it is named.
     One(Option<usize>),
-    /// `#`, likewise.
+    /// `#`, likewise. In front of other levels it is one level or more.
     Rest(Option<usize>),
 }
 
@@ -33,6 +36,11 @@ enum Part {
     Rest {
         index: Option<usize>,
         is_first: bool,
+    },
+    /// All levels but the last ones, which further parts match.
+    Middle {
+        index: Option<usize>,
+        behind: usize,
     },
 }
 
@@ -97,25 +105,44 @@ impl TopicFilter {
                     None => Level::Literal((*part).into()),
                 },
             };
-            if matches!(level, Level::Rest(_)) && i + 1 < parts.len() {
-                return Err("has a # before its end".into());
+            if level == Level::Rest(None) && i + 1 < parts.len() {
+                return Err(
+                    "has a # before its end: a name takes several levels there, as in a/{name#}/b".into()
+                );
+            }
+            if matches!(level, Level::Rest(_)) && levels.iter().any(|level| matches!(level, Level::Rest(_))) {
+                return Err("takes any number of levels twice".into());
             }
             levels.push(level);
         }
-        let filter = levels
-            .iter()
-            .map(|level| match level {
-                Level::Literal(text) => text.as_str(),
-                Level::One(_) => "+",
-                Level::Rest(_) => "#",
-            })
-            .collect::<Vec<_>>()
-            .join("/");
         let parts = join(&levels);
-        Ok(TopicFilter { filter, levels, parts, names })
+        Ok(TopicFilter { filter: text_of(&levels), levels, parts, names })
     }
 
-    /// The filter as MQTT knows it.
+    /// The levels before and behind the one that takes several, if some are behind it.
+    fn sides(&self) -> Option<(&[Level], &[Level])> {
+        let at = self.levels.iter().position(|level| matches!(level, Level::Rest(_)))?;
+        let behind = &self.levels[at + 1..];
+        (!behind.is_empty()).then_some((&self.levels[..at], behind))
+    }
+
+    /// Whether [`TopicFilter::subscribed`] matches further topics.
+    pub fn is_narrower_than_mqtt(&self) -> bool {
+        self.sides().is_some()
+    }
+
+    /// The filter to subscribe to.
+    pub fn subscribed(&self) -> TopicFilter {
+        let Some((before, _)) = self.sides() else { return self.clone() };
+        let unnamed = before.iter().map(|level| match level {
+            Level::One(_) => Level::One(None),
+            other => other.clone(),
+        });
+        let levels: Vec<Level> = unnamed.chain([Level::Rest(None)]).collect();
+        TopicFilter { filter: text_of(&levels), parts: join(&levels), levels, names: Vec::new() }
+    }
+
+    /// The filter with `+` and `#` for names. It is that of MQTT, unless levels are behind a `#`.
     pub fn as_str(&self) -> &str {
         &self.filter
     }
@@ -161,6 +188,14 @@ impl TopicFilter {
                     }
                     return true;
                 }
+                Part::Middle { index, behind } => {
+                    let mut slashes = (0..bytes.len()).rev().filter(|i| bytes[*i] == b'/');
+                    let Some(end) = slashes.nth(behind - 1).filter(|end| *end >= at) else { return false };
+                    if index.is_some() {
+                        captures.0.push((at, end));
+                    }
+                    at = end;
+                }
             }
         }
         at == bytes.len()
@@ -171,6 +206,9 @@ impl TopicFilter {
         let dollar = matches!(&other.levels[0], Level::Literal(text) if text.starts_with('$'));
         if dollar && !matches!(self.levels[0], Level::Literal(_)) {
             return false;
+        }
+        if let Some((before, behind)) = self.sides() {
+            return other.is_between(before, behind);
         }
         let mut theirs = other.levels.iter();
         for ours in &self.levels {
@@ -185,13 +223,45 @@ impl TopicFilter {
     }
 }
 
+impl TopicFilter {
+    /// Whether all topics begin and end as these levels say, with one level between at least.
+    fn is_between(&self, before: &[Level], behind: &[Level]) -> bool {
+        let is_within = |(ours, theirs): (&Level, &Level)| match (ours, theirs) {
+            (Level::One(_), Level::Literal(_) | Level::One(_)) => true,
+            (Level::Literal(a), Level::Literal(b)) => a == b,
+            _ => false,
+        };
+        let (first, last) = match self.sides() {
+            Some(sides) => sides,
+            // How many levels a topic has is not known.
+            None if matches!(self.levels.last(), Some(Level::Rest(_))) => return false,
+            None if self.levels.len() <= before.len() + behind.len() => return false,
+            None => self.levels.split_at(self.levels.len() - behind.len()),
+        };
+        before.len() <= first.len()
+            && behind.len() <= last.len()
+            && before.iter().zip(first).all(is_within)
+            && behind.iter().zip(&last[last.len() - behind.len()..]).all(is_within)
+    }
+}
+
+fn text_of(levels: &[Level]) -> String {
+    let texts = levels.iter().map(|level| match level {
+        Level::Literal(text) => text.as_str(),
+        Level::One(_) => "+",
+        Level::Rest(_) => "#",
+    });
+    texts.collect::<Vec<_>>().join("/")
+}
+
 /// Literal levels side by side are compared at once.
 fn join(levels: &[Level]) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut text = String::new();
     for (i, level) in levels.iter().enumerate() {
         let is_first = i == 0;
-        if !is_first && !matches!(level, Level::Rest(_)) {
+        let behind = levels.len() - i - 1;
+        if !is_first && (behind > 0 || !matches!(level, Level::Rest(_))) {
             text.push('/');
         }
         let part = match level {
@@ -200,6 +270,7 @@ fn join(levels: &[Level]) -> Vec<Part> {
                 continue;
             }
             Level::One(index) => Part::One(*index),
+            Level::Rest(index) if behind > 0 => Part::Middle { index: *index, behind },
             Level::Rest(index) => Part::Rest { index: *index, is_first },
         };
         if !text.is_empty() {
@@ -260,7 +331,7 @@ impl TopicFilter {
         TopicFilter { filter, parts: join(&levels), levels, names: Vec::new() }
     }
 
-    /// Whether there is a topic that both match.
+    /// Whether there is a topic that both match; levels behind a `#` are not looked at.
     pub fn overlaps(&self, other: &TopicFilter) -> bool {
         let is_dollar =
             |filter: &TopicFilter| matches!(&filter.levels[0], Level::Literal(text) if text.starts_with('$'));
@@ -281,119 +352,4 @@ impl TopicFilter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn captured(filter: &str, topic: &str) -> Option<Vec<String>> {
-        let filter = TopicFilter::parse(filter).unwrap();
-        let mut captures = Captures::default();
-        filter
-            .matches(topic, &mut captures)
-            .then(|| (0..filter.names.len()).map(|i| captures.get(i, topic).to_string()).collect())
-    }
-
-    #[test]
-    fn named_levels_are_kept() {
-        assert_eq!(captured("drivers/{id}/position", "drivers/42/position"), Some(vec!["42".into()]));
-        assert_eq!(captured("a/{x}/+/{rest#}", "a/1/2/3/4"), Some(vec!["1".into(), "3/4".into()]));
-        assert_eq!(captured("a/{rest#}", "a"), Some(vec![String::new()]));
-        assert_eq!(captured("a/{rest#}", "a/"), Some(vec![String::new()]));
-        assert_eq!(captured("{all#}", "/a/b"), Some(vec!["/a/b".into()]));
-        assert_eq!(captured("{a}/{b}", "/"), Some(vec![String::new(), String::new()]));
-    }
-
-    // The examples of MQTT 5, sections 4.7.1.2 and 4.7.1.3.
-    #[test]
-    fn wildcards_match_as_the_specification_says() {
-        for (filter, topic, expected) in [
-            ("sport/tennis/player1/#", "sport/tennis/player1", true),
-            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true),
-            ("sport/#", "sport", true),
-            ("#", "anything/at/all", true),
-            ("#", "$SYS/uptime", false),
-            ("+/monitor/Clients", "$SYS/monitor/Clients", false),
-            ("$SYS/#", "$SYS/uptime", true),
-            ("sport/tennis/+", "sport/tennis/player1/ranking", false),
-            ("sport/+", "sport", false),
-            ("sport/+", "sport/", true),
-            ("+/+", "/finance", true),
-            ("/+", "/finance", true),
-            ("+", "/finance", false),
-            ("/#", "/finance/stock", true),
-            ("/#", "finance", false),
-            ("a/#", "ab", false),
-            ("a/#", "a/", true),
-            ("+/#", "a", true),
-            ("+/#", "a/b/c", true),
-            ("a/b", "a/bc", false),
-            ("a/b", "a", false),
-            ("a//b", "a//b", true),
-            ("a/+/c", "a//c", true),
-            ("a/+/c", "a/b/d", false),
-            ("a/+/c", "a/b/cd", false),
-            ("a/+/c", "a/b", false),
-        ] {
-            assert_eq!(captured(filter, topic).is_some(), expected, "{filter} {topic}");
-        }
-    }
-
-    #[test]
-    fn slashes_for_dots_keep_the_captures() {
-        let filter = TopicFilter::parse("plant.1/{dev}/temp.c/{rest#}").unwrap();
-        let rewritten = filter.with_slashes_for_dots().unwrap();
-        assert_eq!(rewritten.as_str(), "plant/1/+/temp/c/#");
-        let mut captures = Captures::default();
-        assert!(rewritten.matches("plant/1/d7/temp/c/x/y", &mut captures));
-        assert_eq!(captures.get(0, "plant/1/d7/temp/c/x/y"), "d7");
-        assert_eq!(captures.get(1, "plant/1/d7/temp/c/x/y"), "x/y");
-        assert!(!rewritten.matches("plant.1/d7/temp.c/x", &mut captures));
-        assert!(TopicFilter::parse("plant/{dev}").unwrap().with_slashes_for_dots().is_none());
-    }
-
-    #[test]
-    fn wrong_filters_are_refused() {
-        for text in ["", "a/#/b", "a+/b", "a/{x}/{x}", "a/{}", "a/{x", "a/x{y}", "$share/g/a"] {
-            assert!(TopicFilter::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_cover_is_the_narrowest_filter_of_both() {
-        let parse = |t: &str| TopicFilter::parse(t).unwrap();
-        for (a, b, expected) in [
-            ("o/{dev}/c", "o/b/{dev}", "o/+/+"),
-            ("+/b", "a/+", "+/+"),
-            ("a/+/c", "a/b/#", "a/+/#"),
-            ("a/+", "a/#", "a/#"),
-            ("+/x", "a/#", "+/#"),
-            ("+/a/#", "x/+/y", "+/+/#"),
-            ("$SYS/+/a", "$SYS/b/+", "$SYS/+/+"),
-        ] {
-            let cover = parse(a).cover(&parse(b));
-            assert_eq!(cover.as_str(), expected, "{a} {b}");
-            assert!(cover.covers(&parse(a)) && cover.covers(&parse(b)), "{a} {b}");
-            assert_eq!(parse(b).cover(&parse(a)).as_str(), expected, "{b} {a}");
-        }
-        assert!(!parse("#").overlaps(&parse("$SYS/a")));
-        assert!(!parse("$SYS/a").overlaps(&parse("+/a")));
-        assert!(parse("$SYS/+").overlaps(&parse("$SYS/a")));
-    }
-
-    #[test]
-    fn a_filter_knows_what_it_covers() {
-        for (a, b, expected) in [
-            ("#", "a/b", true),
-            ("a/#", "a/+/c", true),
-            ("a/#", "a", true),
-            ("a/+", "a/b", true),
-            ("a/+", "a/#", false),
-            ("+/b", "a/+", false),
-            ("a/b", "a/b", true),
-            ("#", "$SYS/a", false),
-            ("a/+/c", "a/#", false),
-        ] {
-            let parse = |t| TopicFilter::parse(t).unwrap();
-            assert_eq!(parse(a).covers(&parse(b)), expected, "{a} {b}");
-        }
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use crate::core::lock::lock;
 use crate::core::topic_filter::TopicFilter;
 use crate::ingest::batch::RouteSenders;
 use crate::ingest::router::joined::JoinedRoutes;
-use crate::mqtt::{Filters, Subscription, filters_of, offers_of, subscriptions_of};
+use crate::mqtt::{Filters, Subscription, filters_of, offers_of, subscriptions_of, wider_filters_of};
 
 /// Removed routes that still take what the broker had queued for them. Messages of those before them become dead letters.
 const MAX_REMOVED: usize = 1000;
@@ -28,6 +28,8 @@ pub struct RouteSet {
     pub subscriptions: Vec<Subscription>,
     /// The filters that cover several routes.
     pub covers: Vec<TopicFilter>,
+    /// Filters of routes that take a part of what they bring.
+    pub wider: Vec<TopicFilter>,
     pub filters: Filters,
     pub batches: RouteSenders,
 }
@@ -45,7 +47,8 @@ impl RouteSet {
             joined: JoinedRoutes::of(&routes, config.spool.is_some()),
             subscriptions,
             covers: covers.map(|offer| offer.topic).collect(),
-            filters: filters_of(&config.mqtt, &topics),
+            wider: wider_filters_of(&topics),
+            filters: filters_of(&config.mqtt, &routes),
             places,
             removed,
             batches,

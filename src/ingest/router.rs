@@ -73,6 +73,8 @@ pub struct Router {
     /// The filters that cover several routes, and whether this connection subscribed to them.
     covers: Vec<TopicFilter>,
     has_covers: bool,
+    /// Filters of routes that take a part of what they bring.
+    wider: Vec<TopicFilter>,
     rewritten: Vec<TopicFilter>,
     captures: Captures,
     batches: RouteSenders,
@@ -136,6 +138,7 @@ impl Router {
             subscriptions: set.subscriptions,
             covers: set.covers,
             has_covers: false,
+            wider: set.wider,
             captures: Captures::default(),
             batches: set.batches,
             dead_letters,
@@ -345,9 +348,7 @@ impl MessageSink for Router {
         let (at, topic) = match select(routes, subscriptions, skip_retained, publish, captures) {
             Selection::Route(at, topic) => (at, topic),
             Selection::Skipped => return self.skip(sequence),
-            Selection::Unrouted(topic) if self.has_covers && self.is_covered(topic) => {
-                return self.skip(sequence);
-            }
+            Selection::Unrouted(topic) if self.is_unasked(topic) => return self.skip(sequence),
             Selection::Unrouted(topic) if publish.retain => return self.skip_unrequested(topic, sequence),
             Selection::Unrouted(topic) => {
                 self.warn_of_rewritten(topic);

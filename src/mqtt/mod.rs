@@ -26,5 +26,5 @@ pub use protocol::publish::{Fault, Publish};
 pub use session::SessionError;
 pub use subscriptions::{
     Filters, Offer, Subscription, filters, filters_of, is_primary_copy, offers, offers_of, subscription_id,
-    subscriptions, subscriptions_of,
+    subscriptions, subscriptions_of, wider_filters, wider_filters_of,
 };

@@ -4,11 +4,16 @@
 //! - Filters may still overlap in part, such as `t/+/a` and `t/x/+`, and a broker may then deliver a message once for
 //!   each of them (MQTT 5, 3.3.4). With MQTT 5 every subscription has an identifier, which the copies carry; of the
 //!   subscriptions that match a topic the first one's copy is taken.
+//! - A route may take fewer topics than any filter of MQTT: `a/{name#}/b` is subscribed to as `a/#`, and the router skips what no
+//!   route takes.
+//! - A subscription has the highest QoS of the routes whose topics it may bring, whichever copy is taken.
 //! - Where a broker has no identifiers, as in MQTT 3.1.1, a copy cannot be distinguished from an equal message that was published
 //!   again. So no two filters overlap there: one [`Offer`] covers those that do, `t/+/+` in the example, and the router skips
 //!   what no route takes. A broker that refuses the wider filter is asked for the filters themselves.
 
-use crate::config::{Config, Mqtt};
+use std::collections::HashMap;
+
+use crate::config::{Config, Mqtt, Route};
 use crate::core::topic_filter::{Captures, TopicFilter};
 
 #[derive(Debug, Clone)]
@@ -28,11 +33,29 @@ fn topics(config: &Config) -> Vec<&TopicFilter> {
 
 /// The same for other routes than those of the configuration.
 pub fn subscriptions_of(mqtt: &Mqtt, topics: &[&TopicFilter]) -> Vec<Subscription> {
-    let covers = |j: usize, i: usize| topics[j].covers(topics[i]);
+    let topics: Vec<TopicFilter> = topics.iter().map(|topic| topic.subscribed()).collect();
+    let covers = |j: usize, i: usize| topics[j].covers(&topics[i]);
     // Only the first of equal filters is subscribed to.
     let covered = |i: usize| (0..topics.len()).any(|j| j != i && covers(j, i) && (j < i || !covers(i, j)));
-    let needed = (0..topics.len()).filter(|i| !covered(*i)).map(|i| topics[i]);
+    let needed = (0..topics.len()).filter(|i| !covered(*i)).map(|i| &topics[i]);
     needed.map(|topic| Subscription { topic: topic.clone(), filter: shared_filter(mqtt, topic) }).collect()
+}
+
+/// The filters that bring topics no route takes, of the routes that no filter of MQTT describes.
+pub fn wider_filters(config: &Config) -> Vec<TopicFilter> {
+    wider_filters_of(&topics(config))
+}
+
+/// The same for other routes than those of the configuration.
+pub fn wider_filters_of(topics: &[&TopicFilter]) -> Vec<TopicFilter> {
+    let narrower = topics.iter().filter(|topic| topic.is_narrower_than_mqtt());
+    narrower.map(|topic| topic.subscribed()).collect()
+}
+
+/// The QoS of a subscription: the highest of the routes that it may bring messages for.
+fn subscription_qos(mqtt: &Mqtt, routes: &[&Route], topic: &TopicFilter) -> u8 {
+    let brings = routes.iter().filter(|route| route.topic.subscribed().overlaps(topic));
+    brings.map(|route| route.qos.unwrap_or(mqtt.qos)).max().unwrap_or(mqtt.qos)
 }
 
 fn shared_filter(mqtt: &Mqtt, topic: &TopicFilter) -> String {
@@ -59,6 +82,32 @@ pub struct Filters {
     pub separate: Vec<String>,
     /// The same for any other broker: no two of them overlap.
     pub offers: Vec<Offer>,
+    /// The QoS of the filters that have another than `mqtt.qos`.
+    pub qos: HashMap<String, u8>,
+}
+
+impl Filters {
+    /// Subscriptions without a shared group, asked for as if their brokers had subscription identifiers.
+    pub fn of(config: &Config, subscriptions: &[Subscription]) -> Filters {
+        let names: Vec<String> = subscriptions.iter().map(|one| one.filter.clone()).collect();
+        let routes: Vec<&Route> = config.routes.iter().collect();
+        let qos = subscriptions
+            .iter()
+            .map(|one| (one.filter.clone(), subscription_qos(&config.mqtt, &routes, &one.topic)));
+        Filters { qos: qos.collect(), ..Filters::from(names) }
+    }
+
+    /// Whether it is one of them, and not a part of one.
+    pub fn has(&self, filter: &str) -> bool {
+        self.separate.iter().any(|own| own == filter)
+            || self.offers.iter().any(|offer| offer.filter == filter)
+    }
+
+    /// The highest QoS of all filters, where `qos` is that of those that have none of their own.
+    pub fn highest_qos(&self, qos: u8) -> u8 {
+        let all = self.separate.iter().chain(self.offers.iter().map(|offer| &offer.filter));
+        all.map(|filter| self.qos.get(filter).copied().unwrap_or(qos)).max().unwrap_or(qos)
+    }
 }
 
 impl From<Vec<String>> for Filters {
@@ -70,23 +119,28 @@ impl From<Vec<String>> for Filters {
             parts: Vec::new(),
         };
         let offers = separate.iter().map(offer).collect();
-        Filters { separate, offers }
+        Filters { separate, offers, qos: HashMap::new() }
     }
 }
 
 pub fn filters(config: &Config) -> Filters {
-    filters_of(&config.mqtt, &topics(config))
+    filters_of(&config.mqtt, &config.routes.iter().collect::<Vec<_>>())
 }
 
 /// The same for other routes than those of the configuration.
-pub fn filters_of(mqtt: &Mqtt, topics: &[&TopicFilter]) -> Filters {
-    Filters {
-        separate: subscriptions_of(mqtt, topics)
-            .into_iter()
-            .map(|subscription| subscription.filter)
+pub fn filters_of(mqtt: &Mqtt, routes: &[&Route]) -> Filters {
+    let topics: Vec<&TopicFilter> = routes.iter().map(|route| &route.topic).collect();
+    let (separate, offers) = (subscriptions_of(mqtt, &topics), offers_of(mqtt, &topics));
+    let all = separate.iter().map(|subscription| (&subscription.filter, &subscription.topic));
+    let all = all.chain(offers.iter().map(|offer| (&offer.filter, &offer.topic)));
+    let qos = match routes.iter().any(|route| route.qos.is_some()) {
+        true => all
+            .map(|(filter, topic)| (filter.clone(), subscription_qos(mqtt, routes, topic)))
+            .filter(|(_, qos)| *qos != mqtt.qos)
             .collect(),
-        offers: offers_of(mqtt, topics),
-    }
+        false => HashMap::new(),
+    };
+    Filters { separate: separate.into_iter().map(|subscription| subscription.filter).collect(), offers, qos }
 }
 
 /// Filters that bring what [`subscriptions`] bring, and no message twice.
@@ -156,6 +210,41 @@ mod tests {
         assert_eq!(filters(&["a/b", "a/{x}", "c"]), ["a/+", "c"]);
         assert_eq!(filters(&["t/+/a", "t/x/+"]), ["t/+/a", "t/x/+"]);
         assert_eq!(filters(&["a/{x}", "a/+", "a/b", "a/{y}"]), ["a/+"], "of routes that continue");
+    }
+
+    #[test]
+    fn a_name_of_several_levels_is_subscribed_to_with_all_below() {
+        let topics = ["z/{device#}/availability", "z/{device#}/set", "z/bridge/state", "y"];
+        let config = config(5, &topics);
+        let all: Vec<String> = subscriptions(&config).into_iter().map(|s| s.filter).collect();
+        assert_eq!(all, ["z/#", "y"]);
+        let wider: Vec<String> = wider_filters(&config).iter().map(|topic| topic.as_str().into()).collect();
+        assert_eq!(wider, ["z/#", "z/#"]);
+    }
+
+    #[test]
+    fn a_subscription_has_the_highest_qos_of_its_routes() {
+        let of_routes = |version: u8, routes: &[(&str, Option<u8>)]| -> Vec<(String, u8)> {
+            let mut config = config(version, &routes.iter().map(|(topic, _)| *topic).collect::<Vec<_>>());
+            config.routes.iter_mut().zip(routes).for_each(|(route, (_, qos))| route.qos = *qos);
+            let filters = filters(&config);
+            let all = match version {
+                5 => filters.separate.clone(),
+                _ => filters.offers.iter().map(|offer| offer.filter.clone()).collect(),
+            };
+            all.into_iter()
+                .map(|filter| (filters.qos.get(&filter).copied().unwrap_or(1), filter))
+                .map(|(q, f)| (f, q))
+                .collect()
+        };
+        let plain = [("a", None), ("b", Some(0)), ("c", Some(2))];
+        assert_eq!(of_routes(5, &plain), [("a".into(), 1), ("b".into(), 0), ("c".into(), 2)]);
+        // Covered filters are not subscribed to, and have what they asked for.
+        assert_eq!(of_routes(5, &[("a/b", Some(2)), ("a/+", Some(0))]), [("a/+".into(), 2)]);
+        // Either copy may be the one that is taken, where filters overlap.
+        let overlapping = [("a/+", Some(0)), ("+/b", Some(2)), ("c", Some(0))];
+        assert_eq!(of_routes(5, &overlapping), [("a/+".into(), 2), ("+/b".into(), 2), ("c".into(), 0)]);
+        assert_eq!(of_routes(4, &overlapping), [("+/+".into(), 2), ("c".into(), 0)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod check;
 mod credentials;
+mod dry_run;
 mod replay;
 mod samples;
 mod spool;
@@ -27,7 +28,7 @@ use serde_json::json;
 use tap::{NativeSample, NativeTap};
 use transform::NativeTransformCall;
 
-use crate::check::generate_types::describe as describe_tables;
+use crate::check::generate_types::{describe as describe_tables, tables as taken_tables};
 use crate::config::Config;
 use crate::core::error::{Error, Result};
 use crate::pipeline::growth::create_tables;
@@ -259,6 +260,18 @@ impl NativePipeline {
         let config = Config::parse(&config).map_err(|error| throw(&error))?;
         credentials.serve(&config);
         promise(env, move || create_tables(&config, &statements))
+    }
+
+    /// Resolves to the columns of all tables of the configuration's databases.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn tables<'env>(
+        env: &'env Env,
+        config: String,
+        credentials: &NativeCredentials,
+    ) -> napi::Result<Object<'env>> {
+        let config = Config::parse(&config).map_err(|error| throw(&error))?;
+        credentials.serve(&config);
+        promise(env, move || taken_tables(&config))
     }
 
     fn run<'env, T: Serialize>(

@@ -110,13 +110,17 @@ pub fn local_store(dead_letters: &config::DeadLetters) -> Result<Store> {
 async fn read_table(context: &PipelineContext, schema: &SchemaClient, route: &Route) -> Result<Table> {
     let table = schema.table(&route.path, route).await?;
     table.check_keeps_rows(&route.path, route)?;
+    warn_of_unused_names(context, route, &table);
+    Ok(table)
+}
+
+pub fn warn_of_unused_names(context: &PipelineContext, route: &Route, table: &Table) {
     for name in route.unused_names(|name| table.has_column(name)) {
         let message =
             format!("{}: {{{name}}} of the topic fills nothing: there is no column {name}", route.table);
         let warning = Warning::new("TOPIC_NAME_UNUSED", message);
         context.warn(warning.table(&route.table).topic(route.topic.as_str()));
     }
-    Ok(table)
 }
 
 /// Asks ClickHouse about the tables of routes that are added while the pipeline runs.
@@ -316,14 +320,14 @@ impl OutputStages {
 }
 
 /// The threads of the routes with a transform, and where the batches of each route go.
-struct TransformStages {
-    threads: Vec<JoinHandle<()>>,
-    senders: Vec<Sender<Box<Batch>>>,
+pub struct TransformStages {
+    pub threads: Vec<JoinHandle<()>>,
+    pub senders: Vec<Sender<Box<Batch>>>,
 }
 
 impl TransformStages {
     /// `batches` is where they go on from there. `gathers`: they may depend on time.
-    fn start(
+    pub fn start(
         context: &Arc<PipelineContext>,
         plans: &Arc<TablePlans>,
         hosts: &TransformHosts,

@@ -381,10 +381,14 @@ impl BatchColumns<'_> {
 
     /// The values of any column as a list in JSON.
     pub fn read_json(&self, at: usize) -> Result<String, Misuse> {
+        Ok(self.values(at)?.to_string())
+    }
+
+    /// The values of any column.
+    pub fn values(&self, at: usize) -> Result<serde_json::Value, Misuse> {
         let column = self.column(at)?;
         let mut cursor = JsonCursor::new(column, &self.layout.types[at]);
-        let values: serde_json::Value = (0..column.rows()).map(|_| cursor.read()).collect();
-        Ok(values.to_string())
+        Ok((0..column.rows()).map(|_| cursor.read()).collect())
     }
 
     /// Sets one value of any column, as CBOR; `None` is NULL.

@@ -142,9 +142,9 @@ impl Table {
         if state_type == type_name { state } else { format!("CAST({state}, '{}')", escaped(type_name)) }
     }
 
-    /// The query that gives for each row of such a block a number: rows with the same one are of the same partition. The block
-    /// is the table `sent`.
-    pub fn partition_sql(&self, key: &str) -> String {
+    /// The query that gives for each row of such a block the number that an expression of the table's columns has. The block is
+    /// the table `sent`.
+    pub fn sent_sql(&self, expression: &str) -> String {
         let stored = self.values().map(|(column, value)| {
             let value = match (&column.default, column.missing_flag(&self.columns)) {
                 // An INSERT leaves that to ClickHouse where the column cannot hold NULL.
@@ -156,18 +156,17 @@ impl Table {
             format!("CAST({value}, '{}') AS {}", escaped(self.type_name(column)), quote(&column.name))
         });
         let stored = stored.collect::<Vec<_>>().join(", ");
-        // The key may name columns that ClickHouse computes.
-        let computed = self
-            .described
-            .iter()
-            .filter(|column| column.default_kind == "MATERIALIZED" && key.contains(column.name.as_str()));
+        // The expression may name columns that ClickHouse computes.
+        let computed = self.described.iter().filter(|column| {
+            column.default_kind == "MATERIALIZED" && expression.contains(column.name.as_str())
+        });
         let computed = computed.map(|column| {
             let ColumnRow { name, column_type, default_expression, .. } = column;
             format!(", CAST({default_expression}, '{}') AS {}", escaped(column_type), quote(name))
         });
         let computed = computed.collect::<String>();
         format!(
-            "SELECT cityHash64(formatRowNoNewline('RowBinary', {key})) FROM \
+            "SELECT {expression} FROM \
              (SELECT *{computed} FROM (SELECT {stored} FROM sent)) FORMAT RowBinary"
         )
     }
@@ -325,7 +324,7 @@ mod tests {
         let stored =
             "SELECT CAST(`a`, 'DateTime') AS `a`, CAST(ifNull(`b`, toDate(a)), 'Date') AS `b` FROM sent";
         assert_eq!(
-            table.partition_sql("(b, c)"),
+            table.sent_sql(&crate::clickhouse::partitions::expression("(b, c)")),
             format!(
                 "SELECT cityHash64(formatRowNoNewline('RowBinary', (b, c))) FROM \
                  (SELECT *, CAST(toDayOfWeek(a), 'UInt8') AS `c` FROM ({stored})) FORMAT RowBinary"

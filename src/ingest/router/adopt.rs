@@ -11,7 +11,7 @@ use crate::ingest::route_state::RouteState;
 use crate::ingest::router::arrival::Arrival;
 use crate::ingest::router::rebirths::Rebirths;
 use crate::ingest::router::{Router, left_out};
-use crate::mqtt::MessageSink;
+use crate::mqtt::{MessageSink, wider_filters_of};
 
 impl Router {
     /// Takes messages by these routes, as they are whenever [`Router::adopt`] is called.
@@ -46,6 +46,9 @@ impl Router {
         self.routes.extend(before.into_values().filter(|state| state.batch.is_some()));
         self.joined = joined.clone();
         self.covers.clone_from(covers);
+        // What a removed route was subscribed to may still bring messages that it did not take.
+        let topics: Vec<_> = places.iter().chain(removed).map(|place| &config.route(*place).topic).collect();
+        self.wider = wider_filters_of(&topics);
         self.batches = batches.clone();
         let routes: Vec<_> = places.iter().map(|place| config.route(*place)).collect();
         self.rewritten = left_out::rewritten_filters(&routes);
@@ -64,9 +67,15 @@ impl Router {
     #[cold]
     pub(super) fn append_removed(&mut self, at: usize, topic: &str, arrival: Arrival<'_>) {
         // A subscription that covers several routes goes on bringing its topic.
-        if self.has_covers && self.is_covered(topic) {
+        let wider = self.live.as_ref().map(|live| live.current().wider.clone()).unwrap_or_default();
+        let Router { covers, has_covers, captures, .. } = self;
+        let covers = covers.iter().filter(|_| *has_covers);
+        // The captures are those of the removed route.
+        let kept = captures.clone();
+        if covers.chain(&wider).any(|filter| filter.matches(topic, captures)) {
             return self.skip(arrival.sequence);
         }
+        self.captures = kept;
         self.append(at, topic, arrival);
     }
 }

@@ -104,9 +104,10 @@ impl Router {
 
     /// Whether a subscription brings messages of this topic that no route asked for.
     #[cold]
-    pub(super) fn is_covered(&mut self, topic: &str) -> bool {
-        let Router { covers, captures, .. } = self;
-        covers.iter().any(|cover| cover.matches(topic, captures))
+    pub(super) fn is_unasked(&mut self, topic: &str) -> bool {
+        let Router { covers, has_covers, wider, captures, .. } = self;
+        let covers = covers.iter().filter(|_| *has_covers);
+        covers.chain(wider.iter()).any(|filter| filter.matches(topic, captures))
     }
 
     /// Some brokers (amqtt) send retained messages of filters that were not subscribed to.

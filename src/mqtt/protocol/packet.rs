@@ -67,7 +67,8 @@ pub struct Subscribe<'a> {
     pub version: ProtocolVersion,
     pub packet_id: u16,
     pub filters: &'a [String],
-    pub qos: u8,
+    /// One for each filter.
+    pub qos: &'a [u8],
     pub skip_retained: bool,
     /// Only MQTT 5 has one.
     pub subscription_id: Option<usize>,
@@ -77,14 +78,15 @@ impl Subscribe<'_> {
     pub fn write(&self, out: &mut BytesMut) {
         match self.version {
             ProtocolVersion::V4 => {
-                let qos = v4codec::qos(self.qos).unwrap_or(v4codec::QoS::AtMostOnce);
-                let filters = self.filters.iter().map(|path| v4::SubscribeFilter { path: path.clone(), qos });
+                let filters = self.filters.iter().zip(self.qos).map(|(path, qos)| v4::SubscribeFilter {
+                    path: path.clone(),
+                    qos: v4codec::qos(*qos).unwrap_or(v4codec::QoS::AtMostOnce),
+                });
                 let mut subscribe = v4::Subscribe::new_many(filters);
                 subscribe.pkid = self.packet_id;
                 write_v4(out, v4::Packet::Subscribe(subscribe));
             }
             ProtocolVersion::V5 => {
-                let qos = v5codec::qos(self.qos).unwrap_or_default();
                 let id = self.subscription_id;
                 let properties = id.map(|_| v5::SubscribeProperties { id, user_properties: Vec::new() });
                 let rule = match self.skip_retained {
@@ -92,8 +94,8 @@ impl Subscribe<'_> {
                     // Not again for a subscription that the session already has.
                     false => v5::RetainForwardRule::OnNewSubscribe,
                 };
-                let filters = self.filters.iter().map(|path| {
-                    let mut filter = v5::Filter::new(path, qos);
+                let filters = self.filters.iter().zip(self.qos).map(|(path, qos)| {
+                    let mut filter = v5::Filter::new(path, v5codec::qos(*qos).unwrap_or_default());
                     filter.retain_forward_rule = rule.clone();
                     filter
                 });

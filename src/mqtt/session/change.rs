@@ -29,7 +29,15 @@ impl Session {
 
     /// Subscribes to these filters instead: with the next CONNECT, or when [`Session::update_filters`] is called.
     pub fn set_wanted(&mut self, wanted: Filters) {
+        let before: Vec<u8> = self.filters.iter().map(|filter| self.wanted_qos(filter)).collect();
         self.wanted = wanted;
+        // Messages of earlier subscriptions are still on their way.
+        self.qos = self.qos.max(self.wanted.highest_qos(self.default_qos));
+        // A filter with another QoS is subscribed to again, which replaces its subscription.
+        let filters = std::mem::take(&mut self.filters).into_iter().zip(before);
+        let is_kept =
+            |(filter, qos): &(String, u8)| !self.wanted.has(filter) || self.wanted_qos(filter) == *qos;
+        self.filters = filters.filter(is_kept).map(|(filter, _)| filter).collect();
     }
 
     /// Asks the broker for what is wanted and not subscribed to, and takes back the rest; [`Session::take_change_outcome`] then

@@ -115,8 +115,8 @@ const MAX_HEAD_BYTES: usize = 128 << 10;
 pub struct Session {
     connect_options: packet::Connect,
     qos: u8,
-    /// `qos`, or less where the broker has less.
-    asked_qos: u8,
+    /// The QoS of filters that have none of their own.
+    default_qos: u8,
     skip_retained: bool,
     /// The filters that the routes need.
     wanted: Filters,
@@ -187,8 +187,8 @@ impl Session {
                 topic_alias_maximum: config.topic_alias_maximum,
                 max_packet_bytes: config.max_packet_bytes as u32,
             },
-            qos: config.qos,
-            asked_qos: config.qos,
+            qos: wanted.highest_qos(config.qos),
+            default_qos: config.qos,
             skip_retained: config.skip_retained,
             filters: wanted.separate.clone(),
             wanted,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Event, Phase, Session, SessionError};
 use crate::mqtt::protocol::packet::{self, SubAck};
 use crate::mqtt::protocol::reason;
+use crate::mqtt::subscriptions::Filters;
 
 /// AWS IoT Core takes this many filters in one SUBSCRIBE, and no broker that is known takes fewer, but one.
 const FEW_FILTERS: usize = 8;
@@ -125,8 +126,6 @@ impl Session {
                 return Err(SessionError::SubscriptionRefused { filter: filter.clone(), reason });
             }
         }
-        // Brokers with a Maximum QoS, such as AWS IoT Core, refuse subscriptions above it.
-        self.asked_qos = self.qos.min(ack.max_qos);
         self.phase = Phase::Subscribing;
         self.pending_requests.clear();
         self.downgraded.clear();
@@ -222,11 +221,15 @@ impl Session {
     ) -> Result<(), SessionError> {
         let packet_id = self.next_packet_id();
         let begin = self.out.len();
+        // Brokers with a Maximum QoS, such as AWS IoT Core, refuse subscriptions above it.
+        let max_qos = self.broker.as_ref().map_or(2, |ack| ack.max_qos);
+        let asked = |filter: &String| self.wanted_qos(filter).min(max_qos);
+        let qos: Vec<u8> = self.filters[range.clone()].iter().map(asked).collect();
         packet::Subscribe {
             version: self.connect_options.version,
             packet_id,
             filters: &self.filters[range.clone()],
-            qos: self.asked_qos,
+            qos: &qos,
             skip_retained: self.skip_retained,
             subscription_id,
         }
@@ -246,6 +249,16 @@ impl Session {
         }
         self.pending_requests.push((packet_id, range));
         Ok(())
+    }
+
+    /// The QoS that the routes want of a filter. The parts of a cover that was refused have its QoS.
+    pub(super) fn wanted_qos(&self, filter: &str) -> u8 {
+        let Filters { qos, offers, .. } = &self.wanted;
+        let of_cover = || {
+            let cover = offers.iter().find(|offer| offer.parts.iter().any(|part| part == filter))?;
+            qos.get(&cover.filter)
+        };
+        qos.get(filter).or_else(of_cover).copied().unwrap_or(self.default_qos)
     }
 
     /// Removes the request that the broker answers, and returns its filters.
@@ -268,8 +281,8 @@ impl Session {
         let asked = self.filters[range].to_vec();
         for (filter, grant) in asked.into_iter().zip(grants) {
             match grant {
-                Ok(qos) if qos < self.qos => self.downgraded.push(filter),
-                Ok(qos) if qos > self.qos => {
+                Ok(qos) if qos < self.wanted_qos(&filter) => self.downgraded.push(filter),
+                Ok(qos) if qos > self.wanted_qos(&filter) => {
                     return Err(SessionError::protocol("a SUBACK that grants more than was asked for"));
                 }
                 Ok(_) => {}
