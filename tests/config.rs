@@ -52,6 +52,7 @@ fn full() -> Value {
             "format": "json",
             "compression": "auto",
             "maxPayloadBytes": 65536,
+            "qos": 1,
             "rows": "samples",
             "schema": "add-columns",
             "addColumns": { "afterMessages": 5, "maxColumns": 10 },
@@ -153,7 +154,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 115] = [
+const OPTIONS: [(&str, Takes); 116] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -240,6 +241,7 @@ const OPTIONS: [(&str, Takes); 115] = [
     ("/routes/0/addColumns/afterMessages", Integer(1, 100_000)),
     ("/routes/0/addColumns/maxColumns", Integer(1, 1000)),
     ("/lookups/drivers/entries", Section),
+    ("/routes/0/qos", Integer(0, 2)),
     ("/routes/0/unknownFields", Choice),
     ("/routes/0/missingFields", Choice),
     ("/routes/0/allowNullTable", Flag),
