@@ -16,11 +16,12 @@ mod left_out;
 mod program_rows;
 mod rebirths;
 pub mod route_order;
+mod sealing;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::Sender;
 
 use crate::config::{AckAfter, PayloadCompression, Route};
 use crate::core::ack_history::AckRecord;
@@ -264,48 +265,6 @@ impl Router {
         let completion = Completion::open(&self.context, &self.ack_sender, now.instant);
         let origin = Origin { route: place, connection: self.connection, client_id, session: self.session };
         state.open(&self.context, completion, origin, now);
-    }
-
-    /// Sends a batch to the sinks, or leaves it open where their queue is full.
-    fn seal(&mut self, at: usize) {
-        if self.joined.is_unit(at) {
-            return self.seal_unit(at);
-        }
-        // Batches grow behind a transform (`transform/outgoing`), so that a call has no more rows than `batch` allows.
-        let limits = &self.context.config.batch;
-        let grows = !self.goes_to_transform(at) && self.routes[at].is_better_grown(self.max_waiting, limits);
-        let place = self.routes[at].place;
-        if grows || self.batches.of(place).is_full() {
-            self.routes[at].seal_pending = true;
-            return;
-        }
-        self.commit_read_stats();
-        let state = &mut self.routes[at];
-        let Some(batch) = state.take_sealed() else { return };
-        if batch.is_empty() {
-            return batch.complete();
-        }
-        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
-            self.batches.of(place).try_send(batch)
-        {
-            // Another connection was quicker.
-            state.batch = Some(batch);
-            state.seal_pending = true;
-        }
-    }
-
-    fn goes_to_transform(&self, at: usize) -> bool {
-        self.routes[self.joined.entry(at)].route.transform.is_some()
-    }
-
-    /// Seals the batches that found the queue full, and no others: for callers whose timing must not
-    /// decide the contents of a batch.
-    pub fn seal_waiting(&mut self) {
-        for at in 0..self.routes.len() {
-            if self.routes[at].seal_pending {
-                self.seal(at);
-            }
-        }
     }
 
     /// Bytes of the open batches.
