@@ -46,7 +46,7 @@ impl Router {
         self.routes.extend(before.into_values().filter(|state| state.batch.is_some()));
         self.joined = joined.clone();
         self.covers.clone_from(covers);
-        // What a removed route was subscribed to may still bring messages that it did not take.
+        // The filter of a removed route may still bring messages that it did not take.
         let topics: Vec<_> = places.iter().chain(removed).map(|place| &config.route(*place).topic).collect();
         self.wider = wider_filters_of(&topics);
         self.batches = batches.clone();
