@@ -26,6 +26,13 @@ test('kill -9 while two routes take each message: every number is in both tables
   assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
 })
 
+test('kill -9 while two shards stop and start: every number is on one of them, once', { timeout, skip }, async () => {
+  const { seed, missing, doubled, acknowledged } = await crash({ kills: full ? 20 : 6, shards: 2, config: PROMISED })
+  assert.ok(acknowledged > 0)
+  assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
+  assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
+})
+
 test('kill -9 without a spool: nothing is lost', { timeout, skip }, async () => {
   const { seed, missing } = await crash({ kills: 3 })
   assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)

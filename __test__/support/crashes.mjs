@@ -44,28 +44,37 @@ const DRAIN_MS = 60_000
  */
 
 /**
- * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, tables?: string[], transform?: 'function' | 'module', config?: any, log?: (text: string) => void }} options
+ * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, tables?: string[], shards?: number, transform?: 'function' | 'module', config?: any, log?: (text: string) => void }} options
  *   `config` of the pipeline, beside servers and route; `perSecond` messages; `qos` of publisher and pipeline; `tables` that
- *   each have all numbers, by a route of its own: what is missing or doubled in one of them is; with a `transform` the first route
+ *   each have all numbers, by a route of its own: what is missing or doubled in one of them is; `shards` are the servers that the
+ *   numbers are divided among; with a `transform` the first route
  *   drops, rejects and emits numbers, as programs/sorts-numbers.mjs says
  * @returns {Promise<Outcome>}
  */
-export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, tables = ['numbers'], transform, config = {}, log = () => {} }) {
+export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, tables = ['numbers'], shards = 1, transform, config = {}, log = () => {} }) {
   const started = performance.now()
   const random = new Random(seed)
   const directory = mkdtempSync(join(tmpdir(), 'millrace-crash-'))
-  const clickhouse = await startClickHouse()
+  const servers = []
+  for (let i = 0; i < shards; i++) servers.push(await startClickHouse())
+  const query = async (/** @type {string} */ sql) => (await Promise.all(servers.map((server) => server.query(sql)))).flat()
   const broker = await startBroker({ persistence: true, config: ['max_inflight_messages 0'] })
   let consumer
   let numbers
   try {
     for (const table of transform ? [...tables, 'emitted'] : tables) {
-      await clickhouse.command(`CREATE TABLE ${table} (number UInt64) ENGINE = MergeTree ORDER BY number
-        SETTINGS non_replicated_deduplication_window = 10000`)
+      for (const server of servers) {
+        await server.command(`CREATE TABLE ${table} (number UInt64) ENGINE = MergeTree ORDER BY number
+          SETTINGS non_replicated_deduplication_window = 10000`)
+      }
     }
     const pipeline = {
       mqtt: { url: broker.url, clientId: 'crashes', qos, reconnect: { minMs: 20, maxMs: 200 }, ...config.mqtt },
-      clickhouse: { url: clickhouse.url, retry: { minMs: 20, maxMs: 200 } },
+      clickhouse: {
+        url: servers.map(({ url }) => url),
+        ...(shards > 1 && { shards: { key: ['number'] } }),
+        retry: { minMs: 20, maxMs: 200 },
+      },
       routes: tables.map((table, i) => ({ topic: 'numbers', table, continue: i + 1 < tables.length })),
       batch: { maxRows: 500, maxDelayMs: 100 },
       ...(transform && { deadLetters: { table: 'letters' } }),
@@ -98,7 +107,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
       while (goes) {
         await sleep(1_000 + drawn.below(4_000))
         const which = drawn.chance(0.5) ? 'clickhouse' : 'broker'
-        const server = which === 'clickhouse' ? clickhouse : broker
+        const server = which === 'clickhouse' ? servers[drawn.below(servers.length)] : broker
         await (which === 'clickhouse' && drawn.chance(0.5) ? server.kill() : server.stop())
         await sleep(drawn.below(AWAY_MS))
         await server.start()
@@ -120,8 +129,9 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     }))
     const arrived = async () => {
       const counts = places.map(async ({ table, number, has }) => {
-        const [{ n }] = await clickhouse.query(`SELECT uniqExact(${number}) AS n FROM ${table}`)
-        return Number(n) - [...acknowledged].filter(has).length
+        // No number is on two shards.
+        const counted = await query(`SELECT uniqExact(${number}) AS n FROM ${table}`)
+        return counted.reduce((sum, { n }) => sum + Number(n), 0) - [...acknowledged].filter(has).length
       })
       return Math.min(...(await Promise.all(counts)))
     }
@@ -137,7 +147,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     const found = []
     for (const { table, number, has } of places) {
       const there = new Map()
-      for (const { n } of await clickhouse.query(`SELECT ${number} AS n FROM ${table}`)) {
+      for (const { n } of await query(`SELECT ${number} AS n FROM ${table}`)) {
         there.set(Number(n), (there.get(Number(n)) ?? 0) + 1)
       }
       found.push({ table, has, there })
@@ -157,7 +167,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     await numbers?.stop()
     await consumer?.kill()
     // They end with this process at the latest; a machine that is busy must not take the outcome away.
-    for (const server of [broker, clickhouse]) await server.remove().catch((error) => log(String(error)))
+    for (const server of [broker, ...servers]) await server.remove().catch((error) => log(String(error)))
     rmSync(directory, { recursive: true, force: true })
   }
 }

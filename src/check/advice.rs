@@ -43,6 +43,13 @@ pub fn for_error(error: &Error) -> &'static str {
         Error::TableDiscards { .. } => {
             "create the materialized view that is to have the rows, or set allowNullTable of the route"
         }
+        Error::ShardsDiffer { .. } => {
+            "create or alter the table on each shard, so that all have the same columns"
+        }
+        Error::ShardsChanged { .. } => "run the old configuration until nothing waits in the spool",
+        Error::ColumnUnsupported { path, .. } if path.starts_with("clickhouse.shards") => {
+            "name other columns in clickhouse.shards, or give the table a key of its own in clickhouse.shards.tables"
+        }
         Error::ColumnUnsupported { .. } => "give the column a DEFAULT, and it is left to ClickHouse",
         _ => "",
     }

@@ -99,6 +99,7 @@ pub fn run(
         queue_permit: None,
         trace: None,
         companions: Vec::new(),
+        shard: None,
         rejected: None,
         inputs: None,
         calls: None,

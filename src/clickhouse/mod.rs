@@ -7,6 +7,7 @@
 
 pub mod aggregate;
 mod block_encoder;
+mod city_hash;
 pub mod client;
 mod column;
 mod column_block;
@@ -30,6 +31,7 @@ pub mod query;
 pub mod retry;
 pub mod schema;
 pub mod servers;
+pub mod shard_key;
 pub mod token;
 pub mod ttl;
 mod type_name;

@@ -6,6 +6,7 @@ use crate::clickhouse::ColumnType;
 use crate::clickhouse::client::Server;
 use crate::clickhouse::dedup::TableRow;
 use crate::clickhouse::query::{Answer, MAX_ANSWER, Query};
+use crate::clickhouse::shard_key;
 use crate::config::Route;
 use crate::core::error::{Error, Result};
 
@@ -268,6 +269,7 @@ impl Table {
                 format!("{database}.{name} has no column to fill"),
             ));
         }
+        check_shard_key(route, &known, &format!("{database}.{name}"))?;
         let supports_bisect = row.as_ref().is_some_and(TableRow::keeps_once);
         let mut table = Table {
             database,
@@ -421,6 +423,25 @@ impl std::fmt::Display for ColumnRow {
             kind => write!(f, " {kind} {}", self.default_expression),
         }
     }
+}
+
+/// Refuses a table whose rows cannot be divided by shard.
+fn check_shard_key(route: &Route, columns: &[TableColumn], table: &str) -> Result<()> {
+    for key in &route.shard_key {
+        let Some(column) = columns.iter().find(|column| column.name == key.name) else {
+            let (path, column) = (key.path.clone(), key.name.clone());
+            return Err(Error::ColumnNotFound { path, column, table: table.into() });
+        };
+        if let Some(advice) = shard_key::refusal(&column.column_type, column.default.is_some()) {
+            return Err(Error::ColumnUnsupported {
+                path: key.path.clone(),
+                column: format!("{table}.{}", key.name),
+                column_type: column.column_type.inner_name.clone(),
+                advice: advice.into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The rows of a SELECT; each `?` stands for a value.

@@ -20,6 +20,11 @@ impl Servers {
         Servers { at: first % all.len().max(1), all }
     }
 
+    /// Each server alone.
+    pub fn each(&self) -> Vec<Servers> {
+        self.all.iter().map(|(server, _)| Servers::new(vec![server.clone()], 0)).collect()
+    }
+
     pub fn current(&self) -> &Server {
         &self.all[self.at].0
     }

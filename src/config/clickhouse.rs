@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::config::backoff;
 use crate::config::credential::credential;
 use crate::config::object_reader::ObjectReader;
+use crate::config::shards::{self, Shards};
 use crate::config::tls;
 use crate::core::backoff::Limits as Backoff;
 use crate::core::credential::Credential;
@@ -25,6 +26,8 @@ pub enum Compression {
 #[derive(Debug, Clone)]
 pub struct ClickHouse {
     pub urls: Vec<String>,
+    /// Each URL is a shard. `None`: all of them have all rows.
+    pub shards: Option<Shards>,
     pub database: String,
     pub username: String,
     pub password: Option<Credential>,
@@ -60,8 +63,10 @@ pub fn clickhouse(o: ObjectReader<'_>) -> Result<ClickHouse> {
     let is_encrypted = urls.iter().any(|url| url.starts_with("https://"));
     let retry = o.section("retry")?;
     let retry_max_age = retry.as_ref().map(|retry| retry.integer("maxAgeMs")).transpose()?.flatten();
+    let shards = o.section("shards")?.map(|section| shards::shards(section, urls.len())).transpose()?;
     let clickhouse = ClickHouse {
         urls,
+        shards,
         database: o.text_or_default("database")?,
         username: header(&o, "username", o.text_or_default("username")?)?,
         password: password(&o)?,

@@ -22,6 +22,7 @@ pub mod option;
 mod replay;
 mod route;
 pub mod schema;
+mod shards;
 mod sparkplug;
 mod spool;
 mod taken;
@@ -51,6 +52,7 @@ pub use mqtt::{AckAfter, Login, Mqtt, ProtocolVersion};
 use object_reader::ObjectReader;
 pub use replay::ReplaySource;
 pub use route::{Csv, Format, Nan, PayloadCompression, Protobuf, ROWS_TOPIC, Route};
+pub use shards::ShardColumn;
 pub use spool::Spool;
 pub use transform::{Input, Transform, TransformCode};
 
@@ -185,7 +187,15 @@ impl Config {
         {
             route.topic = topic;
         }
-        Ok(route)
+        Ok(self.with_shard_key(route))
+    }
+
+    /// The route with the columns that say to which shard its rows go.
+    pub fn with_shard_key(&self, mut route: Route) -> Route {
+        if let Some(shards) = &self.clickhouse.shards {
+            shards.give_key(&self.clickhouse.database, &mut route);
+        }
+        route
     }
 
     /// Reads the JSON text from JavaScript. Every error is `CONFIG_INVALID` with the option's path.
@@ -209,8 +219,12 @@ impl Config {
             }
         }
         let tables = tables(&root)?;
+        let mut row_routes = row_routes(&tables, &routes);
+        if let Some(shards) = &clickhouse.shards {
+            shards.assign(&clickhouse.database, routes.iter_mut().chain(&mut row_routes))?;
+        }
         let config = Config {
-            row_routes: row_routes(&tables, &routes),
+            row_routes,
             added: Arc::default(),
             tables,
             lookups,

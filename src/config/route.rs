@@ -11,6 +11,7 @@ use crate::config::condition::{Condition, condition};
 use crate::config::growth::{Growth, growth};
 use crate::config::lookup::{LookupKey, LookupSource};
 use crate::config::object_reader::ObjectReader;
+use crate::config::shards::ShardColumn;
 use crate::config::sparkplug::asks_rebirth;
 use crate::config::taken::Taken;
 use crate::config::transform::{Transform, transform};
@@ -62,6 +63,8 @@ pub struct Route {
     pub growth: Option<Growth>,
     /// `None`: rows are inserted as they were decoded.
     pub transform: Option<Transform>,
+    /// The columns that say to which shard a row goes. Empty: there are no shards.
+    pub shard_key: Vec<ShardColumn>,
 }
 
 impl AsRef<Route> for Route {
@@ -97,6 +100,7 @@ impl Route {
             zero_missing_fields: false,
             growth: None,
             transform: None,
+            shard_key: Vec::new(),
         }
     }
 
@@ -237,6 +241,7 @@ pub fn route(o: ObjectReader<'_>, memory: Ceiling, lookups: &Lookups) -> Result<
         zero_missing_fields: o.word_or_default("missingFields")? == "zero",
         growth: growth(&o)?,
         transform: transform(&o, &topic, lookups)?,
+        shard_key: Vec::new(),
         topic,
     };
     if route.transform.is_none()

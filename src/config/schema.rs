@@ -531,6 +531,28 @@ pub static WAITS: Object = Object {
 
 const SERVER_URL: Kind = pattern("^https?://[^@?#]+$");
 
+static SHARDS: Object = Object {
+    name: Some("ShardsConfig"),
+    about: "Which row goes to which URL.",
+    includes: &[],
+    rows: &[
+        row("key", Kind::List { item: &filled_text("") }, REQUIRED, "The columns whose values choose the shard of a row.")
+            .note(
+                "Those of the sharding key `cityHash64(a, b)` in the same order. Each table needs them, not `Nullable` and \
+                 without a DEFAULT.",
+            )
+            .example("['driver_id']"),
+        row(
+            "tables",
+            Kind::Record { value: &Kind::List { item: &filled_text("") }, refused: &[] },
+            Absent,
+            "By table, the key of one that has another.",
+        )
+        .example("{ alerts: ['team', 'driver_id'] }"),
+    ],
+    rules: NO_RULES,
+};
+
 static CLICKHOUSE: Object = Object {
     name: Some("ClickHouseConfig"),
     about: "Where rows go.",
@@ -547,6 +569,14 @@ static CLICKHOUSE: Object = Object {
             "Several take turns. One that cannot be reached is passed over for 10 s. User and password do not belong \
              into it. Without a port `https://` is 443.",
         ),
+        row(
+            "shards",
+            object(&SHARDS),
+            Absent,
+            "Makes each URL a shard: a row goes to the one that `cityHash64` of its key says, as into a `Distributed` \
+             table.",
+        )
+        .note("See [Shards](#shards)."),
         row("database", TEXT, Text("default"), "The database of tables that are named without one."),
         row("username", TEXT, Text("default"), "The user to connect as."),
         row(

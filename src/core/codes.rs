@@ -22,7 +22,7 @@ pub fn all() -> Codes {
 }
 
 /// Codes of a `MillraceError`. One about rows of a program has the code of a dead letter.
-static ERRORS: [&str; 28] = [
+static ERRORS: [&str; 30] = [
     "ABORTED",
     "BINDING_NOT_FOUND",
     "BINDING_REFUSED",
@@ -41,6 +41,8 @@ static ERRORS: [&str; 28] = [
     "ROUTE_NOT_FOUND",
     "ROWS_UNCONFIRMED",
     "SCHEMA_INVALID",
+    "SHARDS_CHANGED",
+    "SHARDS_DIFFER",
     "SOURCE_UNREADABLE",
     "SPOOL_CORRUPT",
     "SPOOL_IO",
@@ -54,7 +56,7 @@ static ERRORS: [&str; 28] = [
 ];
 
 /// Codes of warnings, sorted; `docs/metrics.md` explains each.
-pub const WARNING_CODES: [&str; 57] = [
+pub const WARNING_CODES: [&str; 58] = [
     "BATCH_SPLIT",
     "CLICKHOUSE_RECOVERED",
     "CLICKHOUSE_REFUSED",
@@ -89,6 +91,7 @@ pub const WARNING_CODES: [&str; 57] = [
     "SCHEMA_REMEMBERED",
     "SESSION_SHORTENED",
     "SESSION_TAKEN_OVER",
+    "SHARD_UNREACHABLE",
     "SHARED_GROUP_SILENT",
     "SPARKPLUG_REBIRTH",
     "SPOOL_CORRUPT",

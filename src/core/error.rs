@@ -47,6 +47,20 @@ pub enum Error {
         path: String,
         table: String,
     },
+    /// The tables of two shards are not the same.
+    ShardsDiffer {
+        path: String,
+        table: String,
+        url: String,
+        message: String,
+    },
+    /// A spool has rows that were divided by another number of shards.
+    ShardsChanged {
+        dir: String,
+        /// `None`: they were not divided.
+        stored: Option<u32>,
+        configured: Option<u32>,
+    },
     ColumnNotFound {
         path: String,
         column: String,
@@ -181,6 +195,8 @@ impl Error {
             Error::ClickHouseRejected { .. } => "CLICKHOUSE_REJECTED",
             Error::TableNotFound { .. } => "TABLE_NOT_FOUND",
             Error::TableDiscards { .. } => "TABLE_DISCARDS",
+            Error::ShardsDiffer { .. } => "SHARDS_DIFFER",
+            Error::ShardsChanged { .. } => "SHARDS_CHANGED",
             Error::ColumnNotFound { .. } => "COLUMN_NOT_FOUND",
             Error::ColumnUnsupported { .. } => "COLUMN_UNSUPPORTED",
             Error::MqttUnreachable { .. } => "MQTT_UNREACHABLE",
@@ -242,8 +258,10 @@ impl Error {
             | Error::SchemaInvalid { path, .. }
             | Error::TableNotFound { path, .. }
             | Error::TableDiscards { path, .. }
+            | Error::ShardsDiffer { path, .. }
             | Error::ColumnNotFound { path, .. }
             | Error::ColumnUnsupported { path, .. } => Some(path),
+            Error::ShardsChanged { .. } => Some("clickhouse.shards"),
             _ => None,
         }
     }
@@ -275,6 +293,22 @@ impl fmt::Display for Error {
                 "{path}: {table} has the engine Null and no materialized view reads it: every row would be confirmed and \
                  discarded; allowNullTable of the route lets it be"
             ),
+            Error::ShardsDiffer { path, table, url, message } => {
+                write!(f, "{path}: {table} is not the same on the shard at {url}: {message}")
+            }
+            Error::ShardsChanged { dir, stored, configured } => {
+                let named = |shards: &Option<u32>| match shards {
+                    Some(count) => format!("{count} shards"),
+                    None => "no shards".into(),
+                };
+                write!(
+                    f,
+                    "clickhouse.shards: the spool {dir} has rows for {}, and the configuration has {}: empty the spool with the \
+                     configuration that filled it",
+                    named(stored),
+                    named(configured)
+                )
+            }
             Error::ColumnNotFound { path, column, table } => {
                 write!(f, "{path}: table {table} has no column {column} that can be inserted into")
             }

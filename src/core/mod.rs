@@ -24,6 +24,7 @@ pub mod mqtt_property;
 pub mod reason;
 pub mod rebirths;
 pub mod secret;
+pub mod shard;
 pub(crate) mod swar;
 pub mod thread;
 pub mod tls;

@@ -13,6 +13,7 @@ use crossbeam_channel::Sender;
 use crate::clickhouse::Column;
 use crate::core::ack_history::AckHistory;
 use crate::core::reason::Reason;
+use crate::core::shard::Shard;
 use crate::ingest::column_pool::capacity;
 use crate::ingest::completion::Completion;
 use crate::ingest::kept_rows::{KeptRows, MessageRows};
@@ -30,6 +31,8 @@ pub struct Batch {
     pub connection: usize,
     /// The client id of the connection when the batch was opened.
     pub client_id: String,
+    /// The shard that its rows go to. `None`: they were not divided by shard, or there are no shards.
+    pub shard: Option<Shard>,
     /// The plan that the columns were made for.
     pub plan: Arc<TablePlan>,
     pub columns: Vec<Column>,

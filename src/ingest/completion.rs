@@ -144,6 +144,13 @@ impl Completion {
         }
     }
 
+    /// So many of its messages count with another completion that has them.
+    pub fn counts_elsewhere(&mut self, messages: u64) {
+        if messages > 0 {
+            self.copies.push(Arc::new(AtomicU64::new(messages)));
+        }
+    }
+
     /// Counts `bytes` towards the memory budget, in place of what was counted before.
     pub fn reserve(&mut self, bytes: usize) {
         self.memory.resize(bytes);

@@ -23,6 +23,7 @@ pub mod route_set;
 pub mod route_state;
 pub mod router;
 pub mod row_intake;
+pub mod shards;
 mod shared_messages;
 pub mod table_plan;
 pub mod taps;

@@ -96,12 +96,18 @@ impl RouteState {
             queue_permit: Some(self.queued.enter()),
             trace,
             companions: Vec::new(),
+            shard: None,
             rejected: None,
             inputs: None,
             calls: None,
-            message_rows: self.route.transform.is_some().then(MessageRows::default),
+            message_rows: self.counts_rows().then(MessageRows::default),
             kept: None,
         }));
+    }
+
+    /// Whether it is to be known which rows are of which message.
+    fn counts_rows(&self) -> bool {
+        self.route.transform.is_some() || !self.route.shard_key.is_empty()
     }
 
     /// Columns that need not grow: smaller memory that they would leave behind is not used again.

@@ -16,6 +16,7 @@ mod lookups;
 mod remembered;
 mod reporter;
 mod route_changes;
+mod shard_check;
 #[cfg(test)]
 mod simulation;
 pub mod stages;

@@ -58,7 +58,12 @@ fn recall(context: &PipelineContext, tables: &RememberedTables) -> Option<Prepar
     let store = match &dead_letters.table {
         None => stages::local_store(dead_letters).ok()?,
         Some(name) if tables.dead_letters_table.as_ref() == Some(name) => {
-            Store::Table { name: name.clone(), servers: Servers::new(servers(clickhouse).ok()?, 0) }
+            let mut all = servers(clickhouse).ok()?;
+            if clickhouse.shards.is_some() {
+                // As at a start with ClickHouse: all are on the first shard.
+                all.truncate(1);
+            }
+            Store::Table { name: name.clone(), servers: Servers::new(all, 0) }
         }
         Some(_) => return None,
     };

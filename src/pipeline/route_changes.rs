@@ -145,9 +145,9 @@ impl Pipeline {
     fn prepare_route(&self, operation: &'static str, route: Route) -> Result<PreparedRoute> {
         let (context, config) = (&self.context, &self.context.config);
         let emits = route.transform.iter().flat_map(|transform| &transform.emits).enumerate();
-        let emitted = emits
-            .filter(|(_, table)| config.row_route(table).is_none())
-            .map(|(at, table)| Route { path: format!("route.emits[{at}]"), ..Route::of_rows(table) });
+        let emitted = emits.filter(|(_, table)| config.row_route(table).is_none()).map(|(at, table)| {
+            config.with_shard_key(Route { path: format!("route.emits[{at}]"), ..Route::of_rows(table) })
+        });
         let emitted: Vec<Route> = emitted.collect();
         let routes = [vec![route], emitted].concat();
         let Some(plans) = lock(&self.changer).as_ref().map(|changer| changer.plans.clone()) else {

@@ -34,6 +34,7 @@ use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::router::joined::JoinedRoutes;
 use crate::ingest::table_plan::{TablePlan, TablePlans};
+use crate::pipeline::shard_check;
 use crate::sink::worker::{Source, Worker, WorkerParts};
 use crate::spool::{self, Channels, InsertJob, SpoolThread};
 use crate::telemetry::context::PipelineContext;
@@ -65,16 +66,24 @@ pub async fn prepare(context: &PipelineContext, patience: Duration) -> Result<Pr
         for route in context.config.all_routes() {
             check_views(context, &schema, &route.table).await?;
         }
+        shard_check::check(context, context.config.all_routes(), &tables).await?;
         let store = match &dead_letters.table {
             Some(table) => {
+                let mut all = servers(clickhouse)?;
+                let mut on_first = None;
+                if clickhouse.shards.is_some() {
+                    // Dead letters have no key: all are on the first shard.
+                    all.truncate(1);
+                    on_first = Some(SchemaClient::connect(&all, &clickhouse.database).await?);
+                }
+                let schema = on_first.as_ref().unwrap_or(&schema);
                 // Even with IF NOT EXISTS the statement needs a right, which many do well without.
                 if schema.columns(table).await?.is_empty() {
                     let created = schema.execute(&store::create_sql(table)).await;
                     created.map_err(|error| with_grant(error, &clickhouse.username))?;
                 }
                 schema.check("deadLetters.table", table, store::column_names()).await?;
-                let servers = Servers::new(servers(clickhouse)?, 0);
-                Store::Table { name: table.clone(), servers }
+                Store::Table { name: table.clone(), servers: Servers::new(all, 0) }
             }
             None => local_store(dead_letters)?,
         };
@@ -132,14 +141,17 @@ pub async fn prepare_added(
     let clickhouse = &context.config.clickhouse;
     let schema = inspect(clickhouse).await?;
     let ask = async {
-        let mut added = Vec::new();
+        let (mut added, mut tables) = (Vec::new(), Vec::new());
         for route in routes {
             let table = read_table(context, &schema, route).await?;
+            let looked_at = table.clone();
             check_views(context, &schema, &route.table).await?;
             let plan = plans.plan(route, table)?;
             probe_insert(&schema, &plan, route, clickhouse).await?;
             added.push(plan);
+            tables.push(looked_at);
         }
+        shard_check::check(context, routes.iter(), &tables).await?;
         for (table, message) in schema.warnings(routes.iter().map(|route| route.table.as_str())).await? {
             context.warn(Warning::new("DEDUPLICATION_OFF", message).table(&table));
         }

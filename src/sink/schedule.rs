@@ -3,6 +3,7 @@
 //! An INSERT holds the thread's slot while it is encoded and attempted. Before it waits it gives the slot up, so that the
 //! thread takes the next job; to be tried again it takes the slot back.
 
+use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,9 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet, LocalSet};
 
+use crate::core::shard::Shard;
 use crate::ingest::batch::Batch;
+use crate::ingest::shards;
 use crate::sink::worker::{Source, Worker};
 use crate::spool::{InsertJob, stored_letters};
 
@@ -38,12 +41,16 @@ impl Worker {
         let (servers, more) = (self.servers.clone(), self.parts());
         let mut idle = vec![self];
         let mut inserts: JoinSet<Worker> = JoinSet::new();
+        // Batches of the other shards.
+        let mut divided: VecDeque<Job> = VecDeque::new();
         loop {
             let permit = slot.clone().acquire_owned().await.expect("nobody closes it");
             while let Some(ended) = inserts.try_join_next() {
                 idle.push(worker(ended));
             }
-            let job = if inserts.is_empty() {
+            let job = if let Some(job) = divided.pop_front() {
+                job
+            } else if inserts.is_empty() {
                 match source.receive() {
                     Some(job) => job,
                     None => break,
@@ -62,6 +69,15 @@ impl Worker {
             if context.is_cancelled() {
                 break;
             }
+            let job = match job {
+                Job::Batch(batch) => {
+                    let mut parts = shards::divide(batch, &context).into_iter().map(Job::Batch);
+                    let Some(first) = parts.next() else { continue };
+                    divided.extend(parts);
+                    first
+                }
+                spooled => spooled,
+            };
             let mut worker = idle.pop().unwrap_or_else(|| Worker::new(more.clone(), servers.clone()));
             worker.hold(slot.clone(), permit);
             inserts.spawn_local(async move {
@@ -80,8 +96,11 @@ impl Worker {
 
     /// Inserts a job, and then those of its table that were put aside meanwhile.
     async fn insert_job_and_followers(&mut self, job: Job) {
-        let table = self.table_of(&job).to_owned();
-        let mut next = self.waiting.defer(&table, job);
+        let (table, shard) = self.place_of(&job);
+        let table = table.to_owned();
+        self.select_shard(shard);
+        let lane = self.lane(&table);
+        let mut next = self.waiting.defer(&lane, job);
         while let Some(job) = next {
             match job {
                 Job::Batch(batch) => self.insert(batch).await,
@@ -90,19 +109,23 @@ impl Worker {
             // It is settled, or all is cancelled.
             self.fault.close();
             next = match self.has_waited && !self.context.is_cancelled() {
-                true => self.waiting.next(&table),
+                true => self.waiting.next(&lane),
                 false => None,
             };
         }
         self.has_waited = false;
     }
 
-    fn table_of<'a>(&'a self, job: &'a Job) -> &'a str {
+    /// The table and the shard of a job.
+    fn place_of<'a>(&'a self, job: &'a Job) -> (&'a str, Option<Shard>) {
         match job {
-            Job::Batch(batch) => &self.context.config.route(batch.route).table,
+            Job::Batch(batch) => (&self.context.config.route(batch.route).table, batch.shard),
             // Dead letters wait for no table.
-            Job::Spooled(job) if stored_letters::is_of_dead_letters(&job.insert.records[0]) => "",
-            Job::Spooled(job) => &job.insert.records[0].stream.table,
+            Job::Spooled(job) if stored_letters::is_of_dead_letters(&job.insert.records[0]) => ("", None),
+            Job::Spooled(job) => {
+                let stream = &job.insert.records[0].stream;
+                (&stream.table, Shard::split_name(&stream.route).1)
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::core::clock::ReceiveTime;
 use crate::core::dead_letter::DeadLetter;
 use crate::core::error::Error;
 use crate::core::reason::{Code, Reason};
+use crate::core::shard::Shard;
 use crate::ingest::batch::Batch;
 use crate::ingest::completion::Completion;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
@@ -131,7 +132,7 @@ impl Worker {
 
     fn route_of(&self, insert: &spool::Insert) -> Option<usize> {
         let key = &insert.records[0].stream;
-        self.route_named(&key.route, &key.table)
+        self.route_named(Shard::split_name(&key.route).0, &key.table)
     }
 
     fn route_named(&self, name: &str, table: &str) -> Option<usize> {
@@ -177,6 +178,7 @@ impl Worker {
         Box::new(Batch {
             completion,
             route,
+            shard: Shard::split_name(&insert.records[0].stream.route).1,
             connection: insert.records[0].stream.connection as usize,
             client_id: decoded.client_id,
             plan: self.plans.latest(route),

@@ -20,6 +20,7 @@ use crate::clickhouse::{BlockEncoder, native};
 use crate::core::backoff::Backoff;
 use crate::core::dead_letter::DeadLetter;
 use crate::core::reason::Reason;
+use crate::core::shard::Shard;
 use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::encoded_rows::EncodedRows;
@@ -57,6 +58,10 @@ pub struct Worker {
     pub(super) waiting: Arc<WaitingTables<Job>>,
     taps: Arc<Taps>,
     pub(super) servers: Servers,
+    /// The server of each shard; empty without shards.
+    shards: Vec<Servers>,
+    /// The shard of the INSERT under way.
+    shard: Option<Shard>,
     pub(super) packer: BlockEncoder,
     /// ClickHouse is too old to squash the blocks of several records into one: they are decoded again as one block.
     pub(super) lacks_block_squashing: bool,
@@ -95,6 +100,7 @@ const SCHEMA_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 impl Worker {
     pub fn new(parts: WorkerParts, servers: Servers) -> Worker {
         let WorkerParts { context, plans, source, dead_letters, tokens, waiting, taps } = parts;
+        let has_shards = context.config.clickhouse.shards.is_some();
         Worker {
             fault: context.no_fault(),
             packer: BlockEncoder::within(&context.memory, context.config.clickhouse.compression),
@@ -105,7 +111,9 @@ impl Worker {
             tokens,
             waiting,
             taps,
+            shards: if has_shards { servers.each() } else { Vec::new() },
             servers,
+            shard: None,
             lacks_block_squashing: false,
             slot: None,
             is_in_flight: false,
@@ -159,11 +167,24 @@ impl Worker {
         !is_doubtful || refusals >= REFUSALS
     }
 
+    /// The INSERTs that wait for each other: those into a table, and of the same shard.
+    pub(super) fn lane(&self, table: &str) -> String {
+        self.shard.map_or_else(|| table.into(), |shard| shard.name(table))
+    }
+
+    /// Sends what follows to the server of this shard.
+    pub(super) fn select_shard(&mut self, shard: Option<Shard>) {
+        self.shard = shard;
+        if let Some(servers) = shard.and_then(|shard| self.shards.get(shard.at as usize)) {
+            self.servers = servers.clone();
+        }
+    }
+
     /// Waits before an INSERT into this table is tried again. Others go on meanwhile. `None`: cancelled.
     pub(super) async fn wait(&mut self, table: &str, wait: Duration) -> Option<()> {
         let context = self.context.clone();
         if !std::mem::replace(&mut self.has_waited, true) {
-            self.waiting.enter(table);
+            self.waiting.enter(&self.lane(table));
         }
         self.spool_permit = None;
         self.set_in_flight(false);

@@ -62,7 +62,12 @@ fn of_rows(
         Some(rows) => stored_rows::encode(rows, &batch.plan.column_headers, &columns),
     };
     batch.release_columns(columns);
-    let stream = stream(&batch, config);
+    let stream = match batch.shard {
+        Some(shard) => {
+            StreamKey { route: shard.name(&config.stream_name(batch.route)), ..stream(&batch, config) }
+        }
+        None => stream(&batch, config),
+    };
     let Batch { completion, client_id, plan, messages, receipts, trace, .. } = batch;
     let first = messages.receive_times().first().map_or_else(SystemTime::now, |(at, _)| at.system);
     let count = messages.len() as u64;

@@ -150,6 +150,11 @@ impl InsertQueue {
         })
     }
 
+    /// The streams of INSERTs that are not done.
+    pub fn open_streams(&self) -> impl Iterator<Item = &StreamKey> {
+        self.streams.iter().filter(|places| !places.waiting.is_empty()).map(|places| &places.stream)
+    }
+
     /// Closes all INSERTs that are open.
     pub fn close(&mut self) {
         for insert in self.streams.iter().filter_map(|places| places.waiting.back()) {

@@ -6,8 +6,10 @@ use std::time::Instant;
 use crate::config::{Config, MAX_BLOCK_ROWS};
 use crate::core::ack_history::AckHistory;
 use crate::core::backoff::random_bits;
-use crate::core::error::Result;
+use crate::core::error::{Error, Result};
+use crate::core::shard::Shard;
 use crate::spool::insert_queue::InsertLimits;
+use crate::spool::stored_letters;
 use crate::spool::wal::corruption::CorruptRange;
 use crate::spool::wal::log::{Log, Options};
 use crate::spool::wal::recovery::Recovered;
@@ -47,11 +49,25 @@ pub fn open(context: &PipelineContext) -> Result<Option<Opened>> {
         },
     };
     let (mut log, recovered) = Log::open(Directory::lock(&spool.dir)?, options, Instant::now())?;
+    check_shards(&context.config, &spool.dir, &log)?;
     // A connection only knows the messages of records that were perhaps not synced before a crash once they are synced now. If
     // this fails it is tried again, and messages that the broker sends again are taken again.
     let _ = log.commit();
     report(context, &spool.dir, &recovered);
     Ok(Some(Opened { log, recovered }))
+}
+
+/// Refuses rows that were divided by another number of shards: some of them may be in ClickHouse, on the shards of before.
+fn check_shards(config: &Config, dir: &Path, log: &Log<Directory>) -> Result<()> {
+    let configured = config.clickhouse.shards.as_ref().map(|_| config.clickhouse.urls.len() as u32);
+    let streams = log.open_streams().filter(|stream| !stored_letters::is_stream_of_dead_letters(stream));
+    for stream in streams {
+        let stored = Shard::split_name(&stream.route).1.map(|shard| shard.count);
+        if stored != configured {
+            return Err(Error::ShardsChanged { dir: dir.display().to_string(), stored, configured });
+        }
+    }
+    Ok(())
 }
 
 fn report(context: &PipelineContext, dir: &Path, recovered: &Recovered) {

@@ -31,6 +31,11 @@ pub fn route_and_table(stream: &StreamKey) -> (&str, &str) {
     (stream.route.strip_suffix(SUFFIX).unwrap_or(&stream.route), &stream.table)
 }
 
+/// Whether a stream is one of dead letters.
+pub fn is_stream_of_dead_letters(stream: &StreamKey) -> bool {
+    stream.route.ends_with(SUFFIX)
+}
+
 /// Whether a record is of dead letters.
 pub fn is_of_dead_letters(record: &Record) -> bool {
     record.statement.is_empty()

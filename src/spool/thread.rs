@@ -28,6 +28,7 @@ use crate::core::error::Error;
 use crate::core::memory_budget::MemoryReservation;
 use crate::ingest::batch::Batch;
 use crate::ingest::completion::{Completion, PendingAcks};
+use crate::ingest::shards;
 use crate::ingest::taps::Taps;
 use crate::spool::batch_record::{self, Appended};
 use crate::spool::cuts::Cuts;
@@ -323,7 +324,8 @@ impl<D: Disk, W: Waits> SpoolThread<D, W> {
     /// Takes a batch into the log, with its companions.
     fn append(&mut self, batch: Box<Batch>) {
         let (mut records, mut appended) = (Vec::new(), Vec::new());
-        for mut batch in batch.apart() {
+        let divided = batch.apart().into_iter().flat_map(|batch| shards::divide(batch, &self.context));
+        for mut batch in divided.collect::<Vec<_>>() {
             // While ClickHouse is away the INSERTs that wait can be very many.
             if self.inserts.len() >= MAX_TRACED {
                 batch.trace = None;

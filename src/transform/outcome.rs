@@ -227,6 +227,7 @@ fn emitted_batch(
         queue_permit: None,
         trace: None,
         companions: Vec::new(),
+        shard: None,
         rejected: None,
         inputs: None,
         calls: None,

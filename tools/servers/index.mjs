@@ -9,6 +9,7 @@
 export { OPEN_BROKER, connectBroker, externalBroker, startAedes, startBroker, startRumqttd } from './broker.mjs'
 export { findBun } from './bun.mjs'
 export { connectClickHouse, externalClickHouse, startClickHouse } from './clickhouse.mjs'
+export { restart, startCluster } from './cluster.mjs'
 export { freePort } from './free-port.mjs'
 export { findMosquitto } from './mosquitto.mjs'
 export { startAmqtt, startNats, startRabbitmq } from './more-brokers.mjs'

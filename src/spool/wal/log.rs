@@ -10,7 +10,7 @@ use crate::spool::insert_queue::{InsertLimits, InsertQueue};
 use crate::spool::wal::corruption::CorruptRange;
 use crate::spool::wal::entry::{EntryKind, HEADER, Header, header_checksum};
 use crate::spool::wal::read::Reader;
-use crate::spool::wal::record::Record;
+use crate::spool::wal::record::{Record, StreamKey};
 use crate::spool::wal::record_index::RecordIndex;
 use crate::spool::wal::retention::is_storage_full;
 use crate::spool::wal::segment::{Location, SegmentId, Segments};
@@ -318,6 +318,11 @@ impl<D: Disk> Log<D> {
     /// The receive time of the oldest message that is not settled.
     pub fn oldest(&self) -> Option<SystemTime> {
         self.queue.oldest()
+    }
+
+    /// The streams of records that are not done.
+    pub fn open_streams(&self) -> impl Iterator<Item = &StreamKey> {
+        self.queue.open_streams()
     }
 
     /// Records that are not done.
