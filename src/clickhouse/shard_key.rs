@@ -11,6 +11,9 @@ use crate::clickhouse::city_hash::{city_hash_64, combine};
 use crate::clickhouse::{Column, ColumnType, Kind};
 use crate::core::varint;
 
+const UNSUITED: &str =
+    "which cannot be in a sharding key: use a text, a number, a date, an enum, an address or a UUID";
+
 /// Why a column cannot be in a sharding key: advice that completes "column c has the type T, …".
 pub fn refusal(column_type: &ColumnType, has_default: bool) -> Option<&'static str> {
     if column_type.nullable {
@@ -18,6 +21,9 @@ pub fn refusal(column_type: &ColumnType, has_default: bool) -> Option<&'static s
     }
     if has_default {
         return Some("with a DEFAULT, which ClickHouse computes after the shard is chosen");
+    }
+    if column_type.aggregate.is_some() {
+        return Some(UNSUITED);
     }
     match column_type.kind {
         Kind::Json(_)
