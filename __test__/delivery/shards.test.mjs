@@ -123,7 +123,7 @@ test('rows go where a Distributed table sends them, whatever the type of the key
     const [key, own] = [keys[i], await seqs(name)]
     assert.equal(own[0].length + own[1].length, count, key.join())
     assert.deepEqual(own, await distributed(name, columnsOf(key), namesOf(key)), key.join())
-    // One server may have all of two or three values.
+    // With two or three values one server may have all.
     const isFew = /^(Bool|Enum)/.test(key[0])
     if (!isFew) assert.ok(own.every(({ length }) => length > 0), key.join())
   }

@@ -9,10 +9,10 @@ const MUL: u64 = 0x9ddf_ea08_eb38_2d69;
 
 pub fn city_hash_64(bytes: &[u8]) -> u64 {
     match bytes.len() {
-        0..=16 => of_0_to_16(bytes),
-        17..=32 => of_17_to_32(bytes),
-        33..=64 => of_33_to_64(bytes),
-        _ => of_more(bytes),
+        0..=16 => hash_0_to_16(bytes),
+        17..=32 => hash_17_to_32(bytes),
+        33..=64 => hash_33_to_64(bytes),
+        _ => hash_more(bytes),
     }
 }
 
@@ -35,7 +35,7 @@ fn fetch_32(bytes: &[u8], at: usize) -> u64 {
     bytes[at..].first_chunk().map_or(0, |four| u64::from(u32::from_le_bytes(*four)))
 }
 
-fn of_0_to_16(bytes: &[u8]) -> u64 {
+fn hash_0_to_16(bytes: &[u8]) -> u64 {
     let len = bytes.len();
     match len {
         0 => K2,
@@ -52,7 +52,7 @@ fn of_0_to_16(bytes: &[u8]) -> u64 {
     }
 }
 
-fn of_17_to_32(bytes: &[u8]) -> u64 {
+fn hash_17_to_32(bytes: &[u8]) -> u64 {
     let len = bytes.len();
     let (a, b) = (fetch(bytes, 0).wrapping_mul(K1), fetch(bytes, 8));
     let (c, d) = (fetch(bytes, len - 8).wrapping_mul(K2), fetch(bytes, len - 16).wrapping_mul(K0));
@@ -62,7 +62,7 @@ fn of_17_to_32(bytes: &[u8]) -> u64 {
     )
 }
 
-fn of_33_to_64(bytes: &[u8]) -> u64 {
+fn hash_33_to_64(bytes: &[u8]) -> u64 {
     let len = bytes.len();
     // The first 32 bytes and the last 32, in the same way.
     let half = |start: u64, at: usize, z: u64| {
@@ -95,7 +95,7 @@ fn weak_hash(bytes: &[u8], at: usize, mut a: u64, mut b: u64) -> (u64, u64) {
     (a.wrapping_add(z), b.wrapping_add(c))
 }
 
-fn of_more(bytes: &[u8]) -> u64 {
+fn hash_more(bytes: &[u8]) -> u64 {
     let len = bytes.len();
     let mut x = fetch(bytes, 0);
     let mut y = fetch(bytes, len - 16) ^ K1;

@@ -144,7 +144,7 @@ impl Completion {
         }
     }
 
-    /// So many of its messages count with another completion that has them.
+    /// This number of its messages counts with another completion that has them.
     pub fn counts_elsewhere(&mut self, messages: u64) {
         if messages > 0 {
             self.copies.push(Arc::new(AtomicU64::new(messages)));

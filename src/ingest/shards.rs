@@ -99,6 +99,7 @@ impl Division {
         Division(parts)
     }
 
+    #[expect(clippy::vec_box, reason = "batches go on in the boxes")]
     fn apply(
         self,
         mut batch: Box<Batch>,
