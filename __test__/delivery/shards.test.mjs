@@ -34,6 +34,7 @@ async function table(columns) {
   return name
 }
 
+/** @returns {any} */
 function config(shardsOption, { mqtt = {}, clickhouse = {}, batch = {}, ...rest }) {
   return {
     name: unique('pipeline'),

@@ -9,9 +9,11 @@ import { freePort } from './free-port.mjs'
  * @returns {Promise<import('./clickhouse.mjs').ClickHouse[]>} in the order of the shards
  */
 export async function startCluster(count) {
+  /** @type {number[]} */
   const ports = []
   for (let i = 0; i < count; i++) ports.push(await freePort())
   const shard = ports.map((port) => ({ replica: { host: '127.0.0.1', port } }))
+  /** @type {import('./clickhouse.mjs').ClickHouse[]} */
   const servers = []
   try {
     for (const port of ports) {
@@ -26,12 +28,17 @@ export async function startCluster(count) {
   return servers
 }
 
-/** Starts a server of a cluster again: it does not listen for the others by itself. */
+/**
+ * Starts a server of a cluster again: it does not listen for the others by itself.
+ *
+ * @param {import('./clickhouse.mjs').ClickHouse} server
+ */
 export async function restart(server) {
   await server.start()
   await listen(server)
 }
 
+/** @param {import('./clickhouse.mjs').ClickHouse} server */
 function listen(server) {
   return server.command('SYSTEM START LISTEN TCP')
 }
