@@ -185,6 +185,8 @@ export type MqttConfig = {
 export interface ClickHouseConfig {
   /** `http://host:8123` or `https://host:8443`; several share the load, one that cannot be reached is passed over. */
   url: string | readonly string[]
+  /** Makes each URL a shard: a row goes to the one that `cityHash64` of its key says, as into a `Distributed` table. */
+  shards?: ShardsConfig | undefined
   /** The database of tables that are named without one. @default 'default' */
   database?: string | undefined
   /** The user to connect as. @default 'default' */
@@ -283,6 +285,14 @@ export interface TracingConfig {
   tracer: OpenTelemetryTracer
   /** The share of the batches that is traced; the tracer's own sampler comes after it. From 0 to 1. @default 0.1 */
   sampleRatio?: number | undefined
+}
+
+/** Which row goes to which URL. */
+export interface ShardsConfig {
+  /** The columns whose values choose the shard of a row. */
+  key: readonly string[]
+  /** By table, the key of one that has another. */
+  tables?: Readonly<Record<string, readonly string[]>> | undefined
 }
 
 /**
@@ -1702,6 +1712,8 @@ export type ErrorCode =
   | 'ROUTE_NOT_FOUND'
   | 'ROWS_UNCONFIRMED'
   | 'SCHEMA_INVALID'
+  | 'SHARDS_CHANGED'
+  | 'SHARDS_DIFFER'
   | 'SOURCE_UNREADABLE'
   | 'SPOOL_CORRUPT'
   | 'SPOOL_IO'
@@ -1772,6 +1784,7 @@ export type WarningCode =
   | 'SCHEMA_REMEMBERED'
   | 'SESSION_SHORTENED'
   | 'SESSION_TAKEN_OVER'
+  | 'SHARD_UNREACHABLE'
   | 'SHARED_GROUP_SILENT'
   | 'SPARKPLUG_REBIRTH'
   | 'SPOOL_CORRUPT'
