@@ -54,7 +54,7 @@ export declare class NativePipeline {
   start(): Promise<string>
   cancelStart(): void
   flush(): Promise<string>
-  stop(timeoutMs: number): Promise<string>
+  stop(timeoutMs: number, leaves: boolean): Promise<string>
   /** Rows for a declared table, as `lib/row-encoder.js` writes them; resolves when they are confirmed or synced. */
   insert(table: string, rows: Uint8Array): Promise<string>
   /** Adds a column to the table of a route; resolves to `added`, `exists` or `full`. */

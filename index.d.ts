@@ -972,7 +972,11 @@ export class Pipeline extends EventEmitter {
 
   /**
    * Receives no further messages, inserts and acknowledges those it has, and disconnects. A session with a `clientId`
-   * keeps its subscriptions, so that the broker queues messages until the next start; without one it unsubscribes.
+   * keeps its subscriptions, so that the broker queues messages until the next start; without one it unsubscribes. With a spool
+   * it disconnects as soon as all messages are synced, and then waits for the INSERTs.
+   *
+   * `leave` (false by default) is for a member of a `sharedGroup` that does not come back: it unsubscribes first, so that the
+   * broker gives all that comes to the other members, takes what the broker has given it already, and ends the session.
    *
    * With a spool it does not wait for a ClickHouse that takes nothing: the messages that are left there count as
    * `messages.pending`, and are inserted after the next start.
@@ -981,7 +985,7 @@ export class Pipeline extends EventEmitter {
    * enough for messages that are not in the spool. The pipeline is stopped then too; these messages were not acknowledged. The
    * error's message has their number.
    */
-  stop(options?: { timeoutMs?: number | undefined }): Promise<Metrics>
+  stop(options?: { timeoutMs?: number | undefined; leave?: boolean | undefined }): Promise<Metrics>
 
   /** A snapshot. The call is cheap. */
   metrics(): Metrics

@@ -234,18 +234,19 @@ class Pipeline extends EventEmitter {
     unwrap(this.#native.resume())
   }
 
-  stop({ timeoutMs = STOP_TIMEOUT_MS } = {}) {
+  stop({ timeoutMs = STOP_TIMEOUT_MS, leave = false } = {}) {
     if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0) || timeoutMs > FOREVER_MS) {
       return Promise.reject(configError('timeoutMs', `must be a number of milliseconds from 0 to ${FOREVER_MS}`))
     }
+    if (typeof leave !== 'boolean') return Promise.reject(configError('leave', 'must be a boolean'))
     this.#waiting?.abort()
-    this.#stopping ??= this.#stop(timeoutMs)
+    this.#stopping ??= this.#stop(timeoutMs, leave)
     return this.#stopping
   }
 
-  async #stop(timeoutMs) {
+  async #stop(timeoutMs, leave) {
     try {
-      return unwrap(await this.#native.stop(timeoutMs))
+      return unwrap(await this.#native.stop(timeoutMs, leave))
     } catch (error) {
       if (error.code === 'STOP_TIMEOUT') await this.#transforms?.abort(error)
       // start() was under way and the pipeline is not stopped, so a later call may succeed.

@@ -20,7 +20,11 @@ const HELP = `npm run demo -- [options]
   --rate <n>      messages per second of all drivers      [10000]
   --seconds <n>   how long they drive                     [20]
   --qos <0|1>     0 is fire and forget; at 1 a message is
-                  acknowledged when its row is stored     [1]`
+                  acknowledged when its row is stored     [1]
+  --processes <n> processes of \`millrace run\` that share the
+                  messages, instead of the service        [1]
+  --shards <n>    ClickHouse servers that the rows are
+                  divided among                           [1]`
 
 await runMain(async (scope) => {
   const options = numberOptions(HELP, {
@@ -28,12 +32,18 @@ await runMain(async (scope) => {
     rate: { default: 10_000, min: 1, max: 1_000_000 },
     seconds: { default: 20, min: 1, max: 86_400 },
     qos: { default: 1, min: 0, max: 1 },
+    processes: { default: 1, min: 1, max: 16 },
+    shards: { default: 1, min: 1, max: 8 },
   })
 
   setup()
   await buildAddon(scope)
   await buildClickHouseServer(scope)
   const loadProgram = await buildLoad(scope)
+  if (options.processes > 1 || options.shards > 1) {
+    const { demoOfProcesses } = await import('./demo-processes.mjs')
+    return demoOfProcesses(scope, loadProgram, options, openBrowser)
+  }
   const program = await buildFleetService(scope)
 
   // Loaded only now: it needs packages that the set-up installs.

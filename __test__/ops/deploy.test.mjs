@@ -67,8 +67,8 @@ test('yamllint', { skip: !isDebianCi && unless(findYamllint(), 'yamllint') }, ()
 test('the dashboard for Grafana and the alerts name only existing metrics and labels', () => {
   const metrics = documented()
   assert.ok(metrics.size > 30)
-  // Prometheus itself has the metric `up` for each target.
-  const known = new Set(['pipeline', 'instance', 'job', 'le', ...[...metrics.values()].flatMap(({ labels }) => labels)])
+  // Prometheus itself has the metric `up` for each target, and `process` is of several processes.
+  const known = new Set(['pipeline', 'process', 'instance', 'job', 'le', ...[...metrics.values()].flatMap(({ labels }) => labels)])
   for (const { where, expr } of [...targets, ...alerts]) {
     const used = expr.match(/millrace_\w+/g) ?? []
     assert.ok(used.length > 0 || /\bup\{job="millrace"/.test(expr), where)

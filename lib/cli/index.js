@@ -65,6 +65,7 @@ ${EXIT_CODES}`,
     .option('--wait', 'wait for a ClickHouse or a broker that is away at the start, instead of ending')
     .addOption(time('--log-interval <duration>', 'between two lines of metrics in JSON', '10s'))
     .option('--json', 'JSON lines on a terminal as well')
+    .option('--leave', 'leave mqtt.sharedGroup at a signal: the others get what comes, and the broker keeps nothing')
     .addOption(
       new Option('--processes <n>', 'start and watch so many processes: spool <dir>/<n>, client id <id>-<n>')
         .argParser(processNumber)

@@ -27,7 +27,7 @@ const STATUS_MS = 1_000
  * @param {string} file
  * @param {{
  *   processes: number, http?: { host: string, port: number }, drainTimeout: number, logInterval: number, wait?: boolean,
- *   json?: boolean,
+ *   json?: boolean, leave?: boolean,
  * }} options
  * @returns {Promise<number>} the exit code
  */
@@ -246,12 +246,13 @@ class Process {
   }
 
   #arguments() {
-    const { http, drainTimeout, logInterval, wait } = this.#options
+    const { http, drainTimeout, logInterval, leave, wait } = this.#options
     return [
       ...['run', this.#file, '--watched', '--process', String(this.number)],
       ...['--drain-timeout', `${drainTimeout}ms`],
       ...['--log-interval', `${this.#output.isTerminal ? STATUS_MS : logInterval}ms`],
       ...(http ? ['--http', '127.0.0.1:0'] : []),
+      ...(leave ? ['--leave'] : []),
       // Once it has run, it waits for servers that are away, as a running pipeline does.
       ...(wait || this.hasRun ? ['--wait'] : []),
     ]

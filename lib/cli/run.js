@@ -23,7 +23,7 @@ const SHOWN_LETTERS = 3
  * @param {string} file
  * @param {{
  *   http?: { host: string, port: number }, drainTimeout: number, logInterval: number, wait?: boolean, json?: boolean,
- *   process?: number, watched?: boolean,
+ *   process?: number, watched?: boolean, leave?: boolean,
  * }} options `process`: it is that one of several. `watched`: `millrace run --processes` has started it
  * @returns {Promise<number>} the exit code
  */
@@ -42,13 +42,16 @@ async function run(file, options) {
   printEvents(pipeline, output, exitCode)
 
   const abort = new AbortController()
-  const drain = () => {
+  let leaves = false
+  const drain = (/** @type {string | undefined} */ signal) => {
+    // Where all processes are drained together, the broker keeps what comes for the next start.
+    leaves = Boolean(options.leave && signal)
     exitCode.decide(OK)
     abort.abort()
   }
   const forget = onStop(options.watched, (signal) => {
     if (signal) output.info(`${signal}: draining; a second one ends at once`, { signal })
-    drain()
+    drain(signal)
   })
   const report = setInterval(
     () => (output.isTerminal ? showStatus(pipeline, output) : printMetrics(pipeline, output)),
@@ -65,7 +68,7 @@ async function run(file, options) {
     })
     if (release) await start(pipeline, source, abort.signal, output, exitCode, options.wait)
     const code = await exitCode.decided
-    return (await stop(pipeline, options.drainTimeout, output)) || code
+    return (await stop(pipeline, options.drainTimeout, leaves, output)) || code
   } finally {
     clearInterval(report)
     output.end()
@@ -163,9 +166,9 @@ function reportFailure(error, source, output, exitCode) {
   exitCode.decide(error.code === 'CONFIG_INVALID' ? USAGE : FAILED)
 }
 
-async function stop(pipeline, timeoutMs, output) {
+async function stop(pipeline, timeoutMs, leave, output) {
   try {
-    const { messages } = await pipeline.stop({ timeoutMs })
+    const { messages } = await pipeline.stop({ timeoutMs, leave })
     if (messages.pending > 0) {
       output.info(`${messages.pending} messages are in the spool, for the next start`, { pending: messages.pending })
     }

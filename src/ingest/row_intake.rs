@@ -125,7 +125,12 @@ impl RowIntake {
             }
             Command::Drain(done) => self.draining = Some(done),
             // Rows of a program do not come from the broker.
-            Command::Pause | Command::Resume | Command::Close | Command::Routes(..) => {}
+            Command::Pause
+            | Command::Resume
+            | Command::Leave
+            | Command::Disconnect
+            | Command::Close
+            | Command::Routes(..) => {}
         }
     }
 

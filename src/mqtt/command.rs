@@ -27,6 +27,11 @@ pub enum Command {
     Routes(Box<Filters>, Sender<Result<()>>),
     /// Take no further messages and hand everything to the sinks; answered when that is done.
     Drain(Sender<()>),
+    /// Before [`Command::Drain`]: leave the shared group. We unsubscribe, take what the broker has for us already, and end the session
+    /// where nothing of it is unacknowledged.
+    Leave,
+    /// Acknowledge what may be and disconnect, so that the broker has the rest back. Commands are taken until [`Command::Close`].
+    Disconnect,
     /// Acknowledge what may be, disconnect and end.
     Close,
 }

@@ -119,12 +119,12 @@ impl NativePipeline {
     }
 
     #[napi(ts_return_type = "Promise<string>")]
-    pub fn stop<'env>(&self, env: &'env Env, timeout_ms: f64) -> napi::Result<Object<'env>> {
+    pub fn stop<'env>(&self, env: &'env Env, timeout_ms: f64, leaves: bool) -> napi::Result<Object<'env>> {
         // `lib/pipeline.js` has checked that it is a number of milliseconds.
         let timeout = Duration::from_millis(timeout_ms as u64);
         // While it is starting this is not possible yet; `stop` sees to that.
         let _ = self.pipeline.begin_stop();
-        self.run(env, move |pipeline| pipeline.stop(timeout))
+        self.run(env, move |pipeline| pipeline.stop(timeout, leaves))
     }
 
     /// Rows for a declared table, as `lib/row-encoder.js` writes them; resolves when they are confirmed or synced.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
+use crate::config::AckAfter;
 use crate::core::error::{Error, Result};
 use crate::core::lock::lock;
 use crate::mqtt::Command;
@@ -18,11 +19,14 @@ use crate::telemetry::metrics::Metrics;
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Pipeline {
-    /// Takes nothing more, settles what is in hand, and ends the threads.
-    pub(super) fn drain(&self, threads: Threads, deadline: Instant) {
+    /// Takes nothing more, settles what is in hand, and ends the threads. `leaves`: the broker is to keep nothing for us.
+    pub(super) fn drain(&self, threads: Threads, deadline: Instant, leaves: bool) {
         drop(lock(&self.changer).take());
         let hurry = Arc::new(());
         self.links().control(Control::FlushNow(Arc::downgrade(&hurry)));
+        if leaves {
+            self.links().command(|| Command::Leave);
+        }
         let (done, ready) = crossbeam_channel::unbounded();
         self.links().command(|| Command::Drain(done.clone()));
         drop(done);
@@ -34,6 +38,11 @@ impl Pipeline {
             }
         };
         drained = drained && self.commit_spool(deadline);
+        let is_acknowledged = self.context.config.mqtt.ack_after != AckAfter::Insert;
+        if drained && is_acknowledged {
+            // All that was taken is acknowledged. INSERTs may still take long, and the broker would go on giving us messages.
+            self.links().command(|| Command::Disconnect);
+        }
         drained = drained && self.wait_for_inserts(deadline);
         self.links().command(|| Command::Close);
         threads.finish(|| {

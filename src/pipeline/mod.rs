@@ -353,7 +353,7 @@ impl Pipeline {
     /// Takes no further messages, inserts and acknowledges what is in hand, disconnects, and ends all threads. With a spool it does
     /// not wait for a ClickHouse that takes nothing: what is left there is for the next start, and counts as pending.
     /// `STOP_TIMEOUT`: it took longer; what was left was not acknowledged. Stopped it is in either case.
-    pub fn stop(&self, timeout: Duration) -> Result<Metrics> {
+    pub fn stop(&self, timeout: Duration, leaves: bool) -> Result<Metrics> {
         self.end_start();
         match self.begin_stop() {
             Ok(()) => {}
@@ -363,7 +363,7 @@ impl Pipeline {
         let deadline = Instant::now() + timeout;
         let threads = lock(&self.threads).take();
         if let Some(threads) = threads {
-            self.drain(threads, deadline);
+            self.drain(threads, deadline, leaves);
         }
         let metrics = Metrics { state: State::Stopped.as_str(), ..self.metrics() };
         self.transition("stop", &[State::Stopping], State::Stopped)?;

@@ -92,7 +92,7 @@ fn the_keep_alive_of_the_server_counts_for_its_connection() {
 #[test]
 fn a_closed_session_has_no_deadline() {
     let mut client = Client::subscribed(&options(5, json!({})), 5);
-    client.session.disconnect();
+    client.session.disconnect(false);
     assert_eq!(client.session.outgoing(), [0xe0, 0]);
     assert_eq!(client.session.deadline(), None);
     assert_eq!(client.session.tick(client.now + 1000 * SECOND, true), Ok(()));

@@ -61,7 +61,7 @@ impl<S: MessageSink> Connection<S> {
             self.answer_flushes(Some(&stream), reading);
             self.answer_drain(now);
             self.warn_of_shared_silence(now);
-            if self.closing {
+            if self.closing || self.disconnects {
                 return self.close(stream).await;
             }
             let deadline = self.next_deadline(self.grant_deadline(began, last_message), now)?;
@@ -164,7 +164,7 @@ impl<S: MessageSink> Connection<S> {
 
     fn is_reading(&self) -> bool {
         let wanted = match &self.drain {
-            Some(_) => !self.context.config.mqtt.is_persistent(),
+            Some(_) => !self.keeps_session(),
             None => !self.paused,
         };
         !self.is_out_of_memory()
@@ -351,11 +351,16 @@ impl<S: MessageSink> Connection<S> {
         self.resting_until.is_none() || self.pacer.is_window_unproved(self.session.unacknowledged())
     }
 
+    /// Whether the broker collects messages for the next start while we are away.
+    fn keeps_session(&self) -> bool {
+        self.context.config.mqtt.is_persistent() && !self.leaves
+    }
+
     /// Answers a drain once no more messages come and every batch is sealed.
     fn answer_drain(&mut self, now: Instant) {
-        let is_persistent = self.context.config.mqtt.is_persistent();
+        let keeps_session = self.keeps_session();
         let Some(drain) = &mut self.drain else { return };
-        let quiet = is_persistent
+        let quiet = keeps_session
             || self.session.is_opening()
             || (self.session.is_unsubscribed() && now >= drain.idle_at && self.session.unacknowledged() == 0);
         if quiet
@@ -377,11 +382,13 @@ impl<S: MessageSink> Connection<S> {
             Some(Command::Drain(done)) => {
                 // Who waits for it learns that the pipeline stops.
                 self.change = None;
-                if self.session.is_subscribed() && !self.context.config.mqtt.is_persistent() {
+                if self.session.is_subscribed() && !self.keeps_session() {
                     self.session.unsubscribe();
                 }
                 self.drain = Some(Drain { done: Some(done), idle_at: clock() + DRAIN_IDLE });
             }
+            Some(Command::Leave) => self.leaves = true,
+            Some(Command::Disconnect) => self.disconnects = true,
             // The pipeline is gone, which means the same.
             Some(Command::Close) | None => self.closing = true,
         }
@@ -395,7 +402,8 @@ impl<S: MessageSink> Connection<S> {
             // The broker would deliver the messages again to the next process.
             let _ = self.finish_paced_acks(&mut stream).await;
             self.session.acknowledge();
-            self.session.disconnect();
+            // Unacknowledged messages would end with the session: some brokers give them to no other member of a group.
+            self.session.disconnect(self.leaves && self.session.unacknowledged() == 0);
             close_gracefully(stream, self.session.outgoing()).await;
         };
         tokio::select! {

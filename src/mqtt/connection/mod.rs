@@ -58,6 +58,9 @@ pub struct Connection<S: MessageSink> {
     paused: bool,
     drain: Option<Drain>,
     change: Option<RouteChange>,
+    /// The session and the subscription end with the drain.
+    leaves: bool,
+    disconnects: bool,
     closing: bool,
     /// Whether the loop read once more after the broker was found silent.
     has_yielded: bool,
@@ -142,6 +145,8 @@ impl<S: MessageSink> Connection<S> {
             paused: false,
             drain: None,
             change: None,
+            leaves: false,
+            disconnects: false,
             closing: false,
             has_yielded: false,
             is_up: false,
@@ -175,7 +180,11 @@ impl<S: MessageSink> Connection<S> {
         let mut at = 0;
         loop {
             let began = clock();
-            let ConnectionEnd::Lost(error, cause) = self.connect(at).await else { return };
+            let ConnectionEnd::Lost(error, cause) = self.connect(at).await else {
+                // Disconnected, while what it has brought is still being settled.
+                let _ = self.run_disconnected(std::future::pending::<()>()).await;
+                return;
+            };
             let was_up = self.reset();
             self.break_off_change(&error);
             if let Some(ready) = &self.ready {

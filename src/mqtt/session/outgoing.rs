@@ -19,9 +19,14 @@ impl Session {
         true
     }
 
-    pub fn disconnect(&mut self) {
-        // The same two bytes in both versions: in MQTT 5 the reason code 0 may be left out, 3.14.2.1.
-        self.out.extend_from_slice(&[0xe0, 0]);
+    /// `ends_session`: with MQTT 5 the broker keeps nothing for us. MQTT 3.1.1 has no words for it.
+    pub fn disconnect(&mut self, ends_session: bool) {
+        match ends_session && self.is_v5() {
+            // Reason 0, and the property Session Expiry Interval 0: 3.14.2.2.2.
+            true => self.out.extend_from_slice(&[0xe0, 7, 0, 5, 0x11, 0, 0, 0, 0]),
+            // The same two bytes in both versions: in MQTT 5 the reason code 0 may be left out, 3.14.2.1.
+            false => self.out.extend_from_slice(&[0xe0, 0]),
+        }
         self.phase = Phase::Closed;
     }
 
