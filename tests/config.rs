@@ -290,8 +290,8 @@ fn pointers(object: &Object, parent: &str) -> Vec<String> {
 #[test]
 fn every_option_of_the_table_is_tried_here() {
     for pointer in pointers(&PIPELINE, "") {
-        // It is for a format of its own.
-        if pointer.starts_with("/routes/0/sparkplug") {
+        // One is for a format of its own, the other for several servers: see the next tests.
+        if pointer.starts_with("/routes/0/sparkplug") || pointer.starts_with("/clickhouse/shards") {
             continue;
         }
         assert!(OPTIONS.iter().any(|(tried, _)| *tried == pointer), "{pointer}");
@@ -334,6 +334,24 @@ fn pauses_and_commits_follow_from_the_time_that_rows_may_wait() {
     assert_eq!(times(auto.clone(), spool(json!(20)), auto.clone()), [20_000, 20_000, 20_000]);
     let inserted = json!({ "ackAfter": "insert" });
     assert_eq!(times(inserted, spool(json!("auto")), auto), [50_000, 1_000_000, 1_000_000]);
+}
+
+#[test]
+fn shards_need_a_key_and_a_server_each() {
+    let with = |urls: Value, shards: Value| {
+        json!({
+            "mqtt": { "url": "mqtt://a" }, "clickhouse": { "url": urls, "shards": shards },
+            "routes": [{ "topic": "t", "table": "t" }],
+        })
+    };
+    let two = json!(["http://a", "http://b"]);
+    let right = json!({ "key": ["driver"], "tables": { "t": ["team", "driver"] } });
+    Config::parse(&with(two.clone(), right).to_string()).unwrap();
+    check_wrong(&with(json!("http://a"), json!({ "key": ["driver"] })), "clickhouse.shards");
+    check_wrong(&with(two.clone(), json!({})), "clickhouse.shards.key");
+    check_wrong(&with(two.clone(), json!({ "key": "driver" })), "clickhouse.shards.key");
+    check_wrong(&with(two.clone(), json!({ "key": ["a"], "tables": ["t"] })), "clickhouse.shards.tables");
+    check_wrong(&with(two, json!({ "key": ["a"], "weights": [1] })), "clickhouse.shards.weights");
 }
 
 #[test]
