@@ -256,7 +256,7 @@ export interface SpoolConfig {
    */
   maxBytes?: number | undefined
   /**
-   * The longest that a message waits before it is written and synced with all that came since; `'auto'` is 40, or a
+   * The longest that a message waits before it is written and synced with all that came since; `'auto'` is 30, or a
    * quarter of `batch.maxDelayMs` where that is less. In milliseconds, 1 to 1000.
    * @default 'auto'
    */

@@ -327,9 +327,9 @@ fn pauses_and_commits_follow_from_the_time_that_rows_may_wait() {
         assert_eq!(rest, given * 1000);
     }
     // It is acknowledged soon.
-    assert_eq!(times(json!({ "ackAfter": "receive" }), none, delay(60_000))[0], 40_000);
+    assert_eq!(times(json!({ "ackAfter": "receive" }), none, delay(60_000))[0], 30_000);
     let spool = |commit: Value| json!({ "dir": "d", "commitMs": commit });
-    assert_eq!(times(auto.clone(), spool(json!("auto")), auto.clone()), [40_000, 40_000, 5_000]);
+    assert_eq!(times(auto.clone(), spool(json!("auto")), auto.clone()), [30_000, 30_000, 5_000]);
     assert_eq!(times(auto.clone(), json!({ "dir": "d" }), delay(20)), [1_000, 5_000, 5_000]);
     assert_eq!(times(auto.clone(), spool(json!(20)), auto.clone()), [20_000, 20_000, 20_000]);
     let inserted = json!({ "ackAfter": "insert" });

@@ -399,7 +399,7 @@ static MQTT: Object = Object {
             "It pauses after a read that emptied the socket, where the rest will bring more than two messages: most of \
              what a message costs is waking up for it. The rest counts towards `batch.maxDelayMs`. It is shorter where the socket's \
              buffer would fill, where the broker's window would, and where `flush()`, a command, a ping or a \
-             stop is due; it is never longer than `spool.commitMs`, and `'auto'` never longer than 250 ms, or 40 ms \
+             stop is due; it is never longer than `spool.commitMs`, and `'auto'` never longer than 250 ms, or 30 ms \
              with `ackAfter: 'receive'`. A slow stream does not notice it.",
         ),
         row(
@@ -1394,7 +1394,7 @@ static SPOOL: Object = Object {
             "commitMs",
             Kind::Union { of: &[integer(1, 1000), choice(&["auto"])] },
             Text("auto"),
-            "The longest that a message waits before it is written and synced with all that came since; `'auto'` is 40, \
+            "The longest that a message waits before it is written and synced with all that came since; `'auto'` is 30, \
              or a quarter of `batch.maxDelayMs` where that is less.",
         )
         .unit(Milliseconds)

@@ -9,7 +9,7 @@ const RESTS_PER_BATCH: u32 = 20;
 /// Longer pauses save nothing that could be measured.
 const MAX_REST: Duration = Duration::from_millis(250);
 /// `'auto'`: nobody waits longer for an acknowledgement than for this and a sync.
-const MAX_ACK_DELAY: Duration = Duration::from_millis(40);
+const MAX_ACK_DELAY: Duration = Duration::from_millis(30);
 /// `spool.commitMs: 'auto'`: a batch that waits for less than this many times [`MAX_ACK_DELAY`] has shorter ones.
 const COMMITS_PER_BATCH: u32 = 4;
 /// The same for rows that a program gives. It may wait for each before it makes the next.
