@@ -136,7 +136,7 @@ const WRONG = {
       'a/{x}{y}',
       'a{x}',
       'a/{x}/{x}',
-      'a/{x#}/b',
+      'a/{x#}/{y#}',
       '$share/g/a',
     ].map((topic) => routeBut({ topic })),
     routeBut({ topic: 'x'.repeat(65_536) }),

@@ -177,7 +177,12 @@ test('a connection that is lost comes back by itself', { timeout }, async (t) =>
 
 test('a connection that is refused at start: none is left, and another start may succeed', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
-  const broker = await startScriptedBroker(t, { connect: (connection) => (connection === 2 ? 5 : 0) })
+  let refused
+  const connect = (connection, body) => {
+    if (body && clientIdOf({ body }) === 'c-2') refused ??= connection
+    return connection === refused ? 5 : 0
+  }
+  const broker = await startScriptedBroker(t, { connect })
   const pipeline = servers.pipeline(t, {
     mqtt: { url: broker.url, protocolVersion: 4, clientId: 'c', sharedGroup: 'g', connections: 3, reconnect },
     routes: [{ topic: 'a', table }],

@@ -21,7 +21,7 @@ const TYPES = {
 
 /**
  * `connect` and `subscribe` are what it answers: a return code, or nothing with `null`, or a function that says so for the
- * number of a connection, the first being 1. `present` says that it knows the session; `properties` are the bytes of
+ * number of a connection, the first being 1, and for the body of its CONNECT. `present` says that it knows the session; `properties` are the bytes of
  * those of CONNACK, in MQTT 5. `maxFilters` is how many filters it takes in one SUBSCRIBE or UNSUBSCRIBE: on more it closes the
  * connection, or with `refuses` refuses them all. It speaks the version of MQTT that it is spoken to, and ends when the test ends.
  *
@@ -141,7 +141,7 @@ class ScriptedBroker {
   #answer(socket, connection, { type, body }) {
     if (this.#silent.has(socket)) return
     const [connect, subscribe] = [this.#answers.connect, this.#answers.subscribe].map((answer) =>
-      typeof answer === 'function' ? answer(connection) : answer,
+      typeof answer === 'function' ? answer(connection, type === CONNECT ? body : undefined) : answer,
     )
     // Behind the protocol's name, `MQTT`, is its version.
     if (type === CONNECT) this.#versions.set(socket, body[6])
