@@ -160,7 +160,7 @@ pub async fn take(
         }
         seen.transform = transforms::run(config, at, sampled, &plans, hosts, report);
     }
-    sample.reasons.sort_by_key(|letters| std::cmp::Reverse(letters.count));
+    sample.reasons.sort_by_key(|dead_letters| std::cmp::Reverse(dead_letters.count));
     report_sample(&sample, config, report);
     for (i, decoder) in decoders.iter_mut().enumerate() {
         for (column, path) in decoder.iter_mut().flat_map(Decoder::take_scalar_paths) {
@@ -337,17 +337,17 @@ fn about(reason: &Reason) -> String {
 }
 
 fn report_sample(sample: &Sample, config: &Config, report: &mut Report) {
-    for letters in &sample.reasons {
-        let path = letters.route.map_or_else(|| "routes".into(), |route| format!("routes[{route}]"));
+    for dead_letters in &sample.reasons {
+        let path = dead_letters.route.map_or_else(|| "routes".into(), |route| format!("routes[{route}]"));
         report.add_finding(
             Level::Warning,
             "SAMPLE_DEAD_LETTERS",
             path,
             format!(
                 "{} of {} messages would be dead letters: {}: {}",
-                letters.count, sample.messages, letters.code, letters.message
+                dead_letters.count, sample.messages, dead_letters.code, dead_letters.message
             ),
-            advice::for_dead_letter(letters.code),
+            advice::for_dead_letter(dead_letters.code),
         );
     }
     if sample.messages == 0 {

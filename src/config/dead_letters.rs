@@ -12,13 +12,13 @@ pub struct DeadLetters {
 /// `section`: `None` where it was left out.
 pub fn dead_letters(section: Option<ObjectReader<'_>>) -> Result<DeadLetters> {
     let Some(o) = section else { return Ok(DeadLetters::default()) };
-    let letters = DeadLetters { table: o.text("table")?, dir: o.text("dir")? };
-    if letters.table.is_some() && letters.dir.is_some() {
+    let dead_letters = DeadLetters { table: o.text("table")?, dir: o.text("dir")? };
+    if dead_letters.table.is_some() && dead_letters.dir.is_some() {
         return Err(o.wrong("dir", "cannot be combined with table: choose one place"));
     }
-    if letters.table.as_deref() == Some("") || letters.dir.as_deref() == Some("") {
+    if dead_letters.table.as_deref() == Some("") || dead_letters.dir.as_deref() == Some("") {
         return Err(Error::config("deadLetters", "table and dir must not be empty"));
     }
     o.finish()?;
-    Ok(letters)
+    Ok(dead_letters)
 }

@@ -49,19 +49,19 @@ struct Read<'a> {
 }
 
 /// Appends a line to `out`.
-pub fn write(out: &mut Vec<u8>, letter: &DeadLetter) -> serde_json::Result<()> {
-    let received_at = jiff::Timestamp::try_from(letter.received_at).unwrap_or_default();
-    let (topic, topic_encoding) = text(&letter.topic);
-    let (payload, encoding) = text(&letter.payload);
+pub fn write(out: &mut Vec<u8>, dead_letter: &DeadLetter) -> serde_json::Result<()> {
+    let received_at = jiff::Timestamp::try_from(dead_letter.received_at).unwrap_or_default();
+    let (topic, topic_encoding) = text(&dead_letter.topic);
+    let (payload, encoding) = text(&dead_letter.payload);
     let line = Written {
         received_at: received_at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
-        route: letter.route_number(),
+        route: dead_letter.route_number(),
         topic,
         topic_encoding,
         payload,
         encoding,
-        code: letter.reason.code.as_str(),
-        message: &letter.reason.message,
+        code: dead_letter.reason.code.as_str(),
+        message: &dead_letter.reason.message,
     };
     serde_json::to_writer(&mut *out, &line)?;
     out.push(b'\n');

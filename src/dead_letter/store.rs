@@ -70,18 +70,18 @@ impl DeadLetterThread {
     }
 
     fn settle(&self, batch: DeadLetterBatch) {
-        let DeadLetterBatch { letters, mut completion, .. } = batch;
-        let count = letters.len() as u64;
-        for letter in &letters {
-            let route = letter.route.and_then(|route| self.context.config.find_route(route));
+        let DeadLetterBatch { dead_letters, mut completion, .. } = batch;
+        let count = dead_letters.len() as u64;
+        for dead_letter in &dead_letters {
+            let route = dead_letter.route.and_then(|route| self.context.config.find_route(route));
             if let Some(table) = route.and_then(|route| self.context.metrics.table(&route.table)) {
                 add(&table.dead_lettered, 1);
             }
-            add(self.context.metrics.dead_letters(letter.reason.code), 1);
+            add(self.context.metrics.dead_letters(dead_letter.reason.code), 1);
         }
         // They count as memory until JavaScript has them.
         let memory = completion.take_memory();
-        self.context.emit(Event::DeadLetters(letters, memory));
+        self.context.emit(Event::DeadLetters(dead_letters, memory));
         completion.rejected(count);
     }
 
@@ -90,7 +90,7 @@ impl DeadLetterThread {
         let stored = match &self.store {
             Store::Event | Store::Source => Some(()),
             Store::Table { .. } => self.store_in_table(batch).await,
-            Store::Directory(dir) => self.store_in_directory(dir, &batch.letters).await,
+            Store::Directory(dir) => self.store_in_directory(dir, &batch.dead_letters).await,
         };
         self.context.metrics.dead_letters_failing.store(0, Ordering::Relaxed);
         stored
@@ -99,7 +99,7 @@ impl DeadLetterThread {
     async fn store_in_table(&mut self, batch: &DeadLetterBatch) -> Option<()> {
         let Store::Table { name, servers } = &mut self.store else { return Some(()) };
         let sql = insert_sql(name);
-        let (headers, columns) = columns(&batch.letters);
+        let (headers, columns) = columns(&batch.dead_letters);
         let token = batch.token.clone().unwrap_or_else(|| {
             let group = batch.completion.id();
             self.tokens
@@ -116,21 +116,21 @@ impl DeadLetterThread {
             sql: &sql,
             block,
             token: &token,
-            rows: batch.letters.len(),
+            rows: batch.dead_letters.len(),
         };
         if let Err(error) = RetryLoop::new(&self.context, name).run(&mut insert).await? {
             // The one place where a dead letter can end as an event alone: nothing else is left to try.
             let message = format!("{name} does not take dead letters: {error}");
             let warning = Warning::new("DEAD_LETTERS_REFUSED", message).table(name).reason(&error);
-            self.context.warn(warning.messages(batch.letters.len()));
+            self.context.warn(warning.messages(batch.dead_letters.len()));
         }
         Some(())
     }
 
-    async fn store_in_directory(&self, dir: &Path, letters: &[DeadLetter]) -> Option<()> {
+    async fn store_in_directory(&self, dir: &Path, dead_letters: &[DeadLetter]) -> Option<()> {
         let mut backoff = Backoff::new(self.context.config.clickhouse.retry);
         let mut fault = self.context.no_fault();
-        while let Err(error) = append(dir, &self.context.config.name, letters) {
+        while let Err(error) = append(dir, &self.context.config.name, dead_letters) {
             self.context.metrics.dead_letters_failing.store(1, Ordering::Relaxed);
             let wait = backoff.failed();
             let message = format!("{}: {error}; trying again in {} ms", dir.display(), wait.as_millis());
@@ -245,34 +245,34 @@ const COLUMNS: [(&str, &str); 6] = [
 
 type Heads = [(String, String); COLUMNS.len()];
 
-fn columns(letters: &[DeadLetter]) -> (Heads, [Column; COLUMNS.len()]) {
+fn columns(dead_letters: &[DeadLetter]) -> (Heads, [Column; COLUMNS.len()]) {
     let heads = COLUMNS.map(|(name, column_type)| (name.to_string(), column_type.to_string()));
     let mut columns = COLUMNS.map(|(_, column_type)| {
         // These six are types that are always known.
         Column::new(&ColumnType::parse(column_type, "UTC").expect("a known type"), false)
     });
-    for letter in letters {
+    for dead_letter in dead_letters {
         let [received_at, route, topic, payload, code, error] = &mut columns;
-        received_at.push_fixed(unix_millis(letter.received_at).to_le_bytes());
-        route.push_fixed(letter.route_number().to_le_bytes());
-        topic.push_string(&letter.topic);
-        payload.push_string(&letter.payload);
-        code.push_string(letter.reason.code.as_str().as_bytes());
-        error.push_string(letter.reason.message.as_bytes());
+        received_at.push_fixed(unix_millis(dead_letter.received_at).to_le_bytes());
+        route.push_fixed(dead_letter.route_number().to_le_bytes());
+        topic.push_string(&dead_letter.topic);
+        payload.push_string(&dead_letter.payload);
+        code.push_string(dead_letter.reason.code.as_str().as_bytes());
+        error.push_string(dead_letter.reason.message.as_bytes());
     }
     (heads, columns)
 }
 
 /// Appends dead letters to the file of the day and syncs it: messages acknowledged afterwards are on
 /// the disk.
-fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> {
+fn append(dir: &Path, pipeline: &str, dead_letters: &[DeadLetter]) -> io::Result<()> {
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
     let path = dir.join(format!("{pipeline}-{}.jsonl", now.strftime("%Y-%m-%d")));
     let is_new = !path.exists();
     let mut file = OpenOptions::new().create(true).append(true).read(true).open(&path)?;
     let before = file.metadata()?.len();
     let begun = if ends_in_line(&mut file, before)? { file.write_all(b"\n") } else { Ok(()) };
-    if let Err(error) = begun.and_then(|()| write_lines(&mut file, letters)) {
+    if let Err(error) = begun.and_then(|()| write_lines(&mut file, dead_letters)) {
         // A half line would be glued to the next one.
         let _ = file.set_len(before);
         return Err(error);
@@ -288,11 +288,11 @@ fn append(dir: &Path, pipeline: &str, letters: &[DeadLetter]) -> io::Result<()> 
 /// of bytes.
 const MAX_TEXT: usize = 256 << 10;
 
-fn write_lines(file: &mut impl Write, letters: &[DeadLetter]) -> io::Result<()> {
+fn write_lines(file: &mut impl Write, dead_letters: &[DeadLetter]) -> io::Result<()> {
     let mut text = Vec::new();
-    for (at, letter) in letters.iter().enumerate() {
-        jsonl::write(&mut text, letter)?;
-        if text.len() >= MAX_TEXT || at + 1 == letters.len() {
+    for (at, dead_letter) in dead_letters.iter().enumerate() {
+        jsonl::write(&mut text, dead_letter)?;
+        if text.len() >= MAX_TEXT || at + 1 == dead_letters.len() {
             file.write_all(&text)?;
             text.clear();
         }

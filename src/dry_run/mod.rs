@@ -55,14 +55,14 @@ pub struct Outcome {
     pub outcome: &'static str,
     /// By table, as the configuration names it.
     pub rows: BTreeMap<String, Vec<TableRows>>,
-    pub dead_letters: Vec<Letter>,
+    pub dead_letters: Vec<DeadLetterSummary>,
     pub warnings: Vec<Warning>,
 }
 
 /// A dead letter, without the topic and the payload that the caller has.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Letter {
+pub struct DeadLetterSummary {
     pub received_at: i64,
     pub route: i32,
     pub code: &'static str,
@@ -131,12 +131,13 @@ impl DryRun {
     pub fn run(&self, message: &Message) -> Result<Outcome> {
         let context = &self.context;
         let (batch_sender, batches) = crossbeam_channel::unbounded();
-        let (letter_sender, letters) = crossbeam_channel::unbounded();
-        let next = (&batch_sender, &letter_sender);
+        let (dead_letter_sender, rejected) = crossbeam_channel::unbounded();
+        let next = (&batch_sender, &dead_letter_sender);
         let TransformStages { threads, senders } =
             TransformStages::start(context, &self.plans, &self.hosts, next, false)?;
         let (acks, _settled) = AckSender::channel();
-        let mut router = Router::new(context.clone(), 0, acks, self.plans.clone(), senders, letter_sender);
+        let mut router =
+            Router::new(context.clone(), 0, acks, self.plans.clone(), senders, dead_letter_sender);
         let properties = property_bytes(&message.user_properties);
         let publish = Publish {
             topic: &message.topic,
@@ -167,13 +168,13 @@ impl DryRun {
             batch.complete();
         }
         let mut dead_letters = Vec::new();
-        for batch in letters.try_iter() {
-            let count = batch.letters.len() as u64;
-            dead_letters.extend(batch.letters.iter().map(|letter| Letter {
-                received_at: unix_millis(letter.received_at),
-                route: letter.route_number(),
-                code: letter.reason.code.as_str(),
-                message: letter.reason.message.to_string(),
+        for batch in rejected.try_iter() {
+            let count = batch.dead_letters.len() as u64;
+            dead_letters.extend(batch.dead_letters.iter().map(|dead_letter| DeadLetterSummary {
+                received_at: unix_millis(dead_letter.received_at),
+                route: dead_letter.route_number(),
+                code: dead_letter.reason.code.as_str(),
+                message: dead_letter.reason.message.to_string(),
             }));
             batch.completion.rejected(count);
         }

@@ -7,7 +7,7 @@ use crate::ingest::completion::Completion;
 
 #[derive(Debug)]
 pub struct DeadLetterBatch {
-    pub letters: Vec<DeadLetter>,
+    pub dead_letters: Vec<DeadLetter>,
     pub completion: Completion,
     /// The token of the INSERT into the dead-letter table, where the same dead letters may come again
     /// after a crash.
@@ -20,16 +20,16 @@ const COPIES: usize = 3;
 
 impl DeadLetterBatch {
     pub fn new(completion: Completion) -> DeadLetterBatch {
-        DeadLetterBatch { letters: Vec::new(), completion, token: None, bytes: 0 }
+        DeadLetterBatch { dead_letters: Vec::new(), completion, token: None, bytes: 0 }
     }
 
-    pub fn push(&mut self, letter: DeadLetter) {
-        self.bytes += size_of::<DeadLetter>() + letter.topic.capacity() + letter.payload.capacity();
+    pub fn push(&mut self, dead_letter: DeadLetter) {
+        self.bytes += size_of::<DeadLetter>() + dead_letter.topic.capacity() + dead_letter.payload.capacity();
         // A reason that several dead letters share is counted once.
-        if Arc::strong_count(&letter.reason.message) == 1 {
-            self.bytes += letter.reason.message.len();
+        if Arc::strong_count(&dead_letter.reason.message) == 1 {
+            self.bytes += dead_letter.reason.message.len();
         }
-        self.letters.push(letter);
+        self.dead_letters.push(dead_letter);
     }
 
     /// Charges the dead letters to the memory budget, in place of the completion's reservation: as

@@ -370,24 +370,24 @@ fn arguments(event: Event) -> Arguments {
         }
         Event::Error(error) => ("error", describe(&error).to_string()),
         Event::Delivered(_) => ("delivered", "null".into()),
-        Event::DeadLetters(letters, _held) => {
-            let count = letters.len();
+        Event::DeadLetters(dead_letters, _held) => {
+            let count = dead_letters.len();
             // Topics that are not UTF-8 follow the payloads.
             let mut topics: Vec<Buffer> = Vec::new();
-            let content = letters.into_iter().map(|letter| {
-                let since = letter.received_at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let content = dead_letters.into_iter().map(|dead_letter| {
+                let since = dead_letter.received_at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 let mut content = json!({
                     "receivedAt": since.as_millis() as u64,
-                    "route": letter.route_number(),
-                    "topic": String::from_utf8_lossy(&letter.topic),
-                    "code": letter.reason.code.as_str(),
-                    "message": &*letter.reason.message,
+                    "route": dead_letter.route_number(),
+                    "topic": String::from_utf8_lossy(&dead_letter.topic),
+                    "code": dead_letter.reason.code.as_str(),
+                    "message": &*dead_letter.reason.message,
                 });
-                if std::str::from_utf8(&letter.topic).is_err() {
+                if std::str::from_utf8(&dead_letter.topic).is_err() {
                     content["topicBytes"] = (count + topics.len()).into();
-                    topics.push(letter.topic.into());
+                    topics.push(dead_letter.topic.into());
                 }
-                payloads.push(letter.payload.into());
+                payloads.push(dead_letter.payload.into());
                 content
             });
             let content = serde_json::Value::from_iter(content).to_string();

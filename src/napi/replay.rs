@@ -26,11 +26,11 @@ pub struct NativeReplay {
 /// bytes beside it.
 #[derive(Deserialize)]
 #[serde(rename_all_fields = "camelCase", untagged)]
-enum Letter {
+enum DeadLetterInput {
     Malformed {
         malformed: String,
     },
-    Letter {
+    DeadLetter {
         /// Milliseconds since 1970.
         received_at: i64,
         route: Option<i64>,
@@ -95,12 +95,12 @@ impl NativeReplay {
     pub fn supply<'env>(
         &self,
         env: &'env Env,
-        letters: String,
+        dead_letters: String,
         bytes: Vec<Buffer>,
     ) -> napi::Result<Object<'env>> {
         let replay = self.replay.clone();
         // Copied on this thread: the memory is JavaScript's.
-        let supplied = supplied(&letters, &bytes);
+        let supplied = supplied(&dead_letters, &bytes);
         promise(env, move || Ok(replay.supply(supplied?)))
     }
 
@@ -121,13 +121,13 @@ impl NativeReplay {
     }
 }
 
-fn supplied(letters: &str, bytes: &[Buffer]) -> Result<Vec<Supplied>, Error> {
-    let letters: Vec<Letter> = serde_json::from_str(letters)
+fn supplied(dead_letters: &str, bytes: &[Buffer]) -> Result<Vec<Supplied>, Error> {
+    let dead_letters: Vec<DeadLetterInput> = serde_json::from_str(dead_letters)
         .map_err(|error| Error::Internal { thread: "call".into(), message: error.to_string() })?;
     let at = |place: usize| bytes.get(place).map(|bytes| bytes.to_vec()).unwrap_or_default();
-    let kept = letters.into_iter().map(|letter| match letter {
-        Letter::Malformed { malformed } => Err(malformed),
-        Letter::Letter { received_at, route, topic, topic_bytes, payload, code, message } => {
+    let kept = dead_letters.into_iter().map(|dead_letter| match dead_letter {
+        DeadLetterInput::Malformed { malformed } => Err(malformed),
+        DeadLetterInput::DeadLetter { received_at, route, topic, topic_bytes, payload, code, message } => {
             Ok(StoredDeadLetter {
                 received_at: StoredDeadLetter::time(received_at),
                 route: route.and_then(|route| usize::try_from(route).ok()),

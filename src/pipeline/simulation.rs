@@ -72,11 +72,11 @@ fn connection(context: &Arc<PipelineContext>) -> Played {
     let table = Table::of(&[("seq", "UInt32", None), ("text", "String", None)]);
     let plans = Arc::new(TablePlans::new(&config.routes, vec![table], Instant::now().into_std()).unwrap());
     let (batch_sender, batches) = crossbeam_channel::bounded(1024);
-    let (letters, _) = crossbeam_channel::unbounded();
+    let (dead_letters, _) = crossbeam_channel::unbounded();
     let session = Session::new(&config.mqtt, "c".into(), filters(config), Instant::now().into_std());
     let (commander, commands) = mpsc::unbounded_channel();
     let acks = AckSender::new(commander.clone());
-    let router = Router::new(context.clone(), 0, acks, plans, batch_sender, letters);
+    let router = Router::new(context.clone(), 0, acks, plans, batch_sender, dead_letters);
     let (ready, _) = crossbeam_channel::bounded(1);
     (Connection::new(context.clone(), session, router, commands, ready), batches, commander)
 }

@@ -278,7 +278,7 @@ impl OutputStages {
     ) -> Result<(OutputStages, StageInputs)> {
         let tokens = Arc::new(tokens);
         let (batch_sender, batches) = crossbeam_channel::bounded(QUEUE);
-        let (dead_letter_sender, dead_letters) = crossbeam_channel::unbounded();
+        let (dead_dead_letter_sender, dead_letters) = crossbeam_channel::unbounded();
         let (spool, control, source) = match spool {
             None => (None, None, Source::Ingest(batches)),
             Some(opened) => {
@@ -286,14 +286,14 @@ impl OutputStages {
                 (Some(thread), Some(control), Source::Spool(jobs))
             }
         };
-        let next = (&batch_sender, &dead_letter_sender);
+        let next = (&batch_sender, &dead_dead_letter_sender);
         let transforms = TransformStages::start(context, &plans, hosts, next, tokens.are_random())?;
         let mut workers = Vec::new();
         let parts = WorkerParts {
             context: context.clone(),
             plans,
             source,
-            dead_letters: dead_letter_sender.clone(),
+            dead_letters: dead_dead_letter_sender.clone(),
             tokens: tokens.clone(),
             waiting: Arc::default(),
             taps: hosts.taps.clone(),
@@ -310,7 +310,7 @@ impl OutputStages {
         let inputs = StageInputs {
             batches: senders,
             sink: batch_sender,
-            dead_letters: dead_letter_sender,
+            dead_letters: dead_dead_letter_sender,
             spool: control,
         };
         Ok((OutputStages { transforms, spool, workers, dead_letters }, inputs))

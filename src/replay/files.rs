@@ -95,10 +95,10 @@ impl Files {
                 return Ok(Some(Item::EndOfFile));
             };
             let message = match line {
-                Line::TooLong => format!("is longer than a letter can be: {} bytes", self.longest_line),
+                Line::TooLong => format!("is longer than a dead letter can be: {} bytes", self.longest_line),
                 Line::Whole(text) | Line::Last(text) if text.trim_ascii().is_empty() => continue,
                 Line::Whole(ref text) | Line::Last(ref text) => match (jsonl::read(text), &line) {
-                    (Ok(letter), _) => return Ok(Some(Item::Letter(letter))),
+                    (Ok(dead_letter), _) => return Ok(Some(Item::DeadLetter(dead_letter))),
                     (Err(message), Line::Last(_)) => format!("{message}; the file ends in this line"),
                     (Err(message), _) => message,
                 },
@@ -154,7 +154,7 @@ mod tests {
         let mut said = Vec::new();
         while let Some(item) = files.next().unwrap() {
             said.push(match item {
-                Item::Letter(letter) => String::from_utf8(letter.payload).unwrap(),
+                Item::DeadLetter(dead_letter) => String::from_utf8(dead_letter.payload).unwrap(),
                 Item::Malformed(malformed) => format!("{}: {}", malformed.line, malformed.message),
                 Item::EndOfFile => "end".into(),
             });

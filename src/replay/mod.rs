@@ -62,7 +62,7 @@ pub struct Report {
     pub dropped: u64,
     pub malformed: u64,
     pub rows: u64,
-    pub malformed_letters: Vec<Malformed>,
+    pub malformed_records: Vec<Malformed>,
 }
 
 /// Something in the place of a dead letter.
@@ -78,7 +78,7 @@ pub struct Malformed {
 /// An item of a source.
 #[derive(Debug)]
 pub enum Item {
-    Letter(StoredDeadLetter),
+    DeadLetter(StoredDeadLetter),
     Malformed(Malformed),
     EndOfFile,
 }
@@ -103,7 +103,7 @@ pub struct Replay {
 #[derive(Debug, Default)]
 struct Progress {
     malformed: AtomicU64,
-    malformed_letters: Mutex<Vec<Malformed>>,
+    malformed_records: Mutex<Vec<Malformed>>,
 }
 
 impl Replay {
@@ -205,8 +205,8 @@ impl Replay {
             ReplaySource::Table { name, condition } => {
                 let schema = inspect(&config.clickhouse).await?;
                 schema.check("source.table", name, store::column_names()).await?;
-                if let Some(letters) = &config.dead_letters.table
-                    && schema.split(letters) == schema.split(name)
+                if let Some(dead_letters) = &config.dead_letters.table
+                    && schema.split(dead_letters) == schema.split(name)
                 {
                     prepared.store = Store::Source;
                 }
@@ -214,7 +214,7 @@ impl Replay {
                 Reader::Table(Box::new(reader.await?))
             }
             ReplaySource::Supplied => {
-                Reader::Supplied { letters: supplied, chunk: Vec::new().into_iter(), number: 0 }
+                Reader::Supplied { dead_letters: supplied, chunk: Vec::new().into_iter(), number: 0 }
             }
         };
         if let (Reader::Files(files), Store::Directory(dir)) = (&reader, &prepared.store)
@@ -226,9 +226,9 @@ impl Replay {
     }
 
     /// Supplies dead letters, and waits until they are taken. `false`: no more are wanted.
-    pub fn supply(&self, letters: Vec<Supplied>) -> bool {
+    pub fn supply(&self, dead_letters: Vec<Supplied>) -> bool {
         let tx = lock(&self.tx).clone();
-        tx.is_some_and(|tx| tx.blocking_send(letters).is_ok())
+        tx.is_some_and(|tx| tx.blocking_send(dead_letters).is_ok())
     }
 
     /// No more dead letters will be supplied.
@@ -257,7 +257,7 @@ impl Replay {
             dropped: counts.dropped,
             malformed: self.progress.malformed.load(Ordering::Relaxed),
             rows: self.context.metrics.rows_inserted.load(Ordering::Relaxed),
-            malformed_letters: lock(&self.progress.malformed_letters).clone(),
+            malformed_records: lock(&self.progress.malformed_records).clone(),
         }
     }
 }
@@ -270,27 +270,27 @@ struct Ready {
 enum Reader {
     Files(Files),
     Table(Box<TableReader>),
-    Supplied { letters: mpsc::Receiver<Vec<Supplied>>, chunk: std::vec::IntoIter<Supplied>, number: u64 },
+    Supplied { dead_letters: mpsc::Receiver<Vec<Supplied>>, chunk: std::vec::IntoIter<Supplied>, number: u64 },
 }
 
 impl Reader {
     async fn next(&mut self) -> Result<Option<Item>> {
         match self {
             Reader::Files(files) => files.next(),
-            Reader::Table(table) => Ok(table.next().await?.map(Item::Letter)),
-            Reader::Supplied { letters, chunk, number } => {
-                let letter = loop {
-                    if let Some(letter) = chunk.next() {
-                        break letter;
+            Reader::Table(table) => Ok(table.next().await?.map(Item::DeadLetter)),
+            Reader::Supplied { dead_letters, chunk, number } => {
+                let dead_letter = loop {
+                    if let Some(dead_letter) = chunk.next() {
+                        break dead_letter;
                     }
-                    match letters.recv().await {
-                        Some(letters) => *chunk = letters.into_iter(),
+                    match dead_letters.recv().await {
+                        Some(dead_letters) => *chunk = dead_letters.into_iter(),
                         None => return Ok(None),
                     }
                 };
                 *number += 1;
-                Ok(Some(match letter {
-                    Ok(kept) => Item::Letter(kept),
+                Ok(Some(match dead_letter {
+                    Ok(kept) => Item::DeadLetter(kept),
                     Err(message) => Item::Malformed(Malformed { file: None, line: *number, message }),
                 }))
             }
@@ -330,7 +330,7 @@ impl Feeder {
             };
             match item {
                 None => return Ok(()),
-                Some(Item::Letter(letter)) => self.take(&letter),
+                Some(Item::DeadLetter(dead_letter)) => self.take(&dead_letter),
                 Some(Item::Malformed(malformed)) => self.report_malformed(malformed),
                 Some(Item::EndOfFile) => self.router.seal_all(),
             }
@@ -338,14 +338,14 @@ impl Feeder {
         }
     }
 
-    fn take(&mut self, letter: &StoredDeadLetter) {
-        let now = ReceiveTime { instant: Instant::now(), system: letter.received_at };
-        match letter.lost.clone().or_else(|| oversized(letter)) {
-            Some(reason) => self.router.reject(&letter.topic, &letter.payload, reason, None, now),
+    fn take(&mut self, dead_letter: &StoredDeadLetter) {
+        let now = ReceiveTime { instant: Instant::now(), system: dead_letter.received_at };
+        match dead_letter.lost.clone().or_else(|| oversized(dead_letter)) {
+            Some(reason) => self.router.reject(&dead_letter.topic, &dead_letter.payload, reason, None, now),
             None => {
                 let publish = Publish {
-                    topic: &letter.topic,
-                    payload: &letter.payload,
+                    topic: &dead_letter.topic,
+                    payload: &dead_letter.payload,
                     qos: 0,
                     retain: false,
                     duplicate: false,
@@ -353,10 +353,11 @@ impl Feeder {
                     fingerprint: 0,
                     properties: Properties::NONE,
                 };
-                self.router.accept_again(letter.route, &publish, now, &self.client_id);
+                self.router.accept_again(dead_letter.route, &publish, now, &self.client_id);
             }
         }
-        self.bytes_since_check += size_of::<StoredDeadLetter>() + letter.topic.len() + letter.payload.len();
+        self.bytes_since_check +=
+            size_of::<StoredDeadLetter>() + dead_letter.topic.len() + dead_letter.payload.len();
         if self.bytes_since_check >= SIZE_CHECK_BYTES {
             self.bytes_since_check = 0;
             self.router.commit_read_stats();
@@ -378,9 +379,9 @@ impl Feeder {
             None => warning,
         });
         add(&self.progress.malformed, 1);
-        let mut malformed_letters = lock(&self.progress.malformed_letters);
-        if malformed_letters.len() < MAX_REPORTED {
-            malformed_letters.push(malformed);
+        let mut malformed_records = lock(&self.progress.malformed_records);
+        if malformed_records.len() < MAX_REPORTED {
+            malformed_records.push(malformed);
         }
     }
 
@@ -402,8 +403,8 @@ impl Feeder {
 }
 
 /// Lengths that MQTT cannot express: MQTT 5, 1.5.4 and 2.1.4.
-fn oversized(letter: &StoredDeadLetter) -> Option<Reason> {
-    let is_oversized = letter.topic.len() > 65535 || letter.payload.len() > 268_435_455;
+fn oversized(dead_letter: &StoredDeadLetter) -> Option<Reason> {
+    let is_oversized = dead_letter.topic.len() > 65535 || dead_letter.payload.len() > 268_435_455;
     is_oversized.then(|| Reason::new(Code::PacketTooLarge, "larger than an MQTT packet can be"))
 }
 

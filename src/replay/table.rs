@@ -66,7 +66,7 @@ impl TableReader {
     pub async fn next(&mut self) -> Result<Option<StoredDeadLetter>> {
         let mut backoff = Backoff::new(self.context.config.clickhouse.retry);
         loop {
-            while let Some((millis, letter, len)) = row(&self.buffer[self.taken..]) {
+            while let Some((millis, dead_letter, len)) = row(&self.buffer[self.taken..]) {
                 self.taken += len;
                 if self.again > 0 && self.last.is_some_and(|(last, _)| last == millis) {
                     self.again -= 1;
@@ -77,7 +77,7 @@ impl TableReader {
                     Some((last, count)) if last == millis => Some((last, count + 1)),
                     _ => Some((millis, 1)),
                 };
-                return Ok(Some(letter));
+                return Ok(Some(dead_letter));
             }
             let error = match self.read_on().await {
                 Ok(true) => continue,
@@ -156,14 +156,14 @@ fn row(bytes: &[u8]) -> Option<(i64, StoredDeadLetter, usize)> {
         Some(string)
     };
     let (topic, payload, code, message) = (string()?, string()?, string()?, string()?);
-    let letter = StoredDeadLetter {
+    let dead_letter = StoredDeadLetter {
         received_at: StoredDeadLetter::time(millis),
         route: usize::try_from(route).ok(),
         topic: topic.into(),
         payload: payload.into(),
         lost: StoredDeadLetter::lost(&String::from_utf8_lossy(code), &String::from_utf8_lossy(message)),
     };
-    Some((millis, letter, bytes.len() - rest.len()))
+    Some((millis, dead_letter, bytes.len() - rest.len()))
 }
 
 #[cfg(test)]
@@ -184,10 +184,10 @@ mod tests {
         }
         let whole = bytes.len();
         bytes.extend_from_slice(b"the next one");
-        let (millis, letter, len) = row(&bytes).unwrap();
+        let (millis, dead_letter, len) = row(&bytes).unwrap();
         assert_eq!((millis, len), (1_730_000_000_123, whole));
-        assert_eq!((letter.topic.as_slice(), letter.payload), (&b"a/\xff"[..], payload));
-        assert_eq!((letter.lost, letter.route), (None, Some(3)));
+        assert_eq!((dead_letter.topic.as_slice(), dead_letter.payload), (&b"a/\xff"[..], payload));
+        assert_eq!((dead_letter.lost, dead_letter.route), (None, Some(3)));
         bytes[8..12].fill(0xff);
         assert_eq!(row(&bytes).unwrap().1.route, None);
     }

@@ -16,7 +16,7 @@ use crate::core::shard::Shard;
 use crate::ingest::batch::Batch;
 use crate::ingest::shards;
 use crate::sink::worker::{Source, Worker};
-use crate::spool::{InsertJob, stored_letters};
+use crate::spool::{InsertJob, stored_dead_letters};
 
 /// An INSERT that a worker makes.
 pub enum Job {
@@ -121,7 +121,9 @@ impl Worker {
         match job {
             Job::Batch(batch) => (&self.context.config.route(batch.route).table, batch.shard),
             // Dead letters wait for no table.
-            Job::Spooled(job) if stored_letters::is_of_dead_letters(&job.insert.records[0]) => ("", None),
+            Job::Spooled(job) if stored_dead_letters::is_of_dead_letters(&job.insert.records[0]) => {
+                ("", None)
+            }
             Job::Spooled(job) => {
                 let stream = &job.insert.records[0].stream;
                 (&stream.table, Shard::split_name(&stream.route).1)

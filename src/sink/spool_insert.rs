@@ -30,7 +30,7 @@ use crate::sink::batch_insert::{Rejection, SIZE_PATIENCE};
 use crate::sink::expiry::{final_reason, opened_at};
 use crate::sink::parts::Division;
 use crate::sink::worker::Worker;
-use crate::spool::{self, InsertJob, Record, messages, stored_letters, stored_rows};
+use crate::spool::{self, InsertJob, Record, messages, stored_dead_letters, stored_rows};
 use crate::telemetry::faults::OpenFault;
 use crate::telemetry::trace::Trace;
 
@@ -72,7 +72,7 @@ impl Worker {
     pub(super) async fn insert_from_spool(&mut self, job: InsertJob) {
         let InsertJob { insert, cuts, completion, permit, mut trace } = job;
         self.spool_permit = Some(permit);
-        if stored_letters::is_of_dead_letters(&insert.records[0]) {
+        if stored_dead_letters::is_of_dead_letters(&insert.records[0]) {
             self.dead_letter_stored(&insert, completion);
             self.spool_permit = None;
             return;
@@ -212,16 +212,16 @@ impl Worker {
 
     /// Sends the dead letters of an INSERT without rows to the store.
     fn dead_letter_stored(&self, insert: &spool::Insert, completion: Completion) {
-        let (name, table) = stored_letters::route_and_table(&insert.records[0].stream);
+        let (name, table) = stored_dead_letters::route_and_table(&insert.records[0].stream);
         let route = self.route_named(name, table);
         let mut dead_letters = DeadLetterBatch::new(completion);
         for record in &insert.records {
-            let mut letters = RawMessages::new(self.context.chunk_pool.clone());
-            let reasons = messages::decode(&record.raw, ReceiveTime::read(), &mut letters)
-                .and_then(|(_, stored)| stored_letters::reasons(stored, letters.len()));
+            let mut messages = RawMessages::new(self.context.chunk_pool.clone());
+            let reasons = messages::decode(&record.raw, ReceiveTime::read(), &mut messages)
+                .and_then(|(_, stored)| stored_dead_letters::reasons(stored, messages.len()));
             // One that cannot be read was written by another version: its messages say so.
             let unreadable = Reason::new(Code::RejectedByTransform, "the spool does not say why");
-            for (at, message) in letters.iter().enumerate() {
+            for (at, message) in messages.iter().enumerate() {
                 let reason =
                     reasons.as_ref().map_or_else(|| unreadable.clone(), |reasons| reasons[at].clone());
                 dead_letters.push(DeadLetter {
@@ -234,7 +234,7 @@ impl Worker {
             }
         }
         let unreadable = insert.records.iter().map(|record| u64::from(record.messages)).sum::<u64>()
-            - dead_letters.letters.len() as u64;
+            - dead_letters.dead_letters.len() as u64;
         dead_letters.completion.unreadable_in_part(unreadable);
         self.send_dead_letters(dead_letters, 0, Some(&insert.token));
     }

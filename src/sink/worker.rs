@@ -279,7 +279,7 @@ impl Worker {
                 }),
             }
         }
-        let inserted = (messages.len() - dead_letters.letters.len()) as u64;
+        let inserted = (messages.len() - dead_letters.dead_letters.len()) as u64;
         drop(messages);
         self.send_dead_letters(dead_letters, inserted, is_spooled.then_some(token));
     }

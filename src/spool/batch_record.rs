@@ -9,7 +9,7 @@ use crate::core::ack_history::AckHistory;
 use crate::ingest::batch::Batch;
 use crate::ingest::completion::Completion;
 use crate::spool::wal::record::{Record, StreamKey};
-use crate::spool::{ack_receipts, messages, stored_letters, stored_rows};
+use crate::spool::{ack_receipts, messages, stored_dead_letters, stored_rows};
 use crate::telemetry::trace::Trace;
 
 /// The values that go with the record of a batch.
@@ -36,8 +36,8 @@ pub fn of(
             0 => (None, mem::take(&mut batch.receipts)),
             _ => (Some(batch.completion.fork()), AckHistory::of_session(batch.receipts.session())),
         };
-        let stream = stored_letters::stream(stream(&batch, config));
-        let record = stored_letters::record(*rejected, stream, &batch.client_id, &receipts, compression);
+        let stream = stored_dead_letters::stream(stream(&batch, config));
+        let record = stored_dead_letters::record(*rejected, stream, &batch.client_id, &receipts, compression);
         let Some(completion) = completion else {
             return vec![(record, Appended { completion: batch.completion, messages, trace: None })];
         };

@@ -40,7 +40,7 @@
 //!   28  u32  connection
 //!   32  seven times u32 length + bytes: token, route, table, INSERT statement, messages, receipts, block
 //!
-//! A record without a statement is of dead letters: `stored_letters`.
+//! A record without a statement is of dead letters: `stored_dead_letters`.
 //!
 //! receipts of a record, of one session that a broker keeps:
 //!    0  u64  the session, a random number
@@ -138,7 +138,7 @@ mod inspect;
 mod job;
 pub mod messages;
 mod open;
-pub mod stored_letters;
+pub mod stored_dead_letters;
 pub mod stored_rows;
 mod thread;
 pub mod wal;

@@ -9,7 +9,7 @@ use crate::core::backoff::random_bits;
 use crate::core::error::{Error, Result};
 use crate::core::shard::Shard;
 use crate::spool::insert_queue::InsertLimits;
-use crate::spool::stored_letters;
+use crate::spool::stored_dead_letters;
 use crate::spool::wal::corruption::CorruptRange;
 use crate::spool::wal::log::{Log, Options};
 use crate::spool::wal::recovery::Recovered;
@@ -60,7 +60,7 @@ pub fn open(context: &PipelineContext) -> Result<Option<Opened>> {
 /// Refuses rows that were divided by another number of shards: some of them may be in ClickHouse, on the shards of before.
 fn check_shards(config: &Config, dir: &Path, log: &Log<Directory>) -> Result<()> {
     let configured = config.clickhouse.shards.as_ref().map(|_| config.clickhouse.urls.len() as u32);
-    let streams = log.open_streams().filter(|stream| !stored_letters::is_stream_of_dead_letters(stream));
+    let streams = log.open_streams().filter(|stream| !stored_dead_letters::is_stream_of_dead_letters(stream));
     for stream in streams {
         let stored = Shard::split_name(&stream.route).1.map(|shard| shard.count);
         if stored != configured {

@@ -102,11 +102,11 @@ fn messages(all: &mut Families<'_>, metrics: &Metrics) {
         "Age of the oldest message that is not in ClickHouse yet; 0 if there is none.",
         seconds(metrics.oldest_pending_ms),
     );
-    let letters = Code::ALL.map(|code| {
+    let dead_letters = Code::ALL.map(|code| {
         let count = metrics.dead_letters.get(code.as_str()).copied().unwrap_or(0);
         (vec![("code", code.as_str().into())], count as f64)
     });
-    all.add(Kind::Counter, "dead_letters_total", "Dead letters, by the code of their reason.", letters);
+    all.add(Kind::Counter, "dead_letters_total", "Dead letters, by the code of their reason.", dead_letters);
     all.counter("rows_decoded_total", "Rows appended to batches.", metrics.rows.decoded);
     all.counter("rows_inserted_total", "Rows that ClickHouse has confirmed.", metrics.rows.inserted);
     all.counter("received_bytes_total", "Bytes of MQTT payloads received.", metrics.bytes.received);

@@ -10,14 +10,14 @@ fn lines_of_a_file() {
     let mut out = Vec::new();
     let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
     for (number, code) in Code::ALL.into_iter().enumerate() {
-        let letter = DeadLetter {
+        let dead_letter = DeadLetter {
             received_at: at(1_730_000_000_000 + 7 * number as u64),
             route: (code != Code::NoRoute).then_some(number),
             topic: format!("drivers/{number}/é").into(),
             payload: format!("{{\"seq\":{number},\n\"text\":\"\\u00e9\"}}").into(),
             reason: Reason::new(code, "why \"so\"\n").about("seq"),
         };
-        line::write(&mut out, &letter).unwrap();
+        line::write(&mut out, &dead_letter).unwrap();
     }
     let bytes = DeadLetter {
         received_at: at(0),

@@ -56,7 +56,7 @@ fn each_code_is_the_rows_fault_or_it_is_not() {
     let ended = running.finish();
     assert_rows(&ended.clickhouse, OF_ROWS.len() as u32..codes.len() as u32);
     assert_eq!((ended.inserted, ended.dead_lettered), (OF_OTHERS.len() as u64, OF_ROWS.len() as u64));
-    for ((_, code, message), refused) in ended.reported.letters.iter().zip(OF_ROWS) {
+    for ((_, code, message), refused) in ended.reported.dead_letters.iter().zip(OF_ROWS) {
         assert_eq!(*code, "REJECTED_BY_CLICKHOUSE");
         assert!(message.contains(&format!("Code: {refused}. DB::Exception: why")), "{message}");
     }

@@ -19,7 +19,7 @@ fn except(count: u32, bad: &[u32]) -> Vec<u32> {
 /// `seq` of the dead letters.
 fn dead_letters(running: &super::harness::Ended) -> Vec<u32> {
     let seq = |payload: &str| serde_json::from_str::<serde_json::Value>(payload).unwrap()["seq"].as_u64();
-    running.reported.letters.iter().map(|(payload, ..)| seq(payload).unwrap() as u32).collect()
+    running.reported.dead_letters.iter().map(|(payload, ..)| seq(payload).unwrap() as u32).collect()
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn bad_rows_are_found_and_the_others_are_inserted() {
     assert_rows(&ended.clickhouse, except(100, &BAD));
     assert_eq!(dead_letters(&ended), BAD);
     assert_eq!((ended.inserted, ended.dead_lettered), (97, 3));
-    assert!(ended.reported.letters.iter().all(|(_, code, _)| *code == "REJECTED_BY_CLICKHOUSE"));
+    assert!(ended.reported.dead_letters.iter().all(|(_, code, _)| *code == "REJECTED_BY_CLICKHOUSE"));
     assert_eq!(ended.reported.codes(), ["CLICKHOUSE_REFUSED", "DEAD_LETTERS_UNSTORED"]);
     // Parts are INSERTs of their own: other rows must have other tokens.
     let inserts = ended.clickhouse.inserts();
@@ -48,7 +48,7 @@ fn a_batch_that_is_bad_throughout_is_given_up_together() {
     let ended = running.finish();
     assert_eq!((ended.inserted, ended.dead_lettered), (0, 1000));
     assert!(ended.clickhouse.inserts().len() < 50, "{}", ended.clickhouse.inserts().len());
-    assert!(ended.reported.letters[500].2.contains("was not tried alone and may be good"));
+    assert!(ended.reported.dead_letters[500].2.contains("was not tried alone and may be good"));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_view_that_refuses_a_row_has_the_others_once() {
     let seen: Vec<String> = except(64, &BAD).iter().map(u32::to_string).collect();
     assert_eq!(ended.clickhouse.view_values("t", "seq"), seen);
     assert_eq!((dead_letters(&ended), ended.inserted), (BAD.to_vec(), 62));
-    assert!(ended.reported.letters[0].2.ends_with("; the table itself may have stored it"));
+    assert!(ended.reported.dead_letters[0].2.ends_with("; the table itself may have stored it"));
     // All under the first token.
     let inserts = ended.clickhouse.inserts();
     assert!(inserts.iter().all(|insert| insert.token == inserts[0].token));

@@ -69,19 +69,19 @@ fn life(seed: u64) {
     }
     let ended = running.finish();
     assert_rows(&ended.clickhouse, (0..COUNT).filter(|seq| !bad.contains(seq)));
-    let mut letters: Vec<u32> = bad.to_vec();
-    letters.sort_unstable();
-    letters.dedup();
-    let mut reported: Vec<u32> = (ended.reported.letters.iter())
+    let mut dead_letters: Vec<u32> = bad.to_vec();
+    dead_letters.sort_unstable();
+    dead_letters.dedup();
+    let mut reported: Vec<u32> = (ended.reported.dead_letters.iter())
         .map(|(payload, ..)| {
             serde_json::from_str::<serde_json::Value>(payload).unwrap()["seq"].as_u64().unwrap() as u32
         })
         .collect();
     reported.sort_unstable();
-    assert_eq!(reported, letters);
+    assert_eq!(reported, dead_letters);
     assert_eq!(
         (ended.inserted, ended.dead_lettered),
-        (u64::from(COUNT) - letters.len() as u64, letters.len() as u64)
+        (u64::from(COUNT) - dead_letters.len() as u64, dead_letters.len() as u64)
     );
 }
 

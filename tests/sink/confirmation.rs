@@ -39,7 +39,7 @@ fn rows_are_not_condemned_for_what_fails_without_them() {
         running.seal();
         // One at start, then again and again.
         running.clickhouse.wait_for_probes(4);
-        assert_eq!(running.reported().letters, []);
+        assert_eq!(running.reported().dead_letters, []);
         running.wait_for_warning("CLICKHOUSE_RETRYING");
         running.clickhouse.fail_all(None);
         let ended = running.finish();

@@ -16,8 +16,8 @@ fn soon(spool: Option<&tempfile::TempDir>) -> Value {
 }
 
 fn assert_expired(ended: &Ended, count: usize, words: &str) {
-    assert_eq!((ended.dead_lettered, ended.reported.letters.len()), (count as u64, count));
-    for (_, code, message) in &ended.reported.letters {
+    assert_eq!((ended.dead_lettered, ended.reported.dead_letters.len()), (count as u64, count));
+    for (_, code, message) in &ended.reported.dead_letters {
         assert_eq!(*code, "RETRY_EXPIRED");
         assert!(message.contains("clickhouse.retry.maxAgeMs: "), "{message}");
         assert!(message.contains(words), "{message}");
@@ -54,7 +54,7 @@ fn a_batch_that_fails_for_too_long_becomes_dead_letters() {
             assert_rows(&ended.clickhouse, 3..5);
             assert_eq!(ended.inserted, 2);
             assert_expired(&ended, 3, words);
-            let reported = &ended.reported.letters[0].2;
+            let reported = &ended.reported.dead_letters[0].2;
             assert!(!reported.contains("may have its rows"), "ClickHouse said no: {reported}");
         }
     }

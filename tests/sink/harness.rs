@@ -26,7 +26,7 @@ const LONG: Duration = Duration::from_secs(30);
 #[derive(Debug, Default, Clone)]
 pub struct Reported {
     /// Payload, code and message.
-    pub letters: Vec<(String, &'static str, String)>,
+    pub dead_letters: Vec<(String, &'static str, String)>,
     pub warnings: Vec<(&'static str, String)>,
     /// The same warnings as JavaScript gets them.
     pub as_json: Vec<Value>,
@@ -357,10 +357,12 @@ impl Reported {
                 self.as_json.push(serde_json::to_value(&*warning).unwrap());
                 self.warnings.push((warning.code, warning.message));
             }
-            Event::DeadLetters(letters, _held) => self.letters.extend(letters.into_iter().map(|letter| {
-                let payload = String::from_utf8_lossy(&letter.payload).into_owned();
-                (payload, letter.reason.code.as_str(), letter.reason.message.to_string())
-            })),
+            Event::DeadLetters(dead_letters, _held) => {
+                self.dead_letters.extend(dead_letters.into_iter().map(|dead_letter| {
+                    let payload = String::from_utf8_lossy(&dead_letter.payload).into_owned();
+                    (payload, dead_letter.reason.code.as_str(), dead_letter.reason.message.to_string())
+                }))
+            }
             Event::Trace(trace) => self.traces.push(serde_json::to_value(trace).unwrap()),
             Event::Error(error) => panic!("{error}"),
             _ => {}

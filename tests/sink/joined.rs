@@ -140,8 +140,8 @@ fn a_dead_letter_of_one_route_leaves_the_rows_of_the_others() {
         let ended = running.finish();
         assert_eq!((numbers(&ended, "t"), numbers(&ended, "texts")), (vec![3], vec![1, 2, 3]));
         // Each dead letter is reported with its route; the message counts with the first of its routes.
-        let letters: Vec<_> = ended.reported.letters.iter().map(|(_, code, _)| *code).collect();
-        assert_eq!(letters, ["FIELD_MISSING", "FIELD_MISSING", "JSON_INVALID", "JSON_INVALID"]);
+        let dead_letters: Vec<_> = ended.reported.dead_letters.iter().map(|(_, code, _)| *code).collect();
+        assert_eq!(dead_letters, ["FIELD_MISSING", "FIELD_MISSING", "JSON_INVALID", "JSON_INVALID"]);
         assert_eq!((counts(&ended), ended.acknowledged), ((1, 3, 0, 0), 4), "spool: {spool}");
     }
 }
@@ -154,7 +154,7 @@ fn rows_that_clickhouse_refuses_in_one_table_go_into_the_other() {
     send(&mut running, [1, 2, 3, 4]);
     let ended = running.finish();
     assert_eq!((numbers(&ended, "t"), numbers(&ended, "texts")), (vec![1, 2, 4], vec![1, 3, 4]));
-    assert_eq!(ended.reported.letters.len(), 2);
+    assert_eq!(ended.reported.dead_letters.len(), 2);
     assert_eq!((ended.inserted + ended.dead_lettered, ended.pending, ended.acknowledged), (4, 0, 4));
 }
 

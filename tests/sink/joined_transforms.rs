@@ -51,14 +51,14 @@ fn clickhouse() -> Listening {
     clickhouse.create("small", &["seq UInt8"]);
     clickhouse.create("texts", &["seq UInt32", "text String"]);
     clickhouse.create("alerts", &["seq UInt32"]);
-    let letters = [
+    let dead_letters = [
         "route Int32",
         "topic String",
         "payload String",
         "error_code LowCardinality(String)",
         "error String",
     ];
-    clickhouse.create("letters", &[&["received_at DateTime64(3, 'UTC')"], &letters[..]].concat());
+    clickhouse.create("letters", &[&["received_at DateTime64(3, 'UTC')"], &dead_letters[..]].concat());
     clickhouse
 }
 
@@ -110,11 +110,11 @@ fn values(ended: &Ended, table: &str) -> Vec<u32> {
 
 /// Payloads and codes of dead letters, and how often each is there.
 fn stored_dead_letters(ended: &Ended) -> BTreeMap<(String, String), usize> {
-    let mut letters = BTreeMap::new();
+    let mut dead_letters = BTreeMap::new();
     for row in ended.clickhouse.rows("letters") {
-        *letters.entry((row["payload"].clone(), row["error_code"].clone())).or_default() += 1;
+        *dead_letters.entry((row["payload"].clone(), row["error_code"].clone())).or_default() += 1;
     }
-    letters
+    dead_letters
 }
 
 #[test]

@@ -106,8 +106,12 @@ fn bad_rows_are_found_within_parts_that_do_not_stand_side_by_side() {
     let ended = running.finish();
     assert_rows(&ended.clickhouse, (0..20).filter(|seq| *seq != 6 && *seq != 13));
     assert_eq!((ended.inserted, ended.dead_lettered), (18, 2));
-    let mut payloads: Vec<Value> =
-        ended.reported.letters.iter().map(|letter| serde_json::from_str(&letter.0).unwrap()).collect();
+    let mut payloads: Vec<Value> = ended
+        .reported
+        .dead_letters
+        .iter()
+        .map(|dead_letter| serde_json::from_str(&dead_letter.0).unwrap())
+        .collect();
     payloads.sort_by_key(|payload| payload["seq"].as_u64());
     assert_eq!((&payloads[0]["seq"], &payloads[1]["seq"]), (&json!(6), &json!(13)));
 }

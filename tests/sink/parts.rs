@@ -73,7 +73,7 @@ fn a_message_too_large_alone_becomes_a_dead_letter() {
     running.send_numbers(0..2);
     let ended = running.finish();
     assert_eq!((ended.inserted, ended.dead_lettered), (0, 2));
-    let (_, code, message) = &ended.reported.letters[0];
+    let (_, code, message) = &ended.reported.dead_letters[0];
     assert_eq!(*code, "REJECTED_BY_CLICKHOUSE");
     assert!(message.contains("413 Payload Too Large: too large for us"), "{message}");
 }
@@ -88,7 +88,7 @@ fn bad_rows_are_found_within_the_parts() {
     let ended = running.finish();
     assert_eq!((ended.inserted, ended.dead_lettered), (9, 1));
     assert_eq!(ended.clickhouse.values("t", "seq").len(), 9);
-    assert!(ended.reported.letters[0].0.contains("\"seq\":5"));
+    assert!(ended.reported.dead_letters[0].0.contains("\"seq\":5"));
 }
 
 /// An attempt whose outcome is unknown may be in: the rows must not be sent under other tokens.

@@ -71,8 +71,8 @@ fn a_refused_insert_names_the_status() {
         assert!(!text.contains("Code: ") || text.contains("ClickHouse refused with HTTP "), "{code}: {text}");
     }
     assert!(ended.reported.warnings.iter().any(|(_, text)| text.contains("with HTTP 500: Code: 202")));
-    for (_, _, message) in &ended.reported.letters {
+    for (_, _, message) in &ended.reported.dead_letters {
         assert!(message.contains("with HTTP 500: Code: "), "{message}");
     }
-    assert!(!ended.reported.letters.is_empty());
+    assert!(!ended.reported.dead_letters.is_empty());
 }

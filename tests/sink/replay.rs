@@ -37,11 +37,11 @@ fn replay(
 }
 
 /// Replays dead letters that the caller supplies.
-fn fed(clickhouse: &Listening, letters: Vec<Supplied>) -> (Report, Reported) {
+fn fed(clickhouse: &Listening, dead_letters: Vec<Supplied>) -> (Report, Reported) {
     let (replay, reported) = replay(clickhouse, &json!({}), ReplaySource::Supplied);
     let running = replay.clone();
     let thread = std::thread::spawn(move || running.run());
-    assert!(replay.supply(letters));
+    assert!(replay.supply(dead_letters));
     replay.end();
     let report = thread.join().unwrap().unwrap();
     let reported = reported.lock().unwrap().clone();
@@ -58,9 +58,9 @@ fn dead_letters_that_fit_now_are_inserted_and_the_others_are_dead_letters_again(
     assert_rows(&clickhouse, 0..5);
     let counts = (report.read, report.inserted, report.dead_lettered, report.malformed, report.rows);
     assert_eq!(counts, (6, 5, 1, 1, 5));
-    assert_eq!(report.malformed_letters[0].line, 7);
+    assert_eq!(report.malformed_records[0].line, 7);
     assert_eq!(
-        reported.letters.iter().map(|(payload, code, _)| (&**payload, *code)).collect::<Vec<_>>(),
+        reported.dead_letters.iter().map(|(payload, code, _)| (&**payload, *code)).collect::<Vec<_>>(),
         [("{", "JSON_INVALID")]
     );
 }
@@ -88,7 +88,7 @@ fn rows_that_clickhouse_refuses_are_dead_letters_again() {
     for _ in 0..2 {
         let (report, reported) = fed(&clickhouse, dead_letters(0..16));
         assert_eq!((report.inserted, report.dead_lettered), (15, 1));
-        assert_eq!(reported.letters[0].1, "REJECTED_BY_CLICKHOUSE");
+        assert_eq!(reported.dead_letters[0].1, "REJECTED_BY_CLICKHOUSE");
     }
     assert_rows(&clickhouse, (0..16).filter(|seq| *seq != 7));
 }

@@ -78,7 +78,7 @@ fn an_undecodable_message_does_not_hold_up_its_neighbours() {
     running.send_numbers(1..2);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, 0..2);
-    let codes: Vec<&str> = ended.reported.letters.iter().map(|(_, code, _)| *code).collect();
+    let codes: Vec<&str> = ended.reported.dead_letters.iter().map(|(_, code, _)| *code).collect();
     assert_eq!(codes, ["JSON_INVALID", "OUT_OF_RANGE", "NO_ROUTE"]);
     assert_eq!((ended.inserted, ended.dead_lettered), (2, 3));
 }
@@ -128,7 +128,7 @@ fn dead_letters_that_are_refused_are_reported_and_settled() {
     let ended = running.finish();
     assert_eq!((ended.dead_lettered, ended.reported.count("DEAD_LETTERS_REFUSED")), (1, 1));
     assert_eq!(ended.reported.field("DEAD_LETTERS_REFUSED", "messages"), 1);
-    assert_eq!(ended.reported.letters.len(), 1);
+    assert_eq!(ended.reported.dead_letters.len(), 1);
     assert!(ended.clickhouse.rows("letters").is_empty());
 }
 
@@ -136,15 +136,15 @@ fn dead_letters_that_are_refused_are_reported_and_settled() {
 #[test]
 fn dead_letters_for_a_missing_directory_wait_for_it() {
     let dir = tempfile::tempdir().unwrap();
-    let letters = dir.path().join("letters");
-    let mut running = Running::start(json!({ "deadLetters": { "dir": letters } }));
-    std::fs::remove_dir(&letters).unwrap();
+    let dead_letters = dir.path().join("letters");
+    let mut running = Running::start(json!({ "deadLetters": { "dir": dead_letters } }));
+    std::fs::remove_dir(&dead_letters).unwrap();
     running.send("{");
     running.wait_for_warning("DEAD_LETTERS_RETRYING");
     assert!(running.acknowledged().is_empty());
-    std::fs::create_dir(&letters).unwrap();
+    std::fs::create_dir(&dead_letters).unwrap();
     assert_eq!(running.finish().dead_lettered, 1);
-    let file = std::fs::read_dir(&letters).unwrap().next().unwrap().unwrap().path();
+    let file = std::fs::read_dir(&dead_letters).unwrap().next().unwrap().unwrap().path();
     assert!(std::fs::read_to_string(file).unwrap().contains(r#""payload":"{","code":"JSON_INVALID""#));
 }
 

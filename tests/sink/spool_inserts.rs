@@ -110,8 +110,8 @@ fn bad_rows_of_the_spool_become_dead_letters_under_the_token_of_their_insert() {
     assert_rows(&ended.clickhouse, (0..8).filter(|seq| *seq != 2));
     assert_eq!((ended.inserted, ended.dead_lettered), (7, 1));
     let inserts = ended.clickhouse.inserts();
-    let letters = inserts.iter().find(|insert| insert.table() == "letters").unwrap();
-    assert_eq!(letters.token, format!("{}-letters", inserts[0].token));
+    let dead_letters = inserts.iter().find(|insert| insert.table() == "letters").unwrap();
+    assert_eq!(dead_letters.token, format!("{}-letters", inserts[0].token));
 }
 
 /// The configuration has no route for them any more: they go where they were meant to go, as they are.
@@ -130,7 +130,7 @@ fn records_without_a_route_are_sent_or_become_dead_letters_together() {
         assert_eq!(ended.pending, 0);
         if is_refused {
             assert!(ended.dead_lettered > 0);
-            assert!(ended.reported.letters[0].2.contains("no route is left to tell its messages apart"));
+            assert!(ended.reported.dead_letters[0].2.contains("no route is left to tell its messages apart"));
         } else {
             assert_rows(&ended.clickhouse, 0..2);
         }

@@ -40,7 +40,7 @@ fn a_message_that_no_longer_fits_becomes_a_dead_letter() {
     assert_rows(&ended.clickhouse, 254..256);
     assert_eq!((ended.inserted, ended.dead_lettered), (2, 2));
     let reported: Vec<_> =
-        ended.reported.letters.iter().map(|(_, code, message)| (*code, &**message)).collect();
+        ended.reported.dead_letters.iter().map(|(_, code, message)| (*code, &**message)).collect();
     assert_eq!(reported[0], ("OUT_OF_RANGE", "column seq: 256 is out of range for UInt8"));
 }
 
@@ -102,5 +102,5 @@ fn a_message_that_did_not_fit_before_is_decoded_for_the_new_table() {
     running.send_numbers(1000..1001);
     let ended = running.finish();
     assert_rows(&ended.clickhouse, [0, 1000]);
-    assert!(ended.reported.letters.is_empty());
+    assert!(ended.reported.dead_letters.is_empty());
 }

@@ -99,7 +99,7 @@ fn rows_are_dropped_and_messages_rejected() {
     assert_eq!(ended.clickhouse.values("t", "seq"), ["10", "20", "30"]);
     assert_eq!((ended.inserted, ended.dropped, ended.dead_lettered), (3, 1, 1));
     assert_eq!(
-        ended.reported.letters,
+        ended.reported.dead_letters,
         [(rows(&[40, 42]), "REJECTED_BY_TRANSFORM", "42 is wrong".to_string())]
     );
 }
@@ -126,7 +126,7 @@ fn a_transform_that_fails_harms_nobody() {
     assert!(
         ended
             .reported
-            .letters
+            .dead_letters
             .iter()
             .all(|(_, code, message)| *code == "TRANSFORM_FAILED" && message == "no such zone")
     );
@@ -156,7 +156,7 @@ fn a_call_that_is_lost_half_written_fails() {
     running.seal();
     let ended = running.finish();
     assert_eq!((ended.inserted, ended.dead_lettered), (0, 2));
-    assert!(ended.reported.letters.iter().all(|(_, code, _)| *code == "TRANSFORM_FAILED"));
+    assert!(ended.reported.dead_letters.iter().all(|(_, code, _)| *code == "TRANSFORM_FAILED"));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_row_that_clickhouse_refuses_is_found_among_changed_rows() {
     let ended = running.finish();
     assert_eq!(ended.clickhouse.values("t", "seq"), ["10", "11", "12", "13", "15", "16", "17"]);
     assert_eq!((ended.inserted, ended.dead_lettered), (7, 1));
-    assert!(ended.reported.letters[0].0.contains("\"seq\":4"));
+    assert!(ended.reported.dead_letters[0].0.contains("\"seq\":4"));
 }
 
 /// `{ "seq": number }` as CBOR.
@@ -328,7 +328,7 @@ fn emitted_rows_that_clickhouse_refuses_are_dead_letters_of_no_message() {
     let ended = running.finish();
     assert_eq!(ended.clickhouse.values("alerts", "seq"), ["20"]);
     assert_eq!((ended.inserted, ended.dropped, ended.dead_lettered), (4, 1, 1));
-    assert_eq!(ended.reported.letters.len(), 2);
+    assert_eq!(ended.reported.dead_letters.len(), 2);
 }
 
 fn spooled(dir: &tempfile::TempDir, changes: Value) -> Value {
@@ -367,7 +367,7 @@ fn a_spool_has_what_came_out_of_the_transform_and_never_runs_it_again() {
     assert_eq!(ended.clickhouse.values("alerts", "seq"), ["1000"]);
     // The emitted row counts as no message in this life either.
     assert_eq!((ended.inserted, ended.dead_lettered), (5, 1));
-    assert!(ended.reported.letters[0].0.contains("\"seq\":4"), "{:?}", ended.reported.letters);
+    assert!(ended.reported.dead_letters[0].0.contains("\"seq\":4"), "{:?}", ended.reported.dead_letters);
     let tokens: Vec<_> = ended.clickhouse.inserts().iter().map(|insert| insert.token.clone()).collect();
     assert!(tokens[before.len()..].contains(&before[0].token));
 }

@@ -220,7 +220,9 @@ impl Router {
     fn completion(&mut self, holder: Holder) -> Option<&mut Completion> {
         match holder {
             Holder::Batch(at) => self.routes[at].batch.as_mut().map(|batch| &mut batch.completion),
-            Holder::DeadLetters => self.open_dead_letters.as_mut().map(|letters| &mut letters.completion),
+            Holder::DeadLetters => {
+                self.open_dead_letters.as_mut().map(|dead_letters| &mut dead_letters.completion)
+            }
         }
     }
 
