@@ -101,7 +101,7 @@ export declare class NativeReplay {
   /** Resolves to the report when all dead letters are settled. */
   run(): Promise<string>
   /** Resolves when they are taken: to `false` if no more are wanted. */
-  supply(letters: string, bytes: Array<Buffer>): Promise<string>
+  supply(deadLetters: string, bytes: Array<Buffer>): Promise<string>
   /** JavaScript supplies no more dead letters. */
   end(): void
   cancel(): void

@@ -8,6 +8,8 @@
 //! "compute the DEFAULT", rows without a value hold [`unfilled`] when they are read. A row that holds something else
 //! afterwards is filled.
 
+mod numbers;
+
 use std::ops::Range;
 
 use serde::Serialize;
@@ -20,6 +22,8 @@ use crate::core::error::Result;
 use crate::core::reason::{Code, Reason};
 use crate::decode::RowDecoder;
 use crate::ingest::table_plan::TablePlan;
+
+use numbers::{mark_unfilled, take_nulls, unfilled};
 
 /// How the host keeps the values of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -215,24 +219,6 @@ fn info(
     }
 }
 
-/// The value of a row that is not filled.
-pub fn unfilled(cells: Cells) -> &'static [u8] {
-    match cells {
-        Cells::Bool | Cells::U8 => &[0xff],
-        Cells::I8 => &[0x80],
-        Cells::U16 => &[0xff; 2],
-        Cells::I16 => &[0, 0x80],
-        Cells::U32 => &[0xff; 4],
-        Cells::I32 => &[0, 0, 0, 0x80],
-        Cells::U64 => &[0xff; 8],
-        Cells::I64 => &[0, 0, 0, 0, 0, 0, 0, 0x80],
-        // A NaN that no arithmetic gives.
-        Cells::F32 => &[0x72, 0x6d, 0xc0, 0x7f],
-        Cells::F64 => &[0x6c, 0x6c, 0x69, 0x6d, 0, 0, 0xf8, 0x7f],
-        Cells::Text | Cells::Other => &[],
-    }
-}
-
 /// The columns of one batch, in the hands of the host.
 pub struct BatchColumns<'a> {
     pub layout: &'a ColumnLayout,
@@ -271,10 +257,7 @@ impl BatchColumns<'_> {
             return Ok(());
         };
         if self.marks_unfilled(at) {
-            let unfilled = unfilled(self.layout.columns[at].cells);
-            for row in (0..own_nulls.len()).filter(|row| own_nulls[*row] == 1) {
-                values[row * width..(row + 1) * width].copy_from_slice(unfilled);
-            }
+            mark_unfilled(values, *width, own_nulls, self.layout.columns[at].cells);
         }
         copy_nulls(own_nulls, nulls)
     }
@@ -295,16 +278,8 @@ impl BatchColumns<'_> {
             data.iter_mut().for_each(|value| *value = u8::from(*value != 0));
         }
         let Some(own_nulls) = own_nulls else { return Ok(()) };
-        for (row, own) in own_nulls.iter_mut().enumerate() {
-            let value = &values[row * *width..(row + 1) * *width];
-            let was_null = *own != 0;
-            let is_null = nulls.map_or(was_null, |nulls| nulls[row] != 0);
-            let is_filled = marks_unfilled && was_null && value != unfilled(cells);
-            *own = u8::from(is_null && !is_filled);
-            if *own == 1 {
-                data[row * *width..(row + 1) * *width].copy_from_slice(zero);
-            }
-        }
+        let unfilled = if marks_unfilled { unfilled(cells) } else { &[] };
+        take_nulls(data, zero, own_nulls, nulls, unfilled);
         Ok(())
     }
 
