@@ -407,6 +407,49 @@ export interface Route {
     /** The most columns that are added to the table, over all starts. From 1 to 1000. @default 100 */
     maxColumns?: number | undefined
   } | undefined
+  /** Drops rows whose key a row before them had, within a time. */
+  dedupe?: {
+    /**
+     * The columns whose values together are the key, such as `['event_id']`. A row with NULL in one of them is kept.
+     */
+    by: string | readonly string[]
+    /**
+     * How long a key counts, from the receipt of the row on that was kept. In milliseconds, 1 to 604800000.
+     * @default 60000
+     */
+    windowMs?: number | undefined
+    /**
+     * The most keys that are remembered; beyond it the oldest is forgotten. A key takes about 100 bytes, which count
+     * towards `memory.maxBytes`. From 1 to 10000000.
+     * @default 100000
+     */
+    maxKeys?: number | undefined
+  } | undefined
+  /** Drops rows whose value has changed by `delta` at most since the last row that was kept. */
+  deadband?: {
+    /** The column whose values are compared: a number. A row with NULL or NaN in it is kept, and so is the next one. */
+    column: string
+    /**
+     * The largest change, up or down, that counts as none, in the unit of the column. With 0 equal values are dropped.
+     */
+    delta: number
+    /**
+     * Columns whose values together are the key: a value is compared with the last one of its key. Without it, with the
+     * last one of the route. A row with NULL in one of them is kept.
+     */
+    by?: string | readonly string[] | undefined
+    /**
+     * A row is kept, whatever its value, so long after the last one of its key that was. In milliseconds, 1 to
+     * 604800000.
+     */
+    everyMs?: number | undefined
+    /**
+     * The most keys that are remembered; beyond it the oldest is forgotten. A key takes about 100 bytes, which count
+     * towards `memory.maxBytes`. From 1 to 10000000.
+     * @default 100000
+     */
+    maxKeys?: number | undefined
+  } | undefined
   /**
    * How to treat a missing field for a column that is neither Nullable nor has a DEFAULT: a dead letter
    * (`FIELD_MISSING`), or the type's zero.
@@ -1144,6 +1187,10 @@ export interface Metrics {
    * routes share a topic the first has it alone, and the others have their place behind it: `drivers/+/position (routes[2])`.
    */
   transforms: Record<string, TransformMetrics>
+  /** Rows that `dedupe` dropped, and its keys; by the name of the route, as in `transforms`. */
+  dedupe: Record<string, RepeatMetrics>
+  /** The same of `deadband`. */
+  deadband: Record<string, RepeatMetrics>
   /** The maps that columns are filled from, by name. */
   lookups: Record<string, LookupMetrics>
   /** Warnings by code. Codes with a count of 0 are omitted. */
@@ -1173,6 +1220,16 @@ export interface TableMetrics {
   failing: boolean
   /** How long ago ClickHouse last confirmed an INSERT, in milliseconds; null if it never has. */
   lastInsertMs: number | null
+}
+
+/** The rows that a route drops for those before them. */
+export interface RepeatMetrics {
+  /** Rows that were dropped. */
+  dropped: number
+  /** Keys that are remembered. */
+  keys: number
+  /** Keys that were forgotten for newer ones, because there were `maxKeys` of them or no memory. */
+  evicted: number
 }
 
 /** A map that columns are filled from. */
@@ -1462,6 +1519,8 @@ export interface RouteReport {
   engine: string | null
   /** All columns, in the order of the table. */
   columns: ColumnReport[]
+  /** What the route does with rows beside inserting them, as text: `dedupe`, `deadband`. */
+  rules: string[]
   /** Whether ClickHouse accepted an INSERT of no rows; null if none was attempted. */
   insert: boolean | null
   /** How long that took, in milliseconds. */

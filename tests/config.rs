@@ -56,6 +56,8 @@ fn full() -> Value {
             "rows": "samples",
             "schema": "add-columns",
             "addColumns": { "afterMessages": 5, "maxColumns": 10 },
+            "dedupe": { "by": ["event_id"], "windowMs": 1000, "maxKeys": 10 },
+            "deadband": { "column": "lat", "delta": 0.5, "by": ["driver"], "everyMs": 1000, "maxKeys": 10 },
             "where": {
                 "or": [
                     { "path": ["speed", "v"], "exists": true, "ge": 1, "lt": 9.5, "ne": "x" },
@@ -143,6 +145,8 @@ enum Takes {
     Texts,
     Flag,
     Integer(u64, u64),
+    /// A number that is not negative.
+    Amount,
     Section,
     List,
     /// A list of objects.
@@ -154,7 +158,7 @@ use Takes::*;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-const OPTIONS: [(&str, Takes); 116] = [
+const OPTIONS: [(&str, Takes); 126] = [
     ("/name", Text),
     ("/mqtt", Section),
     ("/mqtt/url", Texts),
@@ -241,6 +245,16 @@ const OPTIONS: [(&str, Takes); 116] = [
     ("/routes/0/addColumns/afterMessages", Integer(1, 100_000)),
     ("/routes/0/addColumns/maxColumns", Integer(1, 1000)),
     ("/lookups/drivers/entries", Section),
+    ("/routes/0/dedupe", Section),
+    ("/routes/0/dedupe/by", Texts),
+    ("/routes/0/dedupe/windowMs", Integer(1, 7 * DAY_MS)),
+    ("/routes/0/dedupe/maxKeys", Integer(1, 10_000_000)),
+    ("/routes/0/deadband", Section),
+    ("/routes/0/deadband/column", Text),
+    ("/routes/0/deadband/delta", Amount),
+    ("/routes/0/deadband/by", Texts),
+    ("/routes/0/deadband/everyMs", Integer(1, 7 * DAY_MS)),
+    ("/routes/0/deadband/maxKeys", Integer(1, 10_000_000)),
     ("/routes/0/qos", Integer(0, 2)),
     ("/routes/0/unknownFields", Choice),
     ("/routes/0/missingFields", Choice),
@@ -388,6 +402,7 @@ fn an_option_of_the_wrong_kind_is_refused() {
                 Conditions => value.is_array(),
                 Scalar => value.is_string() || value.is_number(),
                 Flag => value.is_boolean(),
+                Amount => value.is_number(),
                 Choice | Integer(..) => false,
             };
             if !fits {

@@ -46,13 +46,11 @@ function value(family, labels = {}) {
 /** Names of the table in the document that this pipeline should have. */
 function documented(pipeline) {
   const names = [...DOCUMENT.matchAll(/^\| `(millrace_\w+)` \| (?:counter|gauge|histogram) \|/gm)].map(([, name]) => name)
-  const { spool, transforms, lookups } = pipeline.metrics()
-  const [hasTransforms, hasLookups] = [transforms, lookups].map((figures) => Object.keys(figures).length > 0)
-  return names
-    .filter((name) => spool || !name.startsWith('millrace_spool_'))
-    .filter((name) => hasTransforms || !name.startsWith('millrace_transform_'))
-    .filter((name) => hasLookups || !name.startsWith('millrace_lookup_'))
-    .sort()
+  const { spool, transforms: transform, lookups: lookup, dedupe, deadband } = pipeline.metrics()
+  // Families of what only some pipelines have.
+  const special = { spool, transform, lookup, dedupe, deadband }
+  const lacks = Object.keys(special).filter((word) => Object.keys(special[word] ?? {}).length === 0)
+  return names.filter((name) => !lacks.some((word) => name.startsWith(`millrace_${word}_`))).sort()
 }
 
 test('other parsers read the text, and its values are those of metrics()', { timeout }, async (t) => {

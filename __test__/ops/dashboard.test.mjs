@@ -121,6 +121,24 @@ test('figures of lookups, and no card without lookups', { timeout, skip: noBrows
   assert.deepEqual([errors, other.errors], [[], []])
 })
 
+test('rows that were dropped for those before them, by route and rule', { timeout, skip: noBrowser }, async (t) => {
+  const [table, topic] = [await servers.table('id UInt32, v Float64'), unique('topic')]
+  const rules = { dedupe: { by: 'id' }, deadband: { column: 'v', delta: 1 } }
+  const { pipeline, url } = await served(t, { routes: [{ topic, table, ...rules }] })
+  const publisher = await servers.publisher(t, { clients: 1 })
+  await publisher.flood(20, (i) => ({ topic, payload: JSON.stringify({ id: i % 15, v: i % 15 < 5 ? 1 : 10 }) }))
+  await settled(pipeline, 20)
+  const { page } = await openPage(await openBrowser(t), url)
+  await shows(page, '#repeats tr td:nth-child(3)', '5')
+  assert.deepEqual(await cells(page, '#repeats tr'), [
+    [topic, 'dedupe', '5', '15', '0'],
+    [topic, 'deadband', '13', '1', '0'],
+  ])
+  const other = await openPage(await openBrowser(t), (await served(t, { routes: [{ topic, table }] })).url)
+  await shows(other.page, '#headline', 'Connected. No messages are coming.')
+  assert.equal(await other.page.isVisible('#repeats-title'), false)
+})
+
 test('figures of transforms, and no card without transforms', { timeout, skip: noBrowser }, async (t) => {
   const table = await servers.table('seq UInt64')
   const topic = unique('topic')

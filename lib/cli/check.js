@@ -74,7 +74,7 @@ function printServer({ url, reachable, version, user, tls }) {
   return block(lines)
 }
 
-function printRoute({ topic, table, engine, columns, insert, deduplication }, i) {
+function printRoute({ topic, table, engine, columns, rules, insert, deduplication }, i) {
   const lines = [`routes[${i}]: ${topic} to ${table}${engine ? `, ${engine}` : ''}`]
   if (insert !== null) lines.push(`  INSERT: ${insert ? 'allowed' : 'refused'}`)
   for (const { table, engine, view, on, window } of deduplication) {
@@ -82,6 +82,7 @@ function printRoute({ topic, table, engine, columns, insert, deduplication }, i)
     const remembers = window ? `on, remembers ${window} INSERTs` : 'on'
     lines.push(`  deduplication of ${behind}: ${on ? remembers : 'off'}`)
   }
+  lines.push(...rules.map((rule) => `  ${sanitize(rule)}`))
   if (columns.length > 0) {
     lines.push(
       ...aligned([

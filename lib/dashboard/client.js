@@ -96,6 +96,7 @@ function showParts({ metrics, connections, tables }) {
     true,
   )
   showTransforms(metrics.transforms ?? {})
+  showRepeats(metrics.dedupe ?? {}, metrics.deadband ?? {})
   showLookups(metrics.lookups ?? {})
   const down = Object.keys(connections).filter((number) => connections[number] === 0)
   fillPairs($('broker'), [
@@ -131,6 +132,13 @@ function showTransforms(transforms) {
   ])
   $('transforms-card').hidden = rows.length === 0
   fillTable($('transforms'), rows, true)
+}
+
+function showRepeats(dedupe, deadband) {
+  const row = (rule) => ([route, its]) => [route, rule, whole.format(its.dropped), whole.format(its.keys), whole.format(its.evicted)]
+  const rows = [...Object.entries(dedupe).map(row('dedupe')), ...Object.entries(deadband).map(row('deadband'))]
+  $('repeats-card').hidden = rows.length === 0
+  fillTable($('repeats'), rows, true)
 }
 
 function showLookups(lookups) {

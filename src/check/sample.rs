@@ -4,6 +4,7 @@
 //! Rows that ClickHouse alone can refuse, by a constraint for example, show only in a pipeline.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use base64::Engine;
@@ -19,10 +20,12 @@ use crate::check::transforms::{self, SampledRows, TransformReport};
 use crate::check::{Level, Report, advice};
 use crate::clickhouse::Column;
 use crate::config::{CheckOptions, Config, Mqtt, SampleLimits};
+use crate::core::memory_budget::MemoryBudget;
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::{Captures, TopicFilter};
 use crate::decode::{self, Decoder};
 use crate::ingest::router::route_order::{NO_ROUTE, NO_TEXT, Selection, next_route, select};
+use crate::ingest::row_filter::{RowFilter, kept};
 use crate::mqtt::probe::Probe;
 use crate::mqtt::session::Event;
 use crate::mqtt::{Publish, Subscription, wider_filters};
@@ -35,7 +38,7 @@ pub struct Sample {
     rows: usize,
     /// Messages that would be dead letters.
     dead_letters: usize,
-    /// Messages that `where` excludes.
+    /// Messages that `where`, `dedupe` or `deadband` excludes.
     dropped: usize,
     seconds: f64,
     /// By route.
@@ -49,7 +52,7 @@ pub struct Sample {
 struct Seen {
     messages: usize,
     rows: usize,
-    /// Messages that `where` excludes.
+    /// Messages that `where`, `dedupe` or `deadband` excludes.
     dropped: usize,
     /// How many partitions the rows are of, if the table has some.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,7 +111,11 @@ pub async fn take(
     let times = config.routes.iter().zip(&decoders).enumerate();
     let times = times
         .map(|(i, (route, decoder))| TimeExamples::of(&format!("routes[{i}]"), route, decoder.as_ref()?));
+    let filters = config.routes.iter().zip(&decoders);
+    let filters = filters.map(|(route, decoder)| RowFilter::of(route, decoder.as_ref()?).ok().flatten());
     let mut sampler = Sampler {
+        filters: filters.collect(),
+        memory: Arc::default(),
         times: times.collect(),
         config,
         subscriptions: &reached.subscriptions,
@@ -195,6 +202,9 @@ struct Sampler<'a> {
     precision: Vec<Option<Precision>>,
     /// By route.
     times: Vec<Option<TimeExamples>>,
+    /// By route.
+    filters: Vec<Option<Box<RowFilter>>>,
+    memory: Arc<MemoryBudget>,
     captures: Captures,
     /// How many payloads are kept for each route.
     payloads: usize,
@@ -255,7 +265,7 @@ impl Sampler<'_> {
         wider.iter().any(|filter| filter.matches(topic, captures))
     }
 
-    /// Decodes a message for one route, and says whether `where` excludes it.
+    /// Decodes a message for one route, and says whether the route drops it.
     fn is_dropped_by(&mut self, at: usize, topic: &str, publish: &Publish<'_>, client_id: &str) -> bool {
         self.sample.routes[at].messages += 1;
         if self.sample.routes[at].payloads.len() < self.payloads {
@@ -280,7 +290,22 @@ impl Sampler<'_> {
             true => decoder.columns(),
         };
         let first = columns.first().map_or(0, Column::rows);
-        let appended = decoder.append(&message, &mut columns);
+        let mut appended = decoder.append(&message, &mut columns);
+        let mut is_repeated = false;
+        if let (Ok(rows @ 1..), Some(filter)) = (&mut appended, &mut self.filters[at]) {
+            let all = columns.first().map_or(0, Column::rows);
+            *rows = filter.apply(decoder, &mut columns, *rows, Instant::now(), &self.memory);
+            is_repeated = *rows == 0;
+            if !is_repeated {
+                let kept = kept(filter.dropped(), all);
+                columns.iter_mut().for_each(|column| column.keep_rows(&kept));
+            }
+        }
+        if is_repeated {
+            sampled.columns = columns;
+            self.sample.routes[at].dropped += 1;
+            return true;
+        }
         if let (Ok(_), Some(times)) = (&appended, &mut self.times[at]) {
             self.sample.routes[at].times.extend(times.of_message(&message, &columns, first));
         }

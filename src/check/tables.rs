@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::check::advice;
 use crate::check::columns::ColumnReport;
+use crate::check::rules;
 use crate::check::tls_probe::{self, TlsInfo};
 use crate::check::{Level, Report};
 use crate::clickhouse::client;
@@ -21,6 +22,7 @@ use crate::core::backoff::random_bits;
 use crate::core::error::Error;
 use crate::dead_letter::store;
 use crate::decode::Decoder;
+use crate::ingest::row_filter::RowFilter;
 use crate::ingest::table_plan::TablePlan;
 use crate::pipeline::stages::no_answer;
 
@@ -42,6 +44,8 @@ pub struct RouteReport {
     table: String,
     engine: Option<String>,
     columns: Vec<ColumnReport>,
+    /// What the route does with rows beside inserting them, as text.
+    rules: Vec<String>,
     /// Whether ClickHouse took an INSERT of no rows; `None` if none could be made.
     insert: Option<bool>,
     /// How long that took.
@@ -218,6 +222,9 @@ impl TableChecker<'_> {
             report.fail(&error, &format!("{path}.table"), advice::for_error(&error));
         }
         let (decoder, route) = fitted(path, route, &table, report);
+        if let Some(Err(error)) = decoder.as_ref().map(|decoder| RowFilter::of(&route, decoder)) {
+            report.fail(&error, path, advice::for_error(&error));
+        }
         let plan = TablePlan::new(0, &route, table.clone(), &Arc::default()).ok().map(Arc::new);
         let Ok(columns) = self.schema.columns(&route.table).await else { return decoder.zip(plan) };
         for name in route.unused_names(|name| table.has_column(name)) {
@@ -453,6 +460,7 @@ impl RouteReport {
             table: route.table.clone(),
             engine: None,
             columns: Vec::new(),
+            rules: rules::of(route),
             insert: None,
             insert_ms: None,
             deduplication: Vec::new(),

@@ -197,6 +197,17 @@ impl<'a> ObjectReader<'a> {
         number.ok_or_else(|| self.fault(name, "is not a number, or has no default"))
     }
 
+    pub fn required_number(&self, name: &str) -> Result<f64> {
+        let row = self.row(name)?;
+        match self.take(name)? {
+            None => Err(self.absent(row)),
+            Some(Taken::Number(number)) => {
+                number.as_f64().ok_or_else(|| self.fault(name, "is not a number of 64 bits"))
+            }
+            Some(_) => Err(self.fault(name, "is not a number")),
+        }
+    }
+
     pub fn flag_or_default(&self, name: &str) -> Result<bool> {
         let row = self.row(name)?;
         match (self.take(name)?, row.default) {

@@ -11,6 +11,7 @@ use crate::config::condition::{Condition, condition};
 use crate::config::growth::{Growth, growth};
 use crate::config::lookup::{LookupKey, LookupSource};
 use crate::config::object_reader::ObjectReader;
+use crate::config::repeats::{Deadband, Dedupe, deadband, dedupe};
 use crate::config::shards::ShardColumn;
 use crate::config::sparkplug::asks_rebirth;
 use crate::config::taken::Taken;
@@ -61,6 +62,8 @@ pub struct Route {
     pub zero_missing_fields: bool,
     /// Whether the table gets columns for unknown fields.
     pub growth: Option<Growth>,
+    pub dedupe: Option<Dedupe>,
+    pub deadband: Option<Deadband>,
     /// `None`: rows are inserted as they were decoded.
     pub transform: Option<Transform>,
     /// The columns that say to which shard a row goes. Empty: there are no shards.
@@ -99,9 +102,16 @@ impl Route {
             reject_unknown_fields: true,
             zero_missing_fields: false,
             growth: None,
+            dedupe: None,
+            deadband: None,
             transform: None,
             shard_key: Vec::new(),
         }
+    }
+
+    /// Whether rows are dropped for those before them.
+    pub fn drops_repeats(&self) -> bool {
+        self.dedupe.is_some() || self.deadband.is_some()
     }
 
     /// Whether both fill the same table from the same topic.
@@ -240,6 +250,8 @@ pub fn route(o: ObjectReader<'_>, memory: Ceiling, lookups: &Lookups) -> Result<
         reject_unknown_fields: o.word_or_default("unknownFields")? == "reject",
         zero_missing_fields: o.word_or_default("missingFields")? == "zero",
         growth: growth(&o)?,
+        dedupe: dedupe(&o)?,
+        deadband: deadband(&o)?,
         transform: transform(&o, &topic, lookups)?,
         shard_key: Vec::new(),
         topic,

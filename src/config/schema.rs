@@ -855,6 +855,20 @@ pub static ROUTE: Object = Object {
             "When a table gets a column, and how many, with `schema: 'add-columns'`.",
         ),
         row(
+            "dedupe",
+            object(&DEDUPE),
+            Absent,
+            "Drops rows whose key a row before them had, within a time.",
+        )
+        .note("See [Repetitions](#repetitions)."),
+        row(
+            "deadband",
+            object(&DEADBAND),
+            Absent,
+            "Drops rows whose value has changed by `delta` at most since the last row that was kept.",
+        )
+        .note("See [Repetitions](#repetitions)."),
+        row(
             "missingFields",
             choice(&["reject", "zero"]),
             Text("reject"),
@@ -941,6 +955,73 @@ pub static ADD_COLUMNS: Object = Object {
             Integer(100),
             "The most columns that are added to the table, over all starts.",
         ),
+    ],
+    rules: NO_RULES,
+};
+
+const MAX_KEYS: Row = row(
+    "maxKeys",
+    integer(1, 10_000_000),
+    Integer(100_000),
+    "The most keys that are remembered; beyond it the oldest is forgotten. A key takes about 100 bytes, which count towards \
+     `memory.maxBytes`.",
+);
+
+static DEDUPE: Object = Object {
+    name: None,
+    about: "Rows that repeat a key are dropped.",
+    includes: &[],
+    rows: &[
+        row(
+            "by",
+            Kind::OneOrMore { item: &filled_text("") },
+            Required(": the columns of the key"),
+            "The columns whose values together are the key, such as `['event_id']`. A row with NULL in one of them is kept.",
+        ),
+        row(
+            "windowMs",
+            integer(1, 7 * DAY_MS),
+            Integer(60_000),
+            "How long a key counts, from the receipt of the row on that was kept.",
+        )
+        .unit(Milliseconds),
+        MAX_KEYS,
+    ],
+    rules: NO_RULES,
+};
+
+static DEADBAND: Object = Object {
+    name: None,
+    about: "Rows whose value has hardly changed are dropped.",
+    includes: &[],
+    rows: &[
+        row(
+            "column",
+            filled_text(""),
+            Required(": the column whose values are compared"),
+            "The column whose values are compared: a number. A row with NULL or NaN in it is kept, and so is the next one.",
+        ),
+        row(
+            "delta",
+            Kind::Number { min: 0.0, max: f64::INFINITY },
+            Required(": the largest change that counts as none"),
+            "The largest change, up or down, that counts as none, in the unit of the column. With 0 equal values are dropped.",
+        ),
+        row(
+            "by",
+            Kind::OneOrMore { item: &filled_text("") },
+            Absent,
+            "Columns whose values together are the key: a value is compared with the last one of its key. Without it, with the \
+             last one of the route. A row with NULL in one of them is kept.",
+        ),
+        row(
+            "everyMs",
+            integer(1, 7 * DAY_MS),
+            Absent,
+            "A row is kept, whatever its value, so long after the last one of its key that was.",
+        )
+        .unit(Milliseconds),
+        MAX_KEYS,
     ],
     rules: NO_RULES,
 };

@@ -23,6 +23,7 @@ pub mod memory_budget;
 pub mod mqtt_property;
 pub mod reason;
 pub mod rebirths;
+pub mod recent_keys;
 pub mod secret;
 pub mod shard;
 pub(crate) mod swar;

@@ -317,8 +317,7 @@ impl Decoder {
     #[cold]
     fn refuse(&mut self, reason: Reason, message: &Message<'_>, columns: &mut [Column]) -> Reason {
         self.row.scalars.forget();
-        let Scratch { message_start, start, .. } = &self.row;
-        message_start.as_ref().unwrap_or(start).rollback(columns);
+        self.take_back(columns);
         let advice = match reason.code {
             Code::JsonInvalid if self.unpacking.is_json => unpack::advice(message.payload),
             _ => None,
@@ -327,6 +326,37 @@ impl Decoder {
             Some(advice) => Reason { message: format!("{}; {advice}", reason.message).into(), ..reason },
             None => reason,
         }
+    }
+
+    /// Where the columns were before the last message.
+    fn before_message(&self) -> &Checkpoint {
+        let Scratch { message_start, start, .. } = &self.row;
+        message_start.as_ref().unwrap_or(start)
+    }
+
+    /// How many rows there were before the last message.
+    pub fn rows_before(&self) -> usize {
+        self.before_message().rows()
+    }
+
+    /// How many bytes of texts a column had before the last message; 0 where its values have one width.
+    pub fn bytes_before(&self, binding: usize) -> usize {
+        let first = self.bindings[binding].lengths;
+        let length = |at: usize| self.before_message().length(at).unwrap_or(0);
+        match &self.columns[binding] {
+            Column::Strings { .. } => length(first),
+            // Behind the number of rows.
+            Column::Nullable { values, .. } if matches!(**values, Column::Strings { .. }) => {
+                length(first + 1)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Takes the rows of the last message out again.
+    #[cold]
+    pub fn take_back(&self, columns: &mut [Column]) {
+        self.before_message().rollback(columns);
     }
 
     fn is_walked_plainly(&self) -> bool {

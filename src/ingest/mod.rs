@@ -6,6 +6,7 @@
 //! [`raw_messages`] keeps the messages of a batch as they came, so that rows can be decoded again ([`encoded_rows`]);
 //! rows that a transform changed are [`kept_rows`]; messages that a spool keeps as dead letters are
 //! [`rejected_messages`]; a message of several routes is one of `shared_messages`;
+//! [`row_filter`] drops rows for those before them;
 //! [`column_pool`] reuses columns, `column_warnings` reports what decoders find out about them.
 //! [`row_intake`] takes the rows of a program in place of messages; [`taps`] show it what is inserted,
 //! [`unknown_fields`] what no column takes.
@@ -22,6 +23,7 @@ pub mod rejected_messages;
 pub mod route_set;
 pub mod route_state;
 pub mod router;
+pub mod row_filter;
 pub mod row_intake;
 pub mod shards;
 mod shared_messages;

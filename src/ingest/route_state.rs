@@ -1,18 +1,21 @@
 //! One route on one connection: its decoder and the batch that is open.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::clickhouse::Column;
 use crate::config::{Limits, MAX_BLOCK_ROWS, Route};
 use crate::core::ack_history::AckHistory;
 use crate::core::clock::ReceiveTime;
+use crate::core::memory_budget::MemoryBudget;
 use crate::decode::{self, Decoder};
 use crate::ingest::batch::{Batch, QueueDepth};
 use crate::ingest::column_pool::capacity;
 use crate::ingest::completion::Completion;
 use crate::ingest::kept_rows::MessageRows;
 use crate::ingest::raw_messages::RawMessages;
+use crate::ingest::row_filter::{self, RowFilter};
 use crate::ingest::table_plan::TablePlan;
 use crate::ingest::unknown_fields::UnknownFields;
 use crate::telemetry::context::PipelineContext;
@@ -38,6 +41,10 @@ pub struct RouteState {
     queued: QueueDepth,
     /// The batch is to be sealed whatever its size and age, as soon as the sinks have capacity.
     pub seal_pending: bool,
+    /// Where rows are dropped for those before them.
+    pub filter: Option<Box<RowFilter>>,
+    /// The rows of the open batch that it dropped.
+    dropped_rows: Vec<Range<usize>>,
     /// Where the table gets columns for them.
     pub unknown_fields: Option<Box<UnknownFields>>,
 }
@@ -57,6 +64,8 @@ impl RouteState {
             batch: None,
             queued: QueueDepth::default(),
             seal_pending: false,
+            filter: filter(&route, &decoder),
+            dropped_rows: Vec::new(),
             unknown_fields: UnknownFields::of(&route, &plan),
             route,
             plan,
@@ -107,7 +116,7 @@ impl RouteState {
 
     /// Whether it is to be known which rows are of which message.
     fn counts_rows(&self) -> bool {
-        self.route.transform.is_some() || !self.route.shard_key.is_empty()
+        self.route.transform.is_some() || !self.route.shard_key.is_empty() || self.filter.is_some()
     }
 
     /// Columns that need not grow: smaller memory that they would leave behind is not used again.
@@ -133,19 +142,41 @@ impl RouteState {
     pub fn take_sealed(&mut self) -> Option<Box<Batch>> {
         let mut batch = self.batch.take()?;
         self.seal_pending = false;
+        if !self.dropped_rows.is_empty() {
+            let kept = row_filter::kept(&self.dropped_rows, batch.rows());
+            batch.columns.iter_mut().for_each(|column| column.keep_rows(&kept));
+            self.dropped_rows.clear();
+        }
         if let Some(trace) = &mut batch.trace {
             trace.sealed = millis(SystemTime::now());
         }
         Some(batch)
     }
 
+    /// Drops rows of the message that was decoded last, which brought `rows`; gives how many are left.
+    #[cold]
+    pub fn filter_rows(&mut self, rows: usize, now: Instant, memory: &Arc<MemoryBudget>) -> usize {
+        let (Some(filter), Some(batch)) = (&mut self.filter, &mut self.batch) else { return rows };
+        let left = filter.apply(&self.decoder, &mut batch.columns, rows, now, memory);
+        if left > 0 {
+            self.dropped_rows.extend_from_slice(filter.dropped());
+        }
+        left
+    }
+
     /// Decodes for another plan from now on.
     #[cold]
     pub fn switch_plan(&mut self, plan: Arc<TablePlan>) {
         self.decoder = plan.decoder(&self.route);
+        self.filter = filter(&self.route, &self.decoder);
         self.unknown_fields = UnknownFields::of(&self.route, &plan);
         self.plan = plan;
     }
+}
+
+/// The plan was made with the same, so that it cannot fail.
+fn filter(route: &Route, decoder: &Decoder) -> Option<Box<RowFilter>> {
+    RowFilter::of(route, decoder).ok().flatten()
 }
 
 /// Where the messages of a batch come from.

@@ -208,10 +208,17 @@ impl Router {
         if state.decoder.has_findings() {
             column_warnings::warn(&self.context, state.place, &state.route.table, &mut state.decoder);
         }
-        let rows = rows?;
+        let mut rows = rows?;
         if rows == 0 && state.decoder.has_excluded() {
             return Ok(Taken::Dropped);
         }
+        if state.filter.is_some() && rows > 0 {
+            rows = state.filter_rows(rows, now.instant, &self.context.memory);
+            if rows == 0 {
+                return Ok(Taken::Dropped);
+            }
+        }
+        let Some(batch) = &mut state.batch else { return Ok(Taken::Dropped) };
         self.stats.rows += rows as u64;
         if let Some(message_rows) = &mut batch.message_rows {
             message_rows.push(rows);

@@ -29,7 +29,8 @@ pub fn divide(batch: Box<Batch>, context: &PipelineContext) -> Vec<Box<Batch>> {
     }
     let count = clickhouse.urls.len() as u32;
     let shards: Vec<Shard> = row_hashes(&batch, context).map(|hash| Shard::of_hash(hash, count)).collect();
-    let keeps_rows = route.transform.is_some();
+    // With a spool the records of an INSERT have their rows all or none: it may be decoded again as one.
+    let keeps_rows = route.transform.is_some() || route.drops_repeats() || spool.is_some();
     Division::of(&batch, &shards).apply(batch, keeps_rows, &context.chunk_pool, spool.is_some())
 }
 

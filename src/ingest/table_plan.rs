@@ -21,6 +21,7 @@ use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryBudget;
 use crate::decode::Decoder;
 use crate::ingest::column_pool::ColumnPool;
+use crate::ingest::row_filter::RowFilter;
 
 /// How a route fills its table.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl TablePlan {
         memory: &Arc<MemoryBudget>,
     ) -> Result<TablePlan> {
         let decoder = Decoder::new(&route.path, route, &table.columns)?;
+        RowFilter::of(route, &decoder)?;
         let (sql, column_headers) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
         let repair = table.repair_sql(decoder.heads());
         let resistance = CompressionHints::of(column_headers.len());

@@ -20,7 +20,7 @@ use crate::core::thread::{panic_message, run_on, runtime, thread};
 use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::faults::OpenFault;
 use crate::telemetry::ledger::{Ledger, PendingGroupId};
-use crate::telemetry::metrics::{Recorder, SpoolGauges, TransformCounters};
+use crate::telemetry::metrics::{Recorder, RepeatCounters, SpoolGauges, TransformCounters};
 
 pub struct PipelineContext {
     pub config: Config,
@@ -54,6 +54,9 @@ impl PipelineContext {
         let transforms = config.routes.iter().enumerate().filter(|(_, route)| route.transform.is_some());
         metrics.transforms =
             TransformCounters::of_routes(transforms.map(|(at, route)| (at, route.topic.as_str())));
+        for (at, route) in config.routes.iter().enumerate() {
+            RepeatCounters::add(&metrics.repeats, at, route);
+        }
         metrics.spool = config.spool.as_ref().map(|spool| SpoolGauges::new(spool.max_bytes));
         let memory = Arc::new(MemoryBudget::new(config.memory_max_bytes));
         config.lookups.reserve(&memory);
@@ -79,6 +82,7 @@ impl PipelineContext {
     pub fn count_route(&self, at: usize) {
         let route = self.config.route(at);
         self.metrics.add_table(route.table.clone());
+        RepeatCounters::add(&self.metrics.repeats, at, route);
         if route.transform.is_some() {
             TransformCounters::add(&self.metrics.transforms, at, route.topic.as_str());
         }

@@ -19,7 +19,9 @@ use crate::core::reason::Code;
 use crate::telemetry::faults::{Fault, Faults};
 use crate::telemetry::histogram::{Histogram, Quantiles};
 use crate::telemetry::ledger::{Counts, Ledger};
-pub use crate::telemetry::route_metrics::{LookupMetrics, TransformCounters, TransformMetrics};
+pub use crate::telemetry::route_metrics::{
+    LookupMetrics, RepeatCounters, RepeatMetrics, TransformCounters, TransformMetrics,
+};
 
 /// Shared by all threads of a pipeline.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub struct Recorder {
     pub lookups: Lookups,
     /// Counters of the routes with a transform, by the position of the route.
     pub transforms: AppendOnly<(usize, TransformCounters)>,
+    /// Counters of the routes that drop rows for those before them.
+    pub repeats: AppendOnly<RepeatCounters>,
 }
 
 /// Each on cache lines of its own: every connection counts on its own thread.
@@ -130,6 +134,10 @@ pub struct Metrics {
     pub tables: BTreeMap<String, TableMetrics>,
     /// By [`TransformCounters::name`]; only of routes with a transform.
     pub transforms: BTreeMap<String, TransformMetrics>,
+    /// By the name of the route, as `transforms`; only of routes with `dedupe`.
+    pub dedupe: BTreeMap<String, RepeatMetrics>,
+    /// The same of routes with `deadband`.
+    pub deadband: BTreeMap<String, RepeatMetrics>,
     /// By name; only those that columns are filled from.
     pub lookups: BTreeMap<String, LookupMetrics>,
     /// By code; only those that there were.
@@ -239,6 +247,7 @@ impl Recorder {
             spool: None,
             tables: AppendOnly::default(),
             transforms: AppendOnly::default(),
+            repeats: AppendOnly::default(),
             lookups: Lookups::default(),
         };
         tables.into_iter().for_each(|table| recorder.add_table(table));
@@ -386,6 +395,8 @@ impl Recorder {
                 .iter()
                 .map(|(_, counters)| (counters.name.clone(), counters.snapshot()))
                 .collect(),
+            dedupe: self.repeats_of(RepeatCounters::dedupe),
+            deadband: self.repeats_of(RepeatCounters::deadband),
             lookups: self
                 .lookups
                 .all()
@@ -394,6 +405,16 @@ impl Recorder {
                 .collect(),
             faults,
         }
+    }
+}
+
+impl Recorder {
+    fn repeats_of(
+        &self,
+        counts: impl Fn(&RepeatCounters) -> Option<RepeatMetrics>,
+    ) -> BTreeMap<String, RepeatMetrics> {
+        let named = |counters: &RepeatCounters| Some((counters.name.clone(), counts(counters)?));
+        self.repeats.iter().filter_map(named).collect()
     }
 }
 

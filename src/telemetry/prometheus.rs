@@ -4,6 +4,7 @@
 //! A family is there with all its labels from the beginning, so that the first increase is one. `docs/metrics.md` has a
 //! row for each.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::core::codes::WARNING_CODES;
 use crate::core::reason::Code;
 use crate::telemetry::histogram::Histogram;
 use crate::telemetry::metrics::{
-    ConnectionCounters, LookupMetrics, Metrics, Recorder, TableMetrics, TransformCounters, get,
+    ConnectionCounters, LookupMetrics, Metrics, Recorder, RepeatMetrics, TableMetrics, TransformCounters, get,
 };
 use crate::telemetry::state::State;
 
@@ -58,6 +59,7 @@ pub fn families(pipeline: &str, runtime: &str, metrics: &Metrics, recorder: &Rec
     buffers(&mut all, metrics, recorder);
     by_table(&mut all, metrics, recorder);
     transforms(&mut all, recorder);
+    repeats(&mut all, metrics);
     lookups(&mut all, metrics);
     all.families
 }
@@ -265,6 +267,39 @@ fn transforms(all: &mut Families<'_>, recorder: &Recorder) {
     all.histograms("transform_duration_seconds", "Time of a call, to the end of its promise.", durations);
 }
 
+/// Only of a pipeline that has routes with `dedupe` or `deadband`.
+fn repeats(all: &mut Families<'_>, metrics: &Metrics) {
+    let mut each = |routes: &BTreeMap<String, RepeatMetrics>, names: [(&str, &'static str); 3]| {
+        let values: [fn(&RepeatMetrics) -> u64; 3] = [|its| its.dropped, |its| its.keys, |its| its.evicted];
+        let kinds = [Kind::Counter, Kind::Gauge, Kind::Counter];
+        for (((name, help), value), kind) in names.into_iter().zip(values).zip(kinds) {
+            let samples = routes.iter();
+            all.add(
+                kind,
+                name,
+                help,
+                samples.map(|(route, its)| (vec![("route", route.clone())], value(its) as f64)),
+            );
+        }
+    };
+    if !metrics.dedupe.is_empty() {
+        let names = [
+            ("dedupe_dropped_total", "Rows that dedupe dropped."),
+            ("dedupe_keys", "Keys that dedupe remembers."),
+            ("dedupe_evicted_total", "Keys that dedupe forgot for newer ones."),
+        ];
+        each(&metrics.dedupe, names);
+    }
+    if !metrics.deadband.is_empty() {
+        let names = [
+            ("deadband_dropped_total", "Rows that deadband dropped."),
+            ("deadband_keys", "Keys whose last value deadband remembers."),
+            ("deadband_evicted_total", "Keys that deadband forgot for newer ones."),
+        ];
+        each(&metrics.deadband, names);
+    }
+}
+
 /// Only of a pipeline that has lookups.
 fn lookups(all: &mut Families<'_>, metrics: &Metrics) {
     if metrics.lookups.is_empty() {
@@ -384,6 +419,7 @@ mod tests {
     use super::*;
     use crate::core::memory_budget::MemoryBudget;
     use crate::telemetry::ledger::Ledger;
+    use crate::telemetry::metrics::RepeatCounters;
     use crate::telemetry::metrics::Spool;
 
     /// Each row of the table in `docs/metrics.md`: name, kind, and labels beside `pipeline`.
@@ -407,6 +443,14 @@ mod tests {
         let mut recorder = Recorder::new(["t".to_string()], 2);
         recorder.transforms = TransformCounters::of_routes([(0, "t/#")].into_iter());
         recorder.lookups.ask("l", None);
+        let config = r#"{
+            "mqtt": { "url": "mqtt://x" }, "clickhouse": { "url": "http://x" },
+            "routes": [{
+                "topic": "t/#", "table": "t", "dedupe": { "by": "id" }, "deadband": { "column": "v", "delta": 1 }
+            }]
+        }"#;
+        let config = crate::config::Config::parse(config).unwrap();
+        RepeatCounters::add(&recorder.repeats, 0, &config.routes[0]);
         let metrics =
             recorder.snapshot("idle", Default::default(), &Ledger::default(), &MemoryBudget::new(1));
         let spool = Spool { bytes: 1, max_bytes: 2, segments: 1, oldest_ms: 3, ..Spool::default() };

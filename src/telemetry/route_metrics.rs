@@ -1,11 +1,14 @@
-//! Counters of transforms and lookups, which only some routes have, and their snapshots.
+//! Counters of what only some routes have, and their snapshots: transforms, lookups, `dedupe` and `deadband`.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use serde::Serialize;
 
+use crate::config::{Quantity, Route};
 use crate::core::append_only::AppendOnly;
 use crate::core::lookups::Lookup;
+use crate::core::recent_keys::{KeyCounts, RecentKeys};
 use crate::telemetry::histogram::{Histogram, Quantiles};
 use crate::telemetry::metrics::get;
 
@@ -60,8 +63,7 @@ impl TransformCounters {
 
     /// Adds the counters of a route.
     pub fn add(all: &AppendOnly<(usize, TransformCounters)>, at: usize, topic: &str) {
-        let is_taken = all.iter().any(|(_, counters)| counters.name == topic);
-        let name = if is_taken { format!("{topic} (routes[{at}])") } else { topic.into() };
+        let name = free_name(all.iter().map(|(_, counters)| counters.name.as_str()), at, topic);
         all.push((at, TransformCounters { name, ..TransformCounters::default() }));
     }
 
@@ -76,6 +78,57 @@ impl TransformCounters {
             waiting: get(&self.waiting),
             duration_ms: self.duration.quantiles(),
         }
+    }
+}
+
+/// The name of a route's counters: its topic, and its place where another route has that name.
+fn free_name<'a>(mut names: impl Iterator<Item = &'a str>, at: usize, topic: &str) -> String {
+    if names.any(|name| name == topic) { format!("{topic} (routes[{at}])") } else { topic.into() }
+}
+
+/// The counters of a route that drops rows for those before them.
+#[derive(Debug)]
+pub struct RepeatCounters {
+    /// As [`TransformCounters::name`].
+    pub name: String,
+    dedupe: Option<Arc<RecentKeys<()>>>,
+    deadband: Option<Arc<RecentKeys<Quantity>>>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct RepeatMetrics {
+    /// Rows that were dropped.
+    pub dropped: u64,
+    /// Keys that are remembered.
+    pub keys: u64,
+    /// Keys that were forgotten for newer ones.
+    pub evicted: u64,
+}
+
+impl RepeatCounters {
+    /// Adds the counters of a route, if it drops rows.
+    pub fn add(all: &AppendOnly<RepeatCounters>, at: usize, route: &Route) {
+        if route.drops_repeats() {
+            all.push(RepeatCounters {
+                name: free_name(all.iter().map(|counters| counters.name.as_str()), at, route.topic.as_str()),
+                dedupe: route.dedupe.as_ref().map(|dedupe| dedupe.keys.clone()),
+                deadband: route.deadband.as_ref().map(|deadband| deadband.keys.clone()),
+            });
+        }
+    }
+
+    pub fn dedupe(&self) -> Option<RepeatMetrics> {
+        self.dedupe.as_ref().map(|keys| keys.counts().into())
+    }
+
+    pub fn deadband(&self) -> Option<RepeatMetrics> {
+        self.deadband.as_ref().map(|keys| keys.counts().into())
+    }
+}
+
+impl From<KeyCounts> for RepeatMetrics {
+    fn from(KeyCounts { dropped, keys, evicted }: KeyCounts) -> RepeatMetrics {
+        RepeatMetrics { dropped, keys, evicted }
     }
 }
 

@@ -1,8 +1,8 @@
 use crossbeam_channel::Receiver;
 
 use super::*;
-use crate::clickhouse::BlockEncoder;
 use crate::clickhouse::schema::Table;
+use crate::clickhouse::{BlockEncoder, Column};
 use crate::config::{Compression, Config};
 
 /// The routers of `connections` connections, and the queue of at most `queue` batches that the sinks take from.
@@ -200,4 +200,31 @@ fn a_batch_that_waits_for_the_sinks_is_sealed_and_a_large_one_is_not() {
     router.seal_waiting();
     assert!(!router.has_open_batch());
     assert_eq!(batches.try_recv().unwrap().rows(), 3);
+}
+
+/// Rows that are dropped are gone from the batch, and what is left of a message is kept as it is.
+#[test]
+fn a_batch_has_the_rows_that_are_not_repeated() {
+    let now = ReceiveTime::read();
+    let route = r#"{ "topic": "t", "table": "t", "dedupe": { "by": "seq" } }"#;
+    let (mut routers, batches) = routers_of(route, 256 << 20, 2, "{}", 1);
+    let [one, other] = &mut routers[..] else { unreachable!() };
+    for payload in [
+        r#"[{"seq":1},{"seq":2},{"seq":1},{"seq":3}]"#,
+        r#"{"seq":3}"#,
+        r#"[{"seq":4},{"seq":1}]"#,
+        r#"[{"seq":4},{"seq":2}]"#,
+    ] {
+        accept_payload(one, now, payload.as_bytes());
+    }
+    accept_payload(other, now, br#"{"seq":4}"#);
+    one.seal_all();
+    other.seal_all();
+    let batch = batches.try_recv().unwrap();
+    assert!(batches.try_recv().is_err(), "connections share what is remembered");
+    let [Column::Fixed { data, .. }] = &batch.columns[..] else { panic!("one column of numbers") };
+    assert_eq!(data, &[1u32, 2, 3, 4].map(u32::to_le_bytes).concat());
+    assert_eq!((batch.messages.len(), batch.message_rows.as_ref().unwrap().ends()), (2, &[3, 4][..]));
+    let counts = one.context.ledger.counts();
+    assert_eq!((counts.received, counts.dropped, counts.pending), (4, 2, 2));
 }
