@@ -194,7 +194,7 @@ for (const [options, path] of [
   [{ deadband: { column: 'v', delta: 1, everyMs: 0 } }, 'routes[0].deadband.everyMs'],
 ]) {
   test(`${JSON.stringify(options)} is refused at ${path}`, () => {
-    const config = { mqtt: { url: 'mqtt://x' }, clickhouse: { url: 'http://x' }, routes: [{ topic: 't', table: 't', ...options }] }
-    assert.throws(() => new Pipeline(/** @type {any} */ (config)), { code: 'CONFIG_INVALID', path })
+    const config = { mqtt: { url: 'mqtt://x' }, clickhouse: { url: 'http://x' }, routes: [{ topic: 't', table: 't', .../** @type {any} */ (options) }] }
+    assert.throws(() => new Pipeline(config), { code: 'CONFIG_INVALID', path })
   })
 }
