@@ -1519,7 +1519,7 @@ export interface RouteReport {
   engine: string | null
   /** All columns, in the order of the table. */
   columns: ColumnReport[]
-  /** What the route does with rows beside inserting them, as text: `dedupe`, `deadband`. */
+  /** The rules by which the route drops rows, as text: `dedupe`, `deadband`. */
   rules: string[]
   /** Whether ClickHouse accepted an INSERT of no rows; null if none was attempted. */
   insert: boolean | null

@@ -4,7 +4,7 @@
 //! judges like any other ([`tables`]). The broker is visited under a client id of our own, outside of the shared group
 //! ([`broker`]); on request messages are decoded as they come, which are copies ([`sample`]), transforms are called with their
 //! rows ([`transforms`]), examples show how their times were understood ([`times`]) and which numbers lose digits
-//! ([`precision`]), [`rules`] says what a route does beside inserting rows, and ClickHouse says of which partitions they are ([`stored`]). Each fault
+//! ([`precision`]), [`rules`] says which rows a route drops, and ClickHouse says of which partitions they are ([`stored`]). Each fault
 //! becomes a [`Finding`] and the check continues, so that a user sees all faults at once.
 
 mod advice;

@@ -1,4 +1,4 @@
-//! What a route does with its rows beside inserting them, as a report says it.
+//! The rules by which a route drops rows, as a report says them.
 
 use crate::config::{Deadband, Dedupe, Route};
 

@@ -44,7 +44,7 @@ pub struct RouteReport {
     table: String,
     engine: Option<String>,
     columns: Vec<ColumnReport>,
-    /// What the route does with rows beside inserting them, as text.
+    /// The rules by which the route drops rows, as text.
     rules: Vec<String>,
     /// Whether ClickHouse took an INSERT of no rows; `None` if none could be made.
     insert: Option<bool>,

@@ -48,7 +48,7 @@ struct Entry<V> {
     value: V,
 }
 
-/// What becomes of a row with a key.
+/// The decision on a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision<V> {
     /// It is dropped, and the key stays as it is.

@@ -18,6 +18,7 @@
 //! lookup_column  values from a map of the program's, by a key
 //! required_paths  required paths that no message has
 //! non_payload   what a row gets that is not in the payload
+//! last_message  where the rows of the last message stand in the columns
 //! number        digits → integers, floats, decimals                  one_value    a value without a message
 //! ```
 
@@ -31,6 +32,7 @@ mod dynamic;
 mod fill;
 mod format;
 mod known_fields;
+mod last_message;
 mod lookup;
 mod lookup_column;
 mod non_payload;
@@ -326,37 +328,6 @@ impl Decoder {
             Some(advice) => Reason { message: format!("{}; {advice}", reason.message).into(), ..reason },
             None => reason,
         }
-    }
-
-    /// Where the columns were before the last message.
-    fn before_message(&self) -> &Checkpoint {
-        let Scratch { message_start, start, .. } = &self.row;
-        message_start.as_ref().unwrap_or(start)
-    }
-
-    /// How many rows there were before the last message.
-    pub fn rows_before(&self) -> usize {
-        self.before_message().rows()
-    }
-
-    /// How many bytes of texts a column had before the last message; 0 where its values have one width.
-    pub fn bytes_before(&self, binding: usize) -> usize {
-        let first = self.bindings[binding].lengths;
-        let length = |at: usize| self.before_message().length(at).unwrap_or(0);
-        match &self.columns[binding] {
-            Column::Strings { .. } => length(first),
-            // Behind the number of rows.
-            Column::Nullable { values, .. } if matches!(**values, Column::Strings { .. }) => {
-                length(first + 1)
-            }
-            _ => 0,
-        }
-    }
-
-    /// Takes the rows of the last message out again.
-    #[cold]
-    pub fn take_back(&self, columns: &mut [Column]) {
-        self.before_message().rollback(columns);
     }
 
     fn is_walked_plainly(&self) -> bool {

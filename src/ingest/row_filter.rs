@@ -271,11 +271,14 @@ fn float(value: f64) -> Option<Quantity> {
     (!value.is_nan()).then_some(Quantity::Float(value))
 }
 
-/// A little-endian number of up to 128 bits. Of unsigned ones beyond the signed the differences are right all the same.
+/// A little-endian number of up to 128 bits. Unsigned ones of 128 bits are moved by half of their range, and keep their differences.
 fn integer(bytes: &[u8], signed: bool) -> i128 {
     let is_negative = signed && bytes.last().is_some_and(|last| last & 0x80 != 0);
     let mut all = [if is_negative { 0xff } else { 0 }; 16];
     all[..bytes.len()].copy_from_slice(bytes);
+    if !signed && bytes.len() == 16 {
+        all[15] ^= 0x80;
+    }
     i128::from_le_bytes(all)
 }
 
@@ -317,12 +320,13 @@ mod tests {
         Config::parse(&config).unwrap().routes.remove(0)
     }
 
-    const COLUMNS: [(&str, &str, Option<&str>); 7] = [
+    const COLUMNS: [(&str, &str, Option<&str>); 8] = [
         ("id", "String", Some("'none'")),
         ("seq", "UInt64", None),
         ("v", "Nullable(Float64)", None),
         ("price", "Decimal(38, 2)", Some("0")),
         ("n", "Int8", Some("0")),
+        ("wide", "UInt128", Some("0")),
         ("name", "LowCardinality(Nullable(String))", None),
         ("tags", "Array(String)", Some("[]")),
     ];
@@ -369,7 +373,7 @@ mod tests {
         assert!(rows.keeps(0, r#"{"id":"a","seq":2,"name":"x"}"#));
         assert!(rows.keeps(0, r#"{"id":"","seq":1,"name":"ax"}"#));
         assert!(!rows.keeps(999, r#"{"seq":1,"name":"x","id":"a","v":5,"tags":["t"]}"#));
-        // NULL is no value: neither one that is missing, nor one that ClickHouse computes.
+        // NULL equals nothing: where a value is missing, and where ClickHouse computes it.
         assert!(rows.keeps(0, r#"{"id":"a","seq":1}"#) && rows.keeps(0, r#"{"id":"a","seq":1}"#));
         assert!(rows.keeps(0, r#"{"seq":1,"name":"x"}"#) && rows.keeps(0, r#"{"seq":1,"name":"x"}"#));
         assert!(rows.keeps(1000, r#"{"id":"a","seq":1,"name":"x"}"#));
@@ -419,6 +423,11 @@ mod tests {
             ("seq", "1", ["18446744073709551615", "18446744073709551614"]),
             ("n", "254", ["-128", "126"]),
             ("v", "0", ["1e300", "1e300"]),
+            (
+                "wide",
+                "1",
+                ["170141183460469231731687303715884105727", "170141183460469231731687303715884105728"],
+            ),
         ];
         for (column, delta, [one, near]) in cases {
             let mut rows = rows(&format!(r#""deadband": {{ "column": "{column}", "delta": {delta} }}"#));
@@ -438,6 +447,7 @@ mod tests {
         match near {
             "126" => "127".into(),
             "1e300" => "-1e300".into(),
+            "170141183460469231731687303715884105728" => "170141183460469231731687303715884105730".into(),
             "18446744073709551614" => "18446744073709551613".into(),
             _ => near.replace(".30", ".31"),
         }
