@@ -407,6 +407,28 @@ export interface Route {
     /** The most columns that are added to the table, over all starts. From 1 to 1000. @default 100 */
     maxColumns?: number | undefined
   } | undefined
+  /** Gathers messages of one key into one row, for devices that send each value on a topic of its own. */
+  pivot?: {
+    /** The columns whose values together say which messages belong together, such as `['device']`. */
+    key: string | readonly string[]
+    /**
+     * How long a row waits for values, from the receipt of its first message on. It is inserted sooner when all columns
+     * without a DEFAULT have one. In milliseconds, 1 to 3600000.
+     * @default 1000
+     */
+    windowMs?: number | undefined
+    /**
+     * The `{name}` of the topic that says which field the payload is: `21.5` at `…/temperature` is read as `{
+     * temperature: 21.5 }`. Without it the payload has fields of its own.
+     */
+    name?: string | undefined
+    /**
+     * How to treat a value for a column that has one in the open row: it ends the row and opens the next one, or it
+     * takes the place of the value before it.
+     * @default 'next'
+     */
+    repeated?: 'next' | 'last' | undefined
+  } | undefined
   /** Drops rows whose key a row before them had, within a time. */
   dedupe?: {
     /**
@@ -1187,6 +1209,8 @@ export interface Metrics {
    * routes share a topic the first has it alone, and the others have their place behind it: `drivers/+/position (routes[2])`.
    */
   transforms: Record<string, TransformMetrics>
+  /** Rows that `pivot` made of messages; by the name of the route, as in `transforms`. */
+  pivot: Record<string, PivotMetrics>
   /** Rows that `dedupe` dropped, and its keys; by the name of the route, as in `transforms`. */
   dedupe: Record<string, RepeatMetrics>
   /** The same of `deadband`. */
@@ -1220,6 +1244,16 @@ export interface TableMetrics {
   failing: boolean
   /** How long ago ClickHouse last confirmed an INSERT, in milliseconds; null if it never has. */
   lastInsertMs: number | null
+}
+
+/** The rows that a route makes of several messages each. */
+export interface PivotMetrics {
+  /** Rows that wait for values. */
+  open: number
+  /** Rows that went into batches. */
+  rows: number
+  /** Rows that had all columns. */
+  complete: number
 }
 
 /** The rows that a route drops for those before them. */
@@ -1519,7 +1553,7 @@ export interface RouteReport {
   engine: string | null
   /** All columns, in the order of the table. */
   columns: ColumnReport[]
-  /** The rules by which the route drops rows, as text: `dedupe`, `deadband`. */
+  /** The rules by which the route gathers and drops rows, as text: `pivot`, `dedupe`, `deadband`. */
   rules: string[]
   /** Whether ClickHouse accepted an INSERT of no rows; null if none was attempted. */
   insert: boolean | null

@@ -304,8 +304,11 @@ fn pointers(object: &Object, parent: &str) -> Vec<String> {
 #[test]
 fn every_option_of_the_table_is_tried_here() {
     for pointer in pointers(&PIPELINE, "") {
-        // One is for a format of its own, the other for several servers: see the next tests.
-        if pointer.starts_with("/routes/0/sparkplug") || pointer.starts_with("/clickhouse/shards") {
+        // They are for a format of their own, for routes that do nothing else, or for several servers: see the next tests.
+        if pointer.starts_with("/routes/0/sparkplug")
+            || pointer.starts_with("/routes/0/pivot")
+            || pointer.starts_with("/clickhouse/shards")
+        {
             continue;
         }
         assert!(OPTIONS.iter().any(|(tried, _)| *tried == pointer), "{pointer}");
@@ -366,6 +369,63 @@ fn shards_need_a_key_and_a_server_each() {
     check_wrong(&with(two.clone(), json!({ "key": "driver" })), "clickhouse.shards.key");
     check_wrong(&with(two.clone(), json!({ "key": ["a"], "tables": ["t"] })), "clickhouse.shards.tables");
     check_wrong(&with(two, json!({ "key": ["a"], "weights": [1] })), "clickhouse.shards.weights");
+}
+
+#[test]
+fn a_route_that_gathers_messages_does_nothing_else_with_them() {
+    let routes = |routes: Value| json!({ "mqtt": { "url": "mqtt://x" }, "clickhouse": { "url": "http://x" }, "routes": routes });
+    let with = |pivot: Value, more: Value| {
+        let mut route = json!({ "topic": "a/{device}/{property}", "table": "t", "pivot": pivot });
+        route.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        routes(json!([route]))
+    };
+    let plain = json!({ "key": "device" });
+    for (pivot, more) in [
+        (plain.clone(), json!({})),
+        (
+            json!({ "key": ["device", "site"], "windowMs": 3_600_000, "name": "property", "repeated": "last" }),
+            json!({}),
+        ),
+        (json!({ "key": "device", "name": "property" }), json!({ "format": "text", "continue": false })),
+        (plain.clone(), json!({ "format": "cbor", "where": { "topic": "device", "ne": "x" } })),
+    ] {
+        Config::parse(&with(pivot, more).to_string()).unwrap();
+    }
+    for (pivot, path) in [
+        (json!({}), "key"),
+        (json!({ "key": [] }), "key"),
+        (json!({ "key": ["a", "a"] }), "key[1]"),
+        (json!({ "key": "device", "windowMs": 0 }), "windowMs"),
+        (json!({ "key": "device", "windowMs": 3_600_001 }), "windowMs"),
+        (json!({ "key": "device", "name": "site" }), "name"),
+        (json!({ "key": "device", "repeated": "first" }), "repeated"),
+        (json!({ "key": "device", "window": 1 }), "window"),
+    ] {
+        check_wrong(&with(pivot, json!({})), &format!("routes[0].pivot.{path}"));
+    }
+    check_wrong(&with(json!("device"), json!({})), "routes[0].pivot");
+    for more in [
+        json!({ "rows": "list" }),
+        json!({ "transform": { "module": "file:///a.js" } }),
+        json!({ "continue": true }),
+        json!({ "dedupe": { "by": "id" } }),
+        json!({ "deadband": { "column": "v", "delta": 1 } }),
+        json!({ "schema": "add-columns" }),
+        json!({ "format": "csv" }),
+        json!({ "format": { "type": "csv", "columns": ["a"] } }),
+        json!({ "format": "sparkplug" }),
+        json!({ "format": "text" }),
+    ] {
+        check_wrong(&with(plain.clone(), more), "routes[0].pivot");
+    }
+    let route = |topic: &str| json!({ "topic": topic, "table": "t" });
+    let mut gathering = route("a/{device}");
+    gathering["pivot"] = plain;
+    let mut earlier = route("a/#");
+    earlier["continue"] = json!(true);
+    check_wrong(&routes(json!([earlier, gathering])), "routes[1].pivot");
+    earlier["topic"] = json!("b/#");
+    Config::parse(&routes(json!([earlier, gathering])).to_string()).unwrap();
 }
 
 #[test]

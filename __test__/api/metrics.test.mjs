@@ -46,9 +46,9 @@ function value(family, labels = {}) {
 /** Names of the table in the document that this pipeline should have. */
 function documented(pipeline) {
   const names = [...DOCUMENT.matchAll(/^\| `(millrace_\w+)` \| (?:counter|gauge|histogram) \|/gm)].map(([, name]) => name)
-  const { spool, transforms: transform, lookups: lookup, dedupe, deadband } = pipeline.metrics()
+  const { spool, transforms: transform, lookups: lookup, pivot, dedupe, deadband } = pipeline.metrics()
   // Families of what only some pipelines have.
-  const special = { spool, transform, lookup, dedupe, deadband }
+  const special = { spool, transform, lookup, pivot, dedupe, deadband }
   const lacks = Object.keys(special).filter((word) => Object.keys(special[word] ?? {}).length === 0)
   return names.filter((name) => !lacks.some((word) => name.startsWith(`millrace_${word}_`))).sort()
 }

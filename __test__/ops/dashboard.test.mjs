@@ -121,6 +121,17 @@ test('figures of lookups, and no card without lookups', { timeout, skip: noBrows
   assert.deepEqual([errors, other.errors], [[], []])
 })
 
+test('rows of several messages, by route', { timeout, skip: noBrowser }, async (t) => {
+  const [table, topic] = [await servers.table('id UInt32, a Nullable(UInt8), b Nullable(UInt8)'), unique('topic')]
+  const { pipeline, url } = await served(t, { routes: [{ topic, table, pivot: { key: 'id', windowMs: 3_600_000 } }] })
+  const publisher = await servers.publisher(t, { clients: 1 })
+  await publisher.flood(5, (i) => ({ topic, payload: JSON.stringify({ id: i >> 1, [i % 2 ? 'a' : 'b']: 1 }) }))
+  await waitFor(() => pipeline.metrics().messages.received === 5)
+  const { page } = await openPage(await openBrowser(t), url)
+  await shows(page, '#gathered tr td:nth-child(3)', '2')
+  assert.deepEqual(await cells(page, '#gathered tr'), [[topic, '1', '2', '2']])
+})
+
 test('rows that were dropped for those before them, by route and rule', { timeout, skip: noBrowser }, async (t) => {
   const [table, topic] = [await servers.table('id UInt32, v Float64'), unique('topic')]
   const rules = { dedupe: { by: 'id' }, deadband: { column: 'v', delta: 1 } }

@@ -33,6 +33,17 @@ test('kill -9 while two shards stop and start: every number is on one of them, o
   assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
 })
 
+for (const spool of [true, false]) {
+  const name = `kill -9 while rows wait for values, ${spool ? 'with a spool: every number is in a row, once' : 'without a spool: nothing is lost'}`
+  test(name, { timeout, skip }, async () => {
+    const config = spool ? PROMISED : {}
+    const { seed, missing, doubled, acknowledged, rows } = await crash({ kills: full ? 20 : 5, gathers: true, config })
+    assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
+    if (spool) assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
+    assert.ok(acknowledged > 0 && rows < acknowledged, `${rows} rows of ${acknowledged} numbers`)
+  })
+}
+
 test('kill -9 without a spool: nothing is lost', { timeout, skip }, async () => {
   const { seed, missing } = await crash({ kills: 3 })
   assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)

@@ -28,6 +28,13 @@ const AWAY_MS = 2_000
 /** How long everything may take to arrive when nothing fails any more. */
 const DRAIN_MS = 60_000
 
+const PAIRS = 'pair UInt64, first Nullable(UInt64), second Nullable(UInt64)'
+/** A number and the one that comes 50 later are a pair. */
+const pairOf = (/** @type {number} */ number) => ({
+  pair: Math.floor(number / 100) * 50 + (number % 50),
+  [number % 100 < 50 ? 'first' : 'second']: number,
+})
+
 /**
  * @typedef {object} Outcome
  * @property {number} seed
@@ -44,14 +51,15 @@ const DRAIN_MS = 60_000
  */
 
 /**
- * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, tables?: string[], shards?: number, transform?: 'function' | 'module', config?: any, log?: (text: string) => void }} options
+ * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, tables?: string[], shards?: number, transform?: 'function' | 'module', gathers?: boolean, config?: any, log?: (text: string) => void }} options
  *   `config` of the pipeline, beside servers and route; `perSecond` messages; `qos` of publisher and pipeline; `tables` that
  *   each have all numbers, by a route of its own: what is missing or doubled in one of them is; `shards` are the servers that the
  *   numbers are divided among; with a `transform` the first route
- *   drops, rejects and emits numbers, as programs/sorts-numbers.mjs says
+ *   drops, rejects and emits numbers, as programs/sorts-numbers.mjs says; `gathers`: two numbers each become one row, and `rows`
+ *   counts these
  * @returns {Promise<Outcome>}
  */
-export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, tables = ['numbers'], shards = 1, transform, config = {}, log = () => {} }) {
+export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, tables = ['numbers'], shards = 1, transform, gathers = false, config = {}, log = () => {} }) {
   const started = performance.now()
   const random = new Random(seed)
   const directory = mkdtempSync(join(tmpdir(), 'millrace-crash-'))
@@ -64,7 +72,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
   try {
     for (const table of transform ? [...tables, 'emitted'] : tables) {
       for (const server of servers) {
-        await server.command(`CREATE TABLE ${table} (number UInt64) ENGINE = MergeTree ORDER BY number
+        await server.command(`CREATE TABLE ${table} (${gathers ? PAIRS : 'number UInt64'}) ENGINE = MergeTree ORDER BY ${gathers ? 'pair' : 'number'}
           SETTINGS non_replicated_deduplication_window = 10000`)
       }
     }
@@ -75,7 +83,11 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
         ...(shards > 1 && { shards: { key: ['number'] } }),
         retry: { minMs: 20, maxMs: 200 },
       },
-      routes: tables.map((table, i) => ({ topic: 'numbers', table, continue: i + 1 < tables.length })),
+      routes: tables.map((table, i) => ({
+        topic: 'numbers',
+        table,
+        ...(gathers ? { pivot: { key: 'pair', windowMs: 300 } } : { continue: i + 1 < tables.length }),
+      })),
       batch: { maxRows: 500, maxDelayMs: 100 },
       ...(transform && { deadLetters: { table: 'letters' } }),
       ...(config.spool && { spool: { dir: join(directory, 'spool'), ...config.spool } }),
@@ -85,7 +97,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     const consume = () => new Consumer({ config: pipeline, hasFunction: transform === 'function' })
     consumer = consume()
     await consumer.running()
-    numbers = new Numbers({ url: broker.url, topic: 'numbers', qos, perSecond })
+    numbers = new Numbers({ url: broker.url, topic: 'numbers', qos, perSecond, ...(gathers && { payload: pairOf }) })
     await waitFor(() => numbers.acknowledged.size >= BEFORE, { timeoutMs: 30_000, message: `${BEFORE} messages` })
 
     const counts = { kills: 0, running: 0, clickhouse: 0, broker: 0 }
@@ -125,12 +137,13 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     const places = Object.entries(transform ? { ...all, ...SORTED } : all).map(([table, has]) => ({
       table,
       has,
+      from: gathers ? `(SELECT arrayJoin([first, second]) AS number FROM ${table}) WHERE number IS NOT NULL` : table,
       number: table === 'letters' ? "JSONExtractUInt(payload, 'number')" : 'number',
     }))
     const arrived = async () => {
-      const counts = places.map(async ({ table, number, has }) => {
+      const counts = places.map(async ({ from, number, has }) => {
         // No number is on two shards.
-        const counted = await query(`SELECT uniqExact(${number}) AS n FROM ${table}`)
+        const counted = await query(`SELECT uniqExact(${number}) AS n FROM ${from}`)
         return counted.reduce((sum, { n }) => sum + Number(n), 0) - [...acknowledged].filter(has).length
       })
       return Math.min(...(await Promise.all(counts)))
@@ -145,20 +158,21 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     await consumer.stop()
 
     const found = []
-    for (const { table, number, has } of places) {
+    for (const { table, from, number, has } of places) {
       const there = new Map()
-      for (const { n } of await query(`SELECT ${number} AS n FROM ${table}`)) {
+      for (const { n } of await query(`SELECT ${number} AS n FROM ${from}`)) {
         there.set(Number(n), (there.get(Number(n)) ?? 0) + 1)
       }
       found.push({ table, has, there })
     }
     const rows = found.filter(({ table }) => table !== 'letters')
+    const pairs = gathers ? Number((await query(`SELECT count() AS n FROM ${tables[0]}`))[0].n) : undefined
     return {
       seed,
       ...counts,
       published,
       acknowledged: acknowledged.size,
-      rows: rows.flatMap(({ there }) => [...there.values()]).reduce((sum, count) => sum + count, 0),
+      rows: pairs ?? rows.flatMap(({ there }) => [...there.values()]).reduce((sum, count) => sum + count, 0),
       missing: [...acknowledged].filter((number) => found.some(({ has, there }) => has(number) && !there.has(number))),
       doubled: found.flatMap(({ there }) => [...there].filter(([, count]) => count > 1).map(([number]) => number)),
       seconds: (performance.now() - started) / 1000,

@@ -16,13 +16,15 @@ export class Numbers {
   #url
   #topic
   #qos
+  #payload
   #goes = true
   #work
 
   /**
-   * @param {{ url: string, topic: string, qos: 1 | 2, perSecond: number }} options
+   * @param {{ url: string, topic: string, qos: 1 | 2, perSecond: number, payload?: (number: number) => object }} options
    */
-  constructor({ url, topic, qos, perSecond }) {
+  constructor({ url, topic, qos, perSecond, payload = (number) => ({ number }) }) {
+    this.#payload = payload
     this.#url = url
     this.#topic = topic
     this.#qos = qos
@@ -59,7 +61,7 @@ export class Numbers {
       while (this.#goes && open < WINDOW && this.published - from < due) {
         const number = this.published++
         open++
-        client.publish(this.#topic, JSON.stringify({ number }), { qos: this.#qos }, (error) => {
+        client.publish(this.#topic, JSON.stringify(this.#payload(number)), { qos: this.#qos }, (error) => {
           open--
           if (!error) this.acknowledged.add(number)
         })

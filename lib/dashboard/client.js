@@ -96,6 +96,7 @@ function showParts({ metrics, connections, tables }) {
     true,
   )
   showTransforms(metrics.transforms ?? {})
+  showGathered(metrics.pivot ?? {})
   showRepeats(metrics.dedupe ?? {}, metrics.deadband ?? {})
   showLookups(metrics.lookups ?? {})
   const down = Object.keys(connections).filter((number) => connections[number] === 0)
@@ -132,6 +133,13 @@ function showTransforms(transforms) {
   ])
   $('transforms-card').hidden = rows.length === 0
   fillTable($('transforms'), rows, true)
+}
+
+function showGathered(pivot) {
+  const row = ([route, its]) => [route, whole.format(its.open), whole.format(its.rows), whole.format(its.complete)]
+  const rows = Object.entries(pivot).map(row)
+  $('gathered-card').hidden = rows.length === 0
+  fillTable($('gathered'), rows, true)
 }
 
 function showRepeats(dedupe, deadband) {

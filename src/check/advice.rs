@@ -50,7 +50,9 @@ pub fn for_error(error: &Error) -> &'static str {
         Error::ColumnUnsupported { path, .. } if path.starts_with("clickhouse.shards") => {
             "name other columns in clickhouse.shards, or give the table a key of its own in clickhouse.shards.tables"
         }
-        Error::ColumnUnsupported { path, .. } if path.contains(".dedupe") || path.contains(".deadband") => {
+        Error::ColumnUnsupported { path, .. }
+            if [".pivot", ".dedupe", ".deadband"].iter().any(|option| path.contains(option)) =>
+        {
             "name another column"
         }
         Error::ColumnUnsupported { .. } => "give the column a DEFAULT, and it is left to ClickHouse",

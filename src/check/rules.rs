@@ -1,6 +1,6 @@
-//! The rules by which a route drops rows, as a report says them.
+//! The rules by which a route gathers and drops rows, as a report says them.
 
-use crate::config::{Deadband, Dedupe, Route};
+use crate::config::{Deadband, Dedupe, Pivot, Route};
 
 pub fn of(route: &Route) -> Vec<String> {
     let dedupe = route.dedupe.as_ref().map(|Dedupe { by, window, .. }| {
@@ -12,7 +12,11 @@ pub fn of(route: &Route) -> Vec<String> {
         let every = every.map_or_else(String::new, |every| format!(", or {every:?} have passed"));
         format!("deadband: a row is dropped until {column}{of_key} changes by more than {delta}{every}")
     });
-    dedupe.into_iter().chain(deadband).collect()
+    let pivot = route.pivot.as_ref().map(|Pivot { key, window, .. }| {
+        let key = key.join(", ");
+        format!("pivot: messages with the same {key} become one row, when all columns are there or after {window:?}")
+    });
+    pivot.into_iter().chain(dedupe).chain(deadband).collect()
 }
 
 #[cfg(test)]

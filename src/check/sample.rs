@@ -3,6 +3,7 @@
 //! `check` subscribes at QoS 0, as a client of its own outside of the shared group: no other client misses a message for it.
 //! Rows that ClickHouse alone can refuse, by a constraint for example, show only in a pipeline.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -24,6 +25,7 @@ use crate::core::memory_budget::MemoryBudget;
 use crate::core::reason::{Code, Reason};
 use crate::core::topic_filter::{Captures, TopicFilter};
 use crate::decode::{self, Decoder};
+use crate::ingest::gatherer::{Gatherer, Part};
 use crate::ingest::router::route_order::{NO_ROUTE, NO_TEXT, Selection, next_route, select};
 use crate::ingest::row_filter::{RowFilter, kept};
 use crate::mqtt::probe::Probe;
@@ -101,7 +103,7 @@ pub async fn take(
     options: &CheckOptions,
     limits: &SampleLimits,
     reached: &ReachableBroker,
-    CheckedTables { decoders, plans, schema }: CheckedTables,
+    CheckedTables { mut decoders, plans, schema }: CheckedTables,
     hosts: &TransformHosts,
     report: &mut Report,
 ) -> Option<Sample> {
@@ -110,13 +112,20 @@ pub async fn take(
         watched.map(|(route, decoder)| Precision::of(&route.path, route, decoder.as_ref()?)).collect();
     let times = config.routes.iter().zip(&decoders).enumerate();
     let times = times
-        .map(|(i, (route, decoder))| TimeExamples::of(&format!("routes[{i}]"), route, decoder.as_ref()?));
+        .map(|(i, (route, decoder))| TimeExamples::of(&format!("routes[{i}]"), route, decoder.as_ref()?))
+        .collect();
     let filters = config.routes.iter().zip(&decoders);
-    let filters = filters.map(|(route, decoder)| RowFilter::of(route, decoder.as_ref()?).ok().flatten());
+    let filters =
+        filters.map(|(route, decoder)| RowFilter::of(route, decoder.as_ref()?).ok().flatten()).collect();
+    let gatherers = config.routes.iter().zip(&mut decoders);
+    let gatherers =
+        gatherers.map(|(route, decoder)| Some((Gatherer::of(route, decoder.as_mut()?)?, HashSet::new())));
+    let gatherers = gatherers.collect();
     let mut sampler = Sampler {
-        filters: filters.collect(),
+        gatherers,
+        filters,
         memory: Arc::default(),
-        times: times.collect(),
+        times,
         config,
         subscriptions: &reached.subscriptions,
         precision,
@@ -192,6 +201,9 @@ pub async fn take(
     Some(sample)
 }
 
+/// The keys of the rows that a route gathers.
+type GatheredKeys = (Box<Gatherer>, HashSet<Vec<u8>>);
+
 struct Sampler<'a> {
     config: &'a Config,
     subscriptions: &'a [Subscription],
@@ -204,6 +216,8 @@ struct Sampler<'a> {
     times: Vec<Option<TimeExamples>>,
     /// By route.
     filters: Vec<Option<Box<RowFilter>>>,
+    /// By route, with the keys of its rows.
+    gatherers: Vec<Option<GatheredKeys>>,
     memory: Arc<MemoryBudget>,
     captures: Captures,
     /// How many payloads are kept for each route.
@@ -284,6 +298,22 @@ impl Sampler<'_> {
             client_id,
             properties: publish.properties,
         };
+        if let Some((gatherer, keys)) = &mut self.gatherers[at] {
+            match gatherer.decode(decoder, &message) {
+                // A row for each key, as if all came within its window.
+                Ok(Part::Taken) => {
+                    let rows = usize::from(keys.insert(gatherer.key().into()));
+                    self.sample.rows += rows;
+                    self.sample.routes[at].rows += rows;
+                }
+                Ok(Part::Nothing | Part::Excluded) => {
+                    self.sample.routes[at].dropped += 1;
+                    return true;
+                }
+                Err(reason) => self.refuse(Some(at), publish.topic, publish.payload, &reason),
+            }
+            return false;
+        }
         let sampled = &mut self.sampled[at];
         let mut columns = match sampled.columns.is_empty() {
             false => std::mem::take(&mut sampled.columns),

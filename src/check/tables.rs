@@ -22,8 +22,7 @@ use crate::core::backoff::random_bits;
 use crate::core::error::Error;
 use crate::dead_letter::store;
 use crate::decode::Decoder;
-use crate::ingest::row_filter::RowFilter;
-use crate::ingest::table_plan::TablePlan;
+use crate::ingest::table_plan::{TablePlan, check_rules};
 use crate::pipeline::stages::no_answer;
 
 #[derive(Debug, Serialize)]
@@ -44,7 +43,7 @@ pub struct RouteReport {
     table: String,
     engine: Option<String>,
     columns: Vec<ColumnReport>,
-    /// The rules by which the route drops rows, as text.
+    /// The rules by which the route gathers and drops rows, as text.
     rules: Vec<String>,
     /// Whether ClickHouse took an INSERT of no rows; `None` if none could be made.
     insert: Option<bool>,
@@ -222,7 +221,7 @@ impl TableChecker<'_> {
             report.fail(&error, &format!("{path}.table"), advice::for_error(&error));
         }
         let (decoder, route) = fitted(path, route, &table, report);
-        if let Some(Err(error)) = decoder.as_ref().map(|decoder| RowFilter::of(&route, decoder)) {
+        if let Some(Err(error)) = decoder.as_ref().map(|decoder| check_rules(&route, decoder)) {
             report.fail(&error, path, advice::for_error(&error));
         }
         let plan = TablePlan::new(0, &route, table.clone(), &Arc::default()).ok().map(Arc::new);

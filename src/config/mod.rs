@@ -19,6 +19,7 @@ mod lookup;
 mod mqtt;
 mod object_reader;
 pub mod option;
+mod pivot;
 mod repeats;
 mod replay;
 mod route;
@@ -51,6 +52,7 @@ pub use growth::Growth;
 pub use lookup::{LookupKey, LookupSource};
 pub use mqtt::{AckAfter, Login, Mqtt, ProtocolVersion};
 use object_reader::ObjectReader;
+pub use pivot::{Pivot, PivotCounters, shared_pivot};
 pub use repeats::{Deadband, Dedupe, Quantity};
 pub use replay::ReplaySource;
 pub use route::{Csv, Format, Nan, PayloadCompression, Protobuf, ROWS_TOPIC, Route};
@@ -263,6 +265,11 @@ fn routes(root: &ObjectReader<'_>, memory: Ceiling, lookups: &Lookups) -> Result
         sections.map(|section| route::route(section, memory, lookups)).collect::<Result<Vec<_>>>()?;
     if routes.is_empty() {
         return Err(root.wrong("routes", "must name at least one route"));
+    }
+    let all: Vec<&Route> = routes.iter().collect();
+    if let Some((gathering, earlier)) = shared_pivot(&all) {
+        let message = pivot::shared_with(&format!("routes[{earlier}]"));
+        return Err(Error::config(format!("routes[{gathering}].pivot"), message));
     }
     Ok(routes)
 }

@@ -42,7 +42,7 @@ pub enum Quantity {
 pub fn dedupe(route: &ObjectReader<'_>) -> Result<Option<Dedupe>> {
     let Some(o) = route.section("dedupe")? else { return Ok(None) };
     let dedupe = Dedupe {
-        by: columns(&o)?,
+        by: columns(&o, "by")?,
         window: o.duration_or_default("windowMs")?,
         keys: RecentKeys::new(o.integer_or_default("maxKeys")? as usize),
     };
@@ -55,7 +55,7 @@ pub fn deadband(route: &ObjectReader<'_>) -> Result<Option<Deadband>> {
     let deadband = Deadband {
         column: o.required_text("column")?,
         delta: o.required_number("delta")?,
-        by: columns(&o)?,
+        by: columns(&o, "by")?,
         every: o.integer("everyMs")?.map(Duration::from_millis),
         keys: RecentKeys::new(o.integer_or_default("maxKeys")? as usize),
     };
@@ -69,8 +69,8 @@ pub fn deadband(route: &ObjectReader<'_>) -> Result<Option<Deadband>> {
 }
 
 /// The columns of a key, each once.
-fn columns(o: &ObjectReader<'_>) -> Result<Vec<String>> {
-    let by = o.texts("by")?;
+pub fn columns(o: &ObjectReader<'_>, option: &str) -> Result<Vec<String>> {
+    let by = o.texts(option)?;
     let mut known = HashSet::new();
     for (path, column) in &by {
         if column.is_empty() {

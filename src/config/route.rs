@@ -11,6 +11,7 @@ use crate::config::condition::{Condition, condition};
 use crate::config::growth::{Growth, growth};
 use crate::config::lookup::{LookupKey, LookupSource};
 use crate::config::object_reader::ObjectReader;
+use crate::config::pivot::{Pivot, pivot};
 use crate::config::repeats::{Deadband, Dedupe, deadband, dedupe};
 use crate::config::shards::ShardColumn;
 use crate::config::sparkplug::asks_rebirth;
@@ -62,6 +63,8 @@ pub struct Route {
     pub zero_missing_fields: bool,
     /// Whether the table gets columns for unknown fields.
     pub growth: Option<Growth>,
+    /// `None`: a message is a row, or several.
+    pub pivot: Option<Pivot>,
     pub dedupe: Option<Dedupe>,
     pub deadband: Option<Deadband>,
     /// `None`: rows are inserted as they were decoded.
@@ -102,6 +105,7 @@ impl Route {
             reject_unknown_fields: true,
             zero_missing_fields: false,
             growth: None,
+            pivot: None,
             dedupe: None,
             deadband: None,
             transform: None,
@@ -144,7 +148,9 @@ impl Route {
                 ColumnSource::Lookup(LookupSource { key: LookupKey::Level(used), .. }) => used == *name,
                 _ => false,
             };
+            let names_column = || self.pivot.as_ref()?.name.and_then(|place| self.topic.names().nth(place));
             is_column(name)
+                || names_column() == Some(*name)
                 || self.sources().any(|(_, source)| asks(source))
                 || self.condition.as_ref().is_some_and(|condition| condition.reads_level(name, &self.topic))
         };
@@ -250,6 +256,7 @@ pub fn route(o: ObjectReader<'_>, memory: Ceiling, lookups: &Lookups) -> Result<
         reject_unknown_fields: o.word_or_default("unknownFields")? == "reject",
         zero_missing_fields: o.word_or_default("missingFields")? == "zero",
         growth: growth(&o)?,
+        pivot: pivot(&o, &topic)?,
         dedupe: dedupe(&o)?,
         deadband: deadband(&o)?,
         transform: transform(&o, &topic, lookups)?,

@@ -855,6 +855,13 @@ pub static ROUTE: Object = Object {
             "When a table gets a column, and how many, with `schema: 'add-columns'`.",
         ),
         row(
+            "pivot",
+            object(&PIVOT),
+            Absent,
+            "Gathers messages of one key into one row, for devices that send each value on a topic of its own.",
+        )
+        .note("See [One row of several messages](#one-row-of-several-messages)."),
+        row(
             "dedupe",
             object(&DEDUPE),
             Absent,
@@ -954,6 +961,43 @@ pub static ADD_COLUMNS: Object = Object {
             integer(1, 1000),
             Integer(100),
             "The most columns that are added to the table, over all starts.",
+        ),
+    ],
+    rules: NO_RULES,
+};
+
+static PIVOT: Object = Object {
+    name: None,
+    about: "Messages of one key become one row.",
+    includes: &[],
+    rows: &[
+        row(
+            "key",
+            Kind::OneOrMore { item: &filled_text("") },
+            Required(": the columns of the key"),
+            "The columns whose values together say which messages belong together, such as `['device']`.",
+        ),
+        row(
+            "windowMs",
+            integer(1, 3600 * 1000),
+            Integer(1000),
+            "How long a row waits for values, from the receipt of its first message on. It is inserted sooner when all columns \
+             without a DEFAULT have one.",
+        )
+        .unit(Milliseconds),
+        row(
+            "name",
+            filled_text(""),
+            Absent,
+            "The `{name}` of the topic that says which field the payload is: `21.5` at `…/temperature` is read as \
+             `{ temperature: 21.5 }`. Without it the payload has fields of its own.",
+        ),
+        row(
+            "repeated",
+            choice(&["next", "last"]),
+            Text("next"),
+            "How to treat a value for a column that has one in the open row: it ends the row and opens the next one, or it \
+             takes the place of the value before it.",
         ),
     ],
     rules: NO_RULES,

@@ -87,6 +87,7 @@ impl Decoder {
             row_completions: Vec::new(),
             documents: None,
             filter: Filter::of(route),
+            reads_parts: false,
             max_row_bytes: route.max_decoded_bytes,
             unpacking: Unpacking {
                 compression: route.compression,
@@ -189,6 +190,7 @@ impl Decoder {
             },
             source,
             lengths: 0,
+            has_default: table_default.is_some(),
             // Known when all columns are.
             flag: None,
         };

@@ -11,6 +11,7 @@ use crate::decode::format::{self, Descriptors, FormatReader, json};
 use crate::decode::known_fields::KnownFields;
 use crate::decode::lookup::{self, Place, RowPlace};
 use crate::decode::lookup_column;
+use crate::decode::parts;
 use crate::decode::scalar_paths;
 use crate::decode::tape::{Tape, Value};
 use crate::decode::value_reader::{Result, Token};
@@ -27,6 +28,8 @@ pub struct DocumentPlan {
     columns: Vec<ColumnPlan>,
     /// Where the texts are that are JSON.
     parsed: Vec<Path>,
+    /// The place among the names of the topic of the one that says which field the payload is.
+    name: Option<usize>,
     /// Where unknown fields are refused.
     known: Option<KnownFields>,
 }
@@ -54,6 +57,7 @@ impl DocumentPlan {
     ) -> crate::core::error::Result<Option<DocumentPlan>> {
         let is_simple = |path: &Path| path.is_simple();
         let is_walk = route.format == Format::Json
+            && parts::name_of(route).is_none()
             && route.nan == Nan::Reject
             && route.nulls.is_empty()
             && route.zip.is_empty()
@@ -123,6 +127,7 @@ impl DocumentPlan {
         let parsed = columns.iter().filter(|column| column.reading.parse == Some(Parse::Json));
         let parsed = parsed.flat_map(|column| column.paths.clone()).collect();
         let mut plan = DocumentPlan {
+            name: parts::name_of(route),
             reader: FormatReader {
                 format: route.format.clone(),
                 nan: route.nan,
@@ -319,7 +324,11 @@ impl Decoder {
             return self.append_rows(plan, message, columns).map_err(|error| error.reason());
         }
         let mut rows = Rows { count: 0, limit: None, max_bytes: self.max_row_bytes };
-        let format::Documents { mut tape, roots } = plan.reader.read(message)?;
+        let documents = plan.reader.read(message)?;
+        let format::Documents { mut tape, roots } = match plan.name {
+            Some(name) => parts::named(documents, message.captures.get(name, message.topic))?,
+            None => documents,
+        };
         // From the last one on: what is put in the place of a text moves what follows it.
         if !plan.parsed.is_empty() {
             let [root] = roots[..] else {

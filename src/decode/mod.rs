@@ -18,6 +18,7 @@
 //! lookup_column  values from a map of the program's, by a key
 //! required_paths  required paths that no message has
 //! non_payload   what a row gets that is not in the payload
+//! parts         rows whose values come in several messages
 //! last_message  where the rows of the last message stand in the columns
 //! number        digits → integers, floats, decimals                  one_value    a value without a message
 //! ```
@@ -38,6 +39,7 @@ mod lookup_column;
 mod non_payload;
 mod number;
 mod one_value;
+mod parts;
 mod path_tree;
 mod reading;
 mod required_paths;
@@ -115,6 +117,8 @@ pub struct ColumnBinding {
     source: ValueSource,
     /// Where the column's lengths begin in a [`Checkpoint`].
     lengths: usize,
+    /// Whether the table has a DEFAULT for it.
+    has_default: bool,
     /// The place of the column that says where its DEFAULT is to be computed.
     flag: Option<usize>,
 }
@@ -130,6 +134,11 @@ impl ColumnBinding {
 
     pub fn source(&self) -> &ValueSource {
         &self.source
+    }
+
+    /// Whether the table has a DEFAULT for it.
+    pub fn has_default(&self) -> bool {
+        self.has_default
     }
 
     /// Whether a message without a value for it is refused.
@@ -169,6 +178,8 @@ pub struct Decoder {
     documents: Option<Arc<DocumentPlan>>,
     /// Selects the rows that are kept; `None`: all.
     filter: Option<Filter>,
+    /// Whether a row may lack any column.
+    reads_parts: bool,
     unpacking: Unpacking,
     /// The most that the rows of one message may take.
     max_row_bytes: usize,
@@ -452,7 +463,9 @@ impl Decoder {
         if scalars.has_met() {
             scalars.settle(filled);
         }
-        if !filled.is_complete() {
+        if !filled.is_complete() && self.reads_parts {
+            filled.missing().for_each(|at| columns[at].push_zero());
+        } else if !filled.is_complete() {
             let rest = filled.missing().try_for_each(|at| self.bindings[at].fill_missing(&mut columns[at]));
             if rest.is_err() {
                 self.note_missing();

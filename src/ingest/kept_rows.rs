@@ -78,6 +78,13 @@ impl MessageRows {
         if self.ends.is_empty() { row } else { self.ends.partition_point(|end| *end as usize <= row) }
     }
 
+    /// The messages of which a row was made that stands at the last of them: that message, and those before it without a row.
+    pub fn gathered(&self, last: usize) -> Range<usize> {
+        let has_rows = |at: &usize| !self.of(*at..at + 1).is_empty();
+        let before = (0..last).rev().find(has_rows);
+        before.map_or(0, |before| before + 1)..last + 1
+    }
+
     /// Appends those of further messages.
     pub fn append(&mut self, other: &MessageRows) {
         (0..other.messages).for_each(|at| self.push(other.of(at..at + 1).len()));
@@ -238,6 +245,7 @@ mod tests {
         assert_eq!(rows.messages(), 5);
         assert_eq!((rows.of(0..2), rows.of(2..3), rows.of(3..4), rows.of(4..5)), (0..2, 2..5, 5..5, 5..6));
         assert_eq!((0..6).map(|row| rows.message_of(row)).collect::<Vec<_>>(), [0, 1, 2, 2, 2, 4]);
+        assert_eq!((rows.gathered(4), rows.gathered(2), rows.gathered(0)), (3..5, 2..3, 0..1));
         let mut more = MessageRows::one_each(1);
         more.append(&rows);
         assert_eq!((more.messages(), more.of(3..4)), (6, 3..6));

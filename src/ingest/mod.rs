@@ -6,7 +6,7 @@
 //! [`raw_messages`] keeps the messages of a batch as they came, so that rows can be decoded again ([`encoded_rows`]);
 //! rows that a transform changed are [`kept_rows`]; messages that a spool keeps as dead letters are
 //! [`rejected_messages`]; a message of several routes is one of `shared_messages`;
-//! [`row_filter`] drops rows for those before them;
+//! [`row_filter`] drops rows for those before them, [`gatherer`] makes one row of several messages;
 //! [`column_pool`] reuses columns, `column_warnings` reports what decoders find out about them.
 //! [`row_intake`] takes the rows of a program in place of messages; [`taps`] show it what is inserted,
 //! [`unknown_fields`] what no column takes.
@@ -17,6 +17,7 @@ mod column_warnings;
 pub mod completion;
 pub mod dead_letter_batch;
 pub mod encoded_rows;
+pub mod gatherer;
 pub mod kept_rows;
 pub mod raw_messages;
 pub mod rejected_messages;

@@ -13,6 +13,7 @@ use crate::decode::{self, Decoder};
 use crate::ingest::batch::{Batch, QueueDepth};
 use crate::ingest::column_pool::capacity;
 use crate::ingest::completion::Completion;
+use crate::ingest::gatherer::Gatherer;
 use crate::ingest::kept_rows::MessageRows;
 use crate::ingest::raw_messages::RawMessages;
 use crate::ingest::row_filter::{self, RowFilter};
@@ -43,7 +44,9 @@ pub struct RouteState {
     pub seal_pending: bool,
     /// Where rows are dropped for those before them.
     pub filter: Option<Box<RowFilter>>,
-    /// The rows of the open batch that it dropped.
+    /// Where messages are gathered into rows.
+    pub gatherer: Option<Box<Gatherer>>,
+    /// The rows of the open batch that the filter dropped.
     dropped_rows: Vec<Range<usize>>,
     /// Where the table gets columns for them.
     pub unknown_fields: Option<Box<UnknownFields>>,
@@ -57,8 +60,9 @@ impl AsRef<Route> for RouteState {
 
 impl RouteState {
     pub fn new(place: usize, route: Route, plan: Arc<TablePlan>) -> RouteState {
-        let decoder = plan.decoder(&route);
+        let mut decoder = plan.decoder(&route);
         RouteState {
+            gatherer: Gatherer::of(&route, &mut decoder),
             place,
             keeps_properties: false,
             batch: None,
@@ -116,7 +120,10 @@ impl RouteState {
 
     /// Whether it is to be known which rows are of which message.
     fn counts_rows(&self) -> bool {
-        self.route.transform.is_some() || !self.route.shard_key.is_empty() || self.filter.is_some()
+        self.route.transform.is_some()
+            || !self.route.shard_key.is_empty()
+            || self.filter.is_some()
+            || self.gatherer.is_some()
     }
 
     /// Columns that need not grow: smaller memory that they would leave behind is not used again.
@@ -169,6 +176,7 @@ impl RouteState {
     pub fn switch_plan(&mut self, plan: Arc<TablePlan>) {
         self.decoder = plan.decoder(&self.route);
         self.filter = filter(&self.route, &self.decoder);
+        self.gatherer = Gatherer::of(&self.route, &mut self.decoder);
         self.unknown_fields = UnknownFields::of(&self.route, &plan);
         self.plan = plan;
     }

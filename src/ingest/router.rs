@@ -10,6 +10,7 @@
 
 mod adopt;
 mod arrival;
+mod gather;
 mod growth;
 pub mod joined;
 mod left_out;
@@ -154,6 +155,9 @@ impl Router {
 
     /// Appends a message to the open batch of its route; `captures` are those of its topic.
     fn append(&mut self, at: usize, topic: &str, arrival: Arrival<'_>) {
+        if self.routes[at].gatherer.is_some() {
+            return self.gather(at, topic, arrival);
+        }
         let Arrival { publish, sequence, now, .. } = arrival;
         match self.take_in(at, topic, arrival) {
             Ok(Taken::Rows) => {}
@@ -292,8 +296,13 @@ impl MessageSink for Router {
     fn begin_session(&mut self, session: u64, has_covers: bool) {
         self.has_covers = has_covers;
         if std::mem::replace(&mut self.session, session) != session {
-            for batch in self.routes.iter_mut().filter_map(|state| state.batch.as_mut()) {
-                batch.receipts = crate::core::ack_history::AckHistory::of_session(session);
+            for state in &mut self.routes {
+                if let Some(batch) = &mut state.batch {
+                    batch.receipts = crate::core::ack_history::AckHistory::of_session(session);
+                }
+                if let Some(gatherer) = &mut state.gatherer {
+                    gatherer.forget_receipts();
+                }
             }
         }
     }
@@ -392,6 +401,8 @@ impl MessageSink for Router {
         let is_spooled = self.context.config.spool.is_some();
         let batches = self.routes.iter_mut().filter_map(|state| state.batch.as_mut());
         batches.for_each(|batch| batch.reserve(is_spooled));
+        let gatherers = self.routes.iter_mut().filter_map(|state| state.gatherer.as_mut());
+        gatherers.for_each(|gatherer| gatherer.reserve(&self.context.memory));
         if let Some(dead_letters) = &mut self.open_dead_letters {
             dead_letters.reserve();
         }
@@ -407,12 +418,13 @@ impl MessageSink for Router {
     }
 
     fn seal_due(&mut self, now: Instant) {
+        self.seal_all_rows(Some(now));
         let (limits, delay) = (self.context.config.batch, self.delay);
         if self.context.config.spool.is_some()
             && self.open_batches().any(|batch| now >= batch.opened_at + delay)
         {
             // Batches that are sealed together are synced together.
-            return self.seal_all();
+            return self.seal_batches();
         }
         for at in 0..self.routes.len() {
             let state = &self.routes[at];
@@ -424,6 +436,11 @@ impl MessageSink for Router {
     }
 
     fn seal_all(&mut self) {
+        self.seal_all_rows(None);
+        self.seal_batches();
+    }
+
+    fn seal_batches(&mut self) {
         for at in 0..self.routes.len() {
             if self.routes[at].batch.is_some() {
                 self.routes[at].seal_pending = true;
@@ -451,6 +468,7 @@ impl MessageSink for Router {
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let due = self.open_batches().map(|batch| batch.opened_at + self.delay);
         let retry = self.context.config.mqtt.connections > 1 && self.is_sealing();
+        let due = due.chain(self.row_deadline());
         due.filter(|at| *at > now).chain(retry.then(|| now + SEAL_RETRY_DELAY)).min()
     }
 

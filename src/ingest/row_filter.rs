@@ -181,7 +181,7 @@ pub fn kept(dropped: &[Range<usize>], rows: usize) -> Vec<Range<usize>> {
 }
 
 /// Why a column cannot be in a key: advice that completes "column c has the type T, …".
-fn no_key(binding: &ColumnBinding) -> Option<&'static str> {
+pub fn no_key(binding: &ColumnBinding) -> Option<&'static str> {
     match binding.column_type().kind {
         Kind::Json(_)
         | Kind::Dynamic { .. }
@@ -227,7 +227,7 @@ fn write_key(key: &mut Vec<u8>, by: &[usize], columns: &[Column], row: usize, cu
 }
 
 /// The value of a row; `at` is where it begins among texts. `None`: NULL.
-fn bytes(column: &Column, row: usize, at: usize) -> Option<&[u8]> {
+pub fn bytes(column: &Column, row: usize, at: usize) -> Option<&[u8]> {
     match column {
         Column::Fixed { width, data, .. } => data.get(row * width..(row + 1) * width),
         Column::Strings { data, .. } => text(data, at),

@@ -30,7 +30,8 @@ pub fn divide(batch: Box<Batch>, context: &PipelineContext) -> Vec<Box<Batch>> {
     let count = clickhouse.urls.len() as u32;
     let shards: Vec<Shard> = row_hashes(&batch, context).map(|hash| Shard::of_hash(hash, count)).collect();
     // With a spool the records of an INSERT have their rows all or none: it may be decoded again as one.
-    let keeps_rows = route.transform.is_some() || route.drops_repeats() || spool.is_some();
+    let keeps_rows =
+        route.transform.is_some() || route.drops_repeats() || route.pivot.is_some() || spool.is_some();
     Division::of(&batch, &shards).apply(batch, keeps_rows, &context.chunk_pool, spool.is_some())
 }
 
@@ -75,6 +76,7 @@ impl Division {
         let message_rows = batch.message_rows.as_ref().unwrap_or(&one_each);
         for message in 0..batch.messages.len() {
             let rows = message_rows.of(message..message + 1);
+            let next_row = rows.start;
             let mut own: Vec<(usize, usize)> = Vec::new();
             for row in rows {
                 let at = part_of(&mut parts, shards[row]);
@@ -85,8 +87,8 @@ impl Division {
                 }
             }
             if own.is_empty() {
-                // It holds an empty list, and counts with the first rows that there are.
-                own.push((part_of(&mut parts, shards[0]), 0));
+                // It holds an empty list, or is a part of the next row, and counts with that.
+                own.push((part_of(&mut parts, shards[next_row.min(shards.len() - 1)]), 0));
             }
             let is_complete = own.len() == 1;
             for (place, (at, count)) in own.into_iter().enumerate() {

@@ -21,6 +21,7 @@ use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryBudget;
 use crate::decode::Decoder;
 use crate::ingest::column_pool::ColumnPool;
+use crate::ingest::gatherer;
 use crate::ingest::row_filter::RowFilter;
 
 /// How a route fills its table.
@@ -50,7 +51,7 @@ impl TablePlan {
         memory: &Arc<MemoryBudget>,
     ) -> Result<TablePlan> {
         let decoder = Decoder::new(&route.path, route, &table.columns)?;
-        RowFilter::of(route, &decoder)?;
+        check_rules(route, &decoder)?;
         let (sql, column_headers) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
         let repair = table.repair_sql(decoder.heads());
         let resistance = CompressionHints::of(column_headers.len());
@@ -322,6 +323,12 @@ impl TablePlans {
         // A plan is replaced in one assignment: a panic elsewhere cannot leave half of one.
         lock(&self.place(route).state)
     }
+}
+
+/// Whether the table has the columns by which the route drops and gathers rows. Errors name the option.
+pub fn check_rules(route: &Route, decoder: &Decoder) -> Result<()> {
+    RowFilter::of(route, decoder)?;
+    gatherer::check(route, decoder)
 }
 
 /// News of a table.

@@ -68,8 +68,11 @@ pub trait MessageSink {
     /// Seals batches that have reached their age, and those that could not be sent before.
     fn seal_due(&mut self, now: Instant);
 
-    /// Seals everything, as soon as the sinks have capacity.
+    /// Seals everything, as soon as the sinks have capacity: also rows that wait for values.
     fn seal_all(&mut self);
+
+    /// Seals the batches that are open, as soon as the sinks have capacity.
+    fn seal_batches(&mut self);
 
     /// Whether a batch has grown as large as one may: then nothing more must be read.
     fn is_batch_full(&self) -> bool;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use crate::config::Route;
+use crate::config::{Route, shared_pivot};
 use crate::core::error::{Error, Result};
 use crate::core::lock::lock;
 use crate::core::thread::{run_on, runtime};
@@ -130,6 +130,17 @@ impl Pipeline {
                 ),
             };
             return Err(Error::config("route.topic", message));
+        }
+        if let Some((gathering, earlier)) = shared_pivot(&routes) {
+            let (option, other) = match order[gathering].0 {
+                None => ("route.pivot", earlier),
+                Some(_) => ("route.continue", gathering),
+            };
+            let message = format!(
+                "shares messages with the route of {}: those of a route with pivot are acknowledged with their row",
+                routes[other].topic.as_str()
+            );
+            return Err(Error::config(option, message));
         }
         let joined = JoinedRoutes::of(&routes, config.spool.is_some());
         let at = order.iter().position(|(place, _)| place.is_none()).unwrap_or_default();

@@ -90,7 +90,14 @@ impl Worker {
         };
         // Where some rows were inserted, the statement is right and the others are at fault. Where none
         // was, an INSERT of no rows decides.
-        let none_went_in = refused.iter().map(|refused| refused.messages.len()).sum::<usize>() == all.len();
+        // Messages without a row show nothing.
+        let rows = |messages: &Range<usize>| match &batch.kept {
+            Some(kept) => {
+                select(part, messages.clone()).into_iter().map(|run| kept.message_rows.of(run).len()).sum()
+            }
+            None => messages.len(),
+        };
+        let none_went_in = refused.iter().map(|refused| rows(&refused.messages)).sum::<usize>() == rows(&all);
         if none_went_in && !self.control_insert(batch).await? {
             return Some(None);
         }

@@ -235,9 +235,23 @@ impl Worker {
         self.settle(batch, rejected, &token);
     }
 
+    /// A row that was gathered from several messages stands at the last of them: with it all are rejected.
+    fn with_parts_of_rows(&self, batch: &Batch, rejected: RejectedRows) -> RejectedRows {
+        match &batch.kept {
+            Some(kept) if self.context.config.route(batch.route).pivot.is_some() => {
+                let parts = |(last, reason): (usize, Reason)| {
+                    kept.message_rows.gathered(last).map(move |at| (at, reason.clone()))
+                };
+                rejected.into_iter().flat_map(parts).collect()
+            }
+            _ => rejected,
+        }
+    }
+
     /// Settles a batch of which all messages but the rejected ones are in. `None`: cancelled, nothing is settled.
     pub(super) fn settle(&self, mut batch: Box<Batch>, rejected: Option<RejectedRows>, token: &str) {
         let Some(rejected) = rejected else { return };
+        let rejected = self.with_parts_of_rows(&batch, rejected);
         // Columns from the spool may have the types of an earlier table.
         if let Some(kept) = batch.kept.take_if(|_| !batch.completion.is_spooled()) {
             batch.release_columns(kept.columns);

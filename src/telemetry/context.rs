@@ -20,7 +20,9 @@ use crate::core::thread::{panic_message, run_on, runtime, thread};
 use crate::telemetry::events::{Event, Listener, Warning};
 use crate::telemetry::faults::OpenFault;
 use crate::telemetry::ledger::{Ledger, PendingGroupId};
-use crate::telemetry::metrics::{Recorder, RepeatCounters, SpoolGauges, TransformCounters};
+use crate::telemetry::metrics::{
+    GatheringCounters, Recorder, RepeatCounters, SpoolGauges, TransformCounters,
+};
 
 pub struct PipelineContext {
     pub config: Config,
@@ -55,6 +57,7 @@ impl PipelineContext {
         metrics.transforms =
             TransformCounters::of_routes(transforms.map(|(at, route)| (at, route.topic.as_str())));
         for (at, route) in config.routes.iter().enumerate() {
+            GatheringCounters::add(&metrics.gatherings, at, route);
             RepeatCounters::add(&metrics.repeats, at, route);
         }
         metrics.spool = config.spool.as_ref().map(|spool| SpoolGauges::new(spool.max_bytes));
@@ -82,6 +85,7 @@ impl PipelineContext {
     pub fn count_route(&self, at: usize) {
         let route = self.config.route(at);
         self.metrics.add_table(route.table.clone());
+        GatheringCounters::add(&self.metrics.gatherings, at, route);
         RepeatCounters::add(&self.metrics.repeats, at, route);
         if route.transform.is_some() {
             TransformCounters::add(&self.metrics.transforms, at, route.topic.as_str());

@@ -20,7 +20,8 @@ use crate::telemetry::faults::{Fault, Faults};
 use crate::telemetry::histogram::{Histogram, Quantiles};
 use crate::telemetry::ledger::{Counts, Ledger};
 pub use crate::telemetry::route_metrics::{
-    LookupMetrics, RepeatCounters, RepeatMetrics, TransformCounters, TransformMetrics,
+    GatheringCounters, LookupMetrics, PivotMetrics, RepeatCounters, RepeatMetrics, TransformCounters,
+    TransformMetrics,
 };
 
 /// Shared by all threads of a pipeline.
@@ -59,6 +60,8 @@ pub struct Recorder {
     pub lookups: Lookups,
     /// Counters of the routes with a transform, by the position of the route.
     pub transforms: AppendOnly<(usize, TransformCounters)>,
+    /// Counters of the routes that gather messages into rows.
+    pub gatherings: AppendOnly<GatheringCounters>,
     /// Counters of the routes that drop rows for those before them.
     pub repeats: AppendOnly<RepeatCounters>,
 }
@@ -134,7 +137,9 @@ pub struct Metrics {
     pub tables: BTreeMap<String, TableMetrics>,
     /// By [`TransformCounters::name`]; only of routes with a transform.
     pub transforms: BTreeMap<String, TransformMetrics>,
-    /// By the name of the route, as `transforms`; only of routes with `dedupe`.
+    /// By the name of the route, as `transforms`; only of routes with `pivot`.
+    pub pivot: BTreeMap<String, PivotMetrics>,
+    /// The same of routes with `dedupe`.
     pub dedupe: BTreeMap<String, RepeatMetrics>,
     /// The same of routes with `deadband`.
     pub deadband: BTreeMap<String, RepeatMetrics>,
@@ -247,6 +252,7 @@ impl Recorder {
             spool: None,
             tables: AppendOnly::default(),
             transforms: AppendOnly::default(),
+            gatherings: AppendOnly::default(),
             repeats: AppendOnly::default(),
             lookups: Lookups::default(),
         };
@@ -394,6 +400,11 @@ impl Recorder {
                 .transforms
                 .iter()
                 .map(|(_, counters)| (counters.name.clone(), counters.snapshot()))
+                .collect(),
+            pivot: self
+                .gatherings
+                .iter()
+                .map(|counters| (counters.name.clone(), counters.snapshot()))
                 .collect(),
             dedupe: self.repeats_of(RepeatCounters::dedupe),
             deadband: self.repeats_of(RepeatCounters::deadband),

@@ -4,7 +4,8 @@
 //! A family is there with all its labels from the beginning, so that the first increase is one. `docs/metrics.md` has a
 //! row for each.
 
-use std::collections::BTreeMap;
+mod by_route;
+
 use std::fmt::Write;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -14,9 +15,7 @@ use serde::Serialize;
 use crate::core::codes::WARNING_CODES;
 use crate::core::reason::Code;
 use crate::telemetry::histogram::Histogram;
-use crate::telemetry::metrics::{
-    ConnectionCounters, LookupMetrics, Metrics, Recorder, RepeatMetrics, TableMetrics, TransformCounters, get,
-};
+use crate::telemetry::metrics::{ConnectionCounters, Metrics, Recorder, TableMetrics, get};
 use crate::telemetry::state::State;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -58,9 +57,7 @@ pub fn families(pipeline: &str, runtime: &str, metrics: &Metrics, recorder: &Rec
     mqtt(&mut all, recorder);
     buffers(&mut all, metrics, recorder);
     by_table(&mut all, metrics, recorder);
-    transforms(&mut all, recorder);
-    repeats(&mut all, metrics);
-    lookups(&mut all, metrics);
+    by_route::add(&mut all, metrics, recorder);
     all.families
 }
 
@@ -244,77 +241,6 @@ fn by_table(all: &mut Families<'_>, metrics: &Metrics, recorder: &Recorder) {
     );
 }
 
-/// Only of a pipeline that has transforms.
-fn transforms(all: &mut Families<'_>, recorder: &Recorder) {
-    let transforms: Vec<&TransformCounters> =
-        recorder.transforms.iter().map(|(_, counters)| counters).collect();
-    if transforms.is_empty() {
-        return;
-    }
-    let labels = |counters: &TransformCounters| vec![("route", counters.name.clone())];
-    let mut each = |kind, name, help, counter: fn(&TransformCounters) -> &AtomicU64| {
-        let samples = transforms.iter().map(|counters| (labels(counters), get(counter(counters)) as f64));
-        all.add(kind, name, help, samples);
-    };
-    each(Kind::Counter, "transform_calls_total", "Calls of a route's transform.", |t| &t.calls);
-    each(Kind::Counter, "transform_rows_total", "Rows that a transform was given.", |t| &t.rows);
-    each(Kind::Counter, "transform_dropped_total", "Rows that a transform dropped.", |t| &t.dropped);
-    each(Kind::Counter, "transform_rejected_total", "Messages that a transform rejected.", |t| &t.rejected);
-    each(Kind::Counter, "transform_emitted_total", "Rows that a transform emitted.", |t| &t.emitted);
-    each(Kind::Counter, "transform_failed_total", "Calls that failed.", |t| &t.failed);
-    each(Kind::Gauge, "transform_waiting", "Batches that wait for a transform.", |t| &t.waiting);
-    let durations = transforms.iter().map(|counters| (labels(counters), &counters.duration));
-    all.histograms("transform_duration_seconds", "Time of a call, to the end of its promise.", durations);
-}
-
-/// Only of a pipeline that has routes with `dedupe` or `deadband`.
-fn repeats(all: &mut Families<'_>, metrics: &Metrics) {
-    let mut each = |routes: &BTreeMap<String, RepeatMetrics>, names: [(&str, &'static str); 3]| {
-        let values: [fn(&RepeatMetrics) -> u64; 3] = [|its| its.dropped, |its| its.keys, |its| its.evicted];
-        let kinds = [Kind::Counter, Kind::Gauge, Kind::Counter];
-        for (((name, help), value), kind) in names.into_iter().zip(values).zip(kinds) {
-            let samples = routes.iter();
-            all.add(
-                kind,
-                name,
-                help,
-                samples.map(|(route, its)| (vec![("route", route.clone())], value(its) as f64)),
-            );
-        }
-    };
-    if !metrics.dedupe.is_empty() {
-        let names = [
-            ("dedupe_dropped_total", "Rows that dedupe dropped."),
-            ("dedupe_keys", "Keys that dedupe remembers."),
-            ("dedupe_evicted_total", "Keys that dedupe forgot for newer ones."),
-        ];
-        each(&metrics.dedupe, names);
-    }
-    if !metrics.deadband.is_empty() {
-        let names = [
-            ("deadband_dropped_total", "Rows that deadband dropped."),
-            ("deadband_keys", "Keys whose last value deadband remembers."),
-            ("deadband_evicted_total", "Keys that deadband forgot for newer ones."),
-        ];
-        each(&metrics.deadband, names);
-    }
-}
-
-/// Only of a pipeline that has lookups.
-fn lookups(all: &mut Families<'_>, metrics: &Metrics) {
-    if metrics.lookups.is_empty() {
-        return;
-    }
-    let mut each = |kind, name, help, value: fn(&LookupMetrics) -> u64| {
-        let samples = metrics.lookups.iter();
-        let samples = samples.map(|(name, lookup)| (vec![("lookup", name.clone())], value(lookup) as f64));
-        all.add(kind, name, help, samples);
-    };
-    each(Kind::Gauge, "lookup_entries", "Entries of a lookup's map.", |lookup| lookup.entries);
-    each(Kind::Gauge, "lookup_bytes", "Memory of a lookup's map.", |lookup| lookup.bytes);
-    each(Kind::Counter, "lookup_misses_total", "Rows whose key was not in the map.", |lookup| lookup.misses);
-}
-
 type Labels = Vec<(&'static str, String)>;
 
 struct Families<'a> {
@@ -419,8 +345,8 @@ mod tests {
     use super::*;
     use crate::core::memory_budget::MemoryBudget;
     use crate::telemetry::ledger::Ledger;
-    use crate::telemetry::metrics::RepeatCounters;
     use crate::telemetry::metrics::Spool;
+    use crate::telemetry::metrics::{GatheringCounters, RepeatCounters, TransformCounters};
 
     /// Each row of the table in `docs/metrics.md`: name, kind, and labels beside `pipeline`.
     fn documented() -> Vec<(String, String, Vec<String>)> {
@@ -445,12 +371,13 @@ mod tests {
         recorder.lookups.ask("l", None);
         let config = r#"{
             "mqtt": { "url": "mqtt://x" }, "clickhouse": { "url": "http://x" },
-            "routes": [{
+            "routes": [{ "topic": "p/#", "table": "t", "pivot": { "key": "id" } }, {
                 "topic": "t/#", "table": "t", "dedupe": { "by": "id" }, "deadband": { "column": "v", "delta": 1 }
             }]
         }"#;
         let config = crate::config::Config::parse(config).unwrap();
-        RepeatCounters::add(&recorder.repeats, 0, &config.routes[0]);
+        GatheringCounters::add(&recorder.gatherings, 0, &config.routes[0]);
+        RepeatCounters::add(&recorder.repeats, 1, &config.routes[1]);
         let metrics =
             recorder.snapshot("idle", Default::default(), &Ledger::default(), &MemoryBudget::new(1));
         let spool = Spool { bytes: 1, max_bytes: 2, segments: 1, oldest_ms: 3, ..Spool::default() };

@@ -1,11 +1,11 @@
-//! Counters of what only some routes have, and their snapshots: transforms, lookups, `dedupe` and `deadband`.
+//! Counters of what only some routes have, and their snapshots: transforms, lookups, `pivot`, `dedupe` and `deadband`.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use serde::Serialize;
 
-use crate::config::{Quantity, Route};
+use crate::config::{PivotCounters, Quantity, Route};
 use crate::core::append_only::AppendOnly;
 use crate::core::lookups::Lookup;
 use crate::core::recent_keys::{KeyCounts, RecentKeys};
@@ -123,6 +123,39 @@ impl RepeatCounters {
 
     pub fn deadband(&self) -> Option<RepeatMetrics> {
         self.deadband.as_ref().map(|keys| keys.counts().into())
+    }
+}
+
+/// The counters of a route that gathers messages into rows, by its name.
+#[derive(Debug)]
+pub struct GatheringCounters {
+    /// As [`TransformCounters::name`].
+    pub name: String,
+    counters: Arc<PivotCounters>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct PivotMetrics {
+    /// Rows that wait for values.
+    pub open: u64,
+    /// Rows that went into batches.
+    pub rows: u64,
+    /// Rows that had all columns.
+    pub complete: u64,
+}
+
+impl GatheringCounters {
+    /// Adds the counters of a route, if it gathers messages.
+    pub fn add(all: &AppendOnly<GatheringCounters>, at: usize, route: &Route) {
+        if let Some(pivot) = &route.pivot {
+            let name = free_name(all.iter().map(|counters| counters.name.as_str()), at, route.topic.as_str());
+            all.push(GatheringCounters { name, counters: pivot.counters.clone() });
+        }
+    }
+
+    pub fn snapshot(&self) -> PivotMetrics {
+        let PivotCounters { open, rows, complete } = &*self.counters;
+        PivotMetrics { open: get(open), rows: get(rows), complete: get(complete) }
     }
 }
 

@@ -24,7 +24,7 @@ impl Router {
     pub(super) fn adopt(&mut self) -> bool {
         let Some(live) = &self.live else { return true };
         let set = live.current();
-        self.seal_all();
+        self.seal_batches();
         if self.has_open_batch() && (self.joined.has_units() || set.joined.has_units()) {
             return false;
         }
@@ -43,7 +43,10 @@ impl Router {
             self.routes.push(state);
         }
         // Routes that are too old to take messages may have batches that are still to leave.
-        self.routes.extend(before.into_values().filter(|state| state.batch.is_some()));
+        let is_busy = |state: &RouteState| {
+            state.batch.is_some() || state.gatherer.as_ref().is_some_and(|gatherer| gatherer.has_open_rows())
+        };
+        self.routes.extend(before.into_values().filter(is_busy));
         self.joined = joined.clone();
         self.covers.clone_from(covers);
         // The filter of a removed route may still bring messages that it did not take.

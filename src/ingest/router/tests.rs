@@ -228,3 +228,66 @@ fn a_batch_has_the_rows_that_are_not_repeated() {
     let counts = one.context.ledger.counts();
     assert_eq!((counts.received, counts.dropped, counts.pending), (4, 2, 2));
 }
+
+/// Rows that wait for values are counted, have a deadline, and stay where batches alone are sealed.
+#[test]
+fn rows_that_are_gathered_wait_outside_of_batches() {
+    let config = r#"{
+        "mqtt": { "url": "mqtt://x" }, "clickhouse": { "url": "http://x" },
+        "routes": [{ "topic": "t", "table": "t", "pivot": { "key": "id", "windowMs": 1000 } }]
+    }"#;
+    let context = Arc::new(PipelineContext::new(Config::parse(config).unwrap(), Box::new(|_| {})));
+    let nullable = "Nullable(UInt8)";
+    let table = Table::of(&[("id", "UInt8", None), ("a", nullable, None), ("b", nullable, None)]);
+    let plans = TablePlans::new(&context.config.routes, vec![table], Instant::now()).unwrap();
+    let (sender, batches) = crossbeam_channel::bounded(1);
+    let (acks, mut commands) = AckSender::channel();
+    let dead_letters = crossbeam_channel::unbounded().0;
+    let mut router = Router::new(context.clone(), 0, acks, Arc::new(plans), sender, dead_letters);
+    let start = ReceiveTime::read();
+    let at = |ms| ReceiveTime { instant: start.instant + Duration::from_millis(ms), ..start };
+    let accept = |router: &mut Router, sequence, ms, payload: &[u8]| {
+        let properties = Properties::NONE;
+        let publish = Publish {
+            topic: b"t",
+            payload,
+            qos: 1,
+            retain: false,
+            duplicate: false,
+            packet_id: 1,
+            fingerprint: 0,
+            properties,
+        };
+        router.accept(&publish, Some(sequence), at(ms), "c");
+        router.commit_read_stats();
+    };
+    accept(&mut router, 1, 0, br#"{"id":1,"a":1}"#);
+    accept(&mut router, 2, 100, br#"{"id":2,"a":2}"#);
+    assert!(context.memory.used() > 200, "{}", context.memory.used());
+    assert_eq!(router.deadline(start.instant), Some(at(1000).instant));
+    router.seal_batches();
+    router.seal_due(at(999).instant);
+    assert!(!router.has_open_batch() && batches.is_empty());
+    assert!(
+        !context.ledger.wait_below(context.ledger.watermark(), Some(Instant::now())),
+        "a flush waits for them"
+    );
+    accept(&mut router, 3, 900, br#"{"id":1,"b":1}"#);
+    assert!(router.has_open_batch(), "all columns are there");
+    router.seal_due(at(1100).instant);
+    assert!(router.row_deadline().is_none());
+    router.seal_all();
+    let batch = batches.try_recv().unwrap();
+    assert_eq!((batch.rows(), batch.messages.len()), (2, 3));
+    assert_eq!(batch.message_rows.as_ref().unwrap().ends(), [0, 1, 2]);
+    let messages: Vec<Vec<u8>> = batch.messages.iter().map(|message| message.payload.to_vec()).collect();
+    assert_eq!(messages, [&br#"{"id":1,"a":1}"#[..], br#"{"id":1,"b":1}"#, br#"{"id":2,"a":2}"#]);
+    batch.complete();
+    let settled = commands.try_recv().unwrap().settled().unwrap();
+    let mut expected = AckSet::default();
+    [1, 3, 2].into_iter().for_each(|sequence| expected.add(sequence));
+    assert_eq!(settled, expected);
+    router.commit_read_stats();
+    assert_eq!((context.ledger.counts().pending, context.memory.used()), (0, 0));
+    assert!(context.ledger.wait_below(context.ledger.watermark(), Some(Instant::now())));
+}

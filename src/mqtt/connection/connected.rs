@@ -328,8 +328,10 @@ impl<S: MessageSink> Connection<S> {
         if is_idle && let Some(limit) = self.window.stalled(self.session.unacknowledged(), now) {
             self.report_window(limit);
         }
-        if must_leave || is_idle {
+        if must_leave {
             self.sink.seal_all();
+        } else if is_idle {
+            self.sink.seal_batches();
         } else {
             self.sink.seal_due(now);
         }

@@ -29,7 +29,7 @@ impl<S: MessageSink> Connection<S> {
         // The oldest message may have waited in the socket for as long, and no batch becomes due during the rest.
         self.sink.seal_due(now + 2 * rest);
         if self.acknowledges_commits && self.pacer.is_window_nearly_full(unacknowledged) {
-            self.sink.seal_all();
+            self.sink.seal_batches();
         }
         self.resting_until = (!rest.is_zero()).then(|| now + rest);
     }
