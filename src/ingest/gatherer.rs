@@ -62,7 +62,8 @@ pub struct PartMessage {
     pub retain: bool,
     /// Not set where it was acknowledged before.
     pub sequence: Option<u64>,
-    pub receipt: Option<AckRecord>,
+    /// With its sequence number: receipts are kept in the order of these.
+    pub receipt: Option<(u64, AckRecord)>,
 }
 
 /// The result of a message.

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::clickhouse::Column;
 use crate::config::{Limits, MAX_BLOCK_ROWS, Route};
-use crate::core::ack_history::AckHistory;
+use crate::core::ack_history::{AckHistory, AckRecord};
 use crate::core::clock::ReceiveTime;
 use crate::core::memory_budget::MemoryBudget;
 use crate::decode::{self, Decoder};
@@ -46,6 +46,8 @@ pub struct RouteState {
     pub filter: Option<Box<RowFilter>>,
     /// Where messages are gathered into rows.
     pub gatherer: Option<Box<Gatherer>>,
+    /// Receipts of the rows that were gathered into the open batch.
+    pub receipts: Vec<(u64, AckRecord)>,
     /// The rows of the open batch that the filter dropped.
     dropped_rows: Vec<Range<usize>>,
     /// Where the table gets columns for them.
@@ -69,6 +71,7 @@ impl RouteState {
             queued: QueueDepth::default(),
             seal_pending: false,
             filter: filter(&route, &decoder),
+            receipts: Vec::new(),
             dropped_rows: Vec::new(),
             unknown_fields: UnknownFields::of(&route, &plan),
             route,
@@ -149,6 +152,9 @@ impl RouteState {
     pub fn take_sealed(&mut self) -> Option<Box<Batch>> {
         let mut batch = self.batch.take()?;
         self.seal_pending = false;
+        // Packet ids show more about a broker in the order in which it gave them.
+        self.receipts.sort_by_key(|(sequence, _)| *sequence);
+        self.receipts.drain(..).for_each(|(_, receipt)| batch.receipts.push(receipt));
         if !self.dropped_rows.is_empty() {
             let kept = row_filter::kept(&self.dropped_rows, batch.rows());
             batch.columns.iter_mut().for_each(|column| column.keep_rows(&kept));
@@ -158,6 +164,14 @@ impl RouteState {
             trace.sealed = millis(SystemTime::now());
         }
         Some(batch)
+    }
+
+    /// The broker has another session: what it sends again is not recognised by these.
+    pub fn forget_receipts(&mut self) {
+        self.receipts.clear();
+        if let Some(gatherer) = &mut self.gatherer {
+            gatherer.forget_receipts();
+        }
     }
 
     /// Drops rows of the message that was decoded last, which brought `rows`; gives how many are left.

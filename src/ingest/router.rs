@@ -300,9 +300,7 @@ impl MessageSink for Router {
                 if let Some(batch) = &mut state.batch {
                     batch.receipts = crate::core::ack_history::AckHistory::of_session(session);
                 }
-                if let Some(gatherer) = &mut state.gatherer {
-                    gatherer.forget_receipts();
-                }
+                state.forget_receipts();
             }
         }
     }

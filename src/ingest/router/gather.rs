@@ -17,6 +17,7 @@ use crate::ingest::raw_messages;
 use crate::ingest::route_state::Origin;
 use crate::ingest::router::Router;
 use crate::ingest::router::arrival::Arrival;
+use crate::mqtt::Publish;
 
 impl Router {
     /// Takes a message that is a part of a row.
@@ -50,7 +51,7 @@ impl Router {
         if let Some(row) = gatherer.take_ended(&state.decoder, now.instant) {
             self.seal_row(at, row);
         }
-        let keeps_receipt = self.keeps_receipts && sequence.is_some();
+        let received_as = sequence.filter(|_| self.keeps_receipts);
         let sequence = match self.context.config.mqtt.ack_after {
             AckAfter::Receive => {
                 sequence.into_iter().for_each(|sequence| self.ready_acks.add(sequence));
@@ -65,10 +66,9 @@ impl Router {
             qos: publish.qos,
             retain: publish.retain,
             sequence,
-            receipt: keeps_receipt.then_some(AckRecord {
-                packet_id: publish.packet_id,
-                qos: publish.qos,
-                fingerprint: publish.fingerprint,
+            receipt: received_as.map(|sequence| {
+                let Publish { packet_id, qos, fingerprint, .. } = *publish;
+                (sequence, AckRecord { packet_id, qos, fingerprint })
             }),
         };
         let Router { routes, context, ack_sender, .. } = self;
@@ -123,7 +123,7 @@ impl Router {
     /// it needs, they become dead letters.
     fn seal_row(&mut self, at: usize, mut row: OpenRow) {
         let now = ReceiveTime::read();
-        let Router { routes, context, connection, session, keeps_receipts, .. } = self;
+        let Router { routes, context, connection, session, .. } = self;
         let state = &mut routes[at];
         let Some(gatherer) = &state.gatherer else { return };
         if state.batch.is_none() {
@@ -153,9 +153,7 @@ impl Router {
             if let Some(sequence) = message.sequence {
                 batch.completion.acknowledge(sequence);
             }
-            if let Some(receipt) = message.receipt.filter(|_| *keeps_receipts) {
-                batch.receipts.push(receipt);
-            }
+            state.receipts.extend(message.receipt);
             if let Some(message_rows) = &mut batch.message_rows {
                 message_rows.push(usize::from(place == last));
             }
