@@ -316,6 +316,20 @@ export interface Route {
   qos?: 0 | 1 | 2 | undefined
   /** `table` or `database.table`. */
   table: string
+  /** The tables that messages may choose, with a `table` such as `'telemetry_{plant}'`. */
+  tables?: {
+    /**
+     * Names of tables, as `table` gives them; `*` stands for any of A to Z, a to z, 0 to 9, `_` and `-`:
+     * `['telemetry_north', 'test_*']`. Other messages are dead letters, `TABLE_NOT_ALLOWED`.
+     */
+    allow: string | readonly string[]
+    /**
+     * The most tables that are filled until the next start; messages for further ones are dead letters,
+     * `TABLES_TOO_MANY`. From 1 to 1000.
+     * @default 100
+     */
+    max?: number | undefined
+  } | undefined
   /**
    * Lets `start()` accept a table of the engine `Null` that no materialized view reads, which discards every row.
    * @default false
@@ -1842,6 +1856,9 @@ export type DeadLetterCode =
   | 'REJECTED_BY_TRANSFORM'
   | 'TRANSFORM_FAILED'
   | 'RETRY_EXPIRED'
+  | 'TABLE_NOT_ALLOWED'
+  | 'TABLES_TOO_MANY'
+  | 'TABLE_UNUSABLE'
 // End of the generated part
 
 /** Codes of warnings; docs/metrics.md says what each means. */

@@ -307,6 +307,7 @@ fn every_option_of_the_table_is_tried_here() {
         // They are for a format of their own, for routes that do nothing else, or for several servers: see the next tests.
         if pointer.starts_with("/routes/0/sparkplug")
             || pointer.starts_with("/routes/0/pivot")
+            || pointer.starts_with("/routes/0/tables")
             || pointer.starts_with("/clickhouse/shards")
         {
             continue;
@@ -369,6 +370,44 @@ fn shards_need_a_key_and_a_server_each() {
     check_wrong(&with(two.clone(), json!({ "key": "driver" })), "clickhouse.shards.key");
     check_wrong(&with(two.clone(), json!({ "key": ["a"], "tables": ["t"] })), "clickhouse.shards.tables");
     check_wrong(&with(two, json!({ "key": ["a"], "weights": [1] })), "clickhouse.shards.weights");
+}
+
+#[test]
+fn messages_choose_tables_that_are_allowed() {
+    let route = |table: &str, tables: Value, more: Value| {
+        let mut route = json!({ "topic": "p/{plant}/{line#}", "table": table });
+        if !tables.is_null() {
+            route["tables"] = tables;
+        }
+        route.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "mqtt": { "url": "mqtt://x" }, "clickhouse": { "url": "http://x" }, "routes": [route] })
+    };
+    let allow = json!({ "allow": ["t_north", "t_*"] });
+    for (table, tables, more) in [
+        ("t_{plant}", allow.clone(), json!({})),
+        ("d.t_{plant}_{line}", json!({ "allow": "d.t_*", "max": 1000 }), json!({ "dedupe": { "by": "id" } })),
+        ("{plant}", allow.clone(), json!({ "pivot": { "key": "id" }, "continue": false })),
+    ] {
+        Config::parse(&route(table, tables, more).to_string()).unwrap();
+    }
+    for (table, tables, more, path) in [
+        ("t_{plant}", json!(null), json!({}), "tables"),
+        ("t_north", allow.clone(), json!({}), "tables"),
+        ("t_{site}", allow.clone(), json!({}), "table"),
+        ("t_{plant", allow.clone(), json!({}), "table"),
+        ("t_{plant}", allow.clone(), json!({ "transform": { "module": "file:///a.js" } }), "table"),
+        ("t_{plant}", allow.clone(), json!({ "continue": true }), "table"),
+        ("t_{plant}", allow.clone(), json!({ "schema": "add-columns" }), "table"),
+        ("t_{plant}", json!({}), json!({}), "tables.allow"),
+        ("t_{plant}", json!({ "allow": [] }), json!({}), "tables.allow"),
+        ("t_{plant}", json!({ "allow": ["t_{plant}"] }), json!({}), "tables.allow[0]"),
+        ("t_{plant}", json!({ "allow": ["a", ""] }), json!({}), "tables.allow[1]"),
+        ("t_{plant}", json!({ "allow": "t_*", "max": 0 }), json!({}), "tables.max"),
+        ("t_{plant}", json!({ "allow": "t_*", "max": 1001 }), json!({}), "tables.max"),
+        ("t_{plant}", json!({ "allow": "t_*", "deny": "t_x" }), json!({}), "tables.deny"),
+    ] {
+        check_wrong(&route(table, tables, more), &format!("routes[0].{path}"));
+    }
 }
 
 #[test]

@@ -44,6 +44,20 @@ for (const spool of [true, false]) {
   })
 }
 
+test('kill -9 while numbers choose their table: every number is in one of them, once', { timeout, skip }, async () => {
+  const { seed, missing, doubled, acknowledged } = await crash({ kills: full ? 20 : 5, chooses: true, config: PROMISED })
+  assert.ok(acknowledged > 0)
+  assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
+  assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
+})
+
+test('kill -9 of a program that adds its route: every number is in the table or a dead letter, once', { timeout, skip }, async () => {
+  const { seed, missing, doubled, acknowledged } = await crash({ kills: full ? 20 : 5, adds: true, config: PROMISED })
+  assert.ok(acknowledged > 0)
+  assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
+  assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
+})
+
 test('kill -9 without a spool: nothing is lost', { timeout, skip }, async () => {
   const { seed, missing } = await crash({ kills: 3 })
   assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)

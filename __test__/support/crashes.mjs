@@ -28,6 +28,7 @@ const AWAY_MS = 2_000
 /** How long everything may take to arrive when nothing fails any more. */
 const DRAIN_MS = 60_000
 
+const BY_TOPIC = { topic: 'numbers/{part}', table: 'part_{part}', tables: { allow: 'part_*' } }
 const PAIRS = 'pair UInt64, first Nullable(UInt64), second Nullable(UInt64)'
 /** A number and the one that comes 50 later are a pair. */
 const pairOf = (/** @type {number} */ number) => ({
@@ -51,15 +52,16 @@ const pairOf = (/** @type {number} */ number) => ({
  */
 
 /**
- * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, tables?: string[], shards?: number, transform?: 'function' | 'module', gathers?: boolean, config?: any, log?: (text: string) => void }} options
+ * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, tables?: string[], shards?: number, transform?: 'function' | 'module', gathers?: boolean, chooses?: boolean, adds?: boolean, config?: any, log?: (text: string) => void }} options
  *   `config` of the pipeline, beside servers and route; `perSecond` messages; `qos` of publisher and pipeline; `tables` that
  *   each have all numbers, by a route of its own: what is missing or doubled in one of them is; `shards` are the servers that the
  *   numbers are divided among; with a `transform` the first route
  *   drops, rejects and emits numbers, as programs/sorts-numbers.mjs says; `gathers`: two numbers each become one row, and `rows`
- *   counts these
+ *   counts these; `chooses`: numbers choose one of three tables by their topic; `adds`: the program adds the route after its start,
+ *   and numbers that come sooner are dead letters
  * @returns {Promise<Outcome>}
  */
-export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, tables = ['numbers'], shards = 1, transform, gathers = false, config = {}, log = () => {} }) {
+export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, tables = ['numbers'], shards = 1, transform, gathers = false, chooses = false, adds = false, config = {}, log = () => {} }) {
   const started = performance.now()
   const random = new Random(seed)
   const directory = mkdtempSync(join(tmpdir(), 'millrace-crash-'))
@@ -70,7 +72,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
   let consumer
   let numbers
   try {
-    for (const table of transform ? [...tables, 'emitted'] : tables) {
+    for (const table of transform ? [...tables, 'emitted'] : chooses ? ['part_0', 'part_1', 'part_2'] : tables) {
       for (const server of servers) {
         await server.command(`CREATE TABLE ${table} (${gathers ? PAIRS : 'number UInt64'}) ENGINE = MergeTree ORDER BY ${gathers ? 'pair' : 'number'}
           SETTINGS non_replicated_deduplication_window = 10000`)
@@ -83,21 +85,22 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
         ...(shards > 1 && { shards: { key: ['number'] } }),
         retry: { minMs: 20, maxMs: 200 },
       },
-      routes: tables.map((table, i) => ({
+      routes: chooses ? [BY_TOPIC] : tables.map((table, i) => ({
         topic: 'numbers',
         table,
         ...(gathers ? { pivot: { key: 'pair', windowMs: 300 } } : { continue: i + 1 < tables.length }),
       })),
       batch: { maxRows: 500, maxDelayMs: 100 },
-      ...(transform && { deadLetters: { table: 'letters' } }),
+      ...((transform || adds) && { deadLetters: { table: 'letters' } }),
       ...(config.spool && { spool: { dir: join(directory, 'spool'), ...config.spool } }),
     }
     if (transform) Object.assign(pipeline.routes[0], { emits: ['emitted'], ...(transform === 'module' && { transform: SORTS }) })
     // From here on the broker keeps for the session what comes.
-    const consume = () => new Consumer({ config: pipeline, hasFunction: transform === 'function' })
+    const added = adds ? pipeline.routes.splice(0, 1, { topic: 'others', table: tables[0] }) : []
+    const consume = () => new Consumer({ config: pipeline, added, hasFunction: transform === 'function' })
     consumer = consume()
     await consumer.running()
-    numbers = new Numbers({ url: broker.url, topic: 'numbers', qos, perSecond, ...(gathers && { payload: pairOf }) })
+    numbers = new Numbers({ url: broker.url, topic: chooses ? (number) => `numbers/${number % 3}` : 'numbers', qos, perSecond, ...(gathers && { payload: pairOf }) })
     await waitFor(() => numbers.acknowledged.size >= BEFORE, { timeoutMs: 30_000, message: `${BEFORE} messages` })
 
     const counts = { kills: 0, running: 0, clickhouse: 0, broker: 0 }
@@ -134,10 +137,17 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     const { acknowledged, published } = numbers
     /** The tables, which of the numbers each has, and how a row says its number. */
     const all = Object.fromEntries(tables.map((table) => [table, () => true]))
+    const letters = "SELECT JSONExtractUInt(payload, 'number') AS number FROM letters"
     const places = Object.entries(transform ? { ...all, ...SORTED } : all).map(([table, has]) => ({
       table,
       has,
-      from: gathers ? `(SELECT arrayJoin([first, second]) AS number FROM ${table}) WHERE number IS NOT NULL` : table,
+      from: gathers
+        ? `(SELECT arrayJoin([first, second]) AS number FROM ${table}) WHERE number IS NOT NULL`
+        : chooses
+          ? "merge(currentDatabase(), '^part_')"
+          : adds
+            ? `(SELECT number FROM ${table} UNION ALL ${letters})`
+            : table,
       number: table === 'letters' ? "JSONExtractUInt(payload, 'number')" : 'number',
     }))
     const arrived = async () => {

@@ -21,7 +21,7 @@ export class Numbers {
   #work
 
   /**
-   * @param {{ url: string, topic: string, qos: 1 | 2, perSecond: number, payload?: (number: number) => object }} options
+   * @param {{ url: string, topic: string | ((number: number) => string), qos: 1 | 2, perSecond: number, payload?: (number: number) => object }} options
    */
   constructor({ url, topic, qos, perSecond, payload = (number) => ({ number }) }) {
     this.#payload = payload
@@ -61,7 +61,7 @@ export class Numbers {
       while (this.#goes && open < WINDOW && this.published - from < due) {
         const number = this.published++
         open++
-        client.publish(this.#topic, JSON.stringify(this.#payload(number)), { qos: this.#qos }, (error) => {
+        client.publish(typeof this.#topic === 'string' ? this.#topic : this.#topic(number), JSON.stringify(this.#payload(number)), { qos: this.#qos }, (error) => {
           open--
           if (!error) this.acknowledged.add(number)
         })

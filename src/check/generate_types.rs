@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::clickhouse::aggregate::Aggregate;
 use crate::clickhouse::schema::ColumnRow;
 use crate::clickhouse::{ColumnType, Kind};
-use crate::config::Config;
-use crate::core::error::Result;
+use crate::config::{Config, Route};
+use crate::core::error::{Error, Result};
 use crate::core::json_path::Path;
 use crate::core::thread::{run_on, runtime};
 use crate::decode::{ColumnBinding, Decoder, ValueSource};
@@ -65,6 +65,8 @@ pub fn describe(config: &Config) -> Result<Vec<Description>> {
         let mut descriptions = Vec::new();
         for route in &config.routes {
             let path = route.path.clone();
+            let named = first_named(route)?;
+            let route = named.as_ref().unwrap_or(route);
             let table = schema.table(&path, route).await?;
             let decoder = Decoder::new(&path, route, &table.columns)?;
             let columns = schema.columns(&route.table).await?;
@@ -78,6 +80,18 @@ pub fn describe(config: &Config) -> Result<Vec<Description>> {
             .await
             .unwrap_or_else(|_| Err(no_answer(&config.clickhouse)))
     })
+}
+
+/// The route for the first table that its messages may choose by name. `None`: they choose none.
+fn first_named(route: &Route) -> Result<Option<Route>> {
+    let Some(choice) = &route.table_choice else { return Ok(None) };
+    match choice.named().next() {
+        Some(table) => Ok(Some(route.for_table(table))),
+        None => {
+            let message = "names no table that could be described: add one without a *";
+            Err(Error::config(format!("{}.tables.allow", route.path), message))
+        }
+    }
 }
 
 /// A table and the columns that rows of it fill.

@@ -16,7 +16,10 @@ pub fn of(route: &Route) -> Vec<String> {
         let key = key.join(", ");
         format!("pivot: messages with the same {key} become one row, when all columns are there or after {window:?}")
     });
-    pivot.into_iter().chain(dedupe).chain(deadband).collect()
+    let tables = route.table_choice.as_ref().map(|choice| {
+        format!("tables: a message chooses one of {}, {} at most", choice.allowed().join(", "), choice.max)
+    });
+    tables.into_iter().chain(pivot).chain(dedupe).chain(deadband).collect()
 }
 
 #[cfg(test)]

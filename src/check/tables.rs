@@ -1,5 +1,7 @@
 //! ClickHouse's end: its servers, the tables of the routes, what they want of a message, and what we may do to them.
 
+mod named;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -107,7 +109,11 @@ pub async fn check(config: &Config, report: &mut Report) -> CheckedTables {
     for (i, route) in config.routes.iter().enumerate() {
         report.routes.push(RouteReport::of(route));
         let path = route.path.clone();
-        let Ok(fitted) = timeout(within, checker.route(&path, route, report)).await else {
+        let checked = match &route.table_choice {
+            None => timeout(within, checker.route(&path, route, report)).await,
+            Some(choice) => timeout(within, checker.named_tables(choice, route, report)).await,
+        };
+        let Ok(fitted) = checked else {
             report.fail(&no_answer(&config.clickhouse), "clickhouse.url", SLOW);
             return tables;
         };

@@ -27,6 +27,7 @@ pub mod schema;
 mod shards;
 mod sparkplug;
 mod spool;
+mod table_choice;
 mod taken;
 mod timing;
 mod tls;
@@ -40,6 +41,7 @@ pub use crate::core::backoff::Limits as Backoff;
 use crate::core::credential::Credential;
 use crate::core::error::{Error, Result};
 use crate::core::lookups::Lookups;
+use crate::core::topic_tables::{table_number, table_place};
 pub use batch::{Limits, MAX_BLOCK_ROWS};
 pub use broker_url::{BrokerUrl, Transport};
 use ceiling::Ceiling;
@@ -52,12 +54,13 @@ pub use growth::Growth;
 pub use lookup::{LookupKey, LookupSource};
 pub use mqtt::{AckAfter, Login, Mqtt, ProtocolVersion};
 use object_reader::ObjectReader;
-pub use pivot::{Pivot, PivotCounters, shared_pivot};
+pub use pivot::{Pivot, PivotCounters, shared_alone};
 pub use repeats::{Deadband, Dedupe, Quantity};
 pub use replay::ReplaySource;
 pub use route::{Csv, Format, Nan, PayloadCompression, Protobuf, ROWS_TOPIC, Route};
 pub use shards::ShardColumn;
 pub use spool::Spool;
+pub use table_choice::TableChoice;
 pub use transform::{Input, Transform, TransformCode};
 
 #[derive(Debug, Clone)]
@@ -71,6 +74,8 @@ pub struct Config {
     pub row_routes: Vec<Route>,
     /// Routes that were added while the pipeline runs; their places follow those of `row_routes`. Clones share them.
     pub added: Arc<AppendOnly<AddedRoute>>,
+    /// Tables that messages have chosen by their topics, by their numbers. Clones share them.
+    pub topic_tables: Arc<AppendOnly<Route>>,
     /// Tables that a program may insert rows into.
     pub tables: Vec<String>,
     /// The maps that columns are filled from.
@@ -113,6 +118,9 @@ impl Config {
     }
 
     pub fn find_route(&self, at: usize) -> Option<&Route> {
+        if let Some(table) = table_number(at) {
+            return self.topic_tables.get(table);
+        }
         let (routes, rows) = (self.routes.len(), self.row_routes.len());
         self.routes
             .get(at)
@@ -137,6 +145,17 @@ impl Config {
         self.routes.len() + self.row_routes.len() + self.added.push(AddedRoute { route, stream_name })
     }
 
+    /// The place of a table that messages of this topic have chosen.
+    pub fn topic_table(&self, topic: &str, table: &str) -> Option<usize> {
+        let is_it = |route: &Route| route.table == table && route.topic.as_str() == topic;
+        let number = self.topic_tables.iter().position(is_it)?;
+        let chosen = self
+            .routes
+            .iter()
+            .position(|route| route.table_choice.is_some() && route.topic.as_str() == topic);
+        Some(table_place(chosen.unwrap_or(0), number))
+    }
+
     /// Whether a route is for rows, and not for messages.
     pub fn is_of_rows(&self, at: usize) -> bool {
         self.route(at).format == Format::Rows
@@ -156,6 +175,9 @@ impl Config {
             return added.stream_name.clone();
         }
         let route = self.route(at);
+        if table_number(at).is_some() {
+            return route.topic.as_str().into();
+        }
         numbered(
             route.topic.as_str(),
             self.all_routes().take(at).filter(|other| other.is_alike(route)).count(),
@@ -230,6 +252,7 @@ impl Config {
         let config = Config {
             row_routes,
             added: Arc::default(),
+            topic_tables: Arc::default(),
             tables,
             lookups,
             name,
@@ -267,9 +290,9 @@ fn routes(root: &ObjectReader<'_>, memory: Ceiling, lookups: &Lookups) -> Result
         return Err(root.wrong("routes", "must name at least one route"));
     }
     let all: Vec<&Route> = routes.iter().collect();
-    if let Some((gathering, earlier)) = shared_pivot(&all) {
+    if let Some((alone, earlier)) = shared_alone(&all) {
         let message = pivot::shared_with(&format!("routes[{earlier}]"));
-        return Err(Error::config(format!("routes[{gathering}].pivot"), message));
+        return Err(Error::config(format!("routes[{alone}].{}", all[alone].alone_option()), message));
     }
     Ok(routes)
 }

@@ -87,10 +87,10 @@ pub fn pivot(route: &ObjectReader<'_>, topic: &TopicFilter) -> Result<Option<Piv
     Ok(Some(pivot))
 }
 
-/// A route that gathers messages, and an earlier one with `continue` that takes some of the same.
-pub fn shared_pivot(routes: &[&Route]) -> Option<(usize, usize)> {
-    let gathering = (0..routes.len()).filter(|at| routes[*at].pivot.is_some());
-    gathering.into_iter().find_map(|at| {
+/// A route that must have its messages for itself, and an earlier one with `continue` that takes some of the same.
+pub fn shared_alone(routes: &[&Route]) -> Option<(usize, usize)> {
+    let alone = (0..routes.len()).filter(|at| routes[*at].is_alone());
+    alone.into_iter().find_map(|at| {
         let shares = |earlier: &&Route| earlier.continues && earlier.topic.overlaps(&routes[at].topic);
         Some((at, routes[..at].iter().position(shares)?))
     })
@@ -98,7 +98,5 @@ pub fn shared_pivot(routes: &[&Route]) -> Option<(usize, usize)> {
 
 /// Why that cannot be; `earlier` is the other route.
 pub fn shared_with(earlier: &str) -> String {
-    format!(
-        "shares messages with {earlier}, which has continue: its messages are acknowledged with their row"
-    )
+    format!("shares messages with {earlier}, which has continue, and must have them for itself")
 }

@@ -15,6 +15,7 @@ use crate::config::pivot::{Pivot, pivot};
 use crate::config::repeats::{Deadband, Dedupe, deadband, dedupe};
 use crate::config::shards::ShardColumn;
 use crate::config::sparkplug::asks_rebirth;
+use crate::config::table_choice::{TableChoice, table_choice};
 use crate::config::taken::Taken;
 use crate::config::transform::{Transform, transform};
 use crate::core::edge_nodes::EdgeNodes;
@@ -35,6 +36,8 @@ pub struct Route {
     pub qos: Option<u8>,
     /// As the user wrote it: `table` or `database.table`.
     pub table: String,
+    /// How messages choose their table, whose name `table` is then a template of. `None`: it is `table`.
+    pub table_choice: Option<TableChoice>,
     /// Whether the table may discard its rows.
     pub allow_null_table: bool,
     pub columns: Vec<(String, ColumnSource)>,
@@ -88,6 +91,7 @@ impl Route {
             topic: TopicFilter::literal(&format!("{ROWS_TOPIC}{table}")),
             qos: None,
             table: table.into(),
+            table_choice: None,
             allow_null_table: false,
             columns: Vec::new(),
             continues: false,
@@ -111,6 +115,21 @@ impl Route {
             transform: None,
             shard_key: Vec::new(),
         }
+    }
+
+    /// The same for a table that a message has chosen.
+    pub fn for_table(&self, table: &str) -> Route {
+        Route { table: table.into(), table_choice: None, ..self.clone() }
+    }
+
+    /// Whether no other route may take its messages.
+    pub fn is_alone(&self) -> bool {
+        self.pivot.is_some() || self.table_choice.is_some()
+    }
+
+    /// The option for which that is so.
+    pub fn alone_option(&self) -> &'static str {
+        if self.pivot.is_some() { "pivot" } else { "table" }
     }
 
     /// Whether rows are dropped for those before them.
@@ -149,7 +168,10 @@ impl Route {
                 _ => false,
             };
             let names_column = || self.pivot.as_ref()?.name.and_then(|place| self.topic.names().nth(place));
+            let place = self.topic.names().position(|level| level == *name);
+            let names_table = || Some(self.table_choice.as_ref()?.reads(place?));
             is_column(name)
+                || names_table() == Some(true)
                 || names_column() == Some(*name)
                 || self.sources().any(|(_, source)| asks(source))
                 || self.condition.as_ref().is_some_and(|condition| condition.reads_level(name, &self.topic))
@@ -227,6 +249,7 @@ pub fn route(o: ObjectReader<'_>, memory: Ceiling, lookups: &Lookups) -> Result<
     let (rows, zip) = rows(&o)?;
     let route = Route {
         path: o.path_of("topic").trim_end_matches(".topic").into(),
+        table_choice: table_choice(&o, &o.required_text("table")?, &topic)?,
         table: o.required_text("table")?,
         qos: o.integer("qos")?.map(|qos| qos as u8),
         allow_null_table: o.flag_or_default("allowNullTable")?,

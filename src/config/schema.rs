@@ -765,7 +765,16 @@ pub static ROUTE: Object = Object {
             "Where the topics of routes overlap, the highest QoS among them counts. See [Topics](#topics).",
         ),
         row("table", filled_text(""), REQUIRED, "`table` or `database.table`.")
-            .note("Everything behind the first dot is the table's name."),
+            .note(
+                "Everything behind the first dot is the table's name. With a `{name}` of the topic messages choose their table: see \
+                 [Tables by topic](#tables-by-topic).",
+            ),
+        row(
+            "tables",
+            object(&TABLES),
+            Absent,
+            "The tables that messages may choose, with a `table` such as `'telemetry_{plant}'`.",
+        ),
         row(
             "allowNullTable",
             Kind::Flag,
@@ -961,6 +970,28 @@ pub static ADD_COLUMNS: Object = Object {
             integer(1, 1000),
             Integer(100),
             "The most columns that are added to the table, over all starts.",
+        ),
+    ],
+    rules: NO_RULES,
+};
+
+static TABLES: Object = Object {
+    name: None,
+    about: "The tables that messages may choose by their topics.",
+    includes: &[],
+    rows: &[
+        row(
+            "allow",
+            Kind::OneOrMore { item: &filled_text("") },
+            Required(": the names of the tables that messages may choose"),
+            "Names of tables, as `table` gives them; `*` stands for any of A to Z, a to z, 0 to 9, `_` and `-`: `['telemetry_north', 'test_*']`. \
+             Other messages are dead letters, `TABLE_NOT_ALLOWED`.",
+        ),
+        row(
+            "max",
+            integer(1, 1000),
+            Integer(100),
+            "The most tables that are filled until the next start; messages for further ones are dead letters, `TABLES_TOO_MANY`.",
         ),
     ],
     rules: NO_RULES,

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use crate::core::reason::Reason;
+use crate::core::topic_tables::route_place;
 
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
@@ -18,6 +19,6 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// As it is written down: -1 where no route takes the topic.
     pub fn route_number(&self) -> i32 {
-        self.route.map_or(-1, |route| route as i32)
+        self.route.map_or(-1, |route| route_place(route) as i32)
     }
 }

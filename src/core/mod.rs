@@ -30,4 +30,5 @@ pub(crate) mod swar;
 pub mod thread;
 pub mod tls;
 pub mod topic_filter;
+pub mod topic_tables;
 pub mod varint;

@@ -29,10 +29,16 @@ pub enum Code {
     TransformFailed,
     /// Its INSERT failed for longer than `clickhouse.retry.maxAgeMs`.
     RetryExpired,
+    /// The table that its topic names may not be filled.
+    TableNotAllowed,
+    /// Its table would be one more than there may be.
+    TablesTooMany,
+    /// The table that its topic names is not there, or cannot be filled.
+    TableUnusable,
 }
 
 impl Code {
-    pub const ALL: [Code; 16] = [
+    pub const ALL: [Code; 19] = [
         Code::JsonInvalid,
         Code::NotAnObject,
         Code::FieldMissing,
@@ -49,6 +55,9 @@ impl Code {
         Code::RejectedByTransform,
         Code::TransformFailed,
         Code::RetryExpired,
+        Code::TableNotAllowed,
+        Code::TablesTooMany,
+        Code::TableUnusable,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -69,6 +78,9 @@ impl Code {
             Code::RejectedByTransform => "REJECTED_BY_TRANSFORM",
             Code::TransformFailed => "TRANSFORM_FAILED",
             Code::RetryExpired => "RETRY_EXPIRED",
+            Code::TableNotAllowed => "TABLE_NOT_ALLOWED",
+            Code::TablesTooMany => "TABLES_TOO_MANY",
+            Code::TableUnusable => "TABLE_UNUSABLE",
         }
     }
 }

@@ -104,6 +104,10 @@ impl DryRun {
         check_reachable(&config.routes)?;
         let mut tables = Vec::new();
         for route in config.all_routes() {
+            if route.table_choice.is_some() {
+                let message = "is chosen by the topic, which decode() does not follow: give it the route with one of the tables";
+                return Err(Error::config(format!("{}.table", route.path), message));
+            }
             let (database, name) =
                 route.table.split_once('.').unwrap_or((&config.clickhouse.database, &route.table));
             let table = create_table::find(&created, database, name).ok_or_else(|| Error::TableNotFound {

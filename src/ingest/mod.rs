@@ -8,6 +8,7 @@
 //! [`rejected_messages`]; a message of several routes is one of `shared_messages`;
 //! [`row_filter`] drops rows for those before them, [`gatherer`] makes one row of several messages;
 //! [`column_pool`] reuses columns, `column_warnings` reports what decoders find out about them.
+//! [`topic_tables`] has the tables that messages choose by their topics;
 //! [`row_intake`] takes the rows of a program in place of messages; [`taps`] show it what is inserted,
 //! [`unknown_fields`] what no column takes.
 
@@ -30,4 +31,5 @@ pub mod shards;
 mod shared_messages;
 pub mod table_plan;
 pub mod taps;
+pub mod topic_tables;
 pub mod unknown_fields;

@@ -18,6 +18,7 @@ use crate::ingest::kept_rows::MessageRows;
 use crate::ingest::raw_messages::RawMessages;
 use crate::ingest::row_filter::{self, RowFilter};
 use crate::ingest::table_plan::TablePlan;
+use crate::ingest::topic_tables::RouteTables;
 use crate::ingest::unknown_fields::UnknownFields;
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::trace::{Trace, millis};
@@ -31,6 +32,8 @@ const MAX_RESERVED: usize = 8192;
 pub struct RouteState {
     /// Its place among all routes.
     pub place: usize,
+    /// The place of the route to whose batches its own go.
+    pub sends_as: usize,
     pub route: Route,
     /// Whether the open batch keeps the MQTT properties of its messages.
     pub keeps_properties: bool,
@@ -44,6 +47,8 @@ pub struct RouteState {
     pub seal_pending: bool,
     /// Where rows are dropped for those before them.
     pub filter: Option<Box<RowFilter>>,
+    /// Where messages choose their table.
+    pub tables: Option<Box<RouteTables>>,
     /// Where messages are gathered into rows.
     pub gatherer: Option<Box<Gatherer>>,
     /// Receipts of the rows that were gathered into the open batch.
@@ -64,6 +69,8 @@ impl RouteState {
     pub fn new(place: usize, route: Route, plan: Arc<TablePlan>) -> RouteState {
         let mut decoder = plan.decoder(&route);
         RouteState {
+            sends_as: place,
+            tables: route.table_choice.as_ref().map(|_| Box::default()),
             gatherer: Gatherer::of(&route, &mut decoder),
             place,
             keeps_properties: false,

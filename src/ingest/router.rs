@@ -10,6 +10,7 @@
 
 mod adopt;
 mod arrival;
+mod by_table;
 mod gather;
 mod growth;
 pub mod joined;
@@ -44,6 +45,7 @@ use crate::ingest::router::joined::{Holder, JoinedRoutes};
 use crate::ingest::router::rebirths::Rebirths;
 use crate::ingest::router::route_order::{NO_ROUTE, NO_TEXT, Selection, select};
 use crate::ingest::table_plan::TablePlans;
+use crate::ingest::topic_tables::TableRequests;
 use crate::mqtt::{AckSender, Fault, MessageSink, Outgoing, Publish, Subscription};
 use crate::telemetry::context::PipelineContext;
 use crate::telemetry::ledger::Settled;
@@ -55,6 +57,8 @@ pub struct Router {
     /// The number of the connection.
     connection: usize,
     ack_sender: AckSender,
+    /// `None`: no table is asked for.
+    table_requests: Option<TableRequests>,
     /// How old a batch may get.
     delay: Duration,
     /// How many batches of a route may wait for workers before the next one grows beyond its limits instead.
@@ -136,6 +140,7 @@ impl Router {
             plans,
             connection,
             ack_sender,
+            table_requests: None,
             routes,
             subscriptions: set.subscriptions,
             covers: set.covers,
@@ -157,6 +162,9 @@ impl Router {
     fn append(&mut self, at: usize, topic: &str, arrival: Arrival<'_>) {
         if self.routes[at].gatherer.is_some() {
             return self.gather(at, topic, arrival);
+        }
+        if self.routes[at].tables.is_some() {
+            return self.append_by_table(at, topic, arrival);
         }
         let Arrival { publish, sequence, now, .. } = arrival;
         match self.take_in(at, topic, arrival) {
@@ -416,6 +424,7 @@ impl MessageSink for Router {
     }
 
     fn seal_due(&mut self, now: Instant) {
+        self.take_waiting();
         self.seal_all_rows(Some(now));
         let (limits, delay) = (self.context.config.batch, self.delay);
         if self.context.config.spool.is_some()
@@ -434,6 +443,8 @@ impl MessageSink for Router {
     }
 
     fn seal_all(&mut self) {
+        self.take_waiting();
+        self.hurry_waiting();
         self.seal_all_rows(None);
         self.seal_batches();
     }
@@ -454,7 +465,7 @@ impl MessageSink for Router {
             Some(batch) if self.goes_to_transform(at) => {
                 state.seal_pending
                     && is_large(batch, limits)
-                    && self.batches.of(self.routes[self.joined.entry(at)].place).is_full()
+                    && self.batches.of(self.routes[self.joined.entry(at)].sends_as).is_full()
             }
             Some(batch) => batch.rows() >= MAX_ROWS,
             None => false,
@@ -471,11 +482,11 @@ impl MessageSink for Router {
     }
 
     fn has_open_batch(&self) -> bool {
-        self.routes.iter().any(|state| state.batch.is_some())
+        self.routes.iter().any(|state| state.batch.is_some()) || self.has_waiting()
     }
 
     fn is_sealing(&self) -> bool {
-        self.routes.iter().any(|state| state.seal_pending)
+        self.routes.iter().any(|state| state.seal_pending) || self.has_waiting()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::core::append_only::AppendOnly;
 use crate::core::error::{Error, Result};
 use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryBudget;
+use crate::core::topic_tables::table_number;
 use crate::decode::Decoder;
 use crate::ingest::column_pool::ColumnPool;
 use crate::ingest::gatherer;
@@ -50,7 +51,7 @@ impl TablePlan {
         table: Table,
         memory: &Arc<MemoryBudget>,
     ) -> Result<TablePlan> {
-        let decoder = Decoder::new(&route.path, route, &table.columns)?;
+        let decoder = decoder(route, &table)?;
         check_rules(route, &decoder)?;
         let (sql, column_headers) = (table.insert_sql(decoder.heads()), decoder.heads().to_vec());
         let repair = table.repair_sql(decoder.heads());
@@ -80,8 +81,15 @@ impl TablePlan {
     }
 
     pub fn decoder(&self, route: &Route) -> Decoder {
-        Decoder::new(&route.path, route, &self.table.columns)
-            .expect("the plan was made with a decoder of the same route and columns")
+        decoder(route, &self.table).expect("the plan was made with a decoder of the same route and columns")
+    }
+}
+
+fn decoder(route: &Route, table: &Table) -> Result<Decoder> {
+    match route.table_choice {
+        // The table is not known yet, nor are its columns.
+        Some(_) => Decoder::new(&route.path, &Route::of_rows(&route.table), &[]),
+        None => Decoder::new(&route.path, route, &table.columns),
     }
 }
 
@@ -89,6 +97,8 @@ impl TablePlan {
 #[derive(Debug)]
 pub struct TablePlans {
     routes: AppendOnly<RoutePlanState>,
+    /// The same of tables that messages have chosen, by their numbers.
+    topic_tables: AppendOnly<RoutePlanState>,
     /// The budget that pools of columns have a part of.
     memory: Arc<MemoryBudget>,
 }
@@ -130,6 +140,20 @@ const PARTITION_MEMORY: u32 = 16;
 /// A limit that has grown beyond it is none.
 const MAX_PART_LIMIT: usize = 1 << 20;
 
+impl RoutePlanState {
+    fn new(plan: Arc<TablePlan>, now: Instant) -> RoutePlanState {
+        RoutePlanState {
+            generation: AtomicU64::new(0),
+            state: Mutex::new(State { plan, fault: None, checked_at: now }),
+            exhausted: AtomicU32::new(0),
+            part_limit: AtomicUsize::new(usize::MAX),
+            is_discarding: AtomicBool::new(false),
+            partition_limit: AtomicUsize::new(0),
+            partition_batches: AtomicU32::new(0),
+        }
+    }
+}
+
 impl TablePlans {
     /// `tables` are those of the routes, in their order.
     pub fn new<'a>(
@@ -147,7 +171,11 @@ impl TablePlans {
         tables: Vec<Table>,
         now: Instant,
     ) -> Result<TablePlans> {
-        let plans = TablePlans { routes: AppendOnly::default(), memory: memory.clone() };
+        let plans = TablePlans {
+            routes: AppendOnly::default(),
+            topic_tables: AppendOnly::default(),
+            memory: memory.clone(),
+        };
         for (route, table) in routes.into_iter().zip(tables) {
             plans.add(plans.plan(route, table)?, now);
         }
@@ -161,19 +189,20 @@ impl TablePlans {
 
     /// Gives the next place its plan.
     pub fn add(&self, plan: Arc<TablePlan>, now: Instant) {
-        self.routes.push(RoutePlanState {
-            generation: AtomicU64::new(0),
-            state: Mutex::new(State { plan, fault: None, checked_at: now }),
-            exhausted: AtomicU32::new(0),
-            part_limit: AtomicUsize::new(usize::MAX),
-            is_discarding: AtomicBool::new(false),
-            partition_limit: AtomicUsize::new(0),
-            partition_batches: AtomicU32::new(0),
-        });
+        self.routes.push(RoutePlanState::new(plan, now));
+    }
+
+    /// The same for the next table that messages have chosen.
+    pub fn add_topic_table(&self, plan: Arc<TablePlan>, now: Instant) {
+        self.topic_tables.push(RoutePlanState::new(plan, now));
     }
 
     fn place(&self, route: usize) -> &RoutePlanState {
-        self.routes.get(route).expect("each route has a plan before it takes a message")
+        let found = match table_number(route) {
+            Some(table) => self.topic_tables.get(table),
+            None => self.routes.get(route),
+        };
+        found.expect("each route has a plan before it takes a message")
     }
 
     /// Writes the tables beside the spool, if there is one, for a start without ClickHouse. Where that fails, as on a disk that is
@@ -327,6 +356,10 @@ impl TablePlans {
 
 /// Whether the table has the columns by which the route drops and gathers rows. Errors name the option.
 pub fn check_rules(route: &Route, decoder: &Decoder) -> Result<()> {
+    if route.table_choice.is_some() {
+        // The table is not known yet.
+        return Ok(());
+    }
     RowFilter::of(route, decoder)?;
     gatherer::check(route, decoder)
 }

@@ -20,6 +20,7 @@ mod shard_check;
 #[cfg(test)]
 mod simulation;
 pub mod stages;
+mod topic_tables;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -40,6 +41,7 @@ use crate::ingest::router::Router;
 pub use crate::ingest::row_intake::Reply;
 use crate::ingest::row_intake::{RowCall, RowIntake};
 use crate::ingest::table_plan::TablePlans;
+use crate::ingest::topic_tables::TableRequests;
 use crate::mqtt::connection::Connection;
 use crate::mqtt::session::Session;
 use crate::mqtt::{AckSender, Command};
@@ -211,10 +213,10 @@ impl Pipeline {
         if let Some(rows) = rows {
             threads.connections.push(self.start_rows(rows, &plans, &inputs)?);
         }
-        let StageInputs { batches, sink, dead_letters, .. } = inputs;
+        let StageInputs { batches, sink, dead_letters, tables, .. } = inputs;
         let live = LiveRoutes::new(RouteSet::initial(&context.config, batches.clone().into()));
         let changer = RouteChanger { live, plans, senders: batches, sink, dead_letters };
-        match self.connect(&changer, commands, acknowledged, &mut threads.connections) {
+        match self.connect(&changer, tables, commands, acknowledged, &mut threads.connections) {
             Ok(()) => {
                 *lock(&self.changer) = Some(changer);
                 Ok(threads)
@@ -272,6 +274,7 @@ impl Pipeline {
     fn connect(
         &self,
         changer: &RouteChanger,
+        tables: Option<TableRequests>,
         commands: Vec<(AckSender, mpsc::UnboundedReceiver<Command>)>,
         acknowledged: Vec<Option<AckHistory>>,
         threads: &mut Vec<JoinHandle<()>>,
@@ -290,7 +293,8 @@ impl Pipeline {
             }
             let (batches, dead_letters) = (senders.clone(), dead_letters.clone());
             let router = Router::new(context.clone(), at, acks, plans.clone(), batches, dead_letters)
-                .following(live.clone());
+                .following(live.clone())
+                .asking(tables.clone());
             let connection =
                 Connection::new(context.clone(), session, router, commands, ready_sender.clone());
             threads.push(context.spawn("mqtt", async move || connection.run().await)?);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clickhouse::client::servers;
+use crate::clickhouse::schema::Table;
 use crate::clickhouse::schema::remembered::RememberedTables;
 use crate::clickhouse::servers::Servers;
 use crate::config::Config;
@@ -68,8 +69,12 @@ fn recall(context: &PipelineContext, tables: &RememberedTables) -> Option<Prepar
         Some(_) => return None,
     };
     let routes = || context.config.all_routes();
-    let tables =
-        routes().map(|route| tables.table(route, &clickhouse.database)?.ok()).collect::<Option<_>>()?;
+    let tables = routes()
+        .map(|route| match route.table_choice {
+            Some(_) => Some(Table::unknown(&route.table)),
+            None => tables.table(route, &clickhouse.database)?.ok(),
+        })
+        .collect::<Option<_>>()?;
     // Checked long ago: the first INSERT of each table looks at it again.
     let checked_at = Instant::now().checked_sub(LONG_AGO).unwrap_or_else(Instant::now);
     let plans = TablePlans::within(&context.memory, routes(), tables, checked_at).ok()?;

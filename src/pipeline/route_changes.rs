@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use crate::config::{Route, shared_pivot};
+use crate::config::{Route, shared_alone};
 use crate::core::error::{Error, Result};
 use crate::core::lock::lock;
 use crate::core::thread::{run_on, runtime};
@@ -51,6 +51,10 @@ impl Pipeline {
         let before = self.live_routes(operation)?;
         let config = &self.context.config;
         let route = config.parse_route(text)?;
+        if route.table_choice.is_some() && config.routes.iter().all(|route| route.table_choice.is_none()) {
+            let message = "has a name of the topic, and no route had at the start: the pipeline looks for no tables while it runs";
+            return Err(Error::config("route.table", message));
+        }
         self.check_order(&before, &route, replaced)?;
         let prepared = self.prepare_route(operation, route)?;
         let mut changer = self.take_changer(operation)?;
@@ -131,13 +135,13 @@ impl Pipeline {
             };
             return Err(Error::config("route.topic", message));
         }
-        if let Some((gathering, earlier)) = shared_pivot(&routes) {
-            let (option, other) = match order[gathering].0 {
-                None => ("route.pivot", earlier),
-                Some(_) => ("route.continue", gathering),
+        if let Some((alone, earlier)) = shared_alone(&routes) {
+            let (option, other) = match order[alone].0 {
+                None => (format!("route.{}", route.alone_option()), earlier),
+                Some(_) => ("route.continue".into(), alone),
             };
             let message = format!(
-                "shares messages with the route of {}: those of a route with pivot are acknowledged with their row",
+                "shares messages with the route of {}: one of the two must have them for itself",
                 routes[other].topic.as_str()
             );
             return Err(Error::config(option, message));

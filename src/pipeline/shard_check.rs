@@ -14,7 +14,7 @@ use crate::telemetry::events::Warning;
 pub(super) async fn check(
     context: &PipelineContext,
     routes: impl Iterator<Item = &Route>,
-    tables: &[Table],
+    tables: &[&Table],
 ) -> Result<()> {
     let routes: Vec<&Route> = routes.collect();
     let Config { clickhouse, dead_letters, .. } = &context.config;
@@ -23,7 +23,7 @@ pub(super) async fn check(
     }
     for server in servers(clickhouse)? {
         let Some(schema) = connected(context, &server).await? else { continue };
-        for (route, table) in routes.iter().zip(tables) {
+        for (route, table) in routes.iter().zip(tables.iter().copied()) {
             let (database, name) = table.full_name();
             let differs = |message: String| Error::ShardsDiffer {
                 path: route.table_option(&route.path),

@@ -34,7 +34,8 @@ use crate::ingest::batch::Batch;
 use crate::ingest::dead_letter_batch::DeadLetterBatch;
 use crate::ingest::router::joined::JoinedRoutes;
 use crate::ingest::table_plan::{TablePlan, TablePlans};
-use crate::pipeline::shard_check;
+use crate::ingest::topic_tables::TableRequests;
+use crate::pipeline::{shard_check, topic_tables};
 use crate::sink::worker::{Source, Worker, WorkerParts};
 use crate::spool::{self, Channels, InsertJob, SpoolThread};
 use crate::telemetry::context::PipelineContext;
@@ -61,12 +62,18 @@ pub async fn prepare(context: &PipelineContext, patience: Duration) -> Result<Pr
     let (tables, store) = tokio::time::timeout(clickhouse.request_timeout, async {
         let mut tables = Vec::new();
         for route in context.config.all_routes() {
-            tables.push(read_table(context, &schema, route).await?);
+            tables.push(match route.table_choice {
+                Some(_) => Table::unknown(&route.table),
+                None => read_table(context, &schema, route).await?,
+            });
         }
-        for route in context.config.all_routes() {
+        for route in known_tables(&context.config) {
             check_views(context, &schema, &route.table).await?;
         }
-        shard_check::check(context, context.config.all_routes(), &tables).await?;
+        let known =
+            context.config.all_routes().zip(&tables).filter(|(route, _)| route.table_choice.is_none());
+        let (known_routes, known): (Vec<&Route>, Vec<&Table>) = known.unzip();
+        shard_check::check(context, known_routes.into_iter(), &known).await?;
         let store = match &dead_letters.table {
             Some(table) => {
                 let mut all = servers(clickhouse)?;
@@ -87,9 +94,7 @@ pub async fn prepare(context: &PipelineContext, patience: Duration) -> Result<Pr
             }
             None => local_store(dead_letters)?,
         };
-        let filled = context
-            .config
-            .all_routes()
+        let filled = known_tables(&context.config)
             .map(|route| route.table.as_str())
             .chain(dead_letters.table.as_deref());
         for (table, message) in schema.warnings(filled).await? {
@@ -102,9 +107,16 @@ pub async fn prepare(context: &PipelineContext, patience: Duration) -> Result<Pr
     let routes = context.config.all_routes();
     let plans = Arc::new(TablePlans::within(&context.memory, routes, tables, Instant::now())?);
     for (i, route) in context.config.all_routes().enumerate() {
-        probe_insert(&schema, &plans.latest(i), route, clickhouse).await?;
+        if route.table_choice.is_none() {
+            probe_insert(&schema, &plans.latest(i), route, clickhouse).await?;
+        }
     }
     Ok(Prepared { plans, store })
+}
+
+/// The routes whose tables are known before the first message.
+fn known_tables(config: &Config) -> impl Iterator<Item = &Route> {
+    config.all_routes().filter(|route| route.table_choice.is_none())
 }
 
 /// The place of dead letters that needs no ClickHouse.
@@ -143,6 +155,10 @@ pub async fn prepare_added(
     let ask = async {
         let (mut added, mut tables) = (Vec::new(), Vec::new());
         for route in routes {
+            if route.table_choice.is_some() {
+                added.push(plans.plan(route, Table::unknown(&route.table))?);
+                continue;
+            }
             let table = read_table(context, &schema, route).await?;
             let looked_at = table.clone();
             check_views(context, &schema, &route.table).await?;
@@ -151,8 +167,9 @@ pub async fn prepare_added(
             added.push(plan);
             tables.push(looked_at);
         }
-        shard_check::check(context, routes.iter(), &tables).await?;
-        for (table, message) in schema.warnings(routes.iter().map(|route| route.table.as_str())).await? {
+        let known = || routes.iter().filter(|route| route.table_choice.is_none());
+        shard_check::check(context, known(), &tables.iter().collect::<Vec<_>>()).await?;
+        for (table, message) in schema.warnings(known().map(|route| route.table.as_str())).await? {
             context.warn(Warning::new("DEDUPLICATION_OFF", message).table(&table));
         }
         Ok(added)
@@ -251,6 +268,7 @@ async fn first_answer(context: &PipelineContext, patience: Duration) -> Result<S
 /// The threads behind ingest.
 pub struct OutputStages {
     transforms: Vec<JoinHandle<()>>,
+    tables: Option<JoinHandle<()>>,
     spool: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
     dead_letters: JoinHandle<()>,
@@ -263,6 +281,8 @@ pub struct StageInputs {
     /// Where batches go from there.
     pub sink: Sender<Box<Batch>>,
     pub dead_letters: Sender<DeadLetterBatch>,
+    /// Where connections ask for tables that messages choose. `None`: there were no such routes at start.
+    pub tables: Option<TableRequests>,
     /// `None`: there is no spool.
     pub spool: Option<Sender<spool::Control>>,
 }
@@ -289,6 +309,7 @@ impl OutputStages {
         let next = (&batch_sender, &dead_dead_letter_sender);
         let transforms = TransformStages::start(context, &plans, hosts, next, tokens.are_random())?;
         let mut workers = Vec::new();
+        let (tables_thread, tables) = topic_tables::start(context, &plans)?.unzip();
         let parts = WorkerParts {
             context: context.clone(),
             plans,
@@ -311,9 +332,10 @@ impl OutputStages {
             batches: senders,
             sink: batch_sender,
             dead_letters: dead_dead_letter_sender,
+            tables,
             spool: control,
         };
-        Ok((OutputStages { transforms, spool, workers, dead_letters }, inputs))
+        Ok((OutputStages { transforms, tables: tables_thread, spool, workers, dead_letters }, inputs))
     }
 
     /// A thread of a route that was added.
@@ -324,7 +346,7 @@ impl OutputStages {
     /// Waits for all of them, in the order in which they end.
     pub fn join(self) {
         // A panic was caught and reported by the thread itself.
-        for thread in self.transforms.into_iter().chain(self.spool).chain(self.workers) {
+        for thread in self.tables.into_iter().chain(self.transforms).chain(self.spool).chain(self.workers) {
             let _ = thread.join();
         }
         let _ = self.dead_letters.join();

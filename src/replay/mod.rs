@@ -165,12 +165,12 @@ impl Replay {
         })?;
         let Prepared { plans, store } = prepared;
         let (acks, settled) = AckSender::channel();
-        let (stages, StageInputs { batches, dead_letters, .. }) =
+        let (stages, StageInputs { batches, dead_letters, tables, .. }) =
             OutputStages::start(context, plans.clone(), store, Tokens::content(), None, &self.hosts)?;
 
         let outcome: Arc<Mutex<Result<()>>> = Arc::new(Mutex::new(Ok(())));
         let feeder = Feeder {
-            router: Router::new(context.clone(), 0, acks, plans, batches, dead_letters),
+            router: Router::new(context.clone(), 0, acks, plans, batches, dead_letters).asking(tables),
             client_id: context.config.mqtt.client_id.clone().unwrap_or_default(),
             context: context.clone(),
             progress: self.progress.clone(),

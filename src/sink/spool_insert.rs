@@ -139,7 +139,8 @@ impl Worker {
         let config = &self.context.config;
         // Where a route was replaced, the last one with its name counts, as after a restart.
         let mut places = (0..config.places()).rev();
-        places.find(|at| config.route(*at).table == table && config.stream_name(*at) == name)
+        let is_it = |at: &usize| config.route(*at).table == table && config.stream_name(*at) == name;
+        places.find(is_it).or_else(|| config.topic_table(name, table))
     }
 
     /// Sends the blocks again and again until ClickHouse has them or something else must be done. `None`: cancelled.

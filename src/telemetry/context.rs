@@ -51,7 +51,8 @@ type Waker = Box<dyn Fn() + Send>;
 
 impl PipelineContext {
     pub fn new(config: Config, listener: Listener) -> PipelineContext {
-        let tables = config.all_routes().map(|route| route.table.clone());
+        let tables =
+            config.all_routes().filter(|route| route.table_choice.is_none()).map(|route| route.table.clone());
         let mut metrics = Recorder::new(tables, config.mqtt.connections);
         let transforms = config.routes.iter().enumerate().filter(|(_, route)| route.transform.is_some());
         metrics.transforms =
@@ -84,7 +85,9 @@ impl PipelineContext {
     /// Has counters for a route that was added.
     pub fn count_route(&self, at: usize) {
         let route = self.config.route(at);
-        self.metrics.add_table(route.table.clone());
+        if route.table_choice.is_none() {
+            self.metrics.add_table(route.table.clone());
+        }
         GatheringCounters::add(&self.metrics.gatherings, at, route);
         RepeatCounters::add(&self.metrics.repeats, at, route);
         if route.transform.is_some() {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::core::dead_letter::DeadLetter;
 use crate::core::error::Error;
 use crate::core::memory_budget::MemoryReservation;
+use crate::core::topic_tables::route_place;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Trace;
 
@@ -95,7 +96,7 @@ impl Warning {
 
     /// Its position in `routes`.
     pub fn route(self, route: usize) -> Warning {
-        self.field("route", route)
+        self.field("route", route_place(route))
     }
 
     pub fn column(self, column: &str) -> Warning {

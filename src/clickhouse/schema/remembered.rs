@@ -76,3 +76,20 @@ impl RememberedTables {
         Some(Table::of_facts(&route.path, route, facts.clone(), None))
     }
 }
+
+impl Table {
+    /// In the place of a table that messages choose: without columns.
+    pub fn unknown(name: &str) -> Table {
+        Table {
+            database: String::new(),
+            name: name.into(),
+            zone: "UTC".into(),
+            described: Vec::new(),
+            columns: Vec::new(),
+            supports_bisect: false,
+            may_lose_rows: false,
+            discards: None,
+            row: None,
+        }
+    }
+}

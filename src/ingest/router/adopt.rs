@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use crate::core::topic_tables::table_number;
 use crate::ingest::route_set::{LiveRoutes, RouteSet};
 use crate::ingest::route_state::RouteState;
 use crate::ingest::router::arrival::Arrival;
@@ -42,11 +43,19 @@ impl Router {
             });
             self.routes.push(state);
         }
-        // Routes that are too old to take messages may have batches that are still to leave.
+        // Routes that are too old to take messages may have batches that are still to leave. Routes of tables that messages have chosen
+        // stand behind all others.
         let is_busy = |state: &RouteState| {
-            state.batch.is_some() || state.gatherer.as_ref().is_some_and(|gatherer| gatherer.has_open_rows())
+            table_number(state.place).is_some()
+                || state.batch.is_some()
+                || state.tables.as_ref().is_some_and(|tables| !tables.waiting.is_empty())
+                || state.gatherer.as_ref().is_some_and(|gatherer| gatherer.has_open_rows())
         };
         self.routes.extend(before.into_values().filter(is_busy));
+        self.routes
+            .iter_mut()
+            .filter_map(|state| state.tables.as_mut())
+            .for_each(|tables| tables.positions.clear());
         self.joined = joined.clone();
         self.covers.clone_from(covers);
         // The filter of a removed route may still bring messages that it did not take.

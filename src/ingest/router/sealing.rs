@@ -14,7 +14,7 @@ impl Router {
         // Batches grow behind a transform (`transform/outgoing`), so that a call has no more rows than `batch` allows.
         let limits = &self.context.config.batch;
         let grows = !self.goes_to_transform(at) && self.routes[at].is_better_grown(self.max_waiting, limits);
-        let place = self.routes[at].place;
+        let place = self.routes[at].sends_as;
         if grows || self.batches.of(place).is_full() {
             self.routes[at].seal_pending = true;
             return;
@@ -41,6 +41,7 @@ impl Router {
     /// Seals the batches that found the queue full, and no others: for callers whose timing must not
     /// decide the contents of a batch.
     pub fn seal_waiting(&mut self) {
+        self.take_waiting();
         for at in 0..self.routes.len() {
             if self.routes[at].seal_pending {
                 self.seal(at);
