@@ -147,7 +147,7 @@ impl Running {
         let plans = prepared.plans.clone();
         let (stages, inputs) =
             OutputStages::start(&context, plans.clone(), prepared.store, tokens, opened, &hosts).unwrap();
-        let StageInputs { batches, sink, dead_letters, spool } = inputs;
+        let StageInputs { batches, sink, dead_letters, spool, .. } = inputs;
         // It would keep the sinks from ending.
         drop(sink);
         let router = Router::new(context.clone(), 0, acks, plans, batches, dead_letters);
