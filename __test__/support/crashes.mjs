@@ -96,7 +96,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
     }
     if (transform) Object.assign(pipeline.routes[0], { emits: ['emitted'], ...(transform === 'module' && { transform: SORTS }) })
     // From here on the broker keeps for the session what comes.
-    const added = adds ? pipeline.routes.splice(0, 1, { topic: 'others', table: tables[0] }) : []
+    const added = adds ? pipeline.routes.splice(0, 1, /** @type {any} */ ({ topic: 'others', table: tables[0] })) : []
     const consume = () => new Consumer({ config: pipeline, added, hasFunction: transform === 'function' })
     consumer = consume()
     await consumer.running()
