@@ -926,7 +926,7 @@ export type RouteOf<Tables> = {
     readonly columns?: { readonly [Column in keyof Tables[Table]]?: ColumnSource | undefined } | undefined
     readonly emits?: readonly (keyof Tables & string)[] | undefined
   }
-}[keyof Tables & string]
+}[keyof Tables & string] | (Omit<Route, 'table'> & { readonly table: `${string}{${string}}${string}` })
 
 /** The events of a pipeline, with the arguments of their listeners. */
 export interface PipelineEvents {
@@ -1567,7 +1567,7 @@ export interface RouteReport {
   engine: string | null
   /** All columns, in the order of the table. */
   columns: ColumnReport[]
-  /** The rules by which the route gathers and drops rows, as text: `pivot`, `dedupe`, `deadband`. */
+  /** The rules by which the route does more than insert rows, as text: `tables`, `schema`, `pivot`, `dedupe`, `deadband`. */
   rules: string[]
   /** Whether ClickHouse accepted an INSERT of no rows; null if none was attempted. */
   insert: boolean | null

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Pipeline } from '../../index.js'
+import { Pipeline, checkPipeline } from '../../index.js'
 import { externalClickHouse, startClickHouse, waitFor } from '../../tools/servers/index.mjs'
 import { collect, settled, unique, useServers } from '../support/servers.mjs'
 
@@ -190,6 +190,8 @@ test('a route that is added while the pipeline runs grows its table too', { time
   const pipeline = await servers.started(t, { routes: [{ topic: unique('topic'), table }] })
   const warnings = collect(pipeline, 'warning')
   const publisher = await servers.publisher(t, { clients: 1 })
+  const { routes } = await checkPipeline(servers.config({ routes: [{ topic, table: grown, schema: 'add-columns' }] }))
+  assert.deepEqual(routes[0].rules, ['schema: a field that no column takes becomes a column after 20 sampled messages, 100 columns at most'])
   const route = await pipeline.addRoute({ topic, table: grown, schema: 'add-columns', addColumns: { afterMessages: 2 } })
   await publishUntil(publisher, topic, (i) => ({ id: 'a', level: i }), () => about(warnings).length === 1)
   const [{ code, column, route: its }] = about(warnings)

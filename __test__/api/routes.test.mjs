@@ -226,6 +226,33 @@ test('transforms, conditions and routes that share messages are added too', { ti
   assertLedger(pipeline.metrics())
 })
 
+test('with a spool a route may join others, but no second transform while the pipeline runs', { timeout }, async (t) => {
+  const [first, second] = [await servers.table('seq UInt32'), await servers.table('seq UInt32')]
+  const prefix = unique('plant')
+  const transform = () => {}
+  const spool = { dir: join(directory(t), 'spool') }
+  const pipeline = await servers.started(t, { routes: [{ topic: `${prefix}/a`, table: first, continue: true, transform }], spool })
+  const expected = { code: 'CONFIG_INVALID', path: 'route.continue' }
+  await assert.rejects(pipeline.addRoute({ topic: `${prefix}/+`, table: second, transform }), expected)
+  await pipeline.addRoute({ topic: `${prefix}/+`, table: second })
+  await assert.rejects(pipeline.updateRoute({ topic: `${prefix}/+`, table: second, transform }), expected)
+  const publisher = await servers.publisher(t)
+  for (let seq = 0; seq < 50; seq++) await publisher.publish(`${prefix}/a`, { seq })
+  await settled(pipeline, 50)
+  const all = Array.from({ length: 50 }, (_, i) => i)
+  assert.deepEqual([await seqs(first), await seqs(second)], [all, all])
+  await pipeline.stop()
+  // From a start on it is possible.
+  const routes = [
+    { topic: `${prefix}/a`, table: first, continue: true, transform },
+    { topic: `${prefix}/+`, table: second, transform },
+  ]
+  const next = await servers.started(t, { routes, spool })
+  await publisher.publish(`${prefix}/a`, { seq: 50 })
+  await settled(next, 1)
+  assert.deepEqual([(await seqs(first)).length, (await seqs(second)).length], [51, 51])
+})
+
 test('samples follow a route that was added', { timeout }, async (t) => {
   const table = await servers.table('seq UInt32')
   const topic = unique('plant')

@@ -426,3 +426,33 @@ async function show(pipeline: Pipeline): Promise<void> {
   })
   handle.close()
 }
+
+// Routes that gather, drop and divide rows.
+
+const shaped: Route[] = [
+  { topic: 'a/{device}/{property}', table: 't', format: 'text', pivot: { key: ['device'], name: 'property', windowMs: 1000, repeated: 'last' } },
+  {
+    topic: 'b/{device}',
+    table: 't',
+    dedupe: { by: 'event_id', windowMs: 60_000, maxKeys: 1000 },
+    deadband: { column: 'celsius', delta: 0.5, by: ['device'], everyMs: 60_000, maxKeys: 1000 },
+  },
+  { topic: 'c/{plant}', table: 'telemetry_{plant}', tables: { allow: ['telemetry_*'], max: 10 } },
+]
+definePipeline<{ t: { device: string } }>({ mqtt: least.mqtt, clickhouse: least.clickhouse, routes: [{ topic: 'c/{plant}', table: 'telemetry_{plant}', tables: { allow: 'telemetry_*' } }] })
+// @ts-expect-error a route needs a key
+shaped.push({ topic: 'a', table: 't', pivot: { windowMs: 1000 } })
+// @ts-expect-error there are two words
+shaped.push({ topic: 'a', table: 't', pivot: { key: 'device', repeated: 'first' } })
+// @ts-expect-error a deadband has a delta
+shaped.push({ topic: 'a', table: 't', deadband: { column: 'celsius' } })
+// @ts-expect-error the columns of the key are required
+shaped.push({ topic: 'a', table: 't', dedupe: { windowMs: 1000 } })
+// @ts-expect-error which tables is required
+shaped.push({ topic: 'c/{plant}', table: 'telemetry_{plant}', tables: { max: 10 } })
+
+const counters = (metrics: Metrics): number[] => [
+  ...Object.values(metrics.pivot).flatMap(({ open, rows, complete }) => [open, rows, complete]),
+  ...Object.values({ ...metrics.dedupe, ...metrics.deadband }).flatMap(({ dropped, keys, evicted }) => [dropped, keys, evicted]),
+]
+void counters

@@ -44,6 +44,15 @@ for (const spool of [true, false]) {
   })
 }
 
+test('kill -9 while a table grows and a lookup fills a column: every number is there, once, with its value', { timeout, skip }, async () => {
+  const { seed, missing, doubled, acknowledged, added, mistaken } = await crash({ kills: full ? 20 : 5, grows: true, config: PROMISED })
+  assert.ok(acknowledged > 0)
+  assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
+  assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
+  assert.ok(added.length > 1 && added.every((name) => /^field_[0-7]$|^kind$/.test(name)), added.join())
+  assert.equal(mistaken, 0)
+})
+
 test('kill -9 while numbers choose their table: every number is in one of them, once', { timeout, skip }, async () => {
   const { seed, missing, doubled, acknowledged } = await crash({ kills: full ? 20 : 5, chooses: true, config: PROMISED })
   assert.ok(acknowledged > 0)

@@ -28,6 +28,12 @@ const AWAY_MS = 2_000
 /** How long everything may take to arrive when nothing fails any more. */
 const DRAIN_MS = 60_000
 
+const GROWING = 'number UInt64, name String'
+const growing = (/** @type {number} */ number) => ({
+  number,
+  kind: number % 2 === 0 ? 'a' : 'b',
+  [`field_${Math.floor(number / 500) % 8}`]: number,
+})
 const BY_TOPIC = { topic: 'numbers/{part}', table: 'part_{part}', tables: { allow: 'part_*' } }
 const PAIRS = 'pair UInt64, first Nullable(UInt64), second Nullable(UInt64)'
 /** A number and the one that comes 50 later are a pair. */
@@ -46,22 +52,25 @@ const pairOf = (/** @type {number} */ number) => ({
  * @property {number} published
  * @property {number} acknowledged
  * @property {number} rows
+ * @property {string[]} added columns
+ * @property {number} mistaken
  * @property {number[]} missing numbers that were acknowledged and are not there
  * @property {number[]} doubled numbers that are there more than once
  * @property {number} seconds
  */
 
 /**
- * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, tables?: string[], shards?: number, transform?: 'function' | 'module', gathers?: boolean, chooses?: boolean, adds?: boolean, config?: any, log?: (text: string) => void }} options
+ * @param {{ kills: number, seed?: number, qos?: 1 | 2, perSecond?: number, tables?: string[], shards?: number, transform?: 'function' | 'module', gathers?: boolean, chooses?: boolean, adds?: boolean, grows?: boolean, config?: any, log?: (text: string) => void }} options
  *   `config` of the pipeline, beside servers and route; `perSecond` messages; `qos` of publisher and pipeline; `tables` that
  *   each have all numbers, by a route of its own: what is missing or doubled in one of them is; `shards` are the servers that the
  *   numbers are divided among; with a `transform` the first route
  *   drops, rejects and emits numbers, as programs/sorts-numbers.mjs says; `gathers`: two numbers each become one row, and `rows`
  *   counts these; `chooses`: numbers choose one of three tables by their topic; `adds`: the program adds the route after its start,
- *   and numbers that come sooner are dead letters
+ *   and numbers that come sooner are dead letters; `grows`: the table gets columns for fields that come one after the other, and one
+ *   is filled from a lookup: `added` has the columns, `mistaken` the rows that lack the value of the lookup
  * @returns {Promise<Outcome>}
  */
-export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, tables = ['numbers'], shards = 1, transform, gathers = false, chooses = false, adds = false, config = {}, log = () => {} }) {
+export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 1_000, tables = ['numbers'], shards = 1, transform, gathers = false, chooses = false, adds = false, grows = false, config = {}, log = () => {} }) {
   const started = performance.now()
   const random = new Random(seed)
   const directory = mkdtempSync(join(tmpdir(), 'millrace-crash-'))
@@ -74,7 +83,7 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
   try {
     for (const table of transform ? [...tables, 'emitted'] : chooses ? ['part_0', 'part_1', 'part_2'] : tables) {
       for (const server of servers) {
-        await server.command(`CREATE TABLE ${table} (${gathers ? PAIRS : 'number UInt64'}) ENGINE = MergeTree ORDER BY ${gathers ? 'pair' : 'number'}
+        await server.command(`CREATE TABLE ${table} (${gathers ? PAIRS : grows ? GROWING : 'number UInt64'}) ENGINE = MergeTree ORDER BY ${gathers ? 'pair' : 'number'}
           SETTINGS non_replicated_deduplication_window = 10000`)
       }
     }
@@ -88,19 +97,21 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
       routes: chooses ? [BY_TOPIC] : tables.map((table, i) => ({
         topic: 'numbers',
         table,
+        ...(grows && { schema: 'add-columns', addColumns: { afterMessages: 3 }, columns: { name: { lookup: 'names', key: 'kind' } } }),
         ...(gathers ? { pivot: { key: 'pair', windowMs: 300 } } : { continue: i + 1 < tables.length }),
       })),
       batch: { maxRows: 500, maxDelayMs: 100 },
       ...((transform || adds) && { deadLetters: { table: 'letters' } }),
+      ...(grows && { lookups: { names: { entries: { a: 'A', b: 'B' } } } }),
       ...(config.spool && { spool: { dir: join(directory, 'spool'), ...config.spool } }),
     }
     if (transform) Object.assign(pipeline.routes[0], { emits: ['emitted'], ...(transform === 'module' && { transform: SORTS }) })
     // From here on the broker keeps for the session what comes.
-    const added = adds ? pipeline.routes.splice(0, 1, /** @type {any} */ ({ topic: 'others', table: tables[0] })) : []
-    const consume = () => new Consumer({ config: pipeline, added, hasFunction: transform === 'function' })
+    const addedRoutes = adds ? pipeline.routes.splice(0, 1, /** @type {any} */ ({ topic: 'others', table: tables[0] })) : []
+    const consume = () => new Consumer({ config: pipeline, added: addedRoutes, hasFunction: transform === 'function' })
     consumer = consume()
     await consumer.running()
-    numbers = new Numbers({ url: broker.url, topic: chooses ? (number) => `numbers/${number % 3}` : 'numbers', qos, perSecond, ...(gathers && { payload: pairOf }) })
+    numbers = new Numbers({ url: broker.url, topic: chooses ? (number) => `numbers/${number % 3}` : 'numbers', qos, perSecond, ...(gathers && { payload: pairOf }), ...(grows && { payload: growing }) })
     await waitFor(() => numbers.acknowledged.size >= BEFORE, { timeoutMs: 30_000, message: `${BEFORE} messages` })
 
     const counts = { kills: 0, running: 0, clickhouse: 0, broker: 0 }
@@ -176,12 +187,16 @@ export async function crash({ kills, seed = Random.seed(), qos = 1, perSecond = 
       found.push({ table, has, there })
     }
     const rows = found.filter(({ table }) => table !== 'letters')
+    const [grown] = grows ? await query(`SELECT countIf(name != if(number % 2 = 0, 'A', 'B')) AS mistaken FROM ${tables[0]}`) : []
+    const added = grows ? await query(`SELECT name FROM system.columns WHERE table = '${tables[0]}' AND comment = 'added by millrace'`) : []
     const pairs = gathers ? Number((await query(`SELECT count() AS n FROM ${tables[0]}`))[0].n) : undefined
     return {
       seed,
       ...counts,
       published,
       acknowledged: acknowledged.size,
+      added: added.map(({ name }) => name),
+      mistaken: Number(grown?.mistaken ?? 0),
       rows: pairs ?? rows.flatMap(({ there }) => [...there.values()]).reduce((sum, count) => sum + count, 0),
       missing: [...acknowledged].filter((number) => found.some(({ has, there }) => has(number) && !there.has(number))),
       doubled: found.flatMap(({ there }) => [...there].filter(([, count]) => count > 1).map(([number]) => number)),

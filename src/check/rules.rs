@@ -1,4 +1,4 @@
-//! The rules by which a route gathers and drops rows, as a report says them.
+//! The rules by which a route chooses tables, adds columns, gathers and drops rows, as a report says them.
 
 use crate::config::{Deadband, Dedupe, Pivot, Route};
 
@@ -12,6 +12,12 @@ pub fn of(route: &Route) -> Vec<String> {
         let every = every.map_or_else(String::new, |every| format!(", or {every:?} have passed"));
         format!("deadband: a row is dropped until {column}{of_key} changes by more than {delta}{every}")
     });
+    let growth = route.growth.as_ref().map(|growth| {
+        format!(
+            "schema: a field that no column takes becomes a column after {} sampled messages, {} columns at most",
+            growth.after_messages, growth.max_columns
+        )
+    });
     let pivot = route.pivot.as_ref().map(|Pivot { key, window, .. }| {
         let key = key.join(", ");
         format!("pivot: messages with the same {key} become one row, when all columns are there or after {window:?}")
@@ -19,7 +25,7 @@ pub fn of(route: &Route) -> Vec<String> {
     let tables = route.table_choice.as_ref().map(|choice| {
         format!("tables: a message chooses one of {}, {} at most", choice.allowed().join(", "), choice.max)
     });
-    tables.into_iter().chain(pivot).chain(dedupe).chain(deadband).collect()
+    tables.into_iter().chain(growth).chain(pivot).chain(dedupe).chain(deadband).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! fields of a payload.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -41,18 +42,72 @@ pub struct Lookup {
 
 #[derive(Debug, Default)]
 pub struct LookupMap {
-    places: HashMap<Box<[u8]>, u32, RandomState>,
+    places: HashMap<Box<Key>, u32, RandomState>,
     /// As many for each entry.
     fields: usize,
-    /// Where each value ends in `texts`.
-    ends: Vec<u32>,
-    /// JSON, each value with a blank behind it; nothing for one that is missing.
+    /// One for each field of each entry.
+    values: Vec<ValuePlace>,
+    /// JSON, each value with a blank behind it.
     texts: Vec<u8>,
     /// The fields that no entry has.
     absent: Vec<String>,
     /// The memory that it takes.
     bytes: usize,
     memory: OnceLock<MemoryReservation>,
+}
+
+/// A key, which is hashed without its length: that costs as much as a short key itself.
+#[derive(Debug, PartialEq, Eq)]
+#[repr(transparent)]
+struct Key([u8]);
+
+impl Hash for Key {
+    #[inline(always)]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+impl Key {
+    #[inline(always)]
+    fn of(bytes: &[u8]) -> &Key {
+        // SAFETY: `Key` is a transparent [u8].
+        unsafe { &*(std::ptr::from_ref(bytes) as *const Key) }
+    }
+
+    fn boxed(bytes: &[u8]) -> Box<Key> {
+        let bytes: Box<[u8]> = bytes.into();
+        // SAFETY: `Key` is a transparent [u8], with its layout.
+        unsafe { Box::from_raw(Box::into_raw(bytes) as *mut Key) }
+    }
+}
+
+/// Where a value stands in the texts.
+#[derive(Debug, Clone, Copy)]
+struct ValuePlace {
+    start: u32,
+    /// With [`PLAIN`]: the bytes of a text, which begins behind a quote. 0: there is no value.
+    len: u32,
+}
+
+/// The value is a text that is written as it is.
+const PLAIN: u32 = 1 << 31;
+
+/// A value of an entry.
+#[derive(Debug, PartialEq)]
+pub enum LookupValue<'m> {
+    /// A text without escapes, and how it is written in JSON, with a blank behind it.
+    Plain(&'m [u8], &'m [u8]),
+    /// Any other one in JSON, with a blank behind it.
+    Json(&'m [u8]),
+}
+
+impl<'m> LookupValue<'m> {
+    pub fn json(&self) -> &'m [u8] {
+        match self {
+            LookupValue::Plain(_, json) | LookupValue::Json(json) => json,
+        }
+    }
 }
 
 impl Lookups {
@@ -196,8 +251,8 @@ impl LookupMap {
         map.places.reserve(entries.len());
         let mut is_found = vec![false; fields.len()];
         for (key, value) in &entries {
-            let place = (map.ends.len() / fields.len().max(1)) as u32;
-            map.places.insert(key.as_bytes().into(), place);
+            let place = (map.values.len() / fields.len().max(1)) as u32;
+            map.places.insert(Key::boxed(key.as_bytes()), place);
             let path = format!("{at}[{key:?}]");
             let values: Vec<(Option<String>, Option<&str>)> = if value.get().starts_with('{') {
                 let Members(inner) = serde_json::from_str(value.get())
@@ -213,17 +268,17 @@ impl LookupMap {
             for (field, is_found) in fields.iter().zip(&mut is_found) {
                 // The last of several members with one name counts.
                 let found = values.iter().rev().find(|(name, _)| name == field);
-                if let Some((_, Some(text))) = found {
-                    *is_found = true;
-                    map.texts.extend_from_slice(text.as_bytes());
-                    map.texts.push(b' ');
-                }
-                let end = u32::try_from(map.texts.len());
-                map.ends.push(end.map_err(|_| Error::config(at, "has more than 4 GiB of values"))?);
+                let Some((_, Some(text))) = found else {
+                    map.values.push(ValuePlace { start: 0, len: 0 });
+                    continue;
+                };
+                *is_found = true;
+                map.push_value(text.as_bytes())
+                    .ok_or_else(|| Error::config(at, "has more than 2 GiB of values"))?;
             }
         }
         map.places.shrink_to_fit();
-        map.ends.shrink_to_fit();
+        map.values.shrink_to_fit();
         map.texts.shrink_to_fit();
         map.bytes = map.measure();
         if !entries.is_empty() {
@@ -231,6 +286,22 @@ impl LookupMap {
             map.absent = absent.filter_map(|(field, _)| field.clone()).collect();
         }
         Ok(map)
+    }
+
+    /// `None`: all values together are too large.
+    fn push_value(&mut self, json: &[u8]) -> Option<()> {
+        let start = u32::try_from(self.texts.len()).ok()?;
+        let len = u32::try_from(json.len()).ok()?;
+        start.checked_add(len).filter(|end| *end < PLAIN)?;
+        self.values.push(match json {
+            [b'"', text @ .., b'"'] if !text.contains(&b'\\') => {
+                ValuePlace { start: start + 1, len: text.len() as u32 | PLAIN }
+            }
+            _ => ValuePlace { start, len: len + 1 },
+        });
+        self.texts.extend_from_slice(json);
+        self.texts.push(b' ');
+        Some(())
     }
 
     /// The number of its entries.
@@ -253,25 +324,34 @@ impl LookupMap {
     }
 
     fn measure(&self) -> usize {
-        let slots = self.places.capacity() * (size_of::<(Box<[u8]>, u32)>() + 1);
-        let keys: usize = self.places.keys().map(|key| key.len() + ALLOCATION_BYTES).sum();
-        slots + keys + self.ends.capacity() * size_of::<u32>() + self.texts.capacity()
+        let slots = self.places.capacity() * (size_of::<(Box<Key>, u32)>() + 1);
+        let keys: usize = self.places.keys().map(|key| key.0.len() + ALLOCATION_BYTES).sum();
+        slots + keys + self.values.capacity() * size_of::<ValuePlace>() + self.texts.capacity()
     }
 
     /// The entry of a key.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<u32> {
-        self.places.get(key).copied()
+        self.places.get(Key::of(key)).copied()
     }
 
-    /// A field of an entry, as JSON with a blank behind it. `None`: the entry has none, or null.
+    /// A field of an entry. `None`: the entry has none, or null.
     #[inline]
-    pub fn text(&self, entry: u32, field: usize) -> Option<&[u8]> {
+    pub fn value(&self, entry: u32, field: usize) -> Option<LookupValue<'_>> {
         // A field that was asked for after the map was set is not there.
         let at = entry as usize * self.fields + field;
-        let end = *self.ends.get(at).filter(|_| field < self.fields)? as usize;
-        let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
-        self.texts.get(start..end).filter(|text| !text.is_empty())
+        let ValuePlace { start, len } = *self.values.get(at).filter(|_| field < self.fields)?;
+        let start = start as usize;
+        if len & PLAIN != 0 {
+            let end = start + (len & !PLAIN) as usize;
+            // With the quotes and the blank.
+            return Some(LookupValue::Plain(
+                self.texts.get(start..end)?,
+                self.texts.get(start - 1..end + 2)?,
+            ));
+        }
+        let json = self.texts.get(start..start + len as usize)?;
+        (len > 0).then_some(LookupValue::Json(json))
     }
 
     fn reserve(&self, memory: &Arc<MemoryBudget>) {
@@ -324,95 +404,4 @@ impl<'de: 't, 't> Deserialize<'de> for Members<'t> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn budget() -> Arc<MemoryBudget> {
-        Arc::new(MemoryBudget::new(1 << 20))
-    }
-
-    fn text(lookup: &Lookup, key: &str, field: usize) -> Option<String> {
-        let map = lookup.map();
-        Some(String::from_utf8_lossy(map.text(map.find(key.as_bytes())?, field)?).into_owned())
-    }
-
-    #[test]
-    fn a_map_has_the_fields_that_are_asked_for() {
-        let lookups = Lookups::default();
-        let (lookup, tenant) = lookups.ask("devices", Some("tenant"));
-        let (_, limit) = lookups.ask("devices", Some("limit"));
-        let (_, whole) = lookups.ask("devices", None);
-        assert_eq!((tenant, limit, whole, lookup.is_set()), (0, 1, 2, false));
-        assert_eq!(text(&lookup, "a", tenant), None);
-        let entries =
-            r#"{"a":{"tenant":"ac\"me","limit":18446744073709551616,"x":1},"b":{"limit":null},"c":7.50}"#;
-        lookups.set("devices", "map", entries, &budget()).unwrap();
-        assert_eq!(text(&lookup, "a", tenant).as_deref(), Some("\"ac\\\"me\" "));
-        assert_eq!(text(&lookup, "a", limit).as_deref(), Some("18446744073709551616 "));
-        assert_eq!(text(&lookup, "a", whole), None);
-        assert_eq!((text(&lookup, "b", tenant), text(&lookup, "b", limit)), (None, None));
-        assert_eq!(text(&lookup, "c", whole).as_deref(), Some("7.50 "));
-        assert_eq!((text(&lookup, "c", tenant), text(&lookup, "d", whole)), (None, None));
-        assert_eq!((lookup.map().len(), lookup.generation()), (3, 1));
-        // A column that asks later finds it in the next map.
-        let (_, x) = lookups.ask("devices", Some("x"));
-        assert_eq!(text(&lookup, "a", x), None);
-        lookups.set("devices", "map", entries, &budget()).unwrap();
-        assert_eq!(text(&lookup, "a", x).as_deref(), Some("1 "));
-    }
-
-    #[test]
-    fn a_field_that_no_entry_has_is_reported() {
-        let lookups = Lookups::default();
-        let (lookup, _) = lookups.ask("devices", Some("tennant"));
-        lookups.set("devices", "map", "{}", &budget()).unwrap();
-        assert!(lookup.map().absent().is_empty());
-        lookups.set("devices", "map", r#"{"a":{"tenant":"acme"}}"#, &budget()).unwrap();
-        assert_eq!(lookup.map().absent(), ["tennant"]);
-    }
-
-    #[test]
-    fn anything_but_a_map_is_refused_and_changes_nothing() {
-        let lookups = Lookups::default();
-        let (lookup, _) = lookups.ask("devices", None);
-        lookups.set("devices", "map", r#"{"a":1}"#, &budget()).unwrap();
-        for (entries, path, message) in [
-            ("[]", "map", "must be an object"),
-            ("{", "map", "is not JSON: EOF while parsing an object at line 1 column 1"),
-            (r#"{"a":[1]}"#, "map[\"a\"]", "must be a text, a number, a boolean or null"),
-            (r#"{"a":{"b":{}}}"#, "map[\"a\"].b", "must be a text, a number, a boolean or null"),
-            (r#"{"a":"\ud800"}"#, "map[\"a\"]", "is not a text"),
-        ] {
-            let error = lookups.set("devices", "map", entries, &budget()).unwrap_err();
-            assert_eq!((error.code(), error.path()), ("CONFIG_INVALID", Some(path)), "{error}");
-            assert!(error.to_string().starts_with(&format!("{path}: {message}")), "{error}");
-        }
-        let error = lookups.set("device", "map", "{}", &budget()).unwrap_err();
-        assert_eq!((error.code(), error.path()), ("CONFIG_INVALID", Some("name")));
-        assert_eq!((text(&lookup, "a", 0).as_deref(), lookup.generation()), (Some("1 "), 1));
-    }
-
-    #[test]
-    fn all_maps_together_take_a_quarter_of_the_ceiling() {
-        let budget = budget();
-        let lookups = Lookups::default();
-        lookups.ask("one", None);
-        lookups.ask("other", None);
-        let entries = |count: usize| {
-            let entries: Vec<String> =
-                (0..count).map(|at| format!("\"{at}\":\"{}\"", "x".repeat(100))).collect();
-            format!("{{{}}}", entries.join(","))
-        };
-        lookups.set("one", "map", &entries(1000), &budget).unwrap();
-        let used = budget.used();
-        assert!((100_000..200_000).contains(&used), "{used}");
-        let error = lookups.set("other", "map", &entries(1000), &budget).unwrap_err();
-        assert_eq!(error.code(), "LOOKUP_TOO_LARGE");
-        assert_eq!(budget.used(), used);
-        // A new map takes the place of the old one.
-        lookups.set("one", "map", &entries(500), &budget).unwrap();
-        assert!(budget.used() < used);
-        lookups.set("other", "map", &entries(500), &budget).unwrap();
-        assert!(lookups.set("other", "map", &entries(2000), &budget).is_err());
-    }
-}
+mod tests;

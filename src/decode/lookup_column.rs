@@ -9,13 +9,13 @@ use crate::clickhouse::schema::TableColumn;
 use crate::clickhouse::{Column, ColumnType, Kind};
 use crate::config::{ColumnSource, LookupKey, LookupSource, Reading, Route};
 use crate::core::json_path::Path;
-use crate::core::lookups::{Lookup, LookupMap};
+use crate::core::lookups::{Lookup, LookupMap, LookupValue};
 use crate::core::reason::Reason;
 use crate::core::varint;
 use crate::decode::checkpoint::Checkpoint;
 use crate::decode::format::json::lexer::Reader;
 use crate::decode::number::TerminatedBytes;
-use crate::decode::value::{self, DecodeContext};
+use crate::decode::value::{self, DecodeContext, FastKind};
 use crate::decode::value_reader::Result;
 use crate::decode::{ColumnBinding, Message, ValueSource};
 
@@ -99,8 +99,13 @@ impl LookupColumn {
             self.lookup.count_miss();
             return Ok(false);
         };
-        let Some(text) = self.map.text(entry, self.field) else { return Ok(false) };
+        let Some(value) = self.map.value(entry, self.field) else { return Ok(false) };
         let column = &mut columns[at];
+        if let (LookupValue::Plain(text, _), FastKind::Text) = (&value, binding.fast_kind) {
+            column.push_string(text);
+            return Ok(true);
+        }
+        let text = value.json();
         if let Some(bytes) = TerminatedBytes::new(text)
             && value::read_fast(bytes, 0, binding.fast_kind, binding.unit, column).is_some()
         {
