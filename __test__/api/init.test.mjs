@@ -68,6 +68,43 @@ test('tables are written from live messages, and made on request', { timeout }, 
   assert.deepEqual(await servers.rows(`SELECT machine, on, level, gateway FROM ${states} LIMIT 1`), [{ machine: 'm', on: true, level: 1, gateway: 'g' }])
 })
 
+test('messages that choose a table, or are a part of a row, have tables too', { timeout }, async (t) => {
+  const [prefix, base] = [unique('topic'), unique('rooms')]
+  const route = {
+    topic: `${prefix}/{house}/{device}/{property}`,
+    table: `${base}_{house}`,
+    tables: { allow: [`${base}_a`, `${base}_b`, `${base}_c-*`] },
+    format: 'text',
+    pivot: { key: ['device'], name: 'property', windowMs: 3_600_000 },
+  }
+  const config = servers.config({ routes: [/** @type {any} */ (route)] })
+  const publisher = await servers.publisher(t, { clients: 1 })
+  const values = { temperature: '21.5', humidity: '48', state: 'open' }
+  let i = 0
+  const publish = () => {
+    const [property, value] = Object.entries(values)[i++ % 3]
+    publisher.publish(`${prefix}/a/kitchen/${property}`, value, { qos: 0 })
+  }
+  const made = await init(t, [configFile(t, config), '--sample', '30', '--execute'], publish)
+  assert.equal(made.code, 0, made.stderr)
+  const columns = await servers.rows(`SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = '${base}_b' ORDER BY position`)
+  assert.deepEqual(columns.map(({ name, type }) => `${name} ${type}`), [
+    'house LowCardinality(String)',
+    'device LowCardinality(String)',
+    'temperature Nullable(Float64)',
+    'humidity Nullable(Int64)',
+    'state LowCardinality(Nullable(String))',
+  ])
+  const again = await init(t, [configFile(t, config), '--sample', '6'], publish)
+  assert.match(again.stdout, new RegExp(`the table ${base}_a is there`))
+  const pipeline = await servers.started(t, config)
+  for (const [property, value] of Object.entries(values)) await publisher.publish(`${prefix}/b/kitchen/${property}`, value, { qos: 1 })
+  await settled(pipeline, 3)
+  assert.deepEqual(await servers.rows(`SELECT * FROM ${base}_b`), [{ house: 'b', device: 'kitchen', temperature: 21.5, humidity: '48', state: 'open' }])
+  const unnamed = servers.config({ routes: [/** @type {any} */ ({ ...route, tables: { allow: `${base}_*` } })] })
+  assert.match((await init(t, [configFile(t, unnamed), '--sample', '3'], publish)).stdout, /no table is named/)
+})
+
 test('a column of every source has a type', () => {
   const columns = {
     a: ['x', 'y.z[1]'],

@@ -177,6 +177,8 @@ test('routes that change leave tables as they are', { timeout }, async (t) => {
   const table = `${base}_{plant}`
   const tables = { allow: `${base}_*` }
   const pipeline = await servers.started(t, { routes: [{ topic: `${prefix}/{plant}`, table, tables }] })
+  const tapped = []
+  pipeline.tap(`${prefix}/{plant}`, (batch) => tapped.push([...Array(batch.length).keys()].map((row) => [batch.columns.plant.get(row), Number(batch.columns.seq.get(row))])), { everyMs: 1 })
   const publisher = await servers.publisher(t, { clients: 1 })
   const publish = (topic, seq) => publisher.publish(topic, JSON.stringify({ seq }), { qos: 1 })
   await publish(`${prefix}/a`, 1)
@@ -185,6 +187,7 @@ test('routes that change leave tables as they are', { timeout }, async (t) => {
   for (const [i, topic] of [`${prefix}/a`, `${prefix}/b`, `${other}/a`, `${other}/b`].entries()) await publish(topic, 10 + i)
   await settled(pipeline, 5)
   assert.deepEqual([await seqs(`${base}_a`), await seqs(`${base}_b`)], [[1, 10, 12], [11, 13]])
+  await waitFor(() => tapped.flat().some(([plant, seq]) => plant === 'a' && seq === 1))
   const plain = await servers.started(t, { routes: [{ topic: unique('topic'), table: `${base}_a` }] })
   await assert.rejects(plain.addRoute({ topic: `${other}/{plant}`, table, tables }), { code: 'CONFIG_INVALID', path: 'route.table' })
 })

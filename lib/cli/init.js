@@ -32,10 +32,14 @@ async function init(file, { sample, sampleTimeout, clientId, out, execute }) {
   let isComplete = true
   const seen = new Set()
   for (const [i, route] of source.config.routes.entries()) {
-    const { columns } = report.routes[i]
     const { payloads = [] } = report.sample.routes[i]
-    if (seen.has(route.table)) continue
     const place = `routes[${i}], ${route.topic}`
+    if (route.tables !== undefined) {
+      lines.push(...ofChoice(route, place, payloads, report.findings, statements))
+      continue
+    }
+    const { columns } = report.routes[i]
+    if (seen.has(route.table)) continue
     if (columns.length > 0) {
       lines.push(`-- ${place}: the table ${route.table} is there`)
       seen.add(route.table)
@@ -55,6 +59,20 @@ async function init(file, { sample, sampleTimeout, clientId, out, execute }) {
   else writeFileSync(out, text)
   if (execute && statements.length > 0) await createTables(source.config, statements)
   return isComplete ? OK : FAILED
+}
+
+/** The lines for a route whose messages choose their table: a table for each that is named. */
+function ofChoice(route, place, payloads, findings, statements) {
+  const named = [route.tables.allow].flat().filter((table) => !table.includes('*'))
+  if (named.length === 0) return [`-- ${place}: no table is named in tables.allow without a *`, '']
+  if (payloads.length === 0) return [`-- ${place}: no message came, so nothing is known of the tables ${named.join(', ')}`, '']
+  return named.flatMap((table) => {
+    const isMissing = findings.some(({ code, message }) => code === 'TABLE_NOT_FOUND' && message.includes(table))
+    if (!isMissing) return [`-- ${place}: the table ${table} is there`, '']
+    const statement = proposeForRoute({ ...route, table }, payloads)
+    statements.push(statement)
+    return [`-- ${place}: from ${payloads.length} messages`, `${statement};`, '']
+  })
 }
 
 module.exports = { init }

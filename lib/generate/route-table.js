@@ -23,12 +23,15 @@ const META = {
  * @returns {string}
  */
 function proposeForRoute(route, payloads) {
-  const { topic, table, columns = {} } = route
+  const { topic, table, columns = {}, pivot } = route
   const reading = Object.fromEntries(Object.entries(route).filter(([name]) => READING.includes(name)))
   const read = engineReader(topic, reading)
   const rows = payloads.flatMap(({ topic, payload }, i) => {
     try {
-      return read({ topic, payload: Buffer.from(payload, 'base64') }, i)
+      const values = read({ topic, payload: Buffer.from(payload, 'base64') }, i)
+      // The payload is one field, whose name is a level of the topic. The engine gives one bare value as the field `value`.
+      const bare = (row) => (Object.keys(row).join() === 'value' ? row.value : row)
+      return pivot?.name ? values.map((row) => ({ [levelOf(route.topic, topic, pivot.name)]: bare(row) })) : values
     } catch {
       // It would be a dead letter, which `check --sample` shows.
       return []
@@ -38,9 +41,15 @@ function proposeForRoute(route, payloads) {
   for (const row of rows) root.add(row)
   const mapped = Object.entries(columns).map(([name, source]) => ({ name, isTopic: false, distinct: 0, ...ofSource(source, name, rows) }))
   const taken = new Set([...Object.keys(columns), ...Object.values(columns).flatMap(firstFields)])
-  const topics = namesIn(topic).filter((name) => !(name in columns) && !Object.values(columns).some((source) => source?.topic === name))
+  const topics = namesIn(topic).filter((name) => name !== pivot?.name && !(name in columns) && !Object.values(columns).some((source) => source?.topic === name))
   const others = columnsOf(root, topics).filter(({ name, isTopic }) => isTopic || !taken.has(name))
   return statementOf(table, [...others.filter(({ isTopic }) => isTopic), ...mapped, ...others.filter(({ isTopic }) => !isTopic)])
+}
+
+/** The level of a topic that has this name in a filter. */
+function levelOf(filter, topic, name) {
+  const place = filter.split('/').findIndex((level) => level === `{${name}}` || level === `{${name}#}`)
+  return topic.split('/')[place]
 }
 
 /** The type of a column that the route maps. */

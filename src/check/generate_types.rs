@@ -70,7 +70,11 @@ pub fn describe(config: &Config) -> Result<Vec<Description>> {
             let table = schema.table(&path, route).await?;
             let decoder = Decoder::new(&path, route, &table.columns)?;
             let columns = schema.columns(&route.table).await?;
-            let columns = columns.into_iter().map(|column| described(column, &decoder)).collect();
+            let mut columns: Vec<_> = columns.into_iter().map(|column| described(column, &decoder)).collect();
+            if route.pivot.is_some() {
+                // A message is a part of a row.
+                columns.iter_mut().for_each(|column| column.required = false);
+            }
             descriptions.push(Description { rows: route.rows.clone(), columns });
         }
         Ok(descriptions)

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::clickhouse::Column;
 use crate::core::lock::lock;
 use crate::core::memory_budget::MemoryReservation;
+use crate::core::topic_tables::route_place;
 use crate::ingest::column_pool::capacity;
 use crate::ingest::table_plan::TablePlan;
 use crate::telemetry::context::PipelineContext;
@@ -106,7 +107,8 @@ impl Taps {
         let now = Instant::now();
         let rows = columns.first().map_or(0, Column::rows);
         let newest = rows.saturating_sub(context.config.batch.rows)..rows;
-        let taps: Vec<Arc<Tap>> = self.lock().iter().filter(|tap| tap.route == route).cloned().collect();
+        let taps: Vec<Arc<Tap>> =
+            self.lock().iter().filter(|tap| tap.route == route_place(route)).cloned().collect();
         for tap in taps {
             // As large as all rows together at most.
             let bytes = columns.iter().map(Column::bytes).sum();

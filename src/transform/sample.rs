@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clickhouse::Column;
 use crate::config::Route;
 use crate::core::lock::lock;
+use crate::ingest::table_plan::TablePlan;
 use crate::ingest::taps::{Sample, Tap, Taps};
 use crate::transform::columns::{BatchColumns, ColumnLayout};
 
@@ -31,13 +32,18 @@ impl OpenTap {
         every: Duration,
         listener: impl Fn(SampledBatch) + Send + Sync + 'static,
     ) -> OpenTap {
-        let (route, last) = (route.clone(), Mutex::new(None::<Arc<ColumnLayout>>));
+        // Where messages choose their table, each sample is of one that was chosen.
+        let route = route.for_table(&route.table);
+        let last = Mutex::new(None::<(Arc<TablePlan>, Arc<ColumnLayout>)>);
         let tap = Tap::new(at, every, move |sample| {
             let layout = {
                 let mut last = lock(&last);
                 match &*last {
-                    Some(layout) if layout.generation == sample.plan.generation => layout.clone(),
-                    _ => last.insert(Arc::new(ColumnLayout::of_block(&sample.plan, &route))).clone(),
+                    Some((plan, layout)) if Arc::ptr_eq(plan, &sample.plan) => layout.clone(),
+                    _ => {
+                        let layout = Arc::new(ColumnLayout::of_block(&sample.plan, &route));
+                        last.insert((sample.plan.clone(), layout)).1.clone()
+                    }
                 }
             };
             listener(SampledBatch { layout, sample, overrides: Vec::new(), is_changed: false });
