@@ -21,6 +21,7 @@ const HEADINGS = [
   'ESPHome',
   'Shelly',
   'Home Assistant',
+  'Homie',
   'Digitransit',
   'OwnTracks',
   'ChirpStack',
