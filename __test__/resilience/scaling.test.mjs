@@ -24,7 +24,10 @@ before(
   },
   { timeout: 60_000 },
 )
-after(() => Promise.all([broker, ...servers].map((server) => server?.remove())))
+after(async () => {
+  for (const { pid, url, ending, log } of servers) if (pid === undefined) console.error(`${url} ended, ${ending}: ${log.slice(-3_000)}`)
+  await Promise.all([broker, ...servers].map((server) => server?.remove()))
+})
 
 /** Drivers that send positions until they are stopped, each with the next number. */
 class Drivers {
@@ -67,11 +70,13 @@ class Drivers {
 
 async function begin(t, way, processes) {
   await makeTables(servers)
+  // Sessions of another test have its subscription, and what was published since.
+  const name = `${way}-${Math.random().toString(36).slice(2)}`
   const config = new ScaleConfig({
     broker: broker.url,
     servers,
     way,
-    mqtt: { clientId: `scale-${way}-${process.pid}`, sharedGroup: `${way}-${Math.random().toString(36).slice(2)}` },
+    mqtt: { clientId: name, sharedGroup: name },
     batch: { maxRows: 500, maxDelayMs: 100 },
     spool: { segmentBytes: 1 << 20 },
   })

@@ -46,6 +46,11 @@ export class Server {
     return this.#process?.log ?? ''
   }
 
+  /** Why it is not running. */
+  get ending() {
+    return this.#process?.ending ?? 'it was started elsewhere'
+  }
+
   /** Starts a stopped server again, on the same port and with the same data. */
   async start() {
     const process = this.#own('start')
