@@ -3,7 +3,8 @@
 //! - mosquitto, EMQX and amqtt publish their version below `$SYS`.
 //! - aedes publishes each subscription below `$SYS`, that to this topic included.
 //! - NATS refuses filters below `$MQTT/sub/` and no others.
-//! - RabbitMQ without MQTT 5 closes a connection that begins with it, and says nothing.
+//! - RabbitMQ without MQTT 5 closes a connection that begins with it, and says nothing. A rumqttd that listens for MQTT 3.1.1
+//!   does so too, but closes the connection that subscribes below `$` as well, which RabbitMQ grants.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -40,7 +41,9 @@ enum Answer {
     Refused {
         filter: String,
     },
-    /// Granted, and nothing came; or the connection was lost.
+    /// Granted, and nothing came.
+    Granted,
+    /// No SUBACK came, or the connection was lost.
     Nothing,
 }
 
@@ -53,7 +56,8 @@ pub async fn identify(
     refused_v5_silently: Option<bool>,
 ) -> Identity {
     if refused_v5_silently == Some(true) {
-        return Identity { kind: Some(BrokerKind::RabbitMq), version: None };
+        let is_granted = matches!(ask(url, mqtt, &client_id, &[BESIDE_NATS]).await, Answer::Granted);
+        return Identity { kind: is_granted.then_some(BrokerKind::RabbitMq), version: None };
     }
     let mut filters = vec![VERSIONS[0], VERSIONS[1], AEDES];
     while !filters.is_empty() {
@@ -67,21 +71,23 @@ pub async fn identify(
             Answer::Refused { filter } if filters.contains(&filter.as_str()) => {
                 filters.retain(|other| *other != filter);
             }
-            Answer::Refused { .. } | Answer::Nothing => break,
+            Answer::Refused { .. } | Answer::Granted | Answer::Nothing => break,
         }
     }
     if mqtt.version != Some(ProtocolVersion::V4) {
         return Identity::default();
     }
-    if let Answer::Refused { filter } = ask(url, mqtt, &client_id, &[BESIDE_NATS, NATS]).await
-        && filter == NATS
-    {
-        return Identity { kind: Some(BrokerKind::Nats), version: None };
+    match ask(url, mqtt, &client_id, &[BESIDE_NATS, NATS]).await {
+        Answer::Refused { filter } if filter == NATS => {
+            Identity { kind: Some(BrokerKind::Nats), version: None }
+        }
+        Answer::Granted
+            if refused_v5_silently.is_none() && closes_v5_silently(url, mqtt, client_id).await =>
+        {
+            Identity { kind: Some(BrokerKind::RabbitMq), version: None }
+        }
+        _ => Identity::default(),
     }
-    if refused_v5_silently.is_none() && closes_v5_silently(url, mqtt, client_id).await {
-        return Identity { kind: Some(BrokerKind::RabbitMq), version: None };
-    }
-    Identity::default()
 }
 
 /// Subscribes, and waits for a message.
@@ -94,12 +100,13 @@ async fn ask(url: &BrokerUrl, mqtt: &Mqtt, client_id: &str, filters: &[&str]) ->
     let mut answer = Answer::Nothing;
     let mut heard =
         probe.listen(Instant::now() + CONNECT_TIMEOUT * 2, |event| note(event, &mut answer)).await;
-    if heard.is_ok() && matches!(answer, Answer::Nothing) {
+    if heard.is_ok() && matches!(answer, Answer::Granted) {
         heard = probe.listen(Instant::now() + SYS_TIMEOUT, |event| note(event, &mut answer)).await;
     }
     probe.end().await;
     match heard {
         Err(Error::SubscriptionRefused { filter, .. }) => Answer::Refused { filter },
+        Err(_) if matches!(answer, Answer::Granted) => Answer::Nothing,
         _ => answer,
     }
 }
@@ -112,7 +119,12 @@ fn note(event: Event<'_>, answer: &mut Answer) -> ControlFlow<()> {
             *answer = Answer::Message { topic: text(publish.topic), payload: text(publish.payload) };
             ControlFlow::Break(())
         }
-        Event::Subscribed { .. } => ControlFlow::Break(()),
+        Event::Subscribed { .. } => {
+            if matches!(answer, Answer::Nothing) {
+                *answer = Answer::Granted;
+            }
+            ControlFlow::Break(())
+        }
         _ => ControlFlow::Continue(()),
     }
 }

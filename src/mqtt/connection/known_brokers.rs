@@ -45,7 +45,7 @@ impl<S: MessageSink> Connection<S> {
             kind.name()
         );
         if kind == BrokerKind::RabbitMq && mqtt.version != context.config.mqtt.version {
-            reason += ". It is taken for RabbitMQ because it closed the connection of MQTT 5 without an answer: if it is another \
+            reason += ". It is taken for RabbitMQ because it closed the connection of MQTT 5 without an answer and grants filters below $: if it is another \
                        broker, set mqtt.protocolVersion to 4";
         }
         let error = Error::SubscriptionRefused { filter, reason };
