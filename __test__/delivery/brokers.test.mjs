@@ -23,8 +23,6 @@ const servers = useServers()
 const timeout = full ? 900_000 : 120_000
 /** A window of 10 (RabbitMQ) allows about 100 messages a second in rows on a busy machine. */
 const rowsTimeoutMs = full ? 600_000 : 60_000
-// The first start of a broker may have to build it.
-const buildTimeout = 15 * 60_000
 const reconnect = { minMs: 10, maxMs: 100 }
 const CUTS = full ? 200 : 20
 /**
@@ -377,7 +375,9 @@ const SCENARIOS = {
     await pipeline.flush()
     assertLedger(pipeline.metrics())
     // The publisher sends again what was not acknowledged to it.
-    return (await numbers(table)).size === total ? YES : 'yes; it keeps no session'
+    const isKept = (await numbers(table)).size === total
+    // By chance nothing was under way.
+    return isKept && !stage.target.isForgetful ? YES : 'yes; it keeps no session'
   },
 
   'a broker that forgot us': async (t, stage) => {
@@ -554,6 +554,14 @@ const SCENARIOS = {
       assert.deepEqual(narrow, [])
       return `all ${total.toLocaleString('en')}`
     }
+    // rumqttd is not recognised: all settings that may be meant are named.
+    if (stage.target.name.startsWith('rumqttd')) {
+      for (const { inflightMessages, message } of narrow) {
+        assert.equal(inflightMessages, count)
+        assert.match(message, /or what your broker calls it/)
+      }
+      return `${count.toLocaleString('en')} (\`max_inflight_count\`)`
+    }
     const setting = /batch\.maxRows: (\S+) in/.exec(advice ?? '')?.[1]
     for (const { inflightMessages, message } of narrow) {
       assert.equal(inflightMessages, count)
@@ -601,7 +609,7 @@ describe('brokers', { concurrency: 3, skip: externalBroker ? 'MQTT_URL names the
         async () => {
           stage.broker = await target.start()
         },
-        { timeout: buildTimeout },
+        { timeout },
       )
       after(() => stage.broker?.remove(), { timeout })
       for (const [name, scenario] of Object.entries(SCENARIOS)) {

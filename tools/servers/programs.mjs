@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
@@ -49,6 +50,15 @@ export function findAmqtt() {
 export function findRabbitmq() {
   const debian = '/usr/lib/rabbitmq/bin/rabbitmq-server'
   return existsSync(debian) ? debian : find(['rabbitmq-server'])
+}
+
+/** @returns {{ command: string, version: string } | undefined} a Python that has the package iotcore, in which rumqttd is */
+export function findRumqttd() {
+  const command = find(['python3', 'python.exe'])
+  if (!command) return undefined
+  const program = 'from importlib.metadata import version; print(version("iotcore"))'
+  const { status, stdout } = spawnSync(command, ['-c', program], { encoding: 'utf8' })
+  return status === 0 ? { command, version: stdout.trim() } : undefined
 }
 
 /** @param {string[]} names */
