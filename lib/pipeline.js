@@ -4,9 +4,6 @@
 // promises, and it decides whether the process stays alive.
 
 const { EventEmitter } = require('node:events')
-const { setTimeout: delay } = require('node:timers/promises')
-const { RouteList } = require('./routes.js')
-const { credentialsOf } = require('./credentials.js')
 const { FAMILIES, MillraceError, NativePipeline, callNative, configError, configToJson, fromEvent, unwrap } = require('./native.js')
 
 /** Running pipelines. Without this, one that is reachable only from its own events would be garbage-collected. */
@@ -37,7 +34,7 @@ class Pipeline extends EventEmitter {
   #refOverride
   #rowEncoder
   #stopping
-  /** @type {InstanceType<typeof RouteList>} */
+  /** @type {InstanceType<typeof import('./routes.js').RouteList>} */
   #routes
   /** @type {Set<InstanceType<typeof import('./transform/tap.js').Tap>>} */
   #taps = new Set()
@@ -51,6 +48,9 @@ class Pipeline extends EventEmitter {
   constructor(config) {
     super()
     const text = configToJson(config)
+    // Not when the package is imported: each file takes time.
+    const { RouteList } = require('./routes.js')
+    const { credentialsOf } = require('./credentials.js')
     this.#native = callNative(
       () => new NativePipeline(text, credentialsOf(config), (kind, content, bytes) => this.#emit(kind, content, bytes)),
     )
@@ -108,6 +108,7 @@ class Pipeline extends EventEmitter {
     this.#waiting = ended
     try {
       this.#warn({ code: 'START_WAITING', message, reason, errorCode, retryInMs: waitMs })
+      const { setTimeout: delay } = require('node:timers/promises')
       await delay(waitMs, undefined, { signal: AbortSignal.any([ended.signal, ...(signal ? [signal] : [])]) })
     } catch {
       signal?.throwIfAborted()
