@@ -72,7 +72,7 @@ test('a right configuration is listed column by column, without an error', { tim
   assert.equal(report.ok, true, JSON.stringify(report.findings))
 
   const [{ columns: seen, deduplication, ...rest }] = report.routes
-  assert.deepEqual({ ...rest, insertMs: 0 }, { topic: topicFilter(prefix), table, engine: 'MergeTree', insert: true, insertMs: 0 })
+  assert.deepEqual({ ...rest, insertMs: 0 }, { topic: topicFilter(prefix), table, engine: 'MergeTree', rules: [], insert: true, insertMs: 0 })
   const told = seen.map(({ name, source, required, missing }) => [name, source, required, missing])
   assert.deepEqual(told, [
     ['driver_id', 'topic {driver_id}', false, null],

@@ -62,6 +62,7 @@ pub struct Report {
     pub dropped: u64,
     pub malformed: u64,
     pub rows: u64,
+    #[serde(rename = "malformedLetters")]
     pub malformed_records: Vec<Malformed>,
 }
 
