@@ -135,7 +135,7 @@ test('a required path that one message had is not warned of', { timeout }, async
 test('an option of another level is named with its place', { timeout }, (t) => {
   const route = { topic: 't', table: 't' }
   for (const [config, hint] of [
-    [{ routes: [{ ...route, tables: ['t'] }] }, /routes\[0\]\.tables: is not an option; did you mean table\?/],
+    [{ routes: [{ ...route, tables: ['t'] }] }, /routes\[0\]\.tables: must be an object, \{ allow \}; a list of tables for pipeline\.insert\(\) is the option tables beside routes/],
     [{ routes: [route], topic: 't' }, /topic: is not an option; did you mean routes\[\]\.topic\?/],
     [{ routes: [route], username: 'u' }, /username: is not an option; did you mean mqtt\.username or clickhouse\.username\?/],
     [{ routes: [route], batch: { clientId: 'c' } }, /batch\.clientId: is not an option; did you mean mqtt\.clientId\?/],

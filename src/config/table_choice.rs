@@ -85,6 +85,10 @@ pub fn table_choice(
     topic: &TopicFilter,
 ) -> Result<Option<TableChoice>> {
     let parts = parts(route, table, topic)?;
+    if route.value("tables").is_some_and(serde_json::Value::is_array) {
+        let message = "must be an object, { allow }; a list of tables for pipeline.insert() is the option tables beside routes";
+        return Err(route.wrong("tables", message));
+    }
     let section = route.section("tables")?;
     let (parts, section) = match (parts, section) {
         (None, None) => return Ok(None),
