@@ -26,7 +26,8 @@ if (unknown.length > 0) {
 const host = hostTarget()
 const installed = join(TOOLS, 'node_modules', '.package-lock.json')
 if (!existsSync(installed) || statSync(installed).mtimeMs < statSync(join(TOOLS, 'package-lock.json')).mtimeMs) {
-  run('npm', ['ci', '--no-audit', '--no-fund'], TOOLS)
+  // `npm ci` refuses the lock file: pnpm names optional packages for systems of which the registry has none.
+  run('npm', ['install', '--no-save', '--no-audit', '--no-fund'], TOOLS)
 }
 if (!existsSync(join(host.folder, host.addon))) build(host)
 
