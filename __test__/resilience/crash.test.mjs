@@ -60,7 +60,7 @@ test('kill -9 while numbers choose their table: every number is in one of them, 
   assert.deepEqual(doubled, [], `doubled; SEED=${seed} draws the same instants`)
 })
 
-test('kill -9 of a program that adds its route: every number is in the table or a dead letter, once', { timeout, skip }, async () => {
+test('kill -9 of a program that adds its route: every number is in the table, once, or a dead letter', { timeout, skip }, async () => {
   const { seed, missing, doubled, acknowledged } = await crash({ kills: full ? 20 : 5, adds: true, config: PROMISED })
   assert.ok(acknowledged > 0)
   assert.deepEqual(missing, [], `lost; SEED=${seed} draws the same instants`)
