@@ -1744,8 +1744,21 @@ export interface PrometheusRegistry {
 }
 
 /**
- * Creates instruments for the metrics of a pipeline on a meter of OpenTelemetry. They are read when the meter's reader
- * collects. docs/metrics.md has their names.
+ * The metrics of a pipeline for a reader of OpenTelemetry's SDK, with histograms as histograms:
+ * `new PeriodicExportingMetricReader({ exporter, metricProducers: [metricProducer(pipeline)] })`. They are read when the reader
+ * collects, all at one instant. docs/metrics.md has their names.
+ */
+export function metricProducer(pipeline: Pipeline): OpenTelemetryMetricProducer
+
+/** A `MetricProducer` of `@opentelemetry/sdk-metrics`. */
+export interface OpenTelemetryMetricProducer {
+  collect(): Promise<{ resourceMetrics: { resource: any; scopeMetrics: any[] }; errors: unknown[] }>
+}
+
+/**
+ * Creates instruments for the metrics of a pipeline on a meter of OpenTelemetry, for code that has no reader: with quantiles
+ * instead of histograms, which a meter cannot read. They are read when the meter's reader collects. docs/metrics.md has their
+ * names.
  *
  * @returns a function that removes them
  */

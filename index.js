@@ -24,11 +24,15 @@ function checkPipeline(...args) {
 }
 
 function registerMetrics(...args) {
-  return require('./lib/observe/collectors.js').registerMetrics(...args)
+  return require('./lib/observe/prom-client.js').registerMetrics(...args)
 }
 
 function observeMetrics(...args) {
-  return require('./lib/observe/collectors.js').observeMetrics(...args)
+  return require('./lib/observe/open-telemetry.js').observeMetrics(...args)
+}
+
+function metricProducer(pipeline) {
+  return require('./lib/observe/open-telemetry.js').metricProducer(pipeline)
 }
 
 function serveHttp(pipeline, options) {
@@ -59,4 +63,5 @@ module.exports.serveHttp = serveHttp
 module.exports.httpHandler = httpHandler
 module.exports.registerMetrics = registerMetrics
 module.exports.observeMetrics = observeMetrics
+module.exports.metricProducer = metricProducer
 module.exports.inspectSpool = inspectSpool

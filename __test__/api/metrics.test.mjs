@@ -6,10 +6,17 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { AggregationTemporality, InMemoryMetricExporter, MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics'
+import { ValueType } from '@opentelemetry/api'
+import {
+  AggregationTemporality,
+  DataPointType,
+  InMemoryMetricExporter,
+  MeterProvider,
+  PeriodicExportingMetricReader,
+} from '@opentelemetry/sdk-metrics'
 import parse from 'parse-prometheus-text-format'
 import { Registry } from 'prom-client'
-import { observeMetrics, Pipeline, registerMetrics } from '../../index.js'
+import { metricProducer, observeMetrics, Pipeline, registerMetrics } from '../../index.js'
 import { waitFor } from '../../tools/servers/index.mjs'
 import { assertLedger } from '../support/ledger.mjs'
 import { received, settled, unique, useServers } from '../support/servers.mjs'
@@ -190,16 +197,14 @@ test('transforms have figures of their own, by route, for all collectors', { tim
     assert.equal(value(all.get('millrace_transform_dropped_total'), { route }), [0, 20][i])
     assert.equal(value(all.get('millrace_transform_calls_total'), { route }), transforms[route].calls)
   }
-  const exporter = new InMemoryMetricExporter(AggregationTemporality.CUMULATIVE)
-  const reader = new PeriodicExportingMetricReader({ exporter, exportIntervalMillis: 3_600_000 })
-  const provider = new MeterProvider({ readers: [reader] })
-  t.after(() => provider.shutdown())
-  observeMetrics(pipeline, provider.getMeter('test'))
-  await provider.forceFlush()
-  const collected = exporter.getMetrics().at(-1).scopeMetrics[0].metrics
-  const points = collected.find(({ descriptor }) => descriptor.name === 'millrace.transform_duration_seconds.count').dataPoints
-  const counts = Object.fromEntries(points.map(({ attributes, value: count }) => [attributes.route, count]))
+  const { resourceMetrics } = await metricProducer(pipeline).collect()
+  const { metrics } = resourceMetrics.scopeMetrics[0]
+  const durations = metrics.find(({ descriptor }) => descriptor.name === 'millrace.transform_duration_seconds').dataPoints
+  const counts = Object.fromEntries(durations.map(({ attributes, value: { count } }) => [attributes.route, count]))
   assert.deepEqual(counts, Object.fromEntries(topics.map((topic) => [topic, transforms[topic].calls])))
+  const provider = new MeterProvider()
+  t.after(() => provider.shutdown())
+  observeMetrics(pipeline, provider.getMeter('test'))()
 })
 
 test('two routes with one topic have figures of their own', { timeout }, async (t) => {
@@ -360,7 +365,6 @@ test('instruments on a meter of OpenTelemetry', { timeout }, async (t) => {
   assert.equal(point('millrace.table_rows', { table }), 75)
   assert.equal(point('millrace.dead_letters', { code: 'JSON_INVALID' }), 25)
   assert.equal(point('millrace.state', { state: 'running' }), 1)
-  assert.equal(point('millrace.end_to_end_duration_seconds.count'), 75)
   const { latencyMs } = pipeline.metrics()
   assert.equal(point('millrace.end_to_end_duration_seconds.quantile', { quantile: '0.5' }), latencyMs.endToEnd.p50 / 1000)
   assert.equal(point('millrace.insert_duration_seconds.quantile', { quantile: '1' }), latencyMs.insert.max / 1000)
@@ -370,9 +374,9 @@ test('instruments on a meter of OpenTelemetry', { timeout }, async (t) => {
   assert.equal(of('millrace.uptime_seconds').descriptor.unit, 's')
   assert.ok(/** @type {any} */ (of('millrace.messages_received')).isMonotonic)
 
-  const derived = documented(pipeline).flatMap((documentedName) => {
+  const derived = documented(pipeline).map((documentedName) => {
     const own = documentedName.replace('millrace_', 'millrace.').replace(/_total$/, '')
-    return /_duration_seconds$/.test(own) ? ['count', 'sum', 'quantile'].map((part) => `${own}.${part}`) : [own]
+    return /_duration_seconds$/.test(own) ? `${own}.quantile` : own
   })
   assert.deepEqual(collected.map(({ descriptor }) => descriptor.name).sort(), derived.sort())
 
@@ -382,4 +386,66 @@ test('instruments on a meter of OpenTelemetry', { timeout }, async (t) => {
   await settled(pipeline, 101)
   await collect()
   assert.equal(point('millrace.messages_received'), 100)
+})
+
+test('a reader of OpenTelemetry takes all metrics from a producer, histograms as histograms', { timeout }, async (t) => {
+  const name = unique('mill')
+  const { pipeline, table, publisher, topic } = await busy(t, { name })
+  const exporter = new InMemoryMetricExporter(AggregationTemporality.CUMULATIVE)
+  const producer = metricProducer(pipeline)
+  const reader = new PeriodicExportingMetricReader({ exporter, exportIntervalMillis: 3_600_000, metricProducers: [producer] })
+  const provider = new MeterProvider({ readers: [reader] })
+  t.after(() => provider.shutdown())
+  const before = Date.now()
+  await provider.forceFlush()
+  const { scope, metrics } = exporter.getMetrics()[0].scopeMetrics.find((scoped) => scoped.scope.name === 'millrace')
+  assert.equal(scope.version, JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version)
+
+  const all = families(pipeline.prometheus())
+  assert.deepEqual(
+    metrics.map(({ descriptor }) => descriptor.name).sort(),
+    [...all.keys()].map((own) => own.replace('millrace_', 'millrace.').replace(/_total$/, '')).sort(),
+  )
+  for (const { descriptor, dataPoints, dataPointType, aggregationTemporality, ...rest } of metrics) {
+    const own = descriptor.name.replace('millrace.', 'millrace_')
+    const family = all.get(own) ?? all.get(`${own}_total`)
+    const expected = { COUNTER: DataPointType.SUM, GAUGE: DataPointType.GAUGE, HISTOGRAM: DataPointType.HISTOGRAM }[family.type]
+    assert.equal(dataPointType, expected, own)
+    assert.equal(/** @type {any} */ (rest).isMonotonic, family.type === 'COUNTER' ? true : undefined, own)
+    assert.deepEqual([aggregationTemporality, descriptor.valueType], [AggregationTemporality.CUMULATIVE, ValueType.DOUBLE], own)
+    assert.equal(descriptor.description, family.help, own)
+    assert.match(descriptor.unit, /_seconds$/.test(own) ? /^s$/ : /_bytes$/.test(own) ? /^By$/ : /^\{[a-z]+\}$/, own)
+  }
+  const points = (metric) => metrics.find(({ descriptor }) => descriptor.name === metric).dataPoints
+  const unit = (metric) => metrics.find(({ descriptor }) => descriptor.name === metric).descriptor.unit
+  assert.deepEqual(points('millrace.messages_received')[0].value, 100)
+  const [rows] = points('millrace.table_rows').filter(({ attributes }) => attributes.table === table)
+  assert.deepEqual([rows.value, rows.attributes], [75, { pipeline: name, table }])
+  assert.deepEqual(
+    ['messages_dropped', 'rows_decoded', 'inserts_in_flight', 'table_failing', 'up', 'mqtt_connected'].map((own) => unit(`millrace.${own}`)),
+    ['{message}', '{row}', '{insert}', '{table}', '{pipeline}', '{connection}'],
+  )
+
+  const [{ value: durations, startTime, endTime, attributes }] = points('millrace.end_to_end_duration_seconds')
+  const histogram = /** @type {import('@opentelemetry/sdk-metrics').Histogram} */ (durations)
+  assert.deepEqual(attributes, { pipeline: name })
+  // The parser leaves out sum and count of a histogram that has labels.
+  const unlabelled = families(pipeline.prometheus().replace(/pipeline="[^"]+",?/g, ''))
+  const [text] = unlabelled.get('millrace_end_to_end_duration_seconds').metrics
+  const limits = Object.keys(text.buckets).filter((le) => le !== '+Inf').map(Number)
+  assert.deepEqual(histogram.buckets.boundaries, limits.sort((a, b) => a - b))
+  const below = (limit) => histogram.buckets.counts.slice(0, histogram.buckets.boundaries.indexOf(limit) + 1).reduce((sum, count) => sum + count)
+  for (const limit of limits) assert.equal(below(limit), Number(text.buckets[limit]), String(limit))
+  assert.equal(histogram.buckets.counts.length, histogram.buckets.boundaries.length + 1)
+  assert.equal(histogram.buckets.counts.reduce((sum, count) => sum + count), 75)
+  assert.deepEqual([histogram.count, histogram.sum], [75, Number(text.sum)])
+  const ms = ([seconds, nanos]) => seconds * 1e3 + nanos / 1e6
+  assert.ok(ms(startTime) <= before && ms(endTime) >= before, 'the interval is from the construction to now')
+
+  // Counters go on from the same start.
+  await publisher.publish(topic, { seq: 100 })
+  await settled(pipeline, 101)
+  const again = (await producer.collect()).resourceMetrics.scopeMetrics[0].metrics
+  const [received] = again.find(({ descriptor }) => descriptor.name === 'millrace.messages_received').dataPoints
+  assert.deepEqual([received.value, received.startTime], [101, startTime])
 })

@@ -28,7 +28,7 @@ const millis = ([seconds, nanos]) => seconds * 1e3 + nanos / 1e6
 function batches(spans) {
   const inserts = spans.filter(({ name }) => name.startsWith('INSERT '))
   const found = spans
-    .filter(({ name }) => name.startsWith('batch '))
+    .filter(({ name }) => name.startsWith('process'))
     .map((batch) => {
       const own = inserts.filter(({ parentSpanContext }) => parentSpanContext.spanId === batch.spanContext().spanId)
       for (const insert of own) {
@@ -46,7 +46,7 @@ function batches(spans) {
 /** Waits until the spans of `messages` messages are there. */
 async function traced(spans, messages) {
   const counted = () => {
-    const all = spans().filter(({ name }) => name.startsWith('batch '))
+    const all = spans().filter(({ name }) => name.startsWith('process'))
     return all.reduce((sum, { attributes }) => sum + attributes['messaging.batch.message_count'], 0)
   }
   await waitFor(() => counted() === messages, { message: () => `spans of ${counted()} of ${messages} messages` })
@@ -94,7 +94,7 @@ test('a batch, its INSERT, and links to where the messages come from', { timeout
 
   for (const { batch, inserts } of found) {
     const rows = batch.attributes['messaging.batch.message_count']
-    assert.equal(batch.name, `batch ${table}`)
+    assert.equal(batch.name, `process ${topic}`)
     assert.equal(batch.kind, SpanKind.CONSUMER)
     assert.equal(batch.parentSpanContext, undefined)
     // The clocks of two processes' parts may differ by the resolution of one.

@@ -3,6 +3,7 @@
 import { type EventEmitter, once } from 'node:events'
 import { createServer } from 'node:http'
 import { metrics, trace } from '@opentelemetry/api'
+import { ConsoleMetricExporter, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics'
 import pino from 'pino'
 import { Registry } from 'prom-client'
 import {
@@ -21,6 +22,7 @@ import {
   type ErrorCode,
   httpHandler,
   type HttpServerOptions,
+  metricProducer,
   type Metrics,
   MillraceError,
   type MqttConfig,
@@ -302,6 +304,8 @@ async function use(): Promise<void> {
     observeMetrics(pipeline, metrics.getMeter('fleet')),
   ]
   for (const end of ends) end()
+  const exporter = new ConsoleMetricExporter()
+  void new PeriodicExportingMetricReader({ exporter, metricProducers: [metricProducer(pipeline)] })
   const last: Metrics = await pipeline.stop()
   const lastInTime: Metrics = await pipeline.stop({ timeoutMs: 5_000 })
   const disposed: Promise<void> = pipeline[Symbol.asyncDispose]()

@@ -39,8 +39,10 @@ class Tracing {
   /** Makes the spans of a batch. */
   record({ table, messages, rows, deadLetters, began, sealed, ended, inserts, contexts }) {
     const { ROOT_CONTEXT, SpanKind, trace } = this.#api
+    const template = this.#template(table)
     const batch = this.#tracer.startSpan(
-      `batch ${table}`,
+      // <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/#span-name>
+      template === undefined ? 'process' : `process ${template}`,
       {
         kind: SpanKind.CONSUMER,
         root: true,
@@ -51,7 +53,7 @@ class Tracing {
           'messaging.operation.type': 'process',
           'messaging.operation.name': 'process',
           ...this.#consumer,
-          ...this.#template(table),
+          ...(template !== undefined && { 'messaging.destination.template': template }),
           'messaging.batch.message_count': messages,
           'millrace.pipeline': this.#pipeline,
           'millrace.table': table,
@@ -67,10 +69,10 @@ class Tracing {
     batch.end(ended)
   }
 
-  /** The topic of a table that one route fills. */
+  /** The topic of a table that one route fills, which is a name of few values; undefined where several fill it. */
   #template(table) {
     const topics = this.#topics.get(table) ?? []
-    return topics.length === 1 ? { 'messaging.destination.template': topics[0] } : {}
+    return topics.length === 1 ? topics[0] : undefined
   }
 
   #recordInsert(table, { token, url, rows, bytes, attempts, began, ended, refused }, inside) {
