@@ -39,7 +39,10 @@ struct Broker<'d> {
     released: HashMap<u16, usize>,
     /// The messages under a packet id, by their sequence numbers: the last one, and those before it whose
     /// acknowledgement is still on its way; with each, how many acknowledgements are on their way that are not its own.
-    messages: HashMap<u16, Vec<(u64, usize)>>,
+    /// `None`: a redelivery of a message that came under another packet id, where several may be the one.
+    messages: HashMap<u16, Vec<(Option<u64>, usize)>>,
+    /// The sequence numbers of messages by what follows their packet id.
+    contents: HashMap<Vec<u8>, HashSet<u64>>,
     open: Vec<u64>,
     settled: HashSet<u64>,
     is_closed: bool,
@@ -62,6 +65,7 @@ impl<'d> Broker<'d> {
             received: HashMap::new(),
             released: HashMap::new(),
             messages: HashMap::new(),
+            contents: HashMap::new(),
             open: Vec::new(),
             settled: HashSet::new(),
             is_closed: false,
@@ -202,14 +206,25 @@ impl<'d> Broker<'d> {
             };
             assert!(taken > 0 && taken <= rest.len(), "{taken} of {} bytes taken", rest.len());
             if let Some(packet_id) = packet_id(rest).filter(|_| is_again || sequence.is_some()) {
+                let content = content(&rest[..taken]);
+                let earlier = self.on_their_way(packet_id);
+                let messages = self.messages.entry(packet_id).or_default();
                 if let Some(sequence) = sequence {
-                    let earlier = self.on_their_way(packet_id);
-                    let messages = self.messages.entry(packet_id).or_default();
                     if earlier == 0 {
                         messages.clear();
                     }
-                    messages.push((sequence, earlier));
+                    messages.push((Some(sequence), earlier));
+                    self.contents.entry(content).or_default().insert(sequence);
                     self.open.push(sequence);
+                } else {
+                    let same = self.contents.get(&content);
+                    let is_it = |last: u64| same.is_some_and(|same| same.contains(&last));
+                    if !messages.last().is_some_and(|(last, _)| last.is_none_or(is_it)) {
+                        if earlier == 0 {
+                            messages.clear();
+                        }
+                        messages.push((None, earlier));
+                    }
                 }
                 *self.received.entry(packet_id).or_default() += 1;
             } else if rest[0] == 0x62 && rest.len() >= 4 {
@@ -246,7 +261,12 @@ impl<'d> Broker<'d> {
                     let owed = self.received.get_mut(&id()).filter(|owed| **owed > 0);
                     *owed.expect("nothing is acknowledged more often than it came") -= 1;
                     let messages = self.messages.get_mut(&id()).expect("it came");
-                    assert!(self.settled.contains(&messages[0].0), "acknowledged before it was settled");
+                    match messages[0].0 {
+                        Some(sequence) => {
+                            assert!(self.settled.contains(&sequence), "acknowledged before it was settled");
+                        }
+                        None => assert!(!self.settled.is_empty(), "acknowledged, and nothing was settled"),
+                    }
                     messages[1..].iter_mut().for_each(|(_, earlier)| *earlier -= 1);
                     while messages.get(1).is_some_and(|(_, earlier)| *earlier == 0) {
                         messages.remove(0);
@@ -304,6 +324,14 @@ fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
         }
     }
     None
+}
+
+/// The bytes of a PUBLISH above QoS 0 behind its packet id.
+fn content(bytes: &[u8]) -> Vec<u8> {
+    let Some((header, _)) = frame(bytes) else { return Vec::new() };
+    let topic_bytes =
+        bytes.get(header..header + 2).map_or(0, |len| u16::from_be_bytes([len[0], len[1]]).into());
+    bytes.get(header + 4 + topic_bytes..).unwrap_or_default().to_vec()
 }
 
 /// The packet id of a PUBLISH above QoS 0.
